@@ -1,0 +1,87 @@
+//! Where publications come from and where they are published to.
+//!
+//! A [`Broker`] carries publications between the nodes of a deployment (and from any other publisher); what it
+//! hears it hands to the [`Sink`] it was given. It knows nothing of sessions, shards or HTTP.
+//!
+//! Invariants:
+//! - No method of a [`Broker`] blocks or waits: each may be called from a thread that serves connections.
+//! - A broker calls its sink from one place at a time per topic, so the order of a channel is the order of its
+//!   `deliver` calls.
+//! - Interest is remembered: a topic once subscribed is subscribed again after every lost connection, until it
+//!   is unsubscribed. [`Sink::live`] is said each time the topic's subscription has been confirmed.
+//! - Every `publish` is answered exactly once, also when the connection is lost meanwhile.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tidings_wire::{Channel, Delivery, Topic};
+
+pub mod memory;
+pub mod redis;
+
+/// Why a publication did not reach the broker, or a subscription was not made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BrokerError {
+    /// There is no connection; trying again later may help.
+    #[error("broker unavailable")]
+    Unavailable,
+    /// More publications wait for the broker than its budget of bytes allows; trying again later may help.
+    #[error("broker overloaded")]
+    Overloaded,
+    /// The broker refused this one (its own words), and would do so again.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What became of a publication that the broker took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// How many receivers the broker counted, as Redis' `PUBLISH` answers: subscribers with the memory broker,
+    /// connections to Redis with the Redis broker.
+    pub receivers: u64,
+}
+
+/// Called exactly once with what became of a publication, from any thread; must not block.
+pub type Done = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
+
+/// Carries publications between this node, other nodes and other publishers.
+pub trait Broker: Send + Sync + 'static {
+    /// Starts hearing a topic; [`Sink::live`] follows when that is confirmed. Saying it twice changes nothing.
+    fn subscribe(&self, topic: &Topic);
+
+    /// Stops hearing a topic.
+    fn unsubscribe(&self, topic: &Topic);
+
+    /// Publishes `body` and calls `done` with the outcome. Publications of one caller keep their order.
+    fn publish(&self, channel: &Channel, body: Bytes, done: Done);
+
+    /// Drops the broker's connection, if it has one, and makes a new one: for when it looks alive but nothing
+    /// comes through. `reason` is for the log.
+    fn reset(&self, reason: &str);
+
+    /// The broker's kind, for people: `memory`, `redis`.
+    fn name(&self) -> &'static str;
+}
+
+/// Where a broker hands what it hears.
+pub trait Sink: Send + Sync + 'static {
+    /// Hands over publications in the order they were heard, emptying `batch`. Gives how many subscribers on
+    /// this node they are for, summed up. Never blocks.
+    fn deliver(&self, batch: &mut Vec<Delivery>) -> u64;
+
+    /// These topics are subscribed at the broker: nothing published to them from now on is missed.
+    fn live(&self, topics: &[Topic]);
+
+    /// The broker will not let this topic be subscribed; `why` is its own words.
+    fn refused(&self, topic: &Topic, why: &str);
+
+    /// The connection to the broker stands; subscriptions are being made again.
+    fn up(&self);
+
+    /// The connection to the broker is lost or was never made: no topic is live any more.
+    fn down(&self, reason: &str);
+}
+
+/// A shared sink, as brokers hold it.
+pub type SharedSink = Arc<dyn Sink>;

@@ -1,0 +1,229 @@
+//! Channel names, glob patterns, and the topics a subscription can be for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Longest channel name in bytes.
+pub const MAX_CHANNEL: usize = 255;
+/// Longest pattern in bytes.
+pub const MAX_PATTERN: usize = 255;
+
+/// Why bytes are not a channel name (or a pattern).
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ChannelError {
+    /// No bytes at all.
+    #[error("channel name is empty")]
+    Empty,
+    /// More than [`MAX_CHANNEL`] bytes.
+    #[error("channel name longer than {MAX_CHANNEL} bytes")]
+    TooLong,
+    /// A byte outside `!`..=`~`.
+    #[error("channel name must be printable ASCII without spaces")]
+    NotPrintable,
+}
+
+/// A channel's name: 1 to 255 bytes of printable ASCII without spaces. Cloning is a reference count.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(Arc<str>);
+
+impl Channel {
+    /// Checks the bytes of a name.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when they are empty, too long, or not printable ASCII.
+    pub fn new(name: impl AsRef<[u8]>) -> Result<Self, ChannelError> {
+        checked(name.as_ref()).map(|s| Self(s.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A glob over channel names, as Redis' `PSUBSCRIBE` takes it: `*`, `?`, `[abc]`, `[^a-z]`, `\` escapes.
+/// The same bounds as for a channel name hold.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Arc<str>);
+
+impl Pattern {
+    /// Checks the bytes of a pattern.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when they are empty, too long, or not printable ASCII.
+    pub fn new(glob: impl AsRef<[u8]>) -> Result<Self, ChannelError> {
+        checked(glob.as_ref()).map(|s| Self(s.into()))
+    }
+
+    /// The glob as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `channel` is one of those the pattern names.
+    pub fn matches(&self, channel: &str) -> bool {
+        glob_matches(self.0.as_bytes(), channel.as_bytes())
+    }
+}
+
+fn checked(bytes: &[u8]) -> Result<&str, ChannelError> {
+    if bytes.is_empty() {
+        return Err(ChannelError::Empty);
+    }
+    if bytes.len() > MAX_CHANNEL {
+        return Err(ChannelError::TooLong);
+    }
+    if !bytes.iter().all(u8::is_ascii_graphic) {
+        return Err(ChannelError::NotPrintable);
+    }
+    std::str::from_utf8(bytes).map_err(|_| ChannelError::NotPrintable)
+}
+
+/// What a subscription is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// One channel.
+    Channel(Channel),
+    /// Every channel that a glob names (RESP `PSUBSCRIBE` only).
+    Pattern(Pattern),
+}
+
+impl Topic {
+    /// The name or the glob.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Channel(c) => c.as_str(),
+            Self::Pattern(p) => p.as_str(),
+        }
+    }
+}
+
+impl From<Channel> for Topic {
+    fn from(channel: Channel) -> Self {
+        Self::Channel(channel)
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "glob:{}", self.0)
+    }
+}
+
+/// Matches `text` against a glob as Redis does (`PSUBSCRIBE`, `KEYS`). Iterative over `*`, so the work is at
+/// most pattern × text whatever the glob.
+pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p + 1, t));
+            p += 1;
+            continue;
+        }
+        if let Some(next) = one_matches(pattern, p, text[t]) {
+            p = next;
+            t += 1;
+            continue;
+        }
+        let Some((after, from)) = star else { return false };
+        p = after;
+        t = from + 1;
+        star = Some((after, t));
+    }
+    pattern[p..].iter().all(|b| *b == b'*')
+}
+
+/// Where the pattern goes on when its element at `p` takes `byte`; `None` when it does not.
+fn one_matches(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
+    match *pattern.get(p)? {
+        b'?' => Some(p + 1),
+        b'\\' if p + 1 < pattern.len() => (pattern[p + 1] == byte).then_some(p + 2),
+        b'[' => {
+            let mut i = p + 1;
+            let negated = pattern.get(i) == Some(&b'^');
+            i += usize::from(negated);
+            let mut hit = false;
+            while i < pattern.len() && pattern[i] != b']' {
+                if pattern[i] == b'\\' && i + 1 < pattern.len() {
+                    i += 1;
+                    hit |= pattern[i] == byte;
+                    i += 1;
+                } else if i + 2 < pattern.len() && pattern[i + 1] == b'-' {
+                    let (a, b) = (pattern[i].min(pattern[i + 2]), pattern[i].max(pattern[i + 2]));
+                    hit |= (a..=b).contains(&byte);
+                    i += 3;
+                } else {
+                    hit |= pattern[i] == byte;
+                    i += 1;
+                }
+            }
+            // An unclosed class ends with the pattern, as in Redis.
+            (hit != negated).then_some((i + 1).min(pattern.len()))
+        }
+        literal => (literal == byte).then_some(p + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_name_is_printable_ascii_within_its_bound() {
+        assert_eq!(Channel::new("scores:nba").unwrap().as_str(), "scores:nba");
+        assert_eq!(Channel::new(""), Err(ChannelError::Empty));
+        assert_eq!(Channel::new("a b"), Err(ChannelError::NotPrintable));
+        assert_eq!(Channel::new("naïve"), Err(ChannelError::NotPrintable));
+        assert_eq!(Channel::new("\u{7f}"), Err(ChannelError::NotPrintable));
+        assert!(Channel::new("x".repeat(MAX_CHANNEL)).is_ok());
+        assert_eq!(Channel::new("x".repeat(MAX_CHANNEL + 1)), Err(ChannelError::TooLong));
+    }
+
+    #[test]
+    fn globs_match_as_redis_does() {
+        for (glob, text, expected) in [
+            ("news.*", "news.art", true),
+            ("news.*", "news", false),
+            ("*", "", true),
+            ("h?llo", "hello", true),
+            ("h?llo", "hllo", false),
+            ("h[ae]llo", "hallo", true),
+            ("h[ae]llo", "hillo", false),
+            ("h[^e]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("h[a-c]llo", "hbllo", true),
+            ("h[c-a]llo", "hbllo", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "axb", false),
+            ("**a**b**", "xxaxxbxx", true),
+            ("a*b*c", "abcabc", true),
+            ("a*b*c", "abcab", false),
+            ("[abc", "a", true),
+            ("[", "x", false),
+            ("\\", "\\", true),
+        ] {
+            assert_eq!(glob_matches(glob.as_bytes(), text.as_bytes()), expected, "{glob} on {text}");
+        }
+    }
+
+    #[test]
+    fn a_glob_made_of_stars_is_answered_at_once() {
+        let glob = "*a".repeat(100);
+        assert!(!glob_matches(glob.as_bytes(), "b".repeat(255).as_bytes()));
+    }
+}

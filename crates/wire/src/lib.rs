@@ -1,0 +1,23 @@
+//! What goes over a wire.
+//!
+//! Every codec of tidings lives here, one module per dialect, and none of them knows a socket, a clock or a
+//! session: they take bytes and give values, or take values and append bytes.
+//!
+//! Invariants, which the property tests of each module check:
+//! - A decoder gives the same result however its input was split.
+//! - A decoder never panics and never asks its caller to keep more than the limit it was given.
+//! - An encoder only appends; what it appends is exactly one unit of its dialect (a line, a reply, a push).
+
+pub mod body;
+pub mod channel;
+pub mod client;
+pub mod code;
+pub mod form;
+pub mod line;
+pub mod plain;
+pub mod publication;
+pub mod resp;
+
+pub use channel::{Channel, Pattern, Topic};
+pub use form::Form;
+pub use publication::{Delivery, Publication};
