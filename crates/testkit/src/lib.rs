@@ -1,1 +1,62 @@
-//! .
+//! Real dependencies for tests: a Redis of one's own, the program itself, clients, and faults on demand.
+//!
+//! Everything here is a guard: what it started is gone when it is dropped, also when the test panics. Nothing
+//! here sleeps a fixed time and hopes; what has to be waited for is waited for with a deadline, and a deadline
+//! that passes is a panic which says what was missing. The crate knows no other crate of the workspace, so that
+//! each of them may use it.
+//!
+//! | guard | is |
+//! |---|---|
+//! | [`RedisServer`] | a real `redis-server` on a free port, to kill and restart |
+//! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
+//! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
+//! | [`LineClient`] | a blocking client of the line port |
+//! | [`Proxy`] | a TCP link that can be cut, or go silent without a word |
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+mod line;
+mod proxy;
+mod redis;
+mod resp;
+mod tidings;
+
+pub use line::LineClient;
+pub use proxy::Proxy;
+pub use redis::RedisServer;
+pub use resp::{Reply, RespClient};
+pub use tidings::{Builder, Tidings};
+
+/// How long anything may take that ought to happen at once. Generous: it only costs time when a test fails, and
+/// the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long to wait between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(2);
+
+/// A TCP port on the loopback address that nobody listens on.
+///
+/// It is taken from below the range from which the kernel draws the ports of outgoing connections, so that none of
+/// those takes it while a server on it is being restarted.
+///
+/// # Panics
+/// When a thousand ports in a row are taken.
+pub fn free_port() -> u16 {
+    (0..1_000)
+        .map(|_| fastrand::u16(10_000..32_000))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("a free port among a thousand")
+}
+
+/// Waits until `condition` holds, looking every few milliseconds.
+///
+/// # Panics
+/// When it does not hold within `deadline`; the message names `what` was waited for.
+pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        std::thread::sleep(GLANCE);
+    }
+}

@@ -1,0 +1,23 @@
+//! The guard of the program, tried on a script that says the same words.
+
+use tidings_testkit::Tidings;
+
+const IMPOSTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/impostor.sh");
+
+#[test]
+fn a_started_program_tells_its_addresses_its_memory_and_its_end() {
+    let mut program = Tidings::at(IMPOSTOR).env("TIDINGS_TCP_ECHO", "false").start();
+    assert_eq!(program.tcp(), "127.0.0.1:40001".parse().unwrap());
+    assert_eq!(program.http(), "127.0.0.1:40002".parse().unwrap());
+    assert_eq!(program.http_url(), "http://127.0.0.1:40002/");
+    program.wait_for_log("echo is false");
+    assert!(program.pss() > 0 && program.rss() >= program.pss());
+    assert_eq!(program.terminate(), 7);
+    assert!(program.stderr().contains("stopping"));
+}
+
+#[test]
+fn a_program_that_refuses_to_start_gives_its_code_and_its_words() {
+    let (code, stdout, stderr) = Tidings::at(IMPOSTOR).args(["--bad"]).run_to_end();
+    assert_eq!((code, stdout.as_str(), stderr.trim()), (2, "", "no flag --bad"));
+}
