@@ -1,0 +1,200 @@
+//! What a body is: bytes. How JSON clients see it is decided here, once for every transport that speaks JSON.
+//!
+//! Invariants:
+//! - What is appended is one JSON value on one line: no `\r` and no `\n` in it, since JSON lines and joined
+//!   WebSocket frames are split there.
+//! - A body that is JSON keeps every character of its strings and numbers; nothing is parsed into a value and
+//!   written again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use memchr::memchr2_iter;
+use thiserror::Error;
+
+use crate::json;
+
+/// How JSON clients see bodies (the namespace option `publication_data_format`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataFormat {
+    /// Valid JSON as it is, other UTF-8 as a JSON string, other bytes as `{"b64":"…"}`.
+    #[default]
+    Auto,
+    /// As [`Self::Auto`]; for channels whose publishers promise JSON.
+    Json,
+    /// UTF-8 always as a JSON string, also when it is valid JSON; other bytes as `{"b64":"…"}`.
+    Text,
+    /// Always `{"b64":"…"}`.
+    Binary,
+}
+
+impl DataFormat {
+    /// Every format, in the order in which they are documented.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Json, Self::Text, Self::Binary];
+
+    /// The word that stands for it in a configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+impl fmt::Display for DataFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is not the name of a [`DataFormat`].
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("must be auto, json, text or binary")]
+pub struct UnknownDataFormat;
+
+impl FromStr for DataFormat {
+    type Err = UnknownDataFormat;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|format| format.as_str() == word).ok_or(UnknownDataFormat)
+    }
+}
+
+/// Appends `body` to `out` as one JSON value on one line.
+///
+/// Raw line breaks between the tokens of a JSON body are dropped; nothing else of it is touched. JSON nested
+/// deeper than 512 levels goes as a JSON string, because the parsers of common clients refuse it.
+pub fn write_json(body: &[u8], format: DataFormat, out: &mut Vec<u8>) {
+    if format == DataFormat::Binary {
+        return write_base64_object(body, out);
+    }
+    match std::str::from_utf8(body) {
+        Err(_) => write_base64_object(body, out),
+        Ok(text) if format != DataFormat::Text && json::is_value(text) => write_on_one_line(body, out),
+        Ok(text) => json::write_string(text, out),
+    }
+}
+
+/// Appends `text` as a JSON string: quoted, with quotes, backslashes, control characters, U+2028 and U+2029
+/// escaped.
+pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
+    json::write_string(text, out);
+}
+
+/// Appends valid JSON without its line breaks. All of them stand between tokens: inside a string they would
+/// not be valid.
+fn write_on_one_line(valid: &[u8], out: &mut Vec<u8>) {
+    let mut copied = 0;
+    for line_break in memchr2_iter(b'\r', b'\n', valid) {
+        out.extend_from_slice(&valid[copied..line_break]);
+        copied = line_break + 1;
+    }
+    out.extend_from_slice(&valid[copied..]);
+}
+
+/// RFC 4648 §4.
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn write_base64_object(body: &[u8], out: &mut Vec<u8>) {
+    out.reserve(body.len().div_ceil(3) * 4 + 10);
+    out.extend_from_slice(b"{\"b64\":\"");
+    for group in body.chunks(3) {
+        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |shift: u32| BASE64[(bits >> shift & 63) as usize];
+        let mut digits = [digit(18), digit(12), digit(6), digit(0)];
+        // A group of n bytes has n + 1 digits; the rest is padding.
+        digits[group.len() + 1..].fill(b'=');
+        out.extend_from_slice(&digits);
+    }
+    out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(body: &[u8], format: DataFormat) -> String {
+        let mut out = b">".to_vec();
+        write_json(body, format, &mut out);
+        assert_eq!(out.remove(0), b'>');
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_shown_as_the_contract_says() {
+        use DataFormat::{Auto, Binary, Json, Text};
+        for format in [Auto, Json] {
+            assert_eq!(shown(br#"{"a": 1.50}"#, format), r#"{"a": 1.50}"#);
+            assert_eq!(shown(b"follow the white rabbit", format), r#""follow the white rabbit""#);
+            assert_eq!(shown(b"42", format), "42");
+            assert_eq!(shown(b"", format), r#""""#);
+            assert_eq!(shown(b"\xff\x00", format), r#"{"b64":"/wA="}"#);
+        }
+        assert_eq!(shown(b"42", Text), r#""42""#);
+        assert_eq!(shown(b"\xff", Text), r#"{"b64":"/w=="}"#);
+        assert_eq!(shown(b"42", Binary), r#"{"b64":"NDI="}"#);
+        assert_eq!(shown(b"", Binary), r#"{"b64":""}"#);
+    }
+
+    #[test]
+    fn json_with_line_breaks_between_its_tokens_stays_one_line_and_keeps_its_numbers() {
+        let pretty = b"{\r\n  \"big\": 12345678901234567890.10,\n  \"s\": \"a\\nb\"\n}\n";
+        assert_eq!(
+            shown(pretty, DataFormat::Auto),
+            "{  \"big\": 12345678901234567890.10,  \"s\": \"a\\nb\"}"
+        );
+        assert_eq!(shown(b"1\n2", DataFormat::Auto), "\"1\\n2\"");
+    }
+
+    #[test]
+    fn base64_pads_as_rfc_4648_does() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ] {
+            assert_eq!(shown(bytes.as_bytes(), DataFormat::Binary), format!("{{\"b64\":\"{text}\"}}"));
+        }
+    }
+
+    #[test]
+    fn a_format_is_named_by_its_word() {
+        for format in DataFormat::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        assert_eq!("xml".parse::<DataFormat>(), Err(UnknownDataFormat));
+    }
+
+    fn any_body() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            any::<Vec<u8>>(),
+            ".*".prop_map(String::into_bytes),
+            r#"[\[\]{}:,"\\0-9 \r\na]{0,20}"#.prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_body_it_is_one_json_value_on_one_line(body in any_body(), format in 0..4_usize) {
+            let text = shown(&body, DataFormat::ALL[format]);
+            prop_assert!(!text.contains(['\r', '\n']));
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok() || json::is_value(&text));
+        }
+
+        #[test]
+        fn a_json_body_means_the_same_afterwards(body in r#"[\[\]{}:,"0-9 \r\n]{0,16}"#) {
+            if let Ok(before) = serde_json::from_str::<serde_json::Value>(&body) {
+                let after: serde_json::Value = serde_json::from_str(&shown(body.as_bytes(), DataFormat::Auto)).unwrap();
+                prop_assert_eq!(before, after);
+            }
+        }
+    }
+}

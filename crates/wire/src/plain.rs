@@ -1,0 +1,246 @@
+//! Plain lines: what a person types into a terminal, and what is said back.
+//!
+//! Commands are words in upper case, answers too; both end a line. A body may be any bytes, so on its way out
+//! line breaks and backslashes in it are escaped ([`escape_into`]) and one message is always one line. On the
+//! way in nothing is unescaped: a line cannot hold a line break, and what was typed is what is published.
+//!
+//! Invariant: every encoder here appends exactly one line that ends in `\r\n`, except [`echo`], which gives
+//! back a lone `\r` where it was given one.
+
+use memchr::{memchr, memchr3, memchr3_iter};
+use thiserror::Error;
+
+use crate::decimal;
+
+/// The command was carried out.
+pub const CONFIRMED: &[u8] = b"CONFIRMED\r\n";
+/// The connection is subscribed to that channel already.
+pub const ALREADY_SUBSCRIBED: &[u8] = b"ALREADY SUBSCRIBED\r\n";
+/// The connection was not subscribed to that channel.
+pub const ALREADY_UNSUBSCRIBED: &[u8] = b"ALREADY UNSUBSCRIBED\r\n";
+/// The line is no command (where lines are not echoed).
+pub const UNKNOWN_COMMAND: &[u8] = b"UNKNOWN COMMAND\r\n";
+/// The answer to `PING`.
+pub const PONG: &[u8] = b"PONG\r\n";
+
+/// What a client's line asks for. Names are as they were typed: the caller checks them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// `SUBSCRIBE`, with a channel or without one (the default channel).
+    Subscribe(Option<&'a str>),
+    /// `UNSUBSCRIBE`, likewise.
+    Unsubscribe(Option<&'a str>),
+    /// `PUBLISH channel body`.
+    Publish {
+        /// Up to the first space.
+        channel: &'a str,
+        /// All that follows that space, to the letter; may be empty.
+        body: &'a str,
+    },
+    /// `PUBLISH` with no space behind the channel, or with no channel.
+    PublishWithoutBody,
+    /// `AUTH token`; the token is empty when there was none.
+    Auth(&'a str),
+    /// `PING`.
+    Ping,
+    /// `EXIT`.
+    Exit,
+    /// Any other line, to the letter.
+    Other(&'a str),
+}
+
+/// A line that is not UTF-8.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("line is not UTF-8")]
+pub struct NotUtf8;
+
+/// Reads one line, given without its ending.
+///
+/// # Errors
+/// [`NotUtf8`] when the line is not UTF-8.
+pub fn parse(line: &[u8]) -> Result<Command<'_>, NotUtf8> {
+    let text = std::str::from_utf8(line).map_err(|_| NotUtf8)?;
+    let (keyword, rest) = match text.split_once(' ') {
+        Some((keyword, rest)) => (keyword, Some(rest)),
+        None => (text, None),
+    };
+    Ok(match (keyword, rest) {
+        ("SUBSCRIBE", rest) => Command::Subscribe(channel(rest)),
+        ("UNSUBSCRIBE", rest) => Command::Unsubscribe(channel(rest)),
+        ("PUBLISH", rest) => match rest.and_then(|rest| rest.split_once(' ')) {
+            Some((channel, body)) => Command::Publish { channel, body },
+            None => Command::PublishWithoutBody,
+        },
+        ("AUTH", rest) => Command::Auth(rest.unwrap_or("").trim_matches(' ')),
+        ("PING", None) => Command::Ping,
+        ("EXIT", None) => Command::Exit,
+        _ => Command::Other(text),
+    })
+}
+
+/// A channel as it was typed, without the spaces around it; `None` when nothing else was typed.
+fn channel(rest: Option<&str>) -> Option<&str> {
+    rest.map(|rest| rest.trim_matches(' ')).filter(|name| !name.is_empty())
+}
+
+/// Appends `ERROR number text`. Line breaks and backslashes in the text are escaped.
+pub fn error(number: u16, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"ERROR ");
+    decimal::write(number.into(), out);
+    out.push(b' ');
+    escape_into(text.as_bytes(), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a client's own line, to the letter.
+pub fn echo(line: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body is
+/// escaped.
+pub fn message(default_channel: bool, channel: &str, body: &[u8], out: &mut Vec<u8>) {
+    // "MESSAGE ", a space and the ending; escapes make room for themselves.
+    out.reserve(channel.len() + body.len() + 11);
+    if !default_channel {
+        out.extend_from_slice(b"MESSAGE ");
+        out.extend_from_slice(channel.as_bytes());
+        out.push(b' ');
+    }
+    escape_into(body, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `body` with `\r`, `\n` and `\` written as `\r`, `\n` and `\\`, so that it is part of one line.
+pub fn escape_into(body: &[u8], out: &mut Vec<u8>) {
+    if memchr3(b'\r', b'\n', b'\\', body).is_none() {
+        out.extend_from_slice(body);
+        return;
+    }
+    let mut copied = 0;
+    for special in memchr3_iter(b'\r', b'\n', b'\\', body) {
+        out.extend_from_slice(&body[copied..special]);
+        out.extend_from_slice(match body[special] {
+            b'\r' => b"\\r",
+            b'\n' => b"\\n",
+            _ => b"\\\\",
+        });
+        copied = special + 1;
+    }
+    out.extend_from_slice(&body[copied..]);
+}
+
+/// The body that was escaped as `text`. A backslash before anything else than `r`, `n` or `\` stays as it is.
+pub fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(backslash) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..backslash]);
+        let meant = match rest.get(backslash + 1) {
+            Some(b'r') => Some(b'\r'),
+            Some(b'n') => Some(b'\n'),
+            Some(b'\\') => Some(b'\\'),
+            _ => None,
+        };
+        out.push(meant.unwrap_or(b'\\'));
+        rest = &rest[backslash + 1 + usize::from(meant.is_some())..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_command_reads_as_the_contract_says() {
+        use Command::{Auth, Exit, Other, Ping, Publish, PublishWithoutBody, Subscribe, Unsubscribe};
+        for (line, expected) in [
+            ("SUBSCRIBE", Subscribe(None)),
+            ("SUBSCRIBE  ", Subscribe(None)),
+            ("SUBSCRIBE scores:nba", Subscribe(Some("scores:nba"))),
+            ("SUBSCRIBE  a ", Subscribe(Some("a"))),
+            ("SUBSCRIBE a b", Subscribe(Some("a b"))),
+            ("UNSUBSCRIBE", Unsubscribe(None)),
+            ("UNSUBSCRIBE a", Unsubscribe(Some("a"))),
+            ("PUBLISH a b", Publish { channel: "a", body: "b" }),
+            ("PUBLISH a  b \\n ", Publish { channel: "a", body: " b \\n " }),
+            ("PUBLISH a ", Publish { channel: "a", body: "" }),
+            ("PUBLISH  a", Publish { channel: "", body: "a" }),
+            ("PUBLISH a", PublishWithoutBody),
+            ("PUBLISH ", PublishWithoutBody),
+            ("PUBLISH", PublishWithoutBody),
+            ("AUTH secret", Auth("secret")),
+            ("AUTH", Auth("")),
+            ("PING", Ping),
+            ("EXIT", Exit),
+            ("PING x", Other("PING x")),
+            ("PING ", Other("PING ")),
+            ("EXIT now", Other("EXIT now")),
+            ("subscribe", Other("subscribe")),
+            ("SUBSCRIBED", Other("SUBSCRIBED")),
+            (" SUBSCRIBE", Other(" SUBSCRIBE")),
+            ("", Other("")),
+            ("naïve", Other("naïve")),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Ok(expected), "{line:?}");
+        }
+        assert_eq!(parse(b"PUBLISH a \xff"), Err(NotUtf8));
+    }
+
+    fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = b">".to_vec();
+        encode(&mut out);
+        String::from_utf8(out.split_off(1)).unwrap()
+    }
+
+    #[test]
+    fn answers_use_the_words_of_the_contract() {
+        assert_eq!(
+            encoded(|out| error(107, "line longer than 65536 bytes", out)),
+            "ERROR 107 line longer than 65536 bytes\r\n"
+        );
+        assert_eq!(encoded(|out| error(107, "a\r\nb", out)), "ERROR 107 a\\r\\nb\r\n");
+        assert_eq!(encoded(|out| echo("a \\n b", out)), "a \\n b\r\n");
+        assert_eq!(encoded(|out| message(true, "updates", b"hi there", out)), "hi there\r\n");
+        assert_eq!(encoded(|out| message(false, "news", b"hi there", out)), "MESSAGE news hi there\r\n");
+        assert_eq!(encoded(|out| message(true, "updates", b"a\r\n\\n", out)), "a\\r\\n\\\\n\r\n");
+        assert_eq!(encoded(|out| message(false, "news", b"", out)), "MESSAGE news \r\n");
+    }
+
+    #[test]
+    fn an_unknown_escape_stays_as_it_is() {
+        assert_eq!(unescape(b"\\t\\x\\"), b"\\t\\x\\");
+        assert_eq!(unescape(b"\\\\n\\n"), b"\\n\n");
+    }
+
+    fn any_body() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![any::<Vec<u8>>(), r"[rn\\\r\n]{0,24}".prop_map(String::into_bytes)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_one_line_whatever_its_body_and_the_body_comes_back(body in any_body(), default: bool) {
+            let mut out = Vec::new();
+            message(default, "c", &body, &mut out);
+            let line = out.strip_suffix(b"\r\n").unwrap();
+            prop_assert!(memchr::memchr2(b'\r', b'\n', line).is_none());
+            let text = if default { line } else { line.strip_prefix(b"MESSAGE c ").unwrap() };
+            prop_assert_eq!(unescape(text), body);
+        }
+
+        #[test]
+        fn any_line_is_a_command_or_not_utf8(line in any::<Vec<u8>>()) {
+            prop_assert_eq!(parse(&line).is_err(), std::str::from_utf8(&line).is_err());
+        }
+
+        #[test]
+        fn any_text_can_be_unescaped(text in any_body()) {
+            prop_assert!(unescape(&text).len() <= text.len());
+        }
+    }
+}
