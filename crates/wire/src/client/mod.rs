@@ -2,8 +2,8 @@
 //!
 //! It is version 2 of the Centrifugo client protocol (its public `client.proto`): a command has an `id` and one
 //! method, its reply the same `id` and a result or an error; a push has no `id`; the empty command is a pong.
-//! The types of this module are the protocol's; [`json`](self) is one way to write them down, and another
-//! codec stands beside it without touching them.
+//! The types of this module are the protocol's; the codec in `json/` is one way to write them down, and another
+//! stands beside it without touching them.
 //!
 //! Invariants:
 //! - What an encoder appends is one object without a line break in it or behind it: the transport frames it.

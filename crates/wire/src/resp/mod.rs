@@ -1,8 +1,8 @@
 //! RESP, the protocol of Redis, in its versions 2 and 3 (the Redis serialization protocol specification).
 //!
-//! [`Decoder`] reads what clients send a server, the functions of [`encode`](self#functions) write what a
-//! server answers, and [`decode_value`] with [`command`] is the client's side of the same. Error words are
-//! Redis' own, because clients match on them.
+//! [`Decoder`] reads what clients send a server, the functions of this module write what a server answers, and
+//! [`decode_value`] with [`command`] is the client's side of the same. Error words are Redis' own, because
+//! clients match on them.
 //!
 //! Invariants:
 //! - A decoder never asks its caller to keep more bytes than the limits it was given.

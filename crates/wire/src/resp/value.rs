@@ -195,9 +195,8 @@ impl<'a> Reader<'a> {
     }
 
     fn verbatim(&mut self) -> Result<Value, Stop> {
-        let text = match self.blob()?.map(std::str::from_utf8) {
-            Some(Ok(text)) => text,
-            _ => return bad("verbatim string is not UTF-8"),
+        let Some(Ok(text)) = self.blob()?.map(std::str::from_utf8) else {
+            return bad("verbatim string is not UTF-8");
         };
         match text.split_at_checked(3) {
             Some((format, rest)) if rest.starts_with(':') => {
@@ -232,6 +231,153 @@ impl<'a> Reader<'a> {
         match self.count(2)? {
             Some(count) => (0..count).map(|_| Ok((self.value(depth + 1)?, self.value(depth + 1)?))).collect(),
             None => bad("null collection"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::resp::{self, Version};
+
+    fn decoded(text: &str) -> Value {
+        let (value, used) = decode_value(text.as_bytes(), 1000).unwrap().unwrap();
+        assert_eq!(used, text.len());
+        value
+    }
+
+    #[test]
+    fn every_type_of_both_versions_is_read() {
+        use Value::{Array, BigNumber, Boolean, Bulk, Double, Error, Integer, Map, Null, Push, Set, Simple};
+        for (text, expected) in [
+            ("+OK\r\n", Simple("OK".into())),
+            ("-ERR no\r\n", Error("ERR no".into())),
+            ("!6\r\nERR no\r\n", Error("ERR no".into())),
+            (":-5\r\n", Integer(-5)),
+            (":+5\r\n", Integer(5)),
+            ("$4\r\na\r\nb\r\n", Bulk(b"a\r\nb".to_vec())),
+            ("$0\r\n\r\n", Bulk(Vec::new())),
+            ("$-1\r\n", Null),
+            ("*-1\r\n", Null),
+            ("_\r\n", Null),
+            ("*0\r\n", Array(vec![])),
+            ("*2\r\n:1\r\n*1\r\n_\r\n", Array(vec![Integer(1), Array(vec![Null])])),
+            ("~1\r\n#t\r\n", Set(vec![Boolean(true)])),
+            (">2\r\n+a\r\n#f\r\n", Push(vec![Simple("a".into()), Boolean(false)])),
+            ("%1\r\n+a\r\n,1.5\r\n", Map(vec![(Simple("a".into()), Double(1.5))])),
+            (",-inf\r\n", Double(f64::NEG_INFINITY)),
+            ("(123456789012345678901234567890\r\n", BigNumber("123456789012345678901234567890".into())),
+            ("=6\r\ntxt:hi\r\n", Value::Verbatim { format: "txt".into(), text: "hi".into() }),
+            ("|1\r\n+ttl\r\n:9\r\n:1\r\n", Integer(1)),
+        ] {
+            assert_eq!(decoded(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_reply_is_an_error() {
+        for text in [
+            "x\r\n",
+            "PING\r\n",
+            ":x\r\n",
+            ":\r\n",
+            ":+-1\r\n",
+            "+a\n",
+            "$1\r\nab\r\n",
+            "$-2\r\n",
+            "*-2\r\n",
+            "~-1\r\n",
+            "#x\r\n",
+            ",x\r\n",
+            "_x\r\n",
+            "=2\r\nhi\r\n",
+            "=4\r\ntxtx\r\n",
+            "!-1\r\n",
+            "$?\r\n",
+        ] {
+            assert!(decode_value(text.as_bytes(), 1000).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_bounded_in_size_and_depth() {
+        assert_eq!(decode_value(b"$100\r\n", 50), Err(ProtocolError::TooLong(50)));
+        assert_eq!(decode_value(b"*999999999\r\n", 50), Err(ProtocolError::TooLong(50)));
+        assert_eq!(decode_value(b"%9223372036854775807\r\n", 50), Err(ProtocolError::TooLong(50)));
+        assert_eq!(decode_value(&[b'+'; 50], 50), Err(ProtocolError::TooLong(50)));
+        assert_eq!(decode_value(&[b'+'; 49], 50), Ok(None));
+        let nested = |depth: usize| format!("{}_\r\n", "*1\r\n".repeat(depth)).into_bytes();
+        assert!(decode_value(&nested(MAX_DEPTH), 1000).unwrap().is_some());
+        assert!(decode_value(&nested(MAX_DEPTH + 1), 1000).is_err());
+        assert!(decode_value("|0\r\n".repeat(100_000).as_bytes(), 1_000_000).is_err());
+    }
+
+    /// Writes a value as a server of version 3 does.
+    fn encode(value: &Value, out: &mut Vec<u8>) {
+        match value {
+            Value::Simple(text) => resp::simple(text, out),
+            Value::Error(text) => resp::error(text, out),
+            Value::Integer(number) => resp::integer(*number, out),
+            Value::Bulk(bytes) => resp::bulk(bytes, out),
+            Value::Verbatim { text, .. } => resp::verbatim(Version::V3, text, out),
+            Value::Array(values) => {
+                resp::array(values.len(), out);
+                values.iter().for_each(|value| encode(value, out));
+            }
+            Value::Push(values) => {
+                resp::push(Version::V3, values.len(), out);
+                values.iter().for_each(|value| encode(value, out));
+            }
+            Value::Map(pairs) => {
+                resp::map(Version::V3, pairs.len(), out);
+                for (key, value) in pairs {
+                    encode(key, out);
+                    encode(value, out);
+                }
+            }
+            _ => resp::null(Version::V3, out),
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::Integer),
+            "[ -~é]{0,9}".prop_map(Value::Simple),
+            "[ -~é]{0,9}".prop_map(Value::Error),
+            any::<Vec<u8>>().prop_map(Value::Bulk),
+            ".{0,9}".prop_map(|text| Value::Verbatim { format: "txt".into(), text }),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Push),
+                prop::collection::vec((inner.clone(), inner), 0..3).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_server_encodes_a_client_reads_and_any_start_of_it_is_incomplete(
+            value in any_value(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut buf = Vec::new();
+            encode(&value, &mut buf);
+            let length = buf.len();
+            prop_assert_eq!(decode_value(&buf[..cut.index(length)], 1 << 20), Ok(None));
+            buf.extend_from_slice(b"+next\r\n");
+            prop_assert_eq!(decode_value(&buf, 1 << 20), Ok(Some((value, length))));
+        }
+
+        #[test]
+        fn any_bytes_are_a_value_a_start_of_one_or_an_error(bytes in r"[*%>~|$+:\-_#,=!(0-9\r\nat]{0,40}") {
+            if let Ok(Some((_, used))) = decode_value(bytes.as_bytes(), 30) {
+                prop_assert!(used <= 30);
+            }
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn parse_json(line: &[u8]) -> Result<Command<'_>, Malformed> {
     match read {
         Ok(method) => Ok(Command { id, method }),
         Err(mut reason) => {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON));
+            let end = (0..=MAX_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+            reason.truncate(end.unwrap_or(0));
             Err(Malformed { id, reason })
         }
     }
