@@ -1,0 +1,191 @@
+//! What each codec promises for any input, as functions that panic when a promise is broken.
+//!
+//! They are run in two ways: by cargo-fuzz, one target a function (`fuzz_targets/`), and by the ordinary test
+//! `crates/wire/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of them. An input
+//! that broke something becomes a file in `seeds/`.
+//!
+//! Where a function reads its input in pieces, the first byte is the size of the pieces.
+
+use tidings_wire::body::{DataFormat, write_json};
+use tidings_wire::client::{self, Method};
+use tidings_wire::resp::{self, Decoded, Decoder, Limits};
+use tidings_wire::{line, plain};
+
+/// Lines read the same however they are split, within the limit; every line is a command or not UTF-8; what is
+/// escaped comes back, on one line.
+pub fn plain(data: &[u8]) {
+    const MAX: usize = 48;
+    let (size, data) = size_of_pieces(data);
+    let read = |size| {
+        let mut searched = 0;
+        in_pieces(data, size, MAX + 1, |kept| {
+            let scan = line::next(kept, searched, MAX);
+            searched = 0;
+            match scan {
+                line::Scan::Line { line, used } => {
+                    assert!(line.len() <= MAX);
+                    Step::Seen(line.to_vec(), used)
+                }
+                line::Scan::Partial => {
+                    searched = kept.len();
+                    Step::Partial
+                }
+                line::Scan::TooLong => Step::End("too long".to_owned()),
+            }
+        })
+    };
+    let lines = read(data.len());
+    assert_eq!(lines, read(size));
+    for line in &lines.0 {
+        match plain::parse(line) {
+            Ok(plain::Command::Other(text)) => assert_eq!(text.as_bytes(), &line[..]),
+            Ok(_) => {}
+            Err(plain::NotUtf8) => assert!(std::str::from_utf8(line).is_err()),
+        }
+    }
+
+    let mut message = Vec::new();
+    plain::message(false, "channel", data, &mut message);
+    let text = message.strip_prefix(b"MESSAGE channel ").and_then(|text| text.strip_suffix(b"\r\n"));
+    let text = text.expect("a message has its frame");
+    assert!(!text.contains(&b'\r') && !text.contains(&b'\n'));
+    assert_eq!(plain::unescape(text), data);
+    plain::unescape(data);
+}
+
+/// Commands read the same however they are split, within their limits, and mean the same when they are encoded
+/// again.
+pub fn resp_command(data: &[u8]) {
+    const LIMITS: Limits = Limits { max_bulk: 64, max_args: 16, max_command: 200 };
+    let (size, data) = size_of_pieces(data);
+    let read = |size| {
+        let mut decoder = Decoder::default();
+        in_pieces(data, size, LIMITS.max_command, |kept| match decoder.decode(kept, &LIMITS) {
+            Ok(Decoded::Command { args, used }) => {
+                assert!(!args.is_empty() && args.len() <= LIMITS.max_args);
+                assert!(used <= LIMITS.max_command);
+                Step::Seen(args.iter().map(|arg| arg.to_vec()).collect(), used)
+            }
+            Ok(Decoded::Nothing { used }) => Step::Seen(Vec::new(), used),
+            Ok(Decoded::Partial) => Step::Partial,
+            Err(error) => Step::End(error.to_string()),
+        })
+    };
+    let commands: (Vec<Vec<Vec<u8>>>, Option<String>) = read(data.len());
+    assert_eq!(commands, read(size));
+
+    let wide = Limits { max_bulk: 64, max_args: 16, max_command: 10_000 };
+    for words in commands.0.iter().filter(|words| !words.is_empty()) {
+        let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+        let mut encoded = Vec::new();
+        resp::command(&words, &mut encoded);
+        let Ok(Decoded::Command { args, used }) = Decoder::default().decode(&encoded, &wide) else {
+            panic!("{words:?} cannot be read back");
+        };
+        assert_eq!(used, encoded.len());
+        assert!(args.iter().map(|arg| &arg[..]).eq(words.iter().copied()));
+    }
+}
+
+/// A reply is whole at one length alone, and what follows it does not change it.
+pub fn resp_value(data: &[u8]) {
+    const MAX: usize = 256;
+    let Ok(Some((value, used))) = resp::decode_value(data, MAX) else { return };
+    assert!(used <= MAX);
+    // Compared as text, since a reply may be the double that equals nothing.
+    let again = resp::decode_value(&data[..used], MAX).expect("was a value").expect("was whole");
+    assert_eq!(format!("{:?}", (value, used)), format!("{again:?}"));
+    for end in 0..used {
+        assert_eq!(resp::decode_value(&data[..end], MAX), Ok(None), "its first {end} bytes");
+    }
+}
+
+/// A command is read or told what is wrong in few words; what a client publishes reaches others as valid JSON
+/// on one line.
+pub fn client_json(data: &[u8]) {
+    match client::parse_json(data) {
+        Err(error) => assert!(!error.reason.is_empty() && error.reason.len() <= 300),
+        Ok(command) => {
+            assert!(is_json(data), "only JSON is a command");
+            if let Method::Publish { channel, data } = command.method {
+                let mut push = Vec::new();
+                client::push_publication(&channel, &data, DataFormat::Auto, &mut push);
+                check_line(&push);
+            }
+        }
+    }
+}
+
+/// Whatever a body is, JSON clients get one valid value on one line; JSON stays the value it was, text and
+/// bytes come back.
+pub fn body(data: &[u8]) {
+    for format in DataFormat::ALL {
+        let mut out = Vec::new();
+        write_json(data, format, &mut out);
+        check_line(&out);
+        let Ok(shown) = serde_json::from_slice::<serde_json::Value>(&out) else {
+            // Deeper than that parser goes, or a number or an escape that it cannot hold.
+            continue;
+        };
+        match (std::str::from_utf8(data), format) {
+            (_, DataFormat::Binary) | (Err(_), _) => assert!(shown["b64"].is_string()),
+            (Ok(text), DataFormat::Text) => assert_eq!(shown, serde_json::Value::from(text)),
+            (Ok(text), DataFormat::Auto | DataFormat::Json) => {
+                let meant = serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(text));
+                assert_eq!(shown, meant);
+            }
+        }
+    }
+}
+
+fn check_line(json: &[u8]) {
+    assert!(!json.contains(&b'\r') && !json.contains(&b'\n'));
+    assert!(is_json(json), "{}", json.escape_ascii());
+}
+
+/// Whether these are the bytes of one JSON value, by a parser that is not ours.
+fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+        && serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok()
+}
+
+fn size_of_pieces(data: &[u8]) -> (usize, &[u8]) {
+    data.split_first().map_or((1, data), |(size, rest)| (usize::from(*size).max(1), rest))
+}
+
+/// What a decoder said of the bytes that were kept.
+enum Step<T> {
+    /// One unit, and how many bytes it took.
+    Seen(T, usize),
+    /// More bytes are needed.
+    Partial,
+    /// The input is broken, and this is how.
+    End(String),
+}
+
+/// Feeds `data` in pieces of `size` to `decode`, as a connection does; gives all units and the error that
+/// ended them. Panics when more than `bound` bytes had to be kept.
+fn in_pieces<T>(
+    data: &[u8],
+    size: usize,
+    bound: usize,
+    mut decode: impl FnMut(&[u8]) -> Step<T>,
+) -> (Vec<T>, Option<String>) {
+    let (mut seen, mut kept) = (Vec::new(), Vec::new());
+    for piece in data.chunks(size.max(1)) {
+        kept.extend_from_slice(piece);
+        loop {
+            match decode(&kept) {
+                Step::Seen(unit, used) => {
+                    assert!(used > 0);
+                    seen.push(unit);
+                    kept.drain(..used);
+                }
+                Step::Partial => break,
+                Step::End(error) => return (seen, Some(error)),
+            }
+        }
+        assert!(kept.len() <= bound, "{} bytes kept", kept.len());
+    }
+    (seen, None)
+}
