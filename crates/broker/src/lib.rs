@@ -11,7 +11,7 @@
 //!   is unsubscribed. [`Sink::live`] is said each time the topic's subscription has been confirmed.
 //! - Every `publish` is answered exactly once, also when the connection is lost meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -47,7 +47,8 @@ pub type Done = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
 
 /// Carries publications between this node, other nodes and other publishers.
 pub trait Broker: Send + Sync + 'static {
-    /// Starts hearing a topic; [`Sink::live`] follows when that is confirmed. Saying it twice changes nothing.
+    /// Starts hearing a topic; [`Sink::live`] or [`Sink::refused`] follows, `live` perhaps before this returns. Of a
+    /// topic that is live already, saying it again changes nothing; one that was refused is tried again.
     fn subscribe(&self, topic: &Topic);
 
     /// Stops hearing a topic.
@@ -65,6 +66,10 @@ pub trait Broker: Send + Sync + 'static {
 }
 
 /// Where a broker hands what it hears.
+///
+/// A sink must neither block nor call its broker back: it is called with the broker's locks held, from the thread
+/// that published, or from the one that reads from the network. `live`, `refused`, `up` and `down` come one at a
+/// time and in order.
 pub trait Sink: Send + Sync + 'static {
     /// Hands over publications in the order they were heard, emptying `batch`. Gives how many subscribers on
     /// this node they are for, summed up. Never blocks.
@@ -79,9 +84,16 @@ pub trait Sink: Send + Sync + 'static {
     /// The connection to the broker stands; subscriptions are being made again.
     fn up(&self);
 
-    /// The connection to the broker is lost or was never made: no topic is live any more.
+    /// The connection to the broker is lost or was never made: no topic is live any more. Said again when the
+    /// reason changes. The reason holds no secret.
     fn down(&self, reason: &str);
 }
 
 /// A shared sink, as brokers hold it.
 pub type SharedSink = Arc<dyn Sink>;
+
+/// Locks a mutex of this crate. Each keeps its data whole at every step, so a thread that panicked while it held
+/// one takes nobody else along.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -26,6 +26,7 @@ pub use line::LineClient;
 pub use proxy::Proxy;
 pub use redis::RedisServer;
 pub use resp::{Reply, RespClient};
+pub use rustix::process::Signal;
 pub use tidings::{Builder, Tidings};
 
 /// How long anything may take that ought to happen at once. Generous: it only costs time when a test fails, and

@@ -207,7 +207,7 @@ impl Tidings {
         self.proc_kilobytes("status", "VmRSS:")
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal: [`crate::Signal`].
     ///
     /// # Panics
     /// When it has ended.

@@ -1,0 +1,333 @@
+//! What ought to be subscribed at Redis, what is, and what is to be done about it.
+//!
+//! Callers change what is wanted; the link task takes the differences in batches, makes them true, and reports back.
+//! Because a difference is worked out when it is taken and not when it arises, a topic that is dropped and wanted
+//! again in a hurry ends as what was wanted last, whatever was in flight meanwhile.
+//!
+//! Invariants:
+//! - A topic waits in the queue at most once, so the queue is no longer than the table.
+//! - An entry leaves the table only when it is neither wanted nor subscribed.
+//! - `live` is given out once for every time a topic became wanted, and only while Redis holds its subscription.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+
+use tidings_wire::Topic;
+use tokio::sync::Notify;
+
+use crate::lock;
+
+/// The table of topics, shared between the callers and the link task.
+#[derive(Debug, Default)]
+pub(super) struct Interest {
+    table: Mutex<Table>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    topics: HashMap<Topic, Entry>,
+    /// Topics whose entry may need something done, oldest first.
+    queue: VecDeque<Topic>,
+    connected: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    wanted: bool,
+    /// Redis has confirmed the subscription on this connection.
+    subscribed: bool,
+    /// `live` was said since the topic was last wanted anew.
+    announced: bool,
+    queued: bool,
+}
+
+/// What to do next, all of it possibly empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    /// To be subscribed at Redis.
+    pub(super) subscribe: Vec<Topic>,
+    /// To be unsubscribed at Redis.
+    pub(super) unsubscribe: Vec<Topic>,
+    /// Subscribed at Redis all along: wanted again before the unsubscription was sent.
+    pub(super) live: Vec<Topic>,
+}
+
+impl Interest {
+    /// Wants a topic.
+    pub(super) fn subscribe(&self, topic: &Topic) {
+        let mut table = lock(&self.table);
+        let entry = table.topics.entry(topic.clone()).or_default();
+        entry.announced &= entry.wanted;
+        entry.wanted = true;
+        if !entry.announced {
+            table.enqueue(topic);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Wants a topic no longer.
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
+        let mut table = lock(&self.table);
+        let Some(entry) = table.topics.get_mut(topic) else { return };
+        entry.wanted = false;
+        if table.connected {
+            table.enqueue(topic);
+            self.changed.notify_one();
+        } else {
+            table.topics.remove(topic);
+        }
+    }
+
+    /// Begins with a new connection, on which nothing is subscribed yet.
+    pub(super) fn connected(&self) {
+        let mut table = lock(&self.table);
+        table.connected = true;
+        let Table { topics, queue, .. } = &mut *table;
+        queue.extend(topics.iter_mut().map(|(topic, entry)| {
+            entry.queued = true;
+            topic.clone()
+        }));
+        self.changed.notify_one();
+    }
+
+    /// Ends with the connection: nothing is subscribed any more.
+    pub(super) fn disconnected(&self) {
+        let mut table = lock(&self.table);
+        table.connected = false;
+        table.queue.clear();
+        table.topics.retain(|_, entry| {
+            *entry = Entry { wanted: entry.wanted, ..Entry::default() };
+            entry.wanted
+        });
+    }
+
+    /// Takes what there is to do for up to `limit` topics.
+    pub(super) fn take(&self, limit: usize) -> Work {
+        let mut table = lock(&self.table);
+        let mut work = Work::default();
+        for _ in 0..limit {
+            let Some(topic) = table.queue.pop_front() else { break };
+            let Some(entry) = table.topics.get_mut(&topic) else { continue };
+            entry.queued = false;
+            match (entry.wanted, entry.subscribed) {
+                (true, false) => work.subscribe.push(topic),
+                (true, true) if entry.announced => {}
+                (true, true) => {
+                    entry.announced = true;
+                    work.live.push(topic);
+                }
+                (false, true) => work.unsubscribe.push(topic),
+                (false, false) => {
+                    table.topics.remove(&topic);
+                }
+            }
+        }
+        work
+    }
+
+    /// Waits until there may be something to do.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Redis has confirmed these subscriptions; gives those that are to be called live now.
+    pub(super) fn subscribed(&self, mut topics: Vec<Topic>) -> Vec<Topic> {
+        let mut table = lock(&self.table);
+        topics.retain(|topic| {
+            let Some(entry) = table.topics.get_mut(topic) else { return false };
+            entry.subscribed = true;
+            let news = entry.wanted && !entry.announced;
+            entry.announced |= news;
+            news
+        });
+        topics
+    }
+
+    /// Redis has confirmed that these are subscribed no longer.
+    pub(super) fn unsubscribed(&self, topics: &[Topic]) {
+        let mut table = lock(&self.table);
+        for topic in topics {
+            let Some(entry) = table.topics.get_mut(topic) else { continue };
+            entry.subscribed = false;
+            if !entry.wanted && !entry.queued {
+                table.topics.remove(topic);
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Puts a topic of the table into the queue, unless it waits there or there is nobody to take it.
+    fn enqueue(&mut self, topic: &Topic) {
+        if !self.connected {
+            return;
+        }
+        if let Some(entry) = self.topics.get_mut(topic)
+            && !std::mem::replace(&mut entry.queued, true)
+        {
+            self.queue.push_back(topic.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tidings_wire::Channel;
+
+    use super::*;
+
+    fn topic(name: &str) -> Topic {
+        Channel::new(name).unwrap().into()
+    }
+
+    #[test]
+    fn a_topic_dropped_and_wanted_again_in_a_hurry_stays_subscribed_and_is_live_again() {
+        let interest = Interest::default();
+        interest.connected();
+        interest.subscribe(&topic("a"));
+        assert_eq!(interest.take(9).subscribe, [topic("a")]);
+        assert_eq!(interest.subscribed(vec![topic("a")]), [topic("a")]);
+        interest.unsubscribe(&topic("a"));
+        interest.subscribe(&topic("a"));
+        assert_eq!(interest.take(9), Work { live: vec![topic("a")], ..Work::default() });
+    }
+
+    #[test]
+    fn a_topic_wanted_while_it_is_being_unsubscribed_is_subscribed_after_all() {
+        let interest = Interest::default();
+        interest.connected();
+        interest.subscribe(&topic("a"));
+        interest.take(9);
+        interest.subscribed(vec![topic("a")]);
+        interest.unsubscribe(&topic("a"));
+        assert_eq!(interest.take(9).unsubscribe, [topic("a")]);
+        interest.subscribe(&topic("a"));
+        interest.unsubscribed(&[topic("a")]);
+        assert_eq!(interest.take(9).subscribe, [topic("a")]);
+        assert_eq!(interest.subscribed(vec![topic("a")]), [topic("a")]);
+    }
+
+    #[test]
+    fn a_topic_dropped_while_it_is_being_subscribed_is_not_live_and_is_unsubscribed() {
+        let interest = Interest::default();
+        interest.connected();
+        interest.subscribe(&topic("a"));
+        interest.take(9);
+        interest.unsubscribe(&topic("a"));
+        assert_eq!(interest.subscribed(vec![topic("a")]), []);
+        assert_eq!(interest.take(9).unsubscribe, [topic("a")]);
+        interest.unsubscribed(&[topic("a")]);
+        assert!(lock(&interest.table).topics.is_empty());
+    }
+
+    #[test]
+    fn a_refused_topic_is_tried_again_when_it_is_wanted_again() {
+        let interest = Interest::default();
+        interest.connected();
+        interest.subscribe(&topic("a"));
+        assert_eq!(interest.take(9).subscribe, [topic("a")]);
+        // Refused: nothing is reported back.
+        assert_eq!(interest.take(9), Work::default());
+        interest.subscribe(&topic("a"));
+        assert_eq!(interest.take(9).subscribe, [topic("a")]);
+    }
+
+    #[test]
+    fn wanting_a_live_topic_twice_changes_nothing() {
+        let interest = Interest::default();
+        interest.connected();
+        interest.subscribe(&topic("a"));
+        interest.take(9);
+        interest.subscribed(vec![topic("a")]);
+        interest.subscribe(&topic("a"));
+        assert_eq!(interest.take(9), Work::default());
+    }
+
+    #[test]
+    fn nothing_waits_while_there_is_no_connection_but_the_interest_itself() {
+        let interest = Interest::default();
+        for i in 0..100 {
+            interest.subscribe(&topic(&format!("gone{i}")));
+            interest.unsubscribe(&topic(&format!("gone{i}")));
+        }
+        interest.subscribe(&topic("kept"));
+        {
+            let table = lock(&interest.table);
+            assert_eq!((table.topics.len(), table.queue.len()), (1, 0));
+        }
+        interest.connected();
+        assert_eq!(interest.take(9).subscribe, [topic("kept")]);
+    }
+
+    /// What the callers have asked for and been told.
+    #[derive(Default)]
+    struct Callers {
+        wanted: HashSet<Topic>,
+        live: HashSet<Topic>,
+    }
+
+    impl Callers {
+        /// A few of them change their minds.
+        fn act(&mut self, interest: &Interest, random: &mut fastrand::Rng) {
+            for _ in 0..random.usize(0..4) {
+                let topic = topic(&format!("t{}", random.u8(0..6)));
+                if random.bool() {
+                    interest.subscribe(&topic);
+                    if self.wanted.insert(topic.clone()) {
+                        self.live.remove(&topic);
+                    }
+                } else {
+                    interest.unsubscribe(&topic);
+                    self.wanted.remove(&topic);
+                }
+            }
+        }
+    }
+
+    /// Any interleaving of callers, confirmations and lost connections ends with Redis holding exactly what is
+    /// wanted, and with every wanted topic called live after it was last wanted anew.
+    #[test]
+    fn whatever_happens_in_between_redis_ends_with_what_is_wanted() {
+        for seed in 0..500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let interest = Interest::default();
+            let mut callers = Callers::default();
+            let mut redis = HashSet::new();
+            callers.act(&interest, &mut random);
+            interest.connected();
+            for step in 0..60 {
+                // Towards the end the callers fall silent and the connection holds.
+                let calm = step > 40;
+                if !calm && random.u8(0..10) == 0 {
+                    interest.disconnected();
+                    redis.clear();
+                    callers.live.clear();
+                    callers.act(&interest, &mut random);
+                    interest.connected();
+                }
+                if !calm {
+                    callers.act(&interest, &mut random);
+                }
+                let work = interest.take(random.usize(1..4));
+                callers.live.extend(work.live);
+                redis.retain(|topic| !work.unsubscribe.contains(topic));
+                redis.extend(work.subscribe.iter().cloned());
+                if !calm {
+                    callers.act(&interest, &mut random);
+                }
+                interest.unsubscribed(&work.unsubscribe);
+                callers.live.extend(interest.subscribed(work.subscribe));
+            }
+            assert_eq!(redis, callers.wanted, "seed {seed}");
+            assert!(callers.wanted.is_subset(&callers.live), "seed {seed}");
+            assert_eq!(
+                lock(&interest.table).topics.len(),
+                redis.len(),
+                "nothing is left behind, seed {seed}"
+            );
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The broker that stands on a Redis server, or on the master that Sentinels name.
+//!
+//! Two connections, each with a task of its own that reconnects for ever: one hears (`SUBSCRIBE`, RESP3 pushes), one
+//! publishes (`PUBLISH`, pipelined). They share nothing, so a flood of messages never delays a publication, and
+//! either may break without the other. Nothing but a plain `PUBLISH` is asked of Redis: whoever publishes with any
+//! other client is heard just as well.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`options`] | the URL and the bounds, checked before anything is started |
+//! | `dial` | how a connection is made, and when the next attempt may be |
+//! | `names` | the prefix: channel names as Redis knows them |
+//! | `interest` | what ought to be subscribed, what is, and what is to be done about it; no I/O |
+//! | `ingest` | messages as they come off the connection, collected for the sink |
+//! | `link` | the task of the hearing connection |
+//! | `publisher` | the queue before the publishing connection, and its task |
+//!
+//! Invariants:
+//! - No lock is held over an await, and none while `done` is called.
+//! - What waits is bounded: publications in bytes, heard messages by count and bytes (then the sink gets them at
+//!   once), changes of interest by one per topic. The one bound that is not ours is on a single message heard: Redis
+//!   itself cuts a subscriber off that lags by 32 MiB (`client-output-buffer-limit pubsub`).
+//! - A publication is never sent twice: what was in flight when the connection broke is answered `Unavailable`.
+//! - No password appears in a log line, in an error, or in a reason given to the sink.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use tidings_wire::{Channel, Topic};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::{Broker, Done, SharedSink};
+
+mod dial;
+mod ingest;
+mod interest;
+mod link;
+mod names;
+pub mod options;
+mod publisher;
+
+pub use options::{Options, OptionsError};
+
+use interest::Interest;
+use names::Names;
+use publisher::Queue;
+
+/// What has happened since the start, for the metrics page. Each is updated on its own.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages heard from Redis, those with invalid names included.
+    pub heard: AtomicU64,
+    /// Messages dropped because their channel is no [`Channel`] name (only a pattern can hear such).
+    pub invalid_names: AtomicU64,
+    /// Publications that Redis took.
+    pub published: AtomicU64,
+    /// Publications answered with an error, whatever it was.
+    pub publish_failures: AtomicU64,
+    /// Bytes of the publications that wait or are in flight, each with an allowance for its keeping.
+    pub bytes_waiting: AtomicU64,
+    /// Connections for hearing that were made after the first one.
+    pub reconnects: AtomicU64,
+}
+
+/// The Redis broker. Dropping it ends both connections; publications not yet answered are answered `Unavailable`.
+pub struct Redis {
+    interest: Arc<Interest>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    resets: watch::Sender<String>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Redis {
+    /// Checks the options and starts connecting; Redis may be absent, now or later.
+    ///
+    /// # Errors
+    /// [`OptionsError`] when the options cannot work; never because of the state of the network.
+    pub fn start(options: Options, sink: SharedSink, runtime: &Handle) -> Result<Arc<Self>, OptionsError> {
+        let (for_link, for_publisher) = (options.dialer()?, options.dialer()?);
+        let names = Arc::new(Names::new(options.prefix));
+        let counters = Arc::new(Counters::default());
+        let interest = Arc::new(Interest::default());
+        let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(&counters)));
+        let (resets, heed) = watch::channel(String::new());
+        let link = link::Link {
+            dialer: for_link,
+            names: Arc::clone(&names),
+            interest: Arc::clone(&interest),
+            sink,
+            counters: Arc::clone(&counters),
+            resets: heed.clone(),
+            ping_interval: options.ping_interval,
+            response_timeout: options.response_timeout,
+        };
+        let publisher = publisher::Publisher {
+            dialer: for_publisher,
+            names,
+            queue: Arc::clone(&queue),
+            resets: heed,
+            ping_interval: options.ping_interval,
+            response_timeout: options.response_timeout,
+        };
+        let tasks = [runtime.spawn(link.run()), runtime.spawn(publisher.run())];
+        Ok(Arc::new(Self { interest, queue, counters, resets, tasks }))
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Broker for Redis {
+    fn subscribe(&self, topic: &Topic) {
+        self.interest.subscribe(topic);
+    }
+
+    fn unsubscribe(&self, topic: &Topic) {
+        self.interest.unsubscribe(topic);
+    }
+
+    fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
+        self.queue.push(channel, body, done);
+    }
+
+    fn reset(&self, reason: &str) {
+        self.resets.send_replace(reason.to_owned());
+    }
+
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.queue.close();
+    }
+}

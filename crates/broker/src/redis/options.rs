@@ -1,0 +1,271 @@
+//! What the Redis broker has to be told, and its check before anything is started.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use thiserror::Error;
+use tidings_wire::channel::MAX_CHANNEL;
+
+use super::dial::{Dialer, Secrets, Target};
+
+/// The port of a Sentinel where the URL names none.
+const SENTINEL_PORT: u16 = 26379;
+
+/// Where Redis is and how patient to be with it.
+#[derive(Clone)]
+pub struct Options {
+    /// `redis://[user:password@]host[:port][/db]`, the same with `rediss` for TLS (verified against the system's
+    /// certificates, or those in the file that `SSL_CERT_FILE` names), or
+    /// `redis+sentinel://[user:password@]host[:port][,host[:port]…]/master[/db]`, where the credentials are those of
+    /// the Redis servers; those of the Sentinels are `?sentinel_user=` and `?sentinel_password=`.
+    pub url: String,
+    /// Put before every channel name, so that several deployments can share one Redis: printable ASCII without
+    /// spaces, at most 255 bytes; none when empty.
+    pub prefix: String,
+    /// How long making a connection may take, greeting and authentication included.
+    pub connect_timeout: Duration,
+    /// How long Redis may be silent while an answer is due; then the connection is given up.
+    pub response_timeout: Duration,
+    /// How often a connection with nothing else to do is asked whether it lives. A dead one is noticed after this
+    /// and the response timeout.
+    pub ping_interval: Duration,
+    /// How many bytes of publications may wait for Redis; a further one is `Overloaded`.
+    pub publish_budget: u64,
+}
+
+impl Options {
+    /// The defaults: no prefix, two seconds to connect, three to answer, a ping every three, 16 MiB of publications.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: String::new(),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(3),
+            ping_interval: Duration::from_secs(3),
+            publish_budget: 16 << 20,
+        }
+    }
+
+    /// Checks everything that can be checked without a network.
+    pub(super) fn dialer(&self) -> Result<Dialer, OptionsError> {
+        if self.prefix.len() > MAX_CHANNEL || !self.prefix.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(OptionsError::Prefix);
+        }
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("response_timeout", self.response_timeout),
+            ("ping_interval", self.ping_interval),
+        ] {
+            if value.is_zero() {
+                return Err(OptionsError::Zero(name));
+            }
+        }
+        let (scheme, rest) = self.url.split_once("://").ok_or(OptionsError::Scheme)?;
+        let mut secrets = Secrets::default();
+        let target = match scheme {
+            "redis" | "rediss" => {
+                let info = server(&self.url, &mut secrets)?;
+                let client = Client::open(info).map_err(|e| OptionsError::url(&e, &secrets))?;
+                Target::Server(Box::new(client))
+            }
+            "redis+sentinel" => sentinel(rest, &mut secrets)?,
+            "redis+cluster" => return Err(OptionsError::Cluster),
+            _ => return Err(OptionsError::Scheme),
+        };
+        Ok(Dialer::new(target, secrets, self.connect_timeout))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL: it may hold a password.
+        f.debug_struct("Options")
+            .field("prefix", &self.prefix)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("ping_interval", &self.ping_interval)
+            .field("publish_budget", &self.publish_budget)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why these options cannot work. None of the messages repeats the URL, which may hold a password.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OptionsError {
+    /// Not the URL of a Redis.
+    #[error("broker URL: expected redis://, rediss://, redis+sentinel:// or redis+cluster://")]
+    Scheme,
+    /// Something else is wrong with the URL.
+    #[error("broker URL: {0}")]
+    Url(String),
+    /// Redis Cluster.
+    #[error("broker URL: redis+cluster:// is not built yet; use redis:// or redis+sentinel://")]
+    Cluster,
+    /// A prefix that cannot begin a channel name.
+    #[error("prefix: must be printable ASCII without spaces, at most {MAX_CHANNEL} bytes")]
+    Prefix,
+    /// A time that must not be zero.
+    #[error("{0}: must be more than zero")]
+    Zero(&'static str),
+}
+
+impl OptionsError {
+    fn url(error: &redis::RedisError, secrets: &Secrets) -> Self {
+        let text = error.to_string();
+        // The library adds the name of its own kind of error, which tells nobody anything.
+        let words = text.split(" - ").next().unwrap_or(&text);
+        Self::Url(secrets.masked(words))
+    }
+}
+
+/// Reads the URL of one server, keeping its password.
+fn server(url: &str, secrets: &mut Secrets) -> Result<ConnectionInfo, OptionsError> {
+    secrets.keep_from_url(url);
+    let info = url.into_connection_info().map_err(|e| OptionsError::url(&e, secrets))?;
+    if let ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
+        let hint =
+            "#insecure is not supported; name the file with your authority's certificate in SSL_CERT_FILE";
+        return Err(OptionsError::Url(hint.to_owned()));
+    }
+    let settings = info.redis_settings().clone();
+    secrets.keep(settings.password());
+    let settings =
+        settings.set_protocol(ProtocolVersion::RESP3).set_lib_name("tidings", env!("CARGO_PKG_VERSION"));
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
+}
+
+/// Reads what follows `redis+sentinel://`.
+fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (credentials, rest) = rest.rsplit_once('@').map_or(("", rest), |(c, rest)| (c, rest));
+    let mut path = rest.split('/');
+    let hosts = path.next().unwrap_or_default();
+    let master = path.next().filter(|name| !name.is_empty()).ok_or_else(|| {
+        OptionsError::Url(
+            "redis+sentinel:// needs the master's name: redis+sentinel://host:26379/mymaster".into(),
+        )
+    })?;
+    let db = path.next().unwrap_or_default();
+
+    // One of the library's own URLs says what the credentials and the database are, with their escapes.
+    let at = if credentials.is_empty() { "" } else { "@" };
+    let node = server(&format!("redis://{credentials}{at}localhost/{db}"), secrets)?;
+    let node = node.redis_settings();
+    let wrong = |e: redis::RedisError| OptionsError::url(&e, &Secrets::default());
+    let mut addresses = Vec::new();
+    for host in hosts.split(',') {
+        let info = format!("redis://{host}").into_connection_info().map_err(wrong)?;
+        let ConnectionAddr::Tcp(name, port) = info.addr() else { return Err(OptionsError::Scheme) };
+        // The library fills in the port of a Redis server.
+        let port = if names_port(host) { *port } else { SENTINEL_PORT };
+        addresses.push(ConnectionAddr::Tcp(name.clone(), port));
+    }
+    let mut builder =
+        SentinelClientBuilder::new(addresses, master, SentinelServerType::Master).map_err(wrong)?;
+    builder = builder
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3)
+        .set_client_to_redis_db(node.db())
+        .set_client_to_redis_tcp_settings(tcp_settings())
+        .set_client_to_sentinel_tcp_settings(tcp_settings());
+    if let Some(user) = node.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = node.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    for (key, value) in
+        query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('='))
+    {
+        // Again read by the library: as the user and the password of a URL.
+        match key {
+            "sentinel_user" => {
+                let info = server(&format!("redis://{value}@localhost"), secrets)?;
+                builder = builder
+                    .set_client_to_sentinel_username(info.redis_settings().username().unwrap_or_default());
+            }
+            "sentinel_password" => {
+                let info = server(&format!("redis://:{value}@localhost"), secrets)?;
+                builder = builder
+                    .set_client_to_sentinel_password(info.redis_settings().password().unwrap_or_default());
+            }
+            _ => return Err(OptionsError::Url(format!("unknown parameter {key}"))),
+        }
+    }
+    builder.build().map(|client| Target::Sentinel(Box::new(client))).map_err(wrong)
+}
+
+/// Whether a port follows the host's name or its bracketed address.
+fn names_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Small messages leave at once.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(url: &str) -> String {
+        Options::new(url).dialer().err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_kind_of_url_is_read_or_refused_with_its_reason() {
+        for url in [
+            "redis://localhost",
+            "redis://u:p@localhost:1/2",
+            "redis://[::1]:6379",
+            "rediss://localhost",
+            "redis+sentinel://a:1,b,[::1]:3/mymaster",
+            "redis+sentinel://u:p@a/mymaster/3?sentinel_user=s&sentinel_password=t",
+        ] {
+            assert_eq!(error(url), "", "{url}");
+        }
+        for (url, part) in [
+            ("redis+cluster://localhost", "not built yet"),
+            ("http://localhost", "expected redis://"),
+            ("localhost:6379", "expected redis://"),
+            ("redis://", "broker URL"),
+            ("redis://localhost/x", "database number"),
+            ("redis://localhost:99999", "broker URL"),
+            ("rediss://localhost#insecure", "SSL_CERT_FILE"),
+            ("redis+sentinel://a:1", "master's name"),
+            ("redis+sentinel://a:1/", "master's name"),
+            ("redis+sentinel://a:x/m", "broker URL"),
+            ("redis+sentinel://a:1/m?colour=red", "unknown parameter colour"),
+        ] {
+            assert!(error(url).contains(part), "{url}: {}", error(url));
+        }
+    }
+
+    #[test]
+    fn a_password_is_in_no_error_and_in_no_debug_output() {
+        for url in [
+            "redis://u:hunter2@localhost/x",
+            "redis://u:hunter2@localhost:99999",
+            "hunter2://localhost",
+            "redis+sentinel://u:hunter2@a",
+            "redis+sentinel://u:hunter2@a:x/m",
+            "redis+sentinel://a/m?sentinel_password=hunter2&x=1",
+            "redis+sentinel://a/m?hunter2",
+        ] {
+            let options = Options::new(url);
+            let error = options.dialer().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
+            assert!(!format!("{error:?} {options:?}").contains("hunter2"), "{url}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_must_be_able_to_begin_a_channel_name() {
+        for (prefix, allowed) in [("", true), ("app:", true), ("a b", false), ("ü", false)] {
+            let options = Options { prefix: prefix.to_owned(), ..Options::new("redis://localhost") };
+            assert_eq!(options.dialer().is_ok(), allowed, "{prefix:?}");
+        }
+    }
+}
