@@ -1,0 +1,302 @@
+//! The line being typed: what keys do to it, and how it looks. It knows no terminal: keys in, text out.
+//!
+//! Invariants: the line takes exactly one row of the screen, however long it is (it scrolls sideways), so that it
+//! can be wiped and drawn again around whatever is printed above it; the cursor is always at a character's edge;
+//! line and history are bounded.
+
+use std::collections::VecDeque;
+
+use unicode_width::UnicodeWidthChar as _;
+
+use super::keys::Key;
+
+/// What stands before the line.
+pub(crate) const PROMPT: &str = "> ";
+/// The longest line that can be typed, in bytes.
+const MAX_LINE: usize = 1 << 20;
+/// How many lines are remembered.
+const MAX_HISTORY: usize = 500;
+/// Wipes the row that the cursor is in, and goes to its start (ECMA-48 EL).
+pub(crate) const WIPE: &str = "\r\x1b[K";
+
+/// What a key asks of the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Draw the line again.
+    Redraw,
+    /// Ring: the key could do nothing.
+    Bell,
+    /// Wipe the screen and draw again.
+    Clear,
+    /// The line is finished.
+    Line(String),
+    /// The user wants to leave.
+    Leave,
+}
+
+/// The line, the cursor in it, and the lines before it.
+#[derive(Debug, Default)]
+pub(crate) struct Editor {
+    line: String,
+    /// Byte position of the cursor, at a character's edge.
+    cursor: usize,
+    history: VecDeque<String>,
+    /// The place in the history that is being shown, and what was typed before it.
+    shown: Option<(usize, String)>,
+}
+
+impl Editor {
+    /// Does what a key means.
+    pub(crate) fn press(&mut self, key: Key) -> Asked {
+        match key {
+            Key::Char(c) => return self.insert(c),
+            Key::Enter => return self.finish(),
+            Key::Interrupt | Key::EndOfInput if self.line.is_empty() => return Asked::Leave,
+            Key::Interrupt => self.set(String::new()),
+            Key::Clear => return Asked::Clear,
+            Key::Backspace => self.cut(self.left(), self.cursor),
+            Key::Delete | Key::EndOfInput => self.cut(self.cursor, self.right()),
+            Key::KillLeft => self.cut(0, self.cursor),
+            Key::KillRight => self.cut(self.cursor, self.line.len()),
+            Key::KillWord => self.cut(self.word_left(), self.cursor),
+            Key::Left => self.cursor = self.left(),
+            Key::Right => self.cursor = self.right(),
+            Key::WordLeft => self.cursor = self.word_left(),
+            Key::WordRight => self.cursor = self.word_right(),
+            Key::Home => self.cursor = 0,
+            Key::End => self.cursor = self.line.len(),
+            Key::Up => return self.recall(-1),
+            Key::Down => return self.recall(1),
+        }
+        Asked::Redraw
+    }
+
+    /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its
+    /// place. Wipes what was in the row.
+    pub(crate) fn draw(&self, columns: usize) -> String {
+        // The last column stays free: some terminals wrap as soon as it is written.
+        let room = columns.saturating_sub(PROMPT.len() + 1).max(1);
+        let before: usize = self.line[..self.cursor].chars().map(width).sum();
+        let mut skipped = 0;
+        let mut from = 0;
+        for c in self.line[..self.cursor].chars() {
+            if before - skipped <= room {
+                break;
+            }
+            skipped += width(c);
+            from += c.len_utf8();
+        }
+        let mut used = 0;
+        let mut out = format!("{WIPE}{PROMPT}");
+        for c in self.line[from..].chars() {
+            used += width(c);
+            if used > room {
+                break;
+            }
+            out.push(look(c));
+        }
+        out.push_str(&format!("\r\x1b[{}C", PROMPT.len() + before - skipped));
+        out
+    }
+
+    /// A finished line as it stays on the screen, in as many rows as it takes.
+    pub(crate) fn finished(line: &str) -> String {
+        format!("{WIPE}{PROMPT}{}\r\n", line.chars().map(look).collect::<String>())
+    }
+
+    fn insert(&mut self, c: char) -> Asked {
+        if self.line.len() + c.len_utf8() > MAX_LINE {
+            return Asked::Bell;
+        }
+        self.line.insert(self.cursor, c);
+        self.cursor += c.len_utf8();
+        Asked::Redraw
+    }
+
+    fn finish(&mut self) -> Asked {
+        let line = std::mem::take(&mut self.line);
+        self.cursor = 0;
+        self.shown = None;
+        if !line.is_empty() && self.history.back() != Some(&line) {
+            if self.history.len() == MAX_HISTORY {
+                self.history.pop_front();
+            }
+            self.history.push_back(line.clone());
+        }
+        Asked::Line(line)
+    }
+
+    fn recall(&mut self, step: isize) -> Asked {
+        let at = self.shown.as_ref().map_or(self.history.len(), |(at, _)| *at);
+        let Some(to) = at.checked_add_signed(step).filter(|to| *to <= self.history.len()) else {
+            return Asked::Bell;
+        };
+        let typed = self.shown.take().map_or_else(|| std::mem::take(&mut self.line), |(_, typed)| typed);
+        match self.history.get(to).cloned() {
+            Some(line) => {
+                self.set(line);
+                self.shown = Some((to, typed));
+            }
+            None => self.set(typed),
+        }
+        Asked::Redraw
+    }
+
+    fn set(&mut self, line: String) {
+        self.cursor = line.len();
+        self.line = line;
+    }
+
+    fn cut(&mut self, from: usize, to: usize) {
+        self.line.replace_range(from..to, "");
+        self.cursor = from;
+    }
+
+    /// One character to the left, with what combines with it.
+    fn left(&self) -> usize {
+        let mut at = self.cursor;
+        for c in self.line[..self.cursor].chars().rev() {
+            at -= c.len_utf8();
+            if width(c) > 0 {
+                break;
+            }
+        }
+        at
+    }
+
+    /// One character to the right, with what combines with it.
+    fn right(&self) -> usize {
+        let mut at = self.cursor;
+        for c in self.line[self.cursor..].chars() {
+            if at > self.cursor && width(c) > 0 {
+                break;
+            }
+            at += c.len_utf8();
+        }
+        at
+    }
+
+    fn word_left(&self) -> usize {
+        let before = self.line[..self.cursor].trim_end();
+        before
+            .rfind(char::is_whitespace)
+            .map_or(0, |space| space + before[space..].chars().next().map_or(0, char::len_utf8))
+    }
+
+    fn word_right(&self) -> usize {
+        let after = &self.line[self.cursor..];
+        let word = after.len() - after.trim_start().len();
+        self.cursor + word + after[word..].find(char::is_whitespace).unwrap_or(after.len() - word)
+    }
+}
+
+/// How many columns a character takes in the row.
+fn width(c: char) -> usize {
+    look(c).width().unwrap_or(1)
+}
+
+/// What is shown for a character: a tab would move the cursor by an unknown width.
+fn look(c: char) -> char {
+    match c {
+        '\t' => '→',
+        c if c.is_control() => '·',
+        c => c,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(editor: &mut Editor, text: &str) {
+        for c in text.chars() {
+            assert_eq!(editor.press(Key::Char(c)), Asked::Redraw);
+        }
+    }
+
+    fn after(keys: &[Key]) -> String {
+        let mut editor = Editor::default();
+        typed(&mut editor, "one two three");
+        for key in keys {
+            editor.press(*key);
+        }
+        format!("{}|{}", &editor.line[..editor.cursor], &editor.line[editor.cursor..])
+    }
+
+    #[test]
+    fn keys_edit_as_in_a_shell() {
+        use Key::*;
+        for (keys, expected) in [
+            (&[][..], "one two three|"),
+            (&[Left, Left, Char('X')], "one two thrX|ee"),
+            (&[Home, Delete, Right, Char('X')], "nX|e two three"),
+            (&[WordLeft, KillLeft], "|three"),
+            (&[WordLeft, WordLeft, KillRight], "one |"),
+            (&[KillWord, KillWord], "one |"),
+            (&[Home, WordRight, WordRight, Backspace], "one tw| three"),
+            (&[Home, Left, Backspace, EndOfInput], "|ne two three"),
+            (&[End, Right, Delete], "one two three|"),
+            (&[Interrupt], "|"),
+        ] {
+            assert_eq!(after(keys), expected, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn leaving_takes_an_empty_line() {
+        let mut editor = Editor::default();
+        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+        assert_eq!(editor.press(Key::Interrupt), Asked::Leave);
+        typed(&mut editor, "x");
+        assert_eq!(editor.press(Key::Interrupt), Asked::Redraw);
+        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+    }
+
+    #[test]
+    fn history_gives_back_lines_and_what_was_being_typed() {
+        let mut editor = Editor::default();
+        for line in ["first", "second", "second"] {
+            typed(&mut editor, line);
+            assert_eq!(editor.press(Key::Enter), Asked::Line(line.to_owned()));
+        }
+        typed(&mut editor, "dra");
+        editor.press(Key::Up);
+        assert_eq!(editor.line, "second");
+        editor.press(Key::Up);
+        assert_eq!(editor.line, "first");
+        assert_eq!(editor.press(Key::Up), Asked::Bell);
+        editor.press(Key::Down);
+        editor.press(Key::Down);
+        assert_eq!((editor.line.as_str(), editor.cursor), ("dra", 3));
+        assert_eq!(editor.press(Key::Down), Asked::Bell);
+    }
+
+    #[test]
+    fn the_row_shows_the_part_around_the_cursor() {
+        let mut editor = Editor::default();
+        typed(&mut editor, "abcdefghij");
+        assert_eq!(editor.draw(80), "\r\x1b[K> abcdefghij\r\x1b[12C");
+        assert_eq!(editor.draw(8), "\r\x1b[K> fghij\r\x1b[7C");
+        editor.press(Key::Home);
+        assert_eq!(editor.draw(8), "\r\x1b[K> abcde\r\x1b[2C");
+        assert!(editor.draw(0).contains("> a"));
+    }
+
+    #[test]
+    fn wide_characters_are_counted_and_combining_ones_stay_with_their_letter() {
+        let mut editor = Editor::default();
+        typed(&mut editor, "日本e\u{301}");
+        assert_eq!(editor.draw(80), "\r\x1b[K> 日本e\u{301}\r\x1b[7C");
+        editor.press(Key::Backspace);
+        editor.press(Key::Backspace);
+        assert_eq!(editor.line, "日本");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_rings() {
+        let mut editor = Editor::default();
+        editor.set("x".repeat(MAX_LINE));
+        assert_eq!(editor.press(Key::Char('y')), Asked::Bell);
+        assert_eq!(editor.line.len(), MAX_LINE);
+    }
+}

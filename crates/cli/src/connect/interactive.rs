@@ -1,0 +1,206 @@
+//! `connect` on a terminal: one loop owns the keyboard, the screen, the socket and the signals.
+//!
+//! Invariants: everything is printed by this loop, in one write each time, with the line being typed wiped before
+//! and drawn again after; the terminal is given back as it was found, however the command ends.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use super::editor::{Asked, Editor, WIPE};
+use super::keys::Keys;
+use super::{MAX_LINE, READ, UNSENT, left_alone, paint};
+use crate::client::{Address, Incoming, Outgoing, reason};
+use crate::failure::Failure;
+use crate::input::{Lines, stdin_chunks};
+use crate::text::colours;
+
+/// How long the server may take to close after `EXIT`: somebody is waiting for the prompt of the shell.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs until the user leaves or the server does.
+///
+/// # Errors
+/// The server left first; the terminal failed.
+pub(crate) async fn run(
+    address: &Address,
+    mut incoming: Incoming,
+    mut outgoing: Outgoing,
+) -> Result<(), Failure> {
+    let mut chunks = stdin_chunks().map_err(|e| terminal_failed(&e))?;
+    let mut resized = watch(SignalKind::window_change())?;
+    let mut ended =
+        [watch(SignalKind::terminate())?, watch(SignalKind::hangup())?, watch(SignalKind::interrupt())?];
+    let [terminated, hung_up, interrupted] = &mut ended;
+    let mut screen = Screen::take(address)?;
+    let mut inbox = Vec::with_capacity(READ);
+    let mut outbox = Vec::new();
+    loop {
+        tokio::select! {
+            chunk = chunks.recv(), if !screen.is_leaving() && outbox.len() < UNSENT => match chunk {
+                Some(Ok(bytes)) => screen.typed(&bytes, &mut outbox)?,
+                // The terminal is gone, or at its end.
+                Some(Err(_)) | None => screen.leave(&mut outbox)?,
+            },
+            read = incoming.read_buf(&mut inbox) => match read {
+                Ok(0) if screen.is_leaving() => return Ok(()),
+                Ok(0) => return Err(left_alone("the server closed it")),
+                Ok(_) => {
+                    screen.arrived(&inbox)?;
+                    inbox.clear();
+                }
+                Err(_) if screen.is_leaving() => return Ok(()),
+                Err(e) => return Err(left_alone(&reason(&e))),
+            },
+            // A failed write leaves it to the read to say what the server said last, and how it left.
+            written = outgoing.write(&outbox), if !outbox.is_empty() => {
+                outbox.drain(..written.unwrap_or(outbox.len()));
+            }
+            _ = resized.recv() => screen.redraw()?,
+            _ = terminated.recv() => return Ok(()),
+            _ = hung_up.recv() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+            () = screen.left() => return Ok(()),
+        }
+    }
+}
+
+fn watch(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")))
+}
+
+fn terminal_failed(error: &io::Error) -> Failure {
+    Failure::Failed(format!("the terminal failed: {}", reason(error)))
+}
+
+fn too_long() -> Failure {
+    Failure::Failed(format!("the server sent a line of more than {MAX_LINE} bytes"))
+}
+
+/// The terminal, with the line being typed on its last row.
+struct Screen {
+    found: Termios,
+    coloured: bool,
+    keys: Keys,
+    editor: Editor,
+    arriving: Lines,
+    /// Set once the user leaves: how long the server has to close, and no line is drawn any more.
+    leaving: Option<Instant>,
+}
+
+impl Screen {
+    /// Takes the terminal over: no echo, no line discipline, every key at once.
+    fn take(address: &Address) -> Result<Self, Failure> {
+        let found = tcgetattr(io::stdin()).map_err(|e| terminal_failed(&e.into()))?;
+        let screen = Self {
+            found,
+            coloured: colours(&io::stdout()),
+            keys: Keys::default(),
+            editor: Editor::default(),
+            arriving: Lines::new(MAX_LINE),
+            leaving: None,
+        };
+        let mut raw = screen.found.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Drain, &raw).map_err(|e| terminal_failed(&e.into()))?;
+        let mut text = String::new();
+        paint::remark(&format!("connected to {address}; EXIT or Ctrl-D leaves"), screen.coloured, &mut text);
+        screen.above(&text)?;
+        Ok(screen)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Completes when the server has had its time to close after the user left.
+    async fn left(&self) {
+        match self.leaving {
+            Some(deadline) => sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes what the keyboard sent; finished lines go to `outbox`.
+    fn typed(&mut self, bytes: &[u8], outbox: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut out = String::new();
+        for byte in bytes {
+            let Some(key) = self.keys.feed(*byte) else { continue };
+            match self.editor.press(key) {
+                Asked::Redraw => {}
+                Asked::Bell => out.push('\x07'),
+                Asked::Clear => out.push_str("\x1b[H\x1b[2J"),
+                Asked::Leave => {
+                    show(&out)?;
+                    return self.leave(outbox);
+                }
+                Asked::Line(line) => {
+                    out.push_str(&Editor::finished(&line));
+                    outbox.extend_from_slice(line.as_bytes());
+                    outbox.extend_from_slice(b"\r\n");
+                    if line == "EXIT" {
+                        self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
+                        return show(&out);
+                    }
+                }
+            }
+        }
+        out.push_str(&self.row());
+        show(&out)
+    }
+
+    /// Says goodbye for a user who leaves without typing `EXIT`.
+    fn leave(&mut self, outbox: &mut Vec<u8>) -> Result<(), Failure> {
+        outbox.extend_from_slice(b"EXIT\r\n");
+        self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
+        show(&Editor::finished(""))
+    }
+
+    /// Prints what came from the server, as far as its lines are whole.
+    fn arrived(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.arriving.push(bytes);
+        let mut rows = Vec::new();
+        while let Some(line) = self.arriving.next().map_err(|_| too_long())? {
+            let mut row = String::new();
+            paint::line(line, self.coloured, &mut row);
+            rows.push(row);
+        }
+        if rows.is_empty() { Ok(()) } else { self.above(&rows.join("\r\n")) }
+    }
+
+    /// Prints rows above the line being typed.
+    fn above(&self, text: &str) -> Result<(), Failure> {
+        show(&format!("{WIPE}{text}\r\n{}", self.row()))
+    }
+
+    fn redraw(&self) -> Result<(), Failure> {
+        show(&self.row())
+    }
+
+    fn row(&self) -> String {
+        if self.is_leaving() {
+            return String::new();
+        }
+        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+        self.editor.draw(if columns == 0 { 80 } else { columns })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A line that was being typed stays readable above whatever comes next.
+        if !self.is_leaving() {
+            let _ = show("\r\n");
+        }
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.found);
+    }
+}
+
+fn show(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| terminal_failed(&e))
+}

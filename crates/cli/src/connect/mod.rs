@@ -1,0 +1,77 @@
+//! `tidings connect`: the interactive client of the line port.
+//!
+//! On a terminal ([`interactive`]) a small line editor of its own keeps what is being typed apart from what
+//! arrives; in a pipe ([`piped`]) lines go in and out as they are. Reading and writing never wait for each other.
+//!
+//! The editor is our own because the two things this command is about, messages above a half-typed line and a
+//! connection that ends while somebody types, have to happen in one place, in order: one loop owns the terminal,
+//! the socket and the signals, and nothing is printed by a second thread.
+
+mod editor;
+mod interactive;
+mod keys;
+mod paint;
+mod piped;
+
+use std::io::{IsTerminal as _, stdin, stdout};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::client::{Address, ClientError, DEFAULT, open};
+use crate::failure::Failure;
+use crate::interrupt::block_on;
+use crate::text::capable;
+
+/// How long the server may take to close after `EXIT`, before the connection is half-closed, and again after
+/// that.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest line taken from stdin or from the server, in bytes; no server can be configured to longer lines.
+const MAX_LINE: usize = 64 << 20;
+/// How much is read from the server at once, in bytes.
+const READ: usize = 64 << 10;
+/// How many bytes may wait to be sent before more input is taken.
+const UNSENT: usize = 256 << 10;
+
+/// Talks to a server's line port: sends what is typed, prints what arrives, both at once
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+On a terminal there is line editing with history, messages appear above the line being typed, and EXIT, Ctrl-D or \
+Ctrl-C leaves. In a pipe every line of standard input is sent, everything that arrives is printed as it is, and at \
+the end of input the command waits until the server has answered.
+
+What the server understands: SUBSCRIBE [channel], UNSUBSCRIBE [channel], PUBLISH channel body, AUTH token, PING, \
+EXIT. Any other line comes back as an echo, or as UNKNOWN COMMAND.
+
+Examples:
+  tidings connect
+  tidings connect push.example.org:5567
+  echo 'PUBLISH updates hello' | tidings connect
+  tidings connect unix:/run/tidings.sock")]
+pub(crate) struct Connect {
+    /// The server's line port: HOST:PORT, tcp://HOST:PORT or unix:PATH
+    #[arg(value_name = "HOST:PORT", env = "TIDINGS_SERVER", default_value = DEFAULT)]
+    server: Address,
+}
+
+impl Connect {
+    /// Runs until either side leaves.
+    ///
+    /// # Errors
+    /// Nobody there, a connection that ends before it was asked to, a terminal that cannot be used.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        block_on(async {
+            let (incoming, outgoing) = open(&self.server).await.map_err(Failure::of)?;
+            if stdin().is_terminal() && stdout().is_terminal() && capable() {
+                interactive::run(&self.server, incoming, outgoing).await
+            } else {
+                piped::run(incoming, outgoing).await
+            }
+        })
+    }
+}
+
+/// The connection ended although nobody had asked for it.
+fn left_alone(why: &str) -> Failure {
+    Failure::of(ClientError::Lost(why.to_owned()))
+}

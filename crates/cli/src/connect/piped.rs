@@ -1,0 +1,156 @@
+//! `connect` in a pipe: lines of stdin to the server, what arrives to stdout.
+//!
+//! Invariants: what arrives is passed on at once and unchanged, but for `\r\n`, which becomes `\n`; at the end of
+//! input nothing that the server still answers is lost, and the wait for it is bounded.
+
+use std::io::{self, Write as _};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep_until};
+
+use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, left_alone};
+use crate::client::{Incoming, Outgoing, reason};
+use crate::failure::Failure;
+use crate::input::{Lines, stdin_chunks};
+
+/// Where the conversation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Lines come from stdin.
+    Talking,
+    /// `EXIT` is on its way or sent; the server closes when it has answered what came before.
+    Exiting,
+    /// The server did not close by itself: our direction is closed.
+    HalfClosed,
+}
+
+/// Runs until the server has closed the connection.
+///
+/// # Errors
+/// The server left while there was input, or did not close; stdin or stdout failed.
+pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Result<(), Failure> {
+    let mut chunks = stdin_chunks().map_err(|e| cannot_read(&e))?;
+    let mut lines = Lines::new(MAX_LINE);
+    let mut outbox = Vec::new();
+    let mut inbox = Vec::with_capacity(READ);
+    let mut endings = Endings::default();
+    let mut stage = Stage::Talking;
+    let mut deadline = Instant::now();
+    let mut undelivered = false;
+    loop {
+        tokio::select! {
+            chunk = chunks.recv(), if stage == Stage::Talking && outbox.len() < UNSENT => {
+                if read_input(chunk, &mut lines, &mut outbox)? {
+                    stage = Stage::Exiting;
+                    deadline = Instant::now() + CLOSING_TIMEOUT;
+                }
+            }
+            read = incoming.read_buf(&mut inbox) => match read {
+                Ok(0) if stage != Stage::Talking && outbox.is_empty() && !undelivered => return Ok(()),
+                Ok(0) => return Err(left_alone("the server closed it")),
+                Ok(_) => {
+                    print(&endings.unified(&inbox)).map_err(|e| Failure::of_output(&e))?;
+                    inbox.clear();
+                }
+                Err(e) => return Err(left_alone(&reason(&e))),
+            },
+            written = outgoing.write(&outbox), if !outbox.is_empty() => {
+                // After a failed write the read tells what the server said last, and how it left.
+                undelivered |= written.is_err();
+                outbox.drain(..written.unwrap_or(outbox.len()));
+                deadline = Instant::now() + CLOSING_TIMEOUT;
+            }
+            () = sleep_until(deadline), if stage != Stage::Talking => {
+                if stage == Stage::HalfClosed {
+                    return Err(Failure::Failed("the server did not close the connection after EXIT".to_owned()));
+                }
+                // EXIT may mean nothing to the server; the end of its input does.
+                let _ = outgoing.shutdown().await;
+                undelivered |= !outbox.is_empty();
+                outbox.clear();
+                stage = Stage::HalfClosed;
+                deadline = Instant::now() + CLOSING_TIMEOUT;
+            }
+        }
+    }
+}
+
+/// Queues the lines of a chunk (`None` at the end of input), and says whether `EXIT` was the last of them.
+fn read_input(
+    chunk: Option<io::Result<Vec<u8>>>,
+    lines: &mut Lines,
+    outbox: &mut Vec<u8>,
+) -> Result<bool, Failure> {
+    let Some(chunk) = chunk else {
+        lines.rest().iter().for_each(|line| queue(line, outbox));
+        queue(b"EXIT", outbox);
+        return Ok(true);
+    };
+    lines.push(&chunk.map_err(|e| cannot_read(&e))?);
+    while let Some(line) = lines.next().map_err(|_| too_long())? {
+        queue(line, outbox);
+        if line == b"EXIT" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn queue(line: &[u8], outbox: &mut Vec<u8>) {
+    outbox.extend_from_slice(line);
+    outbox.extend_from_slice(b"\r\n");
+}
+
+fn print(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
+}
+
+fn cannot_read(error: &io::Error) -> Failure {
+    Failure::Failed(format!("cannot read standard input: {}", reason(error)))
+}
+
+fn too_long() -> Failure {
+    Failure::Failed(format!("a line of standard input is longer than {MAX_LINE} bytes"))
+}
+
+/// Makes `\n` of `\r\n` in a stream that may be cut between the two.
+#[derive(Debug, Default)]
+struct Endings {
+    /// A `\r` was the last byte, and has not been given out.
+    held: bool,
+}
+
+impl Endings {
+    fn unified(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len() + 1);
+        for byte in bytes {
+            if std::mem::take(&mut self.held) && *byte != b'\n' {
+                out.push(b'\r');
+            }
+            if *byte == b'\r' {
+                self.held = true;
+            } else {
+                out.push(*byte);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_endings_become_the_same_wherever_the_stream_is_cut() {
+        let stream = b"a\r\nb\rc\r\r\nd\n";
+        for cut in 0..=stream.len() {
+            let mut endings = Endings::default();
+            let mut out = endings.unified(&stream[..cut]);
+            out.extend(endings.unified(&stream[cut..]));
+            assert_eq!(out, b"a\nb\rc\r\nd\n", "cut at {cut}");
+        }
+    }
+}

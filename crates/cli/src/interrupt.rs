@@ -1,0 +1,69 @@
+//! Ctrl-C and its like, for commands that end in good order when they are asked to.
+
+use std::future::Future;
+use std::time::Duration;
+use std::{process, thread};
+
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+
+/// How long a command may take to end once it was asked to: it may be stuck in a write that nobody reads.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A runtime for a command that waits for one or a few connections: everything on the calling thread.
+///
+/// # Errors
+/// [`Failure::Failed`] when the system refuses the few descriptors it needs.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
+    let result = runtime.block_on(work);
+    // A name look-up that hangs must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or when it has not ended
+/// a second later.
+///
+/// The watching is done on a thread of its own, because a command may be stuck in a write to a stdout that nobody
+/// reads.
+///
+/// # Errors
+/// [`Failure::Failed`] when the thread cannot be started.
+pub(crate) fn interrupted(code: u8) -> Result<oneshot::Receiver<()>, Failure> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || match block_on(watch(sender)) {
+            Ok(()) => process::exit(code.into()),
+            Err(failure) => {
+                failure.report();
+                process::exit(1);
+            }
+        })
+        .map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")))?;
+    Ok(receiver)
+}
+
+async fn watch(sender: oneshot::Sender<()>) -> Result<(), Failure> {
+    let mut int = signal(SignalKind::interrupt()).map_err(Failure::of)?;
+    let mut term = signal(SignalKind::terminate()).map_err(Failure::of)?;
+    let mut asked = async || {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+    };
+    asked().await;
+    // A command that ends already has dropped the receiver.
+    let _ = sender.send(());
+    let _ = timeout(GRACE, asked()).await;
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! `tidings publish`: publishes messages and waits until each is confirmed.
+//!
+//! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
+//! sent again; what waits for the server is bounded in messages and bytes.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+use std::{io, vec};
+
+use clap::Args;
+use tidings_wire::Channel;
+use tidings_wire::resp::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::{Backoff, ClientError, Connection, ServerArgs};
+use crate::failure::{Failure, say};
+use crate::input::{Lines, duration, stdin_chunks};
+use crate::interrupt::block_on;
+
+/// How many messages may wait for their confirmation.
+const WINDOW: u64 = 1024;
+/// How many bytes may wait to be written before more input is taken.
+const UNSENT: usize = 256 << 10;
+/// The longest message taken from stdin, in bytes; no server can be configured to take more.
+const MAX_LINE: usize = 16 << 20;
+/// How long the server may leave everything unconfirmed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait between two attempts to connect.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How many refusals are told one by one.
+const TOLD: u64 = 10;
+
+/// Publishes messages to a channel
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+The command ends with exit code 0 when the server has confirmed every message. A message that the server refuses is \
+named on stderr; the others are published, and the exit code is 1.
+
+While nothing is in flight, a server that cannot be reached is tried again for the time that --retry gives. A \
+message that may have been published already is never sent a second time: when the connection breaks under it, the \
+command says how many were confirmed and how many are uncertain, and ends with exit code 1.
+
+Examples:
+  tidings publish updates 'follow the white rabbit'
+  tidings publish scores:nba '{\"LAL\":101,\"BOS\":99}' '{\"LAL\":103,\"BOS\":99}'
+  tail -F access.log | tidings publish logs -")]
+pub(crate) struct Publish {
+    /// The channel to publish to
+    channel: String,
+
+    /// The messages, each argument one; a single - publishes each line of standard input, without its line ending
+    #[arg(required = true, value_name = "MESSAGE")]
+    messages: Vec<OsString>,
+
+    /// For how long to try again while the server cannot be reached and nothing is in flight; 0 tries once
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    retry: Duration,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Publish {
+    /// Publishes all there is.
+    ///
+    /// # Errors
+    /// A name that is no channel, a message that was not confirmed, a stdin that cannot be read.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        Channel::new(&self.channel)
+            .map_err(|e| Failure::Usage(format!("'{}' cannot be published to: {e}", self.channel)))?;
+        block_on(async {
+            let source = if self.messages == ["-"] {
+                let chunks = stdin_chunks()
+                    .map_err(|e| Failure::Failed(format!("cannot read standard input: {e}")))?;
+                Source::Lines { chunks: Some(chunks), lines: Lines::new(MAX_LINE) }
+            } else {
+                Source::Arguments(self.messages.clone().into_iter())
+            };
+            Run { options: self, source, sent: 0, answered: 0, refused: 0 }.publish().await
+        })
+    }
+}
+
+/// Where the messages come from.
+enum Source {
+    Arguments(vec::IntoIter<OsString>),
+    Lines { chunks: Option<mpsc::Receiver<io::Result<Vec<u8>>>>, lines: Lines },
+}
+
+/// What a source has at this moment.
+enum Next {
+    Message(Vec<u8>),
+    NotYet,
+    End,
+}
+
+impl Source {
+    fn next(&mut self) -> Result<Next, Failure> {
+        match self {
+            Self::Arguments(arguments) => {
+                Ok(arguments.next().map_or(Next::End, |argument| Next::Message(argument.as_bytes().to_vec())))
+            }
+            Self::Lines { chunks, lines } => match lines.next() {
+                Ok(Some(line)) => Ok(Next::Message(line.to_vec())),
+                Ok(None) if chunks.is_some() => Ok(Next::NotYet),
+                Ok(None) => Ok(lines.rest().map_or(Next::End, Next::Message)),
+                Err(_) => Err(Failure::Failed(format!(
+                    "a line of standard input is longer than {MAX_LINE} bytes; nothing from it on was published"
+                ))),
+            },
+        }
+    }
+
+    /// Waits for more input; for ever when there is none to wait for.
+    async fn more(&mut self) -> Result<(), Failure> {
+        let Self::Lines { chunks: waiting @ Some(_), lines } = self else {
+            return std::future::pending().await;
+        };
+        match waiting.as_mut().expect("matched above").recv().await {
+            Some(Ok(chunk)) => lines.push(&chunk),
+            Some(Err(e)) => return Err(Failure::Failed(format!("cannot read standard input: {e}"))),
+            None => *waiting = None,
+        }
+        Ok(())
+    }
+}
+
+/// One run of the command. Messages are numbered from 1 in the order they were given.
+struct Run<'a> {
+    options: &'a Publish,
+    source: Source,
+    /// Messages handed to the connection.
+    sent: u64,
+    /// Messages that the server has confirmed or refused.
+    answered: u64,
+    refused: u64,
+}
+
+impl Run<'_> {
+    async fn publish(mut self) -> Result<(), Failure> {
+        let mut connection = self.connect().await?;
+        loop {
+            match self.pump(&mut connection).await {
+                Ok(()) => break,
+                Err(Broken::Connection(error)) if self.sent == self.answered && error.may_pass() => {
+                    say(format_args!("{error}; connecting again"));
+                    connection = self.connect().await?;
+                }
+                Err(Broken::Connection(error)) => return Err(self.uncertain(&error)),
+                Err(Broken::Command(failure)) => return Err(failure),
+            }
+        }
+        match self.refused {
+            0 => Ok(()),
+            n => Err(Failure::Failed(format!("{n} of {} messages were not published", self.sent))),
+        }
+    }
+
+    /// Connects, trying again for as long as the options say.
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let give_up = Instant::now() + self.options.retry;
+        let mut backoff = Backoff::new(LONGEST_WAIT);
+        let mut told = false;
+        loop {
+            let error = match Connection::open(&self.options.server).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            let retry_at = Instant::now() + backoff.wait();
+            if !error.may_pass() || retry_at >= give_up {
+                return Err(Failure::of(error));
+            }
+            if !std::mem::replace(&mut told, true) {
+                say(format_args!("{error}; trying for {:?}", self.options.retry));
+            }
+            sleep(retry_at - Instant::now()).await;
+        }
+    }
+
+    /// Publishes over one connection until all is confirmed.
+    async fn pump(&mut self, connection: &mut Connection) -> Result<(), Broken> {
+        let mut progress = Instant::now();
+        loop {
+            let mut hungry = false;
+            while !hungry && self.sent - self.answered < WINDOW && connection.unsent() < UNSENT {
+                match self.source.next()? {
+                    Next::Message(body) => {
+                        connection.queue(&[b"PUBLISH", self.options.channel.as_bytes(), &body]);
+                        if self.sent == self.answered {
+                            progress = Instant::now();
+                        }
+                        self.sent += 1;
+                    }
+                    Next::NotYet => hungry = true,
+                    Next::End if self.sent == self.answered => return Ok(()),
+                    Next::End => break,
+                }
+            }
+            tokio::select! {
+                more = self.source.more(), if hungry => more?,
+                done = connection.exchange() => done?,
+                () = sleep_until(progress + ANSWER_TIMEOUT), if self.sent > self.answered => {
+                    return Err(ClientError::Silent(ANSWER_TIMEOUT.as_secs()).into());
+                }
+            }
+            progress = progress.max(connection.heard());
+            while let Some(value) = connection.take()? {
+                self.answer(value);
+            }
+        }
+    }
+
+    /// Takes the answer to the oldest message that has none yet.
+    fn answer(&mut self, value: Value) {
+        if matches!(value, Value::Push(_)) || self.sent == self.answered {
+            return;
+        }
+        self.answered += 1;
+        if let Value::Error(words) = value {
+            self.refused += 1;
+            match self.refused {
+                ..=TOLD => say(format_args!("message {}: {words}", self.answered)),
+                n if n == TOLD + 1 => say("more messages are refused; they are counted, not named"),
+                _ => {}
+            }
+        }
+    }
+
+    fn uncertain(&self, error: &ClientError) -> Failure {
+        let confirmed = self.answered - self.refused;
+        let uncertain = self.sent - self.answered;
+        Failure::Failed(format!(
+            "{error}; {confirmed} confirmed, {uncertain} from message {} on may or may not have been published, \
+             nothing after them was sent",
+            self.answered + 1
+        ))
+    }
+}
+
+/// Why publishing over a connection stopped before the end.
+enum Broken {
+    Connection(ClientError),
+    Command(Failure),
+}
+
+impl From<ClientError> for Broken {
+    fn from(error: ClientError) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Command(failure)
+    }
+}
