@@ -1,1 +1,240 @@
-//! Configuration.
+//! Configuration: what an operator may choose, read from flags, the environment, a file and defaults, in this
+//! order, and checked before any port is bound.
+//!
+//! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and
+//! `config docs` all follow from it, so none of them can disagree. A value passes three steps: a source gives it
+//! without a type, with the place where it was said ([`source`], [`file`]); its option reads and checks it
+//! ([`setting`], [`value`]); then options are held against each other ([`check`]).
+//!
+//! Invariants:
+//! - A [`Config`] that [`load`] gave holds every bound and rule of the table.
+//! - Every error is one line that says where and what; no error and no `Debug` shows a secret.
+//! - Nothing here reads the process' environment except [`environment`].
+
+mod check;
+mod error;
+mod file;
+mod group;
+mod namespace;
+mod options;
+mod print;
+mod raw;
+mod setting;
+mod source;
+mod value;
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+use std::path::Path;
+use std::sync::LazyLock;
+
+pub use error::ConfigError;
+pub use namespace::{Channels, Namespace};
+pub use options::{
+    ChannelOptions, ClientOptions, Config, HttpApiOptions, HttpOptions, LogOptions, ReadyOptions,
+    RedisOptions, ShutdownOptions, TcpOptions, TokenOptions,
+};
+pub use print::{default_file, docs};
+pub use source::{Overrides, environment};
+pub use value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
+
+use error::{Origin, nearest};
+use group::{Group, Slot, Visitor};
+use raw::{Raw, shown};
+use setting::split;
+use source::{Assignment, Environment, resolve};
+
+/// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
+const NAMESPACES: &str = "channel.namespaces";
+
+/// Loads a configuration: defaults, then the file, then the environment, then the overrides.
+///
+/// `file` is what the command line named; without it the variable `TIDINGS_CONFIG` may name one. Of `env`, only
+/// names that begin with `TIDINGS_` count (see [`environment`]).
+///
+/// # Errors
+/// The first thing that is wrong: a file that cannot be read or parsed, an unknown key or variable (with the nearest
+/// known one), a value of the wrong type or out of its bounds, options that contradict each other, and a listener
+/// that other machines could use without any key.
+pub fn load(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
+    let env = Environment::of(env);
+    let mut loading = Loading { config: Config::default(), given: Given::default() };
+    if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
+        for assignment in source::of_file(&file::read(path)?)? {
+            loading.apply(&assignment)?;
+        }
+    }
+    if let Some(names) = env.namespaces() {
+        loading.apply(&names)?;
+    }
+    for assignment in env.options(&loading.keys())? {
+        loading.apply(&assignment)?;
+    }
+    for assignment in overrides.assignments() {
+        loading.apply(&assignment)?;
+    }
+    check::check(&mut loading.config, &loading.given)?;
+    Ok(loading.config)
+}
+
+/// The keys of all options that need no namespace, and the one of the namespaces.
+static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut keys = keys_of(&mut Config::default(), "");
+    keys.push(NAMESPACES.into());
+    keys
+});
+
+/// The keys of a group's options, `path` before each.
+fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
+    struct Keys(Vec<String>);
+    impl Visitor for Keys {
+        fn group(&mut self, _: &str, _: &'static [&'static str]) {}
+
+        fn option(&mut self, path: &str, _: &'static [&'static str], _: &mut dyn Slot) {
+            self.0.push(path.to_owned());
+        }
+    }
+    let mut keys = Keys(Vec::new());
+    group.walk(path, &mut keys);
+    keys.0
+}
+
+/// Whether options lie below `key`.
+fn is_group(key: &str) -> bool {
+    KEYS.iter().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Whether `key` is an option, or the namespaces.
+fn is_option(key: &str) -> bool {
+    KEYS.iter().any(|known| known == key)
+}
+
+/// Stores a value in the option `key` of a group; `None` when it has no such option.
+fn set(group: &mut dyn Group, path: &str, key: &str, raw: &Raw) -> Option<Result<(), String>> {
+    struct Setter<'a> {
+        key: &'a str,
+        raw: &'a Raw,
+        outcome: Option<Result<(), String>>,
+    }
+    impl Visitor for Setter<'_> {
+        fn group(&mut self, _: &str, _: &'static [&'static str]) {}
+
+        fn option(&mut self, path: &str, _: &'static [&'static str], slot: &mut dyn Slot) {
+            if path == self.key {
+                let unset = matches!(self.raw, Raw::Null);
+                self.outcome = Some(if unset { Ok(()) } else { slot.set(self.raw) });
+            }
+        }
+    }
+    let mut setter = Setter { key, raw, outcome: None };
+    group.walk(path, &mut setter);
+    setter.outcome
+}
+
+/// What was said so far, by key, and where.
+#[derive(Default)]
+struct Given(BTreeMap<String, Origin>);
+
+impl Given {
+    fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// An error about an option, at the place where it was given.
+    fn error(&self, key: &str, what: String) -> ConfigError {
+        match self.0.get(key) {
+            Some(origin) => complain(origin, key, &what),
+            None => ConfigError::general(what),
+        }
+    }
+
+    /// How to say more options where `key` was said: the place, and what to write there for an option and a value.
+    fn how_to_add(&self, key: &str) -> (&'static str, impl Fn(&str, &str) -> String) {
+        let toml = Origin::File { name: "".into(), line: 0, format: error::Format::Toml };
+        let origin = self.0.get(key).cloned().unwrap_or(toml);
+        (origin.place_to_add(), move |key: &str, value: &str| origin.assignment(key, value))
+    }
+}
+
+/// An error in what `origin` said for `key`. A variable or a flag names its option by itself.
+fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
+    match origin {
+        Origin::File { .. } => ConfigError::at(origin, format!("{}: {what}", shown(key))),
+        Origin::Environment(_) | Origin::Flag(_) => ConfigError::at(origin, what),
+    }
+}
+
+/// A configuration that is being put together.
+struct Loading {
+    config: Config,
+    given: Given,
+}
+
+impl Loading {
+    fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
+        let Assignment { key: written, raw, origin } = assignment;
+        let key = resolve(written);
+        let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
+        let outcome = if key == NAMESPACES {
+            Some(names(raw).and_then(|names| self.config.channel.rename(&names)))
+        } else if let Some((name, _)) = namespaced.and_then(|rest| rest.rsplit_once('.')) {
+            let namespace = self.config.channel.namespaces.iter_mut().find(|known| known.name == name);
+            let path = format!("{NAMESPACES}.{name}.");
+            namespace.and_then(|namespace| set(&mut namespace.options, &path, key, raw))
+        } else {
+            set(&mut self.config, "", key, raw)
+        };
+        match outcome {
+            Some(outcome) => outcome.map_err(|what| complain(origin, written, &what))?,
+            None if is_group(key) => {
+                let what = format!("expected a table of options, got {}", raw.sort());
+                return Err(complain(origin, written, &what));
+            }
+            None => return Err(self.unknown(written, origin)),
+        }
+        if matches!(raw, Raw::Null) {
+            return Ok(());
+        }
+        let before = self.given.0.insert(key.to_owned(), origin.clone());
+        // Of flags the last one holds; a file or an environment that says a thing twice says it once in error.
+        match before {
+            Some(other)
+                if discriminant(&other) == discriminant(origin) && !matches!(origin, Origin::Flag(_)) =>
+            {
+                Err(complain(origin, written, &format!("`{}` was already given by {other}", shown(key))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unknown(&mut self, key: &str, origin: &Origin) -> ConfigError {
+        let keys = self.keys();
+        let near = nearest(key, keys.iter().map(String::as_str), '.').unwrap_or_default();
+        ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key)))
+    }
+
+    /// Every key that can be assigned, with those of the namespaces there are.
+    fn keys(&mut self) -> Vec<String> {
+        let mut keys = KEYS.clone();
+        for namespace in &mut self.config.channel.namespaces {
+            keys.extend(keys_of(&mut namespace.options, &format!("{NAMESPACES}.{}.", namespace.name)));
+        }
+        keys
+    }
+}
+
+/// The names of namespaces, as a file's reader or a comma-separated text gives them.
+fn names(raw: &Raw) -> Result<Vec<String>, String> {
+    match raw {
+        Raw::List(nodes) => {
+            Ok(nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect())
+        }
+        Raw::Text(text) | Raw::Word(text) => Ok(split(text).map(str::to_owned).collect()),
+        Raw::Null => Ok(Vec::new()),
+        _ => Err(format!("expected a list of tables, each with a name, got {}", raw.sort())),
+    }
+}

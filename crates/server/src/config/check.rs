@@ -1,0 +1,122 @@
+//! What must hold between options, after each has been read on its own.
+
+use std::time::Duration;
+
+use super::Given;
+use super::error::ConfigError;
+use super::options::Config;
+use super::setting::{duration_text, size_text};
+use super::value::ListenAddr;
+
+impl Config {
+    /// Whether any key is configured by which a client or a backend shows who it is.
+    pub fn has_key(&self) -> bool {
+        self.client.token.hmac_secret_key.is_set() || self.http_api.key.is_set()
+    }
+
+    /// Every listener, with the option that names it.
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
+        let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
+        tcp.chain(self.http.listen.iter().map(|address| ("http.listen", address)))
+    }
+
+    /// Whether the server is a workbench: no key is configured and nobody outside this machine reaches it, so
+    /// whoever does may connect, subscribe, publish and use the API. May ask the resolver for the name of a
+    /// listener, see [`ListenAddr::is_local`].
+    pub fn is_workbench(&self) -> bool {
+        !self.has_key() && self.listeners().all(|(_, address)| address.is_local())
+    }
+}
+
+/// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand.
+pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigError> {
+    let client = &mut config.client;
+    let halve = |duration: Duration| duration / 2;
+    Pair {
+        small: "client.pong_timeout",
+        large: "client.ping_interval",
+        may_equal: false,
+        show: duration_text,
+    }
+    .settle(&mut client.pong_timeout, client.ping_interval, halve, given)?;
+    Pair {
+        small: "client.queue_max_size",
+        large: "client.queue_max_total",
+        may_equal: true,
+        show: size_text,
+    }
+    .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given)?;
+    let ready = &mut config.ready;
+    Pair {
+        small: "ready.canary_interval",
+        large: "ready.canary_limit",
+        may_equal: false,
+        show: duration_text,
+    }
+    .settle(&mut ready.canary_interval, ready.canary_limit, halve, given)?;
+    let shutdown = &mut config.shutdown;
+    Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
+        .settle(&mut shutdown.drain, shutdown.timeout, halve, given)?;
+
+    let (channels, limit) = (config.tcp.auto_subscribe.len(), config.client.channel_limit);
+    if channels > limit {
+        let what =
+            format!("tcp.auto_subscribe names {channels} channels, past client.channel_limit ({limit})");
+        return Err(given.error("tcp.auto_subscribe", what));
+    }
+    if config.listeners().next().is_none() {
+        let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
+        return Err(given.error("http.listen", what.into()));
+    }
+    exposure(config, given)
+}
+
+/// Two options of which one must be smaller.
+struct Pair<T> {
+    small: &'static str,
+    large: &'static str,
+    may_equal: bool,
+    show: fn(T) -> String,
+}
+
+impl<T: PartialOrd + Copy> Pair<T> {
+    /// Leaves what fits. A small one that nobody gave is made to fit; a given one is refused.
+    fn settle(
+        self,
+        small: &mut T,
+        large: T,
+        fitting: impl Fn(T) -> T,
+        given: &Given,
+    ) -> Result<(), ConfigError> {
+        if *small < large || self.may_equal && *small == large {
+            return Ok(());
+        }
+        if !given.contains(self.small) {
+            *small = fitting(large);
+            return Ok(());
+        }
+        let relation = if self.may_equal { "at most" } else { "less than" };
+        let (small, large) = ((self.show)(*small), (self.show)(large));
+        let what = format!("{} ({small}) must be {relation} {} ({large})", self.small, self.large);
+        Err(given.error(self.small, what))
+    }
+}
+
+/// Refuses a listener that other machines reach while anybody could do anything.
+fn exposure(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    if config.has_key() || config.client.insecure {
+        return Ok(());
+    }
+    let Some((key, address)) = config.listeners().find(|(_, address)| !address.is_local()) else {
+        return Ok(());
+    };
+    let (place, line) = given.how_to_add(key);
+    let what = format!(
+        "{address} is no loopback address, and no key is configured; add {place}{} (or {}; or {}, and everybody \
+         may do everything)",
+        line("http_api.key", "A-SECRET"),
+        line("client.token.hmac_secret_key", "A-SECRET"),
+        line("client.insecure", "true"),
+    );
+    Err(given.error(key, what))
+}

@@ -1,0 +1,109 @@
+//! What is wrong with a configuration, in one line: where it was said, what was said, what was expected.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a configuration was refused. Displays as one line that names the place (file and line, environment
+/// variable, or flag), the key, and what was expected. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    place: Option<Origin>,
+    what: String,
+}
+
+impl ConfigError {
+    /// An error that belongs to no single place.
+    pub(super) fn general(what: impl Into<String>) -> Self {
+        Self { place: None, what: what.into() }
+    }
+
+    /// An error in what `place` said.
+    pub(super) fn at(place: &Origin, what: impl Into<String>) -> Self {
+        Self { place: Some(place.clone()), what: what.into() }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// The language of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Toml,
+    Json,
+    Yaml,
+}
+
+/// Where a value was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A file, by the name it was opened with, and a line counted from 1 (0: the file as a whole).
+    File { name: Arc<str>, line: usize, format: Format },
+    /// An environment variable.
+    Environment(String),
+    /// A command-line flag, such as `--tcp`.
+    Flag(String),
+}
+
+impl Origin {
+    /// Where [`Self::assignment`] belongs, to be followed by it.
+    pub(super) fn place_to_add(&self) -> &'static str {
+        match self {
+            // Further down it would belong to the table that stands above it.
+            Self::File { format: Format::Toml, .. } => "at the top of the file: ",
+            Self::File { .. } => "to the file: ",
+            Self::Environment(_) => "to the environment: ",
+            Self::Flag(_) => "",
+        }
+    }
+
+    /// How the same source would say `path = value`, ready to be copied: the line for the file's language, the
+    /// environment variable, or the flag. `value` is `true`, `false` or text without characters that need escaping.
+    pub(super) fn assignment(&self, path: &str, value: &str) -> String {
+        let quoted = match value {
+            "true" | "false" => value.to_owned(),
+            text => format!("\"{text}\""),
+        };
+        match self {
+            Self::File { format: Format::Toml, .. } => format!("{path} = {quoted}"),
+            Self::File { format: Format::Yaml, .. } => format!("{path}: {quoted}"),
+            Self::File { format: Format::Json, .. } => format!("\"{path}\": {quoted}"),
+            Self::Environment(_) => format!("{}={value}", super::source::variable(path)),
+            Self::Flag(_) => format!("--set {path}={value}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { name, line: 0, .. } => f.write_str(name),
+            Self::File { name, line, .. } => write!(f, "{name}:{line}"),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// The candidate that `wrong` was most likely meant to be; `separator` parts a path (`.` in keys, `_` in
+/// variables). A path whose last part alone was written is found as well.
+pub(super) fn nearest<'a>(
+    wrong: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    separator: char,
+) -> Option<&'a str> {
+    candidates.into_iter().min_by_key(|candidate| {
+        let whole = strsim::osa_distance(wrong, candidate);
+        // A group that was forgotten costs less than the letters it is made of, and more than one typing error.
+        let tails = candidate.match_indices(separator).map(|(at, _)| &candidate[at + separator.len_utf8()..]);
+        tails.map(|tail| strsim::osa_distance(wrong, tail) + 2).fold(whole, usize::min)
+    })
+}

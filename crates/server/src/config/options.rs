@@ -1,0 +1,227 @@
+//! The table of options. Everything else in this folder follows from it: the typed structs that the server reads,
+//! keys, environment variables, bounds, defaults, `tidings config default` and `tidings config docs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidings_wire::Channel;
+use tidings_wire::body::DataFormat;
+
+use super::group::group;
+use super::namespace::Channels;
+use super::setting::{Longest, bytes, count, millis};
+use super::value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+group! {
+    /// A server's whole configuration. [`Default`] is what a server without any configuration runs with.
+    pub struct Config {
+        /// Which broker carries publications: `memory` is this process alone; a Redis URL also reaches every other
+        /// node, and everybody who publishes there. `redis://[user:password@]host:port[/db]` is one server,
+        /// `rediss://` the same over TLS, `redis+sentinel://host[:port][,…]/master[/db]` the master that
+        /// Sentinels know; `redis+cluster://` is not served yet. The flag is `--broker`.
+        broker: BrokerUrl = "memory", ();
+        /// How long a channel whose last subscriber left stays subscribed at the broker, so that a client that
+        /// returns, or pages that follow one another, cost the broker nothing.
+        broker_linger: Duration = "5s", millis(0, HOUR);
+        /// The folder for what outlives a restart. Without one the operating system's usual place is taken. The
+        /// flag is `--data-dir`.
+        data_dir: Option<PathBuf> = "", ();
+        /// How many threads serve connections, each with an event loop of its own. 0 is one for each core that this
+        /// process may use.
+        shards: usize = "0", count(0, 64);
+    }
+    groups {
+        /// What is logged, and how.
+        log: LogOptions;
+        /// The line port.
+        tcp: TcpOptions;
+        /// The HTTP port.
+        http: HttpOptions;
+        /// The connection to Redis.
+        redis: RedisOptions;
+        /// What holds for clients of every transport.
+        client: ClientOptions;
+        /// The server API.
+        http_api: HttpApiOptions;
+        /// What clients may do in channels, and how channels behave.
+        channel: Channels;
+        /// How `/ready` decides.
+        ready: ReadyOptions;
+        /// How the server stops.
+        shutdown: ShutdownOptions;
+    }
+}
+
+group! {
+    /// What is logged, to standard error.
+    pub struct LogOptions {
+        /// How much is logged: this level and the more serious ones. The flag is `--log-level`; `log_level` means
+        /// the same.
+        level: LogLevel = "info", ();
+        /// How an entry is written: a line of text for people, or a JSON object on a line. The flag is
+        /// `--log-format`; `log_format` means the same.
+        format: LogFormat = "text", ();
+    }
+}
+
+group! {
+    /// The line port: plain lines, RESP and JSON lines over TCP, told apart by the first byte a client sends.
+    pub struct TcpOptions {
+        /// Where the line port listens; port 0 picks a free one, `off` or an empty list means nowhere. The flag is
+        /// `--tcp`; `tcp = …` in a file without other `tcp` options, and `TIDINGS_TCP`, mean the same. An address
+        /// that other machines reach needs a key (see `client.insecure`).
+        listen: Vec<ListenAddr> = "127.0.0.1:5567", ();
+        /// Whether a plain line that is no command comes back as it is; otherwise the answer is `UNKNOWN COMMAND`.
+        echo: bool = "true", ();
+        /// The channels that a new plain connection is subscribed to; at most `client.channel_limit`.
+        auto_subscribe: Vec<Channel> = "updates", ();
+        /// The channel that `SUBSCRIBE` and `UNSUBSCRIBE` mean when they name none. To plain clients its messages
+        /// come as their bare bodies.
+        default_channel: Channel = "updates", ();
+        /// The longest line or RESP value that a client may send, without its ending. Past it the client gets an
+        /// error that names the limit, and the connection is closed.
+        max_line: usize = "65536", bytes(64, 16 * MIB);
+        /// How long automatic subscriptions wait for the first byte of a new connection, which tells what it
+        /// speaks; after it a silent one is taken for plain lines.
+        first_byte_wait: Duration = "250ms", millis(0, 10 * SECOND);
+    }
+}
+
+group! {
+    /// The HTTP port: `/health`, `/ready`, `/metrics` and the page.
+    pub struct HttpOptions {
+        /// Where the HTTP port listens; port 0 picks a free one, `off` or an empty list means nowhere. The flag is
+        /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, mean the same. An
+        /// address that other machines reach needs a key (see `client.insecure`).
+        listen: Vec<ListenAddr> = "127.0.0.1:8000", ();
+    }
+}
+
+group! {
+    /// The connection to Redis, when `broker` names one.
+    pub struct RedisOptions {
+        /// What stands before the name of every channel and key in Redis, so that several applications can share
+        /// one. With a prefix, other publishers must use it too.
+        prefix: String = "", Longest(128);
+        /// How long a connection to Redis may take to be made, with TLS and authentication.
+        connect_timeout: Duration = "5s", millis(10, MINUTE);
+        /// How long Redis may take to answer before the connection is taken for dead and made anew.
+        response_timeout: Duration = "5s", millis(10, MINUTE);
+    }
+}
+
+group! {
+    /// What holds for clients of every transport.
+    pub struct ClientOptions {
+        /// Origins whose pages may connect, besides the server's own: `https://example.com`,
+        /// `https://*.example.com`, or `*` for all. A browser that shows any other page is refused; clients that
+        /// send no origin (anything but a browser) are not concerned. Read and checked, but without effect until
+        /// there is a transport for browsers.
+        allowed_origins: Vec<AllowedOrigin> = "", ();
+        /// Whether everybody who reaches the server may connect, subscribe and publish everywhere, whatever keys
+        /// and channel options say. Listeners may then be reachable from other machines without any key. For
+        /// tests, and for networks where that is meant.
+        insecure: bool = "false", ();
+        /// Whether a client without a token is let in as an anonymous one when a token key is configured.
+        allow_anonymous_connect_without_token: bool = "false", ();
+        /// How much may wait for one connection that does not read as fast as it is sent to. Past it the
+        /// channel's `slow_consumer` decides.
+        queue_max_size: usize = "1048576", bytes(KIB, GIB);
+        /// How much may wait for all connections together; at least `client.queue_max_size`. Past it a connection
+        /// that falls behind is treated as if its own queue were full.
+        queue_max_total: usize = "268435456", bytes(KIB, 1024 * GIB);
+        /// How often the server says something to a client that speaks the client protocol, so that neither
+        /// side, nor a proxy between them, takes a silent connection for a dead one.
+        ping_interval: Duration = "25s", millis(100, HOUR);
+        /// How long a client may take to answer a ping before its connection is closed; shorter than
+        /// `client.ping_interval`, and half of that when only the interval is given and is too short.
+        pong_timeout: Duration = "8s", millis(10, HOUR);
+        /// How many channels one connection may be subscribed to.
+        channel_limit: usize = "128", count(1, 1_000_000);
+        /// How many connections the server takes, of all transports together. 0 is as many as the limit of open
+        /// files allows.
+        connection_limit: usize = "0", count(0, 10_000_000);
+        /// How long a connection that began in JSON may take to send its `connect` command.
+        stale_close_delay: Duration = "10s", millis(10, HOUR);
+        /// How long a client that is cut for being slow may take to read the notice that says so.
+        slow_close_delay: Duration = "5s", millis(0, MINUTE);
+    }
+    groups {
+        /// How connection tokens are verified.
+        token: TokenOptions;
+    }
+}
+
+group! {
+    /// How connection tokens are verified.
+    pub struct TokenOptions {
+        /// The key of tokens that are signed with HMAC. Once it is set, clients need a token, and the options of
+        /// channels decide what they may do. Tokens cannot be verified yet: until then every token is refused.
+        hmac_secret_key: Secret = "", ();
+    }
+}
+
+group! {
+    /// The server API, by which a backend publishes and asks.
+    pub struct HttpApiOptions {
+        /// The key that a backend sends with its requests. On the line and RESP ports `AUTH` takes it too. Once it
+        /// is set, the options of channels decide what clients may do.
+        key: Secret = "", ();
+        /// Whether the server API needs no key. For tests, and behind a proxy that lets only backends through. Read
+        /// and checked, but without effect until there is a server API.
+        insecure: bool = "false", ();
+    }
+}
+
+group! {
+    /// What clients may do in a channel, and how it behaves.
+    pub struct ChannelOptions {
+        /// Whether a client with a token may subscribe.
+        allow_subscribe_for_client: bool = "false", ();
+        /// Whether a client without a token may subscribe as well, where one is let in at all.
+        allow_subscribe_for_anonymous: bool = "false", ();
+        /// Whether a client with a token may publish.
+        allow_publish_for_client: bool = "false", ();
+        /// Whether a client may publish that is subscribed to the channel.
+        allow_publish_for_subscriber: bool = "false", ();
+        /// Whether a client without a token may publish as well, where one is let in at all.
+        allow_publish_for_anonymous: bool = "false", ();
+        /// How JSON clients get a body: `auto` and `json` send valid JSON as it is, other UTF-8 as a string, and
+        /// other bytes as `{"b64":"…"}`; `text` sends UTF-8 always as a string; `binary` always sends
+        /// `{"b64":"…"}`.
+        publication_data_format: DataFormat = "auto", ();
+        /// What happens to a connection that does not read as fast as the channel is published to, once its queue
+        /// is full: `cut` closes it with a code that says "reconnect", `latest` drops what waits and sends the
+        /// newest once it reads again, `drop_oldest` drops the oldest and tells how many that were.
+        slow_consumer: SlowConsumer = "drop_oldest", ();
+    }
+}
+
+group! {
+    /// How `/ready` decides: a message of the server's own travels through the broker, again and again.
+    pub struct ReadyOptions {
+        /// How often such a canary is published; shorter than `ready.canary_limit`, and half of that when only
+        /// the limit is given and is too short.
+        canary_interval: Duration = "1s", millis(10, HOUR);
+        /// How long ago the last canary may have come back before `/ready` answers 503.
+        canary_limit: Duration = "3s", millis(20, HOUR);
+    }
+}
+
+group! {
+    /// How the server stops when it is told to (`SIGTERM`, `SIGINT`).
+    pub struct ShutdownOptions {
+        /// How long stopping may take altogether.
+        timeout: Duration = "10s", millis(10, HOUR);
+        /// Over how long clients are told to reconnect, spread evenly so that they do not all come back at once;
+        /// at most `shutdown.timeout`, and half of that when only the time-out is given and is too short.
+        drain: Duration = "5s", millis(0, HOUR);
+    }
+}

@@ -1,0 +1,342 @@
+//! The types of option values that are tidings' own: secrets, addresses, brokers, origins, policies.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::raw::Raw;
+use super::setting::{Setting, choice, expected, quoted};
+
+/// Longest path of a Unix socket in bytes: `sun_path` of Linux' `unix(7)`, without its closing NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Text that must not be shown: [`Debug`](fmt::Debug) prints `***`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether there is one: an empty secret counts as none.
+    pub fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The text itself, for whoever must compare or send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_set() { "***" } else { "none" })
+    }
+}
+
+/// Where a listener binds. Displays as it is written in an option.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddr {
+    /// `host:port`, as given: the host is an IP address (IPv6 in brackets) or a name; port 0 picks a free one.
+    Tcp(String),
+    /// `unix:PATH`: a Unix socket.
+    Unix(PathBuf),
+}
+
+impl ListenAddr {
+    /// Whether only this machine reaches it: a Unix socket, a loopback address, or a name of which every address is
+    /// one. Asks the resolver for a name other than `localhost`, which may take seconds; one that does not
+    /// resolve is not local.
+    pub fn is_local(&self) -> bool {
+        let Self::Tcp(address) = self else { return true };
+        let Some((host, _)) = split_host_port(address) else { return false };
+        let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return loopback(ip);
+        }
+        if host.eq_ignore_ascii_case("localhost") {
+            return true;
+        }
+        (host, 0).to_socket_addrs().is_ok_and(|found| {
+            let mut all = found.peekable();
+            all.peek().is_some() && all.all(|address| loopback(address.ip()))
+        })
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for ListenAddr {
+    type Err = &'static str;
+
+    /// Reads `host:port` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that follow the address.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err("has no path behind unix:"),
+                1..=MAX_SOCKET_PATH if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                _ => Err("has a path that is no Unix socket's (at most 107 bytes)"),
+            };
+        }
+        let (host, port) = split_host_port(text).ok_or("has no port")?;
+        if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
+            return Err("has no port from 0 to 65535");
+        }
+        if host.is_empty() {
+            return Err("has no host (0.0.0.0 or [::] stand for every address)");
+        }
+        if text.starts_with('[') {
+            let ipv6 = host.parse::<Ipv6Addr>().is_ok();
+            return if ipv6 {
+                Ok(Self::Tcp(text.to_owned()))
+            } else {
+                Err("has no IPv6 address in its brackets")
+            };
+        }
+        if host.parse::<Ipv6Addr>().is_ok() {
+            return Err("needs brackets around its IPv6 address");
+        }
+        let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        let number = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if !host.bytes().all(name) || number && host.parse::<IpAddr>().is_err() {
+            return Err("has a host that is neither a name nor an IP address");
+        }
+        Ok(Self::Tcp(text.to_owned()))
+    }
+}
+
+/// Host (without the brackets of IPv6) and port of `host:port`.
+fn split_host_port(address: &str) -> Option<(&str, &str)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host), port))
+}
+
+/// Listeners: addresses, or `off` alone for none.
+impl Setting for Vec<ListenAddr> {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        let texts = Vec::<Text>::read(raw, &())?;
+        if let [Text(off)] = &texts[..]
+            && off == "off"
+        {
+            return Ok(Self::new());
+        }
+        let address = |Text(text): &Text| match text.as_str() {
+            "off" => Err("`off` stands alone: it means no listener".to_owned()),
+            text => text.parse().map_err(|e| {
+                format!("{} {e}; expected HOST:PORT, unix:PATH or off", Raw::Word(text.to_owned()))
+            }),
+        };
+        texts.iter().map(address).collect()
+    }
+
+    fn kind((): &()) -> String {
+        "list of addresses (`HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`), or `off`".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        let all: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
+        Some(format!("[{}]", all.join(", ")))
+    }
+}
+
+/// An item of a list that has yet to be understood.
+struct Text(String);
+
+impl Setting for Text {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        raw.as_text().map(|text| Self(text.to_owned())).ok_or_else(|| expected("text", raw))
+    }
+
+    fn kind((): &()) -> String {
+        "text".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+}
+
+/// Which broker carries publications. Displays without the password of its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerUrl {
+    /// This process alone.
+    Memory,
+    /// A Redis server, Sentinel or Cluster, by its URL: one of the schemes `redis`, `rediss`, `redis+sentinel`
+    /// and `redis+cluster`. Secret, because it may hold a password.
+    Redis(Secret),
+}
+
+/// The schemes of a Redis URL.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+sentinel", "redis+cluster"];
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Redis(url) = self else { return f.write_str("memory") };
+        let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
+        // Whatever stands before the last @ may hold the password, and so may a query.
+        let hosts = match rest.rsplit_once('@') {
+            Some((secret, _)) if secret.contains(['?', '#']) => return write!(f, "{scheme}://***"),
+            Some((_, hosts)) => hosts,
+            None => rest,
+        };
+        let mask = if hosts.len() < rest.len() { "***@" } else { "" };
+        write!(f, "{scheme}://{mask}{}", hosts.split(['?', '#']).next().unwrap_or_default())
+    }
+}
+
+impl Setting for BrokerUrl {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        let wrong = |got: &str| Err(format!("expected {}, got {got}", Self::kind(&())));
+        match raw.as_text() {
+            None => wrong(raw.sort()),
+            Some("memory") => Ok(Self::Memory),
+            Some(url) => match url.split_once("://") {
+                Some((scheme, rest)) if SCHEMES.contains(&scheme) => {
+                    let plain = url.bytes().all(|b| b.is_ascii_graphic());
+                    let host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
+                    if plain && host {
+                        Ok(Self::Redis(Secret::new(url)))
+                    } else {
+                        Err(format!("expected {scheme}://HOST:PORT without spaces behind the scheme"))
+                    }
+                }
+                // Only the scheme is repeated: what follows may hold a password.
+                Some((scheme, _)) => wrong(&format!("the scheme \"{}\"", super::raw::shown(scheme))),
+                None => wrong("text without a scheme"),
+            },
+        }
+    }
+
+    fn kind((): &()) -> String {
+        "`memory` or a URL (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`)".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(match self {
+            Self::Memory => quoted("memory"),
+            Self::Redis(url) => quoted(url.expose()),
+        })
+    }
+}
+
+/// An origin (RFC 6454) whose pages may connect: `scheme://host[:port]`, in which `*` stands for any characters,
+/// or `*` for every origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedOrigin(String);
+
+impl AllowedOrigin {
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for AllowedOrigin {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        let text = raw.as_text().ok_or_else(|| expected("an origin", raw))?;
+        let host = text.split_once("://").map_or("", |(_, host)| host);
+        let graphic = text.bytes().all(|b| b.is_ascii_graphic());
+        if text == "*" || graphic && !host.is_empty() && !host.contains(['/', '?', '#']) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(expected("an origin such as \"https://example.com\" (no path) or \"*\"", raw))
+    }
+
+    fn kind((): &()) -> String {
+        "origin".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+}
+
+/// What happens when a connection's queue is full, because it does not read as fast as its channels are
+/// published to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlowConsumer {
+    /// Close it with a code that says "reconnect".
+    Cut,
+    /// Drop what waits and send the newest once it reads again.
+    Latest,
+    /// Drop the oldest that waits, and tell how many that were.
+    DropOldest,
+}
+
+choice! { SlowConsumer:
+    "cut" => SlowConsumer::Cut,
+    "latest" => SlowConsumer::Latest,
+    "drop_oldest" => SlowConsumer::DropOldest,
+}
+
+/// How much is logged: this level and all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogLevel {
+    /// What keeps the server from doing its work.
+    Error,
+    /// What may keep it from that soon.
+    Warn,
+    /// Start, stop, and what changes in between.
+    Info,
+    /// Each connection.
+    Debug,
+    /// Each step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level's name, in small letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+choice! { LogLevel:
+    "error" => LogLevel::Error,
+    "warn" => LogLevel::Warn,
+    "info" => LogLevel::Info,
+    "debug" => LogLevel::Debug,
+    "trace" => LogLevel::Trace,
+}
+
+/// How a log entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object on a line.
+    Json,
+}
+
+choice! { LogFormat:
+    "text" => LogFormat::Text,
+    "json" => LogFormat::Json,
+}
