@@ -1,3 +1,23 @@
-//! The control plane.
+//! The control plane: everything that waits for something else, and the joining of the parts.
+//!
+//! [`Server::start`] binds what the configuration names, starts the shards and the broker, and serves HTTP;
+//! [`Server::stop`] drains. The library never touches signals, the environment or standard output: the binary
+//! does.
+//!
+//! Invariants:
+//! - Nothing is bound before the whole configuration has been checked.
+//! - The router is the one place where topics, shards and the broker meet; no lock of its is held over a call to
+//!   the broker but the one that puts those calls in order.
+//! - `/ready` says 200 only while a canary published through the broker comes back in time.
 
+mod canary;
 pub mod config;
+mod http;
+mod listen;
+mod node;
+mod router;
+mod server;
+mod settings;
+
+pub use node::{Node, Readiness};
+pub use server::{Server, StartError};

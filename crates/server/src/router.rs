@@ -1,0 +1,307 @@
+//! Which shards want which topics, and what the broker has confirmed.
+//!
+//! The router is the shards' [`Control`] and the broker's [`Sink`]. Locks are taken in one order only: the order of
+//! interest, then the broker's own, then the routes; and the routes are never locked while the broker is called.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidings_broker::{Broker, BrokerError, Sink};
+use tidings_hub::{Answer, Failure, Interest, Query};
+use tidings_shard::{Control, Mail, Mailbox, Reply};
+use tidings_wire::{Channel, Delivery, Topic};
+
+use crate::canary::Canary;
+
+/// Most shards: one bit each in a route.
+pub(crate) const MAX_SHARDS: usize = 64;
+
+/// One topic on this node.
+#[derive(Debug, Default)]
+struct Route {
+    /// A bit for each shard that has subscribers or waits for some.
+    shards: u64,
+    /// The broker has confirmed it.
+    live: bool,
+    /// Subscribers on all shards together; the shards keep it.
+    subscribers: Arc<AtomicU64>,
+    /// Since when no shard wants it.
+    idle_since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    /// Why there is no broker, if there is none.
+    down: Option<String>,
+    topics: HashMap<Topic, Route>,
+}
+
+/// Joins shards and broker.
+pub(crate) struct Router {
+    mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+    broker: OnceLock<Arc<dyn Broker>>,
+    /// Held while interest is changed here and at the broker, so that both agree.
+    order: Mutex<()>,
+    routes: RwLock<Routes>,
+    linger: Duration,
+    canary: Canary,
+    /// Publications heard from the broker.
+    pub(crate) heard: AtomicU64,
+    /// What `INFO` begins with; the rest is counted when it is asked for.
+    info: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Router {
+    /// A router that keeps topics at the broker for `linger` after their last subscriber.
+    pub(crate) fn new(
+        linger: Duration,
+        canary: Canary,
+        info: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            mailboxes: OnceLock::new(),
+            broker: OnceLock::new(),
+            order: Mutex::new(()),
+            routes: RwLock::new(Routes { down: Some("starting".into()), ..Routes::default() }),
+            linger,
+            canary,
+            heard: AtomicU64::new(0),
+            info: Box::new(info),
+        })
+    }
+
+    /// Says where the shards are. Once, before the broker is set.
+    pub(crate) fn set_mailboxes(&self, mailboxes: Vec<Arc<Mailbox>>) {
+        assert!(mailboxes.len() <= MAX_SHARDS, "a route has {MAX_SHARDS} bits");
+        let _ = self.mailboxes.set(mailboxes);
+    }
+
+    /// Says which broker it is. Once.
+    pub(crate) fn set_broker(&self, broker: Arc<dyn Broker>) {
+        broker.subscribe(self.canary.topic());
+        let _ = self.broker.set(broker);
+    }
+
+    pub(crate) fn broker(&self) -> Option<&Arc<dyn Broker>> {
+        self.broker.get()
+    }
+
+    pub(crate) fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    /// Why the broker is away, if it is.
+    pub(crate) fn down_reason(&self) -> Option<String> {
+        self.read().down.clone()
+    }
+
+    /// Topics at the broker: those wanted, and those that linger.
+    pub(crate) fn topics(&self) -> usize {
+        self.read().topics.len()
+    }
+
+    /// Lets go of the topics that nobody has wanted for long enough.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        self.write().topics.retain(|topic, route| {
+            let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= self.linger);
+            if over {
+                gone.push(topic.clone());
+            }
+            !over
+        });
+        if let Some(broker) = self.broker.get() {
+            for topic in &gone {
+                broker.unsubscribe(topic);
+            }
+        }
+    }
+
+    fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        self.mailboxes.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn each(&self, mut shards: u64, mut act: impl FnMut(&Mailbox)) {
+        let mailboxes = self.mailboxes();
+        while shards != 0 {
+            act(&mailboxes[shards.trailing_zeros() as usize]);
+            shards &= shards - 1;
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Routes> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Routes> {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Routes {
+    /// Adds a shard to a topic that is here already, and tells how it stands.
+    fn join(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
+        let down = self.down.is_some();
+        let route = self.topics.get_mut(topic)?;
+        route.shards |= 1 << shard;
+        route.idle_since = None;
+        let state = match (down, route.live) {
+            (true, _) => Interest::Unavailable,
+            (false, true) => Interest::Live,
+            (false, false) => Interest::Pending,
+        };
+        Some((state, Arc::clone(&route.subscribers)))
+    }
+
+    fn subscribers(&self, topic: &Topic) -> u64 {
+        self.topics.get(topic).map_or(0, |r| r.subscribers.load(Ordering::Relaxed))
+    }
+}
+
+impl Control for Router {
+    fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
+        if let Some(joined) = self.write().join(shard, topic) {
+            return joined;
+        }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write().topics.entry(topic.clone()).or_default().shards |= 1 << shard;
+        if let Some(broker) = self.broker.get() {
+            broker.subscribe(topic);
+        }
+        // The broker may have confirmed it meanwhile.
+        self.write().join(shard, topic).expect("only a sweep removes topics, and it waits for this order")
+    }
+
+    fn unwant(&self, shard: usize, topic: &Topic) {
+        if let Some(route) = self.write().topics.get_mut(topic) {
+            route.shards &= !(1 << shard);
+            if route.shards == 0 {
+                route.idle_since = Some(Instant::now());
+            }
+        }
+    }
+
+    fn publish(&self, channel: &Channel, body: Bytes, reply: Reply) {
+        let Some(broker) = self.broker.get() else {
+            return reply.send(Answer::Failed(Failure::Unavailable));
+        };
+        broker.publish(
+            channel,
+            body,
+            Box::new(move |outcome| {
+                reply.send(match outcome {
+                    Ok(published) => Answer::Published(published.receivers),
+                    Err(BrokerError::Unavailable) => Answer::Failed(Failure::Unavailable),
+                    Err(BrokerError::Overloaded) => Answer::Failed(Failure::Overloaded),
+                    Err(BrokerError::Refused(why)) => Answer::Failed(Failure::Refused(why)),
+                });
+            }),
+        );
+    }
+
+    fn query(&self, query: &Query) -> Answer {
+        let routes = self.read();
+        let subscribed = |r: &Route| r.subscribers.load(Ordering::Relaxed) > 0;
+        match query {
+            Query::Channels(pattern) => {
+                let matching = |c: &Channel| pattern.as_ref().is_none_or(|p| p.matches(c.as_str()));
+                let channels = routes.topics.iter().filter_map(|(topic, route)| match topic {
+                    Topic::Channel(channel) if subscribed(route) && matching(channel) => {
+                        Some(channel.clone())
+                    }
+                    _ => None,
+                });
+                Answer::Channels(channels.collect())
+            }
+            Query::Subscribers(channels) => Answer::Subscribers(
+                channels
+                    .iter()
+                    .map(|c| (c.clone(), routes.subscribers(&Topic::Channel(c.clone()))))
+                    .collect(),
+            ),
+            Query::Patterns => {
+                let patterns =
+                    routes.topics.iter().filter(|(t, r)| matches!(t, Topic::Pattern(_)) && subscribed(r));
+                Answer::Count(patterns.count() as u64)
+            }
+            Query::Info => {
+                drop(routes);
+                Answer::Text((self.info)())
+            }
+        }
+    }
+
+    fn congested(&self) -> bool {
+        self.mailboxes().iter().any(|m| m.is_congested())
+    }
+}
+
+impl Sink for Router {
+    fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
+        let routes = self.read();
+        let mut receivers = 0;
+        let mut woken = 0;
+        let mut heard = 0;
+        for delivery in batch.drain(..) {
+            if delivery.topic == *self.canary.topic() {
+                self.canary.came_back(&delivery.publication.body);
+                continue;
+            }
+            heard += 1;
+            let Some(route) = routes.topics.get(&delivery.topic) else { continue };
+            receivers += route.subscribers.load(Ordering::Relaxed);
+            woken |= route.shards;
+            self.each(route.shards, |mailbox| {
+                // What does not fit is counted there and announced to those who miss it.
+                mailbox.deliver(delivery.clone());
+            });
+        }
+        drop(routes);
+        self.heard.fetch_add(heard, Ordering::Relaxed);
+        self.each(woken, Mailbox::wake);
+        receivers
+    }
+
+    fn live(&self, topics: &[Topic]) {
+        let mut routes = self.write();
+        for topic in topics {
+            if let Some(route) = routes.topics.get_mut(topic) {
+                route.live = true;
+                // Posted under the lock: nothing delivered later can overtake it.
+                self.each(route.shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
+            }
+        }
+    }
+
+    fn refused(&self, topic: &Topic, why: &str) {
+        if let Some(route) = self.read().topics.get(topic) {
+            self.each(route.shards, |mailbox| mailbox.post(Mail::Refused(topic.clone(), why.to_owned())));
+        }
+    }
+
+    fn up(&self) {
+        self.write().down = None;
+        self.canary.hurry();
+        tracing::info!("the broker is connected");
+    }
+
+    fn down(&self, reason: &str) {
+        let mut routes = self.write();
+        let news = routes.down.as_deref() != Some(reason);
+        routes.down = Some(reason.to_owned());
+        for route in routes.topics.values_mut() {
+            route.live = false;
+        }
+        for mailbox in self.mailboxes() {
+            mailbox.post(Mail::BrokerDown);
+        }
+        drop(routes);
+        if news {
+            tracing::warn!(reason, "the broker is away");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Starting and stopping.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tidings_broker::memory::Memory;
+use tidings_broker::redis::{Options, OptionsError, Redis};
+use tidings_broker::{Broker, SharedSink};
+use tidings_shard::{Control, Listener, Mail, Process};
+use tokio::task::JoinSet;
+
+use crate::canary::{self, Canary};
+use crate::config::{BrokerUrl, Config, ListenAddr};
+use crate::listen::{self, Bound, SocketFile};
+use crate::node::Node;
+use crate::router::Router;
+use crate::{http, settings};
+
+/// How often topics that nobody wants are looked for.
+const SWEEP: Duration = Duration::from_millis(500);
+/// What is left of the time to stop for the threads to end in.
+const LAST: Duration = Duration::from_millis(250);
+
+/// Why a server did not start. Each is one line.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("cannot listen on {address} ({option}): {source}")]
+    Listen {
+        /// The option that names it.
+        option: &'static str,
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The broker's URL or options are not usable.
+    #[error("broker: {0}")]
+    Broker(#[from] OptionsError),
+    /// A thread or an event queue could not be made.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    node: Arc<Node>,
+    announcements: Vec<String>,
+    threads: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
+    http: http::Serving,
+    _files: Vec<SocketFile>,
+}
+
+impl Server {
+    /// Binds every listener and starts shards, broker and HTTP. Within a tokio runtime.
+    ///
+    /// The server is up when this returns, also while its broker is away.
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (tcp, http) = bind_all(&config)?;
+        let mut announcements = Vec::new();
+        for bound in &tcp {
+            announcements.push(format!("tcp {}", bound.address()?));
+        }
+        for bound in &http {
+            announcements.push(match bound {
+                Bound::Tcp(_) => format!("http http://{}/", bound.address()?),
+                Bound::Unix(..) => format!("http {}", bound.address()?),
+            });
+        }
+
+        let seed = settings::node_seed();
+        let count = settings::shards(&config);
+        let limits = settings::limits(&config, count);
+        let process = Arc::new(Process::default());
+        let ready = &config.ready;
+        let canary = Canary::new(seed.rotate_left(32), ready.canary_interval, ready.canary_limit);
+        let mut handles = Vec::new();
+        let mut redis = None;
+        let mut failed = None;
+        let node = Arc::new_cyclic(|node: &Weak<Node>| {
+            let asked = node.clone();
+            let router = Router::new(config.broker_linger, canary, move || {
+                asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
+            });
+            let control: Arc<dyn Control> = Arc::clone(&router) as _;
+            let sessions = Arc::new(settings::sessions(&config, seed));
+            match tidings_shard::spawn(count, &sessions, &limits, &control, &process) {
+                Ok(spawned) => handles = spawned,
+                Err(error) => failed = Some(StartError::System(error)),
+            }
+            let mailboxes: Vec<_> = handles.iter().map(|h| Arc::clone(&h.mailbox)).collect();
+            router.set_mailboxes(mailboxes.clone());
+            match start_broker(&config, &router) {
+                Ok((broker, kept)) => {
+                    router.set_broker(broker);
+                    redis = kept;
+                }
+                Err(error) => failed = Some(error.into()),
+            }
+            Node {
+                config,
+                began: Instant::now(),
+                shards: handles.iter().map(|h| Arc::clone(&h.metrics)).collect(),
+                process,
+                mailboxes,
+                router,
+                redis,
+                draining: AtomicBool::new(false),
+            }
+        });
+        if let Some(error) = failed {
+            for mailbox in &node.mailboxes {
+                mailbox.post(Mail::Stop);
+            }
+            return Err(error);
+        }
+
+        let mut files = Vec::new();
+        for bound in tcp {
+            let listener = match bound {
+                Bound::Tcp(listener) => Listener::tcp(listener)?,
+                Bound::Unix(listener, file) => {
+                    files.push(file);
+                    Listener::unix(listener)?
+                }
+            };
+            node.mailboxes[0].post(Mail::Listen(listener));
+        }
+        let http = http::Serving::start(http, &node, &mut files)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(canary::fly(Arc::clone(&node.router)));
+        tasks.spawn(sweep(Arc::clone(&node.router)));
+        let threads = handles.into_iter().map(|h| h.thread).collect();
+        Ok(Self { node, announcements, threads, tasks, http, _files: files })
+    }
+
+    /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
+    pub fn announcements(&self) -> &[String] {
+        &self.announcements
+    }
+
+    /// What the server looks like from inside.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Stops: accepts no more, tells clients to go elsewhere over `shutdown.drain`, sends what is queued, and ends
+    /// within `shutdown.timeout`.
+    pub async fn stop(mut self) {
+        let began = Instant::now();
+        let shutdown = &self.node.config.shutdown;
+        let (timeout, drain) = (shutdown.timeout, shutdown.drain);
+        self.node.draining.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: telling clients to go elsewhere");
+        for mailbox in &self.node.mailboxes {
+            mailbox.post(Mail::Drain(drain));
+        }
+        let connections = || self.node.process.connections.load(Ordering::Relaxed);
+        let until = timeout.saturating_sub(LAST);
+        while connections() > 0 && began.elapsed() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = connections();
+        if left > 0 {
+            tracing::warn!(left, "closing connections that did not go by themselves");
+        }
+        self.http.stop(timeout.saturating_sub(began.elapsed()).min(LAST)).await;
+        self.tasks.shutdown().await;
+        for mailbox in &self.node.mailboxes {
+            mailbox.post(Mail::Stop);
+        }
+        for thread in self.threads {
+            // A shard looks at its mail at once, so this takes no time worth a task of its own.
+            if thread.join().is_err() {
+                tracing::error!("a shard has panicked");
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
+    let all = |option: &'static str, addresses: &[ListenAddr]| {
+        addresses
+            .iter()
+            .map(|address| {
+                listen::bind(address).map_err(|source| StartError::Listen {
+                    option,
+                    address: address.to_string(),
+                    source,
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok((all("tcp.listen", &config.tcp.listen)?, all("http.listen", &config.http.listen)?))
+}
+
+type Started = (Arc<dyn Broker>, Option<Arc<Redis>>);
+
+fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, OptionsError> {
+    let sink: SharedSink = Arc::clone(router) as _;
+    match &config.broker {
+        BrokerUrl::Memory => Ok((Memory::new(sink), None)),
+        BrokerUrl::Redis(url) => {
+            let options = Options {
+                prefix: config.redis.prefix.clone(),
+                connect_timeout: config.redis.connect_timeout,
+                response_timeout: config.redis.response_timeout,
+                ..Options::new(url.expose())
+            };
+            let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
+            Ok((Arc::clone(&redis) as _, Some(redis)))
+        }
+    }
+}
+
+async fn sweep(router: Arc<Router>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        router.sweep(Instant::now());
+    }
+}

@@ -1,0 +1,96 @@
+//! From the configuration to what the parts take.
+
+use std::hash::{BuildHasher, RandomState};
+
+use tidings_hub::{Access, Namespace, NamespaceOptions, Namespaces, Secret, Settings, SlowConsumer};
+use tidings_shard::Limits;
+
+use crate::config::{self, Config};
+
+/// Files the process needs besides its connections' sockets.
+const SPARE_FILES: u64 = 64;
+
+/// A number that no other process has had, and that cannot be guessed.
+pub(crate) fn node_seed() -> u64 {
+    // The standard library's hash keys come from the operating system's random source.
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// What sessions go by.
+pub(crate) fn sessions(config: &Config, node_seed: u64) -> Settings {
+    let client = &config.client;
+    let key = &config.http_api.key;
+    Settings {
+        default_channel: config.tcp.default_channel.clone(),
+        auto_subscribe: config.tcp.auto_subscribe.clone(),
+        echo: config.tcp.echo,
+        max_line: config.tcp.max_line,
+        first_byte_wait: config.tcp.first_byte_wait,
+        channel_limit: client.channel_limit,
+        ping_interval: client.ping_interval,
+        pong_timeout: client.pong_timeout,
+        stale_close_delay: client.stale_close_delay,
+        access: Access {
+            open: client.insecure || config.is_workbench(),
+            api_key: key.is_set().then(|| Secret::new(key.expose())),
+            anonymous_connect: client.allow_anonymous_connect_without_token,
+        },
+        namespaces: Namespaces::new(
+            options(&config.channel.without_namespace),
+            config
+                .channel
+                .namespaces
+                .iter()
+                .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
+        ),
+        node_seed,
+    }
+}
+
+fn options(from: &config::ChannelOptions) -> NamespaceOptions {
+    NamespaceOptions {
+        allow_subscribe_for_client: from.allow_subscribe_for_client,
+        allow_subscribe_for_anonymous: from.allow_subscribe_for_anonymous,
+        allow_publish_for_client: from.allow_publish_for_client,
+        allow_publish_for_subscriber: from.allow_publish_for_subscriber,
+        allow_publish_for_anonymous: from.allow_publish_for_anonymous,
+        publication_data_format: from.publication_data_format,
+        slow_consumer: match from.slow_consumer {
+            config::SlowConsumer::Cut => SlowConsumer::Cut,
+            config::SlowConsumer::Latest => SlowConsumer::Latest,
+            config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
+        },
+    }
+}
+
+/// What bounds the shards. Raises the process's limit of open files as far as it may go.
+pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
+    let client = &config.client;
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let possible = usize::try_from(files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX).max(1);
+    let connections = match client.connection_limit {
+        0 => possible,
+        wanted => {
+            if wanted > possible {
+                tracing::warn!(wanted, possible, "client.connection_limit is past the limit of open files");
+            }
+            wanted.min(possible)
+        }
+    };
+    Limits {
+        queue: client.queue_max_size,
+        queues: client.queue_max_total,
+        connections,
+        mailbox: client.queue_max_total / shards.max(1),
+        close_delay: client.slow_close_delay,
+    }
+}
+
+/// How many shards to start.
+pub(crate) fn shards(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match config.shards {
+        0 => cores.min(crate::router::MAX_SHARDS),
+        wanted => wanted,
+    }
+}
