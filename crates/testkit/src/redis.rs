@@ -16,6 +16,7 @@ use crate::{GLANCE, PATIENCE, Reply, RespClient, free_port};
 pub struct RedisServer {
     port: u16,
     extra: Vec<String>,
+    sentinel: bool,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -45,10 +46,22 @@ impl RedisServer {
         Self::absent_with(&[] as &[&str])
     }
 
+    /// Starts a Sentinel that watches nobody yet: see `SENTINEL MONITOR`.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn sentinel() -> Self {
+        let mut server = Self::absent();
+        server.sentinel = true;
+        server.restart();
+        server
+    }
+
     fn absent_with(extra: &[impl AsRef<str>]) -> Self {
         Self {
             port: free_port(),
             extra: extra.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            sentinel: false,
             dir: TempDir::with_prefix("tidings-redis-").expect("a temporary directory"),
             child: None,
         }
@@ -85,9 +98,17 @@ impl RedisServer {
     pub fn restart(&mut self) {
         self.kill();
         let log = File::create(self.dir.path().join("log")).expect("a log file");
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+        let mut command = Command::new("redis-server");
+        if self.sentinel {
+            // A Sentinel keeps its state in its configuration file, and does not start without one.
+            let conf = self.dir.path().join("sentinel.conf");
+            std::fs::write(&conf, "").expect("a configuration file");
+            command.arg(conf).arg("--sentinel");
+        } else {
+            command.args(["--save", "", "--appendonly", "no"]);
+        }
+        let child = command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.extra)

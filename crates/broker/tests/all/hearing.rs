@@ -1,0 +1,184 @@
+//! What is published through Redis is heard: in order, once, and by those whom it concerns.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crate::node::{Event, Node, channel, pattern};
+use tidings_broker::redis::Options;
+use tidings_broker::{Broker, BrokerError};
+use tidings_testkit::{PATIENCE, RedisServer, wait_until};
+
+#[test]
+fn a_plain_publish_by_anybody_is_heard_through_channel_and_pattern() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    node.subscribe(&channel("scores:nba"));
+    node.subscribe(&pattern("scores:*"));
+    node.sink.events().clear();
+    let body = b"LAL 101\r\n\0\xff BOS 99";
+    assert_eq!(redis.cli(&[b"PUBLISH".as_slice(), b"scores:nba", body]).int(), 2);
+    node.sink.wait(2, "both deliveries", |event| matches!(event, Event::Heard { .. }));
+    let heard = |topic: &str| Event::Heard {
+        topic: topic.to_owned(),
+        channel: "scores:nba".to_owned(),
+        body: body.to_vec(),
+    };
+    assert_eq!(*node.sink.events(), [heard("scores:nba"), heard("scores:*")]);
+}
+
+#[test]
+fn under_load_every_publication_is_heard_once_and_in_its_publishers_order() {
+    const EACH: usize = 20_000;
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    node.subscribe(&channel("load:0"));
+    node.subscribe(&channel("load:1"));
+    thread::scope(|scope| {
+        for publisher in 0..3 {
+            let redis = &redis;
+            scope.spawn(move || {
+                let mut client = redis.client();
+                for start in (0..EACH).step_by(500) {
+                    let batch: Vec<_> = (start..start + 500)
+                        .map(|i| {
+                            let channel = format!("load:{}", i % 2);
+                            vec![
+                                b"PUBLISH".to_vec(),
+                                channel.into_bytes(),
+                                format!("{publisher}:{i}").into_bytes(),
+                            ]
+                        })
+                        .collect();
+                    assert!(client.pipeline(&batch).iter().all(|reply| reply.int() == 1));
+                }
+            });
+        }
+        // And one that publishes through the broker itself, not waiting for outcomes.
+        for i in 0..EACH {
+            let done = Box::new(|outcome: Result<_, _>| assert!(outcome.is_ok()));
+            let name = tidings_wire::Channel::new(format!("load:{}", i % 2)).unwrap();
+            node.broker.publish(&name, format!("3:{i}").into(), done);
+        }
+    });
+    let all = 4 * EACH;
+    wait_until(PATIENCE, "every publication", || {
+        node.sink.count(|event| matches!(event, Event::Heard { .. })) >= all
+    });
+    for parity in 0..2 {
+        let bodies = node.sink.bodies(&format!("load:{parity}"));
+        assert_eq!(bodies.len(), all / 2);
+        for publisher in 0..4 {
+            let prefix = format!("{publisher}:");
+            let numbers = bodies.iter().filter_map(|body| body.strip_prefix(&prefix)?.parse::<usize>().ok());
+            assert!(numbers.eq((parity..EACH).step_by(2)), "publisher {publisher} in load:{parity}");
+        }
+    }
+    assert_eq!(node.broker.counters().heard.load(Ordering::Relaxed), all as u64);
+}
+
+#[test]
+fn two_deployments_with_different_prefixes_on_one_redis_do_not_hear_each_other() {
+    let redis = RedisServer::start();
+    let with = |prefix: &str| {
+        let node = Node::connected(Options { prefix: prefix.to_owned(), ..Options::new(redis.url()) });
+        node.subscribe(&channel("news"));
+        node.subscribe(&pattern("n*"));
+        node
+    };
+    let (a, b, bare) = (with("a*:"), with("ab:"), with(""));
+    a.publish("news", b"from a").unwrap();
+    b.publish("news", b"from b").unwrap();
+    bare.publish("news", b"from the bare one").unwrap();
+    redis.cli(&["PUBLISH", "a*:news", "last"]);
+    redis.cli(&["PUBLISH", "ab:news", "last"]);
+    redis.cli(&["PUBLISH", "news", "last"]);
+    for (node, own) in [(&a, "from a"), (&b, "from b"), (&bare, "from the bare one")] {
+        wait_until(PATIENCE, "the last message", || node.sink.bodies("news").iter().any(|b| b == "last"));
+        assert_eq!(node.sink.bodies("news"), [own, "last"]);
+        node.sink.wait(4, "each message through the pattern too", |e| matches!(e, Event::Heard { .. }));
+        assert_eq!(node.sink.count(|e| matches!(e, Event::Heard { .. })), 4);
+    }
+}
+
+#[test]
+fn a_channel_that_redis_refuses_is_refused_and_the_others_go_on() {
+    let redis =
+        RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "resetchannels", "&news:*", "+@all"]);
+    let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
+    let allowed: Vec<_> = (0..700).map(|i| channel(&format!("news:{i}"))).collect();
+    for (i, topic) in allowed.iter().enumerate() {
+        if i == 300 {
+            node.broker.subscribe(&channel("secret"));
+            node.broker.subscribe(&pattern("secret:*"));
+        }
+        node.broker.subscribe(topic);
+    }
+    node.sink.wait(2, "both refusals", |event| matches!(event, Event::Refused(..)));
+    for topic in &allowed {
+        node.sink.wait_live(1, topic);
+    }
+    for event in node.sink.events().iter() {
+        match event {
+            Event::Refused(topic, why) => {
+                assert!([channel("secret"), pattern("secret:*")].contains(topic), "{topic:?}");
+                assert!(why.starts_with("NOPERM"), "{why}");
+            }
+            Event::Live(topic) => assert!(allowed.contains(topic), "{topic:?}"),
+            Event::Up => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    node.wait_until_it_may_publish("news:1");
+    let refusal = node.publish("secret", b"hi");
+    assert!(matches!(&refusal, Err(BrokerError::Refused(why)) if why.starts_with("NOPERM")), "{refusal:?}");
+    node.publish("news:1", b"hi").unwrap();
+    node.sink.wait(1, "a message of an allowed channel", |event| matches!(event, Event::Heard { .. }));
+}
+
+#[test]
+fn a_refused_channel_is_asked_for_again_when_somebody_wants_it_again() {
+    let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "resetchannels", "+@all"]);
+    let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
+    node.broker.subscribe(&channel("a"));
+    node.sink.wait(1, "the refusal", |event| matches!(event, Event::Refused(..)));
+    redis.cli(&["ACL", "SETUSER", "ann", "&a"]);
+    node.subscribe(&channel("a"));
+}
+
+#[test]
+fn messages_with_a_name_that_is_none_are_counted_and_dropped() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    node.subscribe(&pattern("*"));
+    node.sink.events().clear();
+    for name in ["two words", "naïve", &"x".repeat(256), "fine"] {
+        redis.cli(&["PUBLISH", name, "hi"]);
+    }
+    node.sink.wait(1, "the one with a name", |event| matches!(event, Event::Heard { .. }));
+    assert_eq!(node.sink.events().len(), 1);
+    assert_eq!(node.broker.counters().invalid_names.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn topics_that_come_and_go_in_a_hurry_end_as_what_was_wanted_last() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let (kept, dropped) = (channel("kept"), channel("dropped"));
+    node.subscribe(&dropped);
+    for round in 0..2_000 {
+        node.broker.subscribe(&kept);
+        node.broker.subscribe(&dropped);
+        if round % 7 == 0 {
+            thread::yield_now();
+        }
+        node.broker.unsubscribe(&kept);
+        node.broker.unsubscribe(&dropped);
+    }
+    node.subscribe(&kept);
+    let mut client = redis.client();
+    wait_until(PATIENCE, "the dropped one to be unsubscribed", || {
+        client.command(&["PUBSUB", "NUMSUB", "kept", "dropped"]).texts() == ["kept", "1", "dropped", "0"]
+    });
+    node.publish("kept", b"hi").unwrap();
+    wait_until(PATIENCE, "the message", || node.sink.bodies("kept") == ["hi"]);
+}

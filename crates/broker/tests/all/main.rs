@@ -1,0 +1,11 @@
+//! The brokers keep their promises, the Redis one against a real `redis-server` that is killed, cut off and
+//! silenced.
+
+mod hearing;
+mod loss;
+mod memory;
+mod node;
+mod publishing;
+mod secrets;
+mod sentinel;
+mod tls;

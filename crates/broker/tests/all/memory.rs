@@ -1,0 +1,145 @@
+//! The broker of a single process keeps its promises.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use crate::node::{Event, Recorder, channel, pattern, publish};
+use tidings_broker::memory::Memory;
+use tidings_broker::{Broker, Published, Sink};
+use tidings_testkit::{PATIENCE, wait_until};
+use tidings_wire::{Delivery, Topic};
+
+#[test]
+fn a_publication_reaches_its_channel_and_every_pattern_that_matches() {
+    let sink = Arc::new(Recorder::default());
+    let broker = Memory::new(sink.clone());
+    for topic in [channel("news.art"), pattern("news.*"), pattern("*.art"), pattern("sport.*")] {
+        broker.subscribe(&topic);
+    }
+    sink.events().clear();
+    assert_eq!(publish(&*broker, "news.art", b"hi"), Ok(Published { receivers: 3 }));
+    let heard = |topic: &str| Event::Heard {
+        topic: topic.to_owned(),
+        channel: "news.art".to_owned(),
+        body: b"hi".to_vec(),
+    };
+    assert_eq!(*sink.events(), [heard("news.art"), heard("news.*"), heard("*.art")]);
+}
+
+#[test]
+fn it_is_up_at_once_and_a_subscription_is_live_when_it_returns() {
+    let sink = Arc::new(Recorder::default());
+    let broker = Memory::new(sink.clone());
+    for topic in [channel("a"), pattern("b*")] {
+        broker.subscribe(&topic);
+        broker.subscribe(&topic);
+    }
+    assert_eq!(*sink.events(), [Event::Up, Event::Live(channel("a")), Event::Live(pattern("b*"))]);
+}
+
+#[test]
+fn what_is_unsubscribed_is_not_heard() {
+    let sink = Arc::new(Recorder::default());
+    let broker = Memory::new(sink.clone());
+    for topic in [channel("a"), pattern("*")] {
+        broker.subscribe(&topic);
+        broker.unsubscribe(&topic);
+    }
+    assert_eq!(publish(&*broker, "a", b"hi"), Ok(Published { receivers: 0 }));
+    assert_eq!(sink.count(|event| matches!(event, Event::Heard { .. })), 0);
+}
+
+/// Two shards, told one after the other with a pause between, as a sink with mailboxes tells them.
+#[derive(Default)]
+struct TwoShards {
+    logs: [Mutex<Vec<Vec<u8>>>; 2],
+}
+
+impl Sink for TwoShards {
+    fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
+        for log in &self.logs {
+            log.lock().unwrap().extend(batch.iter().map(|d| d.publication.body.to_vec()));
+            thread::yield_now();
+        }
+        2
+    }
+
+    fn live(&self, _: &[Topic]) {}
+    fn refused(&self, _: &Topic, _: &str) {}
+    fn up(&self) {}
+    fn down(&self, _: &str) {}
+}
+
+#[test]
+fn two_publishers_of_a_channel_are_seen_in_the_same_order_by_every_shard() {
+    let sink = Arc::new(TwoShards::default());
+    let broker = Memory::new(sink.clone());
+    broker.subscribe(&channel("a"));
+    thread::scope(|scope| {
+        for publisher in 0..4 {
+            let broker = &broker;
+            scope.spawn(move || {
+                for i in 0..2_000 {
+                    let outcome = publish(&**broker, "a", format!("{publisher}:{i}").as_bytes());
+                    assert_eq!(outcome, Ok(Published { receivers: 2 }));
+                }
+            });
+        }
+    });
+    let [one, other] = &sink.logs;
+    assert_eq!(one.lock().unwrap().len(), 8_000);
+    assert!(*one.lock().unwrap() == *other.lock().unwrap(), "the shards saw different orders");
+}
+
+/// A sink that holds up whoever publishes in `slow`.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    held: AtomicU64,
+}
+
+impl Sink for Gate {
+    fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
+        if batch.iter().any(|delivery| delivery.publication.channel.as_str() == "slow") {
+            self.held.fetch_add(1, Ordering::SeqCst);
+            let open = self.open.lock().unwrap();
+            drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        }
+        batch.len() as u64
+    }
+
+    fn live(&self, _: &[Topic]) {}
+    fn refused(&self, _: &Topic, _: &str) {}
+    fn up(&self) {}
+    fn down(&self, _: &str) {}
+}
+
+#[test]
+fn publishers_of_other_channels_are_not_held_up() {
+    let sink = Arc::new(Gate::default());
+    let broker = Memory::new(sink.clone());
+    broker.subscribe(&channel("slow"));
+    let names: Vec<String> = (0..16).map(|i| format!("fast{i}")).collect();
+    for name in &names {
+        broker.subscribe(&channel(name));
+    }
+    let through = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| publish(&*broker, "slow", b""));
+        wait_until(PATIENCE, "a publisher that is held up", || sink.held.load(Ordering::SeqCst) == 1);
+        for name in &names {
+            let (broker, through) = (&broker, &through);
+            scope.spawn(move || {
+                publish(&**broker, name, b"").unwrap();
+                through.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        // One or two may share the stripe of the slow one.
+        wait_until(PATIENCE, "most of the others to get through", || through.load(Ordering::SeqCst) >= 12);
+        *sink.open.lock().unwrap() = true;
+        sink.opened.notify_all();
+    });
+    assert_eq!(through.load(Ordering::SeqCst), 16);
+}

@@ -1,0 +1,192 @@
+//! A broker with a sink that remembers, for the tests of this crate.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_broker::redis::{Options, Redis};
+use tidings_broker::{Broker, BrokerError, Published, SharedSink, Sink};
+use tidings_testkit::{PATIENCE, wait_until};
+use tidings_wire::{Channel, Delivery, Pattern, Topic};
+use tokio::runtime::Runtime;
+
+/// What a sink was told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Heard { topic: String, channel: String, body: Vec<u8> },
+    Live(Topic),
+    Refused(Topic, String),
+    Up,
+    Down(String),
+}
+
+/// A sink that remembers everything and counts one subscriber for every delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    events: Mutex<Vec<Event>>,
+}
+
+impl Recorder {
+    pub(crate) fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap()
+    }
+
+    pub(crate) fn count(&self, condition: impl Fn(&Event) -> bool) -> usize {
+        self.events().iter().filter(|event| condition(event)).count()
+    }
+
+    /// The bodies heard in a channel through its own topic, in order.
+    pub(crate) fn bodies(&self, name: &str) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for event in self.events().iter() {
+            if let Event::Heard { topic, channel, body } = event
+                && topic == name
+                && channel == name
+            {
+                bodies.push(String::from_utf8_lossy(body).into_owned());
+            }
+        }
+        bodies
+    }
+
+    /// Waits until this many events are so.
+    #[track_caller]
+    pub(crate) fn wait(&self, count: usize, what: &str, condition: impl Fn(&Event) -> bool) {
+        wait_until(PATIENCE, what, || self.count(&condition) >= count);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_live(&self, times: usize, topic: &Topic) {
+        self.wait(times, "live", |event| matches!(event, Event::Live(t) if t == topic));
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_up(&self, times: usize) {
+        self.wait(times, "up", |event| *event == Event::Up);
+    }
+
+    /// Waits until `down` was said since the last `up`; gives the reason said last.
+    #[track_caller]
+    pub(crate) fn wait_down(&self) -> String {
+        let mut reason = String::new();
+        wait_until(PATIENCE, "down", || {
+            match self.events().iter().rev().find(|e| matches!(e, Event::Up | Event::Down(_))) {
+                Some(Event::Down(why)) => reason.clone_from(why),
+                _ => return false,
+            }
+            true
+        });
+        reason
+    }
+}
+
+impl Sink for Recorder {
+    fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
+        let count = batch.len() as u64;
+        self.events().extend(batch.drain(..).map(|delivery| Event::Heard {
+            topic: delivery.topic.as_str().to_owned(),
+            channel: delivery.publication.channel.as_str().to_owned(),
+            body: delivery.publication.body.to_vec(),
+        }));
+        count
+    }
+
+    fn live(&self, topics: &[Topic]) {
+        self.events().extend(topics.iter().cloned().map(Event::Live));
+    }
+
+    fn refused(&self, topic: &Topic, why: &str) {
+        self.events().push(Event::Refused(topic.clone(), why.to_owned()));
+    }
+
+    fn up(&self) {
+        self.events().push(Event::Up);
+    }
+
+    fn down(&self, reason: &str) {
+        self.events().push(Event::Down(reason.to_owned()));
+    }
+}
+
+/// A Redis broker, its sink and the runtime that it lives on.
+pub(crate) struct Node {
+    pub(crate) broker: Arc<Redis>,
+    pub(crate) sink: Arc<Recorder>,
+    runtime: Runtime,
+}
+
+impl Node {
+    pub(crate) fn start(options: Options) -> Self {
+        let sink = Arc::new(Recorder::default());
+        let (broker, runtime) = start_with(options, sink.clone());
+        Self { broker, sink, runtime }
+    }
+
+    /// Starts one and waits until it is up and can publish.
+    pub(crate) fn connected(options: Options) -> Self {
+        let node = Self::start(options);
+        node.sink.wait_up(1);
+        node.wait_until_it_publishes();
+        node
+    }
+
+    pub(crate) fn wait_until_it_publishes(&self) {
+        self.wait_until_it_may_publish("tidings-probe");
+    }
+
+    /// The same for a user who may not publish everywhere.
+    pub(crate) fn wait_until_it_may_publish(&self, channel: &str) {
+        wait_until(PATIENCE, "a connection to publish on", || self.publish(channel, b"").is_ok());
+    }
+
+    /// Subscribes and waits until that is in force.
+    pub(crate) fn subscribe(&self, topic: &Topic) {
+        let before = self.sink.count(|event| matches!(event, Event::Live(t) if t == topic));
+        self.broker.subscribe(topic);
+        self.sink.wait_live(before + 1, topic);
+    }
+
+    /// Publishes and waits for the outcome.
+    pub(crate) fn publish(&self, channel: &str, body: &[u8]) -> Result<Published, BrokerError> {
+        publish(&*self.broker, channel, body)
+    }
+
+    /// Stops the runtime under the broker's feet.
+    pub(crate) fn stop_runtime(self) -> (Arc<Redis>, Arc<Recorder>) {
+        self.runtime.shutdown_timeout(PATIENCE);
+        (self.broker, self.sink)
+    }
+}
+
+pub(crate) fn start_with(options: Options, sink: SharedSink) -> (Arc<Redis>, Runtime) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let broker = Redis::start(options, sink, runtime.handle()).unwrap();
+    (broker, runtime)
+}
+
+/// Publishes and waits for the outcome, which must come exactly once.
+pub(crate) fn publish(broker: &dyn Broker, channel: &str, body: &[u8]) -> Result<Published, BrokerError> {
+    let (sender, outcome) = mpsc::channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    broker.publish(&Channel::new(channel).unwrap(), Bytes::copy_from_slice(body), done);
+    outcome.recv_timeout(PATIENCE).expect("an outcome")
+}
+
+pub(crate) fn channel(name: &str) -> Topic {
+    Channel::new(name).unwrap().into()
+}
+
+pub(crate) fn pattern(glob: &str) -> Topic {
+    Topic::Pattern(Pattern::new(glob).unwrap())
+}
+
+/// Options that notice a dead peer within a fraction of a second.
+pub(crate) fn impatient(url: String) -> Options {
+    Options {
+        connect_timeout: Duration::from_millis(500),
+        response_timeout: Duration::from_millis(500),
+        ping_interval: Duration::from_millis(100),
+        ..Options::new(url)
+    }
+}
