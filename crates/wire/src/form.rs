@@ -55,3 +55,40 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::channel::{Channel, Pattern};
+
+    fn encoded(form: Form, topic: &Topic) -> String {
+        let channel = Channel::new("news").unwrap();
+        let publication = Publication { channel, body: Bytes::from_static(b"a\nb") };
+        let context = Context { topic, default_channel: false, data_format: DataFormat::Auto };
+        let mut out = b"before ".to_vec();
+        encode(form, &context, &publication, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_publication_leaves_in_every_form_as_one_unit_behind_what_was_there() {
+        let topic = Topic::Channel(Channel::new("news").unwrap());
+        let expected = [
+            "before MESSAGE news a\\nb\r\n",
+            "before *3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n",
+            "before >3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n",
+            "before {\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"a\\nb\"}}}\n",
+        ];
+        assert_eq!(Form::ALL.map(|form| encoded(form, &topic)), expected.map(String::from));
+    }
+
+    #[test]
+    fn a_subscriber_of_a_pattern_is_told_which_one_matched() {
+        let topic = Topic::Pattern(Pattern::new("n*").unwrap());
+        let rest = "4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n$3\r\na\nb\r\n";
+        assert_eq!(encoded(Form::Resp2, &topic), format!("before *{rest}"));
+        assert_eq!(encoded(Form::Resp3, &topic), format!("before >{rest}"));
+    }
+}

@@ -29,14 +29,19 @@ pub(super) fn split<'a>(line: &'a [u8], limits: &Limits) -> Result<Args<'a>, Pro
     }
 }
 
-/// White space as C's `isspace` has it, and the zero byte, which ends a word in Redis as well.
+/// What may stand between words: white space as C's `isspace` has it.
 const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r' | 0)
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+/// What ends a word without quotes; vertical tabs and form feeds are part of it.
+const fn ends_word(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// The word at the start of `text`, and what follows it.
 fn first_word(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), ProtocolError> {
-    let special = |b: &u8| is_space(*b) || matches!(b, b'"' | b'\'');
+    let special = |b: &u8| ends_word(*b) || matches!(b, b'"' | b'\'');
     let plain = text.iter().position(special).unwrap_or(text.len());
     let (bare, rest) = text.split_at(plain);
     let (quote, quoted) = match rest.split_first() {
@@ -130,6 +135,7 @@ mod tests {
             (r#"foo"bar baz""#, &[b"foobar baz"]),
             (r#""" ''"#, &[b"", b""]),
             (r"a\b", &[b"a\\b"]),
+            ("\x0ba\x0bb \x0c'c'\x0bd", &[b"a\x0bb", b"c", b"d"]),
         ] {
             let expected: Vec<Vec<u8>> = expected.iter().map(|word| word.to_vec()).collect();
             assert_eq!(words(line), Ok(expected), "{line}");
