@@ -1,1 +1,36 @@
-//! .
+//! Channels, subscriptions and sessions: who gets what.
+//!
+//! A [`Hub`] is the part of a shard that has no socket and no clock. It is given bytes, answers and expired
+//! timers; it gives [`Effects`]: bytes to send, connections to close, timers to start, and requests that
+//! somebody else must carry out. So everything a client can do is tested here without a network.
+//!
+//! Invariants:
+//! - A hub belongs to one thread; nothing in it is shared except the subscriber counts it reports.
+//! - A subscription is confirmed only while its topic is live at the broker, and the confirmation is written in
+//!   the same step that adds the subscriber, so nothing published after it is missed and nothing precedes it.
+//! - The answers of one session come in the order of its commands. A command that must wait holds back those
+//!   behind it; the only bytes kept meanwhile are those already read, within the dialect's limit.
+//! - An idle session owns no heap memory beyond its places in the subscriber lists.
+//! - Control traffic (answers, notices) is never dropped here; what may be dropped is decided per namespace.
+
+mod access;
+mod answering;
+mod effects;
+mod ending;
+mod hub;
+mod namespace;
+mod overflow;
+mod session;
+mod settings;
+mod subscribing;
+mod topics;
+
+pub use access::{Access, Identity, Secret};
+pub use effects::{Answer, Effect, Effects, Failure, Query, Request, Timer};
+pub use ending::{Ending, gap_notice, refusal_notice};
+pub use hub::{Flow, Hub, Stats};
+pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
+pub use overflow::Overflow;
+pub use session::{Dialect, SessionId};
+pub use settings::Settings;
+pub use topics::{Entry, Interest, TopicKey};

@@ -1,0 +1,102 @@
+//! Endings: why the server closes a connection, and how it says so in each dialect.
+
+use tidings_wire::code::{self, Code};
+use tidings_wire::plain;
+
+use crate::effects::{Effect, Effects};
+use crate::hub::Hub;
+use crate::session::Dialect;
+
+/// Why the server ends a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It asked for it (`EXIT`, `QUIT`), or its peer sends no more and has all its answers.
+    Done,
+    /// It did not keep up; so many messages were dropped.
+    Slow(u64),
+    /// The server stops.
+    Shutdown,
+    /// A ping went unanswered.
+    NoPong,
+    /// It never said `connect`.
+    Stale,
+    /// It broke its protocol in a way after which nothing can be understood; the words are for the peer.
+    Protocol(String),
+}
+
+impl Hub {
+    /// Ends a session: tells it why in its own dialect, takes its subscriptions away, and asks for the
+    /// connection to be closed once that is flushed.
+    pub fn end(&mut self, slot: u32, ending: &Ending, fx: &mut Effects) {
+        let session = &mut self.sessions[slot as usize];
+        if session.flags.closing {
+            return;
+        }
+        session.flags.closing = true;
+        let dialect = session.dialect;
+        match dialect {
+            Dialect::Unknown | Dialect::Plain => plain_ending(ending, slot, fx),
+            Dialect::Resp2 | Dialect::Resp3 => resp_ending(ending, slot, fx),
+            Dialect::JsonLines => client_ending(ending, slot, fx),
+        }
+        self.drop_interest(slot, fx);
+        fx.push(Effect::Close(slot));
+    }
+}
+
+/// Appends what a plain client is told when `dropped` messages could not be sent to it.
+pub fn gap_notice(dropped: u64, out: &mut Vec<u8>) {
+    plain::error(code::SLOW.number, &slow_words(dropped), out);
+}
+
+/// Appends what a connection is told that is one too many; its dialect is not known yet.
+pub fn refusal_notice(limit: usize, out: &mut Vec<u8>) {
+    plain::error(code::CONNECTION_LIMIT.number, &format!("connection limit: {limit}"), out);
+}
+
+fn slow_words(dropped: u64) -> String {
+    format!("slow: {dropped} messages dropped")
+}
+
+fn ending_words(ending: &Ending) -> Option<(Code, String)> {
+    Some(match ending {
+        Ending::Done => return None,
+        Ending::Slow(dropped) => (code::SLOW, slow_words(*dropped)),
+        Ending::Shutdown => (code::SHUTDOWN, code::SHUTDOWN.text.into()),
+        Ending::NoPong => (code::NO_PONG, code::NO_PONG.text.into()),
+        Ending::Stale => (code::STALE, code::STALE.text.into()),
+        Ending::Protocol(words) => (code::BAD_REQUEST, words.clone()),
+    })
+}
+
+fn plain_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
+    if let Some((code, words)) = ending_words(ending) {
+        fx.send(slot, |out| plain::error(code.number, &words, out));
+    }
+}
+
+fn resp_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
+    // Redis itself says nothing when it shuts down; its clients take the end of the stream for it.
+    if let Some((code, words)) = ending_words(ending)
+        && *ending != Ending::Shutdown
+    {
+        let text = match ending {
+            Ending::Protocol(_) => format!("ERR {words}"),
+            _ => format!("ERR {} {words}", code.number),
+        };
+        fx.send(slot, |out| tidings_wire::resp::error(&text, out));
+    }
+}
+
+fn client_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
+    if let Some((code, words)) = ending_words(ending) {
+        let number = match ending {
+            Ending::Protocol(_) => code::BAD_PROTOCOL.number,
+            _ => code.number,
+        };
+        fx.send(slot, |out| {
+            tidings_wire::client::push_disconnect(number, &words, number < 3500, out);
+            out.push(b'\n');
+        });
+    }
+}

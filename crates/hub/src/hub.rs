@@ -1,0 +1,221 @@
+//! The hub: sessions and topics of one shard, and what happens to them.
+
+use std::sync::Arc;
+
+use slab::Slab;
+use tidings_wire::code::Code;
+use tidings_wire::{Channel, Topic};
+
+use crate::access::Identity;
+use crate::effects::{Effect, Effects, Timer};
+use crate::ending::Ending;
+use crate::session::{Dialect, Session, SessionId};
+use crate::settings::Settings;
+use crate::topics::{Entry, TopicKey, Topics};
+
+/// Whether a session may be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on reading.
+    Read,
+    /// Do not read until an [`Effect::Resume`] names the session.
+    Stop,
+    /// The session was ended: read only to throw away.
+    Ended,
+}
+
+/// Numbers about a hub, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions by dialect, in the order of [`Dialect::ALL`].
+    pub sessions: [u64; Dialect::ALL.len()],
+    /// Topics with subscribers here.
+    pub topics: u64,
+    /// Subscriptions here.
+    pub subscriptions: u64,
+    /// Publications that clients sent, since the start.
+    pub published: u64,
+    /// Commands and lines that were answered with an error, since the start.
+    pub errors: u64,
+}
+
+/// What a handler made of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// It is done, or under way; the next may come.
+    Next,
+    /// Its turn has not come; keep it and stop reading.
+    Hold,
+    /// The session has ended.
+    End,
+}
+
+/// The sessions and topics of one shard.
+#[derive(Debug)]
+pub struct Hub {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) topics: Topics,
+    /// Which shard this is, and how many there are; parts of client numbers.
+    pub(crate) shard: (u32, u32),
+    next_generation: u32,
+    pub(crate) by_dialect: [u64; Dialect::ALL.len()],
+    pub(crate) published: u64,
+    pub(crate) errors: u64,
+    /// The decoder of RESP sessions that have nothing half read.
+    pub(crate) decoder: tidings_wire::resp::Decoder,
+}
+
+impl Hub {
+    /// A hub without sessions; the `index`th of `shards`.
+    pub fn new(settings: Arc<Settings>, index: u32, shards: u32) -> Self {
+        Self {
+            settings,
+            sessions: Slab::new(),
+            topics: Topics::default(),
+            shard: (index, shards),
+            next_generation: 0,
+            by_dialect: [0; Dialect::ALL.len()],
+            published: 0,
+            errors: 0,
+            decoder: tidings_wire::resp::Decoder::default(),
+        }
+    }
+
+    /// Takes in a new connection.
+    pub fn open(&mut self, fx: &mut Effects) -> SessionId {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let held = !self.settings.auto_subscribe.is_empty();
+        let mut session = Session::default();
+        session.generation = generation;
+        session.flags.held = held;
+        let slot = u32::try_from(self.sessions.insert(session)).expect("fewer sessions than 2³²");
+        self.by_dialect[Dialect::Unknown as usize] += 1;
+        let id = SessionId { slot, generation };
+        if held {
+            fx.push(Effect::Start(id, Timer::FirstByte, self.settings.first_byte_wait));
+        }
+        id
+    }
+
+    /// The session in `slot`, if there is one.
+    pub fn id(&self, slot: u32) -> Option<SessionId> {
+        let generation = self.sessions.get(slot as usize)?.generation;
+        Some(SessionId { slot, generation })
+    }
+
+    /// Whether this very session is still there.
+    pub fn is_current(&self, id: SessionId) -> bool {
+        self.sessions.get(id.slot as usize).is_some_and(|s| s.generation == id.generation)
+    }
+
+    /// Whether the session holds no memory beyond its place here and in the subscriber lists.
+    pub fn is_idle(&self, slot: u32) -> bool {
+        self.sessions.get(slot as usize).is_none_or(|s| !s.has_more())
+    }
+
+    /// The connection is gone: forgets the session and everything it had.
+    pub fn closed(&mut self, slot: u32, fx: &mut Effects) {
+        if !self.sessions.contains(slot as usize) {
+            return;
+        }
+        self.drop_interest(slot, fx);
+        let session = self.sessions.remove(slot as usize);
+        self.by_dialect[session.dialect as usize] -= 1;
+    }
+
+    /// The peer sends no more: the session ends as soon as everything it asked is answered.
+    pub fn finish(&mut self, slot: u32, fx: &mut Effects) {
+        let session = &mut self.sessions[slot as usize];
+        session.flags.finishing = true;
+        if !session.is_awaiting() && !session.flags.closing {
+            self.end(slot, &Ending::Done, fx);
+        }
+    }
+
+    pub(crate) fn drop_interest(&mut self, slot: u32, fx: &mut Effects) {
+        self.unsubscribe_all(slot, fx);
+        let session = &mut self.sessions[slot as usize];
+        let generation = session.generation;
+        let Some(more) = session.existing_more() else { return };
+        let waited: Vec<TopicKey> = more.awaiting.topics().collect();
+        more.awaiting = Default::default();
+        for key in waited {
+            if let Some(entry) = self.topics.get_mut(key) {
+                entry.waiters.retain(|w| *w != SessionId { slot, generation });
+                self.release(key, fx);
+            }
+        }
+        self.sessions[slot as usize].settle();
+    }
+
+    /// A timer that was asked for is over.
+    pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
+        if !self.is_current(id) || self.sessions[id.slot as usize].flags.closing {
+            return;
+        }
+        let slot = id.slot;
+        match timer {
+            Timer::FirstByte => self.release_held(slot, fx),
+            Timer::Ping => self.ping(id, fx),
+            Timer::Pong if self.sessions[slot as usize].flags.pong_due => self.end(slot, &Ending::NoPong, fx),
+            Timer::Stale if !self.sessions[slot as usize].flags.connected => {
+                self.end(slot, &Ending::Stale, fx);
+            }
+            Timer::Pong | Timer::Stale => {}
+        }
+    }
+
+    /// A topic's key, if it has subscribers here.
+    pub fn topic(&self, topic: &Topic) -> Option<TopicKey> {
+        self.topics.key(topic)
+    }
+
+    /// A topic's subscribers.
+    pub fn entry(&self, key: TopicKey) -> Option<&Entry> {
+        self.topics.get(key)
+    }
+
+    /// Numbers for metrics.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sessions: self.by_dialect,
+            topics: self.topics.len() as u64,
+            subscriptions: self.topics.subscriptions() as u64,
+            published: self.published,
+            errors: self.errors,
+        }
+    }
+
+    /// Slots of all sessions, for shutting down.
+    pub fn slots(&self) -> Vec<u32> {
+        self.sessions.iter().map(|(slot, _)| u32::try_from(slot).expect("a slot made by open")).collect()
+    }
+
+    /// Checks a key given by a peer; tells whether it made the session a backend.
+    pub(crate) fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {
+        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
+        if accepted {
+            self.sessions[slot as usize].identity = Identity::Backend;
+        }
+        accepted
+    }
+
+    /// Whether the session may publish to `channel`.
+    pub(crate) fn may_publish(&self, slot: u32, channel: &Channel) -> Result<(), Code> {
+        let session = &self.sessions[slot as usize];
+        let subscribed = self
+            .topics
+            .key(&Topic::Channel(channel.clone()))
+            .is_some_and(|key| session.subscriptions.contains(key));
+        let Settings { access, namespaces, .. } = &*self.settings;
+        access.may_publish(session.identity, subscribed, namespaces, channel.as_str())
+    }
+
+    /// Whether the session may subscribe to `channel`.
+    pub(crate) fn may_subscribe(&self, slot: u32, channel: &Channel) -> Result<(), Code> {
+        let Settings { access, namespaces, .. } = &*self.settings;
+        access.may_subscribe(self.sessions[slot as usize].identity, namespaces, channel.as_str())
+    }
+}

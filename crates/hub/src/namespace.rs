@@ -1,0 +1,101 @@
+//! Namespaces: options that hold for all channels whose names begin alike.
+//!
+//! `scores:nba` belongs to the namespace `scores` when one of that name is configured. As soon as any is
+//! configured, a name with an unknown prefix is an unknown channel (code 102); while none is, a colon in a
+//! channel's name means nothing, so that names a backend uses already go on working.
+
+use std::collections::HashMap;
+
+use tidings_wire::body::DataFormat;
+use tidings_wire::code::{self, Code};
+
+/// What separates a namespace's name from the rest of a channel's name.
+const BOUNDARY: char = ':';
+
+/// What happens to a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// Close the connection with a code that says "reconnect".
+    Cut,
+    /// Drop what waits of the channel and keep its newest publication.
+    Latest,
+    /// Drop the oldest publications and tell the client how many.
+    #[default]
+    DropOldest,
+}
+
+/// The options of a namespace, by the names they have in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the switches of the configuration, one each")]
+pub struct NamespaceOptions {
+    /// Clients with a token may subscribe.
+    pub allow_subscribe_for_client: bool,
+    /// Clients without one may subscribe.
+    pub allow_subscribe_for_anonymous: bool,
+    /// Clients with a token may publish.
+    pub allow_publish_for_client: bool,
+    /// Whoever is subscribed may publish.
+    pub allow_publish_for_subscriber: bool,
+    /// Clients without a token may publish.
+    pub allow_publish_for_anonymous: bool,
+    /// How JSON clients are shown bodies.
+    pub publication_data_format: DataFormat,
+    /// What happens to subscribers that do not keep up.
+    pub slow_consumer: SlowConsumer,
+}
+
+/// A named set of options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// What stands before the `:` in the names of its channels.
+    pub name: String,
+    /// Its options.
+    pub options: NamespaceOptions,
+}
+
+/// All options of channels.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    without: NamespaceOptions,
+    named: HashMap<String, NamespaceOptions>,
+}
+
+impl Namespaces {
+    /// Options for channels without a namespace, and for those with one.
+    pub fn new(without: NamespaceOptions, named: impl IntoIterator<Item = Namespace>) -> Self {
+        Self { without, named: named.into_iter().map(|n| (n.name, n.options)).collect() }
+    }
+
+    /// The options that hold for `channel`.
+    ///
+    /// # Errors
+    /// [`code::UNKNOWN_CHANNEL`] when its namespace is not one of those configured.
+    pub fn of(&self, channel: &str) -> Result<&NamespaceOptions, Code> {
+        if self.named.is_empty() {
+            return Ok(&self.without);
+        }
+        match channel.split_once(BOUNDARY) {
+            None => Ok(&self.without),
+            Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_means_nothing_until_a_namespace_is_configured() {
+        let none = Namespaces::default();
+        assert!(none.of("scores:nba").is_ok());
+        let chat = NamespaceOptions { allow_publish_for_client: true, ..Default::default() };
+        let some = Namespaces::new(
+            NamespaceOptions::default(),
+            [Namespace { name: "chat".into(), options: chat.clone() }],
+        );
+        assert_eq!(some.of("chat:room"), Ok(&chat));
+        assert_eq!(some.of("plain"), Ok(&NamespaceOptions::default()));
+        assert_eq!(some.of("scores:nba"), Err(code::UNKNOWN_CHANNEL));
+    }
+}

@@ -1,0 +1,53 @@
+//! What becomes of subscribers that do not keep up.
+
+use tidings_wire::code;
+
+use crate::effects::Effects;
+use crate::hub::Hub;
+use crate::namespace::SlowConsumer;
+use crate::session::Dialect;
+use crate::topics::{Entry, TopicKey};
+
+/// What to do with a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// End the session with [`Ending::Slow`].
+    Cut,
+    /// Drop what waits of the topic, keep the newest publication, announce the gap.
+    Latest,
+    /// Drop the oldest publications, announce the gap.
+    DropOldest,
+    /// Drop what waits of the topic and end the subscription with [`Hub::lose_subscription`].
+    Unsubscribe,
+}
+
+impl Hub {
+    /// What to do with a subscriber of the topic whose queue is full.
+    pub fn overflow(&self, slot: u32, key: TopicKey) -> Overflow {
+        let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
+        match (policy, self.sessions[slot as usize].dialect) {
+            // RESP has no way to say that something was left out, so a RESP subscriber is cut, as Redis does.
+            (SlowConsumer::Cut, _) | (_, Dialect::Resp2 | Dialect::Resp3) => Overflow::Cut,
+            (SlowConsumer::Latest | SlowConsumer::DropOldest, Dialect::JsonLines) => Overflow::Unsubscribe,
+            (SlowConsumer::Latest, Dialect::Unknown | Dialect::Plain) => Overflow::Latest,
+            (SlowConsumer::DropOldest, Dialect::Unknown | Dialect::Plain) => Overflow::DropOldest,
+        }
+    }
+
+    /// Ends one subscription of a session of the client protocol because publications were dropped; its
+    /// client subscribes again by itself (code 2500).
+    pub fn lose_subscription(&mut self, slot: u32, key: TopicKey, dropped: u64, fx: &mut Effects) {
+        let Some(topic) = self.topics.get(key).map(|e| e.topic().clone()) else { return };
+        let reason = format!("{}: {dropped} messages dropped", code::INSUFFICIENT_STATE.text);
+        fx.send(slot, |out| {
+            tidings_wire::client::push_unsubscribe(
+                topic.as_str(),
+                code::INSUFFICIENT_STATE.number,
+                &reason,
+                out,
+            );
+            out.push(b'\n');
+        });
+        self.unsubscribe_key(slot, key, fx);
+    }
+}

@@ -1,0 +1,215 @@
+//! From bytes to commands: what a session does with what it is sent, however TCP cut it up.
+//!
+//! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
+//! come is kept, and never more of it than its dialect allows.
+
+use tidings_wire::line::{self, Scan};
+use tidings_wire::resp::{Decoded, Decoder, Limits};
+
+use super::{Dialect, Session};
+use crate::effects::Effects;
+use crate::ending::Ending;
+use crate::hub::{Act, Flow, Hub};
+
+/// What a RESP command may take besides one bulk string of the longest size: its name, a channel, the framing.
+const RESP_OVERHEAD: usize = 4096;
+/// Most arguments of a RESP command.
+const RESP_ARGUMENTS: usize = 1024;
+
+/// How far the commands in some bytes went.
+struct Step {
+    /// Bytes that are done with.
+    used: usize,
+    why: Why,
+}
+
+#[derive(PartialEq, Eq)]
+enum Why {
+    /// The rest is the beginning of a command.
+    Partial,
+    /// The next command's turn has not come.
+    Hold,
+    /// The session has ended.
+    End,
+}
+
+impl Hub {
+    /// Takes in bytes that came from the session's peer (none, after an [`crate::Effect::Resume`]).
+    ///
+    /// Tells whether to read on. Bytes given to a session that has ended are ignored.
+    pub fn input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
+        let session = &mut self.sessions[slot as usize];
+        if session.flags.closing {
+            return Flow::Ended;
+        }
+        if session.dialect == Dialect::Unknown {
+            let Some(first) = bytes.first() else { return Flow::Read };
+            self.meet(slot, *first, fx);
+        }
+        loop {
+            let session = &mut self.sessions[slot as usize];
+            let kept = session.existing_more().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
+            let Some((mut held, searched)) = kept else {
+                if bytes.is_empty() {
+                    return self.reading(slot, fx);
+                }
+                let step = self.run(slot, bytes, 0, fx);
+                return self.leave(slot, &step, bytes, fx);
+            };
+            let piece = self.next_piece(slot, &held, bytes);
+            held.extend_from_slice(&bytes[..piece]);
+            bytes = &bytes[piece..];
+            let step = self.run(slot, &held, searched, fx);
+            if step.why == Why::Hold {
+                held.extend_from_slice(bytes);
+                bytes = &[];
+            }
+            if step.why == Why::End {
+                return Flow::Ended;
+            }
+            let searched = if step.why == Why::Partial { held.len() - step.used } else { 0 };
+            self.sessions[slot as usize].more().inbox.keep(held, step.used, searched);
+            if step.why == Why::Hold || bytes.is_empty() {
+                return self.pause_or_read(slot, &step, fx);
+            }
+        }
+    }
+
+    /// Learns from the first byte what the peer speaks.
+    fn meet(&mut self, slot: u32, first: u8, fx: &mut Effects) {
+        let dialect = match first {
+            b'*' => Dialect::Resp2,
+            b'{' => Dialect::JsonLines,
+            _ => Dialect::Plain,
+        };
+        if dialect == Dialect::Plain {
+            self.release_held(slot, fx);
+        } else {
+            // What a plain client is subscribed to by itself, others have to ask for.
+            self.sessions[slot as usize].flags.held = false;
+            self.unsubscribe_all(slot, fx);
+        }
+        self.set_dialect(slot, dialect);
+        if dialect == Dialect::JsonLines {
+            self.client_opened(slot, fx);
+        }
+    }
+
+    /// How many of `bytes` to put behind what is kept: for lines up to the next line break, so that the rest is
+    /// never copied; never more than shows that the limit is passed.
+    fn next_piece(&self, slot: u32, held: &[u8], bytes: &[u8]) -> usize {
+        let max = self.settings.max_line;
+        let (whole, bound) = match self.sessions[slot as usize].dialect {
+            Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
+            _ => (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max + 2),
+        };
+        whole.min(bound.saturating_sub(held.len()))
+    }
+
+    /// Carries out the commands in `bytes`; the first `searched` bytes hold no line break.
+    fn run(&mut self, slot: u32, bytes: &[u8], searched: usize, fx: &mut Effects) -> Step {
+        match self.sessions[slot as usize].dialect {
+            Dialect::Resp2 | Dialect::Resp3 => self.run_resp(slot, bytes, fx),
+            _ => self.run_lines(slot, bytes, searched, fx),
+        }
+    }
+
+    fn run_lines(&mut self, slot: u32, bytes: &[u8], mut searched: usize, fx: &mut Effects) -> Step {
+        let max = self.settings.max_line;
+        let mut used = 0;
+        loop {
+            match line::next(&bytes[used..], std::mem::take(&mut searched), max) {
+                Scan::Line { line, used: length } => {
+                    let act = match self.sessions[slot as usize].dialect {
+                        Dialect::JsonLines => self.client_line(slot, line, fx),
+                        _ => self.plain_line(slot, line, fx),
+                    };
+                    match act {
+                        Act::Next => used += length,
+                        Act::Hold => return Step { used, why: Why::Hold },
+                        Act::End => return Step { used: bytes.len(), why: Why::End },
+                    }
+                }
+                Scan::Partial => return Step { used, why: Why::Partial },
+                Scan::TooLong => {
+                    self.errors += 1;
+                    let words = format!("line longer than {max} bytes");
+                    self.end(slot, &Ending::Protocol(words), fx);
+                    return Step { used: bytes.len(), why: Why::End };
+                }
+            }
+        }
+    }
+
+    fn run_resp(&mut self, slot: u32, bytes: &[u8], fx: &mut Effects) -> Step {
+        let max = self.settings.max_line;
+        let limits = Limits { max_bulk: max, max_args: RESP_ARGUMENTS, max_command: max + RESP_OVERHEAD };
+        let mut decoder = match self.sessions[slot as usize].existing_more() {
+            Some(more) => std::mem::take(&mut more.decoder),
+            None => std::mem::take(&mut self.decoder),
+        };
+        let mut used = 0;
+        let why = loop {
+            if used == bytes.len() {
+                break Why::Partial;
+            }
+            match decoder.decode(&bytes[used..], &limits) {
+                Ok(Decoded::Command { args, used: length }) => match self.resp_command(slot, &args[..], fx) {
+                    Act::Next => used += length,
+                    Act::Hold => break Why::Hold,
+                    Act::End => break Why::End,
+                },
+                Ok(Decoded::Nothing { used: length }) => used += length,
+                Ok(Decoded::Partial) => {
+                    self.sessions[slot as usize].more().decoder = std::mem::take(&mut decoder);
+                    break Why::Partial;
+                }
+                Err(error) => {
+                    self.errors += 1;
+                    self.end(slot, &Ending::Protocol(error.to_string()), fx);
+                    break Why::End;
+                }
+            }
+        };
+        self.decoder = Decoder::default();
+        if why == Why::End {
+            used = bytes.len();
+        }
+        Step { used, why }
+    }
+
+    /// Keeps what was not used of bytes that were not kept before.
+    fn leave(&mut self, slot: u32, step: &Step, bytes: &[u8], fx: &mut Effects) -> Flow {
+        let rest = &bytes[step.used..];
+        match step.why {
+            Why::End => return Flow::Ended,
+            Why::Partial if !rest.is_empty() => {
+                self.sessions[slot as usize].more().inbox.keep_copy(rest, rest.len());
+            }
+            Why::Hold => self.sessions[slot as usize].more().inbox.keep_copy(rest, 0),
+            Why::Partial => {}
+        }
+        self.pause_or_read(slot, step, fx)
+    }
+
+    fn pause_or_read(&mut self, slot: u32, step: &Step, fx: &mut Effects) -> Flow {
+        if step.why == Why::Hold {
+            self.sessions[slot as usize].flags.stopped = true;
+            return Flow::Stop;
+        }
+        self.reading(slot, fx)
+    }
+
+    fn reading(&mut self, slot: u32, fx: &mut Effects) -> Flow {
+        let session: &mut Session = &mut self.sessions[slot as usize];
+        if session.flags.closing {
+            return Flow::Ended;
+        }
+        if session.flags.finishing && !session.is_awaiting() {
+            self.end(slot, &Ending::Done, fx);
+            return Flow::Ended;
+        }
+        session.settle();
+        Flow::Read
+    }
+}

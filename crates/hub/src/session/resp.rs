@@ -1,0 +1,263 @@
+//! RESP: the commands of Pub/Sub, with Redis' own answers (redis.io, "Pub/Sub" and the commands' pages).
+//!
+//! What is not about Pub/Sub is in [`super::resp_commands`].
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use tidings_wire::code::{self, Code};
+use tidings_wire::resp::{self, Version};
+use tidings_wire::{Channel, Pattern, Topic};
+
+use super::Dialect;
+use crate::effects::{Answer, Effects, Query, Request};
+use crate::hub::{Act, Hub};
+use crate::subscribing::Begun;
+use crate::topics::TopicKey;
+
+impl Hub {
+    /// Carries out one command; `args[0]` is its name.
+    pub(crate) fn resp_command(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
+        let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
+        let session = &self.sessions[slot as usize];
+        let listening = session.dialect == Dialect::Resp2
+            && (session.subscriptions.len() > 0 || session.is_awaiting_subscription());
+        let allowed_while_listening = matches!(
+            &*name,
+            "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ping" | "quit" | "reset"
+        );
+        if listening && !allowed_while_listening {
+            let known = self.resp_knows(&name);
+            return self.in_turn(slot, fx, |hub, fx| {
+                if known {
+                    hub.resp_error(slot, fx, &format!(
+                        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+                    ));
+                } else {
+                    hub.resp_unknown(slot, args, fx);
+                }
+            });
+        }
+        match &*name {
+            "publish" => self.resp_publish(slot, args, fx),
+            "subscribe" | "psubscribe" => self.resp_subscribe(slot, &name, args, fx),
+            "unsubscribe" => self.in_turn(slot, fx, |hub, fx| hub.resp_unsubscribe(slot, false, args, fx)),
+            "punsubscribe" => self.in_turn(slot, fx, |hub, fx| hub.resp_unsubscribe(slot, true, args, fx)),
+            "pubsub" => self.in_turn(slot, fx, |hub, fx| hub.resp_pubsub(slot, args, fx)),
+            _ => self.resp_other(slot, &name, args, fx),
+        }
+    }
+
+    pub(crate) fn resp_version(&self, slot: u32) -> Version {
+        match self.sessions[slot as usize].dialect {
+            Dialect::Resp3 => Version::V3,
+            _ => Version::V2,
+        }
+    }
+
+    pub(crate) fn resp_error(&mut self, slot: u32, fx: &mut Effects, text: &str) {
+        self.errors += 1;
+        fx.send(slot, |out| resp::error(text, out));
+    }
+
+    pub(crate) fn resp_arity(&mut self, slot: u32, name: &str, fx: &mut Effects) {
+        self.resp_error(slot, fx, &format!("ERR wrong number of arguments for '{name}' command"));
+    }
+
+    fn resp_publish(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
+        let session = &mut self.sessions[slot as usize];
+        let awaiting = session.is_awaiting();
+        if awaiting && !session.more().awaiting.takes_publish() {
+            return Act::Hold;
+        }
+        let refusal = match args {
+            [_, name, body] => match Channel::new(name) {
+                Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
+                Ok(channel) => match self.may_publish(slot, &channel) {
+                    Err(code) => error_text(code, code.text),
+                    Ok(()) => {
+                        self.ask(slot, 0, Request::Publish(channel, Bytes::copy_from_slice(body)), fx);
+                        return Act::Next;
+                    }
+                },
+            },
+            _ => "ERR wrong number of arguments for 'publish' command".to_owned(),
+        };
+        if awaiting {
+            return Act::Hold;
+        }
+        self.resp_error(slot, fx, &refusal);
+        Act::Next
+    }
+
+    fn resp_subscribe(&mut self, slot: u32, name: &str, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
+        let session = &mut self.sessions[slot as usize];
+        let awaiting = session.is_awaiting();
+        if awaiting && !session.more().awaiting.takes_subscribe() {
+            return Act::Hold;
+        }
+        // All or nothing: a command that cannot be carried out whole is refused before any of it is.
+        let topics = match self.resp_topics(slot, name, &args[1..]) {
+            Ok(topics) => topics,
+            Err(_) if awaiting => return Act::Hold,
+            Err(text) => {
+                self.resp_error(slot, fx, &text);
+                return Act::Next;
+            }
+        };
+        for topic in &topics {
+            match self.begin_subscribe(slot, topic, 0, fx) {
+                Begun::Now { .. } => {
+                    if let Some(key) = self.topics.key(topic) {
+                        self.resp_subscribed(slot, key, fx);
+                    }
+                }
+                Begun::Waiting => {}
+                Begun::Refused(code, words) => {
+                    // Only the limit can say so here, and only for a topic named behind ones still under way.
+                    let mut bytes = Vec::new();
+                    resp::error(&error_text(code, &words), &mut bytes);
+                    self.errors += 1;
+                    if self.sessions[slot as usize].is_awaiting() {
+                        self.sessions[slot as usize].more().awaiting.ready(bytes.into());
+                    } else {
+                        fx.send(slot, |out| out.extend_from_slice(&bytes));
+                    }
+                }
+            }
+        }
+        Act::Next
+    }
+
+    fn resp_topics(&self, slot: u32, name: &str, names: &[Cow<'_, [u8]>]) -> Result<Vec<Topic>, String> {
+        if names.is_empty() {
+            return Err(format!("ERR wrong number of arguments for '{name}' command"));
+        }
+        let session = &self.sessions[slot as usize];
+        let bad =
+            |error: tidings_wire::channel::ChannelError| error_text(code::BAD_REQUEST, &error.to_string());
+        let mut topics = Vec::with_capacity(names.len());
+        for given in names {
+            let topic = if name == "psubscribe" {
+                self.settings
+                    .access
+                    .may_subscribe_patterns(session.identity)
+                    .map_err(|code| error_text(code, code.text))?;
+                Topic::Pattern(Pattern::new(given).map_err(bad)?)
+            } else {
+                let channel = Channel::new(given).map_err(bad)?;
+                self.may_subscribe(slot, &channel).map_err(|code| error_text(code, code.text))?;
+                Topic::Channel(channel)
+            };
+            topics.push(topic);
+        }
+        Ok(topics)
+    }
+
+    pub(crate) fn resp_subscribed(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
+        let version = self.resp_version(slot);
+        let count = self.sessions[slot as usize].subscriptions.len();
+        let Some(topic) = self.topics.get(key).map(crate::topics::Entry::topic) else { return };
+        let kind = match topic {
+            Topic::Channel(_) => "subscribe",
+            Topic::Pattern(_) => "psubscribe",
+        };
+        fx.send(slot, |out| resp::subscription(version, kind, Some(topic.as_str()), count as i64, out));
+    }
+
+    fn resp_unsubscribe(&mut self, slot: u32, patterns: bool, args: &[Cow<'_, [u8]>], fx: &mut Effects) {
+        let version = self.resp_version(slot);
+        let kind = if patterns { "punsubscribe" } else { "unsubscribe" };
+        let mut left: Vec<(Option<Topic>, String)> = Vec::new();
+        if args.len() > 1 {
+            for name in &args[1..] {
+                let topic = if patterns {
+                    Pattern::new(name).ok().map(Topic::Pattern)
+                } else {
+                    Channel::new(name).ok().map(Topic::Channel)
+                };
+                left.push((topic, String::from_utf8_lossy(name).into_owned()));
+            }
+        } else {
+            for s in self.sessions[slot as usize].subscriptions.as_slice() {
+                if let Some(topic) = self.topics.get(s.topic).map(|e| e.topic().clone())
+                    && matches!(topic, Topic::Pattern(_)) == patterns
+                {
+                    let name = topic.as_str().to_owned();
+                    left.push((Some(topic), name));
+                }
+            }
+            if left.is_empty() {
+                let count = self.sessions[slot as usize].subscriptions.len() as i64;
+                fx.send(slot, |out| resp::subscription(version, kind, None, count, out));
+            }
+        }
+        for (topic, name) in left {
+            if let Some(topic) = topic {
+                self.unsubscribe(slot, &topic, fx);
+            }
+            let count = self.sessions[slot as usize].subscriptions.len() as i64;
+            fx.send(slot, |out| resp::subscription(version, kind, Some(&name), count, out));
+        }
+    }
+
+    fn resp_pubsub(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) {
+        let Some(subcommand) = args.get(1) else { return self.resp_arity(slot, "pubsub", fx) };
+        let lower = subcommand.to_ascii_lowercase();
+        let query = match (&lower[..], &args[2..]) {
+            (b"channels", []) => Query::Channels(None),
+            (b"channels", [glob]) => match Pattern::new(glob) {
+                Ok(pattern) => Query::Channels(Some(pattern)),
+                // What no channel's name can match.
+                Err(_) => return fx.send(slot, |out| resp::array(0, out)),
+            },
+            (b"numsub", names) => {
+                Query::Subscribers(names.iter().filter_map(|n| Channel::new(n).ok()).collect())
+            }
+            (b"numpat", []) => Query::Patterns,
+            (b"channels" | b"numpat", _) => {
+                let name = format!("pubsub|{}", String::from_utf8_lossy(&lower));
+                return self.resp_arity(slot, &name, fx);
+            }
+            _ => return self.resp_unknown_subcommand(slot, "PUBSUB", subcommand, fx),
+        };
+        self.ask(slot, 0, Request::Query(query), fx);
+    }
+
+    pub(crate) fn resp_answered(&mut self, slot: u32, answer: &Answer, fx: &mut Effects) {
+        let version = self.resp_version(slot);
+        fx.send(slot, |out| match answer {
+            Answer::Published(count) | Answer::Count(count) => {
+                resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
+            }
+            Answer::Channels(channels) => {
+                resp::array(channels.len(), out);
+                for channel in channels {
+                    resp::bulk(channel.as_str().as_bytes(), out);
+                }
+            }
+            Answer::Subscribers(counts) => {
+                resp::array(counts.len() * 2, out);
+                for (channel, count) in counts {
+                    resp::bulk(channel.as_str().as_bytes(), out);
+                    resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
+                }
+            }
+            Answer::Text(text) => resp::verbatim(version, text, out),
+            Answer::Failed(_) => {}
+        });
+    }
+
+    pub(crate) fn resp_refuse(slot: u32, code: Code, text: &str, fx: &mut Effects) {
+        fx.send(slot, |out| resp::error(&error_text(code, text), out));
+    }
+}
+
+/// A code and words of ours as a Redis error: the kind first, as its clients look for it.
+fn error_text(code: Code, text: &str) -> String {
+    if code == code::PERMISSION_DENIED {
+        format!("NOPERM {} {text}", code.number)
+    } else {
+        format!("ERR {} {text}", code.number)
+    }
+}

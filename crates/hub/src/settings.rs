@@ -1,0 +1,37 @@
+//! What an operator decides about sessions, already checked.
+
+use std::time::Duration;
+
+use tidings_wire::Channel;
+
+use crate::access::Access;
+use crate::namespace::Namespaces;
+
+/// The same for every hub of a server; shared, never changed while it runs.
+#[derive(Debug)]
+pub struct Settings {
+    /// What `SUBSCRIBE` without a name means on the line port, and whose messages arrive there bare.
+    pub default_channel: Channel,
+    /// What a new plain connection is subscribed to.
+    pub auto_subscribe: Vec<Channel>,
+    /// Whether a line that is no command comes back (`true`) or is an unknown command (`false`).
+    pub echo: bool,
+    /// Longest line, and longest RESP bulk string, in bytes without its ending.
+    pub max_line: usize,
+    /// How long automatic subscriptions wait for the first byte that tells the dialect.
+    pub first_byte_wait: Duration,
+    /// Most subscriptions of one connection.
+    pub channel_limit: usize,
+    /// How often the server pings sessions of the client protocol; zero for never.
+    pub ping_interval: Duration,
+    /// How long such a ping may go unanswered; zero for ever.
+    pub pong_timeout: Duration,
+    /// How long a session of the client protocol may take to say `connect`.
+    pub stale_close_delay: Duration,
+    /// Who may do what.
+    pub access: Access,
+    /// The options of channels.
+    pub namespaces: Namespaces,
+    /// A random number of this node, from which client ids are made.
+    pub node_seed: u64,
+}

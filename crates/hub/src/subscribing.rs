@@ -1,0 +1,226 @@
+//! Subscribing and unsubscribing, and how topics come and go at the broker.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tidings_wire::Topic;
+use tidings_wire::code::{self, Code};
+
+use crate::effects::{Effect, Effects, Failure};
+use crate::hub::Hub;
+use crate::namespace::SlowConsumer;
+use crate::session::{Dialect, SessionId};
+use crate::topics::{Entry, Interest, TopicKey, Traits};
+
+/// What a subscribe has come to.
+pub(crate) enum Begun {
+    Now { already: bool },
+    Waiting,
+    Refused(Code, String),
+}
+
+impl Hub {
+    /// Makes the automatic subscriptions that were held back.
+    pub(crate) fn release_held(&mut self, slot: u32, fx: &mut Effects) {
+        let session = &mut self.sessions[slot as usize];
+        if !std::mem::take(&mut session.flags.held) {
+            return;
+        }
+        let settings = Arc::clone(&self.settings);
+        for channel in &settings.auto_subscribe {
+            let identity = self.sessions[slot as usize].identity;
+            if settings.access.may_subscribe(identity, &settings.namespaces, channel.as_str()).is_ok() {
+                self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
+            }
+        }
+    }
+
+    /// Makes a subscription that nobody was promised: it takes effect when the topic is live.
+    fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
+        let key = self.ensure_topic(topic, fx);
+        if !self.sessions[slot as usize].subscriptions.contains(key) {
+            self.add_subscriber(slot, key);
+        }
+    }
+
+    fn ensure_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
+        let settings = &self.settings;
+        let (key, new) = self.topics.ensure(topic, || match topic {
+            Topic::Channel(channel) => {
+                let options = settings.namespaces.of(channel.as_str());
+                Traits {
+                    default_channel: *channel == settings.default_channel,
+                    data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
+                    slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
+                }
+            }
+            Topic::Pattern(_) => Traits {
+                default_channel: false,
+                data_format: Default::default(),
+                slow_consumer: SlowConsumer::Cut,
+            },
+        });
+        if new {
+            fx.push(Effect::Want(topic.clone()));
+        }
+        key
+    }
+
+    /// Starts a subscription whose confirmation is owed to the peer.
+    pub(crate) fn begin_subscribe(&mut self, slot: u32, topic: &Topic, id: u32, fx: &mut Effects) -> Begun {
+        let session = &mut self.sessions[slot as usize];
+        let awaiting = session.is_awaiting();
+        let held =
+            session.subscriptions.len() + if awaiting { session.more().awaiting.subscribes() } else { 0 };
+        let known = self.topics.key(topic);
+        let has = known.is_some_and(|key| self.sessions[slot as usize].subscriptions.contains(key));
+        let limit = self.settings.channel_limit;
+        if !has && held >= limit {
+            return Begun::Refused(
+                code::LIMIT_EXCEEDED,
+                format!("limit exceeded: {limit} channels a connection"),
+            );
+        }
+        let key = self.ensure_topic(topic, fx);
+        let live = self.topics.get(key).is_some_and(Entry::is_live);
+        if live && !awaiting {
+            if !has {
+                self.add_subscriber(slot, key);
+            }
+            return Begun::Now { already: has };
+        }
+        let session = &mut self.sessions[slot as usize];
+        session.more().awaiting.subscribe(key, id);
+        let waiter = SessionId { slot, generation: session.generation };
+        if let Some(entry) = self.topics.get_mut(key) {
+            entry.waiters.push(waiter);
+        }
+        if known.is_some() && !live {
+            // Known and not live: whether the broker is away must be asked anew.
+            fx.push(Effect::Want(topic.clone()));
+        }
+        Begun::Waiting
+    }
+
+    pub(crate) fn add_subscriber(&mut self, slot: u32, key: TopicKey) {
+        let session = &mut self.sessions[slot as usize];
+        let place = self.topics.add(key, session.dialect.form(), slot);
+        session.subscriptions.add(key, place);
+    }
+
+    /// Ends a subscription; tells whether there was one.
+    pub(crate) fn unsubscribe(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) -> bool {
+        let Some(key) = self.topics.key(topic) else { return false };
+        self.unsubscribe_key(slot, key, fx)
+    }
+
+    pub(crate) fn unsubscribe_key(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) -> bool {
+        let session = &mut self.sessions[slot as usize];
+        let Some(place) = session.subscriptions.place(key) else { return false };
+        session.subscriptions.remove(key);
+        let form = session.dialect.form();
+        if let Some(moved) = self.topics.remove(key, form, place) {
+            self.sessions[moved as usize].subscriptions.moved(key, place);
+        }
+        self.release(key, fx);
+        true
+    }
+
+    pub(crate) fn unsubscribe_all(&mut self, slot: u32, fx: &mut Effects) {
+        while let Some(last) = self.sessions[slot as usize].subscriptions.as_slice().last() {
+            let key = last.topic;
+            self.unsubscribe_key(slot, key, fx);
+        }
+    }
+
+    pub(crate) fn release(&mut self, key: TopicKey, fx: &mut Effects) {
+        if let Some(topic) = self.topics.release(key) {
+            fx.push(Effect::Unwant(topic));
+        }
+    }
+
+    /// Changes what a session speaks, and with it the lists its subscriptions stand in.
+    pub(crate) fn set_dialect(&mut self, slot: u32, dialect: Dialect) {
+        let session = &mut self.sessions[slot as usize];
+        let (old, new) = (session.dialect, dialect);
+        session.dialect = new;
+        self.by_dialect[old as usize] -= 1;
+        self.by_dialect[new as usize] += 1;
+        if old.form() == new.form() {
+            return;
+        }
+        let subscriptions = session.subscriptions.as_slice().to_vec();
+        for s in subscriptions {
+            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.place) {
+                self.sessions[moved as usize].subscriptions.moved(s.topic, s.place);
+            }
+            let place = self.topics.add(s.topic, new.form(), slot);
+            self.sessions[slot as usize].subscriptions.moved(s.topic, place);
+        }
+    }
+
+    /// How a topic asked for by [`Effect::Want`] stands, and the node-wide count of its subscribers.
+    pub fn interest(&mut self, topic: &Topic, state: Interest, count: Arc<AtomicU64>, fx: &mut Effects) {
+        let Some(key) = self.topics.key(topic) else { return };
+        self.topics.set_interest(key, count, state == Interest::Live);
+        match state {
+            Interest::Live => self.advance_waiters(key, fx),
+            Interest::Unavailable => self.fail_waiters(key, &Failure::Unavailable, fx),
+            Interest::Pending => {}
+        }
+    }
+
+    /// The broker has confirmed a topic.
+    pub fn live(&mut self, topic: &Topic, fx: &mut Effects) {
+        if let Some(key) = self.topics.key(topic) {
+            self.topics.set_live(key);
+            self.advance_waiters(key, fx);
+        }
+    }
+
+    /// The broker refuses a topic.
+    pub fn refused(&mut self, topic: &Topic, why: &str, fx: &mut Effects) {
+        if let Some(key) = self.topics.key(topic) {
+            self.fail_waiters(key, &Failure::Refused(why.to_owned()), fx);
+        }
+    }
+
+    /// The broker is away: whoever waits for a subscription is told so.
+    pub fn broker_down(&mut self, fx: &mut Effects) {
+        for key in self.topics.all_down() {
+            self.fail_waiters(key, &Failure::Unavailable, fx);
+        }
+    }
+
+    fn advance_waiters(&mut self, key: TopicKey, fx: &mut Effects) {
+        let Some(entry) = self.topics.get_mut(key) else { return };
+        for waiter in std::mem::take(&mut entry.waiters) {
+            if self.is_current(waiter) {
+                self.advance(waiter.slot, fx);
+                self.still_waiting(waiter, key);
+            }
+        }
+        self.release(key, fx);
+    }
+
+    fn fail_waiters(&mut self, key: TopicKey, failure: &Failure, fx: &mut Effects) {
+        let Some(entry) = self.topics.get_mut(key) else { return };
+        for waiter in std::mem::take(&mut entry.waiters) {
+            if self.is_current(waiter) {
+                self.sessions[waiter.slot as usize].more().awaiting.failed(key, failure);
+                self.advance(waiter.slot, fx);
+            }
+        }
+        self.release(key, fx);
+    }
+
+    /// A session that waits for another topic first goes on waiting for this one.
+    fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
+        let session = &mut self.sessions[waiter.slot as usize];
+        if session.existing_more().is_some_and(|more| more.awaiting.topics().any(|t| t == key))
+            && let Some(entry) = self.topics.get_mut(key)
+        {
+            entry.waiters.push(waiter);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a Redis client is promised.
+
+mod world;
+
+use tidings_hub::{Flow, Namespaces};
+use world::{Broker, World, part_three, settings, with_key};
+
+fn command(words: &[&str]) -> String {
+    let mut text = format!("*{}\r\n", words.len());
+    for word in words {
+        text.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    text
+}
+
+fn say(w: &mut World, slot: u32, words: &[&str]) -> String {
+    w.say(slot, command(words))
+}
+
+#[test]
+fn a_client_subscribes_publishes_and_leaves_as_with_redis() {
+    let mut w = World::new(settings());
+    let (a, b) = (w.open(), w.open());
+    assert_eq!(
+        say(&mut w, a, &["SUBSCRIBE", "news", "scores:nba"]),
+        "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$10\r\nscores:nba\r\n:2\r\n"
+    );
+    assert_eq!(say(&mut w, b, &["PUBLISH", "news", "hi"]), ":1\r\n");
+    assert_eq!(w.output(a), "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE", "news"]), "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE"]), "*3\r\n$11\r\nunsubscribe\r\n$10\r\nscores:nba\r\n:0\r\n");
+    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE"]), "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
+    assert_eq!(say(&mut w, a, &["QUIT"]), "+OK\r\n");
+    assert!(w.closed.contains(&a));
+}
+
+#[test]
+fn what_plain_clients_get_by_themselves_a_redis_client_never_sees() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    say(&mut w, c, &["PING"]);
+    w.publish("updates", "stray");
+    assert_eq!(w.output(c), "");
+}
+
+#[test]
+fn patterns_match_and_say_which_one_did() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    assert_eq!(
+        say(&mut w, c, &["PSUBSCRIBE", "news.*"]),
+        "*3\r\n$10\r\npsubscribe\r\n$6\r\nnews.*\r\n:1\r\n"
+    );
+    w.publish("news.art", "x");
+    w.publish("old.art", "y");
+    assert_eq!(w.output(c), "*4\r\n$8\r\npmessage\r\n$6\r\nnews.*\r\n$8\r\nnews.art\r\n$1\r\nx\r\n");
+    assert_eq!(say(&mut w, c, &["PUNSUBSCRIBE"]), "*3\r\n$12\r\npunsubscribe\r\n$6\r\nnews.*\r\n:0\r\n");
+}
+
+#[test]
+fn version_three_gets_pushes_and_may_go_on_with_other_commands() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    let hello = say(&mut w, c, &["HELLO", "3"]);
+    assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n"), "{hello}");
+    assert!(hello.contains("$5\r\nproto\r\n:3\r\n"));
+    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "news"]), ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    w.publish("news", "hi");
+    assert_eq!(w.output(c), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    assert_eq!(say(&mut w, c, &["ECHO", "x"]), "$1\r\nx\r\n");
+    assert_eq!(say(&mut w, c, &["CLIENT", "GETNAME"]), "_\r\n");
+    // Back to version 2, with the subscription kept.
+    assert!(say(&mut w, c, &["HELLO", "2"]).starts_with("*14\r\n"));
+    w.publish("news", "hi");
+    assert_eq!(w.output(c), "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+}
+
+#[test]
+fn a_listening_client_of_version_two_may_do_little_else() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    say(&mut w, c, &["SUBSCRIBE", "news"]);
+    assert_eq!(
+        say(&mut w, c, &["PUBLISH", "news", "x"]),
+        "-ERR Can't execute 'publish': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n"
+    );
+    assert_eq!(say(&mut w, c, &["PING"]), "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    assert_eq!(say(&mut w, c, &["PING", "x"]), "*2\r\n$4\r\npong\r\n$1\r\nx\r\n");
+    assert_eq!(say(&mut w, c, &["RESET"]), "+RESET\r\n");
+    assert_eq!(say(&mut w, c, &["PING"]), "+PONG\r\n");
+    w.publish("news", "gone");
+    assert_eq!(w.output(c), "");
+}
+
+#[test]
+fn subscribing_to_several_is_confirmed_in_order_however_the_broker_answers() {
+    let mut w = World::new(part_three());
+    let c = w.open();
+    w.broker = Broker::Slow;
+    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "a", "b", "c"]), "");
+    let live = |w: &mut World, name: &str| {
+        let topic = tidings_wire::Channel::new(name).unwrap().into();
+        w.with(|hub, fx| hub.live(&topic, fx));
+    };
+    live(&mut w, "c");
+    live(&mut w, "b");
+    w.publish("b", "not before its confirmation");
+    assert_eq!(w.output(c), "");
+    live(&mut w, "a");
+    let confirmed = w.output(c);
+    let order: Vec<_> = ["$1\r\na\r\n:1", "$1\r\nb\r\n:2", "$1\r\nc\r\n:3"].map(|s| confirmed.find(s)).into();
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{confirmed}");
+}
+
+#[test]
+fn a_subscribe_under_way_when_the_broker_goes_fails_whole_and_in_order() {
+    let mut w = World::new(part_three());
+    let c = w.open();
+    w.broker = Broker::Slow;
+    say(&mut w, c, &["SUBSCRIBE", "a", "b"]);
+    let topic = tidings_wire::Channel::new("b").unwrap().into();
+    w.with(|hub, fx| hub.live(&topic, fx));
+    w.set_broker(Broker::Down);
+    assert_eq!(w.output(c), "-ERR 100 broker unavailable\r\n-ERR 100 broker unavailable\r\n");
+    assert_eq!(say(&mut w, c, &["PING"]), "+PONG\r\n");
+    assert!(w.wanted.is_empty(), "{:?}", w.wanted);
+}
+
+#[test]
+fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    for (words, answer) in [
+        (&["CLIENT", "SETINFO", "LIB-NAME", "redis-py"][..], "+OK\r\n"),
+        (&["CLIENT", "SETINFO", "FOO", "x"], "-ERR Unrecognized option 'FOO'\r\n"),
+        (&["CLIENT", "SETNAME", "me"], "+OK\r\n"),
+        (&["CLIENT", "GETNAME"], "$2\r\nme\r\n"),
+        (
+            &["CLIENT", "SETNAME", "a b"],
+            "-ERR Client names cannot contain spaces, newlines or special characters.\r\n",
+        ),
+        (&["CLIENT", "FOO"], "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\r\n"),
+        (&["CLIENT"], "-ERR wrong number of arguments for 'client' command\r\n"),
+        (&["CLIENT", "SETNAME"], "-ERR wrong number of arguments for 'client|setname' command\r\n"),
+        (&["HELLO", "4"], "-NOPROTO unsupported protocol version\r\n"),
+        (&["HELLO", "x"], "-ERR Protocol version is not an integer or out of range\r\n"),
+        (&["HELLO", "2", "FOO"], "-ERR Syntax error in HELLO option 'FOO'\r\n"),
+        (&["SELECT", "0"], "+OK\r\n"),
+        (&["SELECT", "1"], "-ERR DB index is out of range\r\n"),
+        (&["SELECT", "x"], "-ERR value is not an integer or out of range\r\n"),
+        (&["ECHO", "hi"], "$2\r\nhi\r\n"),
+        (&["ECHO"], "-ERR wrong number of arguments for 'echo' command\r\n"),
+        (&["PING", "hi"], "$2\r\nhi\r\n"),
+        (&["PUBLISH", "x"], "-ERR wrong number of arguments for 'publish' command\r\n"),
+        (&["SUBSCRIBE"], "-ERR wrong number of arguments for 'subscribe' command\r\n"),
+        (&["GET", "a"], "-ERR unknown command 'GET', with args beginning with: 'a' \r\n"),
+        (&["PUBSUB", "NUMPAT"], ":0\r\n"),
+        (&["PUBSUB", "NUMSUB", "a"], "*2\r\n$1\r\na\r\n:0\r\n"),
+        (&["PUBSUB", "FOO"], "-ERR unknown subcommand 'FOO'. Try PUBSUB HELP.\r\n"),
+        (&["COMMAND", "COUNT"], ":16\r\n"),
+        (&["INFO"], "$10\r\n# Server\r\n\r\n"),
+    ] {
+        assert_eq!(say(&mut w, c, words), answer, "{words:?}");
+    }
+}
+
+#[test]
+fn a_password_that_nobody_configured_is_refused_and_the_api_key_makes_a_backend() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    assert!(say(&mut w, c, &["AUTH", "x"]).starts_with("-ERR AUTH <password> called without any password"));
+    assert!(say(&mut w, c, &["AUTH", "u", "x"]).starts_with("-WRONGPASS "));
+    let mut w = World::new(with_key(Namespaces::default()));
+    let c = w.open();
+    assert_eq!(say(&mut w, c, &["PUBLISH", "a", "x"]), "-NOPERM 103 permission denied\r\n");
+    assert_eq!(say(&mut w, c, &["PSUBSCRIBE", "*"]), "-NOPERM 103 permission denied\r\n");
+    assert!(say(&mut w, c, &["AUTH", "wrong"]).starts_with("-WRONGPASS "));
+    assert!(say(&mut w, c, &["HELLO", "3", "AUTH", "default", "sesame"]).starts_with("%7"));
+    assert_eq!(say(&mut w, c, &["PUBLISH", "a", "x"]), ":1\r\n");
+}
+
+#[test]
+fn bytes_that_break_the_protocol_are_answered_in_redis_words_and_end_it() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    assert_eq!(w.say(c, "*1\r\n+PING\r\n"), "-ERR Protocol error: expected '$', got '+'\r\n");
+    assert!(w.closed.contains(&c));
+    let c = w.open();
+    assert_eq!(w.say(c, "*2\r\n$4\r\nECHO\r\n$65537\r\n"), "-ERR Protocol error: invalid bulk length\r\n");
+    let c = w.open();
+    let body = "x".repeat(65536);
+    assert_eq!(say(&mut w, c, &["ECHO", &body]), format!("$65536\r\n{body}\r\n"));
+}
+
+#[test]
+fn publishes_are_pipelined_and_answered_in_order() {
+    let mut w = World::new(settings());
+    w.answers = false;
+    let c = w.open();
+    let all: String = (0..1500).map(|i| command(&["PUBLISH", "a", &i.to_string()])).collect();
+    assert_eq!(w.input(c, &all), Flow::Stop);
+    assert_eq!(w.asked.len(), 1024, "bounded");
+    let mut heard = Vec::new();
+    while let Some((.., body)) = w.asked.front().cloned() {
+        heard.push(String::from_utf8(body).unwrap().parse::<u32>().unwrap());
+        w.answer_next(tidings_hub::Answer::Published(u64::from(*heard.last().unwrap())));
+    }
+    assert!(heard.into_iter().eq(0..1500));
+    let expected: String = (0..1500).map(|i| format!(":{i}\r\n")).collect();
+    assert_eq!(w.output(c), expected);
+}

@@ -1,0 +1,220 @@
+//! A world for a hub: carries out its effects against a broker of one variable.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tidings_hub::{
+    Access, Answer, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Query, Request, Secret,
+    SessionId, Settings, Timer,
+};
+use tidings_wire::{Channel, Form, Publication, Topic, form};
+
+/// How the broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broker {
+    /// Confirms at once.
+    Up,
+    /// Confirms when told to.
+    Slow,
+    /// Away.
+    Down,
+}
+
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) broker: Broker,
+    pub(crate) sent: BTreeMap<u32, Vec<u8>>,
+    pub(crate) closed: BTreeSet<u32>,
+    pub(crate) timers: Vec<(SessionId, Timer, Duration)>,
+    pub(crate) wanted: BTreeSet<Topic>,
+    pub(crate) counts: BTreeMap<Topic, Arc<AtomicU64>>,
+    /// Publishes that wait for an answer.
+    pub(crate) asked: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
+    /// Whether publishes are answered at once.
+    pub(crate) answers: bool,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        default_channel: Channel::new("updates").unwrap(),
+        auto_subscribe: vec![Channel::new("updates").unwrap()],
+        echo: true,
+        max_line: 65536,
+        first_byte_wait: Duration::from_millis(250),
+        channel_limit: 128,
+        ping_interval: Duration::from_secs(25),
+        pong_timeout: Duration::from_secs(8),
+        stale_close_delay: Duration::from_secs(10),
+        access: Access { open: true, api_key: None, anonymous_connect: false },
+        namespaces: Namespaces::default(),
+        node_seed: 7,
+    }
+}
+
+/// As the articles' part III has it.
+#[allow(dead_code, reason = "not every test file uses every setting")]
+pub(crate) fn part_three() -> Settings {
+    Settings { echo: false, auto_subscribe: vec![], ..settings() }
+}
+
+#[allow(dead_code, reason = "not every test file uses every setting")]
+pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
+    let access = Access { open: false, api_key: Some(Secret::new("sesame")), anonymous_connect: false };
+    Settings { access, namespaces, ..settings() }
+}
+
+#[allow(dead_code, reason = "not every test file uses every helper")]
+impl World {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            hub: Hub::new(Arc::new(settings), 0, 1),
+            broker: Broker::Up,
+            sent: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            timers: Vec::new(),
+            wanted: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            asked: VecDeque::new(),
+            answers: true,
+        }
+    }
+
+    pub(crate) fn open(&mut self) -> u32 {
+        let mut fx = Effects::default();
+        let id = self.hub.open(&mut fx);
+        self.settle(&mut fx);
+        id.slot
+    }
+
+    pub(crate) fn input(&mut self, slot: u32, bytes: impl AsRef<[u8]>) -> Flow {
+        let mut fx = Effects::default();
+        let flow = self.hub.input(slot, bytes.as_ref(), &mut fx);
+        self.settle(&mut fx);
+        flow
+    }
+
+    /// What was sent to the session since the last look.
+    pub(crate) fn output(&mut self, slot: u32) -> String {
+        String::from_utf8(self.sent.remove(&slot).unwrap_or_default()).unwrap()
+    }
+
+    /// Sends and gives what comes back.
+    pub(crate) fn say(&mut self, slot: u32, bytes: impl AsRef<[u8]>) -> String {
+        self.input(slot, bytes);
+        self.output(slot)
+    }
+
+    pub(crate) fn close(&mut self, slot: u32) {
+        let mut fx = Effects::default();
+        self.hub.closed(slot, &mut fx);
+        self.settle(&mut fx);
+    }
+
+    pub(crate) fn with(&mut self, act: impl FnOnce(&mut Hub, &mut Effects)) {
+        let mut fx = Effects::default();
+        act(&mut self.hub, &mut fx);
+        self.settle(&mut fx);
+    }
+
+    pub(crate) fn fire(&mut self, slot: u32, timer: Timer) {
+        let id = self.hub.id(slot).expect("a session");
+        self.with(|hub, fx| hub.expired(id, timer, fx));
+    }
+
+    pub(crate) fn set_broker(&mut self, broker: Broker) {
+        self.broker = broker;
+        match broker {
+            Broker::Down => self.with(Hub::broker_down),
+            Broker::Up => {
+                for topic in self.wanted.clone() {
+                    self.with(|hub, fx| hub.live(&topic, fx));
+                }
+            }
+            Broker::Slow => {}
+        }
+    }
+
+    /// Fans a publication out as a shard does.
+    pub(crate) fn publish(&mut self, channel: &str, body: &str) {
+        let publication =
+            Publication { channel: Channel::new(channel).unwrap(), body: body.to_owned().into() };
+        if self.broker == Broker::Down {
+            return;
+        }
+        for topic in self.wanted.clone() {
+            let hit = match &topic {
+                Topic::Channel(c) => *c == publication.channel,
+                Topic::Pattern(p) => p.matches(channel),
+            };
+            let Some(key) = self.hub.topic(&topic).filter(|_| hit) else { continue };
+            let entry = self.hub.entry(key).unwrap();
+            for form in Form::ALL {
+                let mut bytes = Vec::new();
+                form::encode(form, &entry.context(), &publication, &mut bytes);
+                for slot in entry.subscribers(form) {
+                    self.sent.entry(*slot).or_default().extend_from_slice(&bytes);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn answer_next(&mut self, answer: Answer) {
+        let (id, ticket, ..) = self.asked.pop_front().expect("a publish under way");
+        self.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+    }
+
+    fn settle(&mut self, fx: &mut Effects) {
+        let mut i = 0;
+        while i < fx.list.len() {
+            let effect = std::mem::replace(&mut fx.list[i], Effect::Close(u32::MAX));
+            i += 1;
+            match effect {
+                Effect::Send(slot, range) => {
+                    self.sent.entry(slot).or_default().extend_from_slice(&fx.bytes[range]);
+                }
+                Effect::Close(slot) => {
+                    self.closed.insert(slot);
+                }
+                Effect::Resume(slot) => {
+                    self.hub.input(slot, &[], fx);
+                }
+                Effect::Start(id, timer, after) => self.timers.push((id, timer, after)),
+                Effect::Want(topic) => {
+                    self.wanted.insert(topic.clone());
+                    let state = match self.broker {
+                        Broker::Up => Interest::Live,
+                        Broker::Slow => Interest::Pending,
+                        Broker::Down => Interest::Unavailable,
+                    };
+                    let count = Arc::clone(self.counts.entry(topic.clone()).or_default());
+                    self.hub.interest(&topic, state, count, fx);
+                }
+                Effect::Unwant(topic) => {
+                    self.wanted.remove(&topic);
+                }
+                Effect::Ask(id, ticket, Request::Publish(channel, body)) => {
+                    if self.broker == Broker::Down {
+                        self.hub.answer(id, ticket, Answer::Failed(Failure::Unavailable), fx);
+                    } else if self.answers {
+                        self.publish(channel.as_str(), std::str::from_utf8(&body).unwrap());
+                        self.hub.answer(id, ticket, Answer::Published(1), fx);
+                    } else {
+                        self.asked.push_back((id, ticket, channel, body.to_vec()));
+                    }
+                }
+                Effect::Ask(id, ticket, Request::Query(query)) => {
+                    let answer = match query {
+                        Query::Patterns => Answer::Count(0),
+                        Query::Channels(_) => Answer::Channels(vec![]),
+                        Query::Subscribers(c) => Answer::Subscribers(c.into_iter().map(|c| (c, 0)).collect()),
+                        Query::Info => Answer::Text("# Server\r\n".into()),
+                    };
+                    self.hub.answer(id, ticket, answer, fx);
+                }
+            }
+        }
+        fx.clear();
+    }
+}
