@@ -1,13 +1,11 @@
 //! What holds whatever is done.
 
-mod world;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::world::{World, part_three, settings};
 use proptest::prelude::*;
 use tidings_hub::Flow;
 use tidings_wire::{Channel, Form, Topic};
-use world::{World, part_three, settings};
 
 /// Everything a session sends, in one piece, and what must come back.
 const SCRIPTS: &[&str] = &[

@@ -54,18 +54,15 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// As the articles' part III has it.
-#[allow(dead_code, reason = "not every test file uses every setting")]
 pub(crate) fn part_three() -> Settings {
     Settings { echo: false, auto_subscribe: vec![], ..settings() }
 }
 
-#[allow(dead_code, reason = "not every test file uses every setting")]
 pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
     let access = Access { open: false, api_key: Some(Secret::new("sesame")), anonymous_connect: false };
     Settings { access, namespaces, ..settings() }
 }
 
-#[allow(dead_code, reason = "not every test file uses every helper")]
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {

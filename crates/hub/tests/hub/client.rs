@@ -1,12 +1,10 @@
 //! What a client of the client protocol is promised over JSON lines.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{Broker, World, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Overflow, Timer};
 use tidings_wire::Channel;
-use world::{Broker, World, settings, with_key};
 
 fn connected(w: &mut World) -> u32 {
     let c = w.open();

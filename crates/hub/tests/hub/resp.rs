@@ -1,9 +1,7 @@
 //! What a Redis client is promised.
 
-mod world;
-
+use crate::world::{Broker, World, part_three, settings, with_key};
 use tidings_hub::{Flow, Namespaces};
-use world::{Broker, World, part_three, settings, with_key};
 
 fn command(words: &[&str]) -> String {
     let mut text = format!("*{}\r\n", words.len());

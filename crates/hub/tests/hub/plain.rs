@@ -1,9 +1,7 @@
 //! What a plain client is promised.
 
-mod world;
-
+use crate::world::{Broker, World, part_three, settings, with_key};
 use tidings_hub::{Answer, Failure, Flow, Namespace, NamespaceOptions, Namespaces, Timer};
-use world::{Broker, World, part_three, settings, with_key};
 
 #[test]
 fn part_one_echoes_every_line() {
