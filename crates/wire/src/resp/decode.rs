@@ -149,7 +149,6 @@ fn element<'a>(
     limits: &Limits,
 ) -> Result<Option<(&'a [u8], usize)>, ProtocolError> {
     match buf.get(at) {
-        _ if at >= limits.max_command => return Err(ProtocolError::TooLong(limits.max_command)),
         None => return Ok(None),
         Some(b'$') => {}
         Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
@@ -260,6 +259,13 @@ mod tests {
         }
         let Ok(Decoded::Command { args, used }) = decoder.decode(&buf, &limits) else { panic!("not whole") };
         assert_eq!((args.len(), used), (5000, buf.len()));
+
+        let line = [b'x'; MAX_INLINE];
+        let mut decoder = Decoder::default();
+        for end in 1..line.len() {
+            assert_eq!(decoder.decode(&line[..end], &limits), Ok(Decoded::Partial));
+            assert_eq!(decoder.at as usize, end);
+        }
     }
 
     /// All that `input` holds when it comes in pieces of `sizes`, and the most bytes that had to be kept.
