@@ -11,9 +11,6 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 
-/// How long a command may take to end once it was asked to: it may be stuck in a write that nobody reads.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// A runtime for a command that waits for one or a few connections: everything on the calling thread.
 ///
 /// # Errors
@@ -30,18 +27,18 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 }
 
 /// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or when it has not ended
-/// a second later.
+/// `grace` later.
 ///
 /// The watching is done on a thread of its own, because a command may be stuck in a write to a stdout that nobody
 /// reads.
 ///
 /// # Errors
 /// [`Failure::Failed`] when the thread cannot be started.
-pub(crate) fn interrupted(code: u8) -> Result<oneshot::Receiver<()>, Failure> {
+pub(crate) fn interrupted(code: u8, grace: Duration) -> Result<oneshot::Receiver<()>, Failure> {
     let (sender, receiver) = oneshot::channel();
     thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || match block_on(watch(sender)) {
+        .spawn(move || match block_on(watch(sender, grace)) {
             Ok(()) => process::exit(code.into()),
             Err(failure) => {
                 failure.report();
@@ -52,7 +49,7 @@ pub(crate) fn interrupted(code: u8) -> Result<oneshot::Receiver<()>, Failure> {
     Ok(receiver)
 }
 
-async fn watch(sender: oneshot::Sender<()>) -> Result<(), Failure> {
+async fn watch(sender: oneshot::Sender<()>, grace: Duration) -> Result<(), Failure> {
     let mut int = signal(SignalKind::interrupt()).map_err(Failure::of)?;
     let mut term = signal(SignalKind::terminate()).map_err(Failure::of)?;
     let mut asked = async || {
@@ -64,6 +61,6 @@ async fn watch(sender: oneshot::Sender<()>) -> Result<(), Failure> {
     asked().await;
     // A command that ends already has dropped the receiver.
     let _ = sender.send(());
-    let _ = timeout(GRACE, asked()).await;
+    let _ = timeout(grace, asked()).await;
     Ok(())
 }

@@ -3,24 +3,41 @@
 //! Every command is a module of its own; what they share is the client (`client`), how a command fails (`failure`)
 //! and how bytes become text (`text`). Data goes to stdout, everything else to stderr.
 
+mod bench;
 mod client;
+mod config;
 mod connect;
 mod failure;
 mod input;
 mod interrupt;
 mod publish;
+mod reference;
+mod serve;
 mod subscribe;
 mod text;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::answer_usage;
 
-/// Pushes updates to everyone who is connected
+/// Pushes updates to everyone who is connected: over TCP lines, RESP, JSON lines and HTTP
 #[derive(Parser, Debug)]
-#[command(name = "tidings", version, arg_required_else_help = true)]
+#[command(
+    name = "tidings",
+    version,
+    arg_required_else_help = true,
+    after_long_help = "\
+Data goes to stdout, messages and logs to stderr. Exit codes: 0 done, 2 wrong usage or configuration, 1 anything \
+else. Colours are left out when NO_COLOR is set.
+
+Examples:
+  tidings serve                                   start a server on this machine
+  tidings subscribe updates                       in a second terminal: print what is published
+  tidings publish updates 'follow the rabbit'     in a third: publish
+  tidings connect                                 talk to the line port by hand"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,9 +45,15 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Serve(serve::Serve),
     Connect(connect::Connect),
     Subscribe(subscribe::Subscribe),
     Publish(publish::Publish),
+    Bench(bench::Bench),
+    Config(config::Config),
+    Completions(reference::Completions),
+    #[command(name = "man")]
+    Manual(reference::Manual),
 }
 
 fn main() -> ExitCode {
@@ -39,9 +62,14 @@ fn main() -> ExitCode {
         Err(error) => return answer_usage(&error),
     };
     let done = match cli.command {
+        Command::Serve(command) => command.run(),
         Command::Connect(command) => command.run(),
         Command::Subscribe(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Manual(command) => command.run(Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

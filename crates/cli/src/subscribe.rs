@@ -25,6 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// A connection that held for this long counts as good: the next loss is retried at once.
 const STEADY: Duration = Duration::from_secs(10);
+/// How long the command may take to end once it was asked to: it may be stuck in a write that nobody reads.
+const GRACE: Duration = Duration::from_secs(1);
 /// Lines are written to stdout once this many bytes wait, or nothing more is there to decode.
 const WRITE_AT: usize = 64 << 10;
 
@@ -75,7 +77,7 @@ impl Subscribe {
                 if self.pattern { Pattern::new(name).map(|_| ()) } else { Channel::new(name).map(|_| ()) };
             checked.map_err(|e| Failure::Usage(format!("'{name}' cannot be subscribed to: {e}")))?;
         }
-        let stop = interrupted(0)?;
+        let stop = interrupted(0, GRACE)?;
         block_on(async {
             tokio::select! {
                 ended = self.follow() => ended,

@@ -1,10 +1,12 @@
-//! Bytes as text for people and terminals.
+//! Bytes as text for people and terminals, and text on its way to stdout.
 //!
 //! Invariant: what [`visible`] gives is one line of printable UTF-8 from which the bytes can be had back, so no
 //! message can move the cursor, colour the screen or pass for two messages.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
+
+use crate::failure::Failure;
 
 /// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs as they are; line breaks and
 /// backslashes as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, what is
@@ -45,6 +47,15 @@ fn hex(bytes: &[u8], out: &mut String) {
         // Writing into a String cannot fail.
         let _ = write!(out, "\\x{byte:02x}");
     }
+}
+
+/// Writes all of `text` to stdout.
+///
+/// # Errors
+/// See [`Failure::of_output`].
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
 }
 
 /// Digits in groups of three: `1,234,567`.

@@ -288,7 +288,6 @@ mod tests {
         typed(&mut editor, "日本e\u{301}");
         assert_eq!(editor.draw(80), "\r\x1b[K> 日本e\u{301}\r\x1b[7C");
         editor.press(Key::Backspace);
-        editor.press(Key::Backspace);
         assert_eq!(editor.line, "日本");
     }
 

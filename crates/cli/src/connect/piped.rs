@@ -3,7 +3,7 @@
 //! Invariants: what arrives is passed on at once and unchanged, but for `\r\n`, which becomes `\n`; at the end of
 //! input nothing that the server still answers is lost, and the wait for it is bounded.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
@@ -12,6 +12,7 @@ use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, left_alone};
 use crate::client::{Incoming, Outgoing, reason};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
+use crate::text::print;
 
 /// Where the conversation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
                 Ok(0) if stage != Stage::Talking && outbox.is_empty() && !undelivered => return Ok(()),
                 Ok(0) => return Err(left_alone("the server closed it")),
                 Ok(_) => {
-                    print(&endings.unified(&inbox)).map_err(|e| Failure::of_output(&e))?;
+                    print(&endings.unified(&inbox))?;
                     inbox.clear();
                 }
                 Err(e) => return Err(left_alone(&reason(&e))),
@@ -99,12 +100,6 @@ fn read_input(
 fn queue(line: &[u8], outbox: &mut Vec<u8>) {
     outbox.extend_from_slice(line);
     outbox.extend_from_slice(b"\r\n");
-}
-
-fn print(text: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text)?;
-    out.flush()
 }
 
 fn cannot_read(error: &io::Error) -> Failure {

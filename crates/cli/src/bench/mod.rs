@@ -1,0 +1,454 @@
+//! `tidings bench`: a load generator that checks every delivery.
+//!
+//! Subscribers are spread over threads that own them outright ([`subscribers`]); publishers have a thread each to
+//! write and one to take the answers ([`publisher`]); what they share is counters ([`run`]). Every message carries
+//! its number and the moment it was due ([`payload`]), so that loss, repetition and disorder are seen by each
+//! subscriber by itself ([`order`]) and latency counts from when a message ought to have left.
+//!
+//! Invariants: every wait has a bound; a run that was not perfect does not end with exit code 0.
+
+mod dialect;
+mod latency;
+mod order;
+mod payload;
+mod process;
+mod publisher;
+mod report;
+mod run;
+mod socket;
+mod subscribers;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::Ordering;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidings_wire::Channel;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use self::dialect::{Dialect, Transport};
+use self::latency::Latency;
+use self::payload::{MAX_MESSAGES, MAX_PUBLISHERS, MIN_SIZE};
+use self::process::Processes;
+use self::publisher::{Pace, Publisher, Task};
+use self::report::{Quantiles, Report, ServerUse, per_second};
+use self::run::Run;
+use self::socket::Target;
+use self::subscribers::{Subscribers, Tally};
+use crate::client::{ServerArgs, reason};
+use crate::failure::{Failure, say};
+use crate::input::duration;
+use crate::interrupt::interrupted;
+use crate::text::{grouped, print};
+
+/// How often the run is looked at.
+const GLANCE: Duration = Duration::from_millis(5);
+/// How long nothing may move before what is missing counts as lost, or a server as silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an interrupted run may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// Descriptors that are needed besides the subscribers' own.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Measures a server: many subscribers, a stream of messages, every delivery checked
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Without --rate the server gets messages as fast as it delivers them: --window of them are on their way at any time, \
+and the next one is sent when one has been confirmed and has reached every subscriber. With --rate the messages \
+are due at even intervals, and latency counts from the moment a message was due, so a server that falls behind shows.
+
+Publishers speak RESP, subscribers what --transport says; a Redis can be measured with --transport resp. CPU and \
+memory of the server are shown when it runs on this machine and its process may be looked at.
+
+The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C ends the run early, with its table.
+
+Examples:
+  tidings bench
+  tidings bench --subscribers 1000 --rate 50 --duration 30s
+  tidings bench --subscribers 10000 --messages 1000 --transport resp --json")]
+pub(crate) struct Bench {
+    /// How many subscribers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=10_000_000))]
+    subscribers: u64,
+
+    /// How many connections publish
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_PUBLISHERS))]
+    publishers: u64,
+
+    /// Messages a second, all publishers together; 0: as fast as --window allows
+    #[arg(long, value_name = "R", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
+    rate: u64,
+
+    /// Without a rate: how many messages are on their way at once
+    #[arg(long, value_name = "W", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    window: u64,
+
+    /// Ends after this many messages (and --duration, if that is given, at the latest)
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..MAX_MESSAGES))]
+    messages: Option<u64>,
+
+    /// Ends after this time; 10s when --messages is not given
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// Bytes of a message
+    #[arg(long, value_name = "B", default_value_t = 100, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=16 << 20))]
+    size: u64,
+
+    /// The channel
+    #[arg(long, default_value = "bench")]
+    channel: String,
+
+    /// How subscribers are connected
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    transport: Transport,
+
+    /// The server's process, when it cannot be found by its port
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+
+    /// Prints the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Bench {
+    /// Measures, and prints what was found.
+    ///
+    /// # Errors
+    /// A server that cannot be measured, or did not deliver everything once and in order.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        Channel::new(&self.channel)
+            .map_err(|e| Failure::Usage(format!("'{}' cannot be subscribed to: {e}", self.channel)))?;
+        let stop = interrupted(1, GRACE)?;
+        allow_descriptors(self.subscribers)?;
+        let (target, probe) = Target::find(&self.server.server)
+            .map_err(|e| Failure::Failed(format!("cannot reach {}: {}", self.server.server, reason(&e))))?;
+        let processes = match self.server_pid {
+            Some(pid) => {
+                let given = Processes(vec![pid]);
+                given
+                    .cpu()
+                    .ok_or_else(|| Failure::Usage(format!("--server-pid: there is no process {pid}")))?;
+                Some(given)
+            }
+            None => probe.is_local().then(|| Processes::listening_on(&target)).flatten(),
+        };
+        drop(probe);
+        let measured = self.measure(&target, processes.as_ref(), stop).map_err(Failure::Failed)?;
+        let Measured { report, complaint } = measured;
+        if self.json {
+            let line = serde_json::to_string(&report).map_err(Failure::of)?;
+            print(format!("{line}\n").as_bytes())?;
+        } else {
+            print(report.table().as_bytes())?;
+        }
+        match (report.flaw(), complaint) {
+            (None, None) => Ok(()),
+            (Some(flaw), None) => Err(Failure::Failed(flaw)),
+            (None, Some(complaint)) => Err(Failure::Failed(complaint)),
+            (Some(flaw), Some(complaint)) => Err(Failure::Failed(format!("{flaw}; {complaint}"))),
+        }
+    }
+
+    fn measure(
+        &self,
+        target: &Target,
+        processes: Option<&Processes>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Result<Measured, String> {
+        let key = self.server.key.as_deref();
+        let size = usize::try_from(self.size).map_err(|e| e.to_string())?;
+        let dialect = Dialect::new(self.transport, &self.channel, key, size);
+        let run = Run::new(self.subscribers, self.window);
+        let publishers: Vec<Publisher> =
+            (0..self.publishers).map(|_| Publisher::connect(target, key)).collect::<Result<_, _>>()?;
+        thread::scope(|scope| {
+            let _end = EndOnDrop(&run);
+            let (run, dialect) = (&run, &dialect);
+            let followers: Vec<_> = self
+                .shares()
+                .into_iter()
+                .map(|count| scope.spawn(move || self.follow(run, dialect, target, count)))
+                .collect();
+            let mut progress = Progress::new(run);
+            self.wait_for_subscribers(run, &mut progress, &mut stop)?;
+
+            let cpu_before = processes.and_then(Processes::cpu);
+            let begun = Instant::now();
+            let writers: Vec<_> = publishers
+                .into_iter()
+                .enumerate()
+                .map(|(n, publisher)| {
+                    let task = self.task(n, size);
+                    scope.spawn(move || publisher.publish(run, &task))
+                })
+                .collect();
+            self.watch(run, begun, &mut progress, &mut stop);
+            let cpu =
+                cpu_before.zip(processes.and_then(Processes::cpu)).map(|(before, after)| after - before);
+            let memory = processes.and_then(Processes::memory);
+            let (deliveries, taken) = elapsed(run, begun);
+            run.end();
+
+            let sent = writers.into_iter().map(joined).collect::<Result<Vec<u64>, _>>()?;
+            let tallies = followers.into_iter().map(|f| joined(f)?).collect::<Result<Vec<Tally>, _>>()?;
+            let server = processes.zip(cpu).map(|(processes, cpu)| ServerUse {
+                pids: processes.0.clone(),
+                cpu_percent: 100.0 * cpu.as_secs_f64() / taken.as_secs_f64().max(1e-9),
+                cpu_us_per_delivery: cpu.as_secs_f64() * 1e6 / (deliveries as f64).max(1.0),
+                memory_bytes: memory,
+            });
+            let report = self.report(run, &sent, &tallies, deliveries, taken, server);
+            Ok(Measured { report, complaint: run.complaint() })
+        })
+    }
+
+    /// How many subscribers each thread gets: half of the cores are the server's.
+    fn shares(&self) -> Vec<usize> {
+        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let threads = (cores / 2).clamp(1, self.subscribers.max(1));
+        (0..threads)
+            .map(|n| (self.subscribers * (n + 1) / threads - self.subscribers * n / threads) as usize)
+            .collect()
+    }
+
+    fn follow(&self, run: &Run, dialect: &Dialect, target: &Target, count: usize) -> Result<Tally, String> {
+        Subscribers::connect(run, dialect, target, count, self.publishers as usize)
+            .and_then(Subscribers::follow)
+            .inspect_err(|why| {
+                run.complain(why.clone());
+                run.end();
+            })
+    }
+
+    /// What publisher `n` does.
+    fn task(&self, n: usize, size: usize) -> Task<'_> {
+        let n = n as u64;
+        let share = |total: u64| total * (n + 1) / self.publishers - total * n / self.publishers;
+        let pace = match self.rate {
+            0 => Pace::Window,
+            rate => Pace::Every(Duration::from_secs_f64(self.publishers as f64 / rate as f64)),
+        };
+        Task { channel: &self.channel, size, publisher: n as u8, pace, messages: self.messages.map(share) }
+    }
+
+    fn wait_for_subscribers(
+        &self,
+        run: &Run,
+        progress: &mut Progress<'_>,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> Result<(), String> {
+        let mut moved = Moved::new();
+        loop {
+            let subscribed = run.subscribed.load(Ordering::SeqCst);
+            if let Some(complaint) = run.complaint() {
+                return Err(complaint);
+            }
+            if subscribed >= self.subscribers {
+                return Ok(());
+            }
+            if moved.not_for(PATIENCE, subscribed) {
+                return Err(format!(
+                    "only {} of {} subscriptions were confirmed within {} s",
+                    grouped(subscribed),
+                    grouped(self.subscribers),
+                    PATIENCE.as_secs()
+                ));
+            }
+            if is_asked(stop) {
+                return Err("interrupted before it began".to_owned());
+            }
+            progress.show(|| format!("{} of {} subscribed", grouped(subscribed), grouped(self.subscribers)));
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Shows how far the run is, and returns when all is delivered, or nothing comes any more.
+    fn watch(
+        &self,
+        run: &Run,
+        begun: Instant,
+        progress: &mut Progress<'_>,
+        stop: &mut oneshot::Receiver<()>,
+    ) {
+        let limit = self.duration.or(self.messages.is_none().then_some(Duration::from_secs(10)));
+        let mut moved = Moved::new();
+        let mut before = (Instant::now(), 0);
+        loop {
+            let delivered = run.delivered.load(Ordering::SeqCst);
+            let finished = run.finished.load(Ordering::SeqCst) == self.publishers;
+            if finished && run.is_complete() {
+                break;
+            }
+            let steps = delivered + run.answered.load(Ordering::SeqCst);
+            // At a low rate nothing moves between two messages.
+            if moved.not_for(PATIENCE, steps) && (finished || run.is_stopped() || self.rate == 0) {
+                break;
+            }
+            if limit.is_some_and(|limit| begun.elapsed() >= limit) || is_asked(stop) {
+                run.stop();
+            }
+            progress.show(|| {
+                let rate = (delivered - before.1) as f64 / before.0.elapsed().as_secs_f64().max(1e-9);
+                before = (Instant::now(), delivered);
+                format!(
+                    "{:.0} s: sent {}, delivered {}, {}",
+                    begun.elapsed().as_secs_f64(),
+                    grouped(run.sent.load(Ordering::SeqCst)),
+                    grouped(delivered),
+                    per_second(rate)
+                )
+            });
+            thread::sleep(GLANCE);
+        }
+        run.stop();
+    }
+
+    fn report(
+        &self,
+        run: &Run,
+        sent: &[u64],
+        tallies: &[Tally],
+        deliveries: u64,
+        taken: Duration,
+        server: Option<ServerUse>,
+    ) -> Report {
+        let mut latency = Latency::new();
+        tallies.iter().for_each(|tally| latency.add(&tally.latency));
+        Report {
+            transport: self.transport.name(),
+            subscribers: self.subscribers,
+            publishers: self.publishers,
+            size: self.size,
+            window: (self.rate == 0).then_some(self.window),
+            rate: (self.rate > 0).then_some(self.rate),
+            seconds: taken.as_secs_f64(),
+            sent: sent.iter().sum(),
+            deliveries,
+            deliveries_per_second: deliveries as f64 / taken.as_secs_f64().max(1e-9),
+            latency_us: Quantiles::of(
+                latency.quantile(0.5),
+                latency.quantile(0.99),
+                latency.quantile(0.999),
+                latency.max(),
+            ),
+            lost: tallies.iter().map(|tally| tally.lost(sent)).sum(),
+            duplicated: tallies.iter().map(|tally| tally.duplicated).sum(),
+            out_of_order: tallies.iter().map(|tally| tally.out_of_order).sum(),
+            disconnected: run.disconnected.load(Ordering::SeqCst),
+            server,
+        }
+    }
+}
+
+/// A run's result, and what the server complained of first.
+struct Measured {
+    report: Report,
+    complaint: Option<String>,
+}
+
+/// Ends the run's threads however the scope is left.
+struct EndOnDrop<'a>(&'a Run);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Notices when a count stands still.
+struct Moved {
+    count: u64,
+    since: Instant,
+}
+
+impl Moved {
+    fn new() -> Self {
+        Self { count: 0, since: Instant::now() }
+    }
+
+    /// Whether the count has stood still for this long.
+    fn not_for(&mut self, patience: Duration, count: u64) -> bool {
+        if count != self.count {
+            *self = Self { count, since: Instant::now() };
+        }
+        self.since.elapsed() >= patience
+    }
+}
+
+/// Says on stderr how far the run is: on a terminal in one line that changes, elsewhere a line a second.
+struct Progress<'a> {
+    run: &'a Run,
+    terminal: bool,
+    shown: Option<Instant>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(run: &'a Run) -> Self {
+        Self { run, terminal: io::stderr().is_terminal(), shown: None }
+    }
+
+    /// Shows what `text` gives, if it is time.
+    fn show(&mut self, text: impl FnOnce() -> String) {
+        let period = Duration::from_millis(if self.terminal { 200 } else { 1000 });
+        let since = self.shown.map_or_else(|| self.run.started.elapsed(), |shown| shown.elapsed());
+        if since < period {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        if self.terminal {
+            eprint!("\r\x1b[K{}", text());
+            let _ = io::stderr().flush();
+        } else {
+            say(text());
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if self.terminal && self.shown.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// The deliveries of a run, and how long they took from its begin to the last one.
+fn elapsed(run: &Run, begun: Instant) -> (u64, Duration) {
+    let deliveries = run.delivered.load(Ordering::SeqCst);
+    let last = run.started + Duration::from_nanos(run.last_delivery.load(Ordering::SeqCst));
+    let taken = if deliveries > 0 { last.saturating_duration_since(begun) } else { begun.elapsed() };
+    (deliveries, taken)
+}
+
+fn is_asked(stop: &mut oneshot::Receiver<()>) -> bool {
+    !matches!(stop.try_recv(), Err(TryRecvError::Empty))
+}
+
+fn joined<T>(handle: ScopedJoinHandle<'_, T>) -> Result<T, String> {
+    handle.join().map_err(|_| "a thread of the bench failed".to_owned())
+}
+
+/// Raises the limit of open descriptors as far as `subscribers` need and the system allows.
+fn allow_descriptors(subscribers: u64) -> Result<(), Failure> {
+    let needed = subscribers + SPARE_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        return Err(Failure::Failed(format!(
+            "{} subscribers need {needed} open files, and the limit is {} (ulimit -Hn)",
+            grouped(subscribers),
+            limit.maximum.unwrap_or(0)
+        )));
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
+        .map_err(|e| Failure::Failed(format!("cannot raise the limit of open files to {needed}: {e}")))
+}

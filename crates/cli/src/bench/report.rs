@@ -1,0 +1,214 @@
+//! What a run found, for people and for machines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::text::grouped;
+
+/// The result of a run. Its JSON form has these names; latencies are in microseconds, memory is in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) transport: &'static str,
+    pub(super) subscribers: u64,
+    pub(super) publishers: u64,
+    /// Bytes of a message.
+    pub(super) size: u64,
+    /// Messages in flight at most; `null` at a fixed rate.
+    pub(super) window: Option<u64>,
+    /// Messages a second that were asked for; `null` with a window.
+    pub(super) rate: Option<u64>,
+    /// From the first message to the last delivery.
+    pub(super) seconds: f64,
+    pub(super) sent: u64,
+    pub(super) deliveries: u64,
+    pub(super) deliveries_per_second: f64,
+    pub(super) latency_us: Quantiles,
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) out_of_order: u64,
+    /// Subscribers that the server closed.
+    pub(super) disconnected: u64,
+    /// `null` when the server is not on this machine, or not ours to look at.
+    pub(super) server: Option<ServerUse>,
+}
+
+/// Latencies in microseconds: the median, what 1 % and 0.1 % were above, and the longest.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Quantiles {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+    pub(super) max: f64,
+}
+
+/// What the server took, in all its processes.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ServerUse {
+    pub(super) pids: Vec<u32>,
+    /// Of one core, while the run lasted.
+    pub(super) cpu_percent: f64,
+    pub(super) cpu_us_per_delivery: f64,
+    /// At the end of the run, connections still open (PSS).
+    pub(super) memory_bytes: Option<u64>,
+}
+
+impl Report {
+    /// What is wrong with the result, in words; `None` when every delivery came once and in order.
+    pub(super) fn flaw(&self) -> Option<String> {
+        let flaws =
+            [(self.lost, "lost"), (self.out_of_order, "out of order"), (self.duplicated, "duplicated")];
+        let mut words: Vec<String> = flaws
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} deliveries {what}", grouped(*count)))
+            .collect();
+        if self.disconnected > 0 {
+            words.push(format!("{} subscribers disconnected", grouped(self.disconnected)));
+        }
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// The table for people.
+    pub(super) fn table(&self) -> String {
+        let mut rows: Vec<(&str, String, String)> = vec![
+            ("sent", grouped(self.sent), per_second(self.sent as f64 / self.seconds.max(1e-9))),
+            ("deliveries", grouped(self.deliveries), per_second(self.deliveries_per_second)),
+        ];
+        let latency = &self.latency_us;
+        for (name, micros) in [
+            ("latency p50", latency.p50),
+            ("latency p99", latency.p99),
+            ("latency p99.9", latency.p999),
+            ("latency max", latency.max),
+        ] {
+            rows.push((name, span(micros), String::new()));
+        }
+        for (name, count) in
+            [("lost", self.lost), ("duplicated", self.duplicated), ("out of order", self.out_of_order)]
+        {
+            rows.push((name, grouped(count), String::new()));
+        }
+        if self.disconnected > 0 {
+            rows.push(("disconnected", grouped(self.disconnected), String::new()));
+        }
+        if let Some(server) = &self.server {
+            let each = format!("{:.2} µs/delivery", server.cpu_us_per_delivery);
+            rows.push(("server CPU", format!("{:.1} %", server.cpu_percent), each));
+            let pids: Vec<String> = server.pids.iter().map(u32::to_string).collect();
+            let memory = server.memory_bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
+            rows.push(("server memory", memory, format!("PSS of process {}", pids.join(", "))));
+        }
+        let wide = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
+        let mut out = format!("{}\n\n", self.headline());
+        for (name, value, note) in rows {
+            // Writing into a String cannot fail.
+            let _ = writeln!(out, "  {name:<14} {value:>wide$}   {note}");
+        }
+        out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+
+    fn headline(&self) -> String {
+        let pace = match (self.window, self.rate) {
+            (Some(window), _) => format!("{window} in flight"),
+            (None, rate) => format!("{} messages/s", grouped(rate.unwrap_or(0))),
+        };
+        format!(
+            "{} over {}, {}, {} bytes, {pace}, {:.1} s",
+            counted(self.subscribers, "subscriber"),
+            self.transport,
+            counted(self.publishers, "publisher"),
+            grouped(self.size),
+            self.seconds,
+        )
+    }
+}
+
+impl Quantiles {
+    /// In microseconds.
+    pub(super) fn of(p50: Duration, p99: Duration, p999: Duration, max: Duration) -> Self {
+        let [p50, p99, p999, max] = [p50, p99, p999, max].map(|latency| latency.as_nanos() as f64 / 1e3);
+        Self { p50, p99, p999, max }
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A rate for people.
+pub(super) fn per_second(rate: f64) -> String {
+    format!("{}/s", grouped(rate.round() as u64))
+}
+
+fn span(micros: f64) -> String {
+    match micros {
+        ..1e3 => format!("{micros:.0} µs"),
+        ..1e6 => format!("{:.2} ms", micros / 1e3),
+        _ => format!("{:.2} s ", micros / 1e6),
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            transport: "tcp",
+            subscribers: 1000,
+            publishers: 1,
+            size: 100,
+            window: Some(32),
+            rate: None,
+            seconds: 2.0,
+            sent: 3000,
+            deliveries: 3_000_000,
+            deliveries_per_second: 1_500_000.0,
+            latency_us: Quantiles { p50: 640.4, p99: 2_500.0, p999: 3_000.0, max: 1_200_000.0 },
+            lost: 0,
+            duplicated: 0,
+            out_of_order: 0,
+            disconnected: 0,
+            server: Some(ServerUse {
+                pids: vec![7],
+                cpu_percent: 98.04,
+                cpu_us_per_delivery: 0.65,
+                memory_bytes: Some(3 << 19),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_table_says_it_all() {
+        let expected = "\
+1,000 subscribers over tcp, 1 publisher, 100 bytes, 32 in flight, 2.0 s
+
+  sent               3,000   1,500/s
+  deliveries     3,000,000   1,500,000/s
+  latency p50       640 µs
+  latency p99      2.50 ms
+  latency p99.9    3.00 ms
+  latency max      1.20 s
+  lost                   0
+  duplicated             0
+  out of order           0
+  server CPU        98.0 %   0.65 µs/delivery
+  server memory    1.5 MiB   PSS of process 7
+";
+        assert_eq!(report().table(), expected);
+    }
+
+    #[test]
+    fn only_a_run_without_loss_and_disorder_is_without_flaw() {
+        assert_eq!(report().flaw(), None);
+        let flawed = Report { lost: 1200, out_of_order: 1, disconnected: 2, ..report() };
+        let words = "1,200 deliveries lost, 1 deliveries out of order, 2 subscribers disconnected";
+        assert_eq!(flawed.flaw().as_deref(), Some(words));
+    }
+}

@@ -1,0 +1,210 @@
+//! What the threads of one bench run share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a publisher sleeps at most before it looks whether the run has been stopped.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Counters and signals of one run. All counts are over all threads.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Tells this run's messages from others in the same channel.
+    pub(super) id: u32,
+    /// The start of time for payloads.
+    pub(super) started: Instant,
+    subscribers: u64,
+    window: u64,
+    /// Messages taken on by publishers, each of them written or about to be.
+    pub(super) sent: AtomicU64,
+    /// Messages that the server has answered.
+    pub(super) answered: AtomicU64,
+    /// Deliveries that came, and those that cannot come any more.
+    pub(super) settled: AtomicU64,
+    /// Deliveries that came.
+    pub(super) delivered: AtomicU64,
+    /// When the last delivery came, in nanoseconds since `started`.
+    pub(super) last_delivery: AtomicU64,
+    /// Subscribers whose subscription is confirmed.
+    pub(super) subscribed: AtomicU64,
+    /// Subscribers that the server has closed.
+    pub(super) disconnected: AtomicU64,
+    /// Publishers that write no more.
+    pub(super) finished: AtomicU64,
+    /// Publishers are to write no more.
+    no_more: AtomicBool,
+    /// Everybody ends.
+    over: AtomicBool,
+    /// What the server complained of first.
+    complaint: Mutex<Option<String>>,
+    /// How many publishers wait for room in the window.
+    waiting: AtomicU64,
+    turn: Mutex<()>,
+    room: Condvar,
+}
+
+impl Run {
+    /// A run with this many subscribers, and this many messages in flight at most.
+    pub(super) fn new(subscribers: u64, window: u64) -> Self {
+        Self {
+            id: fastrand::u32(..),
+            started: Instant::now(),
+            subscribers,
+            window,
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            last_delivery: AtomicU64::new(0),
+            subscribed: AtomicU64::new(0),
+            disconnected: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            no_more: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            complaint: Mutex::new(None),
+            waiting: AtomicU64::new(0),
+            turn: Mutex::new(()),
+            room: Condvar::new(),
+        }
+    }
+
+    /// Nanoseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes on up to `most` messages that the window has room for; waits for room when there is none. `None` when
+    /// the run was stopped.
+    pub(super) fn take_room(&self, most: u64) -> Option<u64> {
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            let sent = self.sent.load(Ordering::SeqCst);
+            let room = self.room_behind(sent).min(most);
+            if room > 0 {
+                let taken = self.sent.compare_exchange(sent, sent + room, Ordering::SeqCst, Ordering::SeqCst);
+                if taken.is_ok() {
+                    return Some(room);
+                }
+                continue;
+            }
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Looked at again under the lock that `progressed` takes, so no wake is missed.
+            if self.room_behind(self.sent.load(Ordering::SeqCst)) == 0 && !self.is_stopped() {
+                drop(self.room.wait_timeout(turn, GLANCE));
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Says that `settled` or `answered` has grown, so there may be room.
+    pub(super) fn progressed(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 && self.room_behind(self.sent.load(Ordering::SeqCst)) > 0 {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.room.notify_all();
+        }
+    }
+
+    /// A message is in flight until it is confirmed and everybody has it.
+    fn room_behind(&self, sent: u64) -> u64 {
+        let mut done = self.answered.load(Ordering::SeqCst);
+        if let Some(delivered) = self.settled.load(Ordering::SeqCst).checked_div(self.subscribers) {
+            done = done.min(delivered);
+        }
+        (done + self.window).saturating_sub(sent)
+    }
+
+    /// Whether no more is written, and what was is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_stopped() && self.answered.load(Ordering::SeqCst) >= self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Whether everything that was sent is answered and has reached everybody.
+    pub(super) fn is_complete(&self) -> bool {
+        let sent = self.sent.load(Ordering::SeqCst);
+        self.answered.load(Ordering::SeqCst) >= sent
+            && self.settled.load(Ordering::SeqCst) >= sent.saturating_mul(self.subscribers)
+    }
+
+    /// Publishers stop; what is in flight may still come.
+    pub(super) fn stop(&self) {
+        self.no_more.store(true, Ordering::SeqCst);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.room.notify_all();
+    }
+
+    /// Whether publishers are to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.no_more.load(Ordering::SeqCst)
+    }
+
+    /// Every thread ends.
+    pub(super) fn end(&self) {
+        self.stop();
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether every thread is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// Remembers what the server, or the connection to it, complained of; the first complaint stays.
+    pub(super) fn complain(&self, words: String) {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(words);
+    }
+
+    /// The first complaint.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_more_messages_are_taken_on_than_the_window_has_room_for() {
+        let run = Run::new(2, 3);
+        assert_eq!(run.take_room(2), Some(2));
+        assert_eq!(run.take_room(2), Some(1));
+        run.answered.store(3, Ordering::SeqCst);
+        run.settled.store(5, Ordering::SeqCst);
+        assert_eq!(run.take_room(9), Some(2));
+        assert!(!run.is_complete());
+    }
+
+    #[test]
+    fn without_subscribers_the_confirmation_makes_room() {
+        let run = Run::new(0, 1);
+        assert_eq!(run.take_room(9), Some(1));
+        run.answered.store(1, Ordering::SeqCst);
+        assert!(run.is_complete());
+        assert_eq!(run.take_room(9), Some(1));
+    }
+
+    #[test]
+    fn whoever_waits_for_room_is_woken_by_progress_and_by_the_end() {
+        let run = Arc::new(Run::new(1, 1));
+        assert_eq!(run.take_room(1), Some(1));
+        let waiter = thread::spawn({
+            let run = Arc::clone(&run);
+            move || (run.take_room(1), run.take_room(1))
+        });
+        run.answered.store(1, Ordering::SeqCst);
+        run.settled.store(1, Ordering::SeqCst);
+        run.progressed();
+        while run.sent.load(Ordering::SeqCst) < 2 {
+            thread::yield_now();
+        }
+        run.stop();
+        assert_eq!(waiter.join().unwrap(), (Some(1), None));
+    }
+}

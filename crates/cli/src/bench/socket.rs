@@ -1,0 +1,134 @@
+//! Blocking and non-blocking sockets of either family, for many connections at little cost.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client::Address;
+
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server's address, looked up once.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// Looks the address up, and connects to find out which of a name's addresses answers.
+    ///
+    /// # Errors
+    /// The name is not known, or nobody answers there.
+    pub(super) fn find(address: &Address) -> io::Result<(Self, Socket)> {
+        let candidates: Vec<Self> = match address {
+            Address::Unix(path) => vec![Self::Unix(path.clone())],
+            Address::Tcp(host_port) => host_port.to_socket_addrs()?.map(Self::Tcp).collect(),
+        };
+        let mut error = io::Error::other("the name has no address");
+        for target in candidates {
+            match Socket::connect(&target) {
+                Ok(socket) => return Ok((target, socket)),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Connects, in blocking mode.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub(super) fn connect(target: &Target) -> io::Result<Self> {
+        match target {
+            Target::Tcp(addr) => {
+                let stream = TcpStream::connect_timeout(addr, CONNECT_TIMEOUT)?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Target::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+        }
+    }
+
+    /// A second handle on the same connection.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(true),
+            Self::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    /// Bounds every later read and write; one that takes longer fails with `WouldBlock`.
+    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => {
+                s.set_read_timeout(Some(timeout)).and_then(|()| s.set_write_timeout(Some(timeout)))
+            }
+            Self::Unix(s) => {
+                s.set_read_timeout(Some(timeout)).and_then(|()| s.set_write_timeout(Some(timeout)))
+            }
+        }
+    }
+
+    /// Whether the other end is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) => peer.ip().is_loopback() || local.ip() == peer.ip(),
+                _ => false,
+            },
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buf),
+            Self::Unix(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(buf),
+            Self::Unix(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

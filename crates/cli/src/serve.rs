@@ -1,0 +1,176 @@
+//! `tidings serve`: configuration, logging, a runtime, the server, and the signals that stop it.
+//!
+//! Invariants: nothing is bound before the configuration is known to be good; stdout carries the announcements and
+//! nothing else; the first signal starts a clean stop (exit code 0), a second one ends the process at once (exit
+//! code 1).
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::{process, thread};
+
+use clap::Args;
+use tidings_server::Server;
+use tidings_server::config::{self, Config, ConfigError, LogFormat, LogOptions, Overrides};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::failure::Failure;
+use crate::text::colours;
+
+/// The stack of a runtime thread, in bytes. Memory is taken as it is touched; this bounds what a deep handler may
+/// use.
+const STACK: usize = 1 << 20;
+
+/// Runs the server
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+With no flags and no file the server is a workbench: plain TCP (lines, RESP, JSON lines) on 127.0.0.1:5567, HTTP on \
+127.0.0.1:8000, an embedded broker, and anybody on this machine may do anything.
+
+When it is ready, stdout has one line per listener and then 'ready'; logs go to stderr. Every option can also stand \
+in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag wins over the environment, the \
+environment over the file. 'tidings config docs' lists them all.
+
+SIGTERM or SIGINT stops it: clients are told to reconnect, what is queued is flushed, and the process ends within \
+shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1.
+
+Examples:
+  tidings serve
+  tidings serve --broker redis://127.0.0.1:6379
+  tidings serve --config /etc/tidings.toml --log-format json
+  tidings serve --tcp 127.0.0.1:0 --tcp unix:/run/tidings.sock --http off --set tcp.echo=false")]
+pub(crate) struct Serve {
+    /// The configuration file (.toml, .json, .yaml); TIDINGS_CONFIG in the environment names one too
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where the line port listens: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
+    #[arg(long, value_name = "ADDR")]
+    tcp: Vec<String>,
+
+    /// Where HTTP listens: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<String>,
+
+    /// Where publications come from: memory, redis://…, rediss://…, redis+sentinel://…, redis+cluster://…
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+
+    /// Where the server keeps its files
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+
+    /// How much is logged: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    /// How it is logged: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// Sets any option by its key, such as tcp.echo=false; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Serve {
+    /// Serves until a signal comes.
+    ///
+    /// # Errors
+    /// A configuration that is wrong, a listener that cannot be bound, a stop that was cut short.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let config = self.load().map_err(|e| Failure::Usage(e.to_string()))?;
+        log_to_stderr(&config.log);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_stack_size(STACK)
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
+        runtime.block_on(serve(config))
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut overrides = Overrides::default();
+        overrides.flag("--tcp", "tcp.listen", &self.tcp);
+        overrides.flag("--http", "http.listen", &self.http);
+        overrides.flag("--broker", "broker", &self.broker);
+        overrides.flag("--data-dir", "data_dir", &self.data_dir);
+        overrides.flag("--log-level", "log.level", &self.log_level);
+        overrides.flag("--log-format", "log.format", &self.log_format);
+        for assignment in &self.set {
+            overrides.set(assignment)?;
+        }
+        config::load(self.config.as_deref(), config::environment()?, &overrides)
+    }
+}
+
+fn log_to_stderr(options: &LogOptions) {
+    let level = options.level.as_str().parse().unwrap_or(LevelFilter::INFO);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(colours(&io::stderr()));
+    match options.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::watch()?;
+    let workbench = config.is_workbench();
+    let server = tokio::select! {
+        started = Server::start(config) => started.map_err(Failure::of)?,
+        () = signals.next() => return Ok(()),
+    };
+    if workbench {
+        warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
+    }
+    if let Err(error) = announce(server.announcements()) {
+        warn!(%error, "cannot announce on standard output");
+    }
+    signals.next().await;
+    info!("stopping");
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        () = signals.next() => {
+            Failure::Failed("ended at once by a second signal".to_owned()).report();
+            // Nothing that is still being put away may hold the process.
+            process::exit(1)
+        }
+    }
+}
+
+fn announce(listeners: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for listener in listeners {
+        writeln!(out, "{listener}")?;
+    }
+    writeln!(out, "ready")?;
+    out.flush()
+}
+
+/// The signals that stop the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self, Failure> {
+        let watch =
+            |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")));
+        Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
