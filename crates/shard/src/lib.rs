@@ -1,1 +1,30 @@
-//! .
+//! The data plane: threads that own connections.
+//!
+//! A shard is one thread with an epoll loop. It owns its sockets outright, drives a [`tidings_hub::Hub`] with
+//! what they send, and writes what the hub and the broker give it. Other threads reach it through its
+//! [`Mailbox`] only.
+//!
+//! Invariants:
+//! - Nothing on a shard's thread waits: sockets are non-blocking, and what needs somebody else goes out as a
+//!   request through [`Control`] and comes back as mail.
+//! - A publication is encoded once per wire form, joined with the others of its channel that wait, and written
+//!   straight to every socket. Only what a socket does not take at once is queued, and only then a queue exists.
+//! - A queue is bounded in bytes; at the bound the channel's policy decides, and the peer is told what it missed.
+//!   Control traffic is never dropped: a peer that does not take its answers is not read from.
+//! - An idle connection owns no buffer and no timer.
+
+mod conn;
+mod control;
+mod fanout;
+mod mailbox;
+mod metrics;
+mod queue;
+mod shard;
+mod socket;
+mod wheel;
+
+pub use control::{Control, Reply};
+pub use mailbox::{Mail, Mailbox};
+pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
+pub use shard::{Handle, Limits, spawn};
+pub use socket::{Listener, Socket};

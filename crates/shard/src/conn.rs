@@ -1,0 +1,63 @@
+//! A connection as its shard sees it: the socket, and what it has not taken yet.
+
+use crate::queue::Queue;
+use crate::socket::Socket;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Served.
+    #[default]
+    Open,
+    /// Ended; what is queued is still sent.
+    Flushing,
+    /// Everything is sent and the sending half shut; what comes is thrown away until the peer closes, so that
+    /// unread bytes do not make the kernel reset the connection and take our last words with it.
+    Lingering,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) socket: Socket,
+    /// Present only while the peer is behind.
+    pub(crate) queue: Option<Box<Queue>>,
+    pub(crate) phase: Phase,
+    /// The session must not be read from until the hub says so.
+    pub(crate) stopped: bool,
+    /// The peer sends no more.
+    pub(crate) read_closed: bool,
+    /// It is in the list of connections to read from without waiting for an event.
+    pub(crate) listed: bool,
+    /// Reading waits until the peer has taken its answers.
+    pub(crate) backlogged: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            queue: None,
+            phase: Phase::Open,
+            stopped: false,
+            read_closed: false,
+            listed: false,
+            backlogged: false,
+        }
+    }
+
+    /// Bytes of control traffic the peer has not taken.
+    pub(crate) fn control_backlog(&self) -> usize {
+        self.queue.as_ref().map_or(0, |q| q.control())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Option<Conn>>() <= 24, "{}", size_of::<Option<Conn>>());
+    }
+}

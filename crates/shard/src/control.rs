@@ -1,0 +1,44 @@
+//! What a shard asks of the control plane.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use tidings_hub::{Answer, Interest, Query, SessionId};
+use tidings_wire::{Channel, Topic};
+
+use crate::mailbox::{Mail, Mailbox};
+
+/// The control plane as a shard sees it. Called on shard threads: nothing here may block.
+pub trait Control: Send + Sync + 'static {
+    /// Makes sure the topic is heard by shard `shard`, and tells how that stands now. While it is
+    /// [`Interest::Pending`], mail follows. The count is of the topic's subscribers on the whole node.
+    fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>);
+
+    /// Shard `shard` has no subscribers of the topic any more.
+    fn unwant(&self, shard: usize, topic: &Topic);
+
+    /// Publishes; the outcome goes to `reply`.
+    fn publish(&self, channel: &Channel, body: Bytes, reply: Reply);
+
+    /// Answers a question about the node.
+    fn query(&self, query: &Query) -> Answer;
+
+    /// Whether more waits in mailboxes than is good; who publishes is then read more slowly.
+    fn congested(&self) -> bool;
+}
+
+/// Where the outcome of a request goes: back to one session, if it is still there.
+#[derive(Debug)]
+pub struct Reply {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) session: SessionId,
+    pub(crate) ticket: u32,
+}
+
+impl Reply {
+    /// Sends the outcome.
+    pub fn send(self, answer: Answer) {
+        self.mailbox.post(Mail::Answer(self.session, self.ticket, answer));
+    }
+}

@@ -1,0 +1,153 @@
+//! A shard's mailbox: how other threads reach it.
+//!
+//! Publications in it are bounded in bytes. At the bound they are not taken in but counted per topic, and the
+//! shard tells the topic's subscribers how many they missed.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mio::Waker;
+use tidings_hub::{Answer, SessionId};
+use tidings_wire::{Delivery, Topic};
+
+use crate::socket::{Listener, Socket};
+
+/// What a waiting publication takes besides its body, in bytes.
+const OVERHEAD: usize = 128;
+
+/// Something for a shard to know or do.
+#[derive(Debug)]
+pub enum Mail {
+    /// A publication for the subscribers of a topic.
+    Deliver(Delivery),
+    /// The broker has confirmed a topic.
+    Live(Topic),
+    /// The broker refuses a topic, in these words.
+    Refused(Topic, String),
+    /// The broker is away.
+    BrokerDown,
+    /// What came of a session's request.
+    Answer(SessionId, u32, Answer),
+    /// A connection to own.
+    Connection(Socket),
+    /// A listener to accept from.
+    Listen(Listener),
+    /// Accept no more; tell all clients to go elsewhere, spread over this time.
+    Drain(Duration),
+    /// Close everything and end.
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    mail: Vec<Mail>,
+    bytes: usize,
+    gaps: HashMap<Topic, u64>,
+}
+
+/// A queue that any thread fills and one shard empties.
+#[derive(Debug)]
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+    /// The shard is about to wait for events, or waits.
+    asleep: AtomicBool,
+    waker: Waker,
+    budget: usize,
+    bytes: AtomicUsize,
+}
+
+/// Everything that waited.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) mail: Vec<Mail>,
+    pub(crate) gaps: HashMap<Topic, u64>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(waker: Waker, budget: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            asleep: AtomicBool::new(false),
+            waker,
+            budget,
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Puts one piece of mail in and wakes the shard if it sleeps.
+    pub fn post(&self, mail: Mail) {
+        self.lock().mail.push(mail);
+        self.wake();
+    }
+
+    /// Puts a publication in, without waking the shard: call [`Mailbox::wake`] after the last of several.
+    ///
+    /// Gives `false` when the budget is used up; the publication is then counted as missed by its topic's
+    /// subscribers here.
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        let cost = delivery.publication.body.len() + OVERHEAD;
+        let mut inner = self.lock();
+        if inner.bytes + cost > self.budget {
+            *inner.gaps.entry(delivery.topic).or_default() += 1;
+            return false;
+        }
+        inner.bytes += cost;
+        inner.mail.push(Mail::Deliver(delivery));
+        self.bytes.store(inner.bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Wakes the shard if it sleeps.
+    pub fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+
+    /// Bytes of publications that wait.
+    pub fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a quarter of the budget is in use: time for publishers to slow down.
+    pub fn is_congested(&self) -> bool {
+        self.waiting() > self.budget / 4
+    }
+
+    /// Takes everything, leaving `spare`'s memory for what comes.
+    pub(crate) fn take(&self, spare: Vec<Mail>) -> Taken {
+        let mut inner = self.lock();
+        inner.bytes = 0;
+        self.bytes.store(0, Ordering::Relaxed);
+        Taken { mail: std::mem::replace(&mut inner.mail, spare), gaps: std::mem::take(&mut inner.gaps) }
+    }
+
+    /// Says that the shard is about to sleep; `false` when something has come, so it must not.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let inner = self.lock();
+        let empty = inner.mail.is_empty() && inner.gaps.is_empty();
+        drop(inner);
+        if !empty {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        empty
+    }
+
+    pub(crate) fn woke(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn waker(poll: &mio::Poll, token: mio::Token) -> io::Result<Waker> {
+    Waker::new(poll.registry(), token)
+}

@@ -1,0 +1,87 @@
+//! A shard's numbers: written by its thread only, read by anybody.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tidings_hub::Stats;
+
+/// Upper bounds of the fan-out histogram's buckets, in microseconds.
+pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
+
+/// What all shards share.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Bytes in all connections' queues together.
+    pub queued: AtomicUsize,
+    /// Connections of all shards together.
+    pub connections: AtomicUsize,
+}
+
+/// One shard's counters since its start, and gauges.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections by transport: TCP, Unix.
+    pub connections: [AtomicU64; 2],
+    /// Connections accepted so far.
+    pub accepted: AtomicU64,
+    /// Connections refused because there were too many.
+    pub refused: AtomicU64,
+    /// Sessions by dialect, in the order of [`tidings_hub::Dialect::ALL`].
+    pub sessions: [AtomicU64; tidings_hub::Dialect::ALL.len()],
+    /// Topics with subscribers on this shard.
+    pub topics: AtomicU64,
+    /// Subscriptions on this shard.
+    pub subscriptions: AtomicU64,
+    /// Publications that clients sent.
+    pub published: AtomicU64,
+    /// Commands answered with an error.
+    pub errors: AtomicU64,
+    /// Publications handed to subscribers' sockets or queues.
+    pub deliveries: AtomicU64,
+    /// Bytes received.
+    pub bytes_in: AtomicU64,
+    /// Bytes sent.
+    pub bytes_out: AtomicU64,
+    /// Bytes in the queues of this shard's connections.
+    pub queued: AtomicU64,
+    /// Connections that have a queue.
+    pub stalled: AtomicU64,
+    /// Publications dropped from a full queue, by policy: cut, latest, drop oldest, unsubscribe.
+    pub dropped: [AtomicU64; 4],
+    /// Publications that found the shard's mailbox full.
+    pub overrun: AtomicU64,
+    /// Connections closed because they were slow.
+    pub cut: AtomicU64,
+    /// Fan-outs by duration; the last one counts those above every bound of [`FANOUT_BOUNDS`].
+    pub fanout: [AtomicU64; FANOUT_BOUNDS.len() + 1],
+    /// Time spent fanning out, in microseconds.
+    pub fanout_micros: AtomicU64,
+}
+
+/// Adds to a counter that one thread writes.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+pub(crate) fn sub(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed).saturating_sub(n), Ordering::Relaxed);
+}
+
+impl Metrics {
+    pub(crate) fn take_in(&self, stats: &Stats) {
+        for (gauge, value) in self.sessions.iter().zip(stats.sessions) {
+            gauge.store(value, Ordering::Relaxed);
+        }
+        self.topics.store(stats.topics, Ordering::Relaxed);
+        self.subscriptions.store(stats.subscriptions, Ordering::Relaxed);
+        self.published.store(stats.published, Ordering::Relaxed);
+        self.errors.store(stats.errors, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fanned_out(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = FANOUT_BOUNDS.iter().position(|b| micros <= *b).unwrap_or(FANOUT_BOUNDS.len());
+        add(&self.fanout[bucket], 1);
+        add(&self.fanout_micros, micros);
+    }
+}

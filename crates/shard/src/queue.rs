@@ -1,0 +1,359 @@
+//! What a socket did not take at once.
+//!
+//! A queue exists only while its peer is behind. It is bounded in bytes; what happens at the bound is decided by
+//! the caller with the operations here. What was begun is always finished, and control traffic is never dropped.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::Bytes;
+use tidings_hub::TopicKey;
+
+use crate::socket::Socket;
+
+/// Most pieces handed to the kernel in one call.
+const SLICES: usize = 64;
+/// What an entry takes besides its bytes, in bytes.
+const OVERHEAD: usize = 64;
+
+/// Publications of one topic, joined.
+#[derive(Clone, Debug)]
+pub(crate) struct Data {
+    pub(crate) topic: TopicKey,
+    /// How many publications the bytes are.
+    pub(crate) count: u64,
+    pub(crate) bytes: Bytes,
+    /// Whether the topic's policy lets them be dropped.
+    pub(crate) droppable: bool,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Control(Bytes),
+    Data(Data),
+    /// So many publications are missing here.
+    Gap(u64),
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Control(bytes) => bytes.len() + OVERHEAD,
+            Self::Data(data) => data.bytes.len() + OVERHEAD,
+            Self::Gap(_) => OVERHEAD,
+        }
+    }
+}
+
+/// How a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    All,
+    Part,
+}
+
+/// A connection's queue.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    entries: VecDeque<Entry>,
+    /// Bytes of the first entry that are sent already.
+    begun: usize,
+    cost: usize,
+    control: usize,
+}
+
+impl Queue {
+    /// What it takes, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Bytes of control traffic in it.
+    pub(crate) fn control(&self) -> usize {
+        self.control
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Queues control traffic, always.
+    pub(crate) fn push_control(&mut self, bytes: Bytes) {
+        self.control += bytes.len();
+        self.push(Entry::Control(bytes));
+    }
+
+    /// Queues the rest of something whose first `begun` bytes are sent.
+    pub(crate) fn push_begun(&mut self, data: Data, begun: usize) {
+        debug_assert!(self.entries.is_empty());
+        self.begun = begun;
+        self.push(Entry::Data(data));
+    }
+
+    /// Queues publications, unless that takes the queue past `bound` bytes.
+    pub(crate) fn push_data(&mut self, data: &Data, bound: usize) -> bool {
+        if self.cost + data.bytes.len() + OVERHEAD > bound {
+            return false;
+        }
+        self.push(Entry::Data(data.clone()));
+        true
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.cost += entry.cost();
+        self.entries.push_back(entry);
+    }
+
+    /// Queues publications, dropping the oldest ones that may be dropped until there is room, else the new
+    /// ones; a gap stands where something was dropped. Gives how many were dropped.
+    pub(crate) fn push_dropping_oldest(&mut self, data: &Data, bound: usize) -> u64 {
+        let room = data.bytes.len() + OVERHEAD;
+        let mut dropped = 0;
+        let mut at = None;
+        let mut i = self.first_whole();
+        // A gap takes room too; it is put where the first dropped entry stood.
+        while self.cost + room + OVERHEAD > bound && i < self.entries.len() {
+            match &self.entries[i] {
+                Entry::Data(d) if d.droppable => {
+                    dropped += d.count;
+                    at.get_or_insert(i);
+                    self.remove(i);
+                }
+                _ => i += 1,
+            }
+        }
+        if let Some(at) = at {
+            self.gap(at, dropped);
+        }
+        if !self.push_data(data, bound) {
+            dropped += data.count;
+            self.gap(self.entries.len(), data.count);
+        }
+        dropped
+    }
+
+    /// Drops what waits of the topic and queues `newest`, one publication of it, as if `left_out` before it had
+    /// waited too; gives how many were dropped. Other topics give way when the bound needs it.
+    pub(crate) fn replace_topic(&mut self, newest: &Data, left_out: u64, bound: usize) -> u64 {
+        let (dropped, at) = self.remove_topic(newest.topic);
+        let dropped = dropped + left_out;
+        if dropped > 0 {
+            self.gap(at.unwrap_or(self.entries.len()), dropped);
+        }
+        dropped + self.push_dropping_oldest(newest, bound)
+    }
+
+    /// Drops what waits of the topic; gives how many publications that was.
+    pub(crate) fn drop_topic(&mut self, topic: TopicKey) -> u64 {
+        self.remove_topic(topic).0
+    }
+
+    fn remove_topic(&mut self, topic: TopicKey) -> (u64, Option<usize>) {
+        let mut dropped = 0;
+        let mut at = None;
+        let mut i = self.first_whole();
+        while i < self.entries.len() {
+            match &self.entries[i] {
+                Entry::Data(d) if d.topic == topic => {
+                    dropped += d.count;
+                    at.get_or_insert(i);
+                    self.remove(i);
+                }
+                _ => i += 1,
+            }
+        }
+        (dropped, at)
+    }
+
+    /// Drops all publications not yet begun and all gaps; gives how many publications are missing then.
+    pub(crate) fn drop_all(&mut self) -> u64 {
+        let mut dropped = 0;
+        let mut i = self.first_whole();
+        while i < self.entries.len() {
+            match &self.entries[i] {
+                Entry::Data(d) => dropped += d.count,
+                Entry::Gap(n) => dropped += n,
+                Entry::Control(_) => {
+                    i += 1;
+                    continue;
+                }
+            }
+            self.remove(i);
+        }
+        dropped
+    }
+
+    /// Announces that publications are missing, behind everything that waits.
+    pub(crate) fn push_gap(&mut self, dropped: u64) {
+        self.gap(self.entries.len(), dropped);
+    }
+
+    /// Notes a gap before entry `at`, together with one that is there already.
+    fn gap(&mut self, at: usize, dropped: u64) {
+        for near in [at.checked_sub(1), Some(at)].into_iter().flatten() {
+            if let Some(Entry::Gap(n)) = self.entries.get_mut(near) {
+                *n += dropped;
+                return;
+            }
+        }
+        self.cost += OVERHEAD;
+        self.entries.insert(at, Entry::Gap(dropped));
+    }
+
+    fn remove(&mut self, i: usize) {
+        if let Some(entry) = self.entries.remove(i) {
+            self.cost -= entry.cost();
+            if let Entry::Control(bytes) = &entry {
+                self.control -= bytes.len();
+            }
+        }
+    }
+
+    /// The first entry of which nothing is sent.
+    fn first_whole(&self) -> usize {
+        usize::from(self.begun > 0)
+    }
+
+    /// Sends what the socket takes; `sent` is told how many bytes that was.
+    ///
+    /// # Errors
+    /// What the socket says, but for "would block".
+    pub(crate) fn flush(&mut self, socket: &mut Socket, sent: &mut u64) -> io::Result<Flushed> {
+        while !self.entries.is_empty() {
+            self.write_out_gaps();
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut n = 0;
+            for (i, entry) in self.entries.iter().take(SLICES).enumerate() {
+                let (Entry::Control(bytes) | Entry::Data(Data { bytes, .. })) = entry else { break };
+                slices[i] = IoSlice::new(if i == 0 { &bytes[self.begun..] } else { bytes });
+                n += 1;
+            }
+            match socket.write_vectored(&slices[..n]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    *sent += written as u64;
+                    self.advance(written);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Part),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    /// Makes the gaps among the next entries into what the peer reads.
+    fn write_out_gaps(&mut self) {
+        for entry in self.entries.iter_mut().take(SLICES) {
+            if let Entry::Gap(dropped) = entry {
+                let mut notice = Vec::new();
+                tidings_hub::gap_notice(*dropped, &mut notice);
+                self.cost += notice.len();
+                self.control += notice.len();
+                *entry = Entry::Control(notice.into());
+            }
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(Entry::Control(bytes) | Entry::Data(Data { bytes, .. })) = self.entries.front() {
+            let left = bytes.len() - self.begun;
+            if written < left {
+                self.begun += written;
+                return;
+            }
+            written -= left;
+            self.begun = 0;
+            self.remove(0);
+            if written == 0 && self.entries.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(topic: TopicKey, count: u64, bytes: &'static str, droppable: bool) -> Data {
+        Data { topic, count, bytes: Bytes::from_static(bytes.as_bytes()), droppable }
+    }
+
+    /// What a peer that reads everything would get.
+    fn contents(queue: &mut Queue) -> String {
+        while queue.entries.iter().any(|e| matches!(e, Entry::Gap(_))) {
+            queue.write_out_gaps();
+        }
+        let mut all = Vec::new();
+        for (i, entry) in queue.entries.iter().enumerate() {
+            if let Entry::Control(b) | Entry::Data(Data { bytes: b, .. }) = entry {
+                all.extend_from_slice(if i == 0 { &b[queue.begun..] } else { b });
+            }
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_counted_and_announced_in_their_place() {
+        let mut q = Queue::default();
+        let bound = 4 * (OVERHEAD + 2);
+        q.push_control(Bytes::from_static(b"C\n"));
+        assert!(q.push_data(&data(1, 1, "a\n", true), bound));
+        assert!(q.push_data(&data(1, 2, "b\n", true), bound));
+        assert_eq!(q.push_dropping_oldest(&data(1, 1, "c\n", true), bound), 1);
+        assert_eq!(q.push_dropping_oldest(&data(1, 1, "d\n", true), bound), 2);
+        assert!(q.cost() <= bound);
+        assert_eq!(
+            contents(&mut q),
+            "C\nERROR 3008 slow: 3 messages dropped\r\nc\nd\n".replace("c\n", "c\n")
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_dropped_stays_and_the_new_ones_go_instead() {
+        let mut q = Queue::default();
+        let bound = 2 * (OVERHEAD + 2);
+        assert!(q.push_data(&data(1, 1, "a\n", false), bound));
+        assert!(q.push_data(&data(1, 1, "b\n", false), bound));
+        assert_eq!(q.push_dropping_oldest(&data(2, 5, "c\n", true), bound), 5);
+        assert_eq!(q.push_dropping_oldest(&data(2, 1, "d\n", true), bound), 1);
+        assert_eq!(contents(&mut q), "a\nb\nERROR 3008 slow: 6 messages dropped\r\n");
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_and_the_newest_stays() {
+        let mut q = Queue::default();
+        q.push_begun(data(1, 1, "abc\n", true), 2);
+        assert!(q.push_data(&data(1, 1, "def\n", true), 1 << 20));
+        assert!(q.push_data(&data(2, 1, "other\n", true), 1 << 20));
+        assert_eq!(q.replace_topic(&data(1, 1, "new\n", true), 3, 1 << 20), 4);
+        assert_eq!(contents(&mut q), "c\nERROR 3008 slow: 4 messages dropped\r\nother\nnew\n");
+    }
+
+    #[test]
+    fn a_cut_drops_all_data_and_keeps_control() {
+        let mut q = Queue::default();
+        q.push_begun(data(1, 1, "abc\n", true), 2);
+        assert!(q.push_data(&data(1, 7, "def\n", true), 1 << 20));
+        q.push_control(Bytes::from_static(b"PONG\n"));
+        q.push_gap(4);
+        assert_eq!(q.drop_all(), 11);
+        assert_eq!(contents(&mut q), "c\nPONG\n");
+    }
+
+    #[test]
+    fn an_emptied_queue_costs_nothing() {
+        let mut q = Queue::default();
+        q.push_control(Bytes::from_static(b"one"));
+        assert!(q.push_data(&data(1, 1, "two", true), 1 << 20));
+        q.push_gap(1);
+        q.write_out_gaps();
+        q.advance(2);
+        q.advance(3);
+        assert_eq!(q.begun, 2);
+        q.advance(1 + "ERROR 3008 slow: 1 messages dropped\r\n".len());
+        assert!(q.is_empty());
+        assert_eq!((q.cost(), q.control(), q.begun), (0, 0, 0));
+    }
+}

@@ -1,0 +1,136 @@
+//! A timer wheel: what is due is found without looking at what is not.
+//!
+//! Time is given in milliseconds since the shard began. A timer fires at or up to one tick after its time, never
+//! before. Timers are not cancelled: what they are for is looked up when they fire.
+
+/// Length of a tick in milliseconds.
+const TICK: u64 = 32;
+/// Buckets in the wheel; one turn takes 16 s, and longer timers go round more than once.
+const BUCKETS: usize = 512;
+
+#[derive(Debug)]
+struct Timer<T> {
+    due_tick: u64,
+    what: T,
+}
+
+/// Timers of any length, each with something to be told when it is over.
+#[derive(Debug)]
+pub(crate) struct Wheel<T> {
+    buckets: Vec<Vec<Timer<T>>>,
+    /// The first tick not yet looked at.
+    tick: u64,
+    len: usize,
+}
+
+impl<T> Wheel<T> {
+    pub(crate) fn new() -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), tick: 0, len: 0 }
+    }
+
+    pub(crate) fn start(&mut self, now: u64, after: u64, what: T) {
+        let due_tick = (now + after).div_ceil(TICK).max(self.tick);
+        self.buckets[bucket(due_tick)].push(Timer { due_tick, what });
+        self.len += 1;
+    }
+
+    /// Milliseconds until something may be due; `None` when there is nothing.
+    pub(crate) fn wait(&self, now: u64) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        // Bounded by one turn: a timer of a later turn costs one look per turn.
+        let ahead = (0..BUCKETS as u64).find(|i| !self.buckets[bucket(self.tick + i)].is_empty())?;
+        Some(((self.tick + ahead) * TICK).saturating_sub(now))
+    }
+
+    /// Moves what is due by `now` to `out`.
+    pub(crate) fn expire(&mut self, now: u64, out: &mut Vec<T>) {
+        let current = now / TICK;
+        if current < self.tick {
+            return;
+        }
+        if self.len == 0 {
+            self.tick = current + 1;
+            return;
+        }
+        let turns = (current - self.tick + 1).min(BUCKETS as u64);
+        for i in 0..turns {
+            let list = &mut self.buckets[bucket(self.tick + i)];
+            let mut j = 0;
+            while j < list.len() {
+                if list[j].due_tick <= current {
+                    out.push(list.swap_remove(j).what);
+                    self.len -= 1;
+                } else {
+                    j += 1;
+                }
+            }
+            if list.is_empty() {
+                *list = Vec::new();
+            }
+        }
+        self.tick = current + 1;
+    }
+}
+
+fn bucket(tick: u64) -> usize {
+    (tick % BUCKETS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expired(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
+        let mut out = Vec::new();
+        wheel.expire(now, &mut out);
+        out.sort_unstable();
+        out
+    }
+
+    #[test]
+    fn a_timer_fires_once_never_early_and_at_most_a_tick_late() {
+        for after in [0, 1, 31, 32, 33, 250, 5_000, 16_384, 25_000, 100_000] {
+            let mut wheel = Wheel::new();
+            wheel.start(7, after, 1);
+            let mut fired = None;
+            for now in 7..(after + 200) {
+                if !expired(&mut wheel, now).is_empty() {
+                    assert_eq!(fired, None, "{after} fired twice");
+                    fired = Some(now);
+                }
+            }
+            let fired = fired.expect("fires");
+            assert!(fired >= 7 + after && fired <= 7 + after + TICK, "{after}: {fired}");
+        }
+    }
+
+    #[test]
+    fn a_sleep_as_long_as_it_says_ends_when_something_is_due() {
+        let mut wheel = Wheel::new();
+        assert_eq!(wheel.wait(0), None);
+        wheel.start(1_000, 25_000, 9);
+        let mut now = 1_000;
+        let mut looks = 0;
+        loop {
+            let Some(wait) = wheel.wait(now) else { break };
+            now += wait;
+            looks += 1;
+            if expired(&mut wheel, now) == [9] {
+                break;
+            }
+            assert!(looks < 10, "spins at {now}");
+        }
+        assert!((26_000..26_000 + 2 * TICK).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn a_long_silence_loses_no_timer() {
+        let mut wheel = Wheel::new();
+        for i in 0..1000 {
+            wheel.start(0, u64::from(i) * 50, i);
+        }
+        assert_eq!(expired(&mut wheel, 1_000_000).len(), 1000);
+    }
+}
