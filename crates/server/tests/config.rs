@@ -548,6 +548,7 @@ fn no_error_and_no_debug_output_shows_a_secret() {
         "redis://u:hunter2?x@h",
         "redis://h/?password=hunter2",
         "redis://h?p=hunter2@x",
+        "redis://h?p=x@hunter2",
     ] {
         let set = format!("broker={url}");
         let shown = load_sets(&[&set]).expect(url).broker.to_string();
