@@ -13,7 +13,7 @@ use tidings_server::Server;
 use tidings_server::config::{self, Config, ConfigError, LogFormat, LogOptions, Overrides};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::warn;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::failure::Failure;
@@ -134,7 +134,6 @@ async fn serve(config: Config) -> Result<(), Failure> {
         warn!(%error, "cannot announce on standard output");
     }
     signals.next().await;
-    info!("stopping");
     tokio::select! {
         () = server.stop() => Ok(()),
         () = signals.next() => {

@@ -57,17 +57,18 @@ pub(super) struct ServerUse {
 impl Report {
     /// What is wrong with the result, in words; `None` when every delivery came once and in order.
     pub(super) fn flaw(&self) -> Option<String> {
-        let flaws =
-            [(self.lost, "lost"), (self.out_of_order, "out of order"), (self.duplicated, "duplicated")];
-        let mut words: Vec<String> = flaws
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{} deliveries {what}", grouped(*count)))
-            .collect();
-        if self.disconnected > 0 {
-            words.push(format!("{} subscribers disconnected", grouped(self.disconnected)));
-        }
-        (!words.is_empty()).then(|| words.join(", "))
+        let flaws: Vec<String> = [
+            ("lost", self.lost),
+            ("duplicated", self.duplicated),
+            ("out of order", self.out_of_order),
+            ("subscribers disconnected", self.disconnected),
+        ]
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{what} {}", grouped(*count)))
+        .collect();
+        (!flaws.is_empty())
+            .then(|| format!("not every delivery came once and in order: {}", flaws.join(", ")))
     }
 
     /// The table for people.
@@ -208,7 +209,7 @@ mod tests {
     fn only_a_run_without_loss_and_disorder_is_without_flaw() {
         assert_eq!(report().flaw(), None);
         let flawed = Report { lost: 1200, out_of_order: 1, disconnected: 2, ..report() };
-        let words = "1,200 deliveries lost, 1 deliveries out of order, 2 subscribers disconnected";
+        let words = "not every delivery came once and in order: lost 1,200, out of order 1, subscribers disconnected 2";
         assert_eq!(flawed.flaw().as_deref(), Some(words));
     }
 }

@@ -127,13 +127,13 @@ impl<'a> Subscribers<'a> {
             _ => {}
         }
         for event in &events {
-            self.drain(event.token().0);
+            self.drain(event.token().0, event.is_read_closed() || event.is_error());
         }
         Ok(())
     }
 
-    /// Reads all that a subscriber has got.
-    fn drain(&mut self, at: usize) {
+    /// Reads all that a subscriber has got, and its end where that has come.
+    fn drain(&mut self, at: usize, ended: bool) {
         let Self { run, dialect, peers, buf, tally, .. } = self;
         let peer = &mut peers[at];
         while let Some(socket) = &mut peer.socket {
@@ -159,8 +159,9 @@ impl<'a> Subscribers<'a> {
                     return peer.close(run, format!("the server sent what is not the protocol: {what}"));
                 }
             }
-            // A read that did not fill the buffer has emptied the socket (epoll(7), "edge-triggered").
-            if read < room {
+            // A read that did not fill the buffer has emptied the socket (epoll(7), "edge-triggered"); only the end
+            // may still be behind it.
+            if read < room && !ended {
                 return;
             }
         }

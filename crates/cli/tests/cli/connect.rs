@@ -1,0 +1,213 @@
+//! `tidings connect`, on a terminal and in a pipe.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
+use rustix::process::Signal;
+use tidings_testkit::{LineClient, free_port};
+use vt100::Color;
+
+use crate::terminal::Terminal;
+use crate::tool::{Tool, command, run, server};
+
+/// Waits until the first line that a new terminal shows is there.
+fn connected(addr: &str, columns: u16, env: &[(&str, &str)]) -> Terminal {
+    let terminal = Terminal::start(24, columns, &["connect", addr], env);
+    terminal.shows(&[&format!("connected to {addr}; EXIT or Ctrl-D leaves"), ">"]);
+    terminal
+}
+
+#[test]
+fn a_message_stands_above_the_line_being_typed() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    terminal.type_keys("SUBSCRIBE news\r");
+    terminal.shows(&["> SUBSCRIBE news", "CONFIRMED", ">"]);
+
+    terminal.type_keys("half a li");
+    terminal.shows(&["CONFIRMED", "> half a li"]);
+    let mut publisher = LineClient::connect(server.tcp());
+    publisher.send("PUBLISH news it is snowing");
+    terminal.shows(&["CONFIRMED", "MESSAGE news it is snowing", "> half a li"]);
+    assert_eq!(terminal.cursor().1, 11, "the cursor stays behind what was typed");
+
+    terminal.type_keys("\x1b[D\x1b[D");
+    publisher.send("PUBLISH news and snowing");
+    terminal.shows(&["MESSAGE news it is snowing", "MESSAGE news and snowing", "> half a li"]);
+    terminal.type_keys("!\x05ne\r");
+    terminal.shows(&["MESSAGE news and snowing", "> half a !line", "half a !line", ">"]);
+    terminal.type_keys("EXIT\r");
+    assert_eq!(terminal.finish(), Some(0));
+}
+
+#[test]
+fn many_messages_do_not_garble_a_long_line() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 50, &[]);
+    terminal.type_keys("SUBSCRIBE news\r");
+    terminal.shows(&["CONFIRMED", ">"]);
+    let long = "0123456789".repeat(8);
+    let mut publisher = LineClient::connect(server.tcp());
+    for (n, digit) in long.chars().enumerate() {
+        terminal.type_keys(&digit.to_string());
+        publisher.send(&format!("PUBLISH news {n}"));
+    }
+    // 50 columns: the prompt, the end of the line, and the column that stays free.
+    let row = format!("> {}", &long[80 - 47..]);
+    terminal.shows(&["MESSAGE news 77", "MESSAGE news 78", "MESSAGE news 79", &row]);
+    terminal.type_keys("\r");
+    terminal.shows(&[&format!("> {long}"), &long, ">"]);
+}
+
+#[test]
+fn confirmations_errors_and_messages_differ_in_colour_unless_it_is_not_wanted() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let session = ["SUBSCRIBE news", "SUBSCRIBE news", "SUBSCRIBE na\u{ef}ve", "PUBLISH news hi"];
+    let mut colours = Vec::new();
+    for env in [&[][..], &[("NO_COLOR", "1")]] {
+        let mut terminal = connected(&addr, 80, env);
+        for line in session {
+            terminal.type_keys(&format!("{line}\r"));
+        }
+        terminal.shows(&["MESSAGE news hi", "CONFIRMED", ">"]);
+        let error = terminal.rows().into_iter().find(|row| row.starts_with("ERROR ")).expect("an error");
+        let rows = ["CONFIRMED", "ALREADY SUBSCRIBED", &error, "MESSAGE news hi"];
+        colours.push(rows.map(|row| terminal.colour_of(row)));
+        terminal.type_keys("\x04");
+        assert_eq!(terminal.finish(), Some(0));
+    }
+    assert_eq!(colours[0], [Color::Idx(2), Color::Idx(3), Color::Idx(1), Color::Idx(6)]);
+    assert_eq!(colours[1], [Color::Default; 4]);
+}
+
+#[test]
+fn a_message_cannot_drive_the_terminal() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    // Automatic subscriptions wait for the first byte.
+    terminal.type_keys("PING\r");
+    terminal.shows(&["PONG", ">"]);
+    LineClient::connect(server.tcp()).send("PUBLISH updates \x1b[2J\x07gone?");
+    terminal.shows(&["\\x1b[2J\\x07gone?", ">"]);
+    assert!(!terminal.was_sent(b"\x1b[2J"));
+    terminal.type_keys("\x04");
+    assert_eq!(terminal.finish(), Some(0));
+}
+
+#[test]
+fn the_history_gives_a_line_back() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    terminal.type_keys("PING\r");
+    terminal.shows(&["> PING", "PONG", ">"]);
+    terminal.type_keys("\x1b[A");
+    terminal.shows(&["PONG", "> PING"]);
+    terminal.type_keys("\r");
+    terminal.shows(&["PONG", "> PING", "PONG", ">"]);
+}
+
+#[test]
+fn a_server_that_goes_away_is_said_and_the_terminal_given_back() {
+    let mut server = server(&["--set", "shutdown.drain=0s"]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    terminal.type_keys("half a li");
+    terminal.shows(&["> half a li"]);
+    assert_eq!(server.terminate(), 0);
+    terminal.shows(&["ERROR 3001 shutdown", "> half a li", "tidings: connection lost: the server closed it"]);
+    assert_eq!(terminal.finish(), Some(1));
+}
+
+#[test]
+fn a_signal_ends_the_session_and_gives_the_terminal_back() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    assert!(!terminal.echoes());
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.finish(), Some(0));
+    assert!(terminal.echoes());
+}
+
+#[test]
+fn in_a_pipe_lines_go_in_and_answers_come_out_until_the_last_one() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let done = run(&["connect", &addr], b"SUBSCRIBE news\r\nPUBLISH news a\nhello\nPING\nlast");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let mut lines: Vec<&str> = done.text().lines().collect();
+    // The message may come before or after the confirmation of its publisher.
+    let message = lines.iter().position(|line| *line == "MESSAGE news a").expect("the message");
+    lines.remove(message);
+    assert_eq!(lines, ["CONFIRMED", "CONFIRMED", "hello", "PONG", "last"]);
+    assert!(!done.text().contains('\r'));
+}
+
+#[test]
+fn in_a_pipe_no_answer_is_lost_at_the_end_of_much_input() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let input: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    let done = run(&["connect", &addr], input.as_bytes());
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(done.text(), input);
+}
+
+#[test]
+fn in_a_pipe_messages_arrive_while_nothing_is_sent() {
+    let server = server(&[]);
+    let mut tool = Tool::start(command(&["connect", &server.tcp().to_string()]));
+    let stdin = tool.stdin.as_mut().expect("a piped stdin");
+    stdin.write_all(b"PING\n").expect("a pipe to write to");
+    tool.lines(1);
+    LineClient::connect(server.tcp()).send("PUBLISH updates follow the white rabbit");
+    assert_eq!(tool.lines(2), ["PONG", "follow the white rabbit"]);
+    drop(tool.stdin.take());
+    assert_eq!(tool.finish().code, Some(0));
+}
+
+#[test]
+fn in_a_pipe_a_server_that_closes_first_is_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let rude = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        stream.write_all(b"ERROR 3001 shutdown\r\n").unwrap();
+    });
+    let mut tool = Tool::start(command(&["connect", &addr]));
+    let stdin = tool.stdin.as_mut().expect("a piped stdin");
+    stdin.write_all(b"hello\n").expect("a pipe to write to");
+    rude.join().unwrap();
+    tool.lines(1);
+    let done = tool.finish();
+    assert_eq!(done.text(), "ERROR 3001 shutdown\n");
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(1), "tidings: connection lost: the server closed it\n")
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line() {
+    let addr = format!("127.0.0.1:{}", free_port());
+    run(&["connect", &addr], b"").refused(1, &[&addr, "refused"]);
+    run(&["connect", "localhost"], b"").refused(2, &["HOST:PORT"]);
+    run(&["connect", "ws://localhost:1"], b"").refused(2, &["not in this version yet: use tcp://"]);
+}
+
+#[test]
+fn a_unix_socket_is_as_good_as_a_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = format!("unix:{}", dir.path().join("line.sock").display());
+    let _server = server(&["--tcp", &addr]);
+    let done = run(&["connect", &addr], b"PING\n");
+    assert_eq!((done.code, done.text()), (Some(0), "PONG\n"));
+}

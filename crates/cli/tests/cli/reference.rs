@@ -1,0 +1,91 @@
+//! Help, completions, manual pages and configuration: what the program says of itself.
+
+use std::fs;
+
+use tidings_testkit::Tidings;
+
+use crate::tool::{TIDINGS, run};
+
+const COMMANDS: [&str; 8] =
+    ["serve", "connect", "subscribe", "publish", "bench", "config", "completions", "man"];
+
+#[test]
+fn every_command_has_help_that_ends_with_examples() {
+    let overview = run(&["--help"], b"");
+    assert_eq!(overview.code, Some(0));
+    for command in COMMANDS {
+        assert!(overview.text().contains(&format!("\n  {command} ")), "{command} is missing");
+        let help = run(&[command, "--help"], b"");
+        assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+        let (_, examples) = help.text().split_once("Examples:\n").expect("examples");
+        assert!(examples.lines().all(|line| line.contains("tidings ")), "{examples}");
+    }
+    let version = run(&["--version"], b"");
+    assert_eq!(version.text(), format!("tidings {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_as_wrong_usage() {
+    let done = run(&[], b"");
+    assert_eq!((done.code, done.text()), (Some(2), ""));
+    assert!(done.stderr.contains("Usage: tidings <COMMAND>"));
+    run(&["srve"], b"").refused(2, &["srve", "serve"]);
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let done = run(&["completions", shell], b"");
+        assert_eq!(done.code, Some(0));
+        for command in COMMANDS {
+            assert!(done.text().contains(command), "{shell}: {command} is missing");
+        }
+    }
+    run(&["completions", "cmd"], b"").refused(2, &["cmd", "bash"]);
+}
+
+#[test]
+fn manual_pages_are_printed_or_written_one_for_each_command() {
+    let page = run(&["man"], b"");
+    assert_eq!(page.code, Some(0));
+    assert!(page.text().contains(".TH tidings 1"));
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    assert_eq!(run(&["man", &pages.display().to_string()], b"").code, Some(0));
+    assert!(pages.join("tidings.1").exists());
+    for command in COMMANDS {
+        let page = fs::read_to_string(pages.join(format!("tidings-{command}.1"))).expect("a page");
+        assert!(page.contains("Examples:"), "{command}");
+    }
+}
+
+#[test]
+fn the_default_file_is_valid_and_starts_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    fs::write(&file, run(&["config", "default"], b"").text()).unwrap();
+    let path = file.display().to_string();
+    let checked = run(&["config", "check", &path], b"");
+    assert_eq!((checked.code, checked.text()), (Some(0), format!("{path}: valid\n").as_str()));
+    let mut server = Tidings::start(TIDINGS, &["--config", &path]);
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    fs::write(&file, "[tcp]\necho = true\nmax_lin = 100\n").unwrap();
+    let path = file.display().to_string();
+    run(&["config", "check", &path], b"").refused(2, &[&format!("{path}:3"), "tcp.max_lin", "tcp.max_line"]);
+    run(&["config", "check", "/nowhere.toml"], b"").refused(2, &["/nowhere.toml"]);
+}
+
+#[test]
+fn the_options_are_listed() {
+    let docs = run(&["config", "docs"], b"");
+    assert_eq!(docs.code, Some(0));
+    for option in ["tcp.echo", "TIDINGS_TCP_ECHO", "shutdown.timeout"] {
+        assert!(docs.text().contains(option), "{option} is missing");
+    }
+}

@@ -1,0 +1,141 @@
+//! `tidings serve` as a process: what it prints, how it ends, what it refuses.
+
+use std::fs;
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use tidings_testkit::{LineClient, Tidings};
+
+use crate::tool::{Done, TIDINGS, server};
+
+/// Starts a server that must refuse its flags.
+fn refused(flags: &[&str]) -> Done {
+    let (code, stdout, stderr) = Tidings::at(TIDINGS).args(flags).run_to_end();
+    Done { code: Some(code), stdout: stdout.into_bytes(), stderr }
+}
+
+#[test]
+fn it_announces_its_listeners_and_then_that_it_is_ready() {
+    let mut server = server(&["--tcp", "127.0.0.1:0"]);
+    let lines = server.stdout_lines();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[0].starts_with("tcp 127.0.0.1:") && lines[1].starts_with("tcp 127.0.0.1:"), "{lines:?}");
+    assert!(lines[2].starts_with("http http://127.0.0.1:") && lines[2].ends_with('/'), "{lines:?}");
+    assert_eq!(lines[3], "ready");
+    assert_eq!(server.terminate(), 0);
+    assert_eq!(server.stdout_lines(), lines, "nothing but announcements on stdout");
+}
+
+#[test]
+fn it_says_when_it_is_a_workbench() {
+    let mut open = server(&[]);
+    open.wait_for_log("workbench");
+    assert_eq!(open.terminate(), 0);
+    let mut keyed = server(&["--set", "http_api.key=secret"]);
+    assert_eq!(keyed.terminate(), 0);
+    assert!(!keyed.stderr().contains("workbench"));
+    assert!(!keyed.stderr().contains("secret"));
+}
+
+#[test]
+fn logs_are_lines_of_json_when_that_is_asked_for_and_never_coloured_in_a_pipe() {
+    let mut json = server(&["--log-format", "json"]);
+    assert_eq!(json.terminate(), 0);
+    for line in json.stderr().lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("a JSON object a line");
+    }
+    assert!(json.stderr().lines().count() > 0);
+    let mut text = server(&["--log-level", "debug"]);
+    assert_eq!(text.terminate(), 0);
+    assert!(!text.stderr().contains('\x1b'));
+}
+
+#[test]
+fn both_signals_stop_it_cleanly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = server(&[]);
+        let mut client = LineClient::connect(server.tcp());
+        client.send("PING");
+        client.expect("PONG");
+        server.signal(signal);
+        client.expect("ERROR 3001 shutdown");
+        client.expect_closed();
+        assert_eq!(server.wait(), 0);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut server = server(&["--set", "shutdown.drain=1h", "--set", "shutdown.timeout=1h"]);
+    // A connection to wait for, so that the stop takes its time.
+    let mut client = LineClient::connect(server.tcp());
+    client.send("PING");
+    client.expect("PONG");
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), 1);
+    assert!(server.stderr().contains("tidings: ended at once by a second signal"));
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    refused(&["--tcp", &addr, "--http", "off"]).refused(1, &[&addr, "in use"]);
+    refused(&["--tcp", "off", "--http", &addr]).refused(1, &[&addr, "in use"]);
+}
+
+#[test]
+fn wrong_flags_and_values_are_one_line_with_exit_code_2() {
+    refused(&["--brokr", "memory"]).refused(2, &["--brokr", "--broker"]);
+    refused(&["--tcp", "nowhere"]).refused(2, &["--tcp", "nowhere"]);
+    refused(&["--log-level", "loud"]).refused(2, &["--log-level", "loud"]);
+    refused(&["--set", "tcp.ecko=true"]).refused(2, &["tcp.ecko", "tcp.echo"]);
+    refused(&["--set", "nonsense"]).refused(2, &["KEY=VALUE"]);
+    refused(&["--broker", "kafka://x"]).refused(2, &["--broker"]);
+    refused(&["--tcp", "0.0.0.0:0"]).refused(2, &["0.0.0.0:0", "client.insecure"]);
+}
+
+#[test]
+fn a_wrong_file_is_one_line_that_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let missing = dir.path().join("missing.toml").display().to_string();
+    refused(&["--config", &missing]).refused(2, &[&missing]);
+    let broken = write("broken.toml", "[tcp\n");
+    refused(&["--config", &broken]).refused(2, &[&broken]);
+    let unknown = write("unknown.yaml", "tcp:\n  ecko: true\n");
+    refused(&["--config", &unknown]).refused(2, &[&unknown, "tcp.ecko", "tcp.echo"]);
+    let typed = write("typed.json", r#"{"tcp": {"max_line": "long"}}"#);
+    refused(&["--config", &typed]).refused(2, &[&typed, "tcp.max_line"]);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    fs::write(&file, "[tcp]\nlisten = [\"127.0.0.1:0\"]\necho = false\n[http]\nlisten = \"off\"\n").unwrap();
+    let start = |flags: &[&str], env: &[(&str, &str)]| {
+        let mut builder = Tidings::at(TIDINGS).args(["--config".as_ref(), file.as_os_str()]).args(flags);
+        for (name, value) in env {
+            builder = builder.env(name, value);
+        }
+        builder.start()
+    };
+    let answer = |server: &Tidings| {
+        let mut client = LineClient::connect(server.tcp());
+        client.send("hello");
+        client.line()
+    };
+    let echo = ("TIDINGS_TCP_ECHO", "true");
+    // What the client commands read is not taken for a misspelt option.
+    let client_variable = ("TIDINGS_SERVER", "127.0.0.1:5567");
+    assert_eq!(answer(&start(&[], &[client_variable])), "UNKNOWN COMMAND");
+    assert_eq!(answer(&start(&[], &[echo])), "hello");
+    assert_eq!(answer(&start(&["--set", "tcp.echo=false"], &[echo])), "UNKNOWN COMMAND");
+}
