@@ -58,6 +58,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Option<Conn>>() <= 24, "{}", size_of::<Option<Conn>>());
+        // mio's sockets are larger in debug builds.
+        let bound = if cfg!(debug_assertions) { 40 } else { 24 };
+        assert!(size_of::<Option<Conn>>() <= bound, "{}", size_of::<Option<Conn>>());
     }
 }

@@ -3,7 +3,6 @@
 //! What waits of one topic is joined and encoded once per wire form; then the same bytes are written to one
 //! socket after the other. Only for sockets that do not take them all are they copied, once for all of those.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,7 +12,7 @@ use tidings_hub::{Ending, Hub, Overflow, SlowConsumer, TopicKey};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::metrics::add;
-use crate::queue::{Data, Queue};
+use crate::queue::Data;
 use crate::shard::Shard;
 
 /// Joined bytes after which a write is begun; bounds what a slow subscriber's queue holds on to.
@@ -24,8 +23,11 @@ const JOIN: usize = 64 * 1024;
 pub(crate) struct Batches {
     topics: Vec<(TopicKey, Vec<Arc<Publication>>)>,
     last: Option<(Topic, usize)>,
+    /// One write's worth of a topic in one form, and where each publication in it ends.
     joined: Vec<u8>,
-    troubled: Vec<u32>,
+    ends: Vec<usize>,
+    /// Who did not take it all, and how many bytes of it they took.
+    behind: Vec<(u32, usize)>,
 }
 
 impl Batches {
@@ -45,13 +47,6 @@ impl Batches {
         self.topics[index].1.push(delivery.publication);
         self.last = Some((delivery.topic, index));
     }
-}
-
-/// One write's worth of a topic in one form.
-struct Joined {
-    count: u64,
-    /// Where the last publication begins.
-    last: usize,
 }
 
 impl Shard {
@@ -84,81 +79,87 @@ impl Shard {
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let droppable = entry.slow_consumer() != SlowConsumer::Cut;
         let context = entry.context();
-        let bytes = &mut self.batches.joined;
-        bytes.clear();
-        let mut joined = Joined { count: 0, last: 0 };
-        let mut taken = 0;
+        let Batches { joined, ends, behind, .. } = &mut self.batches;
+        joined.clear();
+        ends.clear();
         for publication in publications {
-            joined.last = bytes.len();
-            form::encode(form, &context, publication, bytes);
-            joined.count += 1;
-            taken += 1;
-            if bytes.len() >= JOIN {
+            form::encode(form, &context, publication, joined);
+            ends.push(joined.len());
+            if joined.len() >= JOIN {
                 break;
             }
         }
-        let mut shared: Option<Bytes> = None;
+        let taken = ends.len();
+        let subscribers = entry.subscribers(form);
         let mut sent = 0;
-        let (mut queued, mut stalled) = (0, 0);
-        for &slot in entry.subscribers(form) {
+        for &slot in subscribers {
             let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { continue };
             let begun = if conn.queue.is_some() {
                 0
             } else {
-                match conn.socket.write(bytes) {
+                match conn.socket.write_some(joined) {
                     Ok(n) => n,
-                    Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
                     // The event that says the connection is broken is on its way.
                     Err(_) => continue,
                 }
             };
             sent += begun as u64;
-            if begun == bytes.len() {
-                continue;
-            }
-            let shared = shared.get_or_insert_with(|| Bytes::copy_from_slice(bytes));
-            let data = Data { topic: key, count: joined.count, bytes: shared.clone(), droppable };
-            match &mut conn.queue {
-                None if begun > 0 => {
-                    let mut queue = Box::new(Queue::default());
-                    queue.push_begun(data, begun);
-                    queued += queue.cost();
-                    stalled += 1;
-                    conn.queue = Some(queue);
-                }
-                None | Some(_) => {
-                    if conn.queue.is_none() {
-                        stalled += 1;
-                    }
-                    let queue = conn.queue.get_or_insert_default();
-                    let before = queue.cost();
-                    let all = self.process.queued.load(Ordering::Relaxed) + queued;
-                    // When all queues together are full, every one of them counts as full.
-                    let bound = self.limits.queue.min(self.limits.queues.saturating_sub(all) + before);
-                    if queue.push_data(&data, bound) {
-                        queued += queue.cost() - before;
-                    } else {
-                        self.batches.troubled.push(slot);
-                    }
-                }
+            if begun < joined.len() {
+                behind.push((slot, begun));
             }
         }
-        let subscribers = entry.subscribers(form).len() as u64;
-        add(&self.metrics.deliveries, subscribers * joined.count);
+        add(&self.metrics.deliveries, subscribers.len() as u64 * taken as u64);
         add(&self.metrics.bytes_out, sent);
-        add(&self.metrics.stalled, stalled);
-        self.queue_changed(0, queued);
-        if let Some(bytes) = shared {
-            let mut troubled = std::mem::take(&mut self.batches.troubled);
-            for slot in troubled.drain(..) {
-                let data = Data { topic: key, count: joined.count, bytes: bytes.clone(), droppable };
-                self.overflowed(slot, &data, joined.last);
+        if !behind.is_empty() {
+            let droppable = entry.slow_consumer() != SlowConsumer::Cut;
+            let shared = Bytes::copy_from_slice(joined);
+            let mut behind = std::mem::take(behind);
+            for (slot, begun) in behind.drain(..) {
+                self.keep_back(slot, begun, key, droppable, &shared);
             }
-            self.batches.troubled = troubled;
+            self.batches.behind = behind;
         }
         &publications[taken..]
+    }
+
+    /// Queues what a subscriber did not take: the rest of the publication it is in the middle of, always; those
+    /// behind it, if there is room.
+    fn keep_back(&mut self, slot: u32, begun: usize, topic: TopicKey, droppable: bool, shared: &Bytes) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let ends = &self.batches.ends;
+        let start_of = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
+        if conn.queue.is_none() {
+            add(&self.metrics.stalled, 1);
+        }
+        let queue = conn.queue.get_or_insert_default();
+        let before = queue.cost();
+        let mut next = ends.partition_point(|end| *end <= begun);
+        if begun > start_of(next) {
+            let (start, end) = (start_of(next), ends[next]);
+            let bytes = Bytes::copy_from_slice(&shared[start..end]);
+            queue.push_begun(Data { topic, count: 1, bytes, droppable }, begun - start);
+            next += 1;
+        }
+        let start = start_of(next);
+        let count = (ends.len() - next) as u64;
+        let last = start_of(ends.len() - 1);
+        let mut overflow = None;
+        if count > 0 {
+            // A small part is copied, lest it keep the whole in memory.
+            let rest = shared.slice(start..);
+            let bytes = if rest.len() < shared.len() / 2 { Bytes::copy_from_slice(&rest) } else { rest };
+            let data = Data { topic, count, bytes, droppable };
+            let all = self.process.queued.load(Ordering::Relaxed);
+            if !queue.push_data(&data, self.limits.queue_bound(before, all)) {
+                overflow = Some(data);
+            }
+        }
+        let after = queue.cost();
+        self.queue_changed(before, after);
+        if let Some(data) = overflow {
+            self.overflowed(slot, &data, last - start);
+        }
     }
 
     /// A subscriber's queue has no room for `data`, whose last publication begins at `last`.
@@ -167,14 +168,15 @@ impl Shard {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
         let Some(queue) = &mut conn.queue else { return };
         let before = queue.cost();
+        let bound = self.limits.queue_bound(before, self.process.queued.load(Ordering::Relaxed));
         let dropped = match policy {
             Overflow::Cut => queue.drop_all() + data.count,
             Overflow::Latest => {
                 let newest =
                     Data { count: 1, bytes: Bytes::copy_from_slice(&data.bytes[last..]), ..data.clone() };
-                queue.replace_topic(&newest, data.count - 1, self.limits.queue)
+                queue.replace_topic(&newest, data.count - 1, bound)
             }
-            Overflow::DropOldest => queue.push_dropping_oldest(data, self.limits.queue),
+            Overflow::DropOldest => queue.push_dropping_oldest(data, bound),
             Overflow::Unsubscribe => queue.drop_topic(data.topic) + data.count,
         };
         let after = queue.cost();

@@ -40,7 +40,8 @@ impl Entry {
         match self {
             Self::Control(bytes) => bytes.len() + OVERHEAD,
             Self::Data(data) => data.bytes.len() + OVERHEAD,
-            Self::Gap(_) => OVERHEAD,
+            // It stands in for what was dropped, and neighbours are merged.
+            Self::Gap(_) => 0,
         }
     }
 }
@@ -111,8 +112,7 @@ impl Queue {
         let mut dropped = 0;
         let mut at = None;
         let mut i = self.first_whole();
-        // A gap takes room too; it is put where the first dropped entry stood.
-        while self.cost + room + OVERHEAD > bound && i < self.entries.len() {
+        while self.cost + room > bound && i < self.entries.len() {
             match &self.entries[i] {
                 Entry::Data(d) if d.droppable => {
                     dropped += d.count;
@@ -196,7 +196,6 @@ impl Queue {
                 return;
             }
         }
-        self.cost += OVERHEAD;
         self.entries.insert(at, Entry::Gap(dropped));
     }
 
@@ -248,9 +247,9 @@ impl Queue {
             if let Entry::Gap(dropped) = entry {
                 let mut notice = Vec::new();
                 tidings_hub::gap_notice(*dropped, &mut notice);
-                self.cost += notice.len();
                 self.control += notice.len();
                 *entry = Entry::Control(notice.into());
+                self.cost += entry.cost();
             }
         }
     }
@@ -297,7 +296,7 @@ mod tests {
     #[test]
     fn the_oldest_are_dropped_counted_and_announced_in_their_place() {
         let mut q = Queue::default();
-        let bound = 4 * (OVERHEAD + 2);
+        let bound = 3 * (OVERHEAD + 2);
         q.push_control(Bytes::from_static(b"C\n"));
         assert!(q.push_data(&data(1, 1, "a\n", true), bound));
         assert!(q.push_data(&data(1, 2, "b\n", true), bound));

@@ -63,6 +63,14 @@ pub struct Limits {
     pub close_delay: Duration,
 }
 
+impl Limits {
+    /// What a queue that takes `mine` bytes may take now that all of them take `all`: when all together are full,
+    /// every one of them counts as full.
+    pub(crate) fn queue_bound(&self, mine: usize, all: usize) -> usize {
+        self.queue.min((self.queues + mine).saturating_sub(all))
+    }
+}
+
 /// A running shard.
 #[derive(Debug)]
 pub struct Handle {
@@ -321,7 +329,7 @@ impl Shard {
             let mut notice = Vec::new();
             tidings_hub::refusal_notice(limit, &mut notice);
             // The peer's dialect is not known yet; a full socket buffer at this point is its own doing.
-            let _ = socket.write(&notice);
+            let _ = socket.write_some(&notice);
             return;
         }
         let id = self.hub.open(&mut self.fx);
@@ -515,12 +523,8 @@ impl Shard {
             let after = queue.cost();
             return self.queue_changed(before, after);
         }
-        let written = match conn.socket.write(bytes) {
-            Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
-            // The event that says the connection is broken is on its way.
-            Err(_) => return,
-        };
+        // An error is told by an event, which is on its way.
+        let Ok(written) = conn.socket.write_some(bytes) else { return };
         add(&self.metrics.bytes_out, written as u64);
         if written < bytes.len() {
             let mut queue = Box::new(Queue::default());

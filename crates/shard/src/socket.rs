@@ -30,8 +30,15 @@ impl Socket {
         either!(self, Self, s => s.read(buffer))
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self, Self, s => s.write(bytes))
+    /// Writes what fits now, which may be nothing.
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match either!(self, Self, s => s.write(bytes)) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -33,7 +33,7 @@ impl Hub {
             Ok(command) => command,
             Err(error) => {
                 return self.in_turn(slot, fx, |hub, fx| {
-                    hub.refuse(slot, 0, code::BAD_REQUEST, &format!("bad request: {error}"), fx);
+                    hub.refuse(slot, error.id, code::BAD_REQUEST, &format!("bad request: {error}"), fx);
                 });
             }
         };

@@ -1,0 +1,8 @@
+//! What a running server promises about deliveries, with a real Redis where there is one.
+
+mod limits;
+mod redis;
+mod same_as_redis;
+mod slow;
+mod stopping;
+mod up;

@@ -1,0 +1,252 @@
+//! Readers that do not keep up, and everybody beside them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
+
+use crate::up::{Up, quiet};
+
+const QUEUE: usize = 64 * 1024;
+const BODY: usize = 1_000;
+
+fn node(policy: &str) -> Up {
+    quiet(&[
+        ("client.queue_max_size", &QUEUE.to_string()),
+        ("channel.without_namespace.slow_consumer", policy),
+        ("client.slow_close_delay", "20s"),
+    ])
+}
+
+fn body(n: usize) -> String {
+    format!("{n:08}{}", "x".repeat(BODY - 8))
+}
+
+/// Publishes numbered messages until the server says that it has dropped some; gives how many were published.
+fn publish_until_dropped(node: &Up, more: usize) -> usize {
+    let mut publisher = node.resp();
+    let mut n = 0;
+    let mut after = None;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "nothing was ever dropped");
+        let commands: Vec<Vec<Vec<u8>>> =
+            (n..n + 50).map(|i| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body(i).into_bytes()]).collect();
+        publisher.pipeline(&commands);
+        n += 50;
+        let dropped: u64 = (0..4).map(|policy| node.sum(|m| &m.dropped[policy])).sum();
+        match after {
+            None if dropped > 0 => after = Some(n + more),
+            Some(end) if n >= end => return n,
+            _ => {}
+        }
+    }
+}
+
+/// Reads what a plain client got: numbers of messages, and gaps.
+#[derive(Default)]
+struct Got {
+    messages: Vec<usize>,
+    dropped: usize,
+    gaps: usize,
+}
+
+fn take(got: &mut Got, line: &str) {
+    if let Some(n) = line.strip_prefix("ERROR 3008 slow: ").and_then(|l| l.strip_suffix(" messages dropped"))
+    {
+        got.dropped += n.parse::<usize>().expect("a number");
+        got.gaps += 1;
+    } else {
+        let text = line.strip_prefix("MESSAGE news ").expect("a message");
+        got.messages.push(text[..8].parse().expect("a number"));
+        assert_eq!(text.len(), BODY, "a message arrives whole");
+    }
+}
+
+#[test]
+fn a_stalled_reader_delays_nobody_and_costs_no_more_than_its_bound() {
+    const FAST: usize = 100;
+    const MESSAGES: usize = 4_000;
+    let node = node("drop_oldest");
+    let mut stalled = node.subscriber("news");
+    let (ready, go) = mpsc::channel();
+    let fast: Vec<_> = (0..FAST)
+        .map(|_| {
+            let mut client = node.subscriber("news");
+            let ready = ready.clone();
+            thread::spawn(move || {
+                ready.send(()).expect("somebody waits");
+                for n in 0..MESSAGES {
+                    let line = client.line();
+                    assert_eq!(&line["MESSAGE news ".len()..][..8], format!("{n:08}"));
+                }
+            })
+        })
+        .collect();
+    fast.iter().for_each(|_| go.recv().expect("all ready"));
+    let mut worst = Duration::ZERO;
+    let mut probe = node.subscriber("news");
+    let mut publisher = node.line();
+    for n in 0..MESSAGES {
+        let began = Instant::now();
+        publisher.send(&format!("PUBLISH news {}", body(n)));
+        publisher.expect("CONFIRMED");
+        assert_eq!(&probe.line()["MESSAGE news ".len()..][..8], format!("{n:08}"));
+        worst = worst.max(began.elapsed());
+        assert!(node.queued() <= QUEUE + 100 * (BODY + 200), "only the stalled one holds memory");
+    }
+    for thread in fast {
+        thread.join().expect("every message, once, in order");
+    }
+    // A stalled peer must not be waited for; what remains is this machine's own noise.
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
+    let mut got = Got::default();
+    publisher.send("PUBLISH news 99999999");
+    while got.messages.len() + got.dropped < MESSAGES {
+        take(&mut got, &stalled.line());
+    }
+    assert!(got.dropped > 0, "it was stalled");
+    assert!(got.messages.is_sorted());
+}
+
+#[test]
+fn drop_oldest_keeps_the_newest_and_announces_exactly_how_many_are_missing() {
+    let node = node("drop_oldest");
+    let mut slow = node.subscriber("news");
+    let total = publish_until_dropped(&node, 500);
+    let mut got = Got::default();
+    while got.messages.last() != Some(&(total - 1)) {
+        take(&mut got, &slow.line());
+    }
+    assert_eq!(got.messages.len() + got.dropped, total);
+    assert!(got.dropped > 0 && got.gaps >= 1);
+    assert!(got.messages.is_sorted() && got.messages.windows(2).all(|w| w[0] < w[1]));
+    slow.send("PING");
+    slow.expect("PONG");
+}
+
+#[test]
+fn latest_drops_what_waits_and_ends_with_the_newest() {
+    let node = node("latest");
+    let mut slow = node.subscriber("news");
+    let total = publish_until_dropped(&node, 500);
+    let mut got = Got::default();
+    while got.messages.last() != Some(&(total - 1)) {
+        take(&mut got, &slow.line());
+    }
+    assert_eq!(got.messages.len() + got.dropped, total);
+    assert!(got.messages.is_sorted());
+}
+
+#[test]
+fn cut_tells_how_many_are_missing_and_closes() {
+    let node = node("cut");
+    let mut slow = node.subscriber("news");
+    let total = publish_until_dropped(&node, 0);
+    let mut got = Got::default();
+    while got.gaps == 0 {
+        take(&mut got, &slow.line());
+    }
+    assert!(got.messages.iter().copied().eq(0..got.messages.len()), "no hole before the notice");
+    assert!(got.messages.len() + got.dropped <= total && got.dropped > 0);
+    assert!(slow.expect_closed().is_empty(), "nothing after the notice");
+    wait_until(PATIENCE, "the connection to be forgotten", || node.sum(|m| &m.stalled) == 0);
+    assert_eq!(node.sum(|m| &m.cut), 1);
+    assert_eq!(node.queued(), 0);
+}
+
+#[test]
+fn a_json_client_that_lost_messages_is_unsubscribed_with_a_code_that_says_subscribe_again() {
+    let node = node("drop_oldest");
+    let mut slow = node.line();
+    slow.send("{\"id\":1,\"connect\":{}}");
+    assert!(slow.line().contains("\"connect\""));
+    slow.send("{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}");
+    slow.expect("{\"id\":2,\"subscribe\":{}}");
+    let total = publish_until_dropped(&node, 0);
+    let mut messages = 0;
+    let notice = loop {
+        let line = slow.line();
+        if line.contains("\"unsubscribe\"") {
+            break line;
+        }
+        messages += 1;
+    };
+    assert!(notice.contains("\"code\":2500"), "{notice}");
+    assert!(messages < total);
+    slow.send("{\"id\":3,\"subscribe\":{\"channel\":\"news\"}}");
+    slow.expect("{\"id\":3,\"subscribe\":{}}");
+}
+
+#[test]
+fn a_redis_client_that_lost_messages_is_told_and_closed_whatever_the_policy() {
+    let node = node("drop_oldest");
+    let mut slow: RespClient = node.resp();
+    slow.command(&["SUBSCRIBE", "news"]);
+    publish_until_dropped(&node, 0);
+    let end = loop {
+        match slow.try_reply() {
+            Ok(tidings_testkit::Reply::Error(text)) => break text,
+            Ok(_) => {}
+            Err(error) => panic!("closed without a word: {error}"),
+        }
+    };
+    assert!(end.starts_with("ERR 3008 slow: ") && end.ends_with(" messages dropped"), "{end}");
+    assert!(slow.try_reply().is_err(), "closed");
+}
+
+#[test]
+fn all_queues_together_stay_within_their_bound() {
+    const TOTAL: usize = 256 * 1024;
+    let node = quiet(&[("client.queue_max_size", "131072"), ("client.queue_max_total", &TOTAL.to_string())]);
+    let mut stalled: Vec<LineClient> = (0..10).map(|_| node.subscriber("news")).collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let over = Arc::new(AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // A notice and a write under way may stand above it.
+                if node.queued() > TOTAL + 10 * (BODY + 300) {
+                    over.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        publish_until_dropped(&node, 2_000);
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(!over.load(Ordering::Relaxed));
+    stalled.iter_mut().for_each(|c| assert!(c.line().starts_with("MESSAGE news 00000000")));
+}
+
+#[test]
+fn a_peer_that_reads_no_answers_is_not_read_from() {
+    let node = quiet(&[]);
+    let mut greedy = node.line();
+    let stream = greedy.stream().try_clone().expect("a handle");
+    stream.set_nonblocking(true).expect("non-blocking");
+    // Sends commands without reading until the server takes no more.
+    let burst = "PING\r\n".repeat(4_000);
+    let mut sent = 0_usize;
+    let mut blocked_since = Instant::now();
+    while blocked_since.elapsed() < Duration::from_millis(300) {
+        match std::io::Write::write(&mut &stream, &burst.as_bytes()[sent % 6..]) {
+            Ok(n) => {
+                sent += n;
+                blocked_since = Instant::now();
+                assert!(sent < 200 << 20, "it would read for ever");
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => thread::yield_now(),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!(node.queued() < 512 * 1024, "{}", node.queued());
+    let mut other = node.line();
+    other.send("PING");
+    other.expect("PONG");
+    stream.set_nonblocking(false).expect("blocking");
+    for _ in 0..sent / 6 {
+        greedy.expect("PONG");
+    }
+}
