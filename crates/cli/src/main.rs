@@ -33,10 +33,10 @@ Data goes to stdout, messages and logs to stderr. Exit codes: 0 done, 2 wrong us
 else. Colours are left out when NO_COLOR is set.
 
 Examples:
-  tidings serve                                   start a server on this machine
-  tidings subscribe updates                       in a second terminal: print what is published
-  tidings publish updates 'follow the rabbit'     in a third: publish
-  tidings connect                                 talk to the line port by hand"
+  tidings serve                                 starts a server on this machine
+  tidings subscribe updates                     prints what is published
+  tidings publish updates 'follow the rabbit'   publishes
+  tidings connect                               talks to the line port by hand"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -27,7 +27,7 @@ impl Completions {
     /// Prints the script for `command`.
     ///
     /// # Errors
-    /// See [`print`].
+    /// See [`print()`].
     pub(crate) fn run(&self, mut command: Command) -> Result<(), Failure> {
         let name = command.get_name().to_owned();
         let mut script = Vec::new();

@@ -40,7 +40,7 @@ Examples:
   tidings serve
   tidings serve --broker redis://127.0.0.1:6379
   tidings serve --config /etc/tidings.toml --log-format json
-  tidings serve --tcp 127.0.0.1:0 --tcp unix:/run/tidings.sock --http off --set tcp.echo=false")]
+  tidings serve --tcp 127.0.0.1:0 --http off --set tcp.echo=false")]
 pub(crate) struct Serve {
     /// The configuration file (.toml, .json, .yaml); TIDINGS_CONFIG in the environment names one too
     #[arg(long, value_name = "FILE")]
@@ -54,7 +54,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR")]
     http: Vec<String>,
 
-    /// Where publications come from: memory, redis://…, rediss://…, redis+sentinel://…, redis+cluster://…
+    /// Where publications come from: memory, redis://…, rediss://…, redis+sentinel://…
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
 

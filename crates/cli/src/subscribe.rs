@@ -49,7 +49,7 @@ pub(crate) struct Subscribe {
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,
 
-    /// Takes the CHANNELs as globs: *, ?, [abc], [^a-z]; \ takes the next character literally
+    /// Takes the CHANNELs as globs, as Redis' PSUBSCRIBE does: *, ?, character classes, \ before a literal
     #[arg(long)]
     pattern: bool,
 
@@ -103,7 +103,7 @@ impl Subscribe {
                 backoff.reset();
             }
             let wait = backoff.wait();
-            say(format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+            say(format_args!("{error}; trying again in {:.2} s", wait.as_secs_f64()));
             sleep(wait).await;
         }
     }

@@ -12,19 +12,18 @@ mod latency;
 mod order;
 mod payload;
 mod process;
+mod progress;
 mod publisher;
 mod report;
 mod run;
 mod socket;
 mod subscribers;
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -32,13 +31,14 @@ use self::dialect::{Dialect, Transport};
 use self::latency::Latency;
 use self::payload::{MAX_MESSAGES, MAX_PUBLISHERS, MIN_SIZE};
 use self::process::Processes;
+use self::progress::{Moved, Progress};
 use self::publisher::{Pace, Publisher, Task};
 use self::report::{Quantiles, Report, ServerUse, per_second};
 use self::run::Run;
-use self::socket::Target;
+use self::socket::{Target, allow_descriptors};
 use self::subscribers::{Subscribers, Tally};
 use crate::client::{ServerArgs, reason};
-use crate::failure::{Failure, say};
+use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
 use crate::text::{grouped, print};
@@ -49,8 +49,6 @@ const GLANCE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted run may take to end.
 const GRACE: Duration = Duration::from_secs(10);
-/// Descriptors that are needed besides the subscribers' own.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Measures a server: many subscribers, a stream of messages, every delivery checked
 #[derive(Args, Debug)]
@@ -126,7 +124,7 @@ impl Bench {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be subscribed to: {e}", self.channel)))?;
         let stop = interrupted(1, GRACE)?;
-        allow_descriptors(self.subscribers)?;
+        allow_descriptors(self.subscribers).map_err(Failure::Failed)?;
         let (target, probe) = Target::find(&self.server.server)
             .map_err(|e| Failure::Failed(format!("cannot reach {}: {}", self.server.server, reason(&e))))?;
         let processes = match self.server_pid {
@@ -201,7 +199,7 @@ impl Bench {
             let server = processes.zip(cpu).map(|(processes, cpu)| ServerUse {
                 pids: processes.0.clone(),
                 cpu_percent: 100.0 * cpu.as_secs_f64() / taken.as_secs_f64().max(1e-9),
-                cpu_us_per_delivery: cpu.as_secs_f64() * 1e6 / (deliveries as f64).max(1.0),
+                cpu_us_per_delivery: (deliveries > 0).then(|| cpu.as_secs_f64() * 1e6 / deliveries as f64),
                 memory_bytes: memory,
             });
             let report = self.report(run, &sent, &tallies, deliveries, taken, server);
@@ -298,7 +296,7 @@ impl Bench {
                 let rate = (delivered - before.1) as f64 / before.0.elapsed().as_secs_f64().max(1e-9);
                 before = (Instant::now(), delivered);
                 format!(
-                    "{:.0} s: sent {}, delivered {}, {}",
+                    "{:.1} s: sent {}, delivered {}, {}",
                     begun.elapsed().as_secs_f64(),
                     grouped(run.sent.load(Ordering::SeqCst)),
                     grouped(delivered),
@@ -332,12 +330,7 @@ impl Bench {
             sent: sent.iter().sum(),
             deliveries,
             deliveries_per_second: deliveries as f64 / taken.as_secs_f64().max(1e-9),
-            latency_us: Quantiles::of(
-                latency.quantile(0.5),
-                latency.quantile(0.99),
-                latency.quantile(0.999),
-                latency.max(),
-            ),
+            latency_us: (deliveries > 0).then(|| Quantiles::of(&latency)),
             lost: tallies.iter().map(|tally| tally.lost(sent)).sum(),
             duplicated: tallies.iter().map(|tally| tally.duplicated).sum(),
             out_of_order: tallies.iter().map(|tally| tally.out_of_order).sum(),
@@ -362,63 +355,6 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Notices when a count stands still.
-struct Moved {
-    count: u64,
-    since: Instant,
-}
-
-impl Moved {
-    fn new() -> Self {
-        Self { count: 0, since: Instant::now() }
-    }
-
-    /// Whether the count has stood still for this long.
-    fn not_for(&mut self, patience: Duration, count: u64) -> bool {
-        if count != self.count {
-            *self = Self { count, since: Instant::now() };
-        }
-        self.since.elapsed() >= patience
-    }
-}
-
-/// Says on stderr how far the run is: on a terminal in one line that changes, elsewhere a line a second.
-struct Progress<'a> {
-    run: &'a Run,
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(run: &'a Run) -> Self {
-        Self { run, terminal: io::stderr().is_terminal(), shown: None }
-    }
-
-    /// Shows what `text` gives, if it is time.
-    fn show(&mut self, text: impl FnOnce() -> String) {
-        let period = Duration::from_millis(if self.terminal { 200 } else { 1000 });
-        let since = self.shown.map_or_else(|| self.run.started.elapsed(), |shown| shown.elapsed());
-        if since < period {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        if self.terminal {
-            eprint!("\r\x1b[K{}", text());
-            let _ = io::stderr().flush();
-        } else {
-            say(text());
-        }
-    }
-}
-
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        if self.terminal && self.shown.is_some() {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
 /// The deliveries of a run, and how long they took from its begin to the last one.
 fn elapsed(run: &Run, begun: Instant) -> (u64, Duration) {
     let deliveries = run.delivered.load(Ordering::SeqCst);
@@ -433,22 +369,4 @@ fn is_asked(stop: &mut oneshot::Receiver<()>) -> bool {
 
 fn joined<T>(handle: ScopedJoinHandle<'_, T>) -> Result<T, String> {
     handle.join().map_err(|_| "a thread of the bench failed".to_owned())
-}
-
-/// Raises the limit of open descriptors as far as `subscribers` need and the system allows.
-fn allow_descriptors(subscribers: u64) -> Result<(), Failure> {
-    let needed = subscribers + SPARE_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    if limit.maximum.is_some_and(|maximum| maximum < needed) {
-        return Err(Failure::Failed(format!(
-            "{} subscribers need {needed} open files, and the limit is {} (ulimit -Hn)",
-            grouped(subscribers),
-            limit.maximum.unwrap_or(0)
-        )));
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
-        .map_err(|e| Failure::Failed(format!("cannot raise the limit of open files to {needed}: {e}")))
 }

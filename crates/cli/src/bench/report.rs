@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::latency::Latency;
 use crate::text::grouped;
 
 /// The result of a run. Its JSON form has these names; latencies are in microseconds, memory is in bytes.
@@ -24,7 +25,8 @@ pub(super) struct Report {
     pub(super) sent: u64,
     pub(super) deliveries: u64,
     pub(super) deliveries_per_second: f64,
-    pub(super) latency_us: Quantiles,
+    /// `null` without deliveries.
+    pub(super) latency_us: Option<Quantiles>,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
@@ -49,7 +51,8 @@ pub(super) struct ServerUse {
     pub(super) pids: Vec<u32>,
     /// Of one core, while the run lasted.
     pub(super) cpu_percent: f64,
-    pub(super) cpu_us_per_delivery: f64,
+    /// `null` without deliveries.
+    pub(super) cpu_us_per_delivery: Option<f64>,
     /// At the end of the run, connections still open (PSS).
     pub(super) memory_bytes: Option<u64>,
 }
@@ -77,14 +80,11 @@ impl Report {
             ("sent", grouped(self.sent), per_second(self.sent as f64 / self.seconds.max(1e-9))),
             ("deliveries", grouped(self.deliveries), per_second(self.deliveries_per_second)),
         ];
-        let latency = &self.latency_us;
-        for (name, micros) in [
-            ("latency p50", latency.p50),
-            ("latency p99", latency.p99),
-            ("latency p99.9", latency.p999),
-            ("latency max", latency.max),
-        ] {
-            rows.push((name, span(micros), String::new()));
+        if let Some(latency) = &self.latency_us {
+            rows.push(("latency p50", span(latency.p50), String::new()));
+            rows.push(("latency p99", span(latency.p99), String::new()));
+            rows.push(("latency p99.9", span(latency.p999), String::new()));
+            rows.push(("latency max", span(latency.max), String::new()));
         }
         for (name, count) in
             [("lost", self.lost), ("duplicated", self.duplicated), ("out of order", self.out_of_order)]
@@ -95,8 +95,8 @@ impl Report {
             rows.push(("disconnected", grouped(self.disconnected), String::new()));
         }
         if let Some(server) = &self.server {
-            let each = format!("{:.2} µs/delivery", server.cpu_us_per_delivery);
-            rows.push(("server CPU", format!("{:.1} %", server.cpu_percent), each));
+            let each = server.cpu_us_per_delivery.map(|each| format!("{each:.2} µs/delivery"));
+            rows.push(("server CPU", format!("{:.1} %", server.cpu_percent), each.unwrap_or_default()));
             let pids: Vec<String> = server.pids.iter().map(u32::to_string).collect();
             let memory = server.memory_bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
             rows.push(("server memory", memory, format!("PSS of process {}", pids.join(", "))));
@@ -127,10 +127,14 @@ impl Report {
 }
 
 impl Quantiles {
-    /// In microseconds.
-    pub(super) fn of(p50: Duration, p99: Duration, p999: Duration, max: Duration) -> Self {
-        let [p50, p99, p999, max] = [p50, p99, p999, max].map(|latency| latency.as_nanos() as f64 / 1e3);
-        Self { p50, p99, p999, max }
+    pub(super) fn of(latency: &Latency) -> Self {
+        let micros = |latency: Duration| latency.as_nanos() as f64 / 1e3;
+        Self {
+            p50: micros(latency.quantile(0.5)),
+            p99: micros(latency.quantile(0.99)),
+            p999: micros(latency.quantile(0.999)),
+            max: micros(latency.max()),
+        }
     }
 }
 
@@ -171,7 +175,7 @@ mod tests {
             sent: 3000,
             deliveries: 3_000_000,
             deliveries_per_second: 1_500_000.0,
-            latency_us: Quantiles { p50: 640.4, p99: 2_500.0, p999: 3_000.0, max: 1_200_000.0 },
+            latency_us: Some(Quantiles { p50: 640.4, p99: 2_500.0, p999: 3_000.0, max: 1_200_000.0 }),
             lost: 0,
             duplicated: 0,
             out_of_order: 0,
@@ -179,7 +183,7 @@ mod tests {
             server: Some(ServerUse {
                 pids: vec![7],
                 cpu_percent: 98.04,
-                cpu_us_per_delivery: 0.65,
+                cpu_us_per_delivery: Some(0.65),
                 memory_bytes: Some(3 << 19),
             }),
         }

@@ -7,10 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::client::Address;
+use crate::text::grouped;
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Descriptors that are needed besides the subscribers' own.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// A server's address, looked up once.
 #[derive(Clone, Debug)]
@@ -131,4 +136,25 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Raises the limit of open descriptors as far as `subscribers` need and the system allows.
+///
+/// # Errors
+/// The system allows fewer, in words.
+pub(super) fn allow_descriptors(subscribers: u64) -> Result<(), String> {
+    let needed = subscribers + SPARE_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        return Err(format!(
+            "{} subscribers need {needed} open files, and the limit is {} (ulimit -Hn)",
+            grouped(subscribers),
+            limit.maximum.unwrap_or(0)
+        ));
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
+        .map_err(|e| format!("cannot raise the limit of open files to {needed}: {e}"))
 }

@@ -122,6 +122,7 @@ fn a_server_that_goes_away_is_said_and_the_terminal_given_back() {
     assert_eq!(server.terminate(), 0);
     terminal.shows(&["ERROR 3001 shutdown", "> half a li", "tidings: connection lost: the server closed it"]);
     assert_eq!(terminal.finish(), Some(1));
+    assert!(terminal.echoes());
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn logs_are_lines_of_json_when_that_is_asked_for_and_never_coloured_in_a_pipe() 
 #[test]
 fn both_signals_stop_it_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = server(&[]);
+        let mut server = server(&["--set", "shutdown.drain=100ms"]);
         let mut client = LineClient::connect(server.tcp());
         client.send("PING");
         client.expect("PONG");
