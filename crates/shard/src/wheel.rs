@@ -113,8 +113,7 @@ mod tests {
         wheel.start(1_000, 25_000, 9);
         let mut now = 1_000;
         let mut looks = 0;
-        loop {
-            let Some(wait) = wheel.wait(now) else { break };
+        while let Some(wait) = wheel.wait(now) {
             now += wait;
             looks += 1;
             if expired(&mut wheel, now) == [9] {

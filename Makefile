@@ -1,0 +1,50 @@
+# The one door: what people and CI run. `make help` lists it.
+# (fresh Debian: Rust and a C compiler are all that `make` and `make run` need; `make test` installs the rest)
+
+CARGO ?= cargo
+TOOLS := $(CURDIR)/.test-tools
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
+export TIDINGS_TEST_TOOLS := $(TOOLS)
+
+.PHONY: all help build run test test-tools lint fmt bench fuzz clean
+
+all: build
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## the binary, target/release/tidings
+	$(CARGO) build --release --locked
+
+run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1:8000
+	$(CARGO) run --release --locked -- serve
+
+test: test-tools ## every test; installs what they need first
+	$(CARGO) test --workspace --locked
+
+test-tools: ## redis-server, and the Redis clients of Python and Node, where missing
+	scripts/test-tools.sh "$(TOOLS)"
+
+lint: ## formatting, clippy, licences and duplicates, documentation
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/deny.sh "$(TOOLS)"
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+fmt: ## formats everything
+	$(CARGO) fmt --all
+
+bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings bench` against a server
+	$(CARGO) bench --workspace --locked
+	scripts/bench.sh
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz)
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target && \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+clean: ## removes what was built and installed here
+	$(CARGO) clean
+	rm -rf "$(TOOLS)"
