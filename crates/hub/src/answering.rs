@@ -6,7 +6,7 @@ use tidings_wire::plain;
 use crate::effects::{Answer, Effect, Effects, Failure, Request};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Dialect, Outcome, SessionId};
+use crate::session::{Dialect, Flag, Outcome, SessionId};
 use crate::topics::{Entry, TopicKey};
 
 impl Hub {
@@ -60,12 +60,12 @@ impl Hub {
             }
         }
         let session = &mut self.sessions[slot as usize];
-        if session.is_awaiting() || session.flags.closing {
+        if session.is_awaiting() || session.flags.has(Flag::Closing) {
             return;
         }
-        if std::mem::take(&mut session.flags.stopped) {
+        if session.flags.set(Flag::Stopped, false) {
             fx.push(Effect::Resume(slot));
-        } else if session.flags.finishing {
+        } else if session.flags.has(Flag::Finishing) {
             self.end(slot, &Ending::Done, fx);
         } else {
             session.settle();

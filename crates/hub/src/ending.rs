@@ -5,7 +5,7 @@ use tidings_wire::plain;
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
-use crate::session::Dialect;
+use crate::session::{Dialect, Flag};
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl Hub {
     /// connection to be closed once that is flushed.
     pub fn end(&mut self, slot: u32, ending: &Ending, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
-        if session.flags.closing {
+        if session.flags.has(Flag::Closing) {
             return;
         }
-        session.flags.closing = true;
+        session.flags.set(Flag::Closing, true);
         let dialect = session.dialect;
         match dialect {
             Dialect::Unknown | Dialect::Plain => plain_ending(ending, slot, fx),

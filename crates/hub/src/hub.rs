@@ -9,7 +9,7 @@ use tidings_wire::{Channel, Topic};
 use crate::access::Identity;
 use crate::effects::{Effect, Effects, Timer};
 use crate::ending::Ending;
-use crate::session::{Dialect, Session, SessionId};
+use crate::session::{Dialect, Flag, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
 
@@ -89,7 +89,7 @@ impl Hub {
         let held = !self.settings.auto_subscribe.is_empty();
         let mut session = Session::default();
         session.generation = generation;
-        session.flags.held = held;
+        session.flags.set(Flag::Held, held);
         let slot = u32::try_from(self.sessions.insert(session)).expect("fewer sessions than 2³²");
         self.by_dialect[Dialect::Unknown as usize] += 1;
         let id = SessionId { slot, generation };
@@ -128,8 +128,8 @@ impl Hub {
     /// The peer sends no more: the session ends as soon as everything it asked is answered.
     pub fn finish(&mut self, slot: u32, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
-        session.flags.finishing = true;
-        if !session.is_awaiting() && !session.flags.closing {
+        session.flags.set(Flag::Finishing, true);
+        if !session.is_awaiting() && !session.flags.has(Flag::Closing) {
             self.end(slot, &Ending::Done, fx);
         }
     }
@@ -152,15 +152,17 @@ impl Hub {
 
     /// A timer that was asked for is over.
     pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
-        if !self.is_current(id) || self.sessions[id.slot as usize].flags.closing {
+        if !self.is_current(id) || self.sessions[id.slot as usize].flags.has(Flag::Closing) {
             return;
         }
         let slot = id.slot;
         match timer {
             Timer::FirstByte => self.release_held(slot, fx),
             Timer::Ping => self.ping(id, fx),
-            Timer::Pong if self.sessions[slot as usize].flags.pong_due => self.end(slot, &Ending::NoPong, fx),
-            Timer::Stale if !self.sessions[slot as usize].flags.connected => {
+            Timer::Pong if self.sessions[slot as usize].flags.has(Flag::PongDue) => {
+                self.end(slot, &Ending::NoPong, fx);
+            }
+            Timer::Stale if !self.sessions[slot as usize].flags.has(Flag::Connected) => {
                 self.end(slot, &Ending::Stale, fx);
             }
             Timer::Pong | Timer::Stale => {}

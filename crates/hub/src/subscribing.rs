@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::namespace::SlowConsumer;
-use crate::session::{Dialect, SessionId};
+use crate::session::{Dialect, Flag, SessionId};
 use crate::topics::{Entry, Interest, TopicKey, Traits};
 
 /// What a subscribe has come to.
@@ -23,7 +23,7 @@ impl Hub {
     /// Makes the automatic subscriptions that were held back.
     pub(crate) fn release_held(&mut self, slot: u32, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
-        if !std::mem::take(&mut session.flags.held) {
+        if !session.flags.set(Flag::Held, false) {
             return;
         }
         let settings = Arc::clone(&self.settings);

@@ -7,7 +7,7 @@ use tidings_wire::client::{self, ConnectResult, Method};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Topic};
 
-use super::SessionId;
+use super::{Flag, SessionId};
 use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
@@ -38,10 +38,10 @@ impl Hub {
             }
         };
         let id = command.id;
-        let connected = self.sessions[slot as usize].flags.connected;
+        let connected = self.sessions[slot as usize].flags.has(Flag::Connected);
         match command.method {
             Method::Pong => {
-                self.sessions[slot as usize].flags.pong_due = false;
+                self.sessions[slot as usize].flags.set(Flag::PongDue, false);
                 Act::Next
             }
             // A command without a number that is owed an answer cannot be answered.
@@ -84,7 +84,7 @@ impl Hub {
             return self.refuse(slot, id, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
         }
         let session = &mut self.sessions[slot as usize];
-        session.flags.connected = true;
+        session.flags.set(Flag::Connected, true);
         let generation = session.generation;
         let name = self.client_name(SessionId { slot, generation });
         let interval = self.settings.ping_interval;
@@ -193,7 +193,7 @@ impl Hub {
         let timeout = self.settings.pong_timeout;
         line_out(id.slot, fx, |out| out.extend_from_slice(client::PING));
         if !timeout.is_zero() {
-            self.sessions[id.slot as usize].flags.pong_due = true;
+            self.sessions[id.slot as usize].flags.set(Flag::PongDue, true);
             fx.push(Effect::Start(id, Timer::Pong, timeout));
         }
         fx.push(Effect::Start(id, Timer::Ping, self.settings.ping_interval));

@@ -6,7 +6,7 @@
 use tidings_wire::line::{self, Scan};
 use tidings_wire::resp::{Decoded, Decoder, Limits};
 
-use super::{Dialect, Session};
+use super::{Dialect, Flag, Session};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
@@ -39,7 +39,7 @@ impl Hub {
     /// Tells whether to read on. Bytes given to a session that has ended are ignored.
     pub fn input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
         let session = &mut self.sessions[slot as usize];
-        if session.flags.closing {
+        if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
         if session.dialect == Dialect::Unknown {
@@ -86,7 +86,7 @@ impl Hub {
             self.release_held(slot, fx);
         } else {
             // What a plain client is subscribed to by itself, others have to ask for.
-            self.sessions[slot as usize].flags.held = false;
+            self.sessions[slot as usize].flags.set(Flag::Held, false);
             self.unsubscribe_all(slot, fx);
         }
         self.set_dialect(slot, dialect);
@@ -194,7 +194,7 @@ impl Hub {
 
     fn pause_or_read(&mut self, slot: u32, step: &Step, fx: &mut Effects) -> Flow {
         if step.why == Why::Hold {
-            self.sessions[slot as usize].flags.stopped = true;
+            self.sessions[slot as usize].flags.set(Flag::Stopped, true);
             return Flow::Stop;
         }
         self.reading(slot, fx)
@@ -202,10 +202,10 @@ impl Hub {
 
     fn reading(&mut self, slot: u32, fx: &mut Effects) -> Flow {
         let session: &mut Session = &mut self.sessions[slot as usize];
-        if session.flags.closing {
+        if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
-        if session.flags.finishing && !session.is_awaiting() {
+        if session.flags.has(Flag::Finishing) && !session.is_awaiting() {
             self.end(slot, &Ending::Done, fx);
             return Flow::Ended;
         }

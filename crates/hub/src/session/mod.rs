@@ -71,23 +71,41 @@ impl Dialect {
     }
 }
 
-/// Small facts about a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags {
+/// A small fact about a session.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Flag {
     /// Automatic subscriptions wait for the first byte.
-    pub(crate) held: bool,
+    Held = 1,
     /// The session was ended; nothing it sends counts any more.
-    pub(crate) closing: bool,
+    Closing = 1 << 1,
     /// Its peer sends no more; to be closed once everything is answered.
-    pub(crate) finishing: bool,
+    Finishing = 1 << 2,
     /// It must not be read from until a [`crate::Effect::Resume`].
-    pub(crate) stopped: bool,
+    Stopped = 1 << 3,
     /// The client protocol's `connect` was accepted.
-    pub(crate) connected: bool,
+    Connected = 1 << 4,
     /// A ping was sent and not answered yet.
-    pub(crate) pong_due: bool,
+    PongDue = 1 << 5,
     /// At least one plain line came.
-    pub(crate) spoke: bool,
+    Spoke = 1 << 6,
+}
+
+/// All of them, in one byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    pub(crate) fn has(self, flag: Flag) -> bool {
+        self.0 & flag as u8 != 0
+    }
+
+    /// Gives what it was.
+    pub(crate) fn set(&mut self, flag: Flag, on: bool) -> bool {
+        let before = self.has(flag);
+        self.0 = if on { self.0 | flag as u8 } else { self.0 & !(flag as u8) };
+        before
+    }
 }
 
 /// One client.
@@ -155,6 +173,6 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Session>() <= 40, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 32, "{}", size_of::<Session>());
     }
 }

@@ -5,6 +5,7 @@ use tidings_wire::code;
 use tidings_wire::plain::{self, Command};
 use tidings_wire::{Channel, Topic};
 
+use super::Flag;
 use crate::effects::{Effects, Request};
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
@@ -13,7 +14,7 @@ use crate::subscribing::Begun;
 impl Hub {
     /// Carries out one line.
     pub(crate) fn plain_line(&mut self, slot: u32, line: &[u8], fx: &mut Effects) -> Act {
-        let first = !std::mem::replace(&mut self.sessions[slot as usize].flags.spoke, true);
+        let first = !self.sessions[slot as usize].flags.set(Flag::Spoke, true);
         let Ok(command) = plain::parse(line) else {
             return self.in_turn(slot, fx, |hub, fx| {
                 hub.refuse(slot, 0, code::BAD_REQUEST, "bad request: the line is not UTF-8", fx);
