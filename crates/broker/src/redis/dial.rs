@@ -158,7 +158,17 @@ mod tests {
         assert_eq!(backoff.ceiling(), CAP);
         backoff.stood(CAP);
         assert_eq!(backoff.ceiling(), BASE);
-        assert!((0..1_000).all(|_| backoff.pause() <= CAP));
+    }
+
+    #[test]
+    fn pauses_are_spread_over_all_of_their_ceiling() {
+        let mut backoff = Backoff { failures: 16 };
+        let pauses: Vec<_> = (0..1_000).map(|_| backoff.pause()).collect();
+        for fifth in 0..5 {
+            let part = CAP / 5 * fifth..CAP / 5 * (fifth + 1);
+            assert!(pauses.iter().any(|pause| part.contains(pause)), "none in {part:?}");
+        }
+        assert!(pauses.iter().all(|pause| *pause <= CAP));
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Broker for Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
+        // As it goes, the publishing task answers what is left.
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.queue.close();
     }
 }

@@ -155,14 +155,7 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     let node = server(&format!("redis://{credentials}{at}localhost/{db}"), secrets)?;
     let node = node.redis_settings();
     let wrong = |e: redis::RedisError| OptionsError::url(&e, &Secrets::default());
-    let mut addresses = Vec::new();
-    for host in hosts.split(',') {
-        let info = format!("redis://{host}").into_connection_info().map_err(wrong)?;
-        let ConnectionAddr::Tcp(name, port) = info.addr() else { return Err(OptionsError::Scheme) };
-        // The library fills in the port of a Redis server.
-        let port = if names_port(host) { *port } else { SENTINEL_PORT };
-        addresses.push(ConnectionAddr::Tcp(name.clone(), port));
-    }
+    let addresses = hosts.split(',').map(sentinel_address).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
     let mut builder =
         SentinelClientBuilder::new(addresses, master, SentinelServerType::Master).map_err(wrong)?;
     builder = builder
@@ -197,9 +190,16 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     builder.build().map(|client| Target::Sentinel(Box::new(client))).map_err(wrong)
 }
 
-/// Whether a port follows the host's name or its bracketed address.
-fn names_port(host: &str) -> bool {
-    host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+/// Reads `host`, `host:port`, `[address]` or `[address]:port`.
+fn sentinel_address(host: &str) -> redis::RedisResult<ConnectionAddr> {
+    let info = format!("redis://{host}").into_connection_info()?;
+    let port_is_named =
+        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    Ok(match info.addr() {
+        // The library fills in the port of a Redis server.
+        ConnectionAddr::Tcp(name, _) if !port_is_named => ConnectionAddr::Tcp(name.clone(), SENTINEL_PORT),
+        addr => addr.clone(),
+    })
 }
 
 /// Small messages leave at once.
@@ -258,6 +258,19 @@ mod tests {
             let options = Options::new(url);
             let error = options.dialer().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
             assert!(!format!("{error:?} {options:?}").contains("hunter2"), "{url}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_sentinel_without_a_port_is_at_the_usual_one() {
+        for (host, name, port) in [
+            ("a", "a", 26379),
+            ("a:1", "a", 1),
+            ("10.0.0.1", "10.0.0.1", 26379),
+            ("[::1]", "::1", 26379),
+            ("[::1]:6379", "::1", 6379),
+        ] {
+            assert_eq!(sentinel_address(host).unwrap(), ConnectionAddr::Tcp(name.to_owned(), port), "{host}");
         }
     }
 

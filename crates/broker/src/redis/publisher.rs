@@ -106,7 +106,7 @@ impl Queue {
     }
 
     /// Takes no more, and answers `Unavailable` to all that wait.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         let left = {
             let mut state = lock(&self.state);
             state.open = false;

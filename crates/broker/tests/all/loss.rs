@@ -106,6 +106,19 @@ fn a_connection_that_is_never_greeted_is_given_up() {
 }
 
 #[test]
+fn an_idle_publishing_connection_that_redis_closes_is_replaced_before_anybody_needs_it() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options { ping_interval: PATIENCE * 10, ..Options::new(redis.url()) });
+    let before = redis.client_ids("tidings-publisher");
+    redis.cli(&["CLIENT", "KILL", "ID", &before[0]]);
+    wait_until(PATIENCE, "another connection", || {
+        let now = redis.client_ids("tidings-publisher");
+        now.len() == 1 && now != before
+    });
+    node.wait_until_it_publishes();
+}
+
+#[test]
 fn a_reset_replaces_both_connections() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
@@ -127,6 +140,6 @@ fn a_reset_replaces_both_connections() {
 fn a_dropped_broker_leaves_no_connection_behind() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
-    drop(node);
+    drop(node.broker);
     wait_until(PATIENCE, "no connection", || redis.client_ids("tidings-").is_empty());
 }

@@ -116,6 +116,16 @@ impl Sink for Gate {
     fn down(&self, _: &str) {}
 }
 
+/// Opens the gate when it goes.
+struct OpenAtLast<'a>(&'a Gate);
+
+impl Drop for OpenAtLast<'_> {
+    fn drop(&mut self) {
+        *self.0.open.lock().unwrap() = true;
+        self.0.opened.notify_all();
+    }
+}
+
 #[test]
 fn publishers_of_other_channels_are_not_held_up() {
     let sink = Arc::new(Gate::default());
@@ -127,6 +137,8 @@ fn publishers_of_other_channels_are_not_held_up() {
     }
     let through = AtomicU64::new(0);
     thread::scope(|scope| {
+        // Opened also when the test fails, or the held one would wait for ever.
+        let gate = OpenAtLast(&sink);
         scope.spawn(|| publish(&*broker, "slow", b""));
         wait_until(PATIENCE, "a publisher that is held up", || sink.held.load(Ordering::SeqCst) == 1);
         for name in &names {
@@ -138,8 +150,7 @@ fn publishers_of_other_channels_are_not_held_up() {
         }
         // One or two may share the stripe of the slow one.
         wait_until(PATIENCE, "most of the others to get through", || through.load(Ordering::SeqCst) >= 12);
-        *sink.open.lock().unwrap() = true;
-        sink.opened.notify_all();
+        drop(gate);
     });
     assert_eq!(through.load(Ordering::SeqCst), 16);
 }
