@@ -83,9 +83,13 @@ impl Canary {
         }
     }
 
-    /// How long the last one took that came back, in time or not.
-    pub(crate) fn last_trip(&self) -> Option<Duration> {
-        self.lock().last.map(|(_, took)| took)
+    /// How long publications take through the broker: as long as the last canary, or, when the next one is overdue,
+    /// as long as it is overdue by now.
+    pub(crate) fn lag(&self) -> Duration {
+        match self.lock().last {
+            Some((when, took)) => took.max(when.elapsed().saturating_sub(self.interval)),
+            None => self.began.elapsed(),
+        }
     }
 
     /// Sends the next one at once.

@@ -19,6 +19,8 @@ pub struct Node {
     pub shards: Vec<Arc<Metrics>>,
     /// What all shards share.
     pub process: Arc<Process>,
+    /// Its listeners as users are told of them, see [`crate::Server::announcements`].
+    pub(crate) announcements: Vec<String>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) router: Arc<Router>,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,

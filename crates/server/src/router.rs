@@ -103,6 +103,16 @@ impl Router {
         self.read().topics.len()
     }
 
+    /// Channels and patterns that have subscribers on this node.
+    pub(crate) fn subscribed(&self) -> (usize, usize) {
+        let routes = self.read();
+        let subscribed = routes.topics.iter().filter(|(_, r)| r.subscribers.load(Ordering::Relaxed) > 0);
+        subscribed.fold((0, 0), |(channels, patterns), (topic, _)| match topic {
+            Topic::Channel(_) => (channels + 1, patterns),
+            Topic::Pattern(_) => (channels, patterns + 1),
+        })
+    }
+
     /// Lets go of the topics that nobody has wanted for long enough.
     pub(crate) fn sweep(&self, now: Instant) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);

@@ -110,6 +110,7 @@ impl Server {
                 began: Instant::now(),
                 shards: handles.iter().map(|h| Arc::clone(&h.metrics)).collect(),
                 process,
+                announcements: announcements.clone(),
                 mailboxes,
                 router,
                 redis,

@@ -1,30 +1,63 @@
-//! HTTP: health, readiness, metrics, the landing page.
+//! HTTP: health, readiness, metrics, the landing page; and what RESP's `INFO` says, from the same numbers.
+//!
+//! A listener's connections are accepted and bounded by [`serve`]; what they ask is answered by [`routes`], which
+//! reads the [`Node`] and changes nothing. Transports that begin as HTTP (WebSocket, SSE) start here as well: every
+//! connection is served so that it can be upgraded.
+//!
+//! Invariants:
+//! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, unread answers and the
+//!   number of connections are limited, see [`serve::Bounds`].
+//! - `/health`, `/ready` and `/metrics` wait for nobody, and are answered until the very end of a stop.
+//! - While nobody needs a key, a browser is not fooled into asking for another site, see [`host`].
+//! - Whatever was not written here (addresses, reasons, names) is escaped before it is part of a page.
+
+mod escape;
+mod exposition;
+mod host;
+mod info;
+mod metrics;
+mod page;
+mod patience;
+mod process;
+mod routes;
+mod serve;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router as Routes;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::listen::{Bound, SocketFile};
-use crate::node::{Node, Readiness};
+use crate::node::Node;
+
+pub(crate) use info::info;
+
+use serve::{Bounds, Door};
+
+/// What has happened on the HTTP listeners, for the metrics.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Connections now.
+    connections: AtomicU64,
+    /// Answers so far by the first digit of their status, from 1.
+    answers: [AtomicU64; 5],
+}
 
 /// The HTTP listeners that are served.
 pub(crate) struct Serving {
-    tasks: JoinSet<io::Result<()>>,
+    tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Serving {
     /// Serves each listener in a task of its own.
+    ///
+    /// # Errors
+    /// What the operating system says when a listener cannot be watched.
     pub(crate) fn start(
         bound: Vec<Bound>,
         node: &Arc<Node>,
@@ -32,21 +65,22 @@ impl Serving {
     ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let traffic = Arc::new(Traffic::default());
+        let door = Arc::new(Door::new(Bounds::default(), Arc::clone(&traffic)));
+        let everywhere = routes::routes(node, &traffic);
+        let guarded = routes::behind_host_check(everywhere.clone(), &node.config);
         for bound in bound {
-            let routes = routes(Arc::clone(node));
-            let mut stopped = stopped.clone();
-            let until = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
+            let (door, stopped) = (Arc::clone(&door), stopped.clone());
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    tasks.spawn(axum::serve(listener, routes).with_graceful_shutdown(until).into_future());
+                    tasks.spawn(serve::listen(listener, guarded.clone(), door, stopped));
                 }
                 Bound::Unix(listener, file) => {
                     files.push(file);
                     let listener = UnixListener::from_std(listener)?;
-                    tasks.spawn(axum::serve(listener, routes).with_graceful_shutdown(until).into_future());
+                    // No browser reaches it, and a proxy that does may send any Host.
+                    tasks.spawn(serve::listen(listener, everywhere.clone(), door, stopped));
                 }
             }
         }
@@ -58,40 +92,8 @@ impl Serving {
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!("closing HTTP connections whose requests have not ended");
             self.tasks.shutdown().await;
         }
     }
-}
-
-fn routes(node: Arc<Node>) -> Routes {
-    Routes::new().route("/health", get(health)).route("/ready", get(ready)).with_state(node)
-}
-
-async fn health() -> &'static str {
-    "ok\n"
-}
-
-async fn ready(State(node): State<Arc<Node>>) -> Response {
-    match node.readiness() {
-        Readiness::Ready(took) => {
-            let body = json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3});
-            axum::Json(body).into_response()
-        }
-        Readiness::NotReady(reason) => {
-            let body = json!({"ready": false, "reason": reason});
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
-        }
-    }
-}
-
-/// The text of RESP's `INFO`.
-pub(crate) fn info(node: &Node) -> String {
-    let clients = node.process.connections.load(std::sync::atomic::Ordering::Relaxed);
-    let uptime = node.began.elapsed().as_secs();
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "# Server\r\nredis_version:7.2.0\r\ntidings_version:{version}\r\nredis_mode:standalone\r\nprocess_id:{}\r\n\
-         uptime_in_seconds:{uptime}\r\n\r\n# Clients\r\nconnected_clients:{clients}\r\n",
-        std::process::id()
-    )
 }

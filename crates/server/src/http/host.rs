@@ -1,0 +1,88 @@
+//! Which hosts a workbench answers for.
+//!
+//! A server without keys trusts whoever reaches it, and on a loopback address that seems to be this machine alone.
+//! But a page of any site runs in a browser on this machine too: its author lets the site's name point to 127.0.0.1
+//! (DNS rebinding), and the browser takes the server for that site. The name it asks for gives it away: it stands in
+//! the request's `Host`, which a page cannot change.
+
+use std::net::IpAddr;
+
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, header};
+
+use crate::config::{Config, ListenAddr};
+
+/// The hosts that a server is asked for without anybody being fooled: `localhost`, every loopback address, and the
+/// names that its own listeners are configured with.
+#[derive(Clone, Debug)]
+pub(super) struct OwnHosts(Vec<String>);
+
+impl OwnHosts {
+    /// The hosts of a server that answers for no others; `None` for a server that may be asked for any, because it
+    /// has a key, or because it is meant to be used by everybody (`client.insecure`).
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        if config.client.insecure || !config.is_workbench() {
+            return None;
+        }
+        let names = config.http.listen.iter().filter_map(|address| match address {
+            ListenAddr::Tcp(address) => Some(address.rsplit_once(':')?.0.to_owned()),
+            ListenAddr::Unix(_) => None,
+        });
+        Some(Self(names.collect()))
+    }
+
+    /// Checks every host that a request names: in its target (RFC 9112 §3.2.2) and in `Host`. A request that names
+    /// none comes from no browser.
+    ///
+    /// # Errors
+    /// The first host that is not this server's, as it was written.
+    pub(super) fn check(&self, request: &Parts) -> Result<(), String> {
+        let target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let named = request.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        match target.into_iter().chain(named).find(|host| !self.contain(host)) {
+            Some(other) => Err(String::from_utf8_lossy(other).into_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `host[:port]` is this server. The port is not looked at: it may be another one's, of a tunnel.
+    fn contain(&self, host: &[u8]) -> bool {
+        let Ok(authority) = Authority::try_from(host) else { return false };
+        // A Host has no user (RFC 9110 §7.2).
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host();
+        let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = address.parse::<IpAddr>() {
+            return address.to_canonical().is_loopback();
+        }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        name.eq_ignore_ascii_case("localhost") || self.0.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workbench_is_asked_for_by_loopback_addresses_and_its_own_names_alone() {
+        let own = OwnHosts(vec!["devbox".into()]);
+        for host in ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000"]
+        {
+            assert!(own.contain(host.as_bytes()), "{host}");
+        }
+        for host in ["devbox", "DevBox:80", "[::ffff:127.0.0.1]"] {
+            assert!(own.contain(host.as_bytes()), "{host}");
+        }
+        for host in ["example.com", "example.com:8000", "localhost.example.com", "127.0.0.1.example.com", ""]
+        {
+            assert!(!own.contain(host.as_bytes()), "{host}");
+        }
+        for host in ["0.0.0.0:8000", "192.168.1.2", "[2001:db8::1]", "user@localhost", "localhost/", "a b"] {
+            assert!(!own.contain(host.as_bytes()), "{host}");
+        }
+    }
+}

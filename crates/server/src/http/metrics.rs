@@ -1,0 +1,315 @@
+//! `/metrics`: what the shards, the broker and the process count, in the OpenMetrics text format.
+//!
+//! Nothing is counted here: a scrape reads what is counted anyway, so between scrapes metrics cost nothing. The text of
+//! a metric's `HELP` is its definition; `docs/metrics.md` repeats it, and a test compares the two. Every label has a
+//! fixed set of values.
+
+use std::fmt;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::{Registry, Unit};
+use tidings_broker::redis::Counters;
+use tidings_hub::Dialect;
+use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
+
+use super::exposition::Out;
+use super::{Traffic, process};
+use crate::node::{Node, Readiness};
+
+/// A registry that collects everything there is to say about a node.
+pub(super) fn registry(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Registry {
+    let began = SystemTime::now().checked_sub(node.began.elapsed()).unwrap_or(UNIX_EPOCH);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape {
+        node: Arc::clone(node),
+        traffic: Arc::clone(traffic),
+        began: began.duration_since(UNIX_EPOCH).unwrap_or_default(),
+    }));
+    registry
+}
+
+/// The whole exposition.
+///
+/// # Errors
+/// When the encoder does not accept what it is given, which no input can bring about.
+pub(super) fn text(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(16 << 10);
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
+}
+
+struct Scrape {
+    node: Arc<Node>,
+    traffic: Arc<Traffic>,
+    /// When the server was started, since the epoch.
+    began: Duration,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out::new(encoder);
+        self.server(&mut out)?;
+        self.connections(&mut out)?;
+        self.publications(&mut out)?;
+        self.waiting(&mut out)?;
+        self.broker(&mut out)?;
+        if let Some(redis) = &self.node.redis {
+            redis_counters(redis.counters(), &mut out)?;
+        }
+        self.http(&mut out)?;
+        self.process(&mut out)
+    }
+}
+
+/// Values of a shard that belong together, with the label that tells them apart.
+type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
+
+const TRANSPORTS: Labelled<2> = [("tcp", |m| &m.connections[0]), ("unix", |m| &m.connections[1])];
+
+const POLICIES: Labelled<4> = [
+    ("cut", |m| &m.dropped[0]),
+    ("latest", |m| &m.dropped[1]),
+    ("drop_oldest", |m| &m.dropped[2]),
+    ("unsubscribe", |m| &m.dropped[3]),
+];
+
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+
+impl Scrape {
+    /// One of the shards' numbers, summed up.
+    fn sum(&self, which: impl Fn(&Metrics) -> &AtomicU64) -> u64 {
+        self.node.shards.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
+    }
+
+    fn sums<const N: usize>(&self, values: Labelled<N>) -> impl Iterator<Item = (&'static str, u64)> {
+        values.into_iter().map(|(label, which)| (label, self.sum(which)))
+    }
+
+    fn server(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.info("tidings_build", "What was built", ("version", env!("CARGO_PKG_VERSION")))?;
+        let uptime = self.node.began.elapsed().as_secs_f64();
+        out.gauge("tidings_uptime", SECONDS, "Time since the server was started", uptime)?;
+        let ready = matches!(self.node.readiness(), Readiness::Ready(_));
+        out.gauge("tidings_ready", None, "Whether /ready says 200 (1) or 503 (0)", u64::from(ready))
+    }
+
+    fn connections(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauges(
+            "tidings_connections",
+            "Connections of clients by transport",
+            "transport",
+            self.sums(TRANSPORTS),
+        )?;
+        let dialects = Dialect::ALL
+            .into_iter()
+            .zip(0..)
+            .map(|(dialect, i)| (dialect.name(), self.sum(|m: &Metrics| &m.sessions[i])));
+        out.gauges("tidings_sessions", "Sessions by the dialect their client speaks", "dialect", dialects)?;
+        out.counter(
+            "tidings_connections_accepted",
+            None,
+            "Connections accepted, those refused at once included",
+            self.sum(|m| &m.accepted),
+        )?;
+        out.counter(
+            "tidings_connections_refused",
+            None,
+            "Connections refused because there were too many, or because the server was stopping",
+            self.sum(|m| &m.refused),
+        )?;
+        out.counter(
+            "tidings_connections_cut",
+            None,
+            "Connections closed because their client did not keep up",
+            self.sum(|m| &m.cut),
+        )?;
+        out.gauge(
+            "tidings_subscriptions",
+            None,
+            "Subscriptions of all connections",
+            self.sum(|m| &m.subscriptions),
+        )?;
+        out.gauge(
+            "tidings_shard_topics",
+            None,
+            "Channels and patterns with subscribers, counted on each shard that has some",
+            self.sum(|m| &m.topics),
+        )?;
+        out.counter(
+            "tidings_errors",
+            None,
+            "Commands and lines of clients that were answered with an error",
+            self.sum(|m| &m.errors),
+        )
+    }
+
+    fn publications(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.counter(
+            "tidings_publications_received",
+            None,
+            "Publications that clients sent",
+            self.sum(|m| &m.published),
+        )?;
+        out.counter(
+            "tidings_publications_heard",
+            None,
+            "Publications that the broker handed over, from whomever they came",
+            self.node.router.heard.load(Ordering::Relaxed),
+        )?;
+        out.counter(
+            "tidings_deliveries",
+            None,
+            "Publications handed to subscribers' sockets or queues, once for each subscriber",
+            self.sum(|m| &m.deliveries),
+        )?;
+        out.counters(
+            "tidings_deliveries_dropped",
+            "Publications that a subscriber missed because its queue or its shard's mailbox was full, by what was done",
+            "policy",
+            self.sums(POLICIES),
+        )?;
+        out.counter(
+            "tidings_mailbox_overruns",
+            None,
+            "Publications that found a shard's mailbox full, so that its subscribers missed them",
+            self.sum(|m| &m.overrun),
+        )?;
+        out.counter("tidings_received", BYTES, "Bytes received from clients", self.sum(|m| &m.bytes_in))?;
+        out.counter("tidings_sent", BYTES, "Bytes sent to clients", self.sum(|m| &m.bytes_out))?;
+        let buckets = (0..=FANOUT_BOUNDS.len()).map(|i| {
+            let bound = FANOUT_BOUNDS.get(i).map_or(f64::INFINITY, |micros| *micros as f64 / 1e6);
+            (bound, self.sum(|m: &Metrics| &m.fanout[i]))
+        });
+        out.histogram(
+            "tidings_fanout_duration",
+            SECONDS,
+            "How long a shard took to write what waited in a channel to all of its subscribers there",
+            self.sum(|m| &m.fanout_micros) as f64 / 1e6,
+            &buckets.collect::<Vec<_>>(),
+        )
+    }
+
+    fn waiting(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge(
+            "tidings_queue",
+            BYTES,
+            "Bytes that wait for connections which do not read as fast as they are sent to",
+            self.sum(|m| &m.queued),
+        )?;
+        out.gauge(
+            "tidings_connections_stalled",
+            None,
+            "Connections for which something waits",
+            self.sum(|m| &m.stalled),
+        )?;
+        let waiting: usize = self.node.mailboxes.iter().map(|m| Mailbox::waiting(m)).sum();
+        out.gauge("tidings_mailbox", BYTES, "Bytes of publications that wait for shards", waiting)
+    }
+
+    fn broker(&self, out: &mut Out<'_>) -> fmt::Result {
+        let router = &self.node.router;
+        let kind = router.broker().map_or("none", |broker| broker.name());
+        let up = u64::from(router.down_reason().is_none());
+        out.gauges(
+            "tidings_broker_up",
+            "Whether there is a connection to the broker (1) or not (0); the memory broker always has one",
+            "kind",
+            iter::once((kind, up)),
+        )?;
+        out.gauge(
+            "tidings_broker_lag",
+            SECONDS,
+            "How long publications take through the broker: the round trip of the last canary, or by how much the next is overdue",
+            router.canary().lag().as_secs_f64(),
+        )?;
+        out.gauge(
+            "tidings_broker_topics",
+            None,
+            "Channels and patterns subscribed at the broker, those that nobody wants any more but linger included",
+            router.topics(),
+        )
+    }
+
+    fn http(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Traffic { connections, answers } = &*self.traffic;
+        let connections = connections.load(Ordering::Relaxed);
+        out.gauge("tidings_http_connections", None, "Connections of the HTTP port", connections)?;
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let answers = classes.into_iter().zip(answers.iter().map(|n| n.load(Ordering::Relaxed)));
+        out.counters(
+            "tidings_http_requests",
+            "HTTP requests answered, by the class of their status",
+            "code",
+            answers,
+        )
+    }
+
+    fn process(&self, out: &mut Out<'_>) -> fmt::Result {
+        let cpu = process::processor_time().as_secs_f64();
+        out.counter("process_cpu", SECONDS, "Processor time used, of user and system", cpu)?;
+        let began = self.began.as_secs_f64();
+        out.gauge("process_start_time", SECONDS, "When the server was started, since the Unix epoch", began)?;
+        if let Some(bytes) = process::resident_bytes() {
+            out.gauge("process_resident_memory", BYTES, "Memory in use", bytes)?;
+        }
+        if let Some(open) = process::open_files() {
+            out.gauge("process_open_fds", None, "Open files and sockets", open)?;
+        }
+        if let Some(most) = process::most_files() {
+            out.gauge("process_max_fds", None, "How many files and sockets may be open", most)?;
+        }
+        Ok(())
+    }
+}
+
+fn redis_counters(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    out.counter(
+        "tidings_redis_messages_heard",
+        None,
+        "Messages heard from Redis, canaries included",
+        of(&counters.heard),
+    )?;
+    out.counter(
+        "tidings_redis_invalid_names",
+        None,
+        "Messages from Redis that were dropped because their channel's name is not one a client could subscribe to",
+        of(&counters.invalid_names),
+    )?;
+    out.counter(
+        "tidings_redis_publications",
+        None,
+        "Publications that Redis took, canaries included",
+        of(&counters.published),
+    )?;
+    out.counter(
+        "tidings_redis_publication_failures",
+        None,
+        "Publications for Redis that were answered with an error, canaries included",
+        of(&counters.publish_failures),
+    )?;
+    out.counter(
+        "tidings_redis_reconnects",
+        None,
+        "Connections for hearing from Redis that were made after the first one",
+        of(&counters.reconnects),
+    )?;
+    out.gauge(
+        "tidings_redis_waiting",
+        BYTES,
+        "Bytes of publications that wait for Redis or for its answer",
+        of(&counters.bytes_waiting),
+    )
+}

@@ -1,0 +1,131 @@
+//! What is answered to which request.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router as Routes;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::host::OwnHosts;
+use super::{Traffic, metrics, page};
+use crate::config::Config;
+use crate::node::{Node, Readiness};
+
+/// What a browser may do with an answer: nothing but show it, with the style and the icon from here; no script, no
+/// other host, no frame around it (CSP level 3).
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// Set on every answer that does not say otherwise.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (REFERRER_POLICY, "no-referrer"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// The media type of OpenMetrics 1.0 text.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+struct Site {
+    node: Arc<Node>,
+    registry: Registry,
+}
+
+/// Every path of the HTTP port.
+pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
+    let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic) });
+    Routes::new()
+        .route("/", get(landing))
+        .route("/style.css", get(|| text("text/css; charset=utf-8", page::STYLE)))
+        .route("/icon.svg", get(|| text("image/svg+xml", page::ICON)))
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(numbers))
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "nothing here; there are /, /health, /ready and /metrics\n")
+        })
+        .method_not_allowed_fallback(|| async {
+            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
+        .with_state(site)
+}
+
+/// The same for a listener that browsers reach: while the server is a workbench, requests for other hosts get 421.
+pub(super) fn behind_host_check(routes: Routes, config: &Config) -> Routes {
+    match OwnHosts::of(config) {
+        Some(own) => routes.layer(middleware::from_fn_with_state(own, only_own_hosts)),
+        None => routes,
+    }
+}
+
+async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(other) = own.check(&parts) {
+        let why = format!(
+            "{other:?} is not this server: without a key it answers for localhost and loopback addresses alone; set \
+             http_api.key to have it answer for other names\n"
+        );
+        tracing::debug!(host = other, "a request for another host was refused");
+        return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// Counts an answer and puts on what every answer wears.
+async fn dress(State(traffic): State<Arc<Traffic>>, request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    let class = usize::from(answer.status().as_u16() / 100).saturating_sub(1);
+    if let Some(count) = traffic.answers.get(class) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    let headers = answer.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    answer
+}
+
+async fn landing(State(site): State<Arc<Site>>, headers: HeaderMap) -> Html<String> {
+    Html(page::landing(&site.node, &headers))
+}
+
+async fn text(kind: &'static str, text: &'static str) -> Response {
+    // It changes with the program only, but then at once.
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    match site.node.readiness() {
+        Readiness::Ready(took) => {
+            let body = json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3});
+            axum::Json(body).into_response()
+        }
+        Readiness::NotReady(reason) => {
+            let body = json!({"ready": false, "reason": reason});
+            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+        }
+    }
+}
+
+async fn numbers(State(site): State<Arc<Site>>) -> Response {
+    match metrics::text(&site.registry) {
+        Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be written");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response()
+        }
+    }
+}
