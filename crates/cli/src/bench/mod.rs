@@ -43,8 +43,6 @@ use crate::input::duration;
 use crate::interrupt::interrupted;
 use crate::text::{grouped, print};
 
-/// How often the run is looked at.
-const GLANCE: Duration = Duration::from_millis(5);
 /// How long nothing may move before what is missing counts as lost, or a server as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted run may take to end.
@@ -263,7 +261,7 @@ impl Bench {
                 return Err("interrupted before it began".to_owned());
             }
             progress.show(|| format!("{} of {} subscribed", grouped(subscribed), grouped(self.subscribers)));
-            thread::sleep(GLANCE);
+            moved.pause();
         }
     }
 
@@ -303,7 +301,7 @@ impl Bench {
                     per_second(rate)
                 )
             });
-            thread::sleep(GLANCE);
+            moved.pause();
         }
         run.stop();
     }

@@ -1,10 +1,14 @@
 //! How far a run is: whether anything moves, and what whoever watches is shown of it.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run::Run;
 use crate::failure::say;
+
+/// How often a run is looked at.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// Notices when a count stands still.
 pub(super) struct Moved {
@@ -24,6 +28,11 @@ impl Moved {
             *self = Self { count, since: Instant::now() };
         }
         self.since.elapsed() >= patience
+    }
+
+    /// Waits a moment before the next look.
+    pub(super) fn pause(&self) {
+        thread::sleep(GLANCE);
     }
 }
 
