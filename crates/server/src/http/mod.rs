@@ -67,20 +67,21 @@ impl Serving {
         let mut tasks = JoinSet::new();
         let traffic = Arc::new(Traffic::default());
         let door = Arc::new(Door::new(Bounds::default(), Arc::clone(&traffic)));
-        let everywhere = routes::routes(node, &traffic);
-        let guarded = routes::behind_host_check(everywhere.clone(), &node.config);
+        let own = host::OwnHosts::of(&node.config);
         for bound in bound {
             let (door, stopped) = (Arc::clone(&door), stopped.clone());
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    tasks.spawn(serve::listen(listener, guarded.clone(), door, stopped));
+                    let routes = routes::routes(node, &traffic, own.clone());
+                    tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
                 Bound::Unix(listener, file) => {
                     files.push(file);
                     let listener = UnixListener::from_std(listener)?;
                     // No browser reaches it, and a proxy that does may send any Host.
-                    tasks.spawn(serve::listen(listener, everywhere.clone(), door, stopped));
+                    let routes = routes::routes(node, &traffic, None);
+                    tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
             }
         }

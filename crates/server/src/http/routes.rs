@@ -18,7 +18,6 @@ use serde_json::json;
 
 use super::host::OwnHosts;
 use super::{Traffic, metrics, page};
-use crate::config::Config;
 use crate::node::{Node, Readiness};
 
 /// What a browser may do with an answer: nothing but show it, with the style and the icon from here; no script, no
@@ -43,8 +42,17 @@ struct Site {
     registry: Registry,
 }
 
-/// Every path of the HTTP port.
-pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
+/// The HTTP port's paths and what every answer wears. With hosts of its own, the server answers for no others: their
+/// requests get 421.
+pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>, own: Option<OwnHosts>) -> Routes {
+    let routes = match own {
+        Some(own) => paths(node, traffic).layer(middleware::from_fn_with_state(own, only_own_hosts)),
+        None => paths(node, traffic),
+    };
+    routes.layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
+}
+
+fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
     let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic) });
     Routes::new()
         .route("/", get(landing))
@@ -59,16 +67,7 @@ pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
         .with_state(site)
-}
-
-/// The same for a listener that browsers reach: while the server is a workbench, requests for other hosts get 421.
-pub(super) fn behind_host_check(routes: Routes, config: &Config) -> Routes {
-    match OwnHosts::of(config) {
-        Some(own) => routes.layer(middleware::from_fn_with_state(own, only_own_hosts)),
-        None => routes,
-    }
 }
 
 async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {

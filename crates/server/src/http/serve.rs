@@ -176,3 +176,220 @@ async fn connection<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    /// For what ought to happen at once.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// For what ought to happen never, in effect.
+    const AGES: Duration = Duration::from_secs(600);
+
+    /// A listener with bounds of its own.
+    struct World {
+        address: std::net::SocketAddr,
+        traffic: Arc<Traffic>,
+        stop: watch::Sender<bool>,
+        task: JoinHandle<()>,
+    }
+
+    impl World {
+        async fn new(bounds: Bounds, routes: Routes) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let (stop, stopped) = watch::channel(false);
+            let traffic = Arc::new(Traffic::default());
+            let door = Arc::new(Door::new(bounds, Arc::clone(&traffic)));
+            Self { address, traffic, stop, task: tokio::spawn(listen(listener, routes, door, stopped)) }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.expect("a connection")
+        }
+
+        async fn until_nobody_is_connected(&self) {
+            let nobody = async {
+                while self.traffic.connections.load(Ordering::Relaxed) > 0 {
+                    sleep(Duration::from_millis(2)).await;
+                }
+            };
+            timeout(PATIENCE, nobody).await.expect("a connection that ends");
+        }
+    }
+
+    fn hello() -> Routes {
+        Routes::new().route("/", get(|| async { "hello" }))
+    }
+
+    fn bounds() -> Bounds {
+        Bounds { connections: 100, head: AGES, unread: AGES, ..Bounds::default() }
+    }
+
+    /// Reads until the text ends so.
+    async fn read_until(io: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+        let mut text = String::new();
+        let read = async {
+            while !text.ends_with(end) {
+                let byte = io.read_u8().await.expect("more of the answer");
+                text.push(byte.into());
+            }
+        };
+        timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {end:?}"));
+        text
+    }
+
+    async fn read_to_end(io: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut bytes = Vec::new();
+        let _ = timeout(PATIENCE, io.read_to_end(&mut bytes)).await.expect("an end");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_head_that_comes_drop_by_drop_ends_its_connection_and_no_other() {
+        let head = Duration::from_secs(1);
+        let world = World::new(Bounds { head, ..bounds() }, hello()).await;
+        let (mut slow_out, mut slow_in) = {
+            let (read, write) = world.connect().await.into_split();
+            (write, read)
+        };
+        let began = Instant::now();
+        let drops = tokio::spawn(async move {
+            for byte in GET.iter().cycle().filter(|b| !b.is_ascii_control()) {
+                if slow_out.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut quick = world.connect().await;
+        quick.write_all(GET).await.expect("a request sent");
+        read_until(&mut quick, "hello").await;
+        assert_eq!(read_to_end(&mut slow_in).await, "");
+        assert!(began.elapsed() >= head);
+        drops.await.expect("an end of the drops");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_without_requests_ends() {
+        let world = World::new(Bounds { head: Duration::from_millis(500), ..bounds() }, hello()).await;
+        let mut peer = world.connect().await;
+        for _ in 0..2 {
+            peer.write_all(GET).await.expect("a request sent");
+            read_until(&mut peer, "hello").await;
+        }
+        assert_eq!(read_to_end(&mut peer).await, "");
+        world.until_nobody_is_connected().await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let much = Routes::new().route("/", get(|| async { vec![b'x'; 64 << 20] }));
+        let world = World::new(Bounds { unread: Duration::from_millis(100), ..bounds() }, much).await;
+        let mut peer = world.connect().await;
+        peer.write_all(GET).await.expect("a request sent");
+        read_until(&mut peer, "\r\n\r\n").await;
+        world.until_nobody_is_connected().await;
+    }
+
+    #[tokio::test]
+    async fn connections_past_the_limit_wait_until_one_ends() {
+        let world = World::new(Bounds { connections: 1, ..bounds() }, hello()).await;
+        let mut first = world.connect().await;
+        first.write_all(GET).await.expect("a request sent");
+        read_until(&mut first, "hello").await;
+        let mut second = world.connect().await;
+        second.write_all(GET).await.expect("a request sent");
+        let early = timeout(Duration::from_millis(50), second.read_u8()).await;
+        assert!(early.is_err(), "served past the limit");
+        drop(first);
+        read_until(&mut second, "hello").await;
+    }
+
+    #[tokio::test]
+    async fn a_head_longer_than_the_limit_is_refused() {
+        let world = World::new(Bounds { head_bytes: 8 << 10, ..bounds() }, hello()).await;
+        let mut peer = world.connect().await;
+        let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(9 << 10));
+        peer.write_all(head.as_bytes()).await.expect("a request sent");
+        let answer = read_until(&mut peer, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_requests_under_way_end_and_takes_no_more() {
+        let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (seen, go) = (Arc::clone(&asked), Arc::clone(&answer));
+        let slow = Routes::new().route(
+            "/",
+            get(move || async move {
+                seen.notify_one();
+                go.notified().await;
+                "hello"
+            }),
+        );
+        let world = World::new(bounds(), slow).await;
+        let (mut idle, mut busy) = (world.connect().await, world.connect().await);
+        busy.write_all(GET).await.expect("a request sent");
+        asked.notified().await;
+        world.stop.send(true).expect("somebody who listens");
+        assert_eq!(read_to_end(&mut idle).await, "");
+        let closed = async { while TcpStream::connect(world.address).await.is_ok() {} };
+        timeout(PATIENCE, closed).await.expect("a listener that is closed");
+        answer.notify_one();
+        let text = read_to_end(&mut busy).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
+        timeout(PATIENCE, world.task).await.expect("an end").expect("no panic");
+    }
+
+    /// Fails so many times before it has its one connection.
+    struct Troubled {
+        failures: usize,
+        tried: Arc<AtomicUsize>,
+        connection: std::sync::Mutex<Option<DuplexStream>>,
+    }
+
+    impl Accept for Troubled {
+        type Io = DuplexStream;
+
+        async fn accept(&self) -> io::Result<DuplexStream> {
+            if self.tried.fetch_add(1, Ordering::Relaxed) < self.failures {
+                // Too many open files (EMFILE).
+                return Err(io::Error::from_raw_os_error(24));
+            }
+            let connection = self.connection.lock().expect("no panic").take();
+            match connection {
+                Some(connection) => Ok(connection),
+                None => pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn accepting_rests_while_it_fails_and_goes_on_when_it_works() {
+        let (mut peer, connection) = duplex(1 << 16);
+        let tried = Arc::new(AtomicUsize::new(0));
+        let connection = std::sync::Mutex::new(Some(connection));
+        let listener = Troubled { failures: 3, tried: Arc::clone(&tried), connection };
+        let door = Arc::new(Door::new(bounds(), Arc::default()));
+        let (_stop, stopped) = watch::channel(false);
+        let began = Instant::now();
+        let task = tokio::spawn(listen(listener, hello(), door, stopped));
+        peer.write_all(GET).await.expect("a request sent");
+        read_until(&mut peer, "hello").await;
+        assert!(began.elapsed() >= 3 * ACCEPT_REST, "it did not rest");
+        assert_eq!(tried.load(Ordering::Relaxed), 5);
+        task.abort();
+    }
+}

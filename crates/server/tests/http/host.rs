@@ -1,0 +1,70 @@
+//! Which hosts the server answers for.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
+use crate::world::{Answer, World};
+
+fn ask(world: &World, target: &str, host: &str) -> Answer {
+    world.ask(&format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
+}
+
+#[test]
+fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
+    let world = World::with(&[]);
+    for (target, host) in [
+        ("/ready", "Host: evil.example\r\n"),
+        ("/", "Host: evil.example:8000\r\n"),
+        ("/", "Host: localhost.evil.example\r\n"),
+        ("/", "Host: localhost\r\nHost: evil.example\r\n"),
+        ("http://evil.example/", "Host: localhost\r\n"),
+        ("/", "Host: 203.0.113.7\r\n"),
+        ("/", "Host: \r\n"),
+        ("/nothing", "Host: evil.example\r\n"),
+    ] {
+        let answer = ask(&world, target, host);
+        assert_eq!(answer.status, 421, "{target} {host}");
+        assert!(answer.body.contains("http_api.key"), "{}", answer.body);
+        assert_eq!(answer.body.lines().count(), 1);
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[test]
+fn a_workbench_answers_for_this_machine_by_every_name_of_it() {
+    let world = World::with(&[]);
+    let own = format!("Host: {}\r\n", world.http());
+    for (target, host) in [
+        ("/health", "Host: localhost\r\n"),
+        ("/health", "Host: LocalHost:1\r\n"),
+        ("/health", "Host: [::1]:8000\r\n"),
+        ("/health", own.as_str()),
+        ("http://localhost/health", "Host: localhost\r\n"),
+        // No browser leaves it out.
+        ("/health", ""),
+    ] {
+        assert_eq!(ask(&world, target, host).status, 200, "{target} {host}");
+    }
+}
+
+#[test]
+fn a_server_with_a_key_or_open_on_purpose_answers_for_any_host() {
+    for option in ["http_api.key=secret", "client.token.hmac_secret_key=secret", "client.insecure=true"] {
+        let world = World::with(&[option]);
+        assert_eq!(ask(&world, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
+    }
+}
+
+#[test]
+fn a_unix_socket_answers_for_any_host() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("http.sock");
+    let world = World::with(&[&format!("http.listen=unix:{}", path.display())]);
+    assert_eq!(world.announced("http"), format!("unix:{}", path.display()));
+    let mut peer = UnixStream::connect(&path).expect("a connection");
+    peer.write_all(b"GET /health HTTP/1.1\r\nHost: push.example.com\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    assert_eq!(Answer::read(&mut peer).body, "ok\n");
+    drop(world);
+    assert!(!path.exists(), "the socket's file is left behind");
+}

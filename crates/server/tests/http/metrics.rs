@@ -1,0 +1,161 @@
+//! `/metrics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidings_testkit::{LineClient, RedisServer, RespClient};
+
+use crate::world::{World, eventually};
+
+/// One scrape: each sample's value by its name and labels.
+fn scrape(world: &World) -> BTreeMap<String, f64> {
+    let text = world.get("/metrics").body;
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let split = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?} is no sample"));
+        (name.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
+    };
+    samples.map(split).collect()
+}
+
+/// The rows of the documentation that this scrape would have: name, type, labels, meaning.
+fn rows(text: &str) -> BTreeSet<String> {
+    let help: BTreeMap<_, _> =
+        text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let row = |(family, kind): (&str, &str)| {
+        let name = match kind {
+            "counter" => format!("{family}_total"),
+            "info" => format!("{family}_info"),
+            _ => family.to_owned(),
+        };
+        let labels: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&name)?.strip_prefix('{')?.split_once('}'))
+            .flat_map(|(labels, _)| labels.split(',').filter_map(|label| label.split_once('=')))
+            .map(|(label, _)| format!("`{label}`"))
+            .collect();
+        let labels: Vec<_> = labels.into_iter().collect();
+        format!("| `{name}` | {kind} | {} | {} |", labels.join(", "), help[family])
+    };
+    kinds.map(row).collect()
+}
+
+#[test]
+fn every_metric_is_documented_as_it_is_and_no_other() {
+    // With Redis there are all of them, whether it is there or not.
+    let world = World::with(&[&format!("broker={}", RedisServer::absent().url())]);
+    let scraped = rows(&world.get("/metrics").body);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let docs = std::fs::read_to_string(path).unwrap_or_default();
+    // A row with four columns that begins with a name; alerts have two.
+    let is_row = |line: &&str| line.starts_with("| `") && line.split(" | ").count() == 4;
+    let documented: BTreeSet<_> = docs.lines().filter(is_row).map(str::to_owned).collect();
+    let missing: Vec<_> = scraped.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in docs/metrics.md: {missing:#?}");
+    let gone: Vec<_> = documented.difference(&scraped).collect();
+    assert!(gone.is_empty(), "in docs/metrics.md, but not in /metrics: {gone:#?}");
+}
+
+#[test]
+fn the_text_is_openmetrics() {
+    let world = World::with(&[]);
+    let answer = world.get("/metrics");
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.header("content-type"), kind);
+    assert!(answer.body.ends_with("\n# EOF\n"), "{}", answer.body);
+    let mut family = "";
+    for line in answer.body.lines() {
+        assert!(!line.is_empty());
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().expect("a name");
+            assert!(family.starts_with("tidings_") || family.starts_with("process_"), "{family}");
+            assert!(!family.ends_with("_total") && !family.ends_with("_info"), "{family}");
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(family), "{line} does not belong to {family}");
+        }
+    }
+}
+
+#[test]
+fn what_clients_do_shows_in_the_numbers() {
+    let world = World::with(&["tcp.auto_subscribe="]);
+    let mut plain = LineClient::connect(world.tcp());
+    plain.send("SUBSCRIBE scores");
+    plain.expect("CONFIRMED");
+    let mut resp = RespClient::connect(world.tcp());
+    resp.command(&["SUBSCRIBE", "scores"]);
+    plain.send("PUBLISH scores 1:0");
+    plain.line();
+    resp.reply();
+    plain.send("SUBSCRIBE");
+    plain.send("PUBLISH");
+    eventually("all of it", || {
+        let now = scrape(&world);
+        let is = |name: &str, value: f64| now[name] == value;
+        is("tidings_connections{transport=\"tcp\"}", 2.0)
+            && is("tidings_connections{transport=\"unix\"}", 0.0)
+            && is("tidings_connections_accepted_total", 2.0)
+            && is("tidings_sessions{dialect=\"plain\"}", 1.0)
+            && is("tidings_sessions{dialect=\"resp2\"}", 1.0)
+            && is("tidings_subscriptions", 3.0)
+            && is("tidings_broker_topics", 2.0)
+            && is("tidings_broker_up{kind=\"memory\"}", 1.0)
+            && is("tidings_publications_received_total", 1.0)
+            && is("tidings_publications_heard_total", 1.0)
+            && is("tidings_deliveries_total", 2.0)
+            && is("tidings_errors_total", 1.0)
+            && now["tidings_received_bytes_total"] > 40.0
+            && now["tidings_sent_bytes_total"] > 40.0
+    });
+    drop((plain, resp));
+    eventually("nobody", || {
+        let now = scrape(&world);
+        now["tidings_connections{transport=\"tcp\"}"] == 0.0 && now["tidings_subscriptions"] == 0.0
+    });
+}
+
+#[test]
+fn the_histogram_of_fanouts_adds_up() {
+    let world = World::with(&["tcp.auto_subscribe="]);
+    let mut client = LineClient::connect(world.tcp());
+    client.send("SUBSCRIBE scores");
+    client.expect("CONFIRMED");
+    for _ in 0..10 {
+        client.send("PUBLISH scores 1:0");
+        client.expect("MESSAGE scores 1:0");
+        client.expect("CONFIRMED");
+    }
+    let now = scrape(&world);
+    let name = "tidings_fanout_duration_seconds";
+    let mut buckets: Vec<(f64, f64)> = now
+        .iter()
+        .filter_map(|(sample, count)| {
+            let bound = sample.strip_prefix(&format!("{name}_bucket{{le=\""))?.strip_suffix("\"}")?;
+            Some((bound.parse().expect("a bound"), *count))
+        })
+        .collect();
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert_eq!(buckets.first().map(|(bound, _)| *bound), Some(0.000_05));
+    assert!(buckets.is_sorted_by(|(_, a), (_, b)| a <= b), "{buckets:?}");
+    let count = now[&format!("{name}_count")];
+    assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
+    assert!((1.0..=10.0).contains(&count), "{count}");
+    let sum = now[&format!("{name}_sum")];
+    assert!((0.0..20.0).contains(&sum), "{sum}");
+}
+
+#[test]
+fn the_broker_s_state_and_lag_tell_the_truth() {
+    let mut redis = RedisServer::start();
+    let world = World::with(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
+    let is = |name: &str, value: f64| scrape(&world).get(name) == Some(&value);
+    eventually("up", || is("tidings_broker_up{kind=\"redis\"}", 1.0) && is("tidings_ready", 1.0));
+    assert!(scrape(&world)["tidings_broker_lag_seconds"] < 3.0);
+    assert!(scrape(&world)["tidings_redis_messages_heard_total"] >= 1.0);
+    redis.kill();
+    eventually("down", || is("tidings_broker_up{kind=\"redis\"}", 0.0) && is("tidings_ready", 0.0));
+    let before = scrape(&world)["tidings_broker_lag_seconds"];
+    eventually("growing lag", || scrape(&world)["tidings_broker_lag_seconds"] > before + 0.2);
+    redis.restart();
+    eventually("up again", || is("tidings_ready", 1.0) && is("tidings_redis_reconnects_total", 1.0));
+}
