@@ -48,7 +48,7 @@ impl Hub {
             };
             match outcome {
                 Outcome::Subscribe(key, None) => {
-                    let already = session.subscriptions.contains(key);
+                    let already = session.is_subscribed(key);
                     if !already {
                         self.add_subscriber(slot, key);
                     }

@@ -207,10 +207,8 @@ impl Hub {
     /// Whether the session may publish to `channel`.
     pub(crate) fn may_publish(&self, slot: u32, channel: &Channel) -> Result<(), Code> {
         let session = &self.sessions[slot as usize];
-        let subscribed = self
-            .topics
-            .key(&Topic::Channel(channel.clone()))
-            .is_some_and(|key| session.subscriptions.contains(key));
+        let subscribed =
+            self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;
         access.may_publish(session.identity, subscribed, namespaces, channel.as_str())
     }

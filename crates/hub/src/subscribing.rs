@@ -38,7 +38,7 @@ impl Hub {
     /// Makes a subscription that nobody was promised: it takes effect when the topic is live.
     fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
         let key = self.ensure_topic(topic, fx);
-        if !self.sessions[slot as usize].subscriptions.contains(key) {
+        if !self.sessions[slot as usize].is_subscribed(key) {
             self.add_subscriber(slot, key);
         }
     }
@@ -71,9 +71,9 @@ impl Hub {
         let session = &mut self.sessions[slot as usize];
         let awaiting = session.is_awaiting();
         let held =
-            session.subscriptions.len() + if awaiting { session.more().awaiting.subscribes() } else { 0 };
+            session.subscriptions().len() + if awaiting { session.more().awaiting.subscribes() } else { 0 };
         let known = self.topics.key(topic);
-        let has = known.is_some_and(|key| self.sessions[slot as usize].subscriptions.contains(key));
+        let has = known.is_some_and(|key| self.sessions[slot as usize].is_subscribed(key));
         let limit = self.settings.channel_limit;
         if !has && held >= limit {
             return Begun::Refused(
@@ -105,7 +105,7 @@ impl Hub {
     pub(crate) fn add_subscriber(&mut self, slot: u32, key: TopicKey) {
         let session = &mut self.sessions[slot as usize];
         let place = self.topics.add(key, session.dialect.form(), slot);
-        session.subscriptions.add(key, place);
+        session.add_subscription(key, place);
     }
 
     /// Ends a subscription; tells whether there was one.
@@ -116,18 +116,18 @@ impl Hub {
 
     pub(crate) fn unsubscribe_key(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) -> bool {
         let session = &mut self.sessions[slot as usize];
-        let Some(place) = session.subscriptions.place(key) else { return false };
-        session.subscriptions.remove(key);
+        let Some(place) = session.place(key) else { return false };
+        session.remove_subscription(key);
         let form = session.dialect.form();
         if let Some(moved) = self.topics.remove(key, form, place) {
-            self.sessions[moved as usize].subscriptions.moved(key, place);
+            self.sessions[moved as usize].move_subscription(key, place);
         }
         self.release(key, fx);
         true
     }
 
     pub(crate) fn unsubscribe_all(&mut self, slot: u32, fx: &mut Effects) {
-        while let Some(last) = self.sessions[slot as usize].subscriptions.as_slice().last() {
+        while let Some(last) = self.sessions[slot as usize].subscriptions().last() {
             let key = last.topic;
             self.unsubscribe_key(slot, key, fx);
         }
@@ -149,13 +149,13 @@ impl Hub {
         if old.form() == new.form() {
             return;
         }
-        let subscriptions = session.subscriptions.as_slice().to_vec();
+        let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
             if let Some(moved) = self.topics.remove(s.topic, old.form(), s.place) {
-                self.sessions[moved as usize].subscriptions.moved(s.topic, s.place);
+                self.sessions[moved as usize].move_subscription(s.topic, s.place);
             }
             let place = self.topics.add(s.topic, new.form(), slot);
-            self.sessions[slot as usize].subscriptions.moved(s.topic, place);
+            self.sessions[slot as usize].move_subscription(s.topic, place);
         }
     }
 

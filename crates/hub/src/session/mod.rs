@@ -16,7 +16,7 @@ use tidings_wire::Form;
 
 pub(crate) use awaiting::{Awaiting, Outcome};
 pub(crate) use inbox::Inbox;
-pub(crate) use subscriptions::Subscriptions;
+use subscriptions::{Only, Subscription};
 
 use crate::access::Identity;
 
@@ -115,7 +115,7 @@ pub(crate) struct Session {
     pub(crate) dialect: Dialect,
     pub(crate) identity: Identity,
     pub(crate) flags: Flags,
-    pub(crate) subscriptions: Subscriptions,
+    only: Only,
     more: Option<Box<More>>,
 }
 
@@ -125,6 +125,8 @@ pub(crate) struct More {
     pub(crate) inbox: Inbox,
     pub(crate) awaiting: Awaiting,
     pub(crate) decoder: tidings_wire::resp::Decoder,
+    /// All subscriptions, once there are two.
+    subscriptions: Vec<Subscription>,
     /// `CLIENT SETNAME`.
     pub(crate) name: Option<Box<str>>,
 }
@@ -160,6 +162,7 @@ impl Session {
         if let Some(more) = &self.more
             && more.inbox.is_empty()
             && more.awaiting.is_empty()
+            && more.subscriptions.is_empty()
             && more.name.is_none()
         {
             self.more = None;
@@ -173,6 +176,6 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Session>() <= 32, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 24, "{}", size_of::<Session>());
     }
 }

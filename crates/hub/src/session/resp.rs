@@ -21,7 +21,7 @@ impl Hub {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = &self.sessions[slot as usize];
         let listening = session.dialect == Dialect::Resp2
-            && (session.subscriptions.len() > 0 || session.is_awaiting_subscription());
+            && (!session.subscriptions().is_empty() || session.is_awaiting_subscription());
         let allowed_while_listening = matches!(
             &*name,
             "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ping" | "quit" | "reset"
@@ -156,7 +156,7 @@ impl Hub {
 
     pub(crate) fn resp_subscribed(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
         let version = self.resp_version(slot);
-        let count = self.sessions[slot as usize].subscriptions.len();
+        let count = self.sessions[slot as usize].subscriptions().len();
         let Some(topic) = self.topics.get(key).map(crate::topics::Entry::topic) else { return };
         let kind = match topic {
             Topic::Channel(_) => "subscribe",
@@ -179,7 +179,7 @@ impl Hub {
                 left.push((topic, String::from_utf8_lossy(name).into_owned()));
             }
         } else {
-            for s in self.sessions[slot as usize].subscriptions.as_slice() {
+            for s in self.sessions[slot as usize].subscriptions() {
                 if let Some(topic) = self.topics.get(s.topic).map(|e| e.topic().clone())
                     && matches!(topic, Topic::Pattern(_)) == patterns
                 {
@@ -188,7 +188,7 @@ impl Hub {
                 }
             }
             if left.is_empty() {
-                let count = self.sessions[slot as usize].subscriptions.len() as i64;
+                let count = self.sessions[slot as usize].subscriptions().len() as i64;
                 fx.send(slot, |out| resp::subscription(version, kind, None, count, out));
             }
         }
@@ -196,7 +196,7 @@ impl Hub {
             if let Some(topic) = topic {
                 self.unsubscribe(slot, &topic, fx);
             }
-            let count = self.sessions[slot as usize].subscriptions.len() as i64;
+            let count = self.sessions[slot as usize].subscriptions().len() as i64;
             fx.send(slot, |out| resp::subscription(version, kind, Some(&name), count, out));
         }
     }

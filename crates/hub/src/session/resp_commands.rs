@@ -75,7 +75,7 @@ impl Hub {
     }
 
     fn resp_ping(&mut self, slot: u32, text: &[u8], fx: &mut Effects) {
-        let listening = self.sessions[slot as usize].subscriptions.len() > 0;
+        let listening = !self.sessions[slot as usize].subscriptions().is_empty();
         let version = self.resp_version(slot);
         fx.send(slot, |out| {
             if listening && version == Version::V2 {

@@ -1,5 +1,7 @@
-//! What a session is subscribed to: most have one or none, so one or none costs no allocation.
+//! What a session is subscribed to. Most have one or none, so one stands in the session itself, and only from the
+//! second on there is a list.
 
+use super::Session;
 use crate::topics::TopicKey;
 
 /// A subscription: the topic, and the session's place in its list.
@@ -9,69 +11,71 @@ pub(crate) struct Subscription {
     pub(crate) place: u32,
 }
 
-/// All subscriptions of a session, in the order they were made (but for removals).
-#[derive(Debug, Default)]
-pub(crate) enum Subscriptions {
-    #[default]
-    None,
-    One(Subscription),
-    #[expect(clippy::box_collection, reason = "a thin pointer keeps the idle session small")]
-    Many(Box<Vec<Subscription>>),
+/// The only subscription of a session, if it has just one; eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Only(Subscription);
+
+/// No topic has this key.
+const NONE: TopicKey = TopicKey::MAX;
+
+impl Default for Only {
+    fn default() -> Self {
+        Self(Subscription { topic: NONE, place: 0 })
+    }
 }
 
-impl Subscriptions {
-    pub(crate) fn as_slice(&self) -> &[Subscription] {
-        match self {
-            Self::None => &[],
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
+impl Session {
+    /// All subscriptions, in the order they were made (but for removals).
+    pub(crate) fn subscriptions(&self) -> &[Subscription] {
+        match &self.more {
+            Some(more) if !more.subscriptions.is_empty() => &more.subscriptions,
+            _ if self.only.0.topic == NONE => &[],
+            _ => std::slice::from_ref(&self.only.0),
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
+    /// Where it stands in the topic's list, if it is subscribed.
     pub(crate) fn place(&self, topic: TopicKey) -> Option<u32> {
-        self.as_slice().iter().find(|s| s.topic == topic).map(|s| s.place)
+        self.subscriptions().iter().find(|s| s.topic == topic).map(|s| s.place)
     }
 
-    pub(crate) fn contains(&self, topic: TopicKey) -> bool {
+    pub(crate) fn is_subscribed(&self, topic: TopicKey) -> bool {
         self.place(topic).is_some()
     }
 
-    pub(crate) fn add(&mut self, topic: TopicKey, place: u32) {
+    pub(crate) fn add_subscription(&mut self, topic: TopicKey, place: u32) {
         let new = Subscription { topic, place };
-        match self {
-            Self::None => *self = Self::One(new),
-            Self::One(one) => *self = Self::Many(Box::new(vec![*one, new])),
-            Self::Many(many) => many.push(new),
+        if self.subscriptions().is_empty() {
+            self.only = Only(new);
+            return;
         }
+        let only = std::mem::take(&mut self.only).0;
+        let list = &mut self.more().subscriptions;
+        if list.is_empty() {
+            list.push(only);
+        }
+        list.push(new);
     }
 
-    pub(crate) fn remove(&mut self, topic: TopicKey) {
-        match self {
-            Self::One(one) if one.topic == topic => *self = Self::None,
-            Self::Many(many) => {
-                many.retain(|s| s.topic != topic);
-                match many.as_slice() {
-                    [] => *self = Self::None,
-                    [one] => *self = Self::One(*one),
-                    _ => {}
-                }
+    pub(crate) fn remove_subscription(&mut self, topic: TopicKey) {
+        if self.only.0.topic == topic {
+            self.only = Only::default();
+        } else if let Some(more) = self.existing_more() {
+            more.subscriptions.retain(|s| s.topic != topic);
+            if let [last] = more.subscriptions[..] {
+                more.subscriptions = Vec::new();
+                self.only = Only(last);
             }
-            _ => {}
         }
     }
 
     /// The session was moved within a topic's list.
-    pub(crate) fn moved(&mut self, topic: TopicKey, place: u32) {
-        let slice = match self {
-            Self::None => return,
-            Self::One(one) => std::slice::from_mut(one),
-            Self::Many(many) => many.as_mut_slice(),
-        };
-        if let Some(s) = slice.iter_mut().find(|s| s.topic == topic) {
+    pub(crate) fn move_subscription(&mut self, topic: TopicKey, place: u32) {
+        if self.only.0.topic == topic {
+            self.only.0.place = place;
+        } else if let Some(more) = self.existing_more()
+            && let Some(s) = more.subscriptions.iter_mut().find(|s| s.topic == topic)
+        {
             s.place = place;
         }
     }

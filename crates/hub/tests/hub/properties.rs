@@ -132,7 +132,7 @@ fn subscribe(form: Form, name: &str, on: bool) -> String {
 
 #[test]
 fn an_idle_session_gives_back_what_it_borrowed() {
-    let mut w = World::new(settings());
+    let mut w = World::new(part_three());
     for (half, rest) in [
         ("SUBS", "CRIBE news\r\nPING\r\n"),
         ("*2\r\n$4", "\r\nECHO\r\n$1\r\nx\r\n"),
