@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, RedisError, RedisResult};
+use redis::{PushInfo, RedisError, RedisResult, Value};
 use tidings_wire::Topic;
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ pub(super) struct Link {
     pub(super) interest: Arc<Interest>,
     pub(super) sink: SharedSink,
     pub(super) counters: Arc<Counters>,
+    pub(super) reset: watch::Sender<String>,
     pub(super) resets: watch::Receiver<String>,
     pub(super) ping_interval: Duration,
     pub(super) response_timeout: Duration,
@@ -171,16 +172,27 @@ impl Link {
         Ok(())
     }
 
-    /// Asks again and again whether the peer lives; ends when it does not.
+    /// Asks again and again whether the peer lives, and in which role; ends when it does not live. A master that has
+    /// become a replica still takes publications, but nobody beyond itself hears them: both connections are dropped
+    /// then, for the address or the Sentinels to lead to the new master.
     async fn heartbeat(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
+        let mut was_master = false;
         loop {
-            tokio::time::sleep(self.ping_interval).await;
-            let ping = async { redis::cmd("PING").query_async::<()>(&mut connection).await };
-            match self.answered(ingest, ping).await {
-                Ok(Err(e)) if !is_refusal(&e) => return self.dialer.words(&e),
-                Ok(_) => {}
+            let ask = async { redis::cmd("ROLE").query_async::<Value>(&mut connection).await };
+            match self.answered(ingest, ask).await {
+                Ok(Ok(answer)) => {
+                    let replica = is_replica(&answer);
+                    if was_master && replica {
+                        self.reset.send_replace("the master has become a replica".to_owned());
+                    }
+                    was_master = !replica;
+                }
+                // A user that may not ask for the role learns at least that the server answers.
+                Ok(Err(e)) if is_refusal(&e) => {}
+                Ok(Err(e)) => return self.dialer.words(&e),
                 Err(why) => return why,
             }
+            tokio::time::sleep(self.ping_interval).await;
         }
     }
 
@@ -211,6 +223,11 @@ impl Link {
     fn names(&self, topics: &[Topic]) -> Vec<Vec<u8>> {
         topics.iter().map(|topic| self.names.topic(topic).into_owned()).collect()
     }
+}
+
+/// Reads the answer to `ROLE`: an array that begins with `master` or `slave`.
+fn is_replica(answer: &Value) -> bool {
+    matches!(answer, Value::Array(items) if items.first() == Some(&Value::BulkString(b"slave".to_vec())))
 }
 
 /// The channels and the patterns among these.

@@ -92,6 +92,7 @@ impl Redis {
             interest: Arc::clone(&interest),
             sink,
             counters: Arc::clone(&counters),
+            reset: resets.clone(),
             resets: heed.clone(),
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,

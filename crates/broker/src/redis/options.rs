@@ -29,7 +29,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long Redis may be silent while an answer is due; then the connection is given up.
     pub response_timeout: Duration,
-    /// How often a connection with nothing else to do is asked whether it lives. A dead one is noticed after this
+    /// How often Redis is asked whether it lives and is still what it was. A dead connection is noticed after this
     /// and the response timeout.
     pub ping_interval: Duration,
     /// How many bytes of publications may wait for Redis; a further one is `Overloaded`.

@@ -137,6 +137,22 @@ fn a_reset_replaces_both_connections() {
 }
 
 #[test]
+fn a_master_that_becomes_a_replica_is_left_by_both_connections() {
+    let (redis, other) = (RedisServer::start(), RedisServer::start());
+    let node = Node::connected(impatient(redis.url()));
+    node.subscribe(&channel("a"));
+    let ids = redis.client_ids("tidings-");
+    redis.cli(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    node.sink.wait_live(2, &channel("a"));
+    let told = |event: &Event| *event == Event::Down("reset: the master has become a replica".to_owned());
+    assert_eq!(node.sink.count(told), 1);
+    wait_until(PATIENCE, "two new connections", || {
+        let now = redis.client_ids("tidings-");
+        now.len() == 2 && !now.iter().any(|id| ids.contains(id))
+    });
+}
+
+#[test]
 fn a_dropped_broker_leaves_no_connection_behind() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
