@@ -69,7 +69,7 @@ pub trait Broker: Send + Sync + 'static {
 ///
 /// A sink must neither block nor call its broker back: it is called with the broker's locks held, from the thread
 /// that published, or from the one that reads from the network. `live`, `refused`, `up` and `down` come one at a
-/// time and in order.
+/// time and in order; `live` and `refused` may be about a topic that has been unsubscribed a moment ago.
 pub trait Sink: Send + Sync + 'static {
     /// Hands over publications in the order they were heard, emptying `batch`. Gives how many subscribers on
     /// this node they are for, summed up. Never blocks.

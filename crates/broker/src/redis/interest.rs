@@ -53,6 +53,16 @@ pub(super) struct Work {
     pub(super) live: Vec<Topic>,
 }
 
+impl Work {
+    fn len(&self) -> usize {
+        self.subscribe.len() + self.unsubscribe.len() + self.live.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Interest {
     /// Wants a topic.
     pub(super) fn subscribe(&self, topic: &Topic) {
@@ -102,11 +112,11 @@ impl Interest {
         });
     }
 
-    /// Takes what there is to do for up to `limit` topics.
+    /// Takes what there is to do for up to `limit` topics; nothing only when nothing is queued any more.
     pub(super) fn take(&self, limit: usize) -> Work {
         let mut table = lock(&self.table);
         let mut work = Work::default();
-        for _ in 0..limit {
+        while work.len() < limit {
             let Some(topic) = table.queue.pop_front() else { break };
             let Some(entry) = table.topics.get_mut(&topic) else { continue };
             entry.queued = false;
@@ -244,6 +254,18 @@ mod tests {
         interest.subscribed(vec![topic("a")]);
         interest.subscribe(&topic("a"));
         assert_eq!(interest.take(9), Work::default());
+    }
+
+    #[test]
+    fn topics_that_came_and_went_do_not_hide_the_one_that_stayed() {
+        let interest = Interest::default();
+        interest.connected();
+        for i in 0..100 {
+            interest.subscribe(&topic(&format!("gone{i}")));
+            interest.unsubscribe(&topic(&format!("gone{i}")));
+        }
+        interest.subscribe(&topic("kept"));
+        assert_eq!(interest.take(9).subscribe, [topic("kept")]);
     }
 
     #[test]

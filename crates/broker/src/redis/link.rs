@@ -97,7 +97,7 @@ impl Link {
     async fn follow(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
         loop {
             let work = self.interest.take(BATCH);
-            if work.subscribe.is_empty() && work.unsubscribe.is_empty() && work.live.is_empty() {
+            if work.is_empty() {
                 self.interest.changed().await;
                 continue;
             }
