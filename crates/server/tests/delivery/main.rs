@@ -1,5 +1,6 @@
 //! What a running server promises about deliveries, with a real Redis where there is one.
 
+mod by_hand;
 mod clients;
 mod limits;
 mod redis;
