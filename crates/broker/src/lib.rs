@@ -68,8 +68,8 @@ pub trait Broker: Send + Sync + 'static {
 /// Where a broker hands what it hears.
 ///
 /// A sink must neither block nor call its broker back: it is called with the broker's locks held, from the thread
-/// that published, or from the one that reads from the network. `live`, `refused`, `up` and `down` come one at a
-/// time and in order; `live` and `refused` may be about a topic that has been unsubscribed a moment ago.
+/// that published, or from the one that reads from the network. What it is told of one topic comes in order, and so
+/// do `up` and `down`; `live` and `refused` may be about a topic that has been unsubscribed a moment ago.
 pub trait Sink: Send + Sync + 'static {
     /// Hands over publications in the order they were heard, emptying `batch`. Gives how many subscribers on
     /// this node they are for, summed up. Never blocks.
