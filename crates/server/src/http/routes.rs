@@ -107,16 +107,15 @@ async fn text(kind: &'static str, text: &'static str) -> Response {
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
-    match site.node.readiness() {
+    let (status, body) = match site.node.readiness() {
         Readiness::Ready(took) => {
-            let body = json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3});
-            axum::Json(body).into_response()
+            (StatusCode::OK, json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3}))
         }
         Readiness::NotReady(reason) => {
-            let body = json!({"ready": false, "reason": reason});
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": reason}))
         }
-    }
+    };
+    (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn numbers(State(site): State<Arc<Site>>) -> Response {

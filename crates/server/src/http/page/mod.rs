@@ -92,7 +92,7 @@ impl<'a> Page<'a> {
         match &self.readiness {
             Readiness::Ready(took) => writeln!(
                 out,
-                "<p class=\"state good\"><strong>Ready.</strong> A message comes back through the broker within {}.</p>",
+                "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
                 Html(Short(*took))
             )?,
             Readiness::NotReady(reason) => {
@@ -117,7 +117,11 @@ impl<'a> Page<'a> {
         for (name, count) in self.counts {
             writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Grouped(count))?;
         }
-        writeln!(out, "</dl>\n<p class=\"quiet\">Since it was started, {} ago.</p>", Short(self.uptime))
+        writeln!(
+            out,
+            "</dl>\n<p class=\"quiet\">As of now; deliveries since the start, {} ago.</p>",
+            Short(self.uptime)
+        )
     }
 
     fn listeners(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,13 +155,15 @@ impl<'a> Page<'a> {
             return out.write_str("<p>The line port is off (<code>tcp.listen</code>).</p>\n");
         };
         let channel = Html(self.channel);
-        out.write_str("<ol>\n<li><p>Listen in one terminal. ")?;
-        if matches!(self.access, Access::Keys) {
-            out.write_str("Type <code>AUTH</code> and a key, then <code>SUBSCRIBE</code>: ")?;
-        } else if !self.automatic {
-            out.write_str("Type <code>SUBSCRIBE</code>: ")?;
-        }
-        writeln!(out, "What is published to <code>{channel}</code> appears.</p>")?;
+        let first = match self.access {
+            Access::Keys => ": type <code>AUTH</code> and a key, then <code>SUBSCRIBE</code>",
+            _ if !self.automatic => ": type <code>SUBSCRIBE</code>",
+            _ => "",
+        };
+        writeln!(
+            out,
+            "<ol>\n<li><p>Listen in one terminal{first}. What is published to <code>{channel}</code> appears.</p>"
+        )?;
         writeln!(out, "<pre><code>{}</code></pre></li>", Html(port.nc()))?;
         out.write_str("<li><p>Publish from another, with any Redis client.")?;
         if matches!(self.broker, BrokerUrl::Redis(_)) {
@@ -179,8 +185,10 @@ impl fmt::Display for Page<'_> {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>tidings</title>\n\
              <link rel=\"icon\" href=\"icon.svg\">\n<link rel=\"stylesheet\" href=\"style.css\">\n</head>\n<body>\n\
-             <header>\n<h1>tidings <small>{}</small></h1>\n\
-             <p>Pushes updates to everyone who is connected.</p>\n</header>\n<main>",
+             <header>\n<div>\n<h1>tidings <small>{}</small></h1>\n\
+             <p>Pushes updates to everyone who is connected.</p>\n</div>\n\
+             <nav>\n<a href=\"ready\">/ready</a>\n<a href=\"health\">/health</a>\n\
+             <a href=\"metrics\">/metrics</a>\n</nav>\n</header>\n<main>",
             env!("CARGO_PKG_VERSION")
         )?;
         self.state(out)?;
@@ -189,10 +197,7 @@ impl fmt::Display for Page<'_> {
         self.listeners(out)?;
         out.write_str("<h2>Try it</h2>\n")?;
         self.try_it(out)?;
-        out.write_str(
-            "</main>\n<footer>\n<nav>\n<a href=\"ready\">/ready</a>\n<a href=\"health\">/health</a>\n\
-             <a href=\"metrics\">/metrics</a>\n</nav>\n</footer>\n</body>\n</html>\n",
-        )
+        out.write_str("</main>\n</body>\n</html>\n")
     }
 }
 
@@ -221,7 +226,8 @@ impl fmt::Display for Short {
         const HOUR: u64 = 60 * MINUTE;
         const DAY: u64 = 24 * HOUR;
         match self.0.as_secs() {
-            0 => write!(f, "{:.1} ms", self.0.as_secs_f64() * 1e3),
+            0 if self.0.as_millis() == 0 => write!(f, "{} µs", self.0.as_micros()),
+            0 => write!(f, "{} ms", self.0.as_millis()),
             seconds @ ..MINUTE => write!(f, "{seconds} s"),
             seconds @ ..HOUR => write!(f, "{} min", seconds / MINUTE),
             seconds @ ..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
@@ -265,6 +271,7 @@ mod tests {
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
         let times: Vec<_> = [59, 61, 3_661, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
         assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
-        assert_eq!(Short(Duration::from_micros(180)).to_string(), "0.2 ms");
+        let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
+        assert_eq!(times, ["0 µs", "180 µs", "2 ms"]);
     }
 }
