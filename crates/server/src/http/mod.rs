@@ -35,6 +35,7 @@ use crate::listen::{Bound, SocketFile};
 use crate::node::Node;
 
 pub(crate) use info::info;
+pub(crate) use serve::CONNECTIONS;
 
 use serve::{Bounds, Door};
 

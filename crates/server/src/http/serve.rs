@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 use super::Traffic;
 use super::patience::Patient;
 
+/// Connections of all listeners together, unless a test says otherwise.
+pub(crate) const CONNECTIONS: usize = 512;
+
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -35,7 +38,7 @@ pub(super) struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: CONNECTIONS,
             head: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             head_bytes: 16 << 10,
