@@ -11,7 +11,7 @@ use crate::topics::{Entry, TopicKey};
 /// What to do with a subscriber whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// End the session with [`Ending::Slow`].
+    /// End the session with [`crate::Ending::Slow`].
     Cut,
     /// Drop what waits of the topic, keep the newest publication, announce the gap.
     Latest,

@@ -13,7 +13,8 @@ fn main() {
 }
 
 const TEXT: &[u8] = &[b'x'; 100];
-const JSON: &[u8] = br#"{"home":"LAL","away":"BOS","score":[101,99],"quarter":4,"clock":"00:03.2","note":"buzzer beater"}"#;
+const JSON: &[u8] =
+    br#"{"home":"LAL","away":"BOS","score":[101,99],"quarter":4,"clock":"00:03.2","note":"buzzer beater"}"#;
 
 fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
     let channel = Channel::new("scores:nba").expect("a name");
