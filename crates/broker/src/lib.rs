@@ -9,16 +9,25 @@
 //!   `deliver` calls.
 //! - Interest is remembered: a topic once subscribed is subscribed again after every lost connection, until it
 //!   is unsubscribed. [`Sink::live`] is said each time the topic's subscription has been confirmed.
-//! - Every `publish` is answered exactly once, also when the connection is lost meanwhile.
+//! - Every request is answered exactly once, also when the connection is lost meanwhile.
+//!
+//! What a broker remembers of its channels, it does as a [`Stateful`] one: their histories with positions, who is
+//! present, which publications were made before. A position means the same on every node.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use thiserror::Error;
-use tidings_wire::{Channel, Delivery, Topic};
+use tidings_wire::{Channel, Delivery, Position, Topic};
 
 pub mod memory;
 pub mod redis;
+mod state;
+
+pub use state::{
+    Change, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, MAX_IDEMPOTENCY_KEY,
+    Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED, Settled, Stateful, StatsDone,
+};
 
 /// Why a publication did not reach the broker, or a subscription was not made.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -35,11 +44,16 @@ pub enum BrokerError {
 }
 
 /// What became of a publication that the broker took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// How many receivers the broker counted, as Redis' `PUBLISH` answers: subscribers with the memory broker,
     /// connections to Redis with the Redis broker.
     pub receivers: u64,
+    /// Where it stands in its channel's history, if it was kept there.
+    pub position: Option<Position>,
+    /// Whether it had been published before, under the same idempotency key, and so was not again; the other fields
+    /// are those of the first time.
+    pub repeated: bool,
 }
 
 /// Called exactly once with what became of a publication, from any thread; must not block.
@@ -87,6 +101,18 @@ pub trait Sink: Send + Sync + 'static {
     /// The connection to the broker is lost or was never made: no topic is live any more. Said again when the
     /// reason changes. The reason holds no secret.
     fn down(&self, reason: &str);
+
+    /// Publications of this channel were missed and cannot be fetched any more; what is delivered from now on comes
+    /// after `gap.next`. Told in order with the deliveries of its topic.
+    ///
+    /// A sink without subscribers who count on positions need not do more than this: it is logged.
+    fn gap(&self, topic: &Topic, gap: &Gap) {
+        tracing::warn!("{}: publications between {:?} and {:?} are lost", topic.as_str(), gap.last, gap.next);
+    }
+
+    /// Somebody has come to a channel, or left it (see [`Stateful::announce`]). Told in order with the channel's
+    /// deliveries. A sink whose subscribers are not told of each other need not listen.
+    fn changed(&self, _channel: &Channel, _change: &Change) {}
 }
 
 /// A shared sink, as brokers hold it.

@@ -101,7 +101,7 @@ impl Broker for Memory {
     }
 
     fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
-        let publication = Arc::new(Publication { channel: channel.clone(), body });
+        let publication = Arc::new(Publication::new(channel.clone(), body));
         let patterns = self.patterns();
         let receivers = {
             let mut stripe = lock(self.stripe(channel));
@@ -116,7 +116,7 @@ impl Broker for Memory {
             stripe.batch.clear();
             receivers
         };
-        done(Ok(Published { receivers }));
+        done(Ok(Published { receivers, ..Published::default() }));
     }
 
     fn reset(&self, _reason: &str) {

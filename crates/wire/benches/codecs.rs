@@ -18,7 +18,7 @@ const JSON: &[u8] =
 
 fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
     let channel = Channel::new("scores:nba").expect("a name");
-    let publication = Publication { channel: channel.clone(), body: body.into() };
+    let publication = Publication::new(channel.clone(), body);
     let topic = Topic::Channel(channel);
     let context = Context { topic: &topic, default_channel: false, data_format: DataFormat::Auto };
     let mut out = Vec::with_capacity(1024);

@@ -65,7 +65,7 @@ mod tests {
 
     fn encoded(form: Form, topic: &Topic) -> String {
         let channel = Channel::new("news").unwrap();
-        let publication = Publication { channel, body: Bytes::from_static(b"a\nb") };
+        let publication = Publication::new(channel, Bytes::from_static(b"a\nb"));
         let context = Context { topic, default_channel: false, data_format: DataFormat::Auto };
         let mut out = b"before ".to_vec();
         encode(form, &context, &publication, &mut out);

@@ -22,4 +22,4 @@ pub mod resp;
 
 pub use channel::{Channel, Pattern, Topic};
 pub use form::Form;
-pub use publication::{Delivery, Publication};
+pub use publication::{ClientInfo, Delivery, Epoch, Extra, Position, Publication};

@@ -1,5 +1,6 @@
-//! A publication: what travels from the broker to every subscriber.
+//! A publication: what travels from the broker to every subscriber, and where it stands in its channel's history.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,105 @@ pub struct Publication {
     pub channel: Channel,
     /// What was published: any bytes (see [`crate::body`] for how each dialect shows them).
     pub body: Bytes,
+    /// Where it stands in its channel's history; `None` when it was only ever live.
+    pub position: Option<Position>,
+    /// What few publications carry, out of the way of those that do not.
+    pub extra: Option<Box<Extra>>,
+}
+
+impl Publication {
+    /// A publication without a position, and with nothing but its body.
+    pub fn new(channel: Channel, body: impl Into<Bytes>) -> Self {
+        Self { channel, body: body.into(), position: None, extra: None }
+    }
+
+    /// Its offset, where it has a position.
+    pub fn offset(&self) -> Option<u64> {
+        self.position.as_ref().map(|position| position.offset)
+    }
+
+    /// Bytes of its body and of what it carries besides.
+    pub fn size(&self) -> usize {
+        self.body.len() + self.extra.as_ref().map_or(0, |extra| extra.size())
+    }
+}
+
+/// What a publication carries besides its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Which client published it, when a client did.
+    pub info: Option<ClientInfo>,
+    /// What the publisher wants subscribers to know of it, in the publisher's order; no name twice.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Extra {
+    /// Bytes of all its texts.
+    pub fn size(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.info.as_ref().map_or(0, ClientInfo::size) + tags
+    }
+}
+
+/// Who a client is, as other clients are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Its user; empty for an anonymous one.
+    pub user: String,
+    /// The connection's own id, unique over all nodes.
+    pub client: String,
+    /// What was said of the connection when it was let in (JSON); never empty.
+    pub conn_info: Option<Bytes>,
+    /// What was said of it when it was let into the channel (JSON); never empty.
+    pub chan_info: Option<Bytes>,
+}
+
+impl ClientInfo {
+    /// Bytes of all its texts.
+    pub fn size(&self) -> usize {
+        let info = |info: &Option<Bytes>| info.as_ref().map_or(0, Bytes::len);
+        self.user.len() + self.client.len() + info(&self.conn_info) + info(&self.chan_info)
+    }
+}
+
+/// Names one life of a channel's history: offsets are comparable within one epoch only. A short text; cloning is a
+/// reference count.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Epoch {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.0)
+    }
+}
+
+/// A place in a channel's history: the number of the publication last seen, counted from 1 within its epoch; 0 is
+/// before the first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// How many publications have come before and with it.
+    pub offset: u64,
+    /// In which life of the history.
+    pub epoch: Epoch,
 }
 
 /// A publication and the subscription it is for: the channel itself, or a pattern that matched it.

@@ -12,7 +12,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
 use tidings_wire::{Channel, Delivery, Publication, Topic};
 use tokio::sync::Notify;
@@ -144,7 +143,7 @@ impl Ingest {
             None => Topic::Channel(channel.clone()),
         };
         let Some(Value::BulkString(body)) = body else { return None };
-        Some(Delivery { topic, publication: Arc::new(Publication { channel, body: Bytes::from(body) }) })
+        Some(Delivery { topic, publication: Arc::new(Publication::new(channel, body)) })
     }
 }
 

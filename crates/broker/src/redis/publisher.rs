@@ -222,7 +222,9 @@ impl Publisher {
 /// What a reply to `PUBLISH` means.
 fn outcome(reply: Value) -> Result<Published, BrokerError> {
     match reply {
-        Value::Int(receivers) => Ok(Published { receivers: u64::try_from(receivers).unwrap_or_default() }),
+        Value::Int(receivers) => {
+            Ok(Published { receivers: u64::try_from(receivers).unwrap_or_default(), ..Published::default() })
+        }
         Value::ServerError(e) if passes(&e) => Err(BrokerError::Unavailable),
         Value::ServerError(e) => Err(BrokerError::Refused(
             [e.code(), e.details().unwrap_or_default()].join(" ").trim_end().to_owned(),
@@ -270,9 +272,9 @@ mod tests {
         push(&queue, &outcomes, 3, 1_000);
         assert_eq!(lock(&outcomes)[1..], [(3, Err(BrokerError::Overloaded))], "in flight counts as well");
         for waiting in batch {
-            waiting.answer.give(Ok(Published { receivers: 7 }));
+            waiting.answer.give(Ok(Published { receivers: 7, ..Published::default() }));
         }
-        assert_eq!(lock(&outcomes)[2..], [(1, Ok(Published { receivers: 7 }))]);
+        assert_eq!(lock(&outcomes)[2..], [(1, Ok(Published { receivers: 7, ..Published::default() }))]);
         push(&queue, &outcomes, 4, 1_000);
         assert_eq!(lock(&outcomes).len(), 3, "there is room again");
         drop(open);
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn what_redis_refuses_is_told_in_its_own_words() {
         let error = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap();
-        assert_eq!(outcome(Value::Int(3)), Ok(Published { receivers: 3 }));
+        assert_eq!(outcome(Value::Int(3)), Ok(Published { receivers: 3, ..Published::default() }));
         assert_eq!(outcome(error("-NOPERM no way\r\n")), Err(BrokerError::Refused("NOPERM no way".into())));
         assert_eq!(outcome(error("-LOADING soon\r\n")), Err(BrokerError::Unavailable));
     }

@@ -35,11 +35,11 @@ impl Outcomes {
 fn a_publication_is_answered_with_the_receivers_that_redis_counted() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
-    assert_eq!(node.publish("a", b"hi"), Ok(Published { receivers: 0 }));
+    assert_eq!(node.publish("a", b"hi"), Ok(Published { receivers: 0, ..Published::default() }));
     node.subscribe(&channel("a"));
     let mut other = redis.client();
     other.command(&["SUBSCRIBE", "a"]);
-    assert_eq!(node.publish("a", b"hi"), Ok(Published { receivers: 2 }));
+    assert_eq!(node.publish("a", b"hi"), Ok(Published { receivers: 2, ..Published::default() }));
     assert_eq!(other.reply().texts(), ["message", "a", "hi"]);
 }
 
@@ -57,7 +57,7 @@ fn publications_that_wait_go_out_together_and_in_order() {
     for number in 0..COUNT {
         assert_eq!(subscriber.reply().texts(), ["message", "a", &number.to_string()]);
     }
-    let expected = (0..COUNT).map(|number| (number, Ok(Published { receivers: 1 })));
+    let expected = (0..COUNT).map(|number| (number, Ok(Published { receivers: 1, ..Published::default() })));
     assert!(outcomes.wait(COUNT).into_iter().eq(expected));
 }
 

@@ -135,8 +135,7 @@ impl World {
 
     /// Fans a publication out as a shard does.
     pub(crate) fn publish(&mut self, channel: &str, body: &str) {
-        let publication =
-            Publication { channel: Channel::new(channel).unwrap(), body: body.to_owned().into() };
+        let publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
         if self.broker == Broker::Down {
             return;
         }

@@ -1,0 +1,144 @@
+//! What a broker remembers of its channels, and how it is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_wire::{Channel, ClientInfo, Position, Publication};
+
+use crate::{Broker, BrokerError, Done};
+
+/// For how long the result of a publication is remembered under its idempotency key.
+pub const REMEMBERED: Duration = Duration::from_secs(5 * 60);
+/// Longest idempotency key in bytes; a longer one is refused.
+pub const MAX_IDEMPOTENCY_KEY: usize = 255;
+
+/// What is asked of one publication besides delivering it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Keep it in the channel's history, so that it gets a position.
+    pub history: Option<HistoryOptions>,
+    /// The same key in the same channel within [`REMEMBERED`] gives the first result and publishes nothing. At most
+    /// [`MAX_IDEMPOTENCY_KEY`] bytes; empty is none.
+    pub idempotency_key: Option<String>,
+    /// Which client published it.
+    pub info: Option<ClientInfo>,
+    /// What subscribers are to know of it.
+    pub tags: Vec<(String, String)>,
+}
+
+/// How a channel's history is kept. Each publication says it anew, and the last word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryOptions {
+    /// How many publications are kept; none when zero, as if there were no history.
+    pub size: usize,
+    /// For how long they are: each after it was published with the memory broker, all of them after the last one
+    /// was with Redis. Milliseconds count, and one is the least.
+    pub ttl: Duration,
+    /// For how long after the last publication the channel's epoch and offset are remembered; at least `ttl`.
+    pub meta_ttl: Duration,
+}
+
+/// Which part of a channel's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Not more publications than this; zero asks for the position alone. `None`: all there are.
+    pub limit: Option<usize>,
+    /// Those after this position (before it when reversed); `None`: from the oldest (from the newest).
+    pub since: Option<Position>,
+    /// The newest first.
+    pub reverse: bool,
+    /// For how long the position of a channel without one, which begins with this query, is remembered.
+    pub meta_ttl: Duration,
+}
+
+/// The answer to a [`HistoryQuery`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum History {
+    /// What was asked for, without a hole.
+    Page(HistoryPage),
+    /// What came after the position asked for is not all there: its epoch is over, or the window has moved past it.
+    /// This is where the channel stands.
+    Unrecoverable(Position),
+}
+
+/// A part of a channel's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Where the channel stands: the position of its newest publication, also of one no longer kept. On a node that
+    /// has the channel subscribed, everything delivered before the query was made is at or before it, and everything
+    /// after it is delivered; deliveries at or before it may still be on their way to the sink.
+    pub position: Position,
+    /// In the order asked for.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+/// A hole in what a sink was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The last position delivered before it.
+    pub last: Position,
+    /// Where the channel goes on: the next delivery comes after this.
+    pub next: Position,
+}
+
+/// Somebody comes or goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A client has subscribed.
+    Join(ClientInfo),
+    /// A client has unsubscribed or disconnected.
+    Leave(ClientInfo),
+}
+
+/// Who is present in a channel, in no order; each client once.
+pub type Members = Vec<ClientInfo>;
+
+/// How many are present in a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceStats {
+    /// Clients (connections).
+    pub clients: u64,
+    /// Different users among them; the anonymous ones are one.
+    pub users: u64,
+}
+
+/// Called exactly once with a part of a history, from any thread; must not block.
+pub type HistoryDone = Box<dyn FnOnce(Result<History, BrokerError>) + Send>;
+/// Called exactly once with who is present, from any thread; must not block.
+pub type PresenceDone = Box<dyn FnOnce(Result<Members, BrokerError>) + Send>;
+/// Called exactly once with how many are present, from any thread; must not block.
+pub type StatsDone = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
+/// Called exactly once when something has been done or not, from any thread; must not block.
+pub type Settled = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
+
+/// A broker that remembers. As with every [`Broker`], no method blocks or waits.
+pub trait Stateful: Broker {
+    /// Publishes `body` as the options say and calls `done` with the outcome. Publications of one caller keep their
+    /// order, those of [`Broker::publish`] included; appending, remembering and publishing are one step.
+    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done);
+
+    /// Reads a channel's history. A channel without a position gets one, so that whoever subscribes to an empty
+    /// channel knows where to go on.
+    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone);
+
+    /// Forgets a channel's publications; its position stays.
+    fn history_remove(&self, channel: &Channel, done: Settled);
+
+    /// Says that a client is present in a channel for the next `ttl` (at least a millisecond): for the first time,
+    /// or again.
+    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled);
+
+    /// Says that the client with this id is present no longer.
+    fn presence_remove(&self, channel: &Channel, client: &str, done: Settled);
+
+    /// Asks who is present.
+    fn presence(&self, channel: &Channel, done: PresenceDone);
+
+    /// Asks how many are present.
+    fn presence_stats(&self, channel: &Channel, done: StatsDone);
+
+    /// Tells the sinks of every node that has the channel subscribed that somebody has come or gone. It changes
+    /// nothing in who is present.
+    fn announce(&self, channel: &Channel, change: Change, done: Settled);
+}
