@@ -1,0 +1,34 @@
+//! How many bytes everything remembered may take together.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A count of bytes with a limit, shared by all stripes.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { used: AtomicU64::new(0), limit }
+    }
+
+    /// Takes that many bytes, or none when so many are not left.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+        });
+        taken.is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub(super) fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}

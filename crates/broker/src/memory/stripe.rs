@@ -1,0 +1,159 @@
+//! What is remembered of the channels that fell into one stripe.
+//!
+//! Invariants:
+//! - Every byte kept was granted by the budget, and is given back when its owner goes.
+//! - Nothing stays for longer than its time and one round of sweeping.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use tidings_wire::{Channel, ClientInfo, Delivery};
+
+use super::budget::Budget;
+use super::history::{META, Window, later};
+use crate::{Members, PresenceStats, Published, REMEMBERED};
+
+/// What keeping a result or a member costs besides its texts.
+const RECORD: usize = 320;
+
+/// The channels of one stripe.
+#[derive(Default)]
+pub(super) struct Stripe {
+    pub(super) subscribed: HashSet<Channel>,
+    /// The deliveries of one publication, kept for its capacity; empty whenever the stripe is unlocked.
+    pub(super) batch: Vec<Delivery>,
+    pub(super) windows: HashMap<Channel, Window>,
+    results: HashMap<(Channel, String), Published>,
+    /// When which result is forgotten, the next one first.
+    forgetting: VecDeque<(Instant, (Channel, String))>,
+    present: HashMap<Channel, HashMap<String, Member>>,
+}
+
+struct Member {
+    info: ClientInfo,
+    until: Instant,
+    cost: usize,
+}
+
+impl Stripe {
+    /// The history of a channel, begun with `new` when there is none; `None` when the budget has no room for it.
+    pub(super) fn window(
+        &mut self,
+        channel: &Channel,
+        now: Instant,
+        budget: &Budget,
+        new: impl FnOnce() -> Window,
+    ) -> Option<&mut Window> {
+        if let Some(window) = self.windows.get_mut(channel)
+            && window.is_over(now, budget)
+        {
+            *window = new();
+        } else if !self.windows.contains_key(channel) {
+            if !budget.take(META + channel.as_str().len()) {
+                return None;
+            }
+            self.windows.insert(channel.clone(), new());
+        }
+        self.windows.get_mut(channel)
+    }
+
+    /// The result of the publication that was made under this key.
+    pub(super) fn result(
+        &mut self,
+        key: &(Channel, String),
+        now: Instant,
+        budget: &Budget,
+    ) -> Option<Published> {
+        self.forget_results(now, budget);
+        self.results.get(key).cloned()
+    }
+
+    /// Remembers a result for which the budget has granted [`result_cost`].
+    pub(super) fn remember(&mut self, key: (Channel, String), result: Published, now: Instant) {
+        self.forgetting.push_back((later(now, REMEMBERED), key.clone()));
+        self.results.insert(key, result);
+    }
+
+    /// Adds a member or takes note of it again; gives whether the budget had room for it.
+    pub(super) fn add_member(
+        &mut self,
+        channel: &Channel,
+        info: &ClientInfo,
+        ttl: Duration,
+        now: Instant,
+        budget: &Budget,
+    ) -> bool {
+        let cost = RECORD + channel.as_str().len() + info.client.len() + info.size();
+        let members = self.present.entry(channel.clone()).or_default();
+        let before = members.get(&info.client).map_or(0, |member| member.cost);
+        let granted = cost <= before || budget.take(cost - before);
+        if granted {
+            budget.give(before.saturating_sub(cost));
+            let member = Member { info: info.clone(), until: later(now, ttl), cost };
+            members.insert(info.client.clone(), member);
+        } else if members.is_empty() {
+            self.present.remove(channel);
+        }
+        granted
+    }
+
+    pub(super) fn remove_member(&mut self, channel: &Channel, client: &str, budget: &Budget) {
+        let Some(members) = self.present.get_mut(channel) else { return };
+        if let Some(member) = members.remove(client) {
+            budget.give(member.cost);
+        }
+        if members.is_empty() {
+            self.present.remove(channel);
+        }
+    }
+
+    pub(super) fn members(&self, channel: &Channel, now: Instant) -> Members {
+        self.present_at(channel, now).cloned().collect()
+    }
+
+    pub(super) fn stats(&self, channel: &Channel, now: Instant) -> PresenceStats {
+        let users: HashSet<_> = self.present_at(channel, now).map(|info| info.user.as_str()).collect();
+        PresenceStats { clients: self.present_at(channel, now).count() as u64, users: users.len() as u64 }
+    }
+
+    fn present_at(&self, channel: &Channel, now: Instant) -> impl Iterator<Item = &ClientInfo> {
+        let members = self.present.get(channel).into_iter().flat_map(HashMap::values);
+        members.filter(move |member| member.until > now).map(|member| &member.info)
+    }
+
+    /// Forgets what has had its time.
+    pub(super) fn sweep(&mut self, now: Instant, budget: &Budget) {
+        self.forget_results(now, budget);
+        self.windows.retain(|channel, window| {
+            let over = window.is_over(now, budget);
+            if over {
+                window.clear(budget);
+                budget.give(META + channel.as_str().len());
+            }
+            !over
+        });
+        self.present.retain(|_, members| {
+            members.retain(|_, member| {
+                let over = member.until <= now;
+                if over {
+                    budget.give(member.cost);
+                }
+                !over
+            });
+            !members.is_empty()
+        });
+    }
+
+    fn forget_results(&mut self, now: Instant, budget: &Budget) {
+        while self.forgetting.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, key)) = self.forgetting.pop_front() else { break };
+            budget.give(result_cost(&key));
+            self.results.remove(&key);
+        }
+    }
+}
+
+/// What remembering a result costs.
+pub(super) fn result_cost((channel, key): &(Channel, String)) -> usize {
+    RECORD + channel.as_str().len() + 2 * key.len()
+}
