@@ -53,6 +53,8 @@ pub struct Access {
     pub api_key: Option<Secret>,
     /// Whether a session of the client protocol may connect without a token.
     pub anonymous_connect: bool,
+    /// Channels whose names begin like this are the server's own: nobody may subscribe or publish there.
+    pub reserved: Option<String>,
 }
 
 impl Access {
@@ -67,19 +69,24 @@ impl Access {
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
-        let allowed = self.open
-            || match identity {
-                Identity::Backend => true,
-                Identity::Anonymous => options.allow_subscribe_for_anonymous,
-            };
+        let allowed = !self.is_reserved(channel)
+            && (self.open
+                || match identity {
+                    Identity::Backend => true,
+                    Identity::Anonymous => options.allow_subscribe_for_anonymous,
+                });
         if allowed { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 
-    /// Whether `identity` may subscribe to patterns, which cut across namespaces.
+    fn is_reserved(&self, channel: &str) -> bool {
+        self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
+    }
+
+    /// Whether `identity` may subscribe to patterns, or ask about the whole node: both cut across namespaces.
     ///
     /// # Errors
     /// [`code::PERMISSION_DENIED`].
-    pub fn may_subscribe_patterns(&self, identity: Identity) -> Result<(), Code> {
+    pub fn may_see_all(&self, identity: Identity) -> Result<(), Code> {
         if self.open || identity == Identity::Backend { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 
@@ -95,12 +102,13 @@ impl Access {
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
-        let allowed = self.open
-            || (subscribed && options.allow_publish_for_subscriber)
-            || match identity {
-                Identity::Backend => true,
-                Identity::Anonymous => options.allow_publish_for_anonymous,
-            };
+        let allowed = !self.is_reserved(channel)
+            && (self.open
+                || (subscribed && options.allow_publish_for_subscriber)
+                || match identity {
+                    Identity::Backend => true,
+                    Identity::Anonymous => options.allow_publish_for_anonymous,
+                });
         if allowed { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 }
@@ -120,7 +128,8 @@ mod tests {
 
     #[test]
     fn with_a_key_configured_the_namespace_decides_and_a_backend_may_do_all() {
-        let access = Access { open: false, api_key: Some(Secret::new("k")), anonymous_connect: false };
+        let access =
+            Access { open: false, api_key: Some(Secret::new("k")), anonymous_connect: false, reserved: None };
         let closed = Namespaces::default();
         let open = Namespaces::new(
             NamespaceOptions {
@@ -136,7 +145,7 @@ mod tests {
         assert_eq!(access.may_publish(Identity::Anonymous, false, &open, "a"), denied);
         assert_eq!(access.may_publish(Identity::Anonymous, true, &open, "a"), Ok(()));
         assert_eq!(access.may_publish(Identity::Backend, false, &closed, "a"), Ok(()));
-        assert_eq!(access.may_subscribe_patterns(Identity::Anonymous), denied);
-        assert_eq!(access.may_subscribe_patterns(Identity::Backend), Ok(()));
+        assert_eq!(access.may_see_all(Identity::Anonymous), denied);
+        assert_eq!(access.may_see_all(Identity::Backend), Ok(()));
     }
 }

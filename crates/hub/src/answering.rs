@@ -46,6 +46,10 @@ impl Hub {
             else {
                 break;
             };
+            if let Outcome::Subscribe(key, _) = &outcome {
+                self.topics.waits_no_more(*key, SessionId { slot, generation: session.generation });
+            }
+            let session = &mut self.sessions[slot as usize];
             match outcome {
                 Outcome::Subscribe(key, None) => {
                     let already = session.is_subscribed(key);
@@ -54,7 +58,10 @@ impl Hub {
                     }
                     self.subscribed(slot, key, id, already, fx);
                 }
-                Outcome::Subscribe(_, Some(failure)) => self.failed(slot, id, &failure, fx),
+                Outcome::Subscribe(key, Some(failure)) => {
+                    self.release(key, fx);
+                    self.failed(slot, id, &failure, fx);
+                }
                 Outcome::Answer(answer) => self.answered(slot, id, &answer, fx),
                 Outcome::Ready(bytes) => fx.send(slot, |out| out.extend_from_slice(&bytes)),
             }

@@ -41,8 +41,8 @@ pub enum Request {
 pub enum Query {
     /// Channels with subscribers, those that match only if a pattern is given.
     Channels(Option<Pattern>),
-    /// How many subscribers each of these has.
-    Subscribers(Vec<Channel>),
+    /// How many subscribers each of these has; what is no channel's name has none.
+    Subscribers(Vec<Bytes>),
     /// How many different patterns are subscribed.
     Patterns,
     /// The text of `INFO`.
@@ -58,8 +58,8 @@ pub enum Answer {
     Failed(Failure),
     /// The channels asked for.
     Channels(Vec<Channel>),
-    /// Channels with their numbers of subscribers.
-    Subscribers(Vec<(Channel, u64)>),
+    /// What was asked for, with the numbers of subscribers.
+    Subscribers(Vec<(Bytes, u64)>),
     /// A number.
     Count(u64),
     /// A text.

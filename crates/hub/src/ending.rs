@@ -18,6 +18,8 @@ pub enum Ending {
     Shutdown,
     /// A ping went unanswered.
     NoPong,
+    /// Too much that clients have not finished saying is kept, and it was adding to that.
+    Overloaded,
     /// It never said `connect`.
     Stale,
     /// It broke its protocol in a way after which nothing can be understood; the words are for the peer.
@@ -49,9 +51,15 @@ pub fn gap_notice(dropped: u64, out: &mut Vec<u8>) {
     plain::error(code::SLOW.number, &slow_words(dropped), out);
 }
 
-/// Appends what a connection is told that is one too many; its dialect is not known yet.
-pub fn refusal_notice(limit: usize, out: &mut Vec<u8>) {
-    plain::error(code::CONNECTION_LIMIT.number, &format!("connection limit: {limit}"), out);
+/// Appends what a connection is told that is not let in, because there are as many as the limit, or (without
+/// one) because the server is stopping. Its dialect is not known yet.
+pub fn refusal_notice(limit: Option<usize>, out: &mut Vec<u8>) {
+    match limit {
+        Some(limit) => {
+            plain::error(code::CONNECTION_LIMIT.number, &format!("connection limit: {limit}"), out);
+        }
+        None => plain::error(code::SHUTDOWN.number, code::SHUTDOWN.text, out),
+    }
 }
 
 fn slow_words(dropped: u64) -> String {
@@ -64,6 +72,7 @@ fn ending_words(ending: &Ending) -> Option<(Code, String)> {
         Ending::Slow(dropped) => (code::SLOW, slow_words(*dropped)),
         Ending::Shutdown => (code::SHUTDOWN, code::SHUTDOWN.text.into()),
         Ending::NoPong => (code::NO_PONG, code::NO_PONG.text.into()),
+        Ending::Overloaded => (code::OVERLOADED, code::OVERLOADED.text.into()),
         Ending::Stale => (code::STALE, code::STALE.text.into()),
         Ending::Protocol(words) => (code::BAD_REQUEST, words.clone()),
     })

@@ -37,6 +37,8 @@ pub struct Stats {
     pub published: u64,
     /// Commands and lines that were answered with an error, since the start.
     pub errors: u64,
+    /// Bytes of half-read commands, and of those that wait for their turn.
+    pub input_bytes: u64,
 }
 
 /// What a handler made of a command.
@@ -62,6 +64,8 @@ pub struct Hub {
     pub(crate) by_dialect: [u64; Dialect::ALL.len()],
     pub(crate) published: u64,
     pub(crate) errors: u64,
+    /// Bytes in all inboxes.
+    pub(crate) kept: usize,
     /// The decoder of RESP sessions that have nothing half read.
     pub(crate) decoder: tidings_wire::resp::Decoder,
 }
@@ -78,6 +82,7 @@ impl Hub {
             by_dialect: [0; Dialect::ALL.len()],
             published: 0,
             errors: 0,
+            kept: 0,
             decoder: tidings_wire::resp::Decoder::default(),
         }
     }
@@ -121,7 +126,8 @@ impl Hub {
             return;
         }
         self.drop_interest(slot, fx);
-        let session = self.sessions.remove(slot as usize);
+        let mut session = self.sessions.remove(slot as usize);
+        self.kept -= session.existing_more().map_or(0, |more| more.inbox.len());
         self.by_dialect[session.dialect as usize] -= 1;
     }
 
@@ -187,6 +193,7 @@ impl Hub {
             subscriptions: self.topics.subscriptions() as u64,
             published: self.published,
             errors: self.errors,
+            input_bytes: self.kept as u64,
         }
     }
 

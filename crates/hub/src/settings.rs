@@ -18,6 +18,8 @@ pub struct Settings {
     pub echo: bool,
     /// Longest line, and longest RESP bulk string, in bytes without its ending.
     pub max_line: usize,
+    /// Most bytes of half-read commands of all sessions of a hub together; past it, who adds to them is ended.
+    pub input_limit: usize,
     /// How long automatic subscriptions wait for the first byte that tells the dialect.
     pub first_byte_wait: Duration,
     /// Most subscriptions of one connection.

@@ -32,6 +32,7 @@ pub enum Interest {
 #[derive(Debug)]
 pub struct Entry {
     topic: Topic,
+    serial: u64,
     live: bool,
     subscribers: [Vec<u32>; Form::COUNT],
     /// Sessions that asked to subscribe and have no answer yet.
@@ -47,6 +48,11 @@ impl Entry {
     /// What it is.
     pub fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    /// A number that no other topic of this hub has or had; keys are reused.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// The slots of those who take it in `form`.
@@ -90,6 +96,7 @@ pub(crate) struct Topics {
     keys: HashMap<Topic, TopicKey>,
     entries: Slab<Entry>,
     subscriptions: usize,
+    next_serial: u64,
 }
 
 impl Topics {
@@ -111,8 +118,10 @@ impl Topics {
             return (key, false);
         }
         let Traits { default_channel, data_format, slow_consumer } = traits();
+        self.next_serial += 1;
         let key = self.entries.insert(Entry {
             topic: topic.clone(),
+            serial: self.next_serial,
             live: false,
             subscribers: Default::default(),
             waiters: Vec::new(),
@@ -152,6 +161,13 @@ impl Topics {
         }
         self.subscriptions -= 1;
         moved
+    }
+
+    /// A session has its answer about the topic.
+    pub(crate) fn waits_no_more(&mut self, key: TopicKey, session: SessionId) {
+        if let Some(entry) = self.entries.get_mut(key as usize) {
+            entry.waiters.retain(|waiter| *waiter != session);
+        }
     }
 
     /// Forgets the topic if nobody has it and nobody waits for it; gives its name then.

@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use crate::router::Router;
 
+/// How the channels of canaries begin; no client may use them.
+pub(crate) const PREFIX: &str = "tidings.canary.";
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Flight {
     /// When the last one came back, and how long it took.
@@ -35,8 +38,7 @@ pub(crate) struct Canary {
 impl Canary {
     /// A canary of this node, which no other node has.
     pub(crate) fn new(node: u64, interval: Duration, limit: Duration) -> Self {
-        let channel =
-            Channel::new(format!("tidings.canary.{node:016x}")).expect("a short name of printable ASCII");
+        let channel = Channel::new(format!("{PREFIX}{node:016x}")).expect("a short name of printable ASCII");
         Self {
             topic: Topic::Channel(channel.clone()),
             channel,
@@ -47,6 +49,11 @@ impl Canary {
             sent: AtomicU64::new(0),
             hurry: Notify::new(),
         }
+    }
+
+    /// Whether this is the channel it flies in.
+    pub(crate) fn is(&self, channel: &Channel) -> bool {
+        *channel == self.channel
     }
 
     pub(crate) fn topic(&self) -> &Topic {

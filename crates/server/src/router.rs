@@ -174,8 +174,10 @@ impl Routes {
 
 impl Control for Router {
     fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
-        if let Some(joined) = self.write().join(shard, topic) {
-            return joined;
+        match self.write().join(shard, topic) {
+            // One that is not live is asked for again: the broker may have refused it before.
+            None | Some((Interest::Pending, _)) => {}
+            Some(joined) => return joined,
         }
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.write().topics.entry(topic.clone()).or_default().shards |= 1 << shard;
@@ -227,10 +229,13 @@ impl Control for Router {
                 });
                 Answer::Channels(channels.collect())
             }
-            Query::Subscribers(channels) => Answer::Subscribers(
-                channels
+            Query::Subscribers(names) => Answer::Subscribers(
+                names
                     .iter()
-                    .map(|c| (c.clone(), routes.subscribers(&Topic::Channel(c.clone()))))
+                    .map(|name| {
+                        let count = Channel::new(name).map_or(0, |c| routes.subscribers(&Topic::Channel(c)));
+                        (name.clone(), count)
+                    })
                     .collect(),
             ),
             Query::Patterns => {
@@ -257,8 +262,11 @@ impl Sink for Router {
         let mut woken = 0;
         let mut heard = 0;
         for delivery in batch.drain(..) {
-            if delivery.topic == *self.canary.topic() {
-                self.canary.came_back(&delivery.publication.body);
+            if self.canary.is(&delivery.publication.channel) {
+                // Nobody else's, whatever pattern it matches.
+                if delivery.topic == *self.canary.topic() {
+                    self.canary.came_back(&delivery.publication.body);
+                }
                 continue;
             }
             heard += 1;
@@ -288,7 +296,8 @@ impl Sink for Router {
     }
 
     fn refused(&self, topic: &Topic, why: &str) {
-        if let Some(route) = self.read().topics.get(topic) {
+        // Posted under the lock, as in `live` and `down`: mail about a topic comes in the order it was decided.
+        if let Some(route) = self.write().topics.get(topic) {
             self.each(route.shards, |mailbox| mailbox.post(Mail::Refused(topic.clone(), why.to_owned())));
         }
     }

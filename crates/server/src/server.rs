@@ -91,7 +91,7 @@ impl Server {
                 asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
             });
             let control: Arc<dyn Control> = Arc::clone(&router) as _;
-            let sessions = Arc::new(settings::sessions(&config, seed));
+            let sessions = Arc::new(settings::sessions(&config, seed, count));
             match tidings_shard::spawn(count, &sessions, &limits, &control, &process) {
                 Ok(spawned) => handles = spawned,
                 Err(error) => failed = Some(StartError::System(error)),
@@ -119,7 +119,7 @@ impl Server {
         });
         if let Some(error) = failed {
             for mailbox in &node.mailboxes {
-                mailbox.post(Mail::Stop);
+                mailbox.stop();
             }
             return Err(error);
         }
@@ -176,14 +176,17 @@ impl Server {
         self.http.stop(timeout.saturating_sub(began.elapsed()).min(LAST)).await;
         self.tasks.shutdown().await;
         for mailbox in &self.node.mailboxes {
-            mailbox.post(Mail::Stop);
+            mailbox.stop();
         }
-        for thread in self.threads {
-            // A shard looks at its mail at once, so this takes no time worth a task of its own.
-            if thread.join().is_err() {
-                tracing::error!("a shard has panicked");
+        let join = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                if thread.join().is_err() {
+                    tracing::error!("a shard has panicked");
+                }
             }
-        }
+        });
+        // A shard ends between two writes; one that does not is left to the end of the process.
+        let _ = tokio::time::timeout(timeout.saturating_sub(began.elapsed()).max(LAST), join).await;
         tracing::info!("stopped");
     }
 }

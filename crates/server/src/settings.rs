@@ -17,7 +17,7 @@ pub(crate) fn node_seed() -> u64 {
 }
 
 /// What sessions go by.
-pub(crate) fn sessions(config: &Config, node_seed: u64) -> Settings {
+pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settings {
     let client = &config.client;
     let key = &config.http_api.key;
     Settings {
@@ -25,6 +25,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64) -> Settings {
         auto_subscribe: config.tcp.auto_subscribe.clone(),
         echo: config.tcp.echo,
         max_line: config.tcp.max_line,
+        input_limit: client.queue_max_total / shards.max(1),
         first_byte_wait: config.tcp.first_byte_wait,
         channel_limit: client.channel_limit,
         ping_interval: client.ping_interval,
@@ -34,6 +35,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64) -> Settings {
             open: client.insecure || config.is_workbench(),
             api_key: key.is_set().then(|| Secret::new(key.expose())),
             anonymous_connect: client.allow_anonymous_connect_without_token,
+            reserved: Some(crate::canary::PREFIX.to_owned()),
         },
         namespaces: Namespaces::new(
             options(&config.channel.without_namespace),

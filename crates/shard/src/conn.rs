@@ -31,6 +31,10 @@ pub(crate) struct Conn {
     pub(crate) listed: bool,
     /// Reading waits until the peer has taken its answers.
     pub(crate) backlogged: bool,
+    /// The hub has let it go on, which waits for that too: commands already read come before those to be read.
+    pub(crate) resume_owed: bool,
+    /// It has published, so it is read from more slowly while mailboxes are congested.
+    pub(crate) publishes: bool,
 }
 
 impl Conn {
@@ -43,6 +47,8 @@ impl Conn {
             read_closed: false,
             listed: false,
             backlogged: false,
+            resume_owed: false,
+            publishes: false,
         }
     }
 

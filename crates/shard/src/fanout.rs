@@ -8,20 +8,27 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{Ending, Hub, Overflow, SlowConsumer, TopicKey};
+use tidings_hub::{Ending, Entry, Hub, Overflow, SlowConsumer, TopicKey};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::metrics::add;
-use crate::queue::Data;
+use crate::queue::{Data, Queue};
 use crate::shard::Shard;
 
 /// Joined bytes after which a write is begun; bounds what a slow subscriber's queue holds on to.
 const JOIN: usize = 64 * 1024;
 
+/// How many pieces a full queue consists of at least, so that dropping the oldest leaves most of it.
+const PIECES: usize = 16;
+/// The place of a topic of which nothing waits.
+const NOWHERE: u32 = u32::MAX;
+
 /// Publications that wait to be fanned out, by topic, in the order they came.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     topics: Vec<(TopicKey, Vec<Arc<Publication>>)>,
+    /// Where each of them stands there, by key; `NOWHERE` for the others.
+    places: Vec<u32>,
     last: Option<(Topic, usize)>,
     /// One write's worth of a topic in one form, and where each publication in it ends.
     joined: Vec<u8>,
@@ -40,12 +47,67 @@ impl Batches {
             return;
         }
         let Some(key) = hub.topic(&delivery.topic) else { return };
-        let index = self.topics.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
+        let at = key as usize;
+        if self.places.len() <= at {
+            self.places.resize(at + 1, NOWHERE);
+        }
+        if self.places[at] == NOWHERE {
+            self.places[at] = u32::try_from(self.topics.len()).expect("fewer topics than keys");
             self.topics.push((key, Vec::new()));
-            self.topics.len() - 1
-        });
+        }
+        let index = self.places[at] as usize;
         self.topics[index].1.push(delivery.publication);
         self.last = Some((delivery.topic, index));
+    }
+}
+
+/// A joined write, and where it may be cut.
+struct Cuts<'a> {
+    /// Where each publication ends.
+    ends: &'a [usize],
+    shared: &'a Bytes,
+    topic: u64,
+    droppable: bool,
+}
+
+impl Cuts<'_> {
+    /// Where publication `i` begins.
+    fn start(&self, i: usize) -> usize {
+        if i == 0 { 0 } else { self.ends[i - 1] }
+    }
+
+    /// The publications `from..to`, of which there is at least one.
+    fn data(&self, from: usize, to: usize) -> Data {
+        let bytes = self.shared.slice(self.start(from)..self.ends[to - 1]);
+        // A small part is copied, lest it keep the whole in memory.
+        let small = bytes.len() < self.shared.len() / 2;
+        let bytes = if small { Bytes::copy_from_slice(&bytes) } else { bytes };
+        Data { topic: self.topic, count: (to - from) as u64, bytes, droppable: self.droppable }
+    }
+}
+
+/// Makes the queue, which has no room for the publications from `next` on, hold what the policy wants of them;
+/// gives how many are dropped, theirs and others.
+fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, bound: usize) -> u64 {
+    let count = cuts.ends.len();
+    let new = (count - next) as u64;
+    match policy {
+        Overflow::Cut => queue.drop_all() + new,
+        Overflow::Unsubscribe => queue.drop_topic(cuts.topic) + new,
+        Overflow::Latest => queue.replace_topic(&cuts.data(count - 1, count), new - 1, bound),
+        Overflow::DropOldest => {
+            // In pieces that are small beside the bound, so that it is the newest that stay.
+            let piece = bound / PIECES;
+            let mut dropped = 0;
+            let mut from = next;
+            while from < count {
+                let start = cuts.start(from);
+                let to = cuts.ends.partition_point(|end| *end <= start + piece).max(from + 1);
+                dropped += queue.push_dropping_oldest(&cuts.data(from, to), bound);
+                from = to;
+            }
+            dropped
+        }
     }
 }
 
@@ -59,9 +121,12 @@ impl Shard {
         let mut topics = std::mem::take(&mut self.batches.topics);
         self.batches.last = None;
         for (key, publications) in topics.drain(..) {
+            self.batches.places[key as usize] = NOWHERE;
             for form in Form::ALL {
                 let mut rest = &publications[..];
-                while !rest.is_empty() && self.hub.entry(key).is_some_and(|e| !e.subscribers(form).is_empty())
+                while !rest.is_empty()
+                    && !self.mailbox.is_stopping()
+                    && self.hub.entry(key).is_some_and(|e| !e.subscribers(form).is_empty())
                 {
                     rest = self.fan_out_some(key, form, rest);
                 }
@@ -92,7 +157,7 @@ impl Shard {
         }
         let taken = ends.len();
         let subscribers = entry.subscribers(form);
-        let mut sent = 0;
+        let (mut sent, mut failed) = (0, 0);
         for &slot in subscribers {
             let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { continue };
             let begun = if conn.queue.is_some() {
@@ -101,7 +166,10 @@ impl Shard {
                 match conn.socket.write_some(joined) {
                     Ok(n) => n,
                     // The event that says the connection is broken is on its way.
-                    Err(_) => continue,
+                    Err(_) => {
+                        failed += 1;
+                        continue;
+                    }
                 }
             };
             sent += begun as u64;
@@ -109,7 +177,7 @@ impl Shard {
                 behind.push((slot, begun));
             }
         }
-        add(&self.metrics.deliveries, subscribers.len() as u64 * taken as u64);
+        add(&self.metrics.deliveries, (subscribers.len() as u64 - failed) * taken as u64);
         add(&self.metrics.bytes_out, sent);
         if !behind.is_empty() {
             let droppable = entry.slow_consumer() != SlowConsumer::Cut;
@@ -126,62 +194,35 @@ impl Shard {
     /// Queues what a subscriber did not take: the rest of the publication it is in the middle of, always; those
     /// behind it, if there is room.
     fn keep_back(&mut self, slot: u32, begun: usize, topic: TopicKey, droppable: bool, shared: &Bytes) {
+        let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-        let ends = &self.batches.ends;
-        let start_of = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
+        let cuts = Cuts { ends: &self.batches.ends, shared, topic: serial, droppable };
         if conn.queue.is_none() {
             add(&self.metrics.stalled, 1);
         }
         let queue = conn.queue.get_or_insert_default();
         let before = queue.cost();
-        let mut next = ends.partition_point(|end| *end <= begun);
-        if begun > start_of(next) {
-            let (start, end) = (start_of(next), ends[next]);
-            let bytes = Bytes::copy_from_slice(&shared[start..end]);
-            queue.push_begun(Data { topic, count: 1, bytes, droppable }, begun - start);
+        let mut next = cuts.ends.partition_point(|end| *end <= begun);
+        let start = cuts.start(next);
+        if begun > start {
+            queue.push_begun(cuts.data(next, next + 1), begun - start);
             next += 1;
         }
-        let start = start_of(next);
-        let count = (ends.len() - next) as u64;
-        let last = start_of(ends.len() - 1);
-        let mut overflow = None;
-        if count > 0 {
-            // A small part is copied, lest it keep the whole in memory.
-            let rest = shared.slice(start..);
-            let bytes = if rest.len() < shared.len() / 2 { Bytes::copy_from_slice(&rest) } else { rest };
-            let data = Data { topic, count, bytes, droppable };
-            let all = self.process.queued.load(Ordering::Relaxed);
-            if !queue.push_data(&data, self.limits.queue_bound(before, all)) {
-                overflow = Some(data);
-            }
-        }
-        let after = queue.cost();
-        self.queue_changed(before, after);
-        if let Some(data) = overflow {
-            self.overflowed(slot, &data, last - start);
-        }
-    }
-
-    /// A subscriber's queue has no room for `data`, whose last publication begins at `last`.
-    fn overflowed(&mut self, slot: u32, data: &Data, last: usize) {
-        let policy = self.hub.overflow(slot, data.topic);
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-        let Some(queue) = &mut conn.queue else { return };
-        let before = queue.cost();
-        let bound = self.limits.queue_bound(before, self.process.queued.load(Ordering::Relaxed));
-        let dropped = match policy {
-            Overflow::Cut => queue.drop_all() + data.count,
-            Overflow::Latest => {
-                let newest =
-                    Data { count: 1, bytes: Bytes::copy_from_slice(&data.bytes[last..]), ..data.clone() };
-                queue.replace_topic(&newest, data.count - 1, bound)
-            }
-            Overflow::DropOldest => queue.push_dropping_oldest(data, bound),
-            Overflow::Unsubscribe => queue.drop_topic(data.topic) + data.count,
+        let all = self.process.queued.load(Ordering::Relaxed);
+        let bound = self.limits.queue_bound(before, all);
+        let count = cuts.ends.len();
+        let fits = next == count || queue.push_data(&cuts.data(next, count), bound);
+        let missed = if fits {
+            None
+        } else {
+            let policy = self.hub.overflow(slot, topic);
+            Some((policy, overflow(queue, policy, &cuts, next, bound)))
         };
         let after = queue.cost();
         self.queue_changed(before, after);
-        self.missed(slot, data.topic, policy, dropped);
+        if let Some((policy, dropped)) = missed {
+            self.missed(slot, topic, policy, dropped);
+        }
     }
 
     /// Tells a session that it has missed publications; those that wait have been seen to already.

@@ -37,8 +37,6 @@ pub enum Mail {
     Listen(Listener),
     /// Accept no more; tell all clients to go elsewhere, spread over this time.
     Drain(Duration),
-    /// Close everything and end.
-    Stop,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +52,7 @@ pub struct Mailbox {
     inner: Mutex<Inner>,
     /// The shard is about to wait for events, or waits.
     asleep: AtomicBool,
+    stopping: AtomicBool,
     waker: Waker,
     budget: usize,
     bytes: AtomicUsize,
@@ -64,6 +63,8 @@ pub struct Mailbox {
 pub(crate) struct Taken {
     pub(crate) mail: Vec<Mail>,
     pub(crate) gaps: HashMap<Topic, u64>,
+    /// What the publications in it count for, until they are fanned out.
+    pub(crate) bytes: usize,
 }
 
 impl Mailbox {
@@ -71,6 +72,7 @@ impl Mailbox {
         Self {
             inner: Mutex::default(),
             asleep: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             waker,
             budget,
             bytes: AtomicUsize::new(0),
@@ -109,7 +111,17 @@ impl Mailbox {
         }
     }
 
-    /// Bytes of publications that wait.
+    /// Has the shard close everything and end, before it reads any more mail.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of publications that wait or are being fanned out.
     pub fn waiting(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -119,19 +131,30 @@ impl Mailbox {
         self.waiting() > self.budget / 4
     }
 
-    /// Takes everything, leaving `spare`'s memory for what comes.
+    /// Takes everything, leaving `spare`'s memory for what comes. Its bytes count until they are released.
     pub(crate) fn take(&self, spare: Vec<Mail>) -> Taken {
         let mut inner = self.lock();
-        inner.bytes = 0;
-        self.bytes.store(0, Ordering::Relaxed);
-        Taken { mail: std::mem::replace(&mut inner.mail, spare), gaps: std::mem::take(&mut inner.gaps) }
+        Taken {
+            mail: std::mem::replace(&mut inner.mail, spare),
+            gaps: std::mem::take(&mut inner.gaps),
+            bytes: inner.bytes,
+        }
+    }
+
+    /// So many of the bytes taken are fanned out.
+    pub(crate) fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            let mut inner = self.lock();
+            inner.bytes -= bytes;
+            self.bytes.store(inner.bytes, Ordering::Relaxed);
+        }
     }
 
     /// Says that the shard is about to sleep; `false` when something has come, so it must not.
     pub(crate) fn may_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let inner = self.lock();
-        let empty = inner.mail.is_empty() && inner.gaps.is_empty();
+        let empty = inner.mail.is_empty() && inner.gaps.is_empty() && !self.is_stopping();
         drop(inner);
         if !empty {
             self.asleep.store(false, Ordering::SeqCst);

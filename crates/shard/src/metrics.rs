@@ -36,6 +36,8 @@ pub struct Metrics {
     pub published: AtomicU64,
     /// Commands answered with an error.
     pub errors: AtomicU64,
+    /// Bytes of half-read commands, and of those that wait for their turn.
+    pub input_bytes: AtomicU64,
     /// Publications handed to subscribers' sockets or queues.
     pub deliveries: AtomicU64,
     /// Bytes received.
@@ -76,6 +78,7 @@ impl Metrics {
         self.subscriptions.store(stats.subscriptions, Ordering::Relaxed);
         self.published.store(stats.published, Ordering::Relaxed);
         self.errors.store(stats.errors, Ordering::Relaxed);
+        self.input_bytes.store(stats.input_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn fanned_out(&self, took: Duration) {

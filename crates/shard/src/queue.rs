@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::Bytes;
-use tidings_hub::TopicKey;
-
 use crate::socket::Socket;
+use bytes::Bytes;
 
 /// Most pieces handed to the kernel in one call.
 const SLICES: usize = 64;
@@ -19,7 +17,8 @@ const OVERHEAD: usize = 64;
 /// Publications of one topic, joined.
 #[derive(Clone, Debug)]
 pub(crate) struct Data {
-    pub(crate) topic: TopicKey,
+    /// The topic's serial number.
+    pub(crate) topic: u64,
     /// How many publications the bytes are.
     pub(crate) count: u64,
     pub(crate) bytes: Bytes,
@@ -144,11 +143,11 @@ impl Queue {
     }
 
     /// Drops what waits of the topic; gives how many publications that was.
-    pub(crate) fn drop_topic(&mut self, topic: TopicKey) -> u64 {
+    pub(crate) fn drop_topic(&mut self, topic: u64) -> u64 {
         self.remove_topic(topic).0
     }
 
-    fn remove_topic(&mut self, topic: TopicKey) -> (u64, Option<usize>) {
+    fn remove_topic(&mut self, topic: u64) -> (u64, Option<usize>) {
         let mut dropped = 0;
         let mut at = None;
         let mut i = self.first_whole();
@@ -275,7 +274,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn data(topic: TopicKey, count: u64, bytes: &'static str, droppable: bool) -> Data {
+    fn data(topic: u64, count: u64, bytes: &'static str, droppable: bool) -> Data {
         Data { topic, count, bytes: Bytes::from_static(bytes.as_bytes()), droppable }
     }
 

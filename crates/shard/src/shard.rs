@@ -78,7 +78,7 @@ pub struct Handle {
     pub mailbox: Arc<Mailbox>,
     /// Its numbers.
     pub metrics: Arc<Metrics>,
-    /// Its thread, which ends after [`Mail::Stop`].
+    /// Its thread, which ends after [`Mailbox::stop`].
     pub thread: JoinHandle<()>,
 }
 
@@ -125,8 +125,9 @@ pub fn spawn(
             spare: Vec::new(),
             later: Vec::new(),
             has_published: false,
+            accept_due: false,
+            starved: false,
             drain: None,
-            running: true,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?;
         handles.push(Handle { mailbox, metrics, thread });
@@ -146,6 +147,12 @@ enum Due {
     Drain,
 }
 
+/// A listener, and whether it is to be asked again without an event.
+struct Door {
+    listener: Listener,
+    again: bool,
+}
+
 pub(crate) struct Shard {
     index: usize,
     poll: Poll,
@@ -153,7 +160,7 @@ pub(crate) struct Shard {
     pub(crate) conns: Vec<Option<Conn>>,
     pub(crate) fx: Effects,
     scratch: Box<[u8]>,
-    mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<Mailbox>,
     /// All shards' mailboxes, this one's too: accepted connections go round.
     peers: Vec<Arc<Mailbox>>,
     next_peer: usize,
@@ -161,7 +168,7 @@ pub(crate) struct Shard {
     wheel: Wheel<Due>,
     /// Connections to read from without waiting for an event.
     ready: VecDeque<u32>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Door>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) process: Arc<Process>,
@@ -171,16 +178,19 @@ pub(crate) struct Shard {
     later: Vec<Mail>,
     /// The session being read has published.
     has_published: bool,
+    /// A timer to accept again is running.
+    accept_due: bool,
+    /// Accepting fails, and that has been logged.
+    starved: bool,
     /// Sessions still to be told to go, and how many a step.
     drain: Option<(Vec<u32>, usize)>,
-    running: bool,
 }
 
 impl Shard {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut due = Vec::new();
-        while self.running {
+        while !self.mailbox.is_stopping() {
             let wait = self.may_wait();
             if let Err(error) = self.poll.poll(&mut events, wait)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -198,8 +208,11 @@ impl Shard {
                         if event.is_writable() {
                             self.writable(slot);
                         }
-                        if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.readable(slot, event.is_read_closed() || event.is_error());
+                        if event.is_error() {
+                            // Reset by the peer: nothing can be read or written any more.
+                            self.lose(slot);
+                        } else if event.is_readable() || event.is_read_closed() {
+                            self.readable(slot, event.is_read_closed());
                         }
                     }
                 }
@@ -238,7 +251,7 @@ impl Shard {
     /// Takes what waits in the mailbox. Publications go first: so several of one topic are joined although answers
     /// came between them, and a session that leaves after an answer has had what was published before it.
     fn open_mail(&mut self) {
-        let Taken { mut mail, gaps } = self.mailbox.take(std::mem::take(&mut self.spare));
+        let Taken { mut mail, gaps, bytes } = self.mailbox.take(std::mem::take(&mut self.spare));
         let mut later = std::mem::take(&mut self.later);
         for mail in mail.drain(..) {
             match mail {
@@ -254,6 +267,7 @@ impl Shard {
             }
         }
         self.fan_out();
+        self.mailbox.release(bytes);
         self.read_mail(&mut later);
         for (topic, missed) in gaps {
             add(&self.metrics.overrun, missed);
@@ -276,7 +290,6 @@ impl Shard {
                 Mail::Connection(socket) => self.take_over(socket),
                 Mail::Listen(listener) => self.listen(listener),
                 Mail::Drain(over) => self.begin_drain(over),
-                Mail::Stop => self.running = false,
             }
             self.settle();
         }
@@ -285,17 +298,18 @@ impl Shard {
     fn listen(&mut self, mut listener: Listener) {
         let token = Token(LISTENERS - self.listeners.len());
         match listener.register(self.poll.registry(), token) {
-            Ok(()) => self.listeners.push(listener),
-            Err(error) => tracing::error!(%error, "a listener could not be watched"),
+            Ok(()) => self.listeners.push(Door { listener, again: false }),
+            Err(error) => return tracing::error!(%error, "a listener could not be watched"),
         }
         self.accept(self.listeners.len() - 1);
     }
 
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTS {
-            let Some(listener) = self.listeners.get(index) else { return };
-            match listener.accept() {
+            let Some(door) = self.listeners.get(index) else { return };
+            match door.listener.accept() {
                 Ok(socket) => {
+                    self.starved = false;
                     let next = self.next_peer;
                     self.next_peer = (next + 1) % self.peers.len();
                     if next == self.index {
@@ -310,14 +324,23 @@ impl Shard {
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; trying again shortly");
-                    self.start(ACCEPT_REST, Due::Accept);
-                    return;
+                    if !std::mem::replace(&mut self.starved, true) {
+                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    return self.accept_again(index, ACCEPT_REST);
                 }
             }
         }
         // More may wait, and no new event will say so.
-        self.start(Duration::ZERO, Due::Accept);
+        self.accept_again(index, Duration::ZERO);
+    }
+
+    /// Has the listener asked again after a while; one timer serves all of them.
+    fn accept_again(&mut self, index: usize, after: Duration) {
+        self.listeners[index].again = true;
+        if !std::mem::replace(&mut self.accept_due, true) {
+            self.start(after, Due::Accept);
+        }
     }
 
     fn take_over(&mut self, mut socket: Socket) {
@@ -327,9 +350,12 @@ impl Shard {
             self.process.connections.fetch_sub(1, Ordering::Relaxed);
             add(&self.metrics.refused, 1);
             let mut notice = Vec::new();
-            tidings_hub::refusal_notice(limit, &mut notice);
-            // The peer's dialect is not known yet; a full socket buffer at this point is its own doing.
-            let _ = socket.write_some(&notice);
+            tidings_hub::refusal_notice(self.drain.is_none().then_some(limit), &mut notice);
+            // Its dialect is not known yet. What it has said is read, lest the kernel reset the connection and
+            // take the notice with it.
+            if socket.write_some(&notice).is_ok() && socket.finish().is_ok() {
+                let _ = socket.read(&mut self.scratch);
+            }
             return;
         }
         let id = self.hub.open(&mut self.fx);
@@ -355,6 +381,9 @@ impl Shard {
             if conn.stopped || conn.read_closed {
                 return;
             }
+            if conn.publishes && self.control.congested() {
+                return self.list(slot);
+            }
             if conn.control_backlog() > BACKLOG {
                 conn.backlogged = true;
                 return;
@@ -378,8 +407,12 @@ impl Shard {
                 self.settle();
             }
             turn += n;
-            let published = std::mem::take(&mut self.has_published);
-            if turn >= TURN || (published && self.control.congested()) {
+            if std::mem::take(&mut self.has_published)
+                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            {
+                conn.publishes = true;
+            }
+            if turn >= TURN {
                 return self.list(slot);
             }
             // A short read has emptied the socket; what comes later raises a new event.
@@ -436,8 +469,10 @@ impl Shard {
         }
         let caught_up = conn.backlogged && conn.control_backlog() <= BACKLOG;
         let phase = conn.phase;
+        let mut resume = false;
         if caught_up {
             conn.backlogged = false;
+            resume = std::mem::take(&mut conn.resume_owed);
         }
         add(&self.metrics.bytes_out, sent);
         self.queue_changed(before, after);
@@ -445,6 +480,10 @@ impl Shard {
             Err(_) => self.lose(slot),
             Ok(Flushed::All) if phase == Phase::Flushing => {
                 self.linger(slot);
+                self.settle();
+            }
+            Ok(_) if resume => {
+                self.resume(slot);
                 self.settle();
             }
             Ok(_) if caught_up => self.list(slot),
@@ -476,8 +515,11 @@ impl Shard {
                 }
             }
             Due::Accept => {
+                self.accept_due = false;
                 for index in 0..self.listeners.len() {
-                    self.accept(index);
+                    if std::mem::take(&mut self.listeners[index].again) {
+                        self.accept(index);
+                    }
                 }
             }
             Due::Drain => self.drain_step(),
@@ -538,17 +580,17 @@ impl Shard {
 
     fn resume(&mut self, slot: u32) {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-        conn.stopped = false;
-        // With answers unread, commands already here wait as those still in the socket do.
-        if conn.control_backlog() <= BACKLOG {
-            let flow = self.hub.input(slot, &[], &mut self.fx);
-            let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-            conn.stopped = flow == Flow::Stop;
-            if flow == Flow::Read {
-                self.list(slot);
-            }
-        } else {
+        if conn.control_backlog() > BACKLOG {
+            // With answers unread, commands that are here already wait as those still in the socket do.
             conn.backlogged = true;
+            conn.resume_owed = true;
+            return;
+        }
+        let flow = self.hub.input(slot, &[], &mut self.fx);
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        conn.stopped = flow == Flow::Stop;
+        if flow == Flow::Read {
+            self.list(slot);
         }
     }
 
@@ -560,6 +602,7 @@ impl Shard {
         }
         conn.phase = Phase::Flushing;
         conn.stopped = false;
+        conn.resume_owed = false;
         let queued = conn.queue.is_some();
         if queued {
             let delay = self.limits.close_delay;

@@ -60,6 +60,8 @@ pub const SHUTDOWN: Code = passing(3001, "shutdown");
 pub const SLOW: Code = passing(3008, "slow");
 /// A ping was not answered in time.
 pub const NO_PONG: Code = passing(3012, "no pong");
+/// The server keeps as much input of its clients as it may.
+pub const OVERLOADED: Code = passing(3013, "too many requests");
 /// The first thing a client said was not a connect command, or it broke the protocol.
 pub const BAD_PROTOCOL: Code = fixed(3501, "bad request");
 /// The connection was opened and then never used.

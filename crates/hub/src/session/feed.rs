@@ -49,6 +49,7 @@ impl Hub {
         loop {
             let session = &mut self.sessions[slot as usize];
             let kept = session.existing_more().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
+            self.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
                 if bytes.is_empty() {
                     return self.reading(slot, fx);
@@ -68,6 +69,7 @@ impl Hub {
                 return Flow::Ended;
             }
             let searched = if step.why == Why::Partial { held.len() - step.used } else { 0 };
+            self.kept += held.len() - step.used;
             self.sessions[slot as usize].more().inbox.keep(held, step.used, searched);
             if step.why == Why::Hold || bytes.is_empty() {
                 return self.pause_or_read(slot, &step, fx);
@@ -183,16 +185,20 @@ impl Hub {
         let rest = &bytes[step.used..];
         match step.why {
             Why::End => return Flow::Ended,
-            Why::Partial if !rest.is_empty() => {
-                self.sessions[slot as usize].more().inbox.keep_copy(rest, rest.len());
-            }
-            Why::Hold => self.sessions[slot as usize].more().inbox.keep_copy(rest, 0),
-            Why::Partial => {}
+            Why::Partial => self.sessions[slot as usize].keep(rest, rest.len()),
+            Why::Hold => self.sessions[slot as usize].keep(rest, 0),
         }
+        self.kept += rest.len();
         self.pause_or_read(slot, step, fx)
     }
 
     fn pause_or_read(&mut self, slot: u32, step: &Step, fx: &mut Effects) -> Flow {
+        let keeps = self.sessions[slot as usize].existing_more().is_some_and(|m| !m.inbox.is_empty());
+        if keeps && self.kept > self.settings.input_limit {
+            self.errors += 1;
+            self.end(slot, &Ending::Overloaded, fx);
+            return Flow::Ended;
+        }
         if step.why == Why::Hold {
             self.sessions[slot as usize].flags.set(Flag::Stopped, true);
             return Flow::Stop;

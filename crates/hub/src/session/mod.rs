@@ -140,6 +140,13 @@ impl Session {
         self.more.as_deref_mut()
     }
 
+    /// Keeps a copy of input that was not used; `searched` bytes of it hold no line break.
+    pub(crate) fn keep(&mut self, bytes: &[u8], searched: usize) {
+        if !bytes.is_empty() {
+            self.more().inbox.keep_copy(bytes, searched);
+        }
+    }
+
     pub(crate) fn has_more(&self) -> bool {
         self.more.is_some()
     }

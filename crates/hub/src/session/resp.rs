@@ -28,6 +28,13 @@ impl Hub {
         );
         if listening && !allowed_while_listening {
             let known = self.resp_knows(&name);
+            // Redis names the whole command, as in "client|id".
+            let name = match args.get(1) {
+                Some(sub) if matches!(&*name, "client" | "pubsub") => {
+                    format!("{name}|{}", String::from_utf8_lossy(sub).to_ascii_lowercase())
+                }
+                _ => name,
+            };
             return self.in_turn(slot, fx, |hub, fx| {
                 if known {
                     hub.resp_error(slot, fx, &format!(
@@ -141,7 +148,7 @@ impl Hub {
             let topic = if name == "psubscribe" {
                 self.settings
                     .access
-                    .may_subscribe_patterns(session.identity)
+                    .may_see_all(session.identity)
                     .map_err(|code| error_text(code, code.text))?;
                 Topic::Pattern(Pattern::new(given).map_err(bad)?)
             } else {
@@ -204,6 +211,18 @@ impl Hub {
     fn resp_pubsub(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) {
         let Some(subcommand) = args.get(1) else { return self.resp_arity(slot, "pubsub", fx) };
         let lower = subcommand.to_ascii_lowercase();
+        let identity = self.sessions[slot as usize].identity;
+        let permitted = match (&lower[..], &args[2..]) {
+            (b"channels" | b"numpat", _) => self.settings.access.may_see_all(identity),
+            (b"numsub", names) => names
+                .iter()
+                .filter_map(|name| Channel::new(name).ok())
+                .try_for_each(|channel| self.may_subscribe(slot, &channel)),
+            _ => Ok(()),
+        };
+        if let Err(code) = permitted {
+            return self.refuse(slot, 0, code, code.text, fx);
+        }
         let query = match (&lower[..], &args[2..]) {
             (b"channels", []) => Query::Channels(None),
             (b"channels", [glob]) => match Pattern::new(glob) {
@@ -212,7 +231,7 @@ impl Hub {
                 Err(_) => return fx.send(slot, |out| resp::array(0, out)),
             },
             (b"numsub", names) => {
-                Query::Subscribers(names.iter().filter_map(|n| Channel::new(n).ok()).collect())
+                Query::Subscribers(names.iter().map(|n| Bytes::copy_from_slice(n)).collect())
             }
             (b"numpat", []) => Query::Patterns,
             (b"channels" | b"numpat", _) => {
@@ -238,8 +257,8 @@ impl Hub {
             }
             Answer::Subscribers(counts) => {
                 resp::array(counts.len() * 2, out);
-                for (channel, count) in counts {
-                    resp::bulk(channel.as_str().as_bytes(), out);
+                for (name, count) in counts {
+                    resp::bulk(name, out);
                     resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
                 }
             }

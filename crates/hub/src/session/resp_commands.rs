@@ -56,36 +56,38 @@ impl Hub {
             };
         }
         self.in_turn(slot, fx, |hub, fx| match (name, &args[1..]) {
-            ("ping", []) => hub.resp_ping(slot, b"", fx),
-            ("ping", [text]) => hub.resp_ping(slot, text, fx),
+            ("ping", []) => hub.resp_ping(slot, None, fx),
+            ("ping", [text]) => hub.resp_ping(slot, Some(text), fx),
             ("echo", [text]) => fx.send(slot, |out| resp::bulk(text, out)),
             ("select", [index]) => hub.resp_select(slot, index, fx),
-            ("auth", [secret] | [_, secret]) => {
-                let named = args.len() == 3;
-                hub.resp_auth(slot, named, secret, fx);
-            }
+            ("auth", [secret]) => hub.resp_auth(slot, None, secret, fx),
+            ("auth", [user, secret]) => hub.resp_auth(slot, Some(user), secret, fx),
+            ("auth", [_, _, ..]) => hub.resp_error(slot, fx, "ERR syntax error"),
             ("hello", rest) => hub.resp_hello(slot, rest, fx),
             ("client", [subcommand, rest @ ..]) => hub.resp_client(slot, subcommand, rest, fx),
             ("command", rest) => hub.resp_describe(slot, rest, fx),
-            ("info", _) => hub.ask(slot, 0, Request::Query(Query::Info), fx),
+            ("info", _) => match hub.settings.access.may_see_all(hub.sessions[slot as usize].identity) {
+                Ok(()) => hub.ask(slot, 0, Request::Query(Query::Info), fx),
+                Err(code) => hub.refuse(slot, 0, code, code.text, fx),
+            },
             ("reset", []) => hub.resp_reset(slot, fx),
             ("ping" | "echo" | "select" | "auth" | "client" | "reset", _) => hub.resp_arity(slot, name, fx),
             _ => hub.resp_unknown(slot, args, fx),
         })
     }
 
-    fn resp_ping(&mut self, slot: u32, text: &[u8], fx: &mut Effects) {
+    fn resp_ping(&mut self, slot: u32, text: Option<&[u8]>, fx: &mut Effects) {
         let listening = !self.sessions[slot as usize].subscriptions().is_empty();
         let version = self.resp_version(slot);
         fx.send(slot, |out| {
             if listening && version == Version::V2 {
                 resp::array(2, out);
                 resp::bulk(b"pong", out);
+                resp::bulk(text.unwrap_or_default(), out);
+            } else if let Some(text) = text {
                 resp::bulk(text, out);
-            } else if text.is_empty() {
-                resp::simple("PONG", out);
             } else {
-                resp::bulk(text, out);
+                resp::simple("PONG", out);
             }
         });
     }
@@ -98,18 +100,21 @@ impl Hub {
         }
     }
 
-    fn resp_auth(&mut self, slot: u32, named: bool, secret: &[u8], fx: &mut Effects) {
-        if self.resp_admits(slot, named, secret, fx) {
+    fn resp_auth(&mut self, slot: u32, user: Option<&[u8]>, secret: &[u8], fx: &mut Effects) {
+        if self.resp_admits(slot, user, secret, fx) {
             fx.send(slot, |out| resp::simple("OK", out));
         }
     }
 
     /// Checks a password; answers with Redis' error when it is not accepted.
-    fn resp_admits(&mut self, slot: u32, named: bool, secret: &[u8], fx: &mut Effects) -> bool {
-        if self.authenticate(slot, secret) {
+    fn resp_admits(&mut self, slot: u32, user: Option<&[u8]>, secret: &[u8], fx: &mut Effects) -> bool {
+        let access = &self.settings.access;
+        let no_password = access.open && access.api_key.is_none();
+        // Redis takes any password for its default user while none is configured.
+        if self.authenticate(slot, secret) || (no_password && user == Some(b"default")) {
             return true;
         }
-        let text = if self.settings.access.api_key.is_none() && self.settings.access.open && !named {
+        let text = if no_password && user.is_none() {
             "ERR AUTH <password> called without any password configured for the default user. \
              Are you sure your configuration is correct?"
         } else {
@@ -137,8 +142,8 @@ impl Hub {
         let mut name = None;
         while let [option, tail @ ..] = rest {
             match (&option.to_ascii_lowercase()[..], tail) {
-                (b"auth", [_, secret, tail @ ..]) => {
-                    if !self.resp_admits(slot, true, secret, fx) {
+                (b"auth", [user, secret, tail @ ..]) => {
+                    if !self.resp_admits(slot, Some(user), secret, fx) {
                         return;
                     }
                     rest = tail;
@@ -241,13 +246,17 @@ impl Hub {
         fx.send(slot, |out| match subcommand.as_deref() {
             Some(b"count") => resp::integer(COMMANDS.len() as i64, out),
             Some(b"docs") => resp::map(version, 0, out),
+            None | Some(b"info") => resp::array(0, out),
             Some(b"list") => {
                 resp::array(COMMANDS.len(), out);
                 for command in COMMANDS {
                     resp::bulk(command.as_bytes(), out);
                 }
             }
-            _ => resp::array(0, out),
+            Some(_) => {
+                let subcommand = String::from_utf8_lossy(&args[0]);
+                resp::error(&format!("ERR unknown subcommand '{subcommand}'. Try COMMAND HELP."), out);
+            }
         });
     }
 

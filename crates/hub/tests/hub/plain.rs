@@ -88,6 +88,32 @@ fn a_line_past_the_limit_is_an_error_and_the_end_and_is_never_kept() {
 }
 
 #[test]
+fn half_sent_commands_of_all_clients_together_stay_within_their_bound() {
+    let mut w = World::new(settings());
+    let clients: Vec<u32> = (0..40).map(|_| w.open()).collect();
+    let half = "x".repeat(60_000);
+    let ended = clients.iter().filter(|c| w.input(**c, &half) == Flow::Ended).count();
+    assert_eq!(ended, 40 - (1 << 20) / 60_000, "those past 1 MiB are ended");
+    assert!(w.hub.stats().input_bytes <= (1 << 20) + 23 * 60_000);
+    let last = *clients.last().unwrap();
+    assert_eq!(w.output(last), "ERROR 3013 too many requests\r\n");
+    for c in w.closed.clone() {
+        w.close(c);
+    }
+    assert!(w.hub.stats().input_bytes <= 1 << 20);
+    let first = clients[0];
+    assert_eq!(w.say(first, "\r\n").len(), 60_002, "the others go on");
+    clients
+        .iter()
+        .filter(|c| w.hub.id(**c).is_some())
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .for_each(|c| w.close(c));
+    assert_eq!(w.hub.stats().input_bytes, 0);
+}
+
+#[test]
 fn bytes_that_are_not_utf8_are_an_error_and_the_connection_goes_on() {
     let mut w = World::new(settings());
     let c = w.open();

@@ -125,6 +125,45 @@ fn a_subscribe_under_way_when_the_broker_goes_fails_whole_and_in_order() {
 }
 
 #[test]
+fn a_subscription_confirmed_behind_another_leaves_nothing_behind_when_it_goes() {
+    let mut w = World::new(part_three());
+    let (holder, c) = (w.open(), w.open());
+    say(&mut w, holder, &["SUBSCRIBE", "old"]);
+    w.broker = Broker::Slow;
+    say(&mut w, c, &["SUBSCRIBE", "new", "old", "old"]);
+    let topic = tidings_wire::Channel::new("new").unwrap().into();
+    w.with(|hub, fx| hub.live(&topic, fx));
+    assert!(w.output(c).ends_with("$3\r\nold\r\n:2\r\n"));
+    w.close(holder);
+    w.close(c);
+    assert!(w.wanted.is_empty(), "{:?}", w.wanted);
+    assert_eq!(w.hub.stats().topics, 0);
+}
+
+#[test]
+fn without_the_key_nobody_learns_which_channels_there_are() {
+    let mut w = World::new(with_key(Namespaces::default()));
+    let c = w.open();
+    for words in [&["PUBSUB", "CHANNELS"][..], &["PUBSUB", "NUMPAT"], &["PUBSUB", "NUMSUB", "a"], &["INFO"]] {
+        assert_eq!(say(&mut w, c, words), "-NOPERM 103 permission denied\r\n", "{words:?}");
+    }
+    say(&mut w, c, &["AUTH", "sesame"]);
+    assert_eq!(
+        say(&mut w, c, &["PUBSUB", "NUMSUB", "a b", "c"]),
+        "*4\r\n$3\r\na b\r\n:0\r\n$1\r\nc\r\n:0\r\n"
+    );
+}
+
+#[test]
+fn the_servers_own_channels_are_nobody_elses() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    let denied = "-NOPERM 103 permission denied\r\n";
+    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "tidings.canary.0"]), denied);
+    assert_eq!(say(&mut w, c, &["PUBLISH", "tidings.canary.0", "x"]), denied);
+}
+
+#[test]
 fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
     let mut w = World::new(settings());
     let c = w.open();
@@ -149,6 +188,8 @@ fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
         (&["ECHO", "hi"], "$2\r\nhi\r\n"),
         (&["ECHO"], "-ERR wrong number of arguments for 'echo' command\r\n"),
         (&["PING", "hi"], "$2\r\nhi\r\n"),
+        (&["PING", ""], "$0\r\n\r\n"),
+        (&["COMMAND", "NOSUCH"], "-ERR unknown subcommand 'NOSUCH'. Try COMMAND HELP.\r\n"),
         (&["PUBLISH", "x"], "-ERR wrong number of arguments for 'publish' command\r\n"),
         (&["SUBSCRIBE"], "-ERR wrong number of arguments for 'subscribe' command\r\n"),
         (&["GET", "a"], "-ERR unknown command 'GET', with args beginning with: 'a' \r\n"),
@@ -168,6 +209,7 @@ fn a_password_that_nobody_configured_is_refused_and_the_api_key_makes_a_backend(
     let c = w.open();
     assert!(say(&mut w, c, &["AUTH", "x"]).starts_with("-ERR AUTH <password> called without any password"));
     assert!(say(&mut w, c, &["AUTH", "u", "x"]).starts_with("-WRONGPASS "));
+    assert_eq!(say(&mut w, c, &["AUTH", "default", "any"]), "+OK\r\n", "Redis' default user has no password");
     let mut w = World::new(with_key(Namespaces::default()));
     let c = w.open();
     assert_eq!(say(&mut w, c, &["PUBLISH", "a", "x"]), "-NOPERM 103 permission denied\r\n");

@@ -42,12 +42,18 @@ pub(crate) fn settings() -> Settings {
         auto_subscribe: vec![Channel::new("updates").unwrap()],
         echo: true,
         max_line: 65536,
+        input_limit: 1 << 20,
         first_byte_wait: Duration::from_millis(250),
         channel_limit: 128,
         ping_interval: Duration::from_secs(25),
         pong_timeout: Duration::from_secs(8),
         stale_close_delay: Duration::from_secs(10),
-        access: Access { open: true, api_key: None, anonymous_connect: false },
+        access: Access {
+            open: true,
+            api_key: None,
+            anonymous_connect: false,
+            reserved: Some("tidings.canary.".into()),
+        },
         namespaces: Namespaces::default(),
         node_seed: 7,
     }
@@ -59,7 +65,12 @@ pub(crate) fn part_three() -> Settings {
 }
 
 pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
-    let access = Access { open: false, api_key: Some(Secret::new("sesame")), anonymous_connect: false };
+    let access = Access {
+        open: false,
+        api_key: Some(Secret::new("sesame")),
+        anonymous_connect: false,
+        reserved: Some("tidings.canary.".into()),
+    };
     Settings { access, namespaces, ..settings() }
 }
 

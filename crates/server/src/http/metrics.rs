@@ -171,7 +171,7 @@ impl Scrape {
         out.counter(
             "tidings_deliveries",
             None,
-            "Publications handed to subscribers' sockets or queues, once for each subscriber",
+            "Publications for subscribers, once for each: written, queued, or dropped because a queue was full",
             self.sum(|m| &m.deliveries),
         )?;
         out.counters(
@@ -213,6 +213,12 @@ impl Scrape {
             None,
             "Connections for which something waits",
             self.sum(|m| &m.stalled),
+        )?;
+        out.gauge(
+            "tidings_input",
+            BYTES,
+            "Bytes of commands that clients have not finished sending, and of those that wait for their turn",
+            self.sum(|m| &m.input_bytes),
         )?;
         let waiting: usize = self.node.mailboxes.iter().map(|m| Mailbox::waiting(m)).sum();
         out.gauge("tidings_mailbox", BYTES, "Bytes of publications that wait for shards", waiting)

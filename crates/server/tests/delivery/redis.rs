@@ -210,6 +210,41 @@ fn two_applications_on_one_redis_with_different_prefixes_do_not_hear_each_other(
 }
 
 #[test]
+fn a_channel_that_redis_refuses_is_refused_each_time_and_holds_nobody_up() {
+    let redis = RedisServer::start();
+    redis.cli(&["ACL", "SETUSER", "app", "on", ">pw", "+@all", "resetchannels", "&open*", "&tidings*"]);
+    let node = quiet(&[("broker", &format!("redis://app:pw@127.0.0.1:{}", redis.port()))]);
+    node.wait_until_ready();
+    let mut client = node.line();
+    for _ in 0..3 {
+        client.send("SUBSCRIBE secret");
+        let answer = client.line();
+        assert!(answer.starts_with("ERROR 103 permission denied"), "{answer}");
+        client.send("PING");
+        client.expect("PONG");
+    }
+    client.send("SUBSCRIBE open");
+    client.expect("CONFIRMED");
+}
+
+#[test]
+fn the_canary_is_heard_by_nobody_and_cannot_be_switched_off() {
+    let redis = RedisServer::start();
+    for broker in ["memory".to_owned(), redis.url()] {
+        let node =
+            quiet(&[("broker", &broker), ("ready.canary_interval", "20ms"), ("ready.canary_limit", "400ms")]);
+        node.wait_until_ready();
+        let mut all = node.resp();
+        all.command(&["PSUBSCRIBE", "*"]);
+        all.expect_silence(Duration::from_millis(200));
+        let mut other = node.resp();
+        other.command(&["PUBLISH", "news", "x"]);
+        assert_eq!(all.reply().texts(), ["pmessage", "*", "news", "x"]);
+        assert!(matches!(node.readiness(), Readiness::Ready(_)));
+    }
+}
+
+#[test]
 fn nothing_published_after_a_confirmation_is_missed() {
     let redis = RedisServer::start();
     let node = on(&redis);

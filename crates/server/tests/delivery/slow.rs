@@ -128,6 +128,18 @@ fn drop_oldest_keeps_the_newest_and_announces_exactly_how_many_are_missing() {
 }
 
 #[test]
+fn the_newest_stay_also_when_the_queue_is_smaller_than_what_is_written_at_once() {
+    let node = quiet(&[("client.queue_max_size", "8192")]);
+    let mut slow = node.subscriber("news");
+    let total = publish_until_dropped(&node, 2_000);
+    let mut got = Got::default();
+    while got.messages.last() != Some(&(total - 1)) {
+        take(&mut got, &slow.line());
+    }
+    assert_eq!(got.messages.len() + got.dropped, total);
+}
+
+#[test]
 fn latest_drops_what_waits_and_ends_with_the_newest() {
     let node = node("latest");
     let mut slow = node.subscriber("news");
@@ -218,6 +230,31 @@ fn all_queues_together_stay_within_their_bound() {
     });
     assert!(!over.load(Ordering::Relaxed));
     stalled.iter_mut().for_each(|c| assert!(c.line().starts_with("MESSAGE news 00000000")));
+}
+
+#[test]
+fn commands_behind_answers_that_are_not_read_are_carried_out_when_they_are() {
+    let node = quiet(&[]);
+    let mut channels = node.resp();
+    // Enough channels that a list of them is far more than a socket takes.
+    let names: Vec<String> = (0..120).map(|i| format!("{i:0>250}")).collect();
+    let mut holders = Vec::new();
+    for round in 0..80 {
+        let mut holder = node.resp();
+        let mut command = vec!["SUBSCRIBE".to_owned()];
+        command.extend(names.iter().map(|n| format!("{}{round:03}", &n[..247])));
+        holder.send(&command);
+        for _ in &names {
+            holder.reply();
+        }
+        holders.push(holder);
+    }
+    let ask = "*2\r\n$6\r\nPUBSUB\r\n$8\r\nCHANNELS\r\n".repeat(6) + "*1\r\n$4\r\nPING\r\n";
+    channels.send_bytes(ask.as_bytes());
+    for _ in 0..6 {
+        assert_eq!(channels.reply().texts().len(), 9_600);
+    }
+    assert_eq!(channels.reply().text(), "PONG");
 }
 
 #[test]
