@@ -78,8 +78,8 @@ pub struct HistoryPage {
 pub struct Gap {
     /// The last position delivered before it.
     pub last: Position,
-    /// Where the channel goes on: the next delivery comes after this.
-    pub next: Position,
+    /// Where the channel goes on: the next delivery comes after this. `None` when nobody can say.
+    pub next: Option<Position>,
 }
 
 /// Somebody comes or goes.

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::{GLANCE, PATIENCE, Reply, RespClient, free_port};
 
-/// A `redis-server` of one's own on a free port of the loopback address, without persistence; killed on drop.
+/// A `redis-server` of one's own on a free port of the loopback address, without persistence unless it is
+/// [persistent](Self::persistent); killed on drop.
 ///
 /// It can be killed and started again on the same port, which is what a test of reconnecting needs.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct RedisServer {
     port: u16,
     extra: Vec<String>,
     sentinel: bool,
+    persistent: bool,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -46,6 +48,18 @@ impl RedisServer {
         Self::absent_with(&[] as &[&str])
     }
 
+    /// Starts one that has all its data again after a restart, also when it was killed: every write is on the disk
+    /// before it is answered.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn persistent() -> Self {
+        let mut server = Self::absent();
+        server.persistent = true;
+        server.restart();
+        server
+    }
+
     /// Starts a Sentinel that watches nobody yet: see `SENTINEL MONITOR`.
     ///
     /// # Panics
@@ -62,6 +76,7 @@ impl RedisServer {
             port: free_port(),
             extra: extra.iter().map(|arg| arg.as_ref().to_owned()).collect(),
             sentinel: false,
+            persistent: false,
             dir: TempDir::with_prefix("tidings-redis-").expect("a temporary directory"),
             child: None,
         }
@@ -104,6 +119,8 @@ impl RedisServer {
             let conf = self.dir.path().join("sentinel.conf");
             std::fs::write(&conf, "").expect("a configuration file");
             command.arg(conf).arg("--sentinel");
+        } else if self.persistent {
+            command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
         } else {
             command.args(["--save", "", "--appendonly", "no"]);
         }

@@ -7,17 +7,23 @@
 //!
 //! Invariants:
 //! - The sink is called under the batch's lock, so its calls are in the order in which Redis sent.
+//! - What has a position goes through the [`Tracker`], and to the sink in the order in which that lets it.
 //! - After [`Ingest::close`] has returned, nothing of this connection reaches the sink any more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
-use tidings_wire::{Channel, Delivery, Publication, Topic};
+use tidings_wire::{Channel, Delivery, Position, Publication, Topic};
 use tokio::sync::Notify;
 
 use super::Counters;
+use super::envelope::{self, Envelope};
+use super::flights::publication;
 use super::names::Names;
+use super::track::Out;
+use super::tracker::Tracker;
 use crate::{SharedSink, lock};
 
 /// How many messages are handed over at once.
@@ -30,6 +36,7 @@ pub(super) struct Ingest {
     names: Arc<Names>,
     sink: SharedSink,
     counters: Arc<Counters>,
+    tracker: Arc<Tracker>,
     state: Mutex<State>,
     ready: Notify,
     /// How many pushes of any kind have come: whether the peer lives, when an answer is long in coming.
@@ -40,6 +47,8 @@ pub(super) struct Ingest {
 struct State {
     batch: Vec<Delivery>,
     bytes: usize,
+    /// What the tracker lets go, kept for its capacity; empty whenever the state is unlocked.
+    out: Vec<Out>,
     /// The last channel heard: neighbours are often of the same one, and share its name then.
     recent: Option<Channel>,
     lost: bool,
@@ -47,11 +56,17 @@ struct State {
 }
 
 impl Ingest {
-    pub(super) fn new(names: Arc<Names>, sink: SharedSink, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(
+        names: Arc<Names>,
+        sink: SharedSink,
+        counters: Arc<Counters>,
+        tracker: Arc<Tracker>,
+    ) -> Self {
         Self {
             names,
             sink,
             counters,
+            tracker,
             state: Mutex::default(),
             ready: Notify::new(),
             pushes: AtomicU64::new(0),
@@ -75,22 +90,21 @@ impl Ingest {
         };
         self.counters.heard.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
-        let Some(delivery) = self.delivery(&mut state.recent, pattern.as_ref(), channel.as_ref(), body)
-        else {
-            self.counters.invalid_names.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
         if state.closed {
             return;
         }
-        if state.batch.is_empty() {
-            self.ready.notify_one();
+        if let Err(counter) = self.take(&mut state, pattern.as_ref(), channel.as_ref(), body) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-        state.bytes += delivery.publication.body.len();
-        state.batch.push(delivery);
-        if state.batch.len() >= BATCH || state.bytes >= BATCH_BYTES {
-            self.hand_over(&mut state);
-        }
+    }
+
+    /// Lets the tracker go on with what was learned of a channel, and hands its outcome on.
+    pub(super) fn settle<T>(&self, learn: impl FnOnce(&Tracker, &mut Vec<Out>) -> T) -> T {
+        let mut state = lock(&self.state);
+        let mut out = std::mem::take(&mut state.out);
+        let result = learn(&self.tracker, &mut out);
+        self.let_go(&mut state, out);
+        result
     }
 
     /// Hands over what is collected, again and again, until the connection is lost.
@@ -108,6 +122,9 @@ impl Ingest {
     /// Hands over what is left, and takes nothing more.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
+        let mut out = std::mem::take(&mut state.out);
+        self.tracker.disconnected(&mut out);
+        self.let_go(&mut state, out);
         self.hand_over(&mut state);
         state.closed = true;
     }
@@ -125,28 +142,95 @@ impl Ingest {
         }
     }
 
-    /// `None` when the names are not ours.
-    fn delivery(
+    /// Takes in a message; gives where to count it when it is none.
+    fn take(
         &self,
-        recent: &mut Option<Channel>,
+        state: &mut State,
         pattern: Option<&Value>,
-        channel: Option<&Value>,
+        name: Option<&Value>,
         body: Option<Value>,
-    ) -> Option<Delivery> {
-        let name = bytes(channel)?;
-        let channel = match recent {
+    ) -> Result<(), &AtomicU64> {
+        let wrong = &self.counters.invalid_names;
+        let full = name.and_then(envelope::bytes).ok_or(wrong)?;
+        let plain = Names::without_suffix(full);
+        let glob = match pattern {
+            Some(glob) => {
+                let glob = envelope::bytes(glob).ok_or(wrong)?;
+                let plain_glob = Names::without_suffix(glob);
+                if plain.is_some() && plain_glob.is_none() {
+                    // A glob for plain messages that matches the name for envelopes as well, as `*` does. Its twin
+                    // for envelopes hears it too.
+                    return Ok(());
+                }
+                Some(self.names.heard_pattern(plain_glob.unwrap_or(glob)).ok_or(wrong)?)
+            }
+            None => None,
+        };
+        let name = plain.unwrap_or(full);
+        let channel = match &mut state.recent {
             Some(last) if *self.names.channel(last) == *name => last.clone(),
-            _ => recent.insert(self.names.heard_channel(name)?).clone(),
+            recent => recent.insert(self.names.heard_channel(name).ok_or(wrong)?).clone(),
         };
-        let topic = match pattern {
-            Some(glob) => Topic::Pattern(self.names.heard_pattern(bytes(Some(glob))?)?),
-            None => Topic::Channel(channel.clone()),
+        let Some(Value::BulkString(body)) = body else { return Err(wrong) };
+        let body = Bytes::from(body);
+        let heard = if plain.is_none() {
+            Publication::new(channel, body)
+        } else {
+            match envelope::read(&body).ok_or(&self.counters.invalid_envelopes)? {
+                Envelope::Publication(written) => {
+                    let position = (written.offset > 0).then(|| Position {
+                        offset: written.offset,
+                        epoch: self.tracker.epoch(&channel, &written.epoch),
+                    });
+                    publication(&channel, written.body, position, written.extra)
+                }
+                Envelope::Change(change) => {
+                    if glob.is_none() {
+                        self.hand_over(state);
+                        self.sink.changed(&channel, &change);
+                    }
+                    return Ok(());
+                }
+            }
         };
-        let Some(Value::BulkString(body)) = body else { return None };
-        Some(Delivery { topic, publication: Arc::new(Publication::new(channel, body)) })
+        let publication = Arc::new(heard);
+        match glob {
+            Some(pattern) => {
+                self.collect(state, Delivery { topic: Topic::Pattern(pattern), publication });
+            }
+            None => {
+                let topic = Topic::Channel(publication.channel.clone());
+                let mut out = std::mem::take(&mut state.out);
+                self.tracker.admit(Delivery { topic, publication }, &mut out);
+                self.let_go(state, out);
+            }
+        }
+        Ok(())
     }
-}
 
-fn bytes(value: Option<&Value>) -> Option<&[u8]> {
-    if let Some(Value::BulkString(bytes)) = value { Some(bytes) } else { None }
+    /// Hands on what the tracker lets go.
+    fn let_go(&self, state: &mut State, mut out: Vec<Out>) {
+        for out in out.drain(..) {
+            match out {
+                Out::Deliver(delivery) => self.collect(state, delivery),
+                Out::Gap(channel, gap) => {
+                    self.hand_over(state);
+                    self.counters.gaps.fetch_add(1, Ordering::Relaxed);
+                    self.sink.gap(&Topic::Channel(channel), &gap);
+                }
+            }
+        }
+        state.out = out;
+    }
+
+    fn collect(&self, state: &mut State, delivery: Delivery) {
+        if state.batch.is_empty() {
+            self.ready.notify_one();
+        }
+        state.bytes += delivery.publication.size();
+        state.batch.push(delivery);
+        if state.batch.len() >= BATCH || state.bytes >= BATCH_BYTES {
+            self.hand_over(state);
+        }
+    }
 }

@@ -89,6 +89,11 @@ impl Interest {
         }
     }
 
+    /// Whether a topic is wanted.
+    pub(super) fn wants(&self, topic: &Topic) -> bool {
+        lock(&self.table).topics.get(topic).is_some_and(|entry| entry.wanted)
+    }
+
     /// Begins with a new connection, on which nothing is subscribed yet.
     pub(super) fn connected(&self) {
         let mut table = lock(&self.table);

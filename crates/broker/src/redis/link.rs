@@ -7,24 +7,34 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, RedisError, RedisResult, Value};
-use tidings_wire::Topic;
+use tidings_wire::{Channel, Delivery, Topic};
 use tokio::sync::watch;
 
 use super::Counters;
 use super::dial::{Backoff, Dialer, is_refusal};
+use super::flights::{self, Read};
 use super::ingest::Ingest;
 use super::interest::Interest;
+use super::library;
 use super::names::Names;
-use crate::SharedSink;
+use super::queue::{Arg, Request, read_position, refusal};
+use super::track::Next;
+use super::tracker::Tracker;
+use crate::{BrokerError, SharedSink};
 
-/// How many topics one command names.
+/// How many topics one command names, and of how many the positions are asked at once.
 const BATCH: usize = 512;
+/// How many publications that were missed are fetched at once.
+const PAGE: usize = 128;
+/// For how long a position is remembered that begins while publications are fetched, which are lost then.
+const META_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The task's belongings.
 pub(super) struct Link {
     pub(super) dialer: Dialer,
     pub(super) names: Arc<Names>,
     pub(super) interest: Arc<Interest>,
+    pub(super) tracker: Arc<Tracker>,
     pub(super) sink: SharedSink,
     pub(super) counters: Arc<Counters>,
     pub(super) reset: watch::Sender<String>,
@@ -45,6 +55,7 @@ impl Link {
                 Arc::clone(&self.names),
                 Arc::clone(&self.sink),
                 Arc::clone(&self.counters),
+                Arc::clone(&self.tracker),
             ));
             let pushes = {
                 let ingest = Arc::clone(&ingest);
@@ -82,6 +93,7 @@ impl Link {
         resets.mark_unchanged();
         self.sink.up();
         self.interest.connected();
+        self.tracker.retain(|channel| self.interest.wants(&Topic::Channel(channel.clone())));
         let why = tokio::select! {
             () = ingest.pump() => "connection lost".to_owned(),
             why = self.follow(connection.clone(), ingest) => why,
@@ -98,7 +110,18 @@ impl Link {
         loop {
             let work = self.interest.take(BATCH);
             if work.is_empty() {
-                self.interest.changed().await;
+                let holes = self.tracker.take_holes();
+                if holes.is_empty() {
+                    tokio::select! {
+                        () = self.interest.changed() => {}
+                        () = self.tracker.unsettled() => {}
+                    }
+                }
+                for holes in holes.chunks(BATCH) {
+                    if let Err(why) = self.settle(&mut connection, ingest, holes).await {
+                        return why;
+                    }
+                }
                 continue;
             }
             self.say_live(&work.live);
@@ -128,6 +151,7 @@ impl Link {
                 };
                 // A refusal to unsubscribe leaves no way to know what is subscribed.
                 answer.map_err(|e| self.dialer.words(&e))?;
+                channels_of(&topics).for_each(|channel| self.tracker.forget(channel));
                 self.interest.unsubscribed(&topics);
             }
         }
@@ -152,6 +176,8 @@ impl Link {
             };
             match answer {
                 Ok(()) => {
+                    let channels: Vec<_> = channels_of(&topics).cloned().collect();
+                    self.settle(connection, ingest, &channels).await?;
                     let live = self.interest.subscribed(topics);
                     self.say_live(&live);
                 }
@@ -170,6 +196,99 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Asks where these channels stand, and fetches what was missed of those that are unsettled. Asked on the
+    /// hearing connection, so that every message up to the answer has come before it.
+    async fn settle(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        channels: &[Channel],
+    ) -> Result<(), String> {
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let mut requests = Vec::with_capacity(channels.len());
+        for channel in channels {
+            let mut args = Vec::new();
+            if let Some(heard) = self.tracker.heard(channel) {
+                args = vec![Arg::Number(heard.offset), Arg::text(heard.epoch.as_str())];
+            }
+            requests.push(Request::Call(library::POSITION, channel.clone(), args));
+        }
+        let answers = self.call(connection, ingest, &requests).await?;
+        for (channel, answer) in channels.iter().zip(answers) {
+            let position = refusal(answer).map(|answer| match answer {
+                Value::Array(parts) if parts.len() == 2 => read_position(&parts[0], &parts[1]),
+                _ => None,
+            });
+            let mut next = match position {
+                Ok(position) => {
+                    let position = position.filter(|position| !position.epoch.as_str().is_empty());
+                    ingest.settle(|tracker, out| tracker.settle(channel, position, out))
+                }
+                Err(error) => self.abandon(ingest, channel, &error),
+            };
+            while let Next::Fetch(after) = next {
+                next = self.fetch(connection, ingest, channel, after).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches some of what was missed of a channel after an offset.
+    async fn fetch(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        channel: &Channel,
+        after: u64,
+    ) -> Result<Next, String> {
+        let count = PAGE.to_string();
+        let request = flights::history(channel, META_TTL, Some(after + 1), None, &count, "");
+        let answer = self.call(connection, ingest, &[request]).await?.pop().unwrap_or(Value::Nil);
+        Ok(match refusal(answer).and_then(|answer| flights::read(channel, &answer)) {
+            Ok(Read { position, publications }) => {
+                self.counters.fetched.fetch_add(publications.len() as u64, Ordering::Relaxed);
+                let topic = Topic::Channel(channel.clone());
+                let delivery = |publication| Delivery { topic: topic.clone(), publication };
+                let missed = publications.into_iter().map(delivery).collect();
+                ingest.settle(|tracker, out| tracker.fill(channel, position, missed, out))
+            }
+            Err(error) => self.abandon(ingest, channel, &error),
+        })
+    }
+
+    /// Says that what was missed of a channel is lost, for Redis will not tell.
+    fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Next {
+        tracing::debug!("redis: where {channel} stands is not to be learned: {error}");
+        ingest.settle(|tracker, out| tracker.abandon(channel, out));
+        Next::Nothing
+    }
+
+    /// Calls functions in one round trip, loading the library first where it is gone.
+    async fn call(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        requests: &[Request],
+    ) -> Result<Vec<Value>, String> {
+        let mut pipeline = redis::Pipeline::with_capacity(requests.len());
+        requests.iter().for_each(|request| request.put(&self.names, &mut pipeline));
+        let mut loaded = false;
+        loop {
+            let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
+            let replies = self.answered(ingest, replies).await?.map_err(|e| self.dialer.words(&e))?;
+            if loaded || !replies.iter().any(library::is_missing) {
+                return Ok(replies);
+            }
+            // All of them only read, or begin what has no beginning: they may be called again.
+            match self.answered(ingest, library::load(connection)).await? {
+                Err(e) if !is_refusal(&e) => return Err(self.dialer.words(&e)),
+                _ => loaded = true,
+            }
+        }
     }
 
     /// Asks again and again whether the peer lives, and in which role; ends when it does not live. A master that has
@@ -221,13 +340,19 @@ impl Link {
     }
 
     fn names(&self, topics: &[Topic]) -> Vec<Vec<u8>> {
-        topics.iter().map(|topic| self.names.topic(topic).into_owned()).collect()
+        let both = |topic| [Some(self.names.topic(topic).into_owned()), self.names.topic_envelopes(topic)];
+        topics.iter().flat_map(both).flatten().collect()
     }
 }
 
 /// Reads the answer to `ROLE`: an array that begins with `master` or `slave`.
 fn is_replica(answer: &Value) -> bool {
     matches!(answer, Value::Array(items) if items.first() == Some(&Value::BulkString(b"slave".to_vec())))
+}
+
+/// The channels among these.
+fn channels_of(topics: &[Topic]) -> impl Iterator<Item = &Channel> {
+    topics.iter().filter_map(|topic| if let Topic::Channel(channel) = topic { Some(channel) } else { None })
 }
 
 /// The channels and the patterns among these.

@@ -1,19 +1,29 @@
 //! The broker that stands on a Redis server, or on the master that Sentinels name.
 //!
 //! Two connections, each with a task of its own that reconnects for ever: one hears (`SUBSCRIBE`, RESP3 pushes), one
-//! publishes (`PUBLISH`, pipelined). They share nothing, so a flood of messages never delays a publication, and
-//! either may break without the other. Nothing but a plain `PUBLISH` is asked of Redis: whoever publishes with any
-//! other client is heard just as well.
+//! publishes and asks (`PUBLISH`, `FCALL`, pipelined). A flood of messages never delays a publication, and either may
+//! break without the other. Whoever publishes with any other client by a plain `PUBLISH` is heard just as well; what is
+//! to be remembered is published by a function that is loaded into Redis, which anybody may call too.
+//!
+//! Histories, results and presence live in Redis alone. What a node keeps is how far it has heard each channel, so
+//! that it can fetch what it has missed when its connection was lost.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | the URL and the bounds, checked before anything is started |
 //! | `dial` | how a connection is made, and when the next attempt may be |
 //! | `names` | the prefix: channel names as Redis knows them |
+//! | `library` | the functions that Redis is given |
+//! | `envelope` | messages that say more than a body |
 //! | `interest` | what ought to be subscribed, what is, and what is to be done about it; no I/O |
 //! | `ingest` | messages as they come off the connection, collected for the sink |
+//! | `tracker`, `track` | how far each channel was heard, and what is held until that is clear |
+//! | `snapshot` | the newest publications of a channel that many ask for |
 //! | `link` | the task of the hearing connection |
-//! | `publisher` | the queue before the publishing connection, and its task |
+//! | `queue` | what waits for the publishing connection |
+//! | `publisher` | the task of that connection |
+//! | `flights` | reads of histories, shared by all who ask at once |
+//! | `stateful` | the broker's questions as calls of functions |
 //!
 //! Invariants:
 //! - No lock is held over an await, and none while `done` is called.
@@ -35,18 +45,28 @@ use tokio::task::JoinHandle;
 use crate::{Broker, Done, SharedSink};
 
 mod dial;
+mod envelope;
+mod flights;
 mod ingest;
 mod interest;
+mod library;
 mod link;
 mod names;
 pub mod options;
 mod publisher;
+mod queue;
+mod snapshot;
+mod stateful;
+mod track;
+mod tracker;
 
 pub use options::{Options, OptionsError};
 
+use flights::Flights;
 use interest::Interest;
 use names::Names;
-use publisher::Queue;
+use queue::{Queue, Reply, Request};
+use tracker::Tracker;
 
 /// What has happened since the start, for the metrics page. Each is updated on its own.
 #[derive(Debug, Default)]
@@ -55,6 +75,12 @@ pub struct Counters {
     pub heard: AtomicU64,
     /// Messages dropped because their channel is no [`Channel`] name (only a pattern can hear such).
     pub invalid_names: AtomicU64,
+    /// Messages dropped because they are not the envelopes that belong where they came.
+    pub invalid_envelopes: AtomicU64,
+    /// Publications that were missed on the connection and fetched from their stream.
+    pub fetched: AtomicU64,
+    /// Gaps announced: publications were missed and could not be fetched.
+    pub gaps: AtomicU64,
     /// Publications that Redis took.
     pub published: AtomicU64,
     /// Publications answered with an error, whatever it was.
@@ -69,6 +95,8 @@ pub struct Counters {
 pub struct Redis {
     interest: Arc<Interest>,
     queue: Arc<Queue>,
+    tracker: Arc<Tracker>,
+    flights: Arc<Flights>,
     counters: Arc<Counters>,
     resets: watch::Sender<String>,
     tasks: [JoinHandle<()>; 2],
@@ -85,11 +113,14 @@ impl Redis {
         let counters = Arc::new(Counters::default());
         let interest = Arc::new(Interest::default());
         let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(&counters)));
+        let tracker = Arc::new(Tracker::default());
+        let flights = Flights::new(Arc::clone(&queue), Arc::clone(&tracker));
         let (resets, heed) = watch::channel(String::new());
         let link = link::Link {
             dialer: for_link,
             names: Arc::clone(&names),
             interest: Arc::clone(&interest),
+            tracker: Arc::clone(&tracker),
             sink,
             counters: Arc::clone(&counters),
             reset: resets.clone(),
@@ -106,7 +137,7 @@ impl Redis {
             response_timeout: options.response_timeout,
         };
         let tasks = [runtime.spawn(link.run()), runtime.spawn(publisher.run())];
-        Ok(Arc::new(Self { interest, queue, counters, resets, tasks }))
+        Ok(Arc::new(Self { interest, queue, tracker, flights, counters, resets, tasks }))
     }
 
     /// What has happened so far.
@@ -125,7 +156,7 @@ impl Broker for Redis {
     }
 
     fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
-        self.queue.push(channel, body, done);
+        self.queue.push(Request::Plain(channel.clone(), body), Reply::Published(done));
     }
 
     fn reset(&self, reason: &str) {

@@ -1,8 +1,14 @@
 //! Channel names as Redis knows them: with the deployment's prefix in front.
+//!
+//! Beside the plain name of each channel there is one for envelopes, ` tidings` behind it. Neither prefix nor channel
+//! has a space in it, so the two kinds never meet, and an ACL that allows `&news:*` allows both.
 
 use std::borrow::Cow;
 
 use tidings_wire::{Channel, Pattern, Topic};
+
+/// What the name for envelopes ends with.
+const SUFFIX: &[u8] = b" tidings";
 
 /// Puts the prefix on and takes it off.
 #[derive(Debug)]
@@ -37,6 +43,27 @@ impl Names {
         }
     }
 
+    /// What to publish envelopes to.
+    pub(super) fn envelopes(&self, channel: &Channel) -> Vec<u8> {
+        [&*self.channel(channel), SUFFIX].concat()
+    }
+
+    /// What to `SUBSCRIBE` or `PSUBSCRIBE` to for envelopes. `None` for a glob whose end would swallow the suffix
+    /// (an unclosed class, a backslash): it hears plain messages only.
+    pub(super) fn topic_envelopes(&self, topic: &Topic) -> Option<Vec<u8>> {
+        match topic {
+            Topic::Channel(channel) => Some(self.envelopes(channel)),
+            Topic::Pattern(pattern) => {
+                ends_whole(pattern.as_str()).then(|| [&*self.topic(topic), SUFFIX].concat())
+            }
+        }
+    }
+
+    /// The name without the suffix, if it has it: that of an envelope's channel or of a glob for such.
+    pub(super) fn without_suffix(name: &[u8]) -> Option<&[u8]> {
+        name.strip_suffix(SUFFIX)
+    }
+
     /// The channel that a message came from; `None` when it has no valid name.
     pub(super) fn heard_channel(&self, name: &[u8]) -> Option<Channel> {
         Channel::new(name.strip_prefix(&self.prefix[..])?).ok()
@@ -46,6 +73,21 @@ impl Names {
     pub(super) fn heard_pattern(&self, glob: &[u8]) -> Option<Pattern> {
         Pattern::new(glob.strip_prefix(&self.glob[..])?).ok()
     }
+}
+
+/// Whether a glob's last element is complete, so that something can be put behind it.
+fn ends_whole(glob: &str) -> bool {
+    let mut bytes = glob.bytes();
+    let mut in_class = false;
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if bytes.next().is_none() => return false,
+            b'[' => in_class = true,
+            b']' => in_class = false,
+            _ => {}
+        }
+    }
+    !in_class
 }
 
 fn prefixed<'a>(prefix: &[u8], name: &'a str) -> Cow<'a, [u8]> {
@@ -81,6 +123,27 @@ mod tests {
         assert!(glob_matches(&glob, b"a*[b]?\\:xyz"));
         assert!(!glob_matches(&glob, b"aa[b]?\\:xyz"));
         assert!(!glob_matches(&glob, b"a*bc\\:xyz"));
+    }
+
+    #[test]
+    fn a_glob_for_envelopes_matches_those_of_its_channels_alone() {
+        let names = Names::new("a*:".to_owned());
+        for glob in ["n*", "*", "n?w[a-z]", "n\\*", "ne\\w\\s", "[^x]ews", "[]news", "news"] {
+            let topic = Topic::Pattern(Pattern::new(glob).unwrap());
+            let envelopes = names.topic_envelopes(&topic).unwrap();
+            assert_eq!(Names::without_suffix(&envelopes), Some(&*names.topic(&topic)));
+            for channel in ["news", "n*", "x", "newt"] {
+                let channel = Channel::new(channel).unwrap();
+                assert_eq!(
+                    glob_matches(&envelopes, &names.envelopes(&channel)),
+                    glob_matches(glob.as_bytes(), channel.as_str().as_bytes()),
+                    "{glob} {channel}"
+                );
+            }
+        }
+        for glob in ["n[ew", "news\\", "[", "n[\\"] {
+            assert_eq!(names.topic_envelopes(&Topic::Pattern(Pattern::new(glob).unwrap())), None, "{glob}");
+        }
     }
 
     #[test]

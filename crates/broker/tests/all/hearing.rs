@@ -141,7 +141,7 @@ fn a_refused_channel_is_asked_for_again_when_somebody_wants_it_again() {
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
     node.broker.subscribe(&channel("a"));
     node.sink.wait(1, "the refusal", |event| matches!(event, Event::Refused(..)));
-    redis.cli(&["ACL", "SETUSER", "ann", "&a"]);
+    redis.cli(&["ACL", "SETUSER", "ann", "&a", "&a?tidings"]);
     node.subscribe(&channel("a"));
 }
 

@@ -1,0 +1,212 @@
+//! What a message says that is more than a body, and how that is written.
+//!
+//! Such messages travel on a Pub/Sub channel of their own beside the plain one (see `Names`), so no plain `PUBLISH` can
+//! be taken for one, whatever its body. Both channels are subscribed on one connection, and Redis sends what it
+//! executes in one order, so the two need no merging.
+//!
+//! | message | is |
+//! |---|---|
+//! | `P<offset> <epoch> <n>\n`, then n bytes of extras, then the body | a publication; offset 0: without a position |
+//! | `J`, then an info | somebody has come |
+//! | `L`, then an info | somebody has gone |
+//!
+//! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag. An info is user,
+//! client, connection info and channel info. Every text is a netstring without its comma: its length in decimal, a
+//! colon, its bytes.
+
+use bytes::Bytes;
+use redis::Value;
+use tidings_wire::{ClientInfo, Extra};
+
+use crate::Change;
+
+/// What a message holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Envelope {
+    Publication(Written),
+    Change(Change),
+}
+
+/// A publication as it is written in a message or in a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Zero without a position.
+    pub(super) offset: u64,
+    /// Empty in a stream, which belongs to one epoch.
+    pub(super) epoch: String,
+    pub(super) extra: Option<Box<Extra>>,
+    pub(super) body: Bytes,
+}
+
+/// Reads a message; `None` when it is none of ours.
+pub(super) fn read(message: &Bytes) -> Option<Envelope> {
+    let mut rest = message.get(1..)?;
+    match message.first()? {
+        b'P' => {
+            let end = rest.iter().position(|byte| *byte == b'\n')?;
+            let head = std::str::from_utf8(&rest[..end]).ok()?;
+            let mut words = head.split(' ');
+            let offset = words.next()?.parse().ok()?;
+            let epoch = words.next()?.to_owned();
+            let length: usize = words.next()?.parse().ok()?;
+            let extras = rest.get(end + 1..)?.get(..length)?;
+            let extra = if extras.is_empty() { None } else { Some(read_extra(extras)?) };
+            let body = message.slice(1 + end + 1 + length..);
+            Some(Envelope::Publication(Written { offset, epoch, extra, body }))
+        }
+        b'J' => read_info(&mut rest).map(|info| Envelope::Change(Change::Join(info))),
+        b'L' => read_info(&mut rest).map(|info| Envelope::Change(Change::Leave(info))),
+        _ => None,
+    }
+}
+
+/// Writes the message of a change.
+pub(super) fn write_change(change: &Change) -> Vec<u8> {
+    let (kind, info) = match change {
+        Change::Join(info) => (b'J', info),
+        Change::Leave(info) => (b'L', info),
+    };
+    let mut out = vec![kind];
+    put_info(info, &mut out);
+    out
+}
+
+/// Reads an entry of a stream as `XRANGE` gives it; `None` when it is none of ours.
+pub(super) fn read_entry(entry: &Value) -> Option<Written> {
+    let Value::Array(parts) = entry else { return None };
+    let [id, Value::Array(fields)] = &parts[..] else { return None };
+    let offset = std::str::from_utf8(bytes(id)?).ok()?.strip_suffix("-0")?.parse().ok()?;
+    let mut written = Written { offset, epoch: String::new(), extra: None, body: Bytes::new() };
+    for field in fields.chunks_exact(2) {
+        match (bytes(&field[0])?, bytes(&field[1])?) {
+            (b"b", body) => written.body = Bytes::copy_from_slice(body),
+            (b"x", extras) => written.extra = Some(read_extra(extras)?),
+            _ => {}
+        }
+    }
+    Some(written)
+}
+
+/// The bytes of a string reply.
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
+    if let Value::BulkString(bytes) = value { Some(bytes) } else { None }
+}
+
+/// Writes extras.
+pub(super) fn write_extra(info: Option<&ClientInfo>, tags: &[(String, String)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(info) = info {
+        out.push(b'i');
+        put_info(info, &mut out);
+    }
+    for (name, value) in tags {
+        out.push(b't');
+        put(name.as_bytes(), &mut out);
+        put(value.as_bytes(), &mut out);
+    }
+    out
+}
+
+fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
+    let mut extra = Extra::default();
+    while let Some((kind, after)) = rest.split_first() {
+        rest = after;
+        match kind {
+            b'i' => extra.info = Some(read_info(&mut rest)?),
+            b't' => extra.tags.push((take_text(&mut rest)?, take_text(&mut rest)?)),
+            _ => return None,
+        }
+    }
+    Some(Box::new(extra))
+}
+
+/// Writes an info.
+pub(super) fn write_info(info: &ClientInfo) -> Vec<u8> {
+    let mut out = Vec::with_capacity(info.size() + 16);
+    put_info(info, &mut out);
+    out
+}
+
+/// Reads an info off the front.
+pub(super) fn read_info(rest: &mut &[u8]) -> Option<ClientInfo> {
+    let user = take_text(rest)?;
+    let client = take_text(rest)?;
+    let mut optional = || {
+        let bytes = take(rest)?;
+        Some((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes)))
+    };
+    Some(ClientInfo { user, client, conn_info: optional()?, chan_info: optional()? })
+}
+
+fn put_info(info: &ClientInfo, out: &mut Vec<u8>) {
+    put(info.user.as_bytes(), out);
+    put(info.client.as_bytes(), out);
+    put(info.conn_info.as_deref().unwrap_or_default(), out);
+    put(info.chan_info.as_deref().unwrap_or_default(), out);
+}
+
+fn put(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(text.len().to_string().as_bytes());
+    out.push(b':');
+    out.extend_from_slice(text);
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let colon = rest.iter().take(12).position(|byte| *byte == b':')?;
+    let length: usize = std::str::from_utf8(&rest[..colon]).ok()?.parse().ok()?;
+    let (text, after) = rest[colon + 1..].split_at_checked(length)?;
+    *rest = after;
+    Some(text)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    String::from_utf8(take(rest)?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn info() -> impl Strategy<Value = ClientInfo> {
+        let json = || prop::option::of(prop::collection::vec(any::<u8>(), 1..20).prop_map(Bytes::from));
+        (any::<String>(), any::<String>(), json(), json()).prop_map(|(user, client, conn_info, chan_info)| {
+            ClientInfo { user, client, conn_info, chan_info }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            info in prop::option::of(info()),
+            tags in prop::collection::vec(any::<(String, String)>(), 0..4),
+            body in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let extras = write_extra(info.as_ref(), &tags);
+            let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
+            message.extend_from_slice(&extras);
+            message.extend_from_slice(&body);
+            let extra = (!extras.is_empty()).then(|| Box::new(Extra { info: info.clone(), tags }));
+            let written = Written { offset: 7, epoch: "abc".to_owned(), extra, body: body.into() };
+            prop_assert_eq!(read(&message.into()), Some(Envelope::Publication(written)));
+            for change in info.into_iter().flat_map(|info| [Change::Join(info.clone()), Change::Leave(info)]) {
+                prop_assert_eq!(read(&write_change(&change).into()), Some(Envelope::Change(change)));
+            }
+        }
+
+        #[test]
+        fn nothing_that_comes_makes_it_panic(kind in "[PJL]?", rest in "[0-9: itax\n]{0,30}") {
+            let _ = read(&Bytes::from(kind + &rest));
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_message_is_no_envelope() {
+        for message in
+            ["P1 e 5\nabc", "P1 e 99999999999999999999\n", "J3:ab", "P1 e\n", "", "X", "J999999999999:"]
+        {
+            assert_eq!(read(&Bytes::from_static(message.as_bytes())), None, "{message}");
+        }
+    }
+}

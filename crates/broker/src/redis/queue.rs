@@ -1,0 +1,333 @@
+//! What waits for the publishing connection: publications and questions, in order, bounded in bytes.
+//!
+//! Invariants:
+//! - Every request is answered exactly once, by whatever way it leaves: see [`Answer`].
+//! - Nothing waits while there is no connection: it is answered `Unavailable` at once.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use redis::{Pipeline, ServerError, ServerErrorKind, Value};
+use tidings_wire::Channel;
+use tokio::sync::Notify;
+
+use super::Counters;
+use super::envelope::bytes;
+use super::names::Names;
+use crate::{BrokerError, Done, Published, lock};
+
+/// How many requests go out in one pipeline.
+pub(super) const BATCH: usize = 512;
+/// How many bytes of them do, give or take the last one.
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// What keeping a request costs besides its texts: the entry, the callback, the command's frame.
+const OVERHEAD: usize = 192;
+
+/// Requests on their way to Redis.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    pub(super) pushed: Notify,
+    budget: u64,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    /// Whether there is a connection to send on.
+    open: bool,
+}
+
+/// What Redis is to do.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A plain `PUBLISH`.
+    Plain(Channel, Bytes),
+    /// An envelope to where those go.
+    Envelope(Channel, Bytes),
+    /// A function of the library, for a channel, with its arguments.
+    Call(&'static str, Channel, Vec<Arg>),
+}
+
+/// An argument of a function.
+#[derive(Debug)]
+pub(super) enum Arg {
+    Bytes(Bytes),
+    Number(u64),
+}
+
+impl Arg {
+    pub(super) fn text(text: &str) -> Self {
+        Self::Bytes(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl Request {
+    /// Bytes of its texts.
+    fn size(&self) -> usize {
+        match self {
+            Self::Plain(channel, body) | Self::Envelope(channel, body) => channel.as_str().len() + body.len(),
+            Self::Call(_, channel, args) => {
+                let arg = |arg: &Arg| if let Arg::Bytes(bytes) = arg { bytes.len() + 16 } else { 16 };
+                channel.as_str().len() + args.iter().map(arg).sum::<usize>()
+            }
+        }
+    }
+
+    /// Appends its command.
+    pub(super) fn put(&self, names: &Names, pipeline: &mut Pipeline) {
+        match self {
+            Self::Plain(channel, body) => {
+                pipeline.cmd("PUBLISH").arg(&*names.channel(channel)).arg(&body[..]);
+            }
+            Self::Envelope(channel, body) => {
+                pipeline.cmd("PUBLISH").arg(names.envelopes(channel)).arg(&body[..]);
+            }
+            Self::Call(function, channel, args) => {
+                pipeline.cmd("FCALL").arg(*function).arg(1).arg(&*names.channel(channel));
+                for arg in args {
+                    match arg {
+                        Arg::Bytes(bytes) => pipeline.arg(&bytes[..]),
+                        Arg::Number(number) => pipeline.arg(*number),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Who wants to know what became of a request.
+pub(super) enum Reply {
+    /// The publisher.
+    Published(Done),
+    /// Whoever reads the value.
+    Value(Box<dyn FnOnce(Result<Value, BrokerError>) + Send>),
+}
+
+/// One request.
+pub(super) struct Waiting {
+    pub(super) request: Request,
+    pub(super) answer: Answer,
+}
+
+/// Owes somebody the outcome, and the queue its bytes. Dropped without one, the outcome is `Unavailable`: the request
+/// was never sent, or nobody knows what became of it.
+pub(super) struct Answer {
+    reply: Option<Reply>,
+    cost: u64,
+    counters: Arc<Counters>,
+}
+
+impl Answer {
+    /// Answers with what Redis has said.
+    pub(super) fn give(mut self, value: Value) {
+        self.settle(refusal(value));
+    }
+
+    fn fail(mut self, error: BrokerError) {
+        self.settle(Err(error));
+    }
+
+    fn settle(&mut self, outcome: Result<Value, BrokerError>) {
+        let Some(reply) = self.reply.take() else { return };
+        self.counters.bytes_waiting.fetch_sub(self.cost, Ordering::Relaxed);
+        match reply {
+            Reply::Published(done) => {
+                let outcome = outcome.and_then(|value| published(&value));
+                let failed = outcome.is_err();
+                let count = if failed { &self.counters.publish_failures } else { &self.counters.published };
+                count.fetch_add(1, Ordering::Relaxed);
+                done(outcome);
+            }
+            Reply::Value(done) => done(outcome),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.settle(Err(BrokerError::Unavailable));
+    }
+}
+
+impl Queue {
+    pub(super) fn new(budget: u64, counters: Arc<Counters>) -> Self {
+        Self { state: Mutex::default(), pushed: Notify::new(), budget, counters }
+    }
+
+    /// Takes a request, or answers at once why not.
+    pub(super) fn push(&self, request: Request, reply: Reply) {
+        let cost = (request.size() + OVERHEAD) as u64;
+        let waiting = self.counters.bytes_waiting.fetch_add(cost, Ordering::Relaxed) + cost;
+        let answer = Answer { reply: Some(reply), cost, counters: Arc::clone(&self.counters) };
+        let mut state = lock(&self.state);
+        if !state.open {
+            drop(state);
+            answer.fail(BrokerError::Unavailable);
+        } else if waiting > self.budget {
+            drop(state);
+            answer.fail(BrokerError::Overloaded);
+        } else {
+            state.waiting.push_back(Waiting { request, answer });
+            drop(state);
+            self.pushed.notify_one();
+        }
+    }
+
+    /// Takes no more, and answers `Unavailable` to all that wait.
+    fn close(&self) {
+        let left = {
+            let mut state = lock(&self.state);
+            state.open = false;
+            std::mem::take(&mut state.waiting)
+        };
+        // Each answers as it is dropped, with the lock released.
+        drop(left);
+    }
+
+    /// Opens for as long as the guard lives.
+    pub(super) fn open(&self) -> Open<'_> {
+        lock(&self.state).open = true;
+        Open(self)
+    }
+
+    /// What goes out next, in order; perhaps nothing.
+    pub(super) fn take(&self) -> Vec<Waiting> {
+        let mut state = lock(&self.state);
+        let mut bytes = 0;
+        let fits = state.waiting.iter().take(BATCH).take_while(|waiting| {
+            let room = bytes < BATCH_BYTES;
+            bytes += waiting.request.size();
+            room
+        });
+        let count = fits.count();
+        state.waiting.drain(..count).collect()
+    }
+}
+
+/// Closes the queue when it goes, however the task ends.
+pub(super) struct Open<'a>(&'a Queue);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// An error of the server's as ours.
+pub(super) fn refusal(reply: Value) -> Result<Value, BrokerError> {
+    match reply {
+        Value::ServerError(e) if passes(&e) => Err(BrokerError::Unavailable),
+        Value::ServerError(e) => Err(BrokerError::Refused(
+            [e.code(), e.details().unwrap_or_default()].join(" ").trim_end().to_owned(),
+        )),
+        other => Ok(other),
+    }
+}
+
+/// What the server has answered, when it is not what was asked for.
+pub(super) fn unexpected(reply: &Value) -> BrokerError {
+    BrokerError::Refused(format!("unexpected reply: {reply:?}"))
+}
+
+/// What a reply to `PUBLISH` or to the publishing function means.
+fn published(reply: &Value) -> Result<Published, BrokerError> {
+    let count = |number: i64| u64::try_from(number).unwrap_or_default();
+    match reply {
+        Value::Int(receivers) => Ok(Published { receivers: count(*receivers), ..Published::default() }),
+        Value::Array(parts) => {
+            let [Value::Int(receivers), offset, epoch, Value::Int(repeated)] = &parts[..] else {
+                return Err(unexpected(reply));
+            };
+            let position = read_position(epoch, offset).ok_or_else(|| unexpected(reply))?;
+            let position = (position.offset > 0).then_some(position);
+            Ok(Published { receivers: count(*receivers), position, repeated: *repeated == 1 })
+        }
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A position as the functions give it.
+pub(super) fn read_position(epoch: &Value, offset: &Value) -> Option<tidings_wire::Position> {
+    let text = |value| std::str::from_utf8(bytes(value)?).ok();
+    Some(tidings_wire::Position { offset: text(offset)?.parse().ok()?, epoch: text(epoch)?.into() })
+}
+
+/// Whether the server may take the same command later.
+fn passes(error: &ServerError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    matches!(error.kind(), Some(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcomes = Arc<Mutex<Vec<(usize, Result<Published, BrokerError>)>>>;
+
+    fn push(queue: &Queue, outcomes: &Outcomes, number: usize, bytes: usize) {
+        let outcomes = Arc::clone(outcomes);
+        let done = Box::new(move |outcome| lock(&outcomes).push((number, outcome)));
+        let request = Request::Plain(Channel::new("a").unwrap(), vec![0; bytes].into());
+        queue.push(request, Reply::Published(done));
+    }
+
+    #[test]
+    fn a_publication_without_a_connection_is_unavailable_at_once() {
+        let queue = Queue::new(1_000, Arc::default());
+        let outcomes = Outcomes::default();
+        push(&queue, &outcomes, 1, 10);
+        assert_eq!(lock(&outcomes)[..], [(1, Err(BrokerError::Unavailable))]);
+        assert_eq!(queue.counters.bytes_waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_budget_counts_bytes_and_frees_them_when_they_are_answered() {
+        let queue = Queue::new(2_000, Arc::default());
+        let outcomes = Outcomes::default();
+        let open = queue.open();
+        push(&queue, &outcomes, 1, 1_000);
+        push(&queue, &outcomes, 2, 1_000);
+        assert_eq!(lock(&outcomes)[..], [(2, Err(BrokerError::Overloaded))]);
+        let batch = queue.take();
+        push(&queue, &outcomes, 3, 1_000);
+        assert_eq!(lock(&outcomes)[1..], [(3, Err(BrokerError::Overloaded))], "in flight counts as well");
+        for waiting in batch {
+            waiting.answer.give(Value::Int(7));
+        }
+        assert_eq!(lock(&outcomes)[2..], [(1, Ok(Published { receivers: 7, ..Published::default() }))]);
+        push(&queue, &outcomes, 4, 1_000);
+        assert_eq!(lock(&outcomes).len(), 3, "there is room again");
+        drop(open);
+        assert_eq!(lock(&outcomes)[3..], [(4, Err(BrokerError::Unavailable))]);
+        assert_eq!(queue.counters.bytes_waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.counters.publish_failures.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_pipeline_is_bounded_in_count_and_in_bytes() {
+        let queue = Queue::new(u64::MAX, Arc::default());
+        let outcomes = Outcomes::default();
+        let _open = queue.open();
+        for number in 0..BATCH + 1 {
+            push(&queue, &outcomes, number, 1);
+        }
+        assert_eq!(queue.take().len(), BATCH);
+        assert_eq!(queue.take().len(), 1);
+        for number in 0..5 {
+            push(&queue, &outcomes, number, BATCH_BYTES / 2);
+        }
+        assert_eq!(queue.take().len(), 2);
+    }
+
+    #[test]
+    fn what_redis_refuses_is_told_in_its_own_words() {
+        let outcome = |reply| refusal(reply).and_then(|value| published(&value));
+        let error = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap();
+        assert_eq!(outcome(Value::Int(3)), Ok(Published { receivers: 3, ..Published::default() }));
+        assert_eq!(outcome(error("-NOPERM no way\r\n")), Err(BrokerError::Refused("NOPERM no way".into())));
+        assert_eq!(outcome(error("-LOADING soon\r\n")), Err(BrokerError::Unavailable));
+    }
+}

@@ -1,0 +1,107 @@
+//! What the Redis broker remembers: every question is one call of the function library (see `library.lua`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+use tidings_wire::{Channel, ClientInfo};
+
+use super::flights::millis;
+use super::queue::{Arg, Reply, Request, unexpected};
+use super::{Redis, envelope, library};
+use crate::{
+    BrokerError, Change, Done, HistoryDone, HistoryQuery, MAX_IDEMPOTENCY_KEY, PresenceDone, PresenceStats,
+    PublishOptions, Settled, Stateful, StatsDone,
+};
+
+impl Redis {
+    fn call(
+        &self,
+        function: &'static str,
+        channel: &Channel,
+        args: Vec<Arg>,
+        done: impl FnOnce(Result<Value, BrokerError>) + Send + 'static,
+    ) {
+        self.queue.push(Request::Call(function, channel.clone(), args), Reply::Value(Box::new(done)));
+    }
+}
+
+impl Stateful for Redis {
+    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done) {
+        let PublishOptions { history, idempotency_key, info, tags } = options;
+        let history = history.filter(|history| history.size > 0);
+        let key = idempotency_key.unwrap_or_default();
+        if key.len() > MAX_IDEMPOTENCY_KEY {
+            let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
+            return done(Err(BrokerError::Refused(why)));
+        }
+        let plain = history.is_none() && key.is_empty() && info.is_none() && tags.is_empty();
+        let request = if plain {
+            Request::Plain(channel.clone(), body)
+        } else {
+            let mut args = vec![
+                Arg::Bytes(body),
+                Arg::Number(history.map_or(0, |history| history.size as u64)),
+                Arg::Number(history.map_or(1, |history| millis(history.ttl))),
+                Arg::Number(history.map_or(1, |history| millis(history.meta_ttl))),
+            ];
+            let extras = envelope::write_extra(info.as_ref(), &tags);
+            if !key.is_empty() || !extras.is_empty() {
+                args.push(Arg::text(&key));
+            }
+            if !extras.is_empty() {
+                args.push(Arg::Bytes(extras.into()));
+            }
+            Request::Call(library::PUBLISH, channel.clone(), args)
+        };
+        self.queue.push(request, Reply::Published(done));
+    }
+
+    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+        self.flights.ask(channel, query, done);
+    }
+
+    fn history_remove(&self, channel: &Channel, done: Settled) {
+        self.tracker.drop_snapshot(channel);
+        self.call(library::HISTORY_REMOVE, channel, Vec::new(), move |value| done(value.map(drop)));
+    }
+
+    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled) {
+        let written = Arg::Bytes(envelope::write_info(info).into());
+        let args = vec![Arg::text(&info.client), written, Arg::Number(millis(ttl))];
+        self.call(library::PRESENCE_ADD, channel, args, move |value| done(value.map(drop)));
+    }
+
+    fn presence_remove(&self, channel: &Channel, client: &str, done: Settled) {
+        let args = vec![Arg::text(client)];
+        self.call(library::PRESENCE_REMOVE, channel, args, move |value| done(value.map(drop)));
+    }
+
+    fn presence(&self, channel: &Channel, done: PresenceDone) {
+        self.call(library::PRESENCE, channel, Vec::new(), move |value| {
+            done(value.and_then(|value| members(&value).ok_or_else(|| unexpected(&value))));
+        });
+    }
+
+    fn presence_stats(&self, channel: &Channel, done: StatsDone) {
+        self.call(library::PRESENCE_STATS, channel, Vec::new(), move |value| {
+            done(value.and_then(|value| stats(&value).ok_or_else(|| unexpected(&value))));
+        });
+    }
+
+    fn announce(&self, channel: &Channel, change: Change, done: Settled) {
+        let request = Request::Envelope(channel.clone(), envelope::write_change(&change).into());
+        self.queue.push(request, Reply::Value(Box::new(move |value| done(value.map(drop)))));
+    }
+}
+
+fn members(value: &Value) -> Option<Vec<ClientInfo>> {
+    let Value::Array(infos) = value else { return None };
+    infos.iter().map(|info| envelope::read_info(&mut envelope::bytes(info)?)).collect()
+}
+
+fn stats(value: &Value) -> Option<PresenceStats> {
+    let Value::Array(counts) = value else { return None };
+    let [Value::Int(clients), Value::Int(users)] = &counts[..] else { return None };
+    Some(PresenceStats { clients: u64::try_from(*clients).ok()?, users: u64::try_from(*users).ok()? })
+}

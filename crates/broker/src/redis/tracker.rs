@@ -1,0 +1,232 @@
+//! How far each subscribed channel has been heard, so that what is missed is noticed, and fetched or announced.
+//!
+//! A channel is *settled* while everything published to it since its subscription was heard and admitted. It becomes
+//! unsettled when the connection is lost or an offset is skipped; from then on its messages are held, its position is
+//! asked for, and what is missing is fetched from its stream. Nothing of it reaches the sink out of order meanwhile.
+//!
+//! Invariants:
+//! - Per channel and epoch, admitted offsets are consecutive. Anything else is told as a [`Gap`](crate::Gap), in its
+//!   place.
+//! - A settled channel with a position has been heard up to it by this node: that is where an answer may stand to a
+//!   query that was asked here (see [`HistoryPage::position`]).
+//! - What is held of one channel is bounded. What does not fit is fetched from the stream again, or, without a position,
+//!   passed on at once: late would be a loss, early is not.
+//! - A snapshot holds the consecutive publications that end at the channel's position.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tidings_wire::{Channel, Delivery, Epoch, Position, Publication};
+use tokio::sync::Notify;
+
+use super::snapshot::{Snapshot, Total};
+use super::track::{Next, Out, Track, before};
+use crate::{History, HistoryPage, HistoryQuery, lock};
+
+/// The channels that are subscribed.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    table: Mutex<Table>,
+    unsettled: Notify,
+    snapshots: Total,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    tracks: HashMap<Channel, Track>,
+    /// How many of the tracks are unsettled.
+    holding: usize,
+    /// Those that became so by a message that skipped offsets.
+    holes: Vec<Channel>,
+    /// Channels with a snapshot, perhaps, the oldest first.
+    remembered: VecDeque<(Instant, Channel)>,
+}
+
+impl Tracker {
+    /// Takes a message of a channel's own topic; what may go to the sink now is appended to `out`.
+    pub(super) fn admit(&self, delivery: Delivery, out: &mut Vec<Out>) {
+        let mut table = lock(&self.table);
+        let Table { tracks, holding, holes, .. } = &mut *table;
+        let channel = &delivery.publication.channel;
+        let track = match &delivery.publication.position {
+            None if *holding == 0 => None,
+            None => tracks.get_mut(channel),
+            // Heard before anybody could ask where the channel stands: it stood before this.
+            Some(at) => Some(
+                tracks.entry(channel.clone()).or_insert_with(|| Track::at(channel.clone(), Some(before(at)))),
+            ),
+        };
+        let Some(track) = track else {
+            out.push(Out::Deliver(delivery));
+            return;
+        };
+        let settled = track.held.is_none();
+        let channel = settled.then(|| channel.clone());
+        track.admit(delivery, out);
+        if let Some(channel) = channel
+            && track.held.is_some()
+        {
+            *holding += 1;
+            holes.push(channel);
+            self.unsettled.notify_one();
+        }
+    }
+
+    /// An epoch by its text: that of the channel is shared rather than repeated.
+    pub(super) fn epoch(&self, channel: &Channel, text: &str) -> Epoch {
+        let table = lock(&self.table);
+        let last = table.tracks.get(channel).and_then(|track| track.last.as_ref());
+        last.filter(|last| last.epoch.as_str() == text).map_or_else(|| text.into(), |last| last.epoch.clone())
+    }
+
+    /// What was heard last of an unsettled channel.
+    pub(super) fn heard(&self, channel: &Channel) -> Option<Position> {
+        let table = lock(&self.table);
+        table.tracks.get(channel).filter(|track| track.held.is_some())?.last.clone()
+    }
+
+    /// A channel stands there, says Redis after its subscription (`None`: it has no history).
+    pub(super) fn settle(&self, channel: &Channel, now: Option<Position>, out: &mut Vec<Out>) -> Next {
+        let mut table = lock(&self.table);
+        if !table.tracks.contains_key(channel) {
+            table.tracks.insert(channel.clone(), Track::at(channel.clone(), now));
+            return Next::Nothing;
+        }
+        table.act(channel, |track| track.settle(now, out)).unwrap_or(Next::Nothing)
+    }
+
+    /// Publications after the last one heard, in order, and where the channel stands.
+    pub(super) fn fill(
+        &self,
+        channel: &Channel,
+        now: Position,
+        missed: Vec<Delivery>,
+        out: &mut Vec<Out>,
+    ) -> Next {
+        lock(&self.table).act(channel, |track| track.fill(now, missed, out)).unwrap_or(Next::Nothing)
+    }
+
+    /// Redis cannot say where a channel stands.
+    pub(super) fn abandon(&self, channel: &Channel, out: &mut Vec<Out>) {
+        let mut table = lock(&self.table);
+        table.act(channel, |track| track.abandon(out));
+        table.tracks.remove(channel);
+    }
+
+    /// The connection is lost.
+    pub(super) fn disconnected(&self, out: &mut Vec<Out>) {
+        let mut table = lock(&self.table);
+        table.tracks.values_mut().for_each(|track| track.disconnect(out));
+        table.holding = table.tracks.len();
+        table.holes.clear();
+    }
+
+    /// Forgets the channels that are not to be kept.
+    pub(super) fn retain(&self, keep: impl Fn(&Channel) -> bool) {
+        let mut table = lock(&self.table);
+        table.tracks.retain(|channel, _| keep(channel));
+        table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
+    }
+
+    /// Forgets a channel.
+    pub(super) fn forget(&self, channel: &Channel) {
+        let mut table = lock(&self.table);
+        if table.tracks.remove(channel).is_some_and(|track| track.held.is_some()) {
+            table.holding -= 1;
+        }
+    }
+
+    /// Channels with a hole, each once for every time it came to be.
+    pub(super) fn take_holes(&self) -> Vec<Channel> {
+        std::mem::take(&mut lock(&self.table).holes)
+    }
+
+    /// Waits until there may be one.
+    pub(super) async fn unsettled(&self) {
+        self.unsettled.notified().await;
+    }
+
+    /// Answers a query for what comes after a position (or for the position alone) without asking Redis, if everything
+    /// it needs is here.
+    pub(super) fn answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
+        let table = lock(&self.table);
+        let track = table.tracks.get(channel).filter(|track| track.held.is_none())?;
+        let position = track.last.clone()?;
+        let publications = match &query.since {
+            None => Vec::new(),
+            // Where this is not so, Redis knows better: perhaps another node was quicker to hear of it.
+            Some(since) if since.epoch != position.epoch || since.offset > position.offset => return None,
+            Some(since) if since.offset == position.offset || query.limit == Some(0) => {
+                // Without a publication to give, whether there is a hole still counts.
+                if since.offset < position.offset && track.snapshot.as_ref()?.after() > since.offset {
+                    return None;
+                }
+                Vec::new()
+            }
+            Some(since) => {
+                let snapshot = track.snapshot.as_ref()?;
+                if snapshot.after() > since.offset || snapshot.is_over(Instant::now()) {
+                    return None;
+                }
+                snapshot.since(since.offset).take(query.limit.unwrap_or(usize::MAX)).cloned().collect()
+            }
+        };
+        Some(History::Page(HistoryPage { position, publications }))
+    }
+
+    /// Begins a snapshot of a settled channel: its stream is about to be read.
+    pub(super) fn record(&self, channel: &Channel) {
+        let mut table = lock(&self.table);
+        let now = Instant::now();
+        while let Some((until, _)) = table.remembered.front()
+            && *until <= now
+            && let Some((_, channel)) = table.remembered.pop_front()
+        {
+            if let Some(track) = table.tracks.get_mut(&channel)
+                && track.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_over(now))
+            {
+                track.snapshot = None;
+            }
+        }
+        let Table { tracks, remembered, .. } = &mut *table;
+        if let Some(track) = tracks.get_mut(channel)
+            && track.held.is_none()
+            && track.snapshot.as_ref().is_none_or(|snapshot| snapshot.is_over(now))
+            && let Some(last) = &track.last
+        {
+            let snapshot = Snapshot::new(last.offset, now, Arc::clone(&self.snapshots));
+            remembered.push_back((snapshot.until(), channel.clone()));
+            track.snapshot = Some(snapshot);
+        }
+    }
+
+    /// The stream was read: these are its publications up to `now`, without a hole. A settled channel of which no
+    /// publication was ever heard now has a position.
+    pub(super) fn complete(&self, channel: &Channel, now: &Position, read: &[Arc<Publication>]) {
+        let mut table = lock(&self.table);
+        let Some(track) = table.tracks.get_mut(channel) else { return };
+        if track.last.is_none() && track.held.is_none() && now.offset == 0 {
+            track.last = Some(now.clone());
+        }
+        track.complete(now, read);
+    }
+
+    /// Forgets what is kept of a channel for those who ask.
+    pub(super) fn drop_snapshot(&self, channel: &Channel) {
+        if let Some(track) = lock(&self.table).tracks.get_mut(channel) {
+            track.snapshot = None;
+        }
+    }
+}
+
+impl Table {
+    /// Does something to a track that may settle it, or end it being so.
+    fn act<T>(&mut self, channel: &Channel, act: impl FnOnce(&mut Track) -> T) -> Option<T> {
+        let track = self.tracks.get_mut(channel)?;
+        self.holding -= usize::from(track.held.is_some());
+        let result = act(track);
+        self.holding += usize::from(track.held.is_some());
+        Some(result)
+    }
+}
