@@ -19,6 +19,7 @@ pub mod line;
 pub mod plain;
 pub mod publication;
 pub mod resp;
+mod varint;
 
 pub use channel::{Channel, Pattern, Topic};
 pub use form::Form;

@@ -1,10 +1,7 @@
-//! The client protocol in JSON: one object per command, reply and push.
+//! The client protocol in JSON: one object a message, without a line break in it or behind it.
 
-mod parse;
+mod read;
 mod write;
 
-pub use parse::parse_json;
-pub use write::{
-    PING, push_disconnect, push_publication, push_unsubscribe, reply_connect, reply_error, reply_ping,
-    reply_publish, reply_subscribe, reply_unsubscribe,
-};
+pub(crate) use read::{is_empty, read, read_string};
+pub(crate) use write::write;

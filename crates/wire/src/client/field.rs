@@ -1,0 +1,218 @@
+//! How a message is taken apart into fields and put together again, whichever codec does it.
+//!
+//! A [`Message`] says which fields it has (`schema.rs` is the table of them); a codec is a [`Reader`] and a
+//! [`Writer`] of single fields. So there is one description of every message, and JSON and Protobuf cannot come
+//! to differ in what they know.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::mem;
+
+use thiserror::Error;
+
+use super::value::{Data, List, Map};
+
+/// Most entries that one list or map of a received message may have. Two bytes on the wire become some hundred in
+/// memory, and this bounds how many of them there are.
+const MAX_ENTRIES: usize = 16 * 1024;
+
+/// One field of a message.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// Its number in Protobuf; below 32.
+    pub(crate) number: u32,
+    /// Its name in JSON.
+    pub(crate) name: &'static str,
+    /// The name as a JSON key, with quotes and colon.
+    pub(crate) key: &'static str,
+    /// Whether JSON shows it also when it has its default value, because SDKs read it without looking.
+    pub(crate) always: bool,
+}
+
+impl Field {
+    /// The value of a map's entry, whose key is written by itself.
+    pub(crate) const VALUE: Self = Self { number: 2, name: "value", key: "", always: true };
+}
+
+/// Something that has fields.
+pub(crate) trait Message<'a>: Default {
+    /// All of them.
+    const FIELDS: &'static [Field];
+
+    /// Takes in the value of the field with this number; passes over one that it does not know.
+    fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
+
+    /// Hands out the value of every field.
+    fn write<W: Writer>(&self, out: &mut W);
+}
+
+/// One value that is to be read. What is read borrows from the bytes wherever these can be used as they are.
+pub(crate) trait Reader<'a>: Sized {
+    /// What is wrong with it.
+    type Error;
+
+    /// An error in these words.
+    fn fail(words: impl Display) -> Self::Error;
+
+    fn boolean(self) -> Result<bool, Self::Error>;
+    fn u32(self) -> Result<u32, Self::Error>;
+    fn u64(self) -> Result<u64, Self::Error>;
+    fn i32(self) -> Result<i32, Self::Error>;
+    fn i64(self) -> Result<i64, Self::Error>;
+    fn text(self) -> Result<Cow<'a, str>, Self::Error>;
+    fn data(self) -> Result<Data<'a>, Self::Error>;
+    /// A message, or `None` where the value says that there is none. Fields that the value does not have stay as
+    /// they are in `before`.
+    fn message<M: Message<'a>>(self, before: M) -> Result<Option<M>, Self::Error>;
+    /// Puts one or several messages behind those of `list`.
+    fn list<M: Message<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), Self::Error>;
+    /// Puts one or several entries behind those of `map`.
+    fn map<V: Value<'a> + Clone>(self, map: &mut Map<'a, V>) -> Result<(), Self::Error>;
+    /// Passes over it.
+    fn skip(self) -> Result<(), Self::Error>;
+}
+
+/// Where fields are written to. A field with its default value is left out, but for [`Field::always`].
+pub(crate) trait Writer {
+    fn boolean(&mut self, field: &Field, value: bool);
+    fn unsigned(&mut self, field: &Field, value: u64);
+    fn signed(&mut self, field: &Field, value: i64);
+    fn text(&mut self, field: &Field, value: &str);
+    fn data(&mut self, field: &Field, value: &Data<'_>);
+    /// Never left out.
+    fn message<'a, M: Message<'a>>(&mut self, field: &Field, value: &M);
+    fn list<'a, M: Message<'a>>(&mut self, field: &Field, list: &[M]);
+    fn map<'a, V: Value<'a>>(&mut self, field: &Field, map: &[(Cow<'a, str>, V)]);
+}
+
+/// A type that a field can have.
+pub(crate) trait Value<'a>: Default {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error>;
+    fn write<W: Writer>(&self, field: &Field, out: &mut W);
+}
+
+/// A list or map with more than [`MAX_ENTRIES`] entries.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("more than {MAX_ENTRIES} entries")]
+pub(crate) struct TooMany;
+
+/// Puts `entry` behind those of `list`, if there is room for it.
+pub(crate) fn push<T: Clone>(list: &mut List<'_, T>, entry: T) -> Result<(), TooMany> {
+    if list.len() >= MAX_ENTRIES {
+        return Err(TooMany);
+    }
+    list.push(entry);
+    Ok(())
+}
+
+/// Numbers, which a reader knows by their own names.
+macro_rules! number {
+    ($($type:ident as $write:ident),*) => {$(
+        impl<'a> Value<'a> for $type {
+            fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+                *self = value.$type()?;
+                Ok(())
+            }
+
+            fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+                out.$write(field, (*self).into());
+            }
+        }
+    )*};
+}
+
+number!(u32 as unsigned, u64 as unsigned, i32 as signed, i64 as signed);
+
+impl<'a> Value<'a> for bool {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        *self = value.boolean()?;
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.boolean(field, *self);
+    }
+}
+
+impl<'a> Value<'a> for Cow<'a, str> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        *self = value.text()?;
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.text(field, self);
+    }
+}
+
+impl<'a> Value<'a> for Data<'a> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        *self = value.data()?;
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.data(field, self);
+    }
+}
+
+impl<'a> Value<'a> for Option<Data<'a>> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        *self = Some(value.data()?);
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        if let Some(data) = self {
+            out.data(field, data);
+        }
+    }
+}
+
+impl<'a, M: Message<'a>> Value<'a> for Option<M> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        if let Some(message) = value.message(self.take().unwrap_or_default())? {
+            *self = Some(message);
+        }
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        if let Some(message) = self {
+            out.message(field, message);
+        }
+    }
+}
+
+impl<'a, M: Message<'a>> Value<'a> for M {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        if let Some(message) = value.message(mem::take(self))? {
+            *self = message;
+        }
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.message(field, self);
+    }
+}
+
+impl<'a, M: Message<'a> + Clone> Value<'a> for List<'a, M> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        value.list(self)
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.list(field, self);
+    }
+}
+
+impl<'a, V: Value<'a> + Clone> Value<'a> for Map<'a, V> {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        value.map(self)
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.map(field, self);
+    }
+}

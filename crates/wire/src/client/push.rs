@@ -1,0 +1,192 @@
+//! Pushes: what the server tells without having been asked. Two-way transports wrap one in a
+//! [`super::reply::Reply`], one-way transports send it bare.
+
+use std::borrow::Cow;
+
+use super::reply;
+use super::value::{Data, Map};
+
+/// Something that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Push<'a> {
+    /// In this channel; empty for what concerns the connection.
+    pub channel: Cow<'a, str>,
+    /// What it was.
+    pub event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Something was published.
+    Publication(Publication<'a>),
+    /// Somebody subscribed.
+    Join(Join<'a>),
+    /// Somebody's subscription ended.
+    Leave(Leave<'a>),
+    /// The client's subscription ended; from code 2500 on it subscribes again.
+    Unsubscribe(Unsubscribe<'a>),
+    /// A message of the backend to this connection.
+    Message(Message<'a>),
+    /// The server subscribed the client.
+    Subscribe(Subscribe<'a>),
+    /// Connected, on one-way transports.
+    Connect(Connect<'a>),
+    /// The connection is about to end.
+    Disconnect(Disconnect<'a>),
+    /// The connection's time was prolonged.
+    Refresh(Refresh),
+    /// None that this version knows.
+    #[default]
+    Unknown,
+}
+
+impl Event<'_> {
+    /// What it is called on the wire; empty for [`Self::Unknown`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Publication(_) => "pub",
+            Self::Join(_) => "join",
+            Self::Leave(_) => "leave",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Message(_) => "message",
+            Self::Subscribe(_) => "subscribe",
+            Self::Connect(_) => "connect",
+            Self::Disconnect(_) => "disconnect",
+            Self::Refresh(_) => "refresh",
+            Self::Unknown => "",
+        }
+    }
+}
+
+/// One publication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publication<'a> {
+    /// Its body.
+    pub data: Data<'a>,
+    /// Who published it, if a client did.
+    pub info: Option<ClientInfo<'a>>,
+    /// Its place in the channel's history, counted from 1; 0 without history.
+    pub offset: u64,
+    /// What its publisher wrote on it.
+    pub tags: Map<'a, Cow<'a, str>>,
+    /// Whether `data` is a difference to the publication before.
+    pub delta: bool,
+    /// When it was published, in milliseconds since 1970; 0 when that is not told.
+    pub time: i64,
+    /// Its channel, where that is not the one subscribed to.
+    pub channel: Cow<'a, str>,
+}
+
+/// A client, as others see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo<'a> {
+    /// The user's id; empty for an anonymous one.
+    pub user: Cow<'a, str>,
+    /// The public id of the connection.
+    pub client: Cow<'a, str>,
+    /// What the application told of the connection.
+    pub conn_info: Option<Data<'a>>,
+    /// What the application told of the subscription.
+    pub chan_info: Option<Data<'a>>,
+}
+
+/// Somebody subscribed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Join<'a> {
+    /// Who.
+    pub info: Option<ClientInfo<'a>>,
+}
+
+/// Somebody's subscription ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave<'a> {
+    /// Whose.
+    pub info: Option<ClientInfo<'a>>,
+}
+
+/// The client's subscription ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsubscribe<'a> {
+    /// A number of [`crate::code`].
+    pub code: u32,
+    /// In words.
+    pub reason: Cow<'a, str>,
+}
+
+/// The server subscribed the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// Whether missed publications can be had from the position below.
+    pub recoverable: bool,
+    /// In which life of the channel's history `offset` counts.
+    pub epoch: Cow<'a, str>,
+    /// The channel's newest publication.
+    pub offset: u64,
+    /// Whether the server checks that no publication is missed.
+    pub positioned: bool,
+    /// What the application adds.
+    pub data: Option<Data<'a>>,
+}
+
+/// A message of the backend to this connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What it says.
+    pub data: Option<Data<'a>>,
+}
+
+/// Connected: the same as [`reply::Connect`], as a push.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// See [`reply::Connect::client`].
+    pub client: Cow<'a, str>,
+    /// See [`reply::Connect::version`].
+    pub version: Cow<'a, str>,
+    /// See [`reply::Connect::data`].
+    pub data: Option<Data<'a>>,
+    /// See [`reply::Connect::subs`].
+    pub subs: Map<'a, reply::Subscribe<'a>>,
+    /// See [`reply::Connect::expires`].
+    pub expires: bool,
+    /// See [`reply::Connect::ttl`].
+    pub ttl: u32,
+    /// See [`reply::Connect::ping`].
+    pub ping: u32,
+    /// See [`reply::Connect::pong`].
+    pub pong: bool,
+    /// See [`reply::Connect::session`].
+    pub session: Cow<'a, str>,
+    /// See [`reply::Connect::node`].
+    pub node: Cow<'a, str>,
+    /// See [`reply::Connect::time`].
+    pub time: i64,
+}
+
+impl<'a> From<reply::Connect<'a>> for Connect<'a> {
+    fn from(result: reply::Connect<'a>) -> Self {
+        let reply::Connect { client, version, expires, ttl, data, subs, ping, pong, session, node, time } =
+            result;
+        Self { client, version, data, subs, expires, ttl, ping, pong, session, node, time }
+    }
+}
+
+/// The connection is about to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disconnect<'a> {
+    /// A number of [`crate::code`]; SDKs go by it (below 3500: come back).
+    pub code: u32,
+    /// In words.
+    pub reason: Cow<'a, str>,
+    /// Whether to come back, for those who do not know the codes.
+    pub reconnect: bool,
+}
+
+/// The connection's time was prolonged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refresh {
+    /// Whether the connection ends unless its token is renewed.
+    pub expires: bool,
+    /// In how many seconds.
+    pub ttl: u32,
+}

@@ -1,0 +1,208 @@
+//! Replies of the server, and what each of them tells.
+
+use std::borrow::Cow;
+
+use super::push::{ClientInfo, Publication, Push};
+use super::value::{Data, List, Map};
+use crate::code::Code;
+
+/// One message of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// The command's id; 0 for [`Outcome::Push`] and [`Outcome::Ping`], which answer none.
+    pub id: u32,
+    /// What it tells.
+    pub outcome: Outcome<'a>,
+}
+
+/// What a message of the server tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// The command failed.
+    Error(Error<'a>),
+    /// Something happened.
+    Push(Push<'a>),
+    /// Connected.
+    Connect(Connect<'a>),
+    /// Subscribed.
+    Subscribe(Subscribe<'a>),
+    /// Unsubscribed.
+    Unsubscribe,
+    /// Published.
+    Publish,
+    /// Who is subscribed.
+    Presence(Presence<'a>),
+    /// How many are subscribed.
+    PresenceStats(PresenceStats),
+    /// What was published.
+    History(History<'a>),
+    /// The reply to the client's ping (`ping` on the wire).
+    Pong,
+    /// What the backend answered.
+    Rpc(Rpc<'a>),
+    /// The connection's new token was taken.
+    Refresh(Refresh<'a>),
+    /// A subscription's new token was taken.
+    SubRefresh(SubRefresh),
+    /// The empty message: the server's ping, which a client answers with the empty command.
+    Ping,
+    /// None that this version knows.
+    #[default]
+    Unknown,
+}
+
+impl Outcome<'_> {
+    /// What it is called on the wire; empty for [`Self::Ping`] and [`Self::Unknown`], which have no name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Error(_) => "error",
+            Self::Push(_) => "push",
+            Self::Connect(_) => "connect",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Publish => "publish",
+            Self::Presence(_) => "presence",
+            Self::PresenceStats(_) => "presence_stats",
+            Self::History(_) => "history",
+            Self::Pong => "ping",
+            Self::Rpc(_) => "rpc",
+            Self::Refresh(_) => "refresh",
+            Self::SubRefresh(_) => "sub_refresh",
+            Self::Ping | Self::Unknown => "",
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Error<'a> {
+    /// A number of [`crate::code`], or of a backend's own.
+    pub code: u32,
+    /// In words.
+    pub message: Cow<'a, str>,
+    /// Whether the same command may succeed later.
+    pub temporary: bool,
+}
+
+impl<'a> Error<'a> {
+    /// An error of the table, in words that say more than its own.
+    pub fn new(code: Code, message: impl Into<Cow<'a, str>>) -> Self {
+        Self { code: code.number.into(), message: message.into(), temporary: code.temporary }
+    }
+}
+
+impl From<Code> for Error<'_> {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.text)
+    }
+}
+
+/// What a client is told when it has connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// The public id of this connection.
+    pub client: Cow<'a, str>,
+    /// Which server this is.
+    pub version: Cow<'a, str>,
+    /// Whether the connection ends unless its token is renewed.
+    pub expires: bool,
+    /// In how many seconds.
+    pub ttl: u32,
+    /// What the application adds.
+    pub data: Option<Data<'a>>,
+    /// What the server subscribed it to, by channel.
+    pub subs: Map<'a, Subscribe<'a>>,
+    /// How often the server pings, in seconds; 0 when it does not.
+    pub ping: u32,
+    /// Whether pings are to be answered.
+    pub pong: bool,
+    /// The connection's secret, for [`super::request::Emulation`].
+    pub session: Cow<'a, str>,
+    /// The node that has the connection, likewise.
+    pub node: Cow<'a, str>,
+    /// The server's time in milliseconds since 1970; 0 when it does not say.
+    pub time: i64,
+}
+
+/// What a client is told when it is subscribed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// Whether the subscription ends unless its token is renewed.
+    pub expires: bool,
+    /// In how many seconds.
+    pub ttl: u32,
+    /// Whether missed publications can be had from the position below.
+    pub recoverable: bool,
+    /// In which life of the channel's history `offset` counts.
+    pub epoch: Cow<'a, str>,
+    /// What was published since the position the client came with, oldest first.
+    pub publications: List<'a, Publication<'a>>,
+    /// Whether these are all of them.
+    pub recovered: bool,
+    /// The channel's newest publication (with `publications`: the last of those).
+    pub offset: u64,
+    /// Whether the server checks that no publication is missed.
+    pub positioned: bool,
+    /// What the application adds.
+    pub data: Option<Data<'a>>,
+    /// Whether the client asked to recover.
+    pub was_recovering: bool,
+    /// Whether publications come as a difference to the one before.
+    pub delta: bool,
+}
+
+/// Who is subscribed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence<'a> {
+    /// By the public id of their connections.
+    pub presence: Map<'a, ClientInfo<'a>>,
+}
+
+/// How many are subscribed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceStats {
+    /// Connections.
+    pub num_clients: u32,
+    /// Different users.
+    pub num_users: u32,
+}
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History<'a> {
+    /// In the order that was asked for.
+    pub publications: List<'a, Publication<'a>>,
+    /// The life of the channel's history.
+    pub epoch: Cow<'a, str>,
+    /// The channel's newest publication.
+    pub offset: u64,
+}
+
+/// What the backend answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rpc<'a> {
+    /// In its own words.
+    pub data: Option<Data<'a>>,
+}
+
+/// The connection's new token was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refresh<'a> {
+    /// The public id of this connection.
+    pub client: Cow<'a, str>,
+    /// Which server this is.
+    pub version: Cow<'a, str>,
+    /// Whether this token ends too.
+    pub expires: bool,
+    /// In how many seconds.
+    pub ttl: u32,
+}
+
+/// A subscription's new token was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubRefresh {
+    /// Whether this token ends too.
+    pub expires: bool,
+    /// In how many seconds.
+    pub ttl: u32,
+}

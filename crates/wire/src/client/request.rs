@@ -1,0 +1,213 @@
+//! Commands of clients, and what each of them asks for.
+
+use std::borrow::Cow;
+
+use super::schema::Opaque;
+use super::value::{Data, Map};
+
+/// One command of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// What its reply will carry; 0 when it has none, as for [`Request::Pong`] and [`Request::Send`].
+    pub id: u32,
+    /// What is asked for.
+    pub request: Request<'a>,
+}
+
+/// What a command asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// The first command of a connection.
+    Connect(Connect<'a>),
+    /// Subscribe to a channel.
+    Subscribe(Subscribe<'a>),
+    /// End a subscription.
+    Unsubscribe(Unsubscribe<'a>),
+    /// Publish into a channel.
+    Publish(Publish<'a>),
+    /// Who is subscribed to a channel.
+    Presence(Presence<'a>),
+    /// How many are subscribed to a channel.
+    PresenceStats(PresenceStats<'a>),
+    /// What was published into a channel.
+    History(History<'a>),
+    /// Asks for an empty reply.
+    Ping,
+    /// A message to the backend that has no reply.
+    Send(Send<'a>),
+    /// A question to the backend.
+    Rpc(Rpc<'a>),
+    /// A new token for the connection.
+    Refresh(Refresh<'a>),
+    /// A new token for a subscription.
+    SubRefresh(SubRefresh<'a>),
+    /// The empty command: answers the server's ping.
+    Pong,
+    /// None that the protocol knows.
+    #[default]
+    Unknown,
+}
+
+impl Request<'_> {
+    /// What the method is called on the wire; empty for [`Self::Pong`] and [`Self::Unknown`], which have no name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Publish(_) => "publish",
+            Self::Presence(_) => "presence",
+            Self::PresenceStats(_) => "presence_stats",
+            Self::History(_) => "history",
+            Self::Ping => "ping",
+            Self::Send(_) => "send",
+            Self::Rpc(_) => "rpc",
+            Self::Refresh(_) => "refresh",
+            Self::SubRefresh(_) => "sub_refresh",
+            Self::Pong | Self::Unknown => "",
+        }
+    }
+}
+
+/// What a client says of itself when it connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// Who it is; empty when it does not say.
+    pub token: Cow<'a, str>,
+    /// What the application adds.
+    pub data: Option<Data<'a>>,
+    /// Positions of server-side subscriptions that it had before, by channel.
+    pub subs: Map<'a, Subscribe<'a>>,
+    /// What it calls itself, for logs.
+    pub name: Cow<'a, str>,
+    /// In which version.
+    pub version: Cow<'a, str>,
+    /// HTTP headers that its platform does not let it send.
+    pub headers: Map<'a, Cow<'a, str>>,
+    /// Features of the connection that it knows, one bit each.
+    pub flag: i64,
+}
+
+/// A subscription that a client asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// To this channel; empty inside of [`Connect::subs`].
+    pub channel: Cow<'a, str>,
+    /// What allows it; empty when there is none.
+    pub token: Cow<'a, str>,
+    /// Whether to send what was published since the position below.
+    pub recover: bool,
+    /// In which life of the channel's history `offset` counts.
+    pub epoch: Cow<'a, str>,
+    /// The last publication that the client has seen.
+    pub offset: u64,
+    /// What the application adds.
+    pub data: Option<Data<'a>>,
+    /// Whether the server is to check that no publication is missed.
+    pub positioned: bool,
+    /// Whether the client means to recover later.
+    pub recoverable: bool,
+    /// Whether to tell of others who join and leave.
+    pub join_leave: bool,
+    /// How publications may be told as a difference to the one before; empty for not at all.
+    pub delta: Cow<'a, str>,
+    /// Whether only publications with certain tags are wanted. What it says is not read.
+    pub tf: Option<Opaque>,
+    /// Features of the subscription that the client knows, one bit each.
+    pub flag: i64,
+}
+
+/// The end of a subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsubscribe<'a> {
+    /// To this channel.
+    pub channel: Cow<'a, str>,
+}
+
+/// A publication by a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Into this channel.
+    pub channel: Cow<'a, str>,
+    /// Its body; `None` where the client left it out, which JSON's `null` is not.
+    pub data: Option<Data<'a>>,
+}
+
+/// A question for the clients subscribed to a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence<'a> {
+    /// Of this channel.
+    pub channel: Cow<'a, str>,
+}
+
+/// A question for their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresenceStats<'a> {
+    /// Of this channel.
+    pub channel: Cow<'a, str>,
+}
+
+/// A question for a channel's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History<'a> {
+    /// Of this channel.
+    pub channel: Cow<'a, str>,
+    /// How many publications at most; 0 for none but the position, below 0 for as many as there are.
+    pub limit: i32,
+    /// Behind this position (before it, in reverse).
+    pub since: Option<StreamPosition<'a>>,
+    /// From the newest to the oldest.
+    pub reverse: bool,
+}
+
+/// A place in a channel's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamPosition<'a> {
+    /// Publications counted from 1.
+    pub offset: u64,
+    /// In which life of the history.
+    pub epoch: Cow<'a, str>,
+}
+
+/// A message to the backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Send<'a> {
+    /// What it says.
+    pub data: Option<Data<'a>>,
+}
+
+/// A question to the backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rpc<'a> {
+    /// What is asked.
+    pub data: Option<Data<'a>>,
+    /// Of which method; may be empty.
+    pub method: Cow<'a, str>,
+}
+
+/// A new token for the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refresh<'a> {
+    /// The token.
+    pub token: Cow<'a, str>,
+}
+
+/// A new token for a subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubRefresh<'a> {
+    /// To this channel.
+    pub channel: Cow<'a, str>,
+    /// The token.
+    pub token: Cow<'a, str>,
+}
+
+/// What a client posts to `/emulation`: more commands for a connection whose answers go another way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emulation<'a> {
+    /// The node that has the connection ([`super::reply::Connect::node`]).
+    pub node: Cow<'a, str>,
+    /// Which connection ([`super::reply::Connect::session`]).
+    pub session: Cow<'a, str>,
+    /// The commands, as one frame of [`super::Encoding::messages`]. (In JSON a string that holds them.)
+    pub data: Option<Data<'a>>,
+}

@@ -1,0 +1,110 @@
+//! What the fields of the protocol's messages hold besides numbers and text.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use crate::body::DataFormat;
+
+/// What an application put in: bytes that the protocol carries and does not look into.
+///
+/// In Protobuf they are a `bytes` field. In JSON they are a value: read, it is the raw text of that value;
+/// written, it is what [`crate::body::write_json`] makes of the bytes in `format`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// The bytes; those that were read from JSON are the text of one value, whose tokens may have line breaks
+    /// between them.
+    pub bytes: Cow<'a, [u8]>,
+    /// How JSON shows them. Not on the wire: what was read has [`DataFormat::Auto`].
+    pub format: DataFormat,
+}
+
+impl<'a> Data<'a> {
+    /// Bytes that JSON shows in `format`.
+    pub fn new(bytes: impl Into<Cow<'a, [u8]>>, format: DataFormat) -> Self {
+        Self { bytes: bytes.into(), format }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Data<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::new(bytes, DataFormat::Auto)
+    }
+}
+
+impl<'a> From<&'a str> for Data<'a> {
+    fn from(text: &'a str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl From<Vec<u8>> for Data<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes, DataFormat::Auto)
+    }
+}
+
+/// Several values: lent to an encoder, or owned by what a decoder gives.
+#[derive(Clone, Debug)]
+pub enum List<'a, T> {
+    /// Somebody else's.
+    Borrowed(&'a [T]),
+    /// One's own.
+    Owned(Vec<T>),
+}
+
+/// Named values in the order in which they came. A decoder does not look for names that occur twice.
+pub type Map<'a, V> = List<'a, (Cow<'a, str>, V)>;
+
+impl<T> List<'_, T> {
+    /// Puts a value behind the others.
+    pub(crate) fn push(&mut self, value: T)
+    where
+        T: Clone,
+    {
+        match self {
+            Self::Owned(list) => list.push(value),
+            Self::Borrowed(list) => {
+                let mut list = list.to_vec();
+                list.push(value);
+                *self = Self::Owned(list);
+            }
+        }
+    }
+}
+
+impl<T> Deref for List<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Borrowed(list) => list,
+            Self::Owned(list) => list,
+        }
+    }
+}
+
+impl<T> Default for List<'_, T> {
+    fn default() -> Self {
+        Self::Borrowed(&[])
+    }
+}
+
+impl<T: PartialEq> PartialEq for List<'_, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Eq> Eq for List<'_, T> {}
+
+impl<T> From<Vec<T>> for List<'_, T> {
+    fn from(list: Vec<T>) -> Self {
+        Self::Owned(list)
+    }
+}
+
+impl<'a, T> From<&'a [T]> for List<'a, T> {
+    fn from(list: &'a [T]) -> Self {
+        Self::Borrowed(list)
+    }
+}
