@@ -15,6 +15,7 @@ mod reference;
 mod serve;
 mod subscribe;
 mod text;
+mod token;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ enum Command {
     Publish(publish::Publish),
     Bench(bench::Bench),
     Config(config::Config),
+    Token(token::Token),
     Completions(reference::Completions),
     #[command(name = "man")]
     Manual(reference::Manual),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Publish(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),
         Command::Manual(command) => command.run(Cli::command()),
     };

@@ -10,6 +10,7 @@
 //!   the broker but the one that puts those calls in order.
 //! - `/ready` says 200 only while a canary published through the broker comes back in time.
 
+pub mod auth;
 mod canary;
 pub mod config;
 mod http;

@@ -21,6 +21,7 @@ mod print;
 mod raw;
 mod setting;
 mod source;
+mod token;
 mod value;
 
 use std::collections::BTreeMap;
@@ -32,10 +33,11 @@ pub use error::ConfigError;
 pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, Config, HttpApiOptions, HttpOptions, LogOptions, ReadyOptions,
-    RedisOptions, ShutdownOptions, TcpOptions, TokenOptions,
+    RedisOptions, ShutdownOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions,
 };
 pub use print::{default_file, docs};
 pub use source::{Overrides, environment};
+pub use token::JwksUrl;
 pub use value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
 
 use error::{Origin, nearest};

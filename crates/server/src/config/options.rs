@@ -10,7 +10,9 @@ use tidings_wire::body::DataFormat;
 use super::group::group;
 use super::namespace::Channels;
 use super::setting::{Longest, bytes, count, millis};
+use super::token::JwksUrl;
 use super::value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
+use crate::auth::{KeyType, PublicKey};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -156,15 +158,65 @@ group! {
     groups {
         /// How connection tokens are verified.
         token: TokenOptions;
+        /// How subscription tokens are verified, when not as connection tokens are.
+        subscription_token: SubscriptionTokenOptions;
     }
 }
 
 group! {
-    /// How connection tokens are verified.
+    /// How connection tokens (JSON Web Tokens) are verified, and subscription tokens too unless
+    /// `client.subscription_token.enabled` is set. Options other than `client.token.hmac_secret_key` are read and
+    /// checked, but without effect until tokens can be verified.
     pub struct TokenOptions {
         /// The key of tokens that are signed with HMAC. Once it is set, clients need a token, and the options of
         /// channels decide what they may do. Tokens cannot be verified yet: until then every token is refused.
         hmac_secret_key: Secret = "", ();
+        /// The key of tokens that are signed with RSA (`RS256`, `RS384`, `RS512`), of 2048 to 8192 bits. A line break
+        /// may be written as `\n`.
+        rsa_public_key: Option<PublicKey> = "", KeyType::Rsa;
+        /// The key of tokens that are signed with ECDSA: on P-256 for `ES256`, on P-384 for `ES384`, on P-521 for
+        /// `ES512`. A line break may be written as `\n`.
+        ecdsa_public_key: Option<PublicKey> = "", KeyType::Ecdsa;
+        /// Where an identity provider publishes its keys as a JSON Web Key Set. Tokens are verified with the key
+        /// that their header names (`kid`), and the other keys here have no effect. The set is fetched when a token
+        /// needs it, again after an hour, and for a key that it does not hold at most every 10 seconds; keys that
+        /// are known stay in use while it cannot be fetched.
+        jwks_public_endpoint: Option<JwksUrl> = "", ();
+        /// Whom tokens must be meant for (`aud`). Without it they may be meant for anybody: set it when the
+        /// same issuer or key makes tokens for other services.
+        audience: String = "", Longest(1024);
+        /// Who must have made tokens (`iss`). Without it anybody who has the key may have.
+        issuer: String = "", Longest(1024);
+    }
+}
+
+group! {
+    /// How subscription tokens are verified when not as connection tokens are. Read and checked, but without effect
+    /// until tokens can be verified.
+    pub struct SubscriptionTokenOptions {
+        /// Whether subscription tokens have keys and rules of their own: those of this group, and none of
+        /// `client.token`.
+        enabled: bool = "false", ();
+        /// As `client.token.hmac_secret_key`.
+        hmac_secret_key: Secret = "", ();
+        /// As `client.token.rsa_public_key`.
+        rsa_public_key: Option<PublicKey> = "", KeyType::Rsa;
+        /// As `client.token.ecdsa_public_key`.
+        ecdsa_public_key: Option<PublicKey> = "", KeyType::Ecdsa;
+        /// As `client.token.jwks_public_endpoint`.
+        jwks_public_endpoint: Option<JwksUrl> = "", ();
+        /// As `client.token.audience`.
+        audience: String = "", Longest(1024);
+        /// As `client.token.issuer`.
+        issuer: String = "", Longest(1024);
+    }
+}
+
+impl TokenOptions {
+    /// Whether connection tokens can be verified: any kind of key is configured.
+    pub fn has_key(&self) -> bool {
+        let public = self.rsa_public_key.is_some() || self.ecdsa_public_key.is_some();
+        public || self.hmac_secret_key.is_set() || self.jwks_public_endpoint.is_some()
     }
 }
 

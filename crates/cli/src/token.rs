@@ -1,0 +1,415 @@
+//! `tidings token`: makes tokens with the configured key, and says what is in one.
+//!
+//! Invariants: stdout carries a token and nothing else, so that it can be put into a variable; no key is ever printed;
+//! what a token says cannot drive the terminal.
+
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tidings_server::auth::{MAX_TOKEN, Verifier, inspect, sign_hs256};
+use tidings_server::config::{
+    self, ClientOptions, Overrides, Secret, SubscriptionTokenOptions, TokenOptions,
+};
+use tidings_wire::Channel;
+
+use crate::failure::Failure;
+use crate::input::duration;
+use crate::interrupt::block_on;
+use crate::text::{harmless, print};
+
+/// Makes tokens that let clients in, and checks them
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+A connection token says who a client is; a subscription token lets it into one channel. Both are JSON Web Tokens, \
+signed with HS256 and the key of the server's configuration (client.token.hmac_secret_key, or that of \
+client.subscription_token where it is enabled). In production the application makes them, with any JWT library.
+
+Examples:
+  tidings token connection --user 42 --config tidings.toml
+  tidings token subscription --user 42 --channel '$gossips' --config tidings.toml
+  tidings token check TOKEN --config tidings.toml")]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    Connection(Connection),
+    Subscription(Subscription),
+    Check(Check),
+}
+
+impl Token {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// A configuration that is wrong or has no key, a token that would be too long, and one that is not valid.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        match &self.action {
+            Action::Connection(command) => command.run(),
+            Action::Subscription(command) => command.run(),
+            Action::Check(command) => command.run(),
+        }
+    }
+}
+
+/// Prints a token with which a client connects
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Where client.token.audience and client.token.issuer are configured, the token names them.
+
+Examples:
+  export TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=\"$(cat key)\"
+  tidings token connection --user 42
+  tidings token connection --user 42 --expires 10m --info '{\"name\":\"Ann\"}' --channels news,chat:1
+  tidings token connection --user '' --expires never")]
+struct Connection {
+    /// The user's name or number; empty for an anonymous one
+    #[arg(long, value_name = "USER")]
+    user: String,
+
+    /// Channels that the server subscribes the client to
+    #[arg(long, value_name = "CHANNEL,…", value_delimiter = ',', value_parser = channel)]
+    channels: Vec<Channel>,
+
+    /// What the server may tell the backend of the client, and no other client sees
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    meta: Option<Box<RawValue>>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Prints a token with which a client subscribes to a channel
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+The token is good for one channel, and for connections of the same user.
+
+Examples:
+  export TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=\"$(cat key)\"
+  tidings token subscription --user 42 --channel '$gossips'
+  tidings token subscription --user 42 --channel chat:1 --expires 10m --info '{\"nick\":\"ann\"}'")]
+struct Subscription {
+    /// The user, as in the connection token; empty for an anonymous one
+    #[arg(long, value_name = "USER")]
+    user: String,
+
+    /// The channel
+    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
+    channel: Channel,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Says what is in a token, and whether the server would take it
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+The token is shown as it is, and then verified with the keys of the configuration; a key set is fetched for that. \
+The exit code is 0 for a valid token and 1 for any other.
+
+Examples:
+  tidings token check TOKEN --config tidings.toml
+  tidings token connection --user 42 | tidings token check -")]
+struct Check {
+    /// The token; - reads it from standard input
+    token: String,
+
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// What both kinds of token may have.
+#[derive(Args, Debug)]
+struct Common {
+    /// How long it is good for (10m, 1h), or never for one without an end
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
+    expires: Lifetime,
+
+    /// What other clients see of this one: any JSON
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    info: Option<Box<RawValue>>,
+
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// Where the key is.
+#[derive(Args, Debug)]
+struct Keys {
+    /// The server's configuration file (.toml, .json, .yaml); TIDINGS_CONFIG names one too
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The HMAC key, in place of the configured keys. Others on this machine may see it while the command runs: prefer
+    /// TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY
+    #[arg(long, value_name = "KEY")]
+    secret: Option<String>,
+}
+
+impl Keys {
+    /// The options of tokens, with the given key in place of the configured ones.
+    fn options(&self) -> Result<ClientOptions, Failure> {
+        let environment = config::environment().map_err(|e| Failure::Usage(e.to_string()))?;
+        let config = config::load(self.config.as_deref(), environment, &Overrides::default())
+            .map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut options = config.client;
+        let Some(secret) = &self.secret else { return Ok(options) };
+        if secret.is_empty() {
+            return Err(Failure::Usage("--secret is empty".to_owned()));
+        }
+        let TokenOptions { audience, issuer, .. } = options.token;
+        let hmac_secret_key = Secret::new(secret);
+        options.token = TokenOptions {
+            hmac_secret_key: hmac_secret_key.clone(),
+            audience,
+            issuer,
+            ..TokenOptions::default()
+        };
+        let SubscriptionTokenOptions { enabled, audience, issuer, .. } = options.subscription_token;
+        options.subscription_token = SubscriptionTokenOptions {
+            enabled,
+            hmac_secret_key,
+            audience,
+            issuer,
+            ..SubscriptionTokenOptions::default()
+        };
+        Ok(options)
+    }
+}
+
+/// What a token is made with.
+struct Maker {
+    key: Secret,
+    audience: String,
+    issuer: String,
+}
+
+impl Maker {
+    fn of_connections(options: ClientOptions) -> Result<Self, Failure> {
+        let TokenOptions { hmac_secret_key, jwks_public_endpoint, audience, issuer, .. } = options.token;
+        Self::new("client.token", hmac_secret_key, jwks_public_endpoint.is_some(), audience, issuer)
+    }
+
+    fn of_subscriptions(options: ClientOptions) -> Result<Self, Failure> {
+        if !options.subscription_token.enabled {
+            return Self::of_connections(options);
+        }
+        let SubscriptionTokenOptions { hmac_secret_key, jwks_public_endpoint, audience, issuer, .. } =
+            options.subscription_token;
+        Self::new(
+            "client.subscription_token",
+            hmac_secret_key,
+            jwks_public_endpoint.is_some(),
+            audience,
+            issuer,
+        )
+    }
+
+    fn new(
+        group: &str,
+        key: Secret,
+        key_set: bool,
+        audience: String,
+        issuer: String,
+    ) -> Result<Self, Failure> {
+        if key_set {
+            return Err(Failure::Usage(format!(
+                "{group}.jwks_public_endpoint is configured, so the server takes only tokens of that provider"
+            )));
+        }
+        if !key.is_set() {
+            return Err(Failure::Usage(format!(
+                "there is no key to sign with: configure {group}.hmac_secret_key (--config, or in the environment), or \
+                 give --secret"
+            )));
+        }
+        Ok(Self { key, audience, issuer })
+    }
+
+    /// Makes a token with these claims and prints it.
+    fn print(&self, common: &Common, claims: Claims<'_>) -> Result<(), Failure> {
+        let now = unix_now();
+        let present = |text: &'_ String| !text.is_empty();
+        let claims = Claims {
+            iat: now,
+            exp: common.expires.0.map(|lifetime| now + lifetime.as_secs()),
+            aud: Some(&self.audience).filter(|text| present(text)),
+            iss: Some(&self.issuer).filter(|text| present(text)),
+            info: common.info.as_deref(),
+            ..claims
+        };
+        let token = sign_hs256(&self.key, &claims).map_err(Failure::of)?;
+        print(format!("{token}\n").as_bytes())
+    }
+}
+
+/// What a token claims.
+#[derive(Default, Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<&'a RawValue>,
+}
+
+impl Connection {
+    fn run(&self) -> Result<(), Failure> {
+        let maker = Maker::of_connections(self.common.keys.options()?)?;
+        let claims = Claims {
+            sub: &self.user,
+            channels: self.channels.iter().map(Channel::as_str).collect(),
+            meta: self.meta.as_deref(),
+            ..Claims::default()
+        };
+        maker.print(&self.common, claims)
+    }
+}
+
+impl Subscription {
+    fn run(&self) -> Result<(), Failure> {
+        let maker = Maker::of_subscriptions(self.common.keys.options()?)?;
+        let claims = Claims { sub: &self.user, channel: Some(self.channel.as_str()), ..Claims::default() };
+        maker.print(&self.common, claims)
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<(), Failure> {
+        let options = self.keys.options()?;
+        let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };
+        let inspected = inspect(&token).map_err(Failure::of)?;
+        let mut shown = show("header", &inspected.header) + &show("claims", &inspected.claims);
+        print(shown.as_bytes())?;
+        let verifier = Verifier::new(&options).map_err(|e| Failure::Usage(e.to_string()))?;
+        let now = unix_now();
+        let (what, expires) = block_on(async {
+            if inspected.is_subscription() {
+                let subscription = verifier.subscription(&token, now).await;
+                let subscription = subscription.map_err(|e| Failure::Failed(format!("not valid: {e}")))?;
+                let (whom, channel) = (user(&subscription.user), subscription.channel);
+                Ok((format!("lets {whom} subscribe to {channel}"), subscription.expires))
+            } else {
+                let connection = verifier.connection(&token, now).await;
+                let connection = connection.map_err(|e| Failure::Failed(format!("not valid: {e}")))?;
+                Ok((format!("connects {}", user(&connection.user)), connection.expires))
+            }
+        })?;
+        let for_how_long = match expires {
+            Some(end) => format!("for {}", span(end.saturating_sub(now))),
+            None => "without an end".to_owned(),
+        };
+        shown = format!("valid: {what}, {for_how_long}\n");
+        print(shown.as_bytes())
+    }
+}
+
+/// A part of a token, over several lines.
+fn show(name: &str, part: &Value) -> String {
+    let mut out = format!("{name} ");
+    for line in format!("{part:#}").lines() {
+        harmless(line.as_bytes(), &mut out);
+        out.push('\n');
+    }
+    out
+}
+
+fn user(name: &str) -> String {
+    if name.is_empty() { "an anonymous client".to_owned() } else { format!("user {name:?}") }
+}
+
+/// A time from now on for people: its two largest units.
+fn span(seconds: u64) -> String {
+    let units =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(units.len() - 1);
+    let shown = units[first..].iter().take(2).filter(|(n, _)| *n > 0 || seconds == 0);
+    shown.map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
+}
+
+fn unix_now() -> u64 {
+    // A clock before 1970 makes every token one that is not valid yet, which is then said.
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
+/// The token on standard input, without the line break behind it.
+fn from_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let bound = MAX_TOKEN as u64 + 3;
+    io::stdin()
+        .take(bound)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::Failed(format!("cannot read standard input: {e}")))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// How long a token is good for; `None` is for ever.
+#[derive(Clone, Copy, Debug)]
+struct Lifetime(Option<Duration>);
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
+    let lifetime = duration(text).map_err(|e| format!("{e}, or never"))?;
+    if lifetime < Duration::from_secs(1) {
+        return Err("less than a second: no client could use it; write 10m, 1h or never".to_owned());
+    }
+    Ok(Lifetime(Some(lifetime)))
+}
+
+fn channel(name: &str) -> Result<Channel, String> {
+    Channel::new(name).map_err(|e| e.to_string())
+}
+
+fn json(text: &str) -> Result<Box<RawValue>, String> {
+    serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_its_two_largest_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (61, "1m 1s"),
+            (3600, "1h"),
+            (3661, "1h 1m"),
+            (3601, "1h"),
+            (90_000, "1d 1h"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_a_second_at_least_or_has_no_end() {
+        assert_eq!(lifetime("10m").unwrap().0, Some(Duration::from_secs(600)));
+        assert_eq!(lifetime("never").unwrap().0, None);
+        for wrong in ["0", "500ms", "soon", ""] {
+            assert!(lifetime(wrong).unwrap_err().contains("never"), "{wrong}");
+        }
+    }
+}

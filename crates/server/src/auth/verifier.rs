@@ -1,0 +1,194 @@
+//! The keys that the configuration trusts, and what they say to a token.
+
+use tracing::warn;
+
+use super::claims::{Claims, Connection, Expected, Subscription};
+use super::compact::Compact;
+use super::error::{Refusal, SetupError, TokenError};
+use super::jwks::Jwks;
+use super::key::Key;
+use super::pem::PublicKey;
+use crate::config::{ClientOptions, JwksUrl, Secret, SubscriptionTokenOptions, TokenOptions};
+
+/// Shortest HMAC key without a warning: as long as what HMAC-SHA-256 gives (RFC 7518 §3.2).
+const LONG_ENOUGH: usize = 32;
+
+/// Verifies tokens. One per server, shared by all who ask.
+pub struct Verifier {
+    connection: Trust,
+    /// What subscription tokens are verified with, where that is not the same.
+    subscription: Option<Trust>,
+}
+
+impl Verifier {
+    /// Takes the keys and rules of `client.token` and `client.subscription_token`. Fetches nothing yet.
+    ///
+    /// Logs a warning for an HMAC key that can be guessed, and for options that have no effect beside others.
+    ///
+    /// # Errors
+    /// [`SetupError`]: separate subscription tokens without a key, or no certificates to trust for `https`.
+    pub fn new(options: &ClientOptions) -> Result<Self, SetupError> {
+        let connection = Trust::new(&Source::from(&options.token))?;
+        let separate = Source::from(&options.subscription_token);
+        let subscription = if options.subscription_token.enabled {
+            if !separate.has_key() {
+                return Err(SetupError::NoSubscriptionKey);
+            }
+            Some(Trust::new(&separate)?)
+        } else {
+            if separate.has_key() {
+                warn!(
+                    "the keys of client.subscription_token have no effect: client.subscription_token.enabled is false"
+                );
+            }
+            None
+        };
+        Ok(Self { connection, subscription })
+    }
+
+    /// Whether connection tokens can be verified at all: a key is configured for them.
+    pub fn has_key(&self) -> bool {
+        !matches!(self.connection.keys, Keys::None)
+    }
+
+    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set: for as long as a fetch
+    /// may take, which is 5 s.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn connection(&self, token: &str, now: u64) -> Result<Connection, TokenError> {
+        let verified = self.connection.verify(token, now, "connection").await?;
+        let claims = Claims::read(&verified)?;
+        claims.check(self.connection.expected(now))?;
+        Ok(claims.connection()?)
+    }
+
+    /// Verifies a subscription token at the time `now`, in Unix seconds. Whether it was made for this connection's user
+    /// and client, and for the channel asked for, is for the caller to compare. May wait as [`Self::connection`].
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn subscription(&self, token: &str, now: u64) -> Result<Subscription, TokenError> {
+        let trust = self.subscription.as_ref().unwrap_or(&self.connection);
+        let verified = trust.verify(token, now, "subscription").await?;
+        let claims = Claims::read(&verified)?;
+        claims.check(trust.expected(now))?;
+        Ok(claims.subscription()?)
+    }
+}
+
+/// Where a kind of token has its options.
+struct Source<'a> {
+    group: &'static str,
+    hmac: &'a Secret,
+    rsa: Option<&'a PublicKey>,
+    ecdsa: Option<&'a PublicKey>,
+    jwks: Option<&'a JwksUrl>,
+    audience: &'a str,
+    issuer: &'a str,
+}
+
+impl<'a> From<&'a TokenOptions> for Source<'a> {
+    fn from(options: &'a TokenOptions) -> Self {
+        Self {
+            group: "client.token",
+            hmac: &options.hmac_secret_key,
+            rsa: options.rsa_public_key.as_ref(),
+            ecdsa: options.ecdsa_public_key.as_ref(),
+            jwks: options.jwks_public_endpoint.as_ref(),
+            audience: &options.audience,
+            issuer: &options.issuer,
+        }
+    }
+}
+
+impl<'a> From<&'a SubscriptionTokenOptions> for Source<'a> {
+    fn from(options: &'a SubscriptionTokenOptions) -> Self {
+        Self {
+            group: "client.subscription_token",
+            hmac: &options.hmac_secret_key,
+            rsa: options.rsa_public_key.as_ref(),
+            ecdsa: options.ecdsa_public_key.as_ref(),
+            jwks: options.jwks_public_endpoint.as_ref(),
+            audience: &options.audience,
+            issuer: &options.issuer,
+        }
+    }
+}
+
+impl Source<'_> {
+    fn has_static_key(&self) -> bool {
+        self.hmac.is_set() || self.rsa.is_some() || self.ecdsa.is_some()
+    }
+
+    fn has_key(&self) -> bool {
+        self.has_static_key() || self.jwks.is_some()
+    }
+}
+
+/// What one kind of token is verified with.
+struct Trust {
+    keys: Keys,
+    audience: String,
+    issuer: String,
+}
+
+enum Keys {
+    /// None: every token is refused.
+    None,
+    /// Those that stand in the configuration, at most one for each algorithm.
+    Configured(Vec<Key>),
+    /// Those of a key set, and no others.
+    Set(Jwks),
+}
+
+impl Trust {
+    fn new(source: &Source<'_>) -> Result<Self, SetupError> {
+        let group = source.group;
+        let keys = if let Some(url) = source.jwks {
+            if source.has_static_key() {
+                warn!("the other keys of {group} have no effect beside {group}.jwks_public_endpoint");
+            }
+            Keys::Set(Jwks::new(url, &format!("{group}.jwks_public_endpoint"))?)
+        } else if source.has_static_key() {
+            let length = source.hmac.expose().len();
+            if source.hmac.is_set() && length < LONG_ENOUGH {
+                warn!(
+                    length,
+                    "{group}.hmac_secret_key is short: whoever sees a token can try keys until one fits"
+                );
+            }
+            let hmac = source.hmac.is_set().then(|| Key::Hmac(source.hmac.clone()));
+            let public = source.rsa.into_iter().chain(source.ecdsa).map(PublicKey::key);
+            Keys::Configured(hmac.into_iter().chain(public).collect())
+        } else {
+            Keys::None
+        };
+        Ok(Self { keys, audience: source.audience.to_owned(), issuer: source.issuer.to_owned() })
+    }
+
+    /// The claims of a token, once a key has vouched for them.
+    async fn verify(&self, token: &str, now: u64, kind: &'static str) -> Result<Vec<u8>, TokenError> {
+        // Whether there is a key comes first: what is wrong with a token then does not matter.
+        if matches!(self.keys, Keys::None) {
+            return Err(Refusal::NotConfigured(kind).into());
+        }
+        let Compact { algorithm, key_id, signed, claims, signature } = Compact::parse(token)?;
+        match &self.keys {
+            Keys::None => return Err(Refusal::NotConfigured(kind).into()),
+            Keys::Configured(keys) => {
+                let key = keys.iter().find(|key| key.verifies(algorithm));
+                key.ok_or(Refusal::NoKey(algorithm.name()))?.verify(algorithm, signed, &signature)?;
+            }
+            Keys::Set(set) => {
+                let id = key_id.ok_or(Refusal::NoKeyId)?;
+                set.key(&id, algorithm, now).await?.verify(algorithm, signed, &signature)?;
+            }
+        }
+        Ok(claims)
+    }
+
+    fn expected(&self, now: u64) -> Expected<'_> {
+        Expected { audience: &self.audience, issuer: &self.issuer, now }
+    }
+}
