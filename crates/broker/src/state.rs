@@ -48,6 +48,9 @@ pub struct HistoryQuery {
     pub since: Option<Position>,
     /// The newest first.
     pub reverse: bool,
+    /// Asked for a subscriber of this node, so an answer from what the node has heard is as good, and when many come
+    /// back at once, Redis is spared. Otherwise the answer knows of everything that was published before the question.
+    pub heard: bool,
     /// For how long the position of a channel without one, which begins with this query, is remembered.
     pub meta_ttl: Duration,
 }
@@ -67,7 +70,8 @@ pub enum History {
 pub struct HistoryPage {
     /// Where the channel stands: the position of its newest publication, also of one no longer kept. On a node that
     /// has the channel subscribed, everything delivered before the query was made is at or before it, and everything
-    /// after it is delivered; deliveries at or before it may still be on their way to the sink.
+    /// after it is delivered; deliveries at or before it may still be on their way to the sink, and a subscriber who
+    /// was given this page is to pass them over.
     pub position: Position,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,

@@ -184,11 +184,15 @@ impl RedisServer {
             .collect()
     }
 
-    /// Whether it answers a PING, be it with a demand for a password.
+    /// Whether it answers a PING, be it with a demand for a password; not while it reads its data.
     fn answers(&self) -> bool {
         let Ok(mut client) = RespClient::try_connect(self.addr()) else { return false };
         client.send(&["PING"]);
-        matches!(client.try_reply(), Ok(Reply::Simple(_) | Reply::Error(_)))
+        match client.try_reply() {
+            Ok(Reply::Error(error)) => !error.starts_with("LOADING"),
+            Ok(Reply::Simple(_)) => true,
+            _ => false,
+        }
     }
 }
 

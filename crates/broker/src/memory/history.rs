@@ -282,6 +282,7 @@ mod tests {
                                 offset, epoch: epoch(if other_epoch { "o" } else { "e" })
                             }),
                             reverse,
+                            heard: false,
                             meta_ttl: Duration::from_secs(1),
                         };
                         let expected =

@@ -57,6 +57,11 @@ impl Flights {
                 others.push((query, done));
                 return;
             }
+            // A read may have ended since the first look.
+            if let Some(answer) = self.tracker.answer(channel, &query) {
+                drop(waiting);
+                return done(Ok(answer));
+            }
             waiting.insert(channel.clone(), Vec::new());
         }
         self.fly(channel.clone(), vec![(query, done)]);

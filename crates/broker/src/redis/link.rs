@@ -228,7 +228,7 @@ impl Link {
                     let position = position.filter(|position| !position.epoch.as_str().is_empty());
                     ingest.settle(|tracker, out| tracker.settle(channel, position, out))
                 }
-                Err(error) => self.abandon(ingest, channel, &error),
+                Err(error) => self.abandon(ingest, channel, &error)?,
             };
             while let Next::Fetch(after) = next {
                 next = self.fetch(connection, ingest, channel, after).await?;
@@ -256,15 +256,19 @@ impl Link {
                 let missed = publications.into_iter().map(delivery).collect();
                 ingest.settle(|tracker, out| tracker.fill(channel, position, missed, out))
             }
-            Err(error) => self.abandon(ingest, channel, &error),
+            Err(error) => self.abandon(ingest, channel, &error)?,
         })
     }
 
-    /// Says that what was missed of a channel is lost, for Redis will not tell.
-    fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Next {
+    /// Says that what was missed of a channel is lost, for Redis will not tell. If it only cannot tell now (it still
+    /// reads its data from the disk, say), the connection is given up instead, and the next one asks again.
+    fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Result<Next, String> {
+        if *error == BrokerError::Unavailable {
+            return Err("Redis is not ready to answer".to_owned());
+        }
         tracing::debug!("redis: where {channel} stands is not to be learned: {error}");
         ingest.settle(|tracker, out| tracker.abandon(channel, out));
-        Next::Nothing
+        Ok(Next::Nothing)
     }
 
     /// Calls functions in one round trip, loading the library first where it is gone.

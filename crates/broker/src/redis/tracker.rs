@@ -148,8 +148,11 @@ impl Tracker {
     }
 
     /// Answers a query for what comes after a position (or for the position alone) without asking Redis, if everything
-    /// it needs is here.
+    /// it needs is here and what was heard will do.
     pub(super) fn answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
+        if !query.heard {
+            return None;
+        }
         let table = lock(&self.table);
         let track = table.tracks.get(channel).filter(|track| track.held.is_none())?;
         let position = track.last.clone()?;

@@ -1,11 +1,16 @@
 //! The brokers keep their promises, the Redis one against a real `redis-server` that is killed, cut off and
 //! silenced.
 
+mod functions;
 mod hearing;
 mod loss;
 mod memory;
 mod node;
 mod publishing;
+mod recovery;
 mod secrets;
 mod sentinel;
+mod sharing;
+mod state;
+mod throughput;
 mod tls;

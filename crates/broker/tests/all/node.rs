@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_broker::redis::{Options, Redis};
-use tidings_broker::{Broker, BrokerError, Published, SharedSink, Sink};
+use tidings_broker::{
+    Broker, BrokerError, Change, Gap, History, HistoryOptions, HistoryPage, HistoryQuery, PublishOptions,
+    Published, SharedSink, Sink, Stateful,
+};
 use tidings_testkit::{PATIENCE, wait_until};
-use tidings_wire::{Channel, Delivery, Pattern, Topic};
+use tidings_wire::{Channel, Delivery, Pattern, Position, Publication, Topic};
 use tokio::runtime::Runtime;
 
 /// What a sink was told, in order.
@@ -19,12 +22,15 @@ pub(crate) enum Event {
     Refused(Topic, String),
     Up,
     Down(String),
+    Gap(Topic, Gap),
+    Changed(String, Change),
 }
 
 /// A sink that remembers everything and counts one subscriber for every delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
+    publications: Mutex<Vec<Arc<Publication>>>,
 }
 
 impl Recorder {
@@ -48,6 +54,23 @@ impl Recorder {
             }
         }
         bodies
+    }
+
+    /// What was heard in a channel through its own topic, in order.
+    pub(crate) fn publications(&self, name: &str) -> Vec<Arc<Publication>> {
+        let all = self.publications.lock().unwrap();
+        all.iter().filter(|publication| publication.channel.as_str() == name).cloned().collect()
+    }
+
+    /// Their offsets; 0 without a position.
+    pub(crate) fn offsets(&self, name: &str) -> Vec<u64> {
+        self.publications(name).iter().map(|publication| publication.offset().unwrap_or_default()).collect()
+    }
+
+    /// The gaps that were announced.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let gap = |event: &Event| if let Event::Gap(_, gap) = event { Some(gap.clone()) } else { None };
+        self.events().iter().filter_map(gap).collect()
     }
 
     /// Waits until this many events are so.
@@ -84,6 +107,8 @@ impl Recorder {
 impl Sink for Recorder {
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
         let count = batch.len() as u64;
+        let own = batch.iter().filter(|delivery| matches!(delivery.topic, Topic::Channel(_)));
+        self.publications.lock().unwrap().extend(own.map(|delivery| Arc::clone(&delivery.publication)));
         self.events().extend(batch.drain(..).map(|delivery| Event::Heard {
             topic: delivery.topic.as_str().to_owned(),
             channel: delivery.publication.channel.as_str().to_owned(),
@@ -106,6 +131,14 @@ impl Sink for Recorder {
 
     fn down(&self, reason: &str) {
         self.events().push(Event::Down(reason.to_owned()));
+    }
+
+    fn gap(&self, topic: &Topic, gap: &Gap) {
+        self.events().push(Event::Gap(topic.clone(), gap.clone()));
+    }
+
+    fn changed(&self, channel: &Channel, change: &Change) {
+        self.events().push(Event::Changed(channel.as_str().to_owned(), change.clone()));
     }
 }
 
@@ -171,6 +204,64 @@ pub(crate) fn publish(broker: &dyn Broker, channel: &str, body: &[u8]) -> Result
     let done = Box::new(move |result| sender.send(result).unwrap());
     broker.publish(&Channel::new(channel).unwrap(), Bytes::copy_from_slice(body), done);
     outcome.recv_timeout(PATIENCE).expect("an outcome")
+}
+
+/// Publishes as the options say and waits for the outcome, which must come exactly once.
+pub(crate) fn publish_with(
+    broker: &dyn Stateful,
+    channel: &str,
+    body: &str,
+    options: PublishOptions,
+) -> Result<Published, BrokerError> {
+    wait(|done| broker.publish_with(&name(channel), Bytes::copy_from_slice(body.as_bytes()), options, done))
+}
+
+/// Publishes into a history of so many.
+pub(crate) fn keep(broker: &dyn Stateful, channel: &str, body: &str, size: usize) -> Position {
+    let options = PublishOptions { history: Some(history_of(size)), ..PublishOptions::default() };
+    publish_with(broker, channel, body, options).unwrap().position.expect("a position")
+}
+
+pub(crate) fn history_of(size: usize) -> HistoryOptions {
+    HistoryOptions { size, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) }
+}
+
+/// What comes after a position.
+pub(crate) fn after(since: Option<&Position>) -> HistoryQuery {
+    let since = since.cloned();
+    HistoryQuery { limit: None, since, reverse: false, heard: false, meta_ttl: Duration::from_secs(600) }
+}
+
+/// Asks for a part of a history and waits for it.
+pub(crate) fn history(broker: &dyn Stateful, channel: &str, query: HistoryQuery) -> History {
+    wait(|done| broker.history(&name(channel), query, done)).unwrap()
+}
+
+/// The same where there is no hole.
+#[track_caller]
+pub(crate) fn page(broker: &dyn Stateful, channel: &str, query: HistoryQuery) -> HistoryPage {
+    match history(broker, channel, query) {
+        History::Page(page) => page,
+        unrecoverable => panic!("{unrecoverable:?}"),
+    }
+}
+
+/// Asks for a channel's position alone.
+pub(crate) fn position(broker: &dyn Stateful, channel: &str) -> Position {
+    page(broker, channel, HistoryQuery { limit: Some(0), ..after(None) }).position
+}
+
+/// Waits for an outcome, which must come exactly once.
+pub(crate) fn wait<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>),
+) -> Result<T, BrokerError> {
+    let (sender, outcome) = mpsc::channel();
+    ask(Box::new(move |result| sender.send(result).unwrap()));
+    outcome.recv_timeout(PATIENCE).expect("an outcome")
+}
+
+pub(crate) fn name(name: &str) -> Channel {
+    Channel::new(name).unwrap()
 }
 
 pub(crate) fn channel(name: &str) -> Topic {
