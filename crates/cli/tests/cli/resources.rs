@@ -15,6 +15,10 @@ fn ticks(pid: u32) -> u64 {
     fields[11..13].iter().map(|f| f.parse::<u64>().expect("a number")).sum()
 }
 
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 #[test]
 fn without_file_descriptors_it_waits_quietly_and_serves_when_there_are_some_again() {
     let mut tidings = Tidings::at(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/few-files.sh"))
@@ -23,7 +27,8 @@ fn without_file_descriptors_it_waits_quietly_and_serves_when_there_are_some_agai
         .start();
     let ports = tidings.listeners("tcp");
     let held: Vec<TcpStream> =
-        (0..110).map(|_| TcpStream::connect(tidings.http()).expect("waits in the kernel at least")).collect();
+        (0..120).map(|_| TcpStream::connect(tidings.http()).expect("waits in the kernel at least")).collect();
+    wait_until(PATIENCE, "all descriptors to be in use", || open_files(tidings.pid()) >= 119);
     let mut waiting: Vec<LineClient> = ports.iter().map(LineClient::connect).collect();
     tidings.wait_for_log("cannot accept connections");
     let before = ticks(tidings.pid());

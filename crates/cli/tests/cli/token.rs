@@ -129,6 +129,14 @@ fn a_token_that_is_not_valid_is_shown_with_the_reason() {
     assert_eq!(done.code, Some(1));
     assert!(done.text().contains("\"sub\": \"42\"") && !done.text().contains("valid:"), "{done:?}");
     assert_eq!(done.stderr, "tidings: not valid: no key is configured for connection tokens\n");
+    let mut away = command(&["token", "check", &made]);
+    let port = tidings_testkit::free_port();
+    away.env("TIDINGS_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT", format!("http://127.0.0.1:{port}/keys"));
+    let done = Tool::start(away).finish();
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(1), "tidings: not valid: its header names no key (`kid`)\n")
+    );
     run(&["token", "check", "hunter2"], b"").refused(1, &["three parts"]);
     // {"alg":"none"}.{"sub":"\u009b2J\u001b[2J"}
     let forged = "eyJhbGciOiJub25lIn0.eyJzdWIiOiLCmzJKXHUwMDFiWzJKIn0.";
@@ -149,7 +157,7 @@ fn wrong_usage_is_one_line() {
     refused(&["connection", "--user", "42", "--channels", "a,,b"], &["empty"]);
     refused(&["connection", "--user", "42", "--info", "{"], &["not JSON"]);
     refused(&["connection", "--user", "42", "--expires", "0"], &["never"]);
-    refused(&["connection", "--user", "42", "--secret", ""], &["--secret is empty"]);
+    refused(&["connection", "--user", "42", "--secret", ""], &["--secret", "the key is empty"]);
     refused(&["connection", "--user", "42", "--config", "/nowhere.toml"], &["/nowhere.toml"]);
     token(&["connection", "--user", &"x".repeat(20_000)]).refused(1, &["16384 is the limit"]);
     run(&["token", "connection", "--user", "42"], b"")

@@ -80,6 +80,7 @@ impl Door {
                 Arc::clone(&self.places).acquire_owned().await.expect("a semaphore that nobody closes")
             }
         };
+        let mut logged = false;
         loop {
             match listener.accept().await {
                 Ok(io) => {
@@ -90,7 +91,9 @@ impl Door {
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept HTTP connections; trying again shortly");
+                    if !std::mem::replace(&mut logged, true) {
+                        tracing::warn!(%error, "cannot accept HTTP connections; trying again until it works");
+                    }
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
