@@ -8,6 +8,7 @@
 //! - A decoder never panics and never asks its caller to keep more than the limit it was given.
 //! - An encoder only appends; what it appends is exactly one unit of its dialect (a line, a reply, a push).
 
+mod base64;
 pub mod body;
 pub mod channel;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod plain;
 pub mod publication;
 pub mod resp;
 mod varint;
+pub mod ws;
 
 pub use channel::{Channel, Pattern, Topic};
 pub use form::Form;

@@ -1,0 +1,217 @@
+//! The opening handshake (RFC 6455 §4), as far as it is not plain HTTP: what a server answers to a client's key,
+//! and the whole of a client's side.
+
+use thiserror::Error;
+
+use super::sha1::sha1;
+use crate::base64;
+
+/// The version of the protocol that `Sec-WebSocket-Version` has to name.
+pub const VERSION: &str = "13";
+
+/// What `Sec-WebSocket-Accept` answers to a `Sec-WebSocket-Key`, which is taken as it is (see [`is_key`]).
+pub fn accept(key: &str) -> String {
+    // §1.3.
+    let sum = sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+    text(&sum)
+}
+
+/// A key for `Sec-WebSocket-Key`; the bytes are to be random.
+pub fn key(random: [u8; 16]) -> String {
+    text(&random)
+}
+
+/// Whether this is the value of a `Sec-WebSocket-Key`: sixteen bytes in base 64.
+pub fn is_key(value: &str) -> bool {
+    base64::is_sixteen_bytes(value.as_bytes())
+}
+
+/// The sub-protocol to agree on: the first in the client's `Sec-WebSocket-Protocol` headers that is `supported`.
+pub fn choose_protocol<'s, 'h>(
+    headers: impl IntoIterator<Item = &'h str>,
+    supported: &[&'s str],
+) -> Option<&'s str> {
+    let mut offered = headers.into_iter().flat_map(|header| header.split(',')).map(str::trim);
+    offered.find_map(|offered| supported.iter().copied().find(|name| *name == offered))
+}
+
+/// A client's request for a WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Host and port, as for the `Host` header.
+    pub host: &'a str,
+    /// Path and query, beginning with `/`.
+    pub target: &'a str,
+    /// From [`key`].
+    pub key: &'a str,
+    /// Sub-protocols, the best one first; may be empty.
+    pub protocols: &'a [&'a str],
+    /// More headers.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl Request<'_> {
+    /// Appends it. Nothing in it may hold a line break; who puts together a request from what others wrote
+    /// checks that.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self { host, target, key, protocols, headers } = self;
+        let mut text = format!(
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {VERSION}\r\n"
+        );
+        if !protocols.is_empty() {
+            text.push_str(&format!("Sec-WebSocket-Protocol: {}\r\n", protocols.join(", ")));
+        }
+        for (name, value) in *headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted<'a> {
+    /// The sub-protocol, if one was agreed on.
+    pub protocol: Option<&'a str>,
+    /// How many bytes the answer took; frames follow.
+    pub used: usize,
+}
+
+/// Why there is no WebSocket.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// The server answered with another status than 101.
+    #[error("server answered {0}")]
+    Status(u16),
+    /// It answered with something that is not the answer to this request.
+    #[error("not a WebSocket handshake: {0}")]
+    Invalid(&'static str),
+}
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// Reads the server's answer at the start of `bytes`; `None` as long as it has not come whole. More than 16 KiB
+/// of it never need to be kept.
+///
+/// # Errors
+/// [`Refused`] when the server does not want to, or the answer is not one to this request.
+pub fn read_answer<'a>(bytes: &'a [u8], request: &Request<'_>) -> Result<Option<Accepted<'a>>, Refused> {
+    let bytes = &bytes[..bytes.len().min(MAX_ANSWER)];
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+        return if bytes.len() < MAX_ANSWER { Ok(None) } else { Err(Refused::Invalid("answer too long")) };
+    };
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| Refused::Invalid("not UTF-8"))?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    match status.ok_or(Refused::Invalid("not HTTP/1.1"))? {
+        101 => {}
+        other => return Err(Refused::Status(other)),
+    }
+    let (mut upgrade, mut connection, mut accepted, mut protocol) = (false, false, false, None);
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or(Refused::Invalid("not a header"))?;
+        let value = value.trim();
+        match &*name.to_ascii_lowercase() {
+            "upgrade" => upgrade = value.eq_ignore_ascii_case("websocket"),
+            "connection" => {
+                connection |= value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+            }
+            "sec-websocket-accept" => accepted = value == accept(request.key),
+            "sec-websocket-protocol" if request.protocols.contains(&value) => protocol = Some(value),
+            "sec-websocket-protocol" => return Err(Refused::Invalid("another sub-protocol")),
+            "sec-websocket-extensions" => return Err(Refused::Invalid("an extension")),
+            _ => {}
+        }
+    }
+    if !(upgrade && connection) {
+        return Err(Refused::Invalid("no upgrade"));
+    }
+    if !accepted {
+        return Err(Refused::Invalid("another key"));
+    }
+    Ok(Some(Accepted { protocol, used: end + 4 }))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(base64::len(bytes.len()));
+    base64::write(bytes, &mut out);
+    out.into_iter().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: Request<'_> = Request {
+        host: "server.example.com",
+        target: "/chat?format=protobuf",
+        key: "dGhlIHNhbXBsZSBub25jZQ==",
+        protocols: &["chat", "superchat"],
+        headers: &[("Origin", "http://example.com")],
+    };
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+
+    #[test]
+    fn the_key_of_the_rfc_is_answered_as_there() {
+        // §1.3.
+        assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
+        assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(!is_key("dGhlIHNhbXBsZSBub25jZQ") && !is_key(""));
+    }
+
+    #[test]
+    fn the_client_s_first_choice_that_is_known_is_agreed_on() {
+        let known = ["centrifuge-json", "centrifuge-protobuf"];
+        assert_eq!(
+            choose_protocol(["x, centrifuge-protobuf,centrifuge-json"], &known),
+            Some("centrifuge-protobuf")
+        );
+        assert_eq!(choose_protocol(["x", " centrifuge-json "], &known), Some("centrifuge-json"));
+        assert_eq!(choose_protocol(["", "x"], &known), None);
+        assert_eq!(choose_protocol([], &known), None);
+    }
+
+    #[test]
+    fn a_request_is_http_with_the_headers_of_the_rfc() {
+        let mut out = Vec::new();
+        REQUEST.write(&mut out);
+        let expected = "GET /chat?format=protobuf HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat, superchat\r\n\
+            Origin: http://example.com\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_answer_is_read_however_it_is_split() {
+        let whole = [ANSWER.as_bytes(), &[0x81, 0]].concat();
+        for end in 0..ANSWER.len() {
+            assert_eq!(read_answer(&whole[..end], &REQUEST), Ok(None));
+        }
+        let accepted = Accepted { protocol: Some("chat"), used: ANSWER.len() };
+        assert_eq!(read_answer(&whole, &REQUEST), Ok(Some(accepted)));
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_refused_with_the_reason() {
+        let changed = |from: &str, to: &str| {
+            read_answer(ANSWER.replacen(from, to, 1).as_bytes(), &REQUEST).unwrap_err()
+        };
+        assert_eq!(changed("101", "403"), Refused::Status(403));
+        assert_eq!(changed("HTTP/1.1", "HTTP/1.0"), Refused::Invalid("not HTTP/1.1"));
+        assert_eq!(changed("101 Switching", "ok"), Refused::Invalid("not HTTP/1.1"));
+        assert_eq!(changed("Upgrade: websocket", "Upgrade: h2c"), Refused::Invalid("no upgrade"));
+        assert_eq!(changed("Connection: Upgrade", "Connection: close"), Refused::Invalid("no upgrade"));
+        assert_eq!(changed("s3p", "s4p"), Refused::Invalid("another key"));
+        assert_eq!(changed(": chat", ": chess"), Refused::Invalid("another sub-protocol"));
+        let extension = "Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate";
+        assert_eq!(changed("Upgrade: websocket", extension), Refused::Invalid("an extension"));
+        assert_eq!(changed("Upgrade: websocket", "Upgrade websocket"), Refused::Invalid("not a header"));
+        assert_eq!(read_answer(&[b'x'; MAX_ANSWER], &REQUEST), Err(Refused::Invalid("answer too long")));
+    }
+}

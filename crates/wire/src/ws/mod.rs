@@ -1,0 +1,89 @@
+//! WebSocket (RFC 6455) without I/O: the handshake's sums, frames, and messages made of them.
+//!
+//! A [`Reader`] takes a connection's bytes, cut up in any way, and gives messages and control frames; it checks
+//! everything the RFC asks for as early as the bytes show it. What is sent is written with [`frame`] and
+//! [`close`] by a server, whose frames carry no mask, so that one frame serves any number of clients; and with
+//! [`masked_frame`] by a client.
+//!
+//! No extension is spoken: all reserved bits are 0.
+//!
+//! Invariants:
+//! - A reader owns no heap memory, and between two messages it is equal to a new one: an idle connection needs
+//!   none. The bytes of a message that has not ended yet are the caller's.
+//! - What the caller keeps is never longer than the longest message allowed and one control frame's payload.
+//! - Text is valid UTF-8, and what cannot become valid any more is refused when its first wrong byte comes.
+
+mod close;
+mod error;
+pub mod handshake;
+mod mask;
+mod reader;
+mod sha1;
+mod utf8;
+mod write;
+
+pub use close::{Close, CloseCode};
+pub use error::ProtocolError;
+pub use mask::mask;
+pub use reader::{Control, Event, Reader, Rules};
+pub use write::{Header, close, frame, frame_with, masked_frame};
+
+/// What a frame is (RFC 6455 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opcode {
+    /// More of the message before.
+    Continuation = 0,
+    /// UTF-8.
+    Text = 1,
+    /// Any bytes.
+    Binary = 2,
+    /// The last thing its sender says.
+    Close = 8,
+    /// To be answered with a pong of the same payload.
+    Ping = 9,
+    /// The answer to a ping, or a sign of life.
+    Pong = 10,
+}
+
+impl Opcode {
+    /// The opcode with this number, if the RFC has one.
+    pub const fn new(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Continuation,
+            1 => Self::Text,
+            2 => Self::Binary,
+            8 => Self::Close,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => return None,
+        })
+    }
+
+    /// Whether frames of this kind may stand between those of a message. Their payload has at most
+    /// [`MAX_CONTROL`] bytes.
+    pub const fn is_control(self) -> bool {
+        self as u8 >= 8
+    }
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// On which end of the connection one is. A client's frames are masked, a server's are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Reads what clients send.
+    Server,
+    /// Reads what servers send.
+    Client,
+}
+
+/// Longest payload of a control frame, in bytes.
+pub const MAX_CONTROL: usize = 125;

@@ -1,0 +1,99 @@
+//! UTF-8 that comes in pieces, checked as it comes.
+
+/// Where a text stands: between two characters, or inside of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Utf8 {
+    /// The beginning of a character whose end has not come.
+    begun: [u8; 4],
+    have: u8,
+}
+
+/// Bytes that are not UTF-8, whatever may follow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotUtf8;
+
+impl Utf8 {
+    /// Takes in more of the text.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), NotUtf8> {
+        while self.have > 0 {
+            let Some((next, rest)) = bytes.split_first() else { return Ok(()) };
+            bytes = rest;
+            // It has at most three bytes, since with four it is whole or wrong.
+            self.begun[usize::from(self.have)] = *next;
+            self.have += 1;
+            match std::str::from_utf8(&self.begun[..usize::from(self.have)]) {
+                Ok(_) => self.have = 0,
+                Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+                Err(_) => {}
+            }
+        }
+        let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
+        if error.error_len().is_some() {
+            return Err(NotUtf8);
+        }
+        let begun = &bytes[error.valid_up_to()..];
+        self.begun[..begun.len()].copy_from_slice(begun);
+        self.have = begun.len() as u8;
+        Ok(())
+    }
+
+    /// Whether the text may end here.
+    pub(crate) fn is_whole(self) -> bool {
+        self.have == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What comes of bytes fed in pieces of these sizes: whether they are UTF-8, or after how many bytes they
+    /// were seen to be wrong.
+    fn fed(bytes: &[u8], sizes: &[usize]) -> Result<bool, usize> {
+        let (mut utf8, mut at) = (Utf8::default(), 0);
+        for size in sizes.iter().cycle() {
+            if at == bytes.len() {
+                break;
+            }
+            let end = (at + size).min(bytes.len());
+            utf8.feed(&bytes[at..end]).map_err(|_| end)?;
+            at = end;
+        }
+        Ok(utf8.is_whole())
+    }
+
+    #[test]
+    fn the_first_wrong_byte_is_told_when_it_comes() {
+        for (bytes, wrong) in [
+            (&b"a\x80"[..], 2),
+            (b"\xC3\x28", 2),
+            (b"\xC0", 1),
+            (b"\xE0\x80", 2),
+            (b"\xED\xA0", 2),
+            (b"\xF4\x90", 2),
+            (b"\xF5", 1),
+            (b"\xF0\x9F\x99\x41", 4),
+            ("κόσμε\u{fffd}x\u{10ffff}".as_bytes(), 0),
+        ] {
+            let expected = if wrong == 0 { Ok(true) } else { Err(wrong) };
+            assert_eq!(fed(bytes, &[1]), expected, "{}", bytes.escape_ascii());
+        }
+        assert_eq!(fed("é".as_bytes().split_last().unwrap().1, &[1]), Ok(false));
+    }
+
+    proptest! {
+        #[test]
+        fn text_split_anywhere_is_the_same_text(
+            text in ".{0,20}",
+            noise in prop::collection::vec(any::<u8>(), 0..3),
+            sizes in prop::collection::vec(1..5_usize, 1..5),
+        ) {
+            let bytes = [text.as_bytes(), &noise, text.as_bytes()].concat();
+            let valid = std::str::from_utf8(&bytes).is_ok();
+            prop_assert_eq!(fed(&bytes, &sizes) == Ok(true), valid);
+            prop_assert_eq!(fed(&bytes, &[1]) == Ok(true), valid);
+        }
+    }
+}
