@@ -1,0 +1,247 @@
+//! Files that arrive packed: gzip and zstd, recognised by their first bytes and unpacked piece by piece.
+//!
+//! Invariants:
+//! - What is held is bounded: one piece of input, its output (below [`PIECE`] × 1,032, the most that deflate
+//!   makes of a byte), and for zstd the window that its frame asks for, at most [`WINDOW_BYTES`].
+//! - The output is the same however the input was cut. Several members or frames follow each other as one text.
+
+use std::io::Write;
+
+use flate2::write::MultiGzDecoder;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::Error;
+
+/// How a file is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+}
+
+/// How much input is unpacked at once.
+const PIECE: usize = 2 << 10;
+
+/// The largest window of a zstd frame: as much as level 20 asks for.
+const WINDOW_BYTES: u64 = 32 << 20;
+
+/// RFC 1952 §2.3.1: magic and the only method there is.
+const GZIP: &[u8] = &[0x1F, 0x8B, 8];
+
+/// RFC 8878 §3.1.1.
+const ZSTD: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
+
+/// RFC 8878 §3.1.2, after a first byte from 0x50 to 0x5F: bytes for somebody else, which may stand before a
+/// frame.
+const SKIPPABLE: &[u8] = &[0x2A, 0x4D, 0x18];
+
+impl Compression {
+    /// How a file that starts with `head` is packed; `None` while more bytes are needed to say.
+    pub(crate) fn of(head: &[u8], whole: bool) -> Option<Self> {
+        let may_be = |magic: &[u8]| head.len() < magic.len() && magic.starts_with(head) && !whole;
+        match head {
+            _ if head.starts_with(GZIP) => Some(Self::Gzip),
+            _ if head.starts_with(ZSTD) => Some(Self::Zstd),
+            [0x50..=0x5F, skippable @ ..] if skippable.starts_with(SKIPPABLE) => Some(Self::Zstd),
+            [0x50..=0x5F, skippable @ ..] if SKIPPABLE.starts_with(skippable) && !whole => None,
+            _ if may_be(GZIP) || may_be(ZSTD) => None,
+            _ => Some(Self::None),
+        }
+    }
+
+    /// `bytes` as a member or frame of their own, to stand after what a file holds.
+    pub(crate) fn pack(self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::None => Ok(bytes),
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&bytes)?;
+                Ok(encoder.finish()?)
+            }
+            Self::Zstd => {
+                Ok(ruzstd::encoding::compress_to_vec(&bytes[..], ruzstd::encoding::CompressionLevel::Fastest))
+            }
+        }
+    }
+}
+
+/// Unpacks a file.
+pub(crate) enum Unpacker {
+    None,
+    Gzip {
+        decoder: Box<MultiGzDecoder<Vec<u8>>>,
+        /// Whether a member has begun and may not be whole.
+        begun: bool,
+    },
+    Zstd(Box<Zstd>),
+}
+
+impl Unpacker {
+    pub(crate) fn new(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => {
+                Self::Gzip { decoder: Box::new(MultiGzDecoder::new(Vec::new())), begun: false }
+            }
+            Compression::Zstd => Self::Zstd(Box::default()),
+        }
+    }
+
+    /// Unpacks `bytes` and hands what they hold to `sink`.
+    pub(crate) fn unpack(
+        &mut self,
+        bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::None => sink(bytes),
+            Self::Gzip { decoder, begun } => {
+                *begun |= !bytes.is_empty();
+                for piece in bytes.chunks(PIECE) {
+                    decoder.write_all(piece).map_err(|error| broken("gzip", error))?;
+                    let unpacked = decoder.get_mut();
+                    sink(unpacked)?;
+                    unpacked.clear();
+                }
+                Ok(())
+            }
+            Self::Zstd(zstd) => zstd.unpack(bytes, sink),
+        }
+    }
+
+    /// Hands out what is still held, and checks that nothing is missing.
+    pub(crate) fn finish(&mut self, mut sink: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        match self {
+            Self::Gzip { decoder, begun: true } => {
+                decoder.try_finish().map_err(|_| early("gzip"))?;
+                sink(decoder.get_ref())?;
+                // What follows is a member of its own.
+                *self = Self::new(Compression::Gzip);
+                Ok(())
+            }
+            Self::Zstd(zstd) if !zstd.input.is_empty() || zstd.in_frame || zstd.skip > 0 => {
+                Err(early("zstd"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn broken(kind: &str, error: impl std::fmt::Display) -> Error {
+    Error::Compression(format!("the {kind} data is broken: {error}"))
+}
+
+fn early(kind: &str) -> Error {
+    Error::Compression(format!("the {kind} data ends early"))
+}
+
+/// A decoder for zstd frames that takes its input in any pieces.
+#[derive(Default)]
+pub(crate) struct Zstd {
+    decoder: Option<FrameDecoder>,
+    /// Input that is not a whole block or header yet: at most 2 MiB, which is what a block's header can say.
+    input: Vec<u8>,
+    in_frame: bool,
+    /// Whether the frame ends in a checksum.
+    has_checksum: bool,
+    /// The bytes of a skippable frame that are still to come.
+    skip: u64,
+}
+
+impl Zstd {
+    fn unpack(
+        &mut self,
+        bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for piece in bytes.chunks(64 << 10) {
+            self.input.extend_from_slice(piece);
+            let mut used = 0;
+            while let Some(length) = self.step(used, &mut sink)? {
+                used += length;
+            }
+            self.input.drain(..used);
+        }
+        Ok(())
+    }
+
+    /// Deals with the header or block that starts at `from`, if all of it is there; gives its length.
+    fn step(
+        &mut self,
+        from: usize,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Option<usize>, Error> {
+        let input = &self.input[from..];
+        if self.skip > 0 {
+            let length = self.skip.min(input.len() as u64);
+            self.skip -= length;
+            return Ok((length > 0).then_some(length as usize));
+        }
+        if !self.in_frame {
+            return self.header(from);
+        }
+        let Some(block) = block_length(input, self.has_checksum) else { return Ok(None) };
+        let decoder = self.decoder.as_mut().expect("a frame has a decoder");
+        let is_last = decoder
+            .decode_blocks(&input[..block], BlockDecodingStrategy::UptoBlocks(1))
+            .map_err(|error| broken("zstd", error))?;
+        if let Some(unpacked) = decoder.collect() {
+            sink(&unpacked)?;
+        }
+        if is_last {
+            self.in_frame = false;
+            if self.has_checksum && decoder.get_checksum_from_data() != decoder.get_calculated_checksum() {
+                return Err(broken("zstd", "wrong checksum"));
+            }
+        }
+        Ok(Some(block))
+    }
+
+    fn header(&mut self, from: usize) -> Result<Option<usize>, Error> {
+        let input = &self.input[from..];
+        if let [0x50..=0x5F, rest @ ..] = input
+            && let Some(length) = rest.strip_prefix(SKIPPABLE)
+        {
+            let Some(length) = length.first_chunk() else { return Ok(None) };
+            self.skip = u64::from(u32::from_le_bytes(*length));
+            return Ok(Some(8));
+        }
+        // RFC 8878 §3.1.1.1: magic, descriptor, then fields whose presence the descriptor tells.
+        let [_, _, _, _, descriptor, ..] = *input else { return Ok(None) };
+        let is_single = descriptor & 0x20 != 0;
+        let content_size = match descriptor >> 6 {
+            0 => usize::from(is_single),
+            size => 1 << size,
+        };
+        let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let length = 5 + usize::from(!is_single) + dictionary + content_size;
+        if input.len() < length {
+            return Ok(None);
+        }
+        let decoder = self.decoder.get_or_insert_with(FrameDecoder::new);
+        decoder.set_max_window_size(WINDOW_BYTES);
+        decoder.reset(&input[..length]).map_err(|error| broken("zstd", error))?;
+        self.in_frame = true;
+        self.has_checksum = descriptor & 4 != 0;
+        Ok(Some(length))
+    }
+}
+
+/// How many bytes the block at the start of `input` takes, with the checksum after a last one; `None` when it
+/// is not all there (RFC 8878 §3.1.1.2).
+fn block_length(input: &[u8], has_checksum: bool) -> Option<usize> {
+    let [a, b, c, ..] = *input else { return None };
+    let header = u32::from_le_bytes([a, b, c, 0]);
+    let content = match header >> 1 & 3 {
+        1 => 1,
+        _ => header as usize >> 3,
+    };
+    let checksum = if header & 1 == 1 && has_checksum { 4 } else { 0 };
+    let length = 3 + content + checksum;
+    (input.len() >= length).then_some(length)
+}

@@ -1,0 +1,63 @@
+//! How a long operation is watched and stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::Error;
+
+/// A token that stops an operation; clones stop the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Makes the operation return [`Error::Cancelled`] within some milliseconds (while a sort orders its keys
+    /// in memory, within the time which that takes: below a second for ten million).
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was used.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What an operation tells and asks while it runs.
+///
+/// The default watches nothing and never stops.
+#[derive(Clone, Copy, Default)]
+pub struct Control<'a> {
+    cancel: Option<&'a Cancel>,
+    progress: Option<&'a (dyn Fn(f32) + Sync)>,
+}
+
+impl<'a> Control<'a> {
+    /// Stops the operation when `cancel` is used.
+    #[must_use]
+    pub const fn cancelled_by(self, cancel: &'a Cancel) -> Self {
+        Self { cancel: Some(cancel), ..self }
+    }
+
+    /// Calls `progress` with the part that is done, from 0 to 1, never less than before: some hundred to some
+    /// thousand times a second, on whatever thread works. How often a person is told is up to it.
+    #[must_use]
+    pub const fn telling(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// Tells that `done` of `of` is done, scaled into `span`.
+    pub(crate) fn tell(&self, done: u64, of: u64, span: (f32, f32)) {
+        if let Some(progress) = self.progress {
+            let part = if of == 0 { 1.0 } else { done as f32 / of as f32 };
+            progress(span.0 + (span.1 - span.0) * part.min(1.0));
+        }
+    }
+
+    /// An error if the operation is to stop.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(Error::Cancelled),
+            _ => Ok(()),
+        }
+    }
+}

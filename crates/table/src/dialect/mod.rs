@@ -1,0 +1,88 @@
+//! How a file is written: its delimiter, quotes, line ends, encoding and packing, and whether it has a header.
+//!
+//! A dialect is guessed from the first [`HEAD_BYTES`](guess::HEAD_BYTES) of the text, and whatever of it a
+//! person or a program knows better replaces the guess ([`Choice`]).
+
+mod guess;
+mod header;
+
+pub(crate) use guess::{HEAD_BYTES, guess};
+
+use crate::syntax::Syntax;
+use crate::{Compression, Encoding, Error, Evidence};
+
+/// How a file is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// Delimiter, quote and escape.
+    pub syntax: Syntax,
+    /// Whether the first row names the columns.
+    pub header: bool,
+    /// How its lines end, for rows that are appended; every kind of line end is read.
+    pub line_end: LineEnd,
+    /// The encoding of the text.
+    pub encoding: Encoding,
+    /// What speaks for the encoding.
+    pub evidence: Evidence,
+    /// How the file is packed.
+    pub compression: Compression,
+}
+
+/// What ends a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineEnd {
+    /// `\n`.
+    #[default]
+    Lf,
+    /// `\r\n`.
+    CrLf,
+    /// `\r`.
+    Cr,
+}
+
+impl LineEnd {
+    /// The characters themselves.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lf => "\n",
+            Self::CrLf => "\r\n",
+            Self::Cr => "\r",
+        }
+    }
+}
+
+/// What is known of a dialect beforehand; the rest is guessed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The byte between cells.
+    pub delimiter: Option<u8>,
+    /// The quote; `Some(None)`: quotes have no meaning.
+    pub quote: Option<Option<u8>>,
+    /// The escape within quotes; `Some(None)`: quotes are escaped by doubling alone.
+    pub escape: Option<Option<u8>>,
+    /// Whether the first row names the columns.
+    pub header: Option<bool>,
+    /// The encoding.
+    pub encoding: Option<Encoding>,
+    /// A delimiter that the name of the file speaks for, which is no proof ([`Self::hinted_by`]).
+    pub hint: Option<u8>,
+}
+
+impl Choice {
+    /// A choice that leaves everything to the guess, with the hint that a file's name gives: `.tsv` and `.tab`
+    /// speak for tabs.
+    pub fn hinted_by(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+        let is_tabbed = name.ends_with(".tsv") || name.ends_with(".tab");
+        Self { hint: is_tabbed.then_some(b'\t'), ..Self::default() }
+    }
+
+    /// An error if no file can be written so.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.quote == Some(None) && self.escape.flatten().is_some() {
+            return Err(Error::Dialect("an escape needs a quote"));
+        }
+        Syntax::check(self.delimiter, self.quote.flatten(), self.escape.flatten())
+    }
+}

@@ -1,0 +1,62 @@
+//! Writes rows as delimited text: what is appended to a file, and what is downloaded of a view.
+
+use crate::Error;
+use crate::dialect::Dialect;
+use crate::syntax::{Syntax, is_break};
+
+/// Appends one row with its line break to `out`, in the dialect of a file.
+///
+/// # Errors
+/// [`Error::Unwritable`] when a cell needs quotes that the dialect has not.
+pub(crate) fn write_row<C: AsRef<str>>(
+    row: impl IntoIterator<Item = C>,
+    dialect: &Dialect,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = out.len();
+    for (column, cell) in row.into_iter().enumerate() {
+        if column > 0 {
+            out.push(dialect.syntax.delimiter());
+        }
+        write_cell(cell.as_ref().as_bytes(), dialect.syntax, out)?;
+    }
+    if out.len() == start {
+        // Nothing at all would be an empty line, which is no row.
+        write_quoted(b"", dialect.syntax, out)?;
+    }
+    out.extend_from_slice(dialect.line_end.as_str().as_bytes());
+    Ok(())
+}
+
+/// Appends a cell, with quotes if it would be read as something else without.
+pub(crate) fn write_cell(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
+    let is_special = |byte: &u8| *byte == syntax.delimiter() || is_break(*byte);
+    let looks_quoted = syntax.quote().is_some() && content.first().copied() == syntax.quote();
+    if looks_quoted || content.iter().any(is_special) {
+        return write_quoted(content, syntax, out);
+    }
+    out.extend_from_slice(content);
+    Ok(())
+}
+
+fn write_quoted(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
+    let Some(quote) = syntax.quote() else {
+        return Err(Error::Unwritable("a cell needs quotes, which the dialect of the file has not"));
+    };
+    out.push(quote);
+    write_within_quotes(content, quote, syntax.escape(), out);
+    out.push(quote);
+    Ok(())
+}
+
+/// Appends a piece of a quoted cell.
+pub(crate) fn write_within_quotes(content: &[u8], quote: u8, escape: Option<u8>, out: &mut Vec<u8>) {
+    for byte in content {
+        if Some(*byte) == escape {
+            out.push(*byte);
+        } else if *byte == quote {
+            out.push(escape.unwrap_or(quote));
+        }
+        out.push(*byte);
+    }
+}

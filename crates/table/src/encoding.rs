@@ -1,0 +1,250 @@
+//! Which encoding bytes are in, and how they become UTF-8.
+//!
+//! A file that is UTF-8 already is read where it lies. Any other is decoded while it arrives, into a file of
+//! UTF-8 beside it, so that everything behind this door knows one encoding alone.
+
+use std::fmt;
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+
+use crate::Error;
+
+/// A character encoding of the WHATWG Encoding Standard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Encoding(&'static encoding_rs::Encoding);
+
+impl Encoding {
+    /// UTF-8, which is read without being decoded.
+    pub const UTF_8: Self = Self(encoding_rs::UTF_8);
+
+    /// The encoding with this name or alias, as browsers know them (`utf-8`, `latin1`, `UTF-16LE`, …).
+    pub fn named(label: &str) -> Option<Self> {
+        let known = encoding_rs::Encoding::for_label_no_replacement(label.as_bytes());
+        known.map(Self)
+    }
+
+    /// Its name as the standard writes it, such as `UTF-8` or `windows-1252`.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// `text` in this encoding.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] when it has no bytes for a character.
+    pub(crate) fn encode(self, text: &str) -> Result<Vec<u8>, Error> {
+        if self.0 == encoding_rs::UTF_16LE {
+            return Ok(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+        }
+        if self.0 == encoding_rs::UTF_16BE {
+            return Ok(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
+        }
+        match self.0.encode(text) {
+            (bytes, _, false) => Ok(bytes.into_owned()),
+            _ => Err(Error::Unwritable("a cell has a character that the encoding of the file has not")),
+        }
+    }
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What speaks for an encoding; [`Self::Guessed`] is worth a note to whoever looks at the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// It was asked for.
+    Given,
+    /// The file starts with its byte order mark.
+    Mark,
+    /// The bytes are valid in it, all or nearly all (UTF-8).
+    Valid,
+    /// Every second byte is 0, as in UTF-16.
+    Pattern,
+    /// The bytes are not UTF-8, and this is what they look most like.
+    Guessed,
+}
+
+/// Guesses the encoding of a text from its first bytes. `whole`: nothing follows them.
+pub(crate) fn guess(head: &[u8], whole: bool) -> (Encoding, Evidence) {
+    if let Some((encoding, _)) = encoding_rs::Encoding::for_bom(head) {
+        return (Encoding(encoding), Evidence::Mark);
+    }
+    if let Some(encoding) = guess_utf_16(head) {
+        return (Encoding(encoding), Evidence::Pattern);
+    }
+    match std::str::from_utf8(head) {
+        Ok(_) => (Encoding::UTF_8, Evidence::Valid),
+        // A character that was cut.
+        Err(error) if error.error_len().is_none() && !whole => (Encoding::UTF_8, Evidence::Valid),
+        Err(_) if is_mostly_utf_8(head) => (Encoding::UTF_8, Evidence::Valid),
+        Err(_) => (guess_legacy(head, whole), Evidence::Guessed),
+    }
+}
+
+/// Whether no more places are wrong than there are characters beyond ASCII: in no other encoding do bytes make
+/// many of those by chance.
+fn is_mostly_utf_8(head: &[u8]) -> bool {
+    let (mut right, mut wrong) = (0, 0);
+    for chunk in head.utf8_chunks() {
+        right += chunk.valid().chars().filter(|character| !character.is_ascii()).count();
+        wrong += usize::from(!chunk.invalid().is_empty());
+    }
+    right >= wrong
+}
+
+fn guess_legacy(bytes: &[u8], whole: bool) -> Encoding {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    detector.feed(bytes, whole);
+    legacy(&detector)
+}
+
+/// What the bytes that a detector has heard, which are not UTF-8, look most like; windows-1252 when nothing
+/// speaks for another.
+pub(crate) fn legacy(detector: &EncodingDetector) -> Encoding {
+    Encoding(detector.guess(None, Utf8Detection::Deny))
+}
+
+/// UTF-16 without a mark: the ASCII characters of a table (its delimiters and line ends at least) have a 0 on
+/// one side, always the same, and text has no other.
+fn guess_utf_16(head: &[u8]) -> Option<&'static encoding_rs::Encoding> {
+    let (pairs, _) = head.as_chunks::<2>();
+    let zeros = |side: usize| pairs.iter().filter(|pair| pair[side] == 0).count();
+    let (high_first, low_first) = (zeros(0), zeros(1));
+    // A lone NUL in a text of one byte a character proves nothing.
+    let enough = (pairs.len() / 64).max(2);
+    match (high_first, low_first) {
+        (_, zeros) if zeros >= enough && high_first * 20 < zeros => Some(encoding_rs::UTF_16LE),
+        (zeros, _) if zeros >= enough && low_first * 20 < zeros => Some(encoding_rs::UTF_16BE),
+        _ => None,
+    }
+}
+
+/// Turns the bytes of a file into UTF-8, piece by piece.
+pub(crate) enum Decoder {
+    /// They are UTF-8; what is not is seen when it is shown.
+    Utf8(Check),
+    /// They are decoded.
+    Other(Box<encoding_rs::Decoder>),
+}
+
+/// Checks that what passes is UTF-8.
+#[derive(Default)]
+pub(crate) struct Check {
+    /// The first bytes of a character that was cut.
+    cut: Vec<u8>,
+    /// Whether a whole character beyond ASCII has passed.
+    beyond_ascii: bool,
+    /// Whether bytes have passed that are not UTF-8.
+    invalid: bool,
+}
+
+impl Decoder {
+    /// A decoder for a text from its start, whose byte order mark it drops. (UTF-8 passes as it is; its reader
+    /// leaves the mark out.)
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        if encoding == Encoding::UTF_8 {
+            Self::Utf8(Check::default())
+        } else {
+            Self::Other(Box::new(encoding.0.new_decoder_with_bom_removal()))
+        }
+    }
+
+    /// Decodes `bytes` and hands the UTF-8 to `sink`; gives whether all of them meant something.
+    pub(crate) fn decode(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let decoder = match self {
+            Self::Utf8(check) => {
+                check.pass(bytes, last);
+                sink(bytes)?;
+                return Ok(!check.invalid);
+            }
+            Self::Other(decoder) => decoder,
+        };
+        let (mut rest, mut all) = (bytes, true);
+        let mut buffer = vec![0; 32 << 10];
+        loop {
+            let (result, read, written, replaced) = decoder.decode_to_utf8(rest, &mut buffer, last);
+            all &= !replaced;
+            sink(&buffer[..written])?;
+            rest = &rest[read..];
+            if result == encoding_rs::CoderResult::InputEmpty {
+                break;
+            }
+        }
+        if last {
+            // More may come after the end of a file that grows.
+            **decoder = decoder.encoding().new_decoder_without_bom_handling();
+        }
+        Ok(all)
+    }
+
+    /// Whether the text was ASCII until these bytes and the first character beyond it is not UTF-8: what was
+    /// taken for UTF-8 is something else then.
+    pub(crate) fn is_refuted_by(&self, bytes: &[u8]) -> bool {
+        let Self::Utf8(check) = self else { return false };
+        if check.beyond_ascii || check.cut.is_empty() && bytes.is_ascii() {
+            return false;
+        }
+        let start =
+            if check.cut.is_empty() { bytes.iter().position(|byte| !byte.is_ascii()) } else { Some(0) };
+        let rest = &bytes[start.unwrap_or(0)..];
+        let first = [&check.cut, &rest[..rest.len().min(4)]].concat();
+        std::str::from_utf8(&first)
+            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_some())
+    }
+}
+
+impl Check {
+    fn pass(&mut self, mut bytes: &[u8], last: bool) {
+        if self.cut.is_empty() && bytes.is_ascii() {
+            return;
+        }
+        while !self.cut.is_empty() && !bytes.is_empty() {
+            self.cut.push(bytes[0]);
+            match std::str::from_utf8(&self.cut) {
+                Err(error) if error.error_len().is_none() => {}
+                Err(_) => {
+                    // The byte that does not belong to the character may start the next one.
+                    self.invalid = true;
+                    self.cut.clear();
+                    continue;
+                }
+                Ok(_) => {
+                    self.beyond_ascii = true;
+                    self.cut.clear();
+                }
+            }
+            bytes = &bytes[1..];
+        }
+        loop {
+            let (valid, length) = match std::str::from_utf8(bytes) {
+                Ok(_) => (bytes.len(), None),
+                Err(error) => (error.valid_up_to(), error.error_len()),
+            };
+            self.beyond_ascii |= !bytes[..valid].is_ascii();
+            let Some(length) = length else {
+                self.cut.extend_from_slice(&bytes[valid..]);
+                break;
+            };
+            self.invalid = true;
+            bytes = &bytes[valid + length..];
+        }
+        if last && !self.cut.is_empty() {
+            self.invalid = true;
+            self.cut.clear();
+        }
+    }
+}
+
+/// The length of the byte order mark at the start of this UTF-8, which is 0 without one.
+pub(crate) fn mark(text: &[u8]) -> u64 {
+    const MARK: &[u8] = b"\xEF\xBB\xBF";
+    if text.starts_with(MARK) { MARK.len() as u64 } else { 0 }
+}

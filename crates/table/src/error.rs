@@ -1,0 +1,56 @@
+//! What can go wrong, said so that it can be shown to the person whose file it is.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Why an operation on a table failed.
+///
+/// Every text is one line without the name of a file or a folder: the service adds what the person knows it by.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk failed or is full. What was readable before stays readable.
+    #[error("disk: {0}")]
+    Io(#[from] io::Error),
+    /// More bytes than [`Limits`](crate::Limits) allows, as received or when decompressed and decoded.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// What was too large: `the file`, `the decoded text`, `a number`…
+        what: &'static str,
+        /// The bound that it would have passed, in bytes.
+        limit: u64,
+    },
+    /// More rows than row numbers can count ([`Limits::ROWS`](crate::Limits::ROWS)).
+    #[error("more than {} rows", crate::Limits::ROWS)]
+    TooManyRows,
+    /// The first bytes are those of a file format that is not delimited text.
+    #[error("this is {0}, not delimited text")]
+    NotText(&'static str),
+    /// The gzip or zstd stream is broken or ends early.
+    #[error("{0}")]
+    Compression(String),
+    /// A dialect that cannot be: a delimiter that is its own quote, a line break as delimiter…
+    #[error("{0}")]
+    Dialect(&'static str),
+    /// A cell that the encoding of the file cannot hold, or that the dialect cannot quote.
+    #[error("{0}")]
+    Unwritable(&'static str),
+    /// A sort, filter or window that names a column that is not there.
+    #[error("no column {column}: the table has {columns}")]
+    NoColumn {
+        /// The column asked for, counted from 0.
+        column: usize,
+        /// How many there are.
+        columns: usize,
+    },
+    /// A regular expression that cannot be compiled, or is too large.
+    #[error("regular expression: {0}")]
+    Pattern(String),
+    /// The operation's [`Cancel`](crate::Cancel) was used.
+    #[error("cancelled")]
+    Cancelled,
+    /// An earlier failure left this writer without a defined state; open the table again to write on.
+    #[error("an earlier error ended writing")]
+    Broken,
+}

@@ -1,0 +1,126 @@
+//! What is in the columns of a table, from one look at every cell.
+//!
+//! Invariants:
+//! - Facts are the same whatever the number of threads: what threads found is put together in the order of the
+//!   file, and no part of it depends on how it was cut.
+//! - A column takes at most some 50 KB while facts are made; columns beyond [`COLUMNS`] have none.
+
+mod distinct;
+mod histogram;
+mod tally;
+
+pub use distinct::Distinct;
+pub use histogram::Bin;
+
+use crate::column::{ColumnType, Kinds};
+use crate::cursor::Cursor;
+use crate::page::Shaper;
+use crate::reading::Reading;
+use crate::{Control, Error, scan};
+use tally::ColumnTally;
+
+/// Of how many columns there are facts.
+const COLUMNS: usize = 256;
+
+/// What is in the columns of a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// How many rows were looked at; rows that came later are not in it.
+    pub rows: u64,
+    /// One for each column, at most 256.
+    pub columns: Vec<ColumnFacts>,
+    /// How many rows were too long to look at all of them
+    /// ([`Limits::scan_row_bytes`](crate::Limits::scan_row_bytes)).
+    pub clipped: u64,
+}
+
+/// What is in one column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnFacts {
+    /// What most of its cells are.
+    pub column_type: ColumnType,
+    /// How many of each kind, the empty ones included.
+    pub kinds: Kinds,
+    /// How many different values there are, the empty one not counted.
+    pub distinct: Distinct,
+    /// The least value as it is written: by number in a column of numbers, else by text (its first 1,024
+    /// bytes).
+    pub min: Option<String>,
+    /// The greatest value.
+    pub max: Option<String>,
+    /// The mean of its numbers, in a column of numbers.
+    pub mean: Option<f64>,
+    /// How its numbers are spread, in a column of numbers: up to 24 bins of the same width.
+    pub histogram: Vec<Bin>,
+    /// Its most frequent values and their counts, when there are few enough to count them all: up to 10.
+    pub top: Vec<(String, u64)>,
+}
+
+impl Reading {
+    /// Looks at every cell of every row that is there now; on one core about 400 MB of text a second.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Io`].
+    pub fn facts(&self, control: Control<'_>) -> Result<Facts, Error> {
+        let (chunks, tally) = {
+            let state = self.state();
+            (scan::chunks(&state, 0), state.tally)
+        };
+        let count = (tally.widest as usize).min(COLUMNS);
+        let (natures, first, syntax) = (self.natures(count)?, self.first_line(), self.dialect().syntax);
+        let start = || natures.iter().map(|nature| ColumnTally::new(nature.style)).collect::<Vec<_>>();
+        let mut columns = start();
+        let clipped = self.scan(
+            &chunks,
+            control,
+            (0.0, 1.0),
+            |chunk, bytes, scratch| {
+                let mut columns = start();
+                scratch.layout.fill(syntax, bytes, count);
+                for row in (first.saturating_sub(chunk.line) as usize)..scratch.layout.len() {
+                    let line = scratch.layout.line(bytes, row);
+                    for (column, tally) in columns.iter_mut().enumerate() {
+                        let cell = syntax.unquote(line.raw(column), &mut scratch.spare);
+                        tally.add(cell, (chunk.line + row as u64) as u32);
+                    }
+                }
+                columns
+            },
+            |found| {
+                columns.iter_mut().zip(found).for_each(|(column, found)| column.merge(found));
+                Ok(())
+            },
+        )?;
+        let rows = tally.rows.saturating_sub(first);
+        let facts = columns.into_iter().enumerate().map(|(i, column)| self.conclude(i, &column));
+        Ok(Facts { rows, columns: facts.collect::<Result<_, _>>()?, clipped })
+    }
+
+    fn conclude(&self, column: usize, tally: &ColumnTally) -> Result<ColumnFacts, Error> {
+        let column_type = tally.kinds.column_type();
+        let is_numeric = column_type.is_numeric();
+        let [min, max] = if is_numeric { tally.numbers.extremes() } else { tally.texts.extremes() };
+        let mut top = Vec::new();
+        for (line, count) in tally.distinct.top() {
+            top.push((self.cell(u64::from(line), column)?, count));
+        }
+        Ok(ColumnFacts {
+            column_type,
+            kinds: tally.kinds,
+            distinct: tally.distinct.count(),
+            min,
+            max,
+            mean: is_numeric.then(|| tally.numbers.mean()).flatten(),
+            histogram: if is_numeric { tally.histogram.bins() } else { Vec::new() },
+            top,
+        })
+    }
+
+    /// What a cell shows.
+    fn cell(&self, line: u64, column: usize) -> Result<String, Error> {
+        let mut shaper = Shaper::new(self.limits(), 1);
+        Cursor::new(self).read(line, |event| shaper.take(event))?;
+        let mut row = shaper.row(line);
+        Ok(row.cells.get_mut(column).map(|cell| std::mem::take(&mut cell.text)).unwrap_or_default())
+    }
+}

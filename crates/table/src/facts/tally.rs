@@ -1,0 +1,135 @@
+//! What is counted of one column.
+
+use super::distinct::Counter;
+use super::histogram::Histogram;
+use crate::column::Kinds;
+use crate::value::{Kind, Number, Style};
+
+/// How much of a cell is kept as the least or greatest text.
+const TEXT: usize = 1024;
+
+/// What was found in one column so far.
+#[derive(Default)]
+pub(super) struct ColumnTally {
+    style: Style,
+    pub(super) kinds: Kinds,
+    pub(super) distinct: Counter,
+    pub(super) numbers: Numbers,
+    pub(super) texts: Texts,
+    pub(super) histogram: Histogram,
+}
+
+impl ColumnTally {
+    pub(super) fn new(style: Style) -> Self {
+        Self { style, ..Self::default() }
+    }
+
+    /// Counts a cell of `line`.
+    pub(super) fn add(&mut self, cell: &[u8], line: u32) {
+        let kind = Kind::of(cell, self.style);
+        self.kinds.count(kind);
+        if kind == Kind::Empty {
+            return;
+        }
+        self.distinct.add(cell, line);
+        self.texts.add(cell);
+        if matches!(kind, Kind::Integer | Kind::Decimal)
+            && let Some(number) = Number::parse(cell, self.style)
+        {
+            let value = number.value();
+            self.numbers.add(cell, value, &number, self.style);
+            self.histogram.add(value);
+        }
+    }
+
+    /// Adds what was found in the rows after these.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.kinds.add(&later.kinds);
+        self.distinct.merge(later.distinct);
+        self.numbers.merge(later.numbers, self.style);
+        self.texts.merge(&later.texts);
+        self.histogram.merge(&later.histogram);
+    }
+}
+
+/// The numbers of a column.
+#[derive(Default)]
+pub(super) struct Numbers {
+    count: u64,
+    sum: f64,
+    /// The least and the greatest, as written, with their values.
+    extremes: Option<[(Vec<u8>, f64); 2]>,
+}
+
+impl Numbers {
+    fn add(&mut self, cell: &[u8], value: f64, number: &Number<'_>, style: Style) {
+        self.count += 1;
+        self.sum += value;
+        let Some([min, max]) = &mut self.extremes else {
+            self.extremes = Some([(cell.to_vec(), value), (cell.to_vec(), value)]);
+            return;
+        };
+        if is_less(number, value, min, style) {
+            *min = (cell.to_vec(), value);
+        }
+        if value >= max.1 && Number::parse(&max.0, style).is_some_and(|max| max.compare(number).is_lt()) {
+            *max = (cell.to_vec(), value);
+        }
+    }
+
+    fn merge(&mut self, later: Self, style: Style) {
+        let (count, sum) = (self.count + later.count, self.sum + later.sum);
+        for (cell, value) in later.extremes.into_iter().flatten() {
+            let number = Number::parse(&cell, style).expect("was a number");
+            self.add(&cell, value, &number, style);
+        }
+        (self.count, self.sum) = (count, sum);
+    }
+
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    /// The least and the greatest.
+    pub(super) fn extremes(&self) -> [Option<String>; 2] {
+        [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i].0)))
+    }
+}
+
+/// Whether a number is less than the least so far.
+fn is_less(number: &Number<'_>, value: f64, min: &(Vec<u8>, f64), style: Style) -> bool {
+    value <= min.1 && Number::parse(&min.0, style).is_some_and(|min| number.compare(&min).is_lt())
+}
+
+/// The texts of a column.
+#[derive(Default)]
+pub(super) struct Texts {
+    extremes: Option<[Vec<u8>; 2]>,
+}
+
+impl Texts {
+    fn add(&mut self, cell: &[u8]) {
+        let cell = &cell[..cell.len().min(TEXT)];
+        match &mut self.extremes {
+            None => self.extremes = Some([cell.to_vec(), cell.to_vec()]),
+            Some([min, _]) if cell < &min[..] => *min = cell.to_vec(),
+            Some([_, max]) if cell > &max[..] => *max = cell.to_vec(),
+            Some(_) => {}
+        }
+    }
+
+    fn merge(&mut self, later: &Self) {
+        for cell in later.extremes.iter().flatten() {
+            self.add(cell);
+        }
+    }
+
+    /// The least and the greatest.
+    pub(super) fn extremes(&self) -> [Option<String>; 2] {
+        [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i])))
+    }
+}
+
+fn shown(cell: &[u8]) -> String {
+    String::from_utf8_lossy(cell).into_owned()
+}

@@ -1,0 +1,264 @@
+//! Makes a reading of bytes as they arrive: unpack, guess, decode, index, publish.
+//!
+//! Until [`HEAD_BYTES`] of text have come the guess is made anew whenever the text has doubled, and the reading
+//! begins again if it came out differently; so the first rows show at once, and a slow stream is not judged by
+//! its first line.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chardetng::{EncodingDetector, Iso2022JpDetection};
+
+use crate::compression::Unpacker;
+use crate::dialect::{self, Choice, Dialect, HEAD_BYTES};
+use crate::encoding::{self, Decoder, Encoding, Evidence};
+use crate::index::Indexer;
+use crate::reading::{Reading, Text};
+use crate::{Compression, Error, Limits};
+
+/// How much is decoded and indexed at once, so that it stays in a core's cache from step to step.
+const PIECE: usize = 64 << 10;
+
+/// What an intake needs to know of its surroundings.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The file as it was received.
+    pub(crate) original: Arc<File>,
+    /// Where temporary files go.
+    pub(crate) folder: PathBuf,
+    pub(crate) limits: Limits,
+}
+
+/// The state of reading one file with one choice.
+pub(crate) struct Intake {
+    place: Place,
+    guess: Guess,
+    /// The first bytes, until they say how the file is packed.
+    magic: Vec<u8>,
+    unpacker: Option<Unpacker>,
+    rest: Rest,
+}
+
+/// What goes into every guess, besides the text.
+struct Guess {
+    choice: Choice,
+    /// What the text was found to be in after its head.
+    later: Option<Encoding>,
+    compression: Compression,
+}
+
+/// What comes after unpacking.
+struct Rest {
+    /// The first unpacked bytes, until the guess is final; empty afterwards.
+    head: Vec<u8>,
+    /// How long the head was when it was last judged; `None` when the guess is final.
+    judged: Option<usize>,
+    build: Option<Build>,
+    /// Listens to what is no UTF-8, once there was something after the head that is none.
+    suspicion: Option<EncodingDetector>,
+}
+
+/// What an intake found out that changes everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// Nothing.
+    None,
+    /// The text was ASCII and goes on in this encoding: the file must be read again from the start.
+    Encoding(Encoding),
+}
+
+impl Intake {
+    /// An intake at the start of a file. `later`: what an earlier one found ([`Finding::Encoding`]).
+    pub(crate) fn new(place: Place, choice: Choice, later: Option<Encoding>) -> Self {
+        Self {
+            place,
+            guess: Guess { choice, later, compression: Compression::None },
+            magic: Vec::new(),
+            unpacker: None,
+            rest: Rest { head: Vec::new(), judged: Some(0), build: None, suspicion: None },
+        }
+    }
+
+    /// The reading so far, once something of the text is there.
+    pub(crate) fn reading(&self) -> Option<&Arc<Reading>> {
+        self.rest.build.as_ref().map(|build| &build.reading)
+    }
+
+    /// Whether the text ends within a row, which bytes that follow would continue.
+    pub(crate) fn is_in_row(&self) -> bool {
+        self.rest.build.as_ref().is_some_and(|build| build.indexer.is_in_row())
+    }
+
+    /// Takes the bytes that follow in the file, of which `received` have been received with them.
+    pub(crate) fn take(&mut self, bytes: &[u8], received: u64) -> Result<Finding, Error> {
+        if self.unpacker.is_some() {
+            self.unpack(bytes)?;
+        } else {
+            self.magic.extend_from_slice(bytes);
+            self.begin(false)?;
+        }
+        Ok(self.rest.publish(received, false))
+    }
+
+    /// Ends the file, of which `received` bytes have been received. More may be taken afterwards.
+    pub(crate) fn finish(&mut self, received: u64) -> Result<Finding, Error> {
+        if self.unpacker.is_none() {
+            self.begin(true)?;
+        }
+        let Self { place, guess, rest, unpacker, .. } = self;
+        let unpacker = unpacker.as_mut().expect("it has begun");
+        unpacker.finish(|piece| rest.take(piece, place, guess))?;
+        rest.judge(true, place, guess)?;
+        rest.feed(&[], true, place)?;
+        Ok(rest.publish(received, true))
+    }
+
+    /// Starts unpacking when the first bytes say how.
+    fn begin(&mut self, whole: bool) -> Result<(), Error> {
+        let Some(compression) = Compression::of(&self.magic, whole) else { return Ok(()) };
+        self.guess.compression = compression;
+        self.unpacker = Some(Unpacker::new(compression));
+        let first = std::mem::take(&mut self.magic);
+        self.unpack(&first)
+    }
+
+    fn unpack(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Self { place, guess, rest, unpacker, .. } = self;
+        let unpacker = unpacker.as_mut().expect("it has begun");
+        bytes
+            .chunks(PIECE)
+            .try_for_each(|piece| unpacker.unpack(piece, |piece| rest.take(piece, place, guess)))
+    }
+}
+
+impl Rest {
+    fn take(&mut self, mut bytes: &[u8], place: &Place, guess: &Guess) -> Result<(), Error> {
+        if let Some(judged) = self.judged {
+            let (first, after) = bytes.split_at(bytes.len().min(HEAD_BYTES - self.head.len()));
+            self.head.extend_from_slice(first);
+            let has_grown = self.head.len() >= 2 * judged.max(1) || self.head.len() == HEAD_BYTES;
+            if has_grown || self.build.as_ref().is_some_and(|build| build.is_refuted_by(first)) {
+                self.judge(false, place, guess)?;
+            } else {
+                self.feed(first, false, place)?;
+            }
+            bytes = after;
+        }
+        bytes.chunks(PIECE).try_for_each(|piece| self.feed(piece, false, place))
+    }
+
+    /// Guesses from the head, and reads it anew if the guess is another one than before.
+    fn judge(&mut self, whole: bool, place: &Place, guess: &Guess) -> Result<(), Error> {
+        if self.judged.is_none() {
+            return Ok(());
+        }
+        let Guess { choice, later, compression } = guess;
+        let dialect = dialect::guess(&self.head, whole, choice, *later, *compression)?;
+        let mark = if dialect.encoding == Encoding::UTF_8 { encoding::mark(&self.head) } else { 0 };
+        let build = match self.build.take() {
+            Some(build) if *build.reading.dialect() == dialect && build.mark == mark => build,
+            _ => Build::new(dialect, mark, place)?,
+        };
+        let build = self.build.insert(build);
+        build.feed(&self.head[build.fed..], false, place)?;
+        self.judged = Some(self.head.len());
+        if whole || self.head.len() == HEAD_BYTES {
+            self.judged = None;
+            self.head = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Has bytes read; or only listened to, once they are known to be in another encoding.
+    fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {
+        let Some(build) = &mut self.build else { return Ok(()) };
+        if self.suspicion.is_none() && build.is_refuted_by(bytes) {
+            self.suspicion = Some(EncodingDetector::new(Iso2022JpDetection::Deny));
+        }
+        match &mut self.suspicion {
+            Some(detector) => {
+                detector.feed(bytes, false);
+                Ok(())
+            }
+            None => build.feed(bytes, last, place),
+        }
+    }
+
+    /// Shows readers what there is, unless all must be read again.
+    fn publish(&mut self, received: u64, finished: bool) -> Finding {
+        if let Some(detector) = &self.suspicion {
+            return Finding::Encoding(encoding::legacy(detector));
+        }
+        if let Some(build) = &mut self.build {
+            build.publish(received, finished);
+        }
+        Finding::None
+    }
+}
+
+/// A reading that is being made.
+struct Build {
+    reading: Arc<Reading>,
+    decoder: Decoder,
+    indexer: Indexer,
+    /// The file of UTF-8 beside the original; `None` when the original is UTF-8 itself.
+    beside: Option<Arc<File>>,
+    /// The unpacked bytes taken so far.
+    fed: usize,
+    /// The bytes of UTF-8 that came of them.
+    text: u64,
+    /// How many bytes of a byte order mark are left out of the text.
+    mark: u64,
+    lossy: bool,
+}
+
+impl Build {
+    fn new(dialect: Dialect, mark: u64, place: &Place) -> Result<Self, Error> {
+        let is_original = dialect.encoding == Encoding::UTF_8 && dialect.compression == Compression::None;
+        let beside = if is_original { None } else { Some(Arc::new(tempfile::tempfile_in(&place.folder)?)) };
+        let file = beside.as_ref().unwrap_or(&place.original);
+        let text = Text::new(Arc::clone(file), mark);
+        let (decoder, indexer) = (Decoder::new(dialect.encoding), Indexer::new(dialect.syntax));
+        let reading = Reading::new(dialect, place.limits, text, place.folder.clone());
+        Ok(Self { reading: Arc::new(reading), decoder, indexer, beside, fed: 0, text: 0, mark, lossy: false })
+    }
+
+    /// Whether these bytes, which follow, show that the text is not UTF-8 though it was taken for that.
+    fn is_refuted_by(&self, bytes: &[u8]) -> bool {
+        self.reading.dialect().evidence == Evidence::Valid && self.decoder.is_refuted_by(bytes)
+    }
+
+    fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {
+        let Self { decoder, indexer, beside, text, mark, .. } = self;
+        self.fed = self.fed.saturating_add(bytes.len());
+        let all = decoder.decode(bytes, last, |piece| {
+            if *text + piece.len() as u64 > place.limits.text_bytes {
+                return Err(Error::TooLarge { what: "the decoded text", limit: place.limits.text_bytes });
+            }
+            if let Some(mut file) = beside.as_deref() {
+                file.write_all(piece)?;
+            }
+            let skip = mark.saturating_sub(*text).min(piece.len() as u64);
+            *text += piece.len() as u64;
+            indexer.append(&piece[skip as usize..])
+        })?;
+        self.lossy |= !all;
+        Ok(())
+    }
+
+    /// Shows readers what has been indexed.
+    fn publish(&mut self, received: u64, finished: bool) {
+        let settled = self.indexer.tally().rows;
+        let tally = if finished { self.indexer.tally_at_end() } else { self.indexer.tally() };
+        let mut state = self.reading.state_mut();
+        state.blocks.extend(self.indexer.take_fresh());
+        state.tally = tally;
+        state.settled = settled;
+        state.received = received;
+        state.finished = finished;
+        state.lossy = self.lossy;
+        state.open_quote = self.indexer.is_in_quotes();
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows as they are shown: cells as text, exactly as written, and cut where they are too long to show.
+
+use crate::Limits;
+use crate::syntax::Event;
+
+/// Some rows of a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The position of the first of them in the view, counted from 0.
+    pub from: u64,
+    /// How many rows the view has.
+    pub total: u64,
+    /// The rows; fewer than were asked for at the end of the view.
+    pub rows: Vec<Row>,
+}
+
+/// One row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Its place in the file, counted from 0, without the header (unless the view counts that as a row).
+    pub number: u64,
+    /// Its cells, as many as it has; at most [`Limits::row_cells`].
+    pub cells: Vec<Cell>,
+    /// How many cells it has in truth.
+    pub width: u64,
+}
+
+/// One cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// What it holds, without the quotes around it; bytes that are not UTF-8 are U+FFFD.
+    pub text: String,
+    /// If it was cut: how many characters it has in truth.
+    pub cut: Option<u64>,
+}
+
+/// Makes rows from what a reader comes upon.
+pub(crate) struct Shaper {
+    cell_bytes: usize,
+    row_cells: usize,
+    row_bytes: usize,
+    cells: Vec<Cell>,
+    width: u64,
+    /// The bytes that the cells of the row may still take.
+    left: usize,
+    /// The start of the current cell.
+    start: Vec<u8>,
+    /// The bytes and the characters of the current cell.
+    bytes: u64,
+    characters: u64,
+}
+
+impl Shaper {
+    /// A shaper for a page of `rows` rows.
+    pub(crate) fn new(limits: &Limits, rows: usize) -> Self {
+        let row_bytes = limits.page_bytes / rows.max(1);
+        Self {
+            cell_bytes: limits.cell_bytes,
+            row_cells: limits.row_cells,
+            row_bytes,
+            cells: Vec::new(),
+            width: 0,
+            left: row_bytes,
+            start: Vec::new(),
+            bytes: 0,
+            characters: 0,
+        }
+    }
+
+    pub(crate) fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Content(content) => {
+                self.bytes += content.len() as u64;
+                self.characters += characters(content);
+                if self.cells.len() < self.row_cells {
+                    // One byte more than is shown says whether the last character is whole.
+                    let room = (self.limit() + 1).saturating_sub(self.start.len());
+                    self.start.extend_from_slice(&content[..content.len().min(room)]);
+                }
+            }
+            Event::Cell | Event::Row => self.end_cell(),
+        }
+    }
+
+    /// The row that has ended.
+    pub(crate) fn row(&mut self, number: u64) -> Row {
+        self.left = self.row_bytes;
+        let row = Row { number, cells: std::mem::take(&mut self.cells), width: self.width };
+        self.cells.reserve(row.cells.len());
+        self.width = 0;
+        row
+    }
+
+    fn limit(&self) -> usize {
+        self.cell_bytes.min(self.left)
+    }
+
+    fn end_cell(&mut self) {
+        self.width += 1;
+        if self.cells.len() < self.row_cells {
+            let limit = self.limit();
+            let is_cut = self.bytes > limit as u64;
+            if is_cut {
+                self.start.truncate(whole_characters(&self.start, limit));
+            }
+            self.left -= self.start.len();
+            let text = match String::from_utf8(std::mem::take(&mut self.start)) {
+                Ok(text) => text,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            };
+            self.cells.push(Cell { text, cut: is_cut.then_some(self.characters) });
+        }
+        self.start.clear();
+        (self.bytes, self.characters) = (0, 0);
+    }
+}
+
+/// How many characters start in `bytes`.
+fn characters(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| !is_continuation(**byte)).count() as u64
+}
+
+/// How many of the first `limit` bytes make whole characters.
+fn whole_characters(bytes: &[u8], limit: usize) -> usize {
+    let mut end = limit.min(bytes.len());
+    let lowest = end.saturating_sub(3);
+    while end > lowest && bytes.get(end).is_some_and(|byte| is_continuation(*byte)) {
+        end -= 1;
+    }
+    end
+}
+
+const fn is_continuation(byte: u8) -> bool {
+    byte & 0xC0 == 0x80
+}

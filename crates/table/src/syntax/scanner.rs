@@ -1,0 +1,156 @@
+//! Finds the ends of cells and rows, 64 bytes at a time.
+
+use super::group::{Classes, GROUP, classify, parity};
+use super::{Mark, State, Syntax, is_break};
+
+/// The ends in up to 64 bytes: bit `i` stands for byte `i`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// Delimiters between two cells.
+    pub(crate) cells: u64,
+    /// The first line break after each row (an empty line has none).
+    pub(crate) rows: u64,
+}
+
+/// A position in the grammar that moves over text.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanner {
+    syntax: Syntax,
+    state: State,
+}
+
+impl Scanner {
+    /// A scanner that stands at the start of a row.
+    pub(crate) const fn new(syntax: Syntax) -> Self {
+        Self { syntax, state: State::RowStart }
+    }
+
+    /// Whether the bytes so far end within a row.
+    pub(crate) fn is_in_row(&self) -> bool {
+        self.state != State::RowStart
+    }
+
+    /// Whether the bytes so far end within quotes.
+    pub(crate) fn is_in_quotes(&self) -> bool {
+        matches!(self.state, State::Quoted | State::Escaped)
+    }
+
+    /// Moves over `bytes` and hands the marks of each group to `sink` with the position of its first byte.
+    #[inline]
+    pub(crate) fn scan(&mut self, bytes: &[u8], mut sink: impl FnMut(usize, Marks)) {
+        let (groups, rest) = bytes.as_chunks::<GROUP>();
+        for (i, group) in groups.iter().enumerate() {
+            sink(i * GROUP, self.group(group));
+        }
+        if !rest.is_empty() {
+            sink(bytes.len() - rest.len(), self.walk(rest));
+        }
+    }
+
+    /// Moves over `rows` rows, or to the end of `bytes`: gives how many bytes that is, and takes from `rows`
+    /// what was passed. After the last row it stands at the start of the next one.
+    pub(crate) fn skip(&mut self, bytes: &[u8], rows: &mut u64) -> usize {
+        let mut at = 0;
+        while *rows > 0 && at < bytes.len() {
+            let rest = &bytes[at..];
+            let (length, marks) = match rest.first_chunk::<GROUP>() {
+                Some(group) => (GROUP, self.group(group)),
+                None => (rest.len(), self.walk(rest)),
+            };
+            let found = u64::from(marks.rows.count_ones());
+            if found >= *rows {
+                let before = (1..*rows).fold(marks.rows, |marks, _| marks & (marks - 1));
+                *rows = 0;
+                self.state = State::RowStart;
+                return at + before.trailing_zeros() as usize + 1;
+            }
+            *rows -= found;
+            at += length;
+        }
+        at
+    }
+
+    /// The marks of one group: from its classes where that is certain, else byte by byte.
+    #[inline]
+    pub(crate) fn group(&mut self, group: &[u8; GROUP]) -> Marks {
+        let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
+        let is_quoted = self.is_in_quotes();
+        if classes.quotes == 0 && !is_quoted {
+            return self.unquoted(group, &classes, u64::MAX, false);
+        }
+        if self.syntax.escape.is_some() {
+            return self.walk(group);
+        }
+        // Taking every quote for one that opens or closes is right as long as each that opens stands where a
+        // cell starts, or after one that closed (a doubled quote closes and opens).
+        let inside = parity(classes.quotes) ^ if is_quoted { u64::MAX } else { 0 };
+        let (opens, closes) = (classes.quotes & inside, classes.quotes & !inside);
+        let ends = (classes.delimiters | classes.breaks) & !inside;
+        let may_open = (ends | closes) << 1 | u64::from(self.state != State::Plain);
+        if opens & !may_open != 0 {
+            return self.walk(group);
+        }
+        self.unquoted(group, &classes, !inside, closes >> (GROUP - 1) != 0)
+    }
+
+    /// The marks of a group whose bytes outside quotes are `outside`. `closes`: its last byte is a quote that
+    /// closes.
+    #[inline]
+    fn unquoted(&mut self, group: &[u8; GROUP], classes: &Classes, outside: u64, closes: bool) -> Marks {
+        let breaks = classes.breaks & outside;
+        let empty = breaks << 1 | u64::from(self.state == State::RowStart);
+        let last = group[GROUP - 1];
+        self.state = if outside >> (GROUP - 1) == 0 {
+            State::Quoted
+        } else if closes {
+            State::Closed
+        } else if last == self.syntax.delimiter {
+            State::CellStart
+        } else if is_break(last) {
+            State::RowStart
+        } else {
+            State::Plain
+        };
+        Marks { cells: classes.delimiters & outside, rows: breaks & !empty }
+    }
+
+    /// The marks of up to 64 bytes, by the grammar itself.
+    #[inline(never)]
+    pub(crate) fn walk(&mut self, bytes: &[u8]) -> Marks {
+        let mut marks = Marks::default();
+        for (i, byte) in bytes.iter().enumerate() {
+            let (state, mark) = self.state.after(*byte, &self.syntax);
+            match mark {
+                Mark::Cell => marks.cells |= 1 << i,
+                Mark::Break if self.state != State::RowStart => marks.rows |= 1 << i,
+                Mark::Break | Mark::None => {}
+            }
+            self.state = state;
+        }
+        marks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn groups_and_single_bytes_find_the_same_ends(
+            text in r#"([ab,"\\]{0,6}[\r\n,"]){0,80}"#,
+            escape in any::<bool>(),
+        ) {
+            let syntax = Syntax::new(b',', Some(b'"'), escape.then_some(b'\\')).unwrap();
+            let (mut by_group, mut by_byte) = (Scanner::new(syntax), Scanner::new(syntax));
+            for group in text.as_bytes().as_chunks::<GROUP>().0 {
+                prop_assert_eq!(by_group.group(group), by_byte.walk(group));
+                prop_assert_eq!(by_group.state, by_byte.state);
+            }
+        }
+    }
+}

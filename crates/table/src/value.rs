@@ -1,0 +1,268 @@
+//! What cells mean: numbers, dates, booleans. For sorting, comparing and facts alone; no cell is ever changed.
+
+use std::cmp::Ordering;
+
+/// What one cell looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// No bytes at all.
+    Empty,
+    /// A whole number, leading zeros allowed: `-12`, `007`, `1,234,567`.
+    Integer,
+    /// A number with a fraction or an exponent: `1.5`, `1,5` (see [`Style`]), `6e23`.
+    Decimal,
+    /// A date from the year down, a time, or both (ISO 8601): `2024-12-31`, `2024/12/31 23:59`,
+    /// `2024-12-31T23:59:59.5Z`, `23:59`. Sorted as text, these are in order.
+    Date,
+    /// `true`, `false`, `yes` or `no` in any case.
+    Boolean,
+    /// Anything else.
+    Text,
+}
+
+/// How the numbers of a column are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// `1.5` and `1,234.5`.
+    #[default]
+    Point,
+    /// `1,5` and `1.234,5`.
+    Comma,
+}
+
+impl Kind {
+    /// What `cell` looks like where numbers are written in this `style`.
+    pub(crate) fn of(cell: &[u8], style: Style) -> Self {
+        let Some(first) = cell.first() else { return Self::Empty };
+        match first {
+            b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ' => match Number::parse(cell, style) {
+                Some(number) if number.is_integer => Self::Integer,
+                Some(_) => Self::Decimal,
+                None if is_date(cell.trim_ascii()) => Self::Date,
+                None => Self::Text,
+            },
+            b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'n' | b'N' if is_boolean(cell) => Self::Boolean,
+            _ => Self::Text,
+        }
+    }
+}
+
+fn is_boolean(cell: &[u8]) -> bool {
+    [&b"true"[..], b"false", b"yes", b"no"].iter().any(|word| cell.eq_ignore_ascii_case(word))
+}
+
+fn is_date(cell: &[u8]) -> bool {
+    let Some(day) = cell.get(..10).filter(|day| is_day(day)) else { return is_time(cell) };
+    match &cell[day.len()..] {
+        [] => true,
+        [b'T' | b't' | b' ', time @ ..] => is_time(time),
+        _ => false,
+    }
+}
+
+/// `YYYY-MM-DD` or `YYYY/MM/DD`.
+fn is_day(day: &[u8]) -> bool {
+    let [_, _, _, _, first @ (b'-' | b'/'), _, _, second, _, _] = day else { return false };
+    first == second
+        && number_within(&day[..4], 0..=9999)
+        && number_within(&day[5..7], 1..=12)
+        && number_within(&day[8..], 1..=31)
+}
+
+/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fraction`, with `Z` or `±HH:MM` or `±HHMM` after it.
+fn is_time(time: &[u8]) -> bool {
+    let [_, _, b':', _, _, rest @ ..] = time else { return false };
+    if !number_within(&time[..2], 0..=24) || !number_within(&time[3..5], 0..=59) {
+        return false;
+    }
+    let rest = match rest {
+        [b':', a, b, rest @ ..] if number_within(&[*a, *b], 0..=60) => match rest {
+            [b'.' | b',', rest @ ..] => {
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                if digits == 0 {
+                    return false;
+                }
+                &rest[digits..]
+            }
+            rest => rest,
+        },
+        rest => rest,
+    };
+    match rest {
+        [] | b"Z" | b"z" => true,
+        [b'+' | b'-', zone @ ..] => match zone {
+            [_, _, b':', _, _] => number_within(&zone[..2], 0..=24) && number_within(&zone[3..], 0..=59),
+            [_, _, _, _] => number_within(&zone[..2], 0..=24) && number_within(&zone[2..], 0..=59),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn number_within(digits: &[u8], range: std::ops::RangeInclusive<u32>) -> bool {
+    let value = digits
+        .iter()
+        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0')));
+    value.is_some_and(|value| range.contains(&value))
+}
+
+/// A decimal number as it is written, of any precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number<'a> {
+    negative: bool,
+    /// Digits, perhaps grouped.
+    whole: &'a [u8],
+    /// Digits.
+    fraction: &'a [u8],
+    exponent: i32,
+    is_integer: bool,
+}
+
+/// The largest power of ten of a number, either way; what is further from 1 is text.
+const EXPONENT: i32 = 200;
+
+impl<'a> Number<'a> {
+    /// Reads `cell`, spaces around it allowed.
+    #[inline]
+    pub(crate) fn parse(cell: &'a [u8], style: Style) -> Option<Self> {
+        let (mark, group) = match style {
+            Style::Point => (b'.', b','),
+            Style::Comma => (b',', b'.'),
+        };
+        let mut rest = cell.trim_ascii();
+        let negative = rest.first() == Some(&b'-');
+        if let [b'+' | b'-', after @ ..] = rest {
+            rest = after;
+        }
+        let length = rest.iter().take_while(|byte| byte.is_ascii_digit() || **byte == group).count();
+        let (whole, mut rest) = rest.split_at(length);
+        if whole.contains(&group) && !is_grouped(whole, group) {
+            return None;
+        }
+        let mut fraction: &[u8] = &[];
+        let mut is_integer = true;
+        if let [first, after @ ..] = rest
+            && *first == mark
+        {
+            is_integer = false;
+            (fraction, rest) = after.split_at(digits(after));
+        }
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let mut exponent = 0;
+        if let [b'e' | b'E', after @ ..] = rest {
+            is_integer = false;
+            let minus = after.first() == Some(&b'-');
+            let after = if let [b'+' | b'-', after @ ..] = after { after } else { after };
+            if !(1..=4).contains(&after.len()) || digits(after) != after.len() {
+                return None;
+            }
+            let value = after.iter().fold(0, |value, digit| value * 10 + i32::from(digit - b'0'));
+            exponent = if minus { -value } else { value };
+            rest = &[];
+        }
+        let number = Self { negative, whole, fraction, exponent, is_integer };
+        // The usual cell is short; only others need a look at their size.
+        let is_usual = exponent == 0 && whole.len() < 100 && fraction.len() < 100;
+        (rest.is_empty() && (is_usual || number.magnitude().is_none_or(|size| size.abs() <= EXPONENT)))
+            .then_some(number)
+    }
+
+    /// The digits of the number, most significant first.
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        let all = self.whole.iter().chain(self.fraction);
+        all.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
+    }
+
+    /// The power of ten `e` so that the number is `0.d…` × 10^e with a first digit that is not 0; `None` for 0.
+    fn magnitude(&self) -> Option<i32> {
+        let zeros = self.digits().position(|digit| digit != 0)?;
+        let whole = self.whole.iter().filter(|byte| byte.is_ascii_digit()).count();
+        Some(i32::try_from(whole as i64 - zeros as i64).unwrap_or(i32::MAX / 2) + self.exponent)
+    }
+
+    /// The nearest double.
+    pub(crate) fn value(&self) -> f64 {
+        /// The powers of ten that a double holds exactly.
+        const EXACT: [f64; 23] = [
+            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+            1e18, 1e19, 1e20, 1e21, 1e22,
+        ];
+        // Up to 15 digits are exact in a double, and so is one division by an exact power of ten.
+        let value = if self.exponent == 0 && self.whole.len() + self.fraction.len() <= 15 {
+            let digits = self.digits().fold(0_u64, |value, digit| value * 10 + u64::from(digit));
+            digits as f64 / EXACT[self.fraction.len()]
+        } else {
+            let mut text: String = self.digits().map(|digit| char::from(digit + b'0')).collect();
+            text.push_str(&format!("e{}", i64::from(self.exponent) - self.fraction.len() as i64));
+            text.parse().unwrap_or(f64::NAN)
+        };
+        if self.negative { -value } else { value }
+    }
+
+    /// Appends bytes that compare as the numbers do, exactly. No such key is the beginning of another one's.
+    ///
+    /// A sign; the power of 100 by which the number is `0.pp pp…`; its pairs of digits, each plus 1, without
+    /// trailing zeros; 0. Negative numbers have all but the sign inverted.
+    pub(crate) fn write_key(&self, out: &mut Vec<u8>) {
+        let Some(magnitude) = self.magnitude() else { return out.push(ZERO) };
+        out.push(if self.negative { NEGATIVE } else { POSITIVE });
+        let start = out.len();
+        let hundreds = (magnitude + 1).div_euclid(2);
+        out.push((0x80 + hundreds) as u8);
+        // With an odd power the first pair has one digit.
+        let mut half = if magnitude.rem_euclid(2) == 1 { Some(0) } else { None };
+        for digit in self.digits().skip_while(|digit| *digit == 0) {
+            half = match half {
+                None => Some(digit),
+                Some(tens) => {
+                    out.push(tens * 10 + digit + 1);
+                    None
+                }
+            };
+        }
+        if let Some(tens) = half {
+            out.push(tens * 10 + 1);
+        }
+        while out.last() == Some(&1) {
+            out.pop();
+        }
+        out.push(0);
+        if self.negative {
+            out[start..].iter_mut().for_each(|byte| *byte = !*byte);
+        }
+    }
+
+    /// Which is larger, exactly.
+    pub(crate) fn compare(&self, other: &Self) -> Ordering {
+        // Rounding may make two numbers equal, but never turns their order round.
+        match self.value().partial_cmp(&other.value()) {
+            Some(order @ (Ordering::Less | Ordering::Greater)) => order,
+            _ => self.key().cmp(&other.key()),
+        }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(24);
+        self.write_key(&mut key);
+        key
+    }
+}
+
+/// The first bytes of number keys.
+const NEGATIVE: u8 = 0x11;
+const ZERO: u8 = 0x12;
+const POSITIVE: u8 = 0x13;
+
+/// How many digits `bytes` starts with.
+fn digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Whether `whole` has its digits in groups of three, the first one shorter perhaps.
+fn is_grouped(whole: &[u8], group: u8) -> bool {
+    let mut groups = whole.split(|byte| *byte == group);
+    let first = groups.next().map_or(0, <[u8]>::len);
+    (1..=3).contains(&first) && groups.all(|group| group.len() == 3)
+}

@@ -1,0 +1,279 @@
+//! What is shown of a table: some of its rows, in some order.
+//!
+//! Invariants:
+//! - A view without sort, filter and search costs nothing and grows with the table; any other is what it was
+//!   when it was computed, and [`View::refresh`] brings it up to date.
+//! - A view is the same whatever the number of threads, the bounds in memory and the state of the caches.
+
+mod export;
+mod filter;
+mod select;
+mod sort;
+
+use std::io;
+use std::sync::Arc;
+
+pub use export::Format;
+pub use filter::{Filter, Op};
+
+use crate::cursor::Cursor;
+use crate::order::{Collector, Order};
+use crate::page::Shaper;
+use crate::reading::Reading;
+use crate::{Control, Error, Page, Row, scan};
+use select::Selection;
+
+/// Which rows, in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// By which columns, the most important first; rows that are equal in all stay in the order of the file.
+    ///
+    /// A column of numbers ([`ColumnType`](crate::ColumnType), judged by a sample of the file) is sorted by
+    /// number, what is no number after them as text; any other by its text, byte by byte in UTF-8. Empty cells
+    /// come last, ascending and descending.
+    pub sort: Vec<SortBy>,
+    /// Conditions that all hold.
+    pub filter: Vec<Filter>,
+    /// Text that some cell contains, in upper or lower case; empty: no condition.
+    pub search: String,
+    /// Whether the header counts as a row, as on the article's page. It is a row like any other then.
+    pub header_is_row: bool,
+}
+
+/// A column to sort by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortBy {
+    /// Counted from 0.
+    pub column: usize,
+    /// Whether the largest comes first.
+    pub desc: bool,
+}
+
+/// Rows of a table in an order.
+#[derive(Debug)]
+pub struct View {
+    reading: Arc<Reading>,
+    query: Query,
+    /// `None`: all of them as they come.
+    order: Option<Arc<Order>>,
+    /// How many of the lines that will not change any more it has seen.
+    settled: u64,
+    clipped: u64,
+}
+
+/// How much of the time goes into reading when there is a sort after it.
+const SCAN: f32 = 0.7;
+
+impl Reading {
+    /// The view that `query` asks for, computed by the threads of the current rayon pool.
+    ///
+    /// It takes the memory of [`Limits::sort_bytes`](crate::Limits::sort_bytes) while it sorts, else little
+    /// more than [`Limits::order_bytes`](crate::Limits::order_bytes), and temporary disk of the keys' size.
+    /// Whoever serves many should compute one such view at a time.
+    ///
+    /// # Errors
+    /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::Cancelled`], [`Error::Io`].
+    pub fn view(self: &Arc<Self>, query: &Query, control: Control<'_>) -> Result<View, Error> {
+        let columns = query.columns();
+        self.check_columns(&columns)?;
+        if query.is_plain() {
+            return Ok(View::plain(self, query.header_is_row));
+        }
+        let natures = self.natures(columns.iter().max().map_or(0, |most| most + 1))?;
+        let selection = Selection::new(self, query, &natures)?;
+        let (chunks, settled) = {
+            let state = self.state();
+            (scan::chunks(&state, 0), state.settled)
+        };
+        let first = self.first_shown(query);
+        let (order, clipped) = if query.sort.is_empty() {
+            let mut collector = Collector::new(self.folder(), self.limits().order_bytes);
+            let clipped = self.filter(&chunks, &selection, first, control, &mut collector)?;
+            (collector.finish()?, clipped)
+        } else {
+            sort::sort(self, &query.sort, &natures, &chunks, &selection, first, control)?
+        };
+        Ok(View {
+            reading: Arc::clone(self),
+            query: query.clone(),
+            order: Some(Arc::new(order)),
+            settled,
+            clipped,
+        })
+    }
+
+    /// Collects the lines from `first` on that are selected.
+    fn filter(
+        &self,
+        chunks: &[scan::Chunk],
+        selection: &Selection,
+        first: u64,
+        control: Control<'_>,
+        collector: &mut Collector<'_>,
+    ) -> Result<u64, Error> {
+        self.scan(
+            chunks,
+            control,
+            (0.0, 1.0),
+            |chunk, bytes, scratch| {
+                let mut lines = Vec::new();
+                selection.select(bytes, 0, scratch, |row, _, _| {
+                    let line = chunk.line + row as u64;
+                    if line >= first {
+                        lines.push(line as u32);
+                    }
+                });
+                lines
+            },
+            |lines| Ok(lines.into_iter().try_for_each(|line| collector.push(line))?),
+        )
+    }
+
+    /// The line of the first row that a query may show.
+    fn first_shown(&self, query: &Query) -> u64 {
+        if query.header_is_row { 0 } else { self.first_line() }
+    }
+
+    fn check_columns(&self, columns: &[usize]) -> Result<(), Error> {
+        let most = self.state().tally.widest as usize;
+        match columns.iter().find(|column| **column >= most) {
+            Some(column) => Err(Error::NoColumn { column: *column, columns: most }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Query {
+    fn is_plain(&self) -> bool {
+        self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
+    }
+
+    /// Every column that it names.
+    fn columns(&self) -> Vec<usize> {
+        let sorted = self.sort.iter().map(|by| by.column);
+        sorted.chain(self.filter.iter().map(|filter| filter.column)).collect()
+    }
+}
+
+impl View {
+    /// All rows as they come, at no cost.
+    pub fn plain(reading: &Arc<Reading>, header_is_row: bool) -> Self {
+        let query = Query { header_is_row, ..Query::default() };
+        Self { reading: Arc::clone(reading), query, order: None, settled: 0, clipped: 0 }
+    }
+
+    /// What was asked for.
+    pub const fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// What it is a view of.
+    pub const fn reading(&self) -> &Arc<Reading> {
+        &self.reading
+    }
+
+    /// How many rows it has.
+    pub fn total(&self) -> u64 {
+        match &self.order {
+            Some(order) => order.len(),
+            None => self.reading.state().tally.rows.saturating_sub(self.first()),
+        }
+    }
+
+    /// How many rows were so long that not all of them was looked at
+    /// ([`Limits::scan_row_bytes`](crate::Limits::scan_row_bytes)).
+    pub const fn clipped(&self) -> u64 {
+        self.clipped
+    }
+
+    /// The bytes that it takes in memory and on disk, besides what the table takes anyway.
+    pub fn bytes(&self) -> (u64, u64) {
+        self.order.as_ref().map_or((0, 0), |order| order.bytes())
+    }
+
+    /// Up to `count` rows from position `from` on, at most
+    /// [`Limits::page_rows`](crate::Limits::page_rows); none beyond the end.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn page(&self, from: u64, count: usize) -> Result<Page, Error> {
+        let total = self.total();
+        let most = count.min(self.reading.limits().page_rows) as u64;
+        let positions = from.min(total)..from.saturating_add(most).min(total);
+        let mut wanted: Vec<(u64, usize)> = match &self.order {
+            Some(order) => order.get(positions)?.into_iter().map(u64::from).zip(0..).collect(),
+            None => positions.map(|position| position + self.first()).zip(0..).collect(),
+        };
+        // In the order of the file, so that a block is read once for all its rows.
+        wanted.sort_unstable();
+        let mut rows = vec![Row::default(); wanted.len()];
+        let (mut cursor, mut shaper) =
+            (Cursor::new(&self.reading), Shaper::new(self.reading.limits(), wanted.len()));
+        for (line, slot) in wanted {
+            cursor.read(line, |event| shaper.take(event))?;
+            rows[slot] = shaper.row(line - self.first());
+        }
+        Ok(Page { from, total, rows })
+    }
+
+    /// The names of the columns; `None` when the file has no header or it counts as a row.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn header(&self) -> Result<Option<Row>, Error> {
+        if self.first() == 0 || self.reading.state().tally.rows == 0 {
+            return Ok(None);
+        }
+        let mut shaper = Shaper::new(self.reading.limits(), 1);
+        Cursor::new(&self.reading).read(0, |event| shaper.take(event))?;
+        Ok(Some(shaper.row(0)))
+    }
+
+    /// The same view with the rows that were appended since. Without a sort only those are looked at.
+    ///
+    /// # Errors
+    /// As [`Reading::view`].
+    pub fn refresh(&self, control: Control<'_>) -> Result<Self, Error> {
+        let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
+            return self.reading.view(&self.query, control);
+        };
+        let natures = self.reading.natures(self.query.columns().iter().max().map_or(0, |most| most + 1))?;
+        let selection = Selection::new(&self.reading, &self.query, &natures)?;
+        let (chunks, settled) = {
+            let state = self.reading.state();
+            (scan::chunks(&state, self.settled), state.settled)
+        };
+        let mut collector = Collector::new(self.reading.folder(), self.reading.limits().order_bytes);
+        copy(order, self.settled, &mut collector)?;
+        let first = self.settled.max(self.first());
+        let clipped = self.reading.filter(&chunks, &selection, first, control, &mut collector)?;
+        Ok(Self {
+            reading: Arc::clone(&self.reading),
+            query: self.query.clone(),
+            order: Some(Arc::new(collector.finish()?)),
+            settled,
+            clipped: self.clipped + clipped,
+        })
+    }
+
+    fn first(&self) -> u64 {
+        self.reading.first_shown(&self.query)
+    }
+}
+
+/// Takes over the lines of an order in the order of the file, as far as they are before `end`.
+fn copy(order: &Order, end: u64, collector: &mut Collector<'_>) -> io::Result<()> {
+    /// How many lines are copied at once.
+    const STEP: u64 = 64 << 10;
+    let mut at = 0;
+    while at < order.len() {
+        let next = (at + STEP).min(order.len());
+        for line in order.get(at..next)? {
+            if u64::from(line) < end {
+                collector.push(line)?;
+            }
+        }
+        at = next;
+    }
+    Ok(())
+}

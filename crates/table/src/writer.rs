@@ -1,0 +1,257 @@
+//! Where a table grows: the one writer of its file.
+//!
+//! Invariants:
+//! - The file in the folder holds exactly what was received, byte for byte; everything else is derived from it
+//!   and lies in nameless files that end with the process.
+//! - An append that fails leaves the file as it was before.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::dialect::Choice;
+use crate::encode;
+use crate::encoding::Encoding;
+use crate::intake::{Finding, Intake, Place};
+use crate::reading::Reading;
+use crate::{Control, Error, Limits, Summary};
+
+/// The name of the file, as it was received, in the folder of a table.
+pub const ORIGINAL: &str = "original";
+
+/// How much of a file is read at once when it is read again.
+const PIECE: usize = 1 << 20;
+
+/// A table for those who read it: always the newest [`Reading`]. Clones are the same table.
+#[derive(Clone, Debug)]
+pub struct Table(Arc<RwLock<Arc<Reading>>>);
+
+impl Table {
+    /// The file as it is read now. What was taken here stays as it is when the dialect is changed.
+    pub fn reading(&self) -> Arc<Reading> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, reading: &Arc<Reading>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(reading);
+    }
+}
+
+/// The one who makes a table grow. Reading never waits for it.
+pub struct Writer {
+    table: Table,
+    place: Place,
+    intake: Intake,
+    choice: Choice,
+    received: u64,
+    finished: bool,
+    broken: bool,
+}
+
+impl Writer {
+    /// Makes an empty table in `folder`, which must be there and hold none.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Dialect`] when `choice` cannot be.
+    pub fn create(folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(folder.join(ORIGINAL))?;
+        Self::new(file, folder, choice, limits)
+    }
+
+    /// Opens the table that `folder` holds and reads all of it: about as fast as the disk, up to three times
+    /// the time of `wc -l`. `opened` gets the table at once, so that its first rows can be shown meanwhile.
+    ///
+    /// Nothing but the file itself is kept on disk, so there is no index that could be stale after a crash.
+    ///
+    /// # Errors
+    /// As [`Self::append`], and [`Error::Cancelled`].
+    pub fn open(
+        folder: &Path,
+        choice: Choice,
+        limits: Limits,
+        control: Control<'_>,
+        opened: impl FnOnce(&Table),
+    ) -> Result<Self, Error> {
+        let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
+        let received = file.metadata()?.len();
+        let mut writer = Self::new(file, folder, choice, limits)?;
+        opened(&writer.table);
+        writer.received = received;
+        writer.read_again(choice, None, true, true, control)?;
+        Ok(writer)
+    }
+
+    fn new(file: File, folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
+        let place = Place { original: Arc::new(file), folder: folder.to_owned(), limits };
+        // Something to look at before the first byte: what an empty file is.
+        let mut empty = Intake::new(place.clone(), choice, None);
+        empty.finish(0)?;
+        let reading = empty.reading().expect("a finished intake has a reading");
+        reading.state_mut().finished = false;
+        let table = Table(Arc::new(RwLock::new(Arc::clone(reading))));
+        let intake = Intake::new(place.clone(), choice, None);
+        Ok(Self { table, place, intake, choice, received: 0, finished: false, broken: false })
+    }
+
+    /// The table, for those who read it.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Appends bytes of the file, cut anywhere; when this returns, the rows that are whole can be read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] (the disk is full, say), [`Error::TooLarge`], [`Error::NotText`], [`Error::Compression`],
+    /// [`Error::TooManyRows`]. After any of them the file is as before, readers see what they saw, and every
+    /// further call is [`Error::Broken`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<Summary, Error> {
+        self.guarded(|writer| {
+            writer.write(bytes)?;
+            writer.finished = false;
+            let finding = writer.intake.take(bytes, writer.received)?;
+            writer.follow(finding)
+        })
+    }
+
+    /// Says that the file is whole: a last row without a line break counts from now on. More may be appended.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; [`Error::Compression`] when packed data ends early.
+    pub fn finish(&mut self) -> Result<Summary, Error> {
+        self.guarded(|writer| {
+            writer.finished = true;
+            let finding = writer.intake.finish(writer.received)?;
+            writer.follow(finding)
+        })
+    }
+
+    /// Appends rows, written as the rest of the file is: in its dialect, encoding and packing, on a line of
+    /// their own. The file counts as finished afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] when a cell cannot be written so; nothing is appended then, and the writer is as
+    /// before. Else as [`Self::append`].
+    pub fn append_rows<R, C>(&mut self, rows: R) -> Result<Summary, Error>
+    where
+        R: IntoIterator,
+        R::Item: IntoIterator<Item = C>,
+        C: AsRef<str>,
+    {
+        if self.broken {
+            return Err(Error::Broken);
+        }
+        self.finish()?;
+        let reading = self.table.reading();
+        let dialect = reading.dialect();
+        let mut text = Vec::new();
+        if self.intake.is_in_row() {
+            if reading.summary().open_quote {
+                return Err(Error::Unwritable("the file ends within quotes"));
+            }
+            text.extend_from_slice(dialect.line_end.as_str().as_bytes());
+        }
+        for row in rows {
+            encode::write_row(row, dialect, &mut text)?;
+        }
+        let bytes = dialect
+            .compression
+            .pack(dialect.encoding.encode(&String::from_utf8(text).expect("cells and ASCII"))?)?;
+        self.append(&bytes)?;
+        self.finish()
+    }
+
+    /// Reads the file again in another dialect, as far as it has been received. Until that is done readers
+    /// have the old reading; the time is that of [`Self::open`].
+    ///
+    /// # Errors
+    /// As [`Self::append`], and [`Error::Cancelled`]; the old reading stays then, and the writer is as before.
+    pub fn reread(&mut self, choice: Choice, control: Control<'_>) -> Result<Summary, Error> {
+        if self.broken {
+            return Err(Error::Broken);
+        }
+        self.read_again(choice, None, self.finished, false, control)?;
+        Ok(self.table.reading().summary())
+    }
+
+    /// Reads the whole file with `choice`; `show`: readers see it while it is read.
+    fn read_again(
+        &mut self,
+        choice: Choice,
+        later: Option<Encoding>,
+        finished: bool,
+        show: bool,
+        control: Control<'_>,
+    ) -> Result<(), Error> {
+        choice.check()?;
+        let mut intake = Intake::new(self.place.clone(), choice, later);
+        let mut finding = Finding::None;
+        let (mut at, mut buffer) = (0, vec![0; PIECE]);
+        while at < self.received && finding == Finding::None {
+            control.check()?;
+            let length = (self.received - at).min(PIECE as u64) as usize;
+            self.place.original.read_exact_at(&mut buffer[..length], at)?;
+            at += length as u64;
+            finding = intake.take(&buffer[..length], at)?;
+            if show {
+                self.show(&intake);
+            }
+            control.tell(at, self.received, (0.0, 1.0));
+        }
+        if finished && finding == Finding::None {
+            finding = intake.finish(at)?;
+        }
+        if let Finding::Encoding(encoding) = finding {
+            return self.read_again(choice, Some(encoding), finished, show, control);
+        }
+        self.show(&intake);
+        (self.intake, self.choice, self.finished) = (intake, choice, finished);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let limit = self.place.limits.original_bytes;
+        if self.received + bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { what: "the file", limit });
+        }
+        self.place.original.write_all_at(bytes, self.received)?;
+        self.received += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Acts on what the intake found, and shows readers the outcome.
+    fn follow(&mut self, finding: Finding) -> Result<Summary, Error> {
+        match finding {
+            Finding::None => self.show(&self.intake),
+            Finding::Encoding(encoding) => {
+                let (choice, later) = (self.choice, Some(encoding));
+                self.read_again(choice, later, self.finished, false, Control::default())?;
+            }
+        }
+        Ok(self.table.reading().summary())
+    }
+
+    fn show(&self, intake: &Intake) {
+        if let Some(reading) = intake.reading()
+            && !Arc::ptr_eq(reading, &self.table.reading())
+        {
+            self.table.set(reading);
+        }
+    }
+
+    /// Runs an operation that leaves nothing defined behind when it fails.
+    fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<Summary, Error>) -> Result<Summary, Error> {
+        if self.broken {
+            return Err(Error::Broken);
+        }
+        let before = self.received;
+        let result = run(self);
+        if result.is_err() {
+            self.broken = true;
+            self.received = before;
+            // If even that fails, what is too much is never read by this process.
+            let _ = self.place.original.set_len(before);
+        }
+        result
+    }
+}

@@ -1,0 +1,242 @@
+//! A table grows while it is read, keeps what it had when something fails, and is read anew in another dialect.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidings_table::{
+    Cancel, Choice, Control, Encoding, Error, Filter, Limits, LineEnd, ORIGINAL, Op, Query, View,
+};
+
+use crate::support::{Made, in_pieces, rows};
+
+fn choice(header: bool) -> Choice {
+    Choice { header: Some(header), ..Choice::default() }
+}
+
+#[test]
+fn rows_show_as_soon_as_they_are_whole() {
+    let mut made = Made::empty(choice(true), Limits::default());
+    for (bytes, expected) in [("a\tb", 0), ("\n1", 0), ("\t2\n", 1), ("3\t4\n5", 2), ("\n", 3), ("6\t7", 3)] {
+        let summary = made.writer.append(bytes.as_bytes()).unwrap();
+        assert_eq!((summary.rows, summary.finished), (expected, false), "after {bytes:?}");
+    }
+    let summary = made.writer.finish().unwrap();
+    assert_eq!((summary.rows, summary.lines, summary.finished), (4, 5, true));
+    // A file that has ended may go on, even within a row.
+    assert_eq!(made.writer.append(b"89\n").unwrap().rows, 4);
+    assert_eq!(made.rows()[3], ["6", "789"]);
+}
+
+#[test]
+fn the_guess_is_better_the_more_there_is() {
+    let mut made = Made::empty(Choice::default(), Limits::default());
+    made.writer.append(b"one, two and three; that is the title\n").unwrap();
+    for i in 0..100 {
+        made.writer.append(format!("{i};{};{}\n", i * 2, i * 3).as_bytes()).unwrap();
+    }
+    assert_eq!(made.reading().dialect().syntax.delimiter(), b';');
+    assert_eq!(made.writer.finish().unwrap().ragged, 100);
+    assert_eq!(made.reading().summary().lines, 101);
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_rows_while_it_grows() {
+    let mut made = Made::empty(choice(false), Limits::default());
+    let (table, ended) = (made.writer.table().clone(), AtomicBool::new(false));
+    let row = |i: u64| format!("{i}\t\"{}\n{i}\"\r\n", "x".repeat((i % 300) as usize));
+    let text: String = (0..20_000).map(row).collect();
+    std::thread::scope(|scope| {
+        for reader in 0..2_u64 {
+            let (table, ended) = (table.clone(), &ended);
+            scope.spawn(move || {
+                let (mut seen, mut random) = (0, crate::support::Random(reader + 1));
+                while !ended.load(Ordering::Relaxed) {
+                    let view = View::plain(&table.reading(), false);
+                    let total = view.total();
+                    assert!(total >= seen);
+                    seen = total;
+                    if total > 0 {
+                        let number = random.below(total);
+                        let page = view.page(number, 2).unwrap();
+                        for (row, number) in page.rows.iter().zip(number..) {
+                            let expected = format!("{}\n{number}", "x".repeat((number % 300) as usize));
+                            assert_eq!(row.cells[0].text, number.to_string());
+                            assert_eq!(row.cells[1].text, expected);
+                        }
+                    }
+                }
+            });
+        }
+        in_pieces(text.as_bytes(), &[10_000, 333, 70_000], |piece| {
+            made.writer.append(piece).unwrap();
+        });
+        made.writer.finish().unwrap();
+        ended.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(made.reading().summary().rows, 20_000);
+}
+
+#[test]
+fn a_file_above_its_bound_is_refused_and_what_was_there_stays() {
+    let limits = Limits { original_bytes: 20, ..Limits::default() };
+    let mut made = Made::empty(choice(false), limits);
+    made.writer.append(b"1\t2\n3\t4\n").unwrap();
+    let result = made.writer.append(b"5\t6\n7\t8\n9\t10\n");
+    assert!(matches!(result, Err(Error::TooLarge { what: "the file", limit: 20 })));
+    assert_eq!(made.rows(), [["1", "2"], ["3", "4"]]);
+    assert_eq!(std::fs::read(made.folder.path().join(ORIGINAL)).unwrap(), b"1\t2\n3\t4\n");
+    assert!(matches!(made.writer.append(b"x"), Err(Error::Broken)));
+    assert!(matches!(made.writer.append_rows([["x"]]), Err(Error::Broken)));
+    assert!(matches!(made.writer.reread(choice(true), Control::default()), Err(Error::Broken)));
+}
+
+#[test]
+fn the_original_is_kept_byte_for_byte_and_nothing_else() {
+    let bytes = b"\xEF\xBB\xBFa;b\r\n\r\n1;\"x\"\"y\"\r\n";
+    let mut made = Made::of(bytes, &[3], Choice::default(), Limits::default());
+    made.writer.reread(Choice { delimiter: Some(b','), ..Choice::default() }, Control::default()).unwrap();
+    assert_eq!(std::fs::read(made.folder.path().join(ORIGINAL)).unwrap(), bytes);
+    assert_eq!(made.folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn appended_rows_are_written_as_the_file_is() {
+    let cells = ["1,5", "say \"hi\"", "two\nlines", "", "Ö"];
+    let utf_16 = |text: &str| {
+        [&[0xFF, 0xFE], &text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()[..]].concat()
+    };
+    let legacy = encoding_rs::WINDOWS_1252.encode("a;b;ä;ö;ü\r\nd;e;ß;g;h").0.into_owned();
+    let gzip = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, b"a,b,c,d,e\n1,2,3,4,5").unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = ruzstd::encoding::compress_to_vec(
+        &b"a|b|c|d|e\n1|2|3|4|5\n"[..],
+        ruzstd::encoding::CompressionLevel::Fastest,
+    );
+    let escaped = br#"a,b,c,d,e
+"1 \"x\"","y\\z",3,4,5
+"#;
+    let files: [(&[u8], LineEnd); 7] = [
+        (b"a,b,c,d,e\n1,2,3,4,5\n", LineEnd::Lf),
+        (b"a\tb\tc\td\te\r\n1\t2\t3\t4\t5", LineEnd::CrLf),
+        (&utf_16("a\tb\tc\td\te\r1\t2\t3\t4\t5\r"), LineEnd::Cr),
+        (&legacy, LineEnd::CrLf),
+        (&gzip, LineEnd::Lf),
+        (&zstd, LineEnd::Lf),
+        (escaped, LineEnd::Lf),
+    ];
+    for (file, line_end) in files {
+        let mut made = Made::whole(file, choice(true));
+        assert_eq!(made.reading().dialect().line_end, line_end);
+        assert_eq!(made.reading().summary().rows, 1);
+        let summary = made.writer.append_rows([cells, ["v", "w", "x", "y", "z"]]).unwrap();
+        assert_eq!((summary.rows, summary.ragged, summary.finished, summary.lossy), (3, 0, true, false));
+        assert_eq!(made.rows()[1..], [cells, ["v", "w", "x", "y", "z"]]);
+        // The file holds them: it reads the same from the start.
+        made.writer.reread(choice(true), Control::default()).unwrap();
+        assert_eq!(made.rows()[1..], [cells, ["v", "w", "x", "y", "z"]]);
+    }
+}
+
+#[test]
+fn a_row_that_the_file_cannot_hold_changes_nothing() {
+    let unquoted = Choice { quote: Some(None), ..choice(true) };
+    let latin = Choice { encoding: Encoding::named("latin1"), ..choice(true) };
+    for (choice, cell) in [(unquoted, "a\tb"), (unquoted, "two\nlines"), (latin, "漢字")] {
+        let mut made = Made::whole(b"a\tb\n1\t2\n", choice);
+        assert!(matches!(made.writer.append_rows([["x", cell]]), Err(Error::Unwritable(_))));
+        assert_eq!(made.writer.append_rows([["x", "y"]]).unwrap().rows, 2);
+        assert_eq!(made.rows(), [["1", "2"], ["x", "y"]]);
+    }
+}
+
+#[test]
+fn an_appended_empty_row_is_a_row() {
+    let mut made = Made::whole(b"a\n1\n", choice(true));
+    assert_eq!(made.writer.append_rows([[""], [""]]).unwrap().rows, 3);
+    assert_eq!(made.rows(), [["1"], [""], [""]]);
+}
+
+#[test]
+fn a_change_of_dialect_reads_the_same_file_again() {
+    let mut made = Made::whole(b"a,b;c\n1,2;3\n4,5;6\n", Choice { delimiter: Some(b';'), ..choice(true) });
+    let old = made.reading();
+    assert_eq!(made.rows(), [["1,2", "3"], ["4,5", "6"]]);
+    let to_commas = Choice { delimiter: Some(b','), ..choice(false) };
+    let summary = made.writer.reread(to_commas, Control::default()).unwrap();
+    assert_eq!((summary.rows, summary.finished), (3, true));
+    assert_eq!(made.rows(), [["a", "b;c"], ["1", "2;3"], ["4", "5;6"]]);
+    // Who still has the old one reads on in it.
+    assert_eq!(rows(&View::plain(&old, false)), [["1,2", "3"], ["4,5", "6"]]);
+    made.writer.append(b"7,8;9\n").unwrap();
+    assert_eq!(made.rows().last().unwrap(), &["7", "8;9"]);
+}
+
+#[test]
+fn the_dialect_may_change_in_the_middle_of_an_upload() {
+    let text = "a,b;c\n".repeat(30_000);
+    let (first, rest) = text.as_bytes().split_at(100_001);
+    let mut made = Made::empty(choice(false), Limits::default());
+    made.writer.append(first).unwrap();
+    let other = if made.reading().dialect().syntax.delimiter() == b',' { b';' } else { b',' };
+    made.writer.reread(Choice { delimiter: Some(other), ..choice(false) }, Control::default()).unwrap();
+    assert_eq!(made.reading().summary().rows, 100_001 / 6);
+    made.writer.append(rest).unwrap();
+    let summary = made.writer.finish().unwrap();
+    assert_eq!((summary.rows, summary.ragged, summary.received), (30_000, 0, text.len() as u64));
+    assert_eq!(made.reading().dialect().syntax.delimiter(), other);
+}
+
+#[test]
+fn a_wrong_or_cancelled_change_leaves_everything_as_it_was() {
+    let mut made = Made::whole(&b"a,b\n1,2\n".repeat(10), choice(true));
+    let wrong = Choice { delimiter: Some(b'\n'), ..choice(true) };
+    assert!(matches!(made.writer.reread(wrong, Control::default()), Err(Error::Dialect(_))));
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let control = Control::default().cancelled_by(&cancel);
+    assert!(matches!(made.writer.reread(choice(false), control), Err(Error::Cancelled)));
+    assert_eq!(made.reading().summary().rows, 19);
+    assert_eq!(made.writer.append_rows([["x", "y"]]).unwrap().rows, 20);
+}
+
+#[test]
+fn a_view_takes_in_what_was_appended_since() {
+    let mut made = Made::empty(choice(true), Limits::default());
+    made.writer.append(b"n\tw\n1\tapple\n2\tpear\n3\tapp").unwrap();
+    made.writer.finish().unwrap();
+    let filter = |sort| Query {
+        filter: vec![Filter { column: 1, op: Op::Contains, value: "app".to_owned() }],
+        sort,
+        ..Query::default()
+    };
+    let unsorted = made.reading().view(&filter(vec![]), Control::default()).unwrap();
+    let by_n = vec![tidings_table::SortBy { column: 0, desc: true }];
+    let sorted = made.reading().view(&filter(by_n), Control::default()).unwrap();
+    assert_eq!(rows(&unsorted), [["1", "apple"], ["3", "app"]]);
+    // The row that was not whole turns into one that is not found.
+    made.writer.append(b"\x08\n4\tgrapple\n5\tapp\n").unwrap();
+    made.writer.append(b"6\tapp\n").unwrap();
+    made.writer.finish().unwrap();
+    let expected = [["1", "apple"], ["3", "app\x08"], ["4", "grapple"], ["5", "app"], ["6", "app"]];
+    let refreshed = unsorted.refresh(Control::default()).unwrap();
+    assert_eq!(rows(&refreshed), expected);
+    assert_eq!(rows(&refreshed.refresh(Control::default()).unwrap()), expected);
+    let reversed: Vec<_> = expected.into_iter().rev().collect();
+    assert_eq!(rows(&sorted.refresh(Control::default()).unwrap()), reversed);
+    // The view of before is what it was, and all rows as they come are always all.
+    assert_eq!(unsorted.total(), 2);
+    assert_eq!(View::plain(&made.reading(), false).total(), 6);
+}
+
+#[test]
+fn a_quote_that_never_closes_is_told_of() {
+    let quoted = Choice { delimiter: Some(b'\t'), quote: Some(Some(b'"')), ..choice(true) };
+    let mut made = Made::whole(b"a\tb\n1\t\"2\n3\t4\n", quoted);
+    let summary = made.reading().summary();
+    assert_eq!((summary.rows, summary.open_quote), (1, true));
+    assert!(matches!(made.writer.append_rows([["x"]]), Err(Error::Unwritable(_))));
+    made.writer.reread(Choice { quote: Some(None), ..choice(true) }, Control::default()).unwrap();
+    assert_eq!(made.rows(), [["1", "\"2"], ["3", "4"]]);
+}

@@ -1,0 +1,11 @@
+//! What the engine promises, tested from outside.
+
+mod facts;
+mod golden;
+mod growing;
+mod index;
+mod packed;
+mod pages;
+mod reader;
+mod support;
+mod views;

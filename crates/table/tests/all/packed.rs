@@ -1,0 +1,168 @@
+//! Packed files, and files in other encodings, are read like plain ones.
+
+use std::io::Write;
+
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use tidings_table::{Choice, Compression, Encoding, Error, Evidence, Limits};
+
+use crate::support::{Made, in_pieces};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+fn text(rows: usize) -> String {
+    let row = |i| format!("{i}\tname {i}\t{}\n", i * i);
+    "id\tname\tsquare\n".to_owned() + &(0..rows).map(row).collect::<String>()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_packed_file_reads_the_same_whatever_the_pieces(
+        sizes in prop::collection::vec(1..5_000_usize, 1..5),
+        rows in 0..20_000_usize,
+        cut in 0..1_000_usize,
+    ) {
+        let text = text(rows);
+        let expected = Made::whole(text.as_bytes(), Choice::default());
+        let (first, rest) = text.as_bytes().split_at(cut.min(text.len()));
+        for (pack, compression) in
+            [(gzip as fn(&[u8]) -> Vec<u8>, Compression::Gzip), (zstd, Compression::Zstd)]
+        {
+            // Two members or frames are one text.
+            let packed = [pack(first), pack(rest)].concat();
+            let made = Made::of(&packed, &sizes, Choice::default(), Limits::default());
+            let (found, expected) = (made.reading(), expected.reading());
+            prop_assert_eq!(found.dialect().compression, compression);
+            prop_assert_eq!(found.dialect().syntax, expected.dialect().syntax);
+            prop_assert_eq!(found.summary().lines, expected.summary().lines);
+            let page = |reading| tidings_table::View::plain(reading, false).page(rows as u64 / 2, 3).unwrap();
+            prop_assert_eq!(page(&found), page(&expected));
+        }
+    }
+
+    #[test]
+    fn another_encoding_reads_the_same_whatever_the_pieces(
+        sizes in prop::collection::vec(1..70_usize, 1..5),
+        words in prop::collection::vec("[a-zäöüß€ñ]{1,9}", 2..60),
+    ) {
+        let text: String = words.iter().map(|word| format!("{word}\tStraße\r\n")).collect();
+        let utf_16: Vec<u16> = text.encode_utf16().collect();
+        let little: Vec<u8> = utf_16.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = utf_16.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let legacy = encoding_rs::WINDOWS_1252.encode(&text).0.into_owned();
+        let expected: Vec<Vec<String>> = words.iter().map(|word| vec![word.clone(), "Straße".to_owned()]).collect();
+        let files = [
+            ("UTF-16LE", [&[0xFF, 0xFE], &little[..]].concat(), None),
+            ("UTF-16BE", [&[0xFE, 0xFF], &big[..]].concat(), None),
+            ("UTF-16LE", little, None),
+            ("UTF-16BE", big, None),
+            ("windows-1252", legacy, Some("windows-1252")),
+            ("UTF-8", [&[0xEF, 0xBB, 0xBF], text.as_bytes()].concat(), None),
+            ("UTF-8", text.into_bytes(), None),
+        ];
+        for (name, file, given) in files {
+            let choice = Choice {
+                header: Some(false),
+                encoding: given.map(|name| Encoding::named(name).unwrap()),
+                ..Choice::default()
+            };
+            let made = Made::of(&file, &sizes, choice, Limits::default());
+            prop_assert_eq!(made.reading().dialect().encoding.name(), name);
+            prop_assert!(!made.reading().summary().lossy);
+            prop_assert_eq!(made.rows(), expected.clone());
+        }
+    }
+}
+
+#[test]
+fn a_zstd_frame_of_another_program_reads_the_same() {
+    // Made by `zstd -19 --check`, with a skippable frame before it.
+    let made = Made::whole(include_bytes!("../golden/packed.csv.zst"), Choice::default());
+    assert_eq!(made.rows(), [["1", "one"], ["2", "two"]]);
+}
+
+#[test]
+fn packed_data_that_ends_early_or_is_broken_is_an_error() {
+    for packed in [gzip(text(3_000).as_bytes()), zstd(text(3_000).as_bytes())] {
+        for length in [5, 11, 30, packed.len() / 2, packed.len() - 1] {
+            let mut made = Made::empty(Choice::default(), Limits::default());
+            let result = made.writer.append(&packed[..length]).and_then(|_| made.writer.finish());
+            assert!(matches!(result, Err(Error::Compression(_))), "{length} of {}: {result:?}", packed.len());
+        }
+        let mut broken = packed.clone();
+        let length = broken.len();
+        broken[length - 3] ^= 0x55;
+        let mut made = Made::empty(Choice::default(), Limits::default());
+        let result = made.writer.append(&broken).and_then(|_| made.writer.finish());
+        assert!(matches!(result, Err(Error::Compression(_))), "{result:?}");
+    }
+}
+
+#[test]
+fn a_small_file_that_unpacks_to_a_huge_one_is_refused_at_the_bound() {
+    let bomb = gzip(&vec![b'x'; 30 << 20]);
+    assert!(bomb.len() < 40_000);
+    let limits = Limits { text_bytes: 1 << 20, ..Limits::default() };
+    for packed in [bomb, zstd(&vec![b'x'; 30 << 20])] {
+        let mut made = Made::empty(Choice::default(), limits);
+        let result = made.writer.append(&packed);
+        assert!(matches!(result, Err(Error::TooLarge { limit, .. }) if limit == 1 << 20), "{result:?}");
+    }
+}
+
+#[test]
+fn what_turns_out_not_to_be_utf_8_is_read_again_in_what_it_is() {
+    let mut file = text(20_000).into_bytes();
+    file.extend_from_slice(b"20000\tM\xFCller, Z\xFCrich\t1\n20001\tcaf\xE9\t2\n");
+    for sizes in [&[usize::MAX][..], &[50_000], &[1_000_000]] {
+        let made = Made::of(&file, sizes, Choice::default(), Limits::default());
+        let reading = made.reading();
+        assert_eq!(reading.dialect().encoding.name(), "windows-1252");
+        assert_eq!(reading.dialect().evidence, Evidence::Guessed);
+        let page = tidings_table::View::plain(&reading, false).page(20_000, 2).unwrap();
+        assert_eq!(page.rows[0].cells[1].text, "Müller, Zürich");
+        assert_eq!(page.rows[1].cells[1].text, "café");
+        assert_eq!(page.total, 20_002);
+    }
+}
+
+#[test]
+fn one_bad_byte_in_utf_8_does_not_make_it_something_else() {
+    let mut file = "naïve\tb\n".repeat(20_000).into_bytes();
+    file.extend_from_slice(b"caf\xE9\tb\n");
+    let made =
+        Made::of(&file, &[60_000], Choice { header: Some(false), ..Choice::default() }, Limits::default());
+    let reading = made.reading();
+    assert_eq!((reading.dialect().encoding, reading.summary().lossy), (Encoding::UTF_8, true));
+    let page = tidings_table::View::plain(&reading, false).page(20_000, 1).unwrap();
+    assert_eq!(page.rows[0].cells[0].text, "caf\u{FFFD}");
+}
+
+#[test]
+fn another_file_format_is_refused_with_its_name() {
+    for (head, what) in
+        [(&b"PK\x03\x04\x14\0"[..], "ZIP"), (b"%PDF-1.7\n", "PDF"), (b"\x89PNG\r\n\x1A\n\0", "image")]
+    {
+        let mut made = Made::empty(Choice::default(), Limits::default());
+        let mut result = Ok(());
+        in_pieces(head, &[3], |piece| {
+            if result.is_ok() {
+                result = made.writer.append(piece).map(|_| ());
+            }
+        });
+        let result = result.and_then(|()| made.writer.finish().map(|_| ()));
+        assert!(matches!(&result, Err(Error::NotText(text)) if text.contains(what)), "{result:?}");
+        assert!(matches!(made.writer.append(b"a"), Err(Error::Broken)));
+    }
+}

@@ -1,0 +1,128 @@
+//! Pages show cells as they are written, cut where they are too long, with their true length.
+
+use std::io::Write;
+
+use tidings_table::{Choice, Control, Format, Limits, View};
+
+use crate::support::{Made, rows};
+
+#[test]
+fn a_page_ends_where_the_view_ends() {
+    let made = Made::whole(b"n\n1\n2\n3\n4\n5\n", Choice { header: Some(true), ..Choice::default() });
+    let view = View::plain(&made.reading(), false);
+    let page = view.page(3, 100).unwrap();
+    assert_eq!((page.from, page.total, page.rows.len(), page.rows[1].number), (3, 5, 2, 4));
+    for (from, count) in [(5, 1), (u64::MAX, 1), (0, 0), (u64::MAX - 1, usize::MAX)] {
+        assert!(view.page(from, count).unwrap().rows.is_empty());
+    }
+    assert_eq!(view.header().unwrap().unwrap().cells[0].text, "n");
+}
+
+#[test]
+fn the_header_is_a_row_where_that_is_asked_for() {
+    let made = Made::whole(b"n\tm\n1\t2\n", Choice { header: Some(true), ..Choice::default() });
+    let view = View::plain(&made.reading(), true);
+    assert_eq!(rows(&view), [["n", "m"], ["1", "2"]]);
+    assert_eq!(view.header().unwrap(), None);
+    assert_eq!(view.page(0, 2).unwrap().rows[1].number, 1);
+}
+
+#[test]
+fn a_long_cell_is_cut_between_characters_and_its_length_told() {
+    let limits = Limits { cell_bytes: 10, ..Limits::default() };
+    let text = format!(
+        "{}\t{}\t\"{}\"\t{}\n",
+        "x".repeat(10),
+        "ä".repeat(300_000),
+        "a\"\"".repeat(50),
+        "abcdefghi€"
+    );
+    let made =
+        Made::of(text.as_bytes(), &[70_000], Choice { header: Some(false), ..Choice::default() }, limits);
+    let page = View::plain(&made.reading(), false).page(0, 1).unwrap();
+    let cells: Vec<_> = page.rows[0].cells.iter().map(|cell| (&cell.text[..], cell.cut)).collect();
+    assert_eq!(
+        cells,
+        [
+            ("xxxxxxxxxx", None),
+            ("äääää", Some(300_000)),
+            ("a\"a\"a\"a\"a\"", Some(100)),
+            ("abcdefghi", Some(10)),
+        ]
+    );
+}
+
+#[test]
+fn a_wide_row_shows_its_first_cells_and_tells_how_many_there_are() {
+    let limits = Limits { row_cells: 3, ..Limits::default() };
+    let made = Made::of(b"a,b,c,d,e\n1,2,3,4,5\n", &[usize::MAX], Choice::default(), limits);
+    let page = View::plain(&made.reading(), false).page(0, 1).unwrap();
+    assert_eq!((page.rows[0].cells.len(), page.rows[0].width), (3, 5));
+}
+
+#[test]
+fn a_page_never_takes_more_than_its_bound() {
+    let limits = Limits { page_bytes: 1_000, page_rows: 10, ..Limits::default() };
+    let row = format!("{}\t{}\t{}\n", "a".repeat(80), "b".repeat(80), "c".repeat(80));
+    let made = Made::of(row.repeat(20).as_bytes(), &[usize::MAX], Choice::default(), limits);
+    let page = View::plain(&made.reading(), true).page(0, 20).unwrap();
+    assert_eq!(page.rows.len(), 10);
+    for row in &page.rows {
+        let cells: Vec<_> = row.cells.iter().map(|cell| (cell.text.len(), cell.cut)).collect();
+        assert_eq!(cells, [(80, None), (20, Some(80)), (0, Some(80))]);
+    }
+}
+
+#[test]
+fn bytes_that_mean_nothing_are_shown_as_such_and_told_of() {
+    let made = Made::whole("é\tb\n1\t".as_bytes(), Choice { header: Some(false), ..Choice::default() });
+    assert!(!made.reading().summary().lossy);
+    let made = Made::whole(
+        b"\xC3\xA9\tb\n1\t\xFF\xFEx\n",
+        Choice { header: Some(false), encoding: Some(tidings_table::Encoding::UTF_8), ..Choice::default() },
+    );
+    assert!(made.reading().summary().lossy);
+    assert_eq!(made.rows()[1], ["1", "\u{FFFD}\u{FFFD}x"]);
+}
+
+#[test]
+fn a_download_has_every_cell_whole_and_reads_back_the_same() {
+    let long = "long \"quoted\" cell,".repeat(20_000);
+    let text = format!(
+        "id\tname\tnote\n007\t\"two\nlines\"\t{long}\n8\t,\n\n\"\"\n9\t\" a \"\t'\n",
+        long = format_args!("\"{}\"", long.replace('"', "\"\""))
+    );
+    let made = Made::whole(text.as_bytes(), Choice::default());
+    let view = View::plain(&made.reading(), false);
+    for (format, delimiter) in [(Format::Csv, b','), (Format::Tsv, b'\t')] {
+        let mut written = Vec::new();
+        view.write(format, &mut written, Control::default()).unwrap();
+        let syntax = tidings_table::Syntax::new(delimiter, Some(b'"'), None).unwrap();
+        let expected = vec![
+            vec!["id".to_owned(), "name".to_owned(), "note".to_owned()],
+            vec!["007".to_owned(), "two\nlines".to_owned(), long.clone()],
+            vec!["8".to_owned(), ",".to_owned()],
+            vec![String::new()],
+            vec!["9".to_owned(), " a ".to_owned(), "'".to_owned()],
+        ];
+        assert_eq!(crate::support::text_by_csv(&written, syntax), expected);
+    }
+}
+
+#[test]
+fn a_download_ends_when_its_reader_is_gone() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let made = Made::whole(b"a\tb\n1\t2\n", Choice::default());
+    let result = View::plain(&made.reading(), false).write(Format::Csv, &mut Gone, Control::default());
+    assert!(
+        matches!(result, Err(tidings_table::Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    );
+}
