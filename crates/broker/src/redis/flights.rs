@@ -89,39 +89,31 @@ impl Flights {
         for (query, done) in waiters {
             done(answer(&query));
         }
-        let mut left = {
-            let mut waiting = lock(&self.waiting);
-            let left = waiting.get_mut(&channel).map(std::mem::take).unwrap_or_default();
-            if left.is_empty() || read.is_err() {
-                waiting.remove(&channel);
-            }
-            left
-        };
         if let Err(error) = read {
+            let left = lock(&self.waiting).remove(&channel).unwrap_or_default();
             left.into_iter().for_each(|(_, done)| done(Err(error.clone())));
             return;
         }
-        let mut further = Vec::new();
-        for (query, done) in left.drain(..) {
-            match self.tracker.answer(&channel, &query) {
-                Some(answer) => done(Ok(answer)),
-                None => further.push((query, done)),
+        loop {
+            let left = {
+                let mut waiting = lock(&self.waiting);
+                let left = waiting.get_mut(&channel).map(std::mem::take).unwrap_or_default();
+                if left.is_empty() {
+                    waiting.remove(&channel);
+                    return;
+                }
+                left
+            };
+            let mut further = Vec::new();
+            for (query, done) in left {
+                match self.tracker.answer(&channel, &query) {
+                    Some(answer) => done(Ok(answer)),
+                    None => further.push((query, done)),
+                }
             }
-        }
-        if !further.is_empty() {
-            return self.fly(channel, further);
-        }
-        // Others may have come since.
-        let late = {
-            let mut waiting = lock(&self.waiting);
-            let late = waiting.get_mut(&channel).map(std::mem::take).unwrap_or_default();
-            if late.is_empty() {
-                waiting.remove(&channel);
+            if !further.is_empty() {
+                return self.fly(channel, further);
             }
-            late
-        };
-        if !late.is_empty() {
-            self.fly(channel, late);
         }
     }
 
