@@ -13,15 +13,19 @@
 //!   Control traffic is never dropped: a peer that does not take its answers is not read from.
 //! - An idle connection owns no buffer and no timer.
 
+mod accept;
 mod conn;
 mod control;
+mod drain;
 mod fanout;
 mod mailbox;
 mod metrics;
 mod queue;
+mod reading;
 mod shard;
 mod socket;
 mod wheel;
+mod writing;
 
 pub use control::{Control, Reply};
 pub use mailbox::{Mail, Mailbox};

@@ -1,0 +1,99 @@
+//! How connections come: one shard accepts, and they go round to all of them.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::Token;
+
+use crate::conn::Conn;
+use crate::mailbox::Mail;
+use crate::metrics::add;
+use crate::shard::{Door, Due, LISTENERS, Shard};
+use crate::socket::{Listener, Socket};
+use crate::writing::kind;
+
+/// Connections accepted before it is the others' turn.
+const ACCEPTS: usize = 256;
+/// How long a listener rests when the process is out of file descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+impl Shard {
+    pub(crate) fn listen(&mut self, mut listener: Listener) {
+        let token = Token(LISTENERS - self.listeners.len());
+        match listener.register(self.poll.registry(), token) {
+            Ok(()) => self.listeners.push(Door { listener, again: false }),
+            Err(error) => return tracing::error!(%error, "a listener could not be watched"),
+        }
+        self.accept(self.listeners.len() - 1);
+    }
+
+    pub(crate) fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(door) = self.listeners.get(index) else { return };
+            match door.listener.accept() {
+                Ok(socket) => {
+                    self.starved = false;
+                    let next = self.next_peer;
+                    self.next_peer = (next + 1) % self.peers.len();
+                    if next == self.index {
+                        self.take_over(socket);
+                        self.settle();
+                    } else {
+                        self.peers[next].post(Mail::Connection(socket));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // The peer gave up before it was accepted (accept(2): ECONNABORTED).
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.starved, true) {
+                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    return self.accept_again(index, ACCEPT_REST);
+                }
+            }
+        }
+        // More may wait, and no new event will say so.
+        self.accept_again(index, Duration::ZERO);
+    }
+
+    /// Has the listener asked again after a while; one timer serves all of them.
+    pub(crate) fn accept_again(&mut self, index: usize, after: Duration) {
+        self.listeners[index].again = true;
+        if !std::mem::replace(&mut self.accept_due, true) {
+            self.start(after, Due::Accept);
+        }
+    }
+
+    pub(crate) fn take_over(&mut self, mut socket: Socket) {
+        add(&self.metrics.accepted, 1);
+        let limit = self.limits.connections;
+        if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
+            self.process.connections.fetch_sub(1, Ordering::Relaxed);
+            add(&self.metrics.refused, 1);
+            let mut notice = Vec::new();
+            tidings_hub::refusal_notice(self.drain.is_none().then_some(limit), &mut notice);
+            // Its dialect is not known yet. What it has said is read, lest the kernel reset the connection and
+            // take the notice with it.
+            if socket.write_some(&notice).is_ok() && socket.finish().is_ok() {
+                let _ = socket.read(&mut self.scratch);
+            }
+            return;
+        }
+        let id = self.hub.open(&mut self.fx);
+        if let Err(error) = socket.register(self.poll.registry(), Token(id.slot as usize)) {
+            tracing::error!(%error, "a connection could not be watched");
+            self.hub.closed(id.slot, &mut self.fx);
+            self.process.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        add(&self.metrics.connections[kind(&socket)], 1);
+        let slot = id.slot as usize;
+        if self.conns.len() <= slot {
+            self.conns.resize_with(slot + 1, || None);
+        }
+        self.conns[slot] = Some(Conn::new(socket));
+    }
+}

@@ -1,0 +1,113 @@
+//! Reading: from sockets to the hub, a turn at a time, and never from a peer that leaves its answers unread.
+
+use std::io;
+
+use tidings_hub::Flow;
+
+use crate::conn::Phase;
+use crate::metrics::add;
+use crate::shard::{BACKLOG, SCRATCH, Shard};
+
+/// Bytes read from one connection before it is the others' turn.
+const TURN: usize = 4 * SCRATCH;
+
+impl Shard {
+    /// Reads from a connection until it has nothing, must wait, or has had its turn.
+    pub(crate) fn readable(&mut self, slot: u32, closed: bool) {
+        let mut turn = 0;
+        loop {
+            let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+            if conn.stopped || conn.read_closed {
+                return;
+            }
+            if conn.publishes && self.control.congested() {
+                return self.list(slot);
+            }
+            if conn.control_backlog() > BACKLOG {
+                conn.backlogged = true;
+                return;
+            }
+            let n = match conn.socket.read(&mut self.scratch) {
+                Ok(0) => {
+                    conn.read_closed = true;
+                    return self.peer_finished(slot);
+                }
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return self.lose(slot),
+            };
+            add(&self.metrics.bytes_in, n as u64);
+            if conn.phase == Phase::Open {
+                let flow = self.hub.input(slot, &self.scratch[..n], &mut self.fx);
+                if flow == Flow::Stop {
+                    conn.stopped = true;
+                }
+                self.settle();
+            }
+            turn += n;
+            if std::mem::take(&mut self.has_published)
+                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            {
+                conn.publishes = true;
+            }
+            if turn >= TURN {
+                return self.list(slot);
+            }
+            // A short read has emptied the socket; what comes later raises a new event.
+            if n < SCRATCH && !closed {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn list(&mut self, slot: u32) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            && !conn.listed
+        {
+            conn.listed = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    pub(crate) fn read_ready(&mut self) {
+        if self.control.congested() {
+            return;
+        }
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else { return };
+            if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
+                conn.listed = false;
+                // Whether the peer has closed its side was said by an event that is past: read to the end.
+                self.readable(slot, true);
+            }
+        }
+    }
+
+    pub(crate) fn peer_finished(&mut self, slot: u32) {
+        match self.conns[slot as usize].as_ref().map(|c| c.phase) {
+            Some(Phase::Open) => {
+                self.hub.finish(slot, &mut self.fx);
+                self.settle();
+            }
+            Some(Phase::Lingering) => self.lose(slot),
+            Some(Phase::Flushing) | None => {}
+        }
+    }
+
+    pub(crate) fn resume(&mut self, slot: u32) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        if conn.control_backlog() > BACKLOG {
+            // With answers unread, commands that are here already wait as those still in the socket do.
+            conn.backlogged = true;
+            conn.resume_owed = true;
+            return;
+        }
+        let flow = self.hub.input(slot, &[], &mut self.fx);
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        conn.stopped = flow == Flow::Stop;
+        if flow == Flow::Read {
+            self.list(slot);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Writing what is not a publication, emptying queues, and closing.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::conn::Phase;
+use crate::metrics::{add, sub};
+use crate::queue::{Flushed, Queue};
+use crate::shard::{BACKLOG, Due, Shard};
+use crate::socket::Socket;
+
+/// How long an ended connection may take to close its side.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Shard {
+    pub(crate) fn writable(&mut self, slot: u32) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let Some(queue) = &mut conn.queue else { return };
+        let before = queue.cost();
+        let mut sent = 0;
+        let flushed = queue.flush(&mut conn.socket, &mut sent);
+        let after = queue.cost();
+        if queue.is_empty() {
+            conn.queue = None;
+            sub(&self.metrics.stalled, 1);
+        }
+        let caught_up = conn.backlogged && conn.control_backlog() <= BACKLOG;
+        let phase = conn.phase;
+        let mut resume = false;
+        if caught_up {
+            conn.backlogged = false;
+            resume = std::mem::take(&mut conn.resume_owed);
+        }
+        add(&self.metrics.bytes_out, sent);
+        self.queue_changed(before, after);
+        match flushed {
+            Err(_) => self.lose(slot),
+            Ok(Flushed::All) if phase == Phase::Flushing => {
+                self.linger(slot);
+                self.settle();
+            }
+            Ok(_) if resume => {
+                self.resume(slot);
+                self.settle();
+            }
+            Ok(_) if caught_up => self.list(slot),
+            Ok(_) => {}
+        }
+    }
+
+    /// Keeps the sums of queued bytes right.
+    pub(crate) fn queue_changed(&self, before: usize, after: usize) {
+        if after >= before {
+            self.process.queued.fetch_add(after - before, Ordering::Relaxed);
+            add(&self.metrics.queued, (after - before) as u64);
+        } else {
+            self.process.queued.fetch_sub(before - after, Ordering::Relaxed);
+            sub(&self.metrics.queued, (before - after) as u64);
+        }
+    }
+
+    pub(crate) fn send_control(&mut self, slot: u32, range: Range<usize>) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let bytes = &self.fx.bytes[range];
+        if let Some(queue) = &mut conn.queue {
+            let before = queue.cost();
+            queue.push_control(Bytes::copy_from_slice(bytes));
+            let after = queue.cost();
+            return self.queue_changed(before, after);
+        }
+        // An error is told by an event, which is on its way.
+        let Ok(written) = conn.socket.write_some(bytes) else { return };
+        add(&self.metrics.bytes_out, written as u64);
+        if written < bytes.len() {
+            let mut queue = Box::new(Queue::default());
+            queue.push_control(Bytes::copy_from_slice(&bytes[written..]));
+            let after = queue.cost();
+            conn.queue = Some(queue);
+            add(&self.metrics.stalled, 1);
+            self.queue_changed(0, after);
+        }
+    }
+
+    /// Ends a connection once everything queued for it is sent.
+    pub(crate) fn close(&mut self, slot: u32) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        if conn.phase != Phase::Open {
+            return;
+        }
+        conn.phase = Phase::Flushing;
+        conn.stopped = false;
+        conn.resume_owed = false;
+        let queued = conn.queue.is_some();
+        if queued {
+            let delay = self.limits.close_delay;
+            if let Some(id) = self.hub.id(slot) {
+                self.start(delay, Due::Close(id));
+            }
+        } else {
+            self.linger(slot);
+        }
+    }
+
+    pub(crate) fn linger(&mut self, slot: u32) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        conn.phase = Phase::Lingering;
+        conn.backlogged = false;
+        if conn.read_closed || conn.socket.finish().is_err() {
+            return self.drop_conn(slot);
+        }
+        if let Some(id) = self.hub.id(slot) {
+            self.start(LINGER, Due::Close(id));
+        }
+        self.list(slot);
+    }
+
+    /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::settle`] does.
+    pub(crate) fn drop_conn(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::take) else { return };
+        if let Some(queue) = &conn.queue {
+            sub(&self.metrics.stalled, 1);
+            self.queue_changed(queue.cost(), 0);
+        }
+        sub(&self.metrics.connections[kind(&conn.socket)], 1);
+        self.process.connections.fetch_sub(1, Ordering::Relaxed);
+        self.hub.closed(slot, &mut self.fx);
+    }
+
+    /// Forgets a connection, outside of [`Shard::settle`].
+    pub(crate) fn lose(&mut self, slot: u32) {
+        self.drop_conn(slot);
+        self.settle();
+    }
+}
+
+/// Where a transport is counted in [`crate::Metrics::connections`].
+pub(crate) fn kind(socket: &Socket) -> usize {
+    match socket {
+        Socket::Tcp(_) => 0,
+        Socket::Unix(_) => 1,
+    }
+}
