@@ -20,6 +20,7 @@ pub mod line;
 pub mod plain;
 pub mod publication;
 pub mod resp;
+pub mod sse;
 mod varint;
 pub mod ws;
 

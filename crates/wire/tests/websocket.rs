@@ -267,6 +267,7 @@ proptest! {
 }
 
 #[test]
+#[expect(clippy::result_large_err, reason = "the type of tungstenite's callback")]
 fn tungstenite_accepts_our_request_and_we_its_answer() {
     let key = handshake::key([7; 16]);
     let request = handshake::Request {

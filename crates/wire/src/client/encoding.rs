@@ -4,7 +4,7 @@ use memchr::memchr;
 use thiserror::Error;
 
 use super::field::Message;
-use super::push::Push;
+use super::push::{Event, Publication, Push};
 use super::reply::{Outcome, Reply};
 use super::request::{Command, Connect, Emulation, Request};
 use super::{json, protobuf};
@@ -132,6 +132,13 @@ impl Encoding {
     /// Appends a push without a reply around it, as one-way transports have it.
     pub fn write_push(self, push: &Push<'_>, out: &mut Vec<u8>) {
         self.write(push, out);
+    }
+
+    /// Appends a publication as a push in `channel`: what fan-out sends, once for all of a channel's subscribers.
+    /// Nothing of it is copied on its way to `out`.
+    pub fn write_publication(self, channel: &str, publication: Publication<'_>, out: &mut Vec<u8>) {
+        let push = Push { channel: channel.into(), event: Event::Publication(publication) };
+        self.write_reply(&Reply { id: 0, outcome: Outcome::Push(push) }, out);
     }
 
     /// Appends the server's ping, which is also the client's answer to it: the empty message.

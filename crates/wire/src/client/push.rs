@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use super::reply;
 use super::value::{Data, Map};
+use crate::body::DataFormat;
+use crate::publication;
 
 /// Something that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,24 @@ pub struct Publication<'a> {
     pub channel: Cow<'a, str>,
 }
 
+impl<'a> Publication<'a> {
+    /// A publication as its subscribers get it; JSON shows the body in `format`. Everything is borrowed; memory is
+    /// taken only for the list of the tags, where there are any.
+    pub fn new(publication: &'a publication::Publication, format: DataFormat) -> Self {
+        let mut new = Self {
+            data: Data::new(&publication.body[..], format),
+            offset: publication.offset().unwrap_or(0),
+            ..Self::default()
+        };
+        if let Some(extra) = &publication.extra {
+            new.info = extra.info.as_ref().map(ClientInfo::from);
+            let tags = extra.tags.iter().map(|(name, value)| (name.into(), value.into()));
+            new.tags = tags.collect::<Vec<_>>().into();
+        }
+        new
+    }
+}
+
 /// A client, as others see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo<'a> {
@@ -89,6 +109,17 @@ pub struct ClientInfo<'a> {
     pub conn_info: Option<Data<'a>>,
     /// What the application told of the subscription.
     pub chan_info: Option<Data<'a>>,
+}
+
+impl<'a> From<&'a publication::ClientInfo> for ClientInfo<'a> {
+    fn from(info: &'a publication::ClientInfo) -> Self {
+        Self {
+            user: (&info.user).into(),
+            client: (&info.client).into(),
+            conn_info: info.conn_info.as_deref().map(Data::from),
+            chan_info: info.chan_info.as_deref().map(Data::from),
+        }
+    }
 }
 
 /// Somebody subscribed.
