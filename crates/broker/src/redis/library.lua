@@ -19,13 +19,13 @@ local function tagged(name)
   return '{' .. name .. '}'
 end
 
-local function number(text, default, what)
-  local value = default
-  if text and text ~= '' then value = tonumber(text) end
-  if not value or value < 0 or value > 9e15 or value ~= math.floor(value) then
+-- A whole number, as the text it came as: commands take it so, and converting costs time.
+local function whole(text, default, what)
+  if not text or text == '' then return default end
+  if #text > 15 or not string.find(text, '^%d+$') then
     error({err = 'ERR tidings: ' .. what .. ' must be a whole number, not negative'})
   end
-  return value
+  return text
 end
 
 local function digits(value) return string.format('%.0f', value) end
@@ -60,9 +60,9 @@ local function publish(keys, args)
   local name, tag = only_channel(keys)
   local body = args[1]
   if not body then error({err = 'ERR tidings: a body is expected'}) end
-  local size = number(args[2], 100, 'size')
-  local ttl = math.max(number(args[3], 300000, 'ttl'), 1)
-  local meta_ttl = math.max(number(args[4], 604800000, 'meta ttl'), ttl)
+  local size = whole(args[2], '100', 'size')
+  local ttl, meta_ttl = whole(args[3], '300000', 'ttl'), whole(args[4], '604800000', 'meta ttl')
+  local kept = tonumber(size) > 0
   local key, extras = args[5] or '', args[6] or ''
   local once = key ~= '' and 'tidings:once:' .. tag .. ':' .. key
   if once then
@@ -73,19 +73,19 @@ local function publish(keys, args)
     end
   end
   local offset, epoch, receivers = '0', '', nil
-  if size > 0 then
+  if kept then
     local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
     epoch = redis.call('HGET', meta, 'e') or begin(tag)
     offset = digits(redis.call('HINCRBY', meta, 'o', 1))
     if extras == '' then
-      redis.call('XADD', stream, 'MAXLEN', digits(size), offset, 'b', body)
+      redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body)
     else
-      redis.call('XADD', stream, 'MAXLEN', digits(size), offset, 'b', body, 'x', extras)
+      redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body, 'x', extras)
     end
-    redis.call('PEXPIRE', stream, digits(ttl))
-    redis.call('PEXPIRE', meta, digits(meta_ttl))
+    redis.call('PEXPIRE', stream, ttl)
+    redis.call('PEXPIRE', meta, meta_ttl)
   end
-  if size > 0 or extras ~= '' then
+  if kept or extras ~= '' then
     local head = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n'
     receivers = redis.call('PUBLISH', name .. ' tidings', head .. extras .. body)
   else
@@ -106,7 +106,7 @@ local function history(keys, args)
   local epoch, offset = state[1], state[2]
   if not epoch then
     epoch, offset = begin(tag), '0'
-    redis.call('PEXPIRE', meta, digits(math.max(number(args[1], 604800000, 'meta ttl'), 1)))
+    redis.call('PEXPIRE', meta, whole(args[1], '604800000', 'meta ttl'))
   end
   local lowest, highest, count = args[2] or '', args[3] or '', args[4] or ''
   if lowest == '' then lowest = '-' end
@@ -119,7 +119,7 @@ local function history(keys, args)
     range = {'XRANGE', stream, lowest, highest}
   end
   if count ~= '' then
-    range[5], range[6] = 'COUNT', digits(number(count, 0, 'count'))
+    range[5], range[6] = 'COUNT', whole(count, '0', 'count')
   end
   return {epoch, offset, redis.call(unpack(range))}
 end
@@ -134,7 +134,7 @@ local function position(keys, args)
   local epoch, offset = state[1], state[2]
   local heard, heard_epoch = args[1], args[2]
   if not heard then return {epoch or '', offset or '0'} end
-  if not epoch or (heard_epoch == epoch and tonumber(offset) < number(heard, 0, 'offset')) then
+  if not epoch or (heard_epoch == epoch and tonumber(offset) < tonumber(heard)) then
     local left = redis.call('PTTL', meta)
     epoch, offset = begin(tag), '0'
     redis.call('PEXPIRE', meta, left > 0 and left or 604800000)
@@ -162,7 +162,7 @@ end
 local function presence_add(keys, args)
   local _, tag = only_channel(keys)
   local client, info = args[1], args[2]
-  local time, ttl = now(), math.max(number(args[3], 60000, 'ttl'), 1)
+  local time, ttl = now(), tonumber(whole(args[3], '60000', 'ttl'))
   expire(tag, time)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   redis.call('ZADD', until_key, digits(time + ttl), client)
