@@ -69,17 +69,15 @@ impl Access {
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
-        let allowed = !self.is_reserved(channel)
-            && (self.open
-                || match identity {
-                    Identity::Backend => true,
-                    Identity::Anonymous => options.allow_subscribe_for_anonymous,
-                });
-        if allowed { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+        self.allow(identity, channel, options.allow_subscribe_for_anonymous)
     }
 
-    fn is_reserved(&self, channel: &str) -> bool {
-        self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
+    /// Lets everybody do it on an open server, else a backend, and others where `otherwise` says so; but nobody
+    /// in the server's own channels.
+    fn allow(&self, identity: Identity, channel: &str, otherwise: bool) -> Result<(), Code> {
+        let reserved = self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()));
+        let allowed = self.open || identity == Identity::Backend || otherwise;
+        if allowed && !reserved { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 
     /// Whether `identity` may subscribe to patterns, or ask about the whole node: both cut across namespaces.
@@ -102,14 +100,8 @@ impl Access {
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
-        let allowed = !self.is_reserved(channel)
-            && (self.open
-                || (subscribed && options.allow_publish_for_subscriber)
-                || match identity {
-                    Identity::Backend => true,
-                    Identity::Anonymous => options.allow_publish_for_anonymous,
-                });
-        if allowed { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+        let for_subscriber = subscribed && options.allow_publish_for_subscriber;
+        self.allow(identity, channel, for_subscriber || options.allow_publish_for_anonymous)
     }
 }
 

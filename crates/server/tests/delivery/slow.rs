@@ -65,6 +65,16 @@ fn take(got: &mut Got, line: &str) {
     }
 }
 
+/// Reads up to the newest of `total` messages; what came and what was announced as missing must be all of them.
+fn take_until_newest(client: &mut LineClient, total: usize) -> Got {
+    let mut got = Got::default();
+    while got.messages.last() != Some(&(total - 1)) {
+        take(&mut got, &client.line());
+    }
+    assert_eq!(got.messages.len() + got.dropped, total);
+    got
+}
+
 #[test]
 fn a_stalled_reader_delays_nobody_and_costs_no_more_than_its_bound() {
     const FAST: usize = 100;
@@ -116,11 +126,7 @@ fn drop_oldest_keeps_the_newest_and_announces_exactly_how_many_are_missing() {
     let node = node("drop_oldest");
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 500);
-    let mut got = Got::default();
-    while got.messages.last() != Some(&(total - 1)) {
-        take(&mut got, &slow.line());
-    }
-    assert_eq!(got.messages.len() + got.dropped, total);
+    let got = take_until_newest(&mut slow, total);
     assert!(got.dropped > 0 && got.gaps >= 1);
     assert!(got.messages.is_sorted() && got.messages.windows(2).all(|w| w[0] < w[1]));
     slow.send("PING");
@@ -132,11 +138,7 @@ fn the_newest_stay_also_when_the_queue_is_smaller_than_what_is_written_at_once()
     let node = quiet(&[("client.queue_max_size", "8192")]);
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 2_000);
-    let mut got = Got::default();
-    while got.messages.last() != Some(&(total - 1)) {
-        take(&mut got, &slow.line());
-    }
-    assert_eq!(got.messages.len() + got.dropped, total);
+    let got = take_until_newest(&mut slow, total);
 }
 
 #[test]
@@ -144,11 +146,7 @@ fn latest_drops_what_waits_and_ends_with_the_newest() {
     let node = node("latest");
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 500);
-    let mut got = Got::default();
-    while got.messages.last() != Some(&(total - 1)) {
-        take(&mut got, &slow.line());
-    }
-    assert_eq!(got.messages.len() + got.dropped, total);
+    let got = take_until_newest(&mut slow, total);
     assert!(got.messages.is_sorted());
 }
 
