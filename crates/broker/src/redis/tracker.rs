@@ -233,3 +233,235 @@ impl Table {
         Some(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidings_wire::Topic;
+
+    use super::*;
+    use crate::Gap;
+
+    fn channel() -> Channel {
+        Channel::new("a").unwrap()
+    }
+
+    fn delivery(position: Option<Position>) -> Delivery {
+        let publication = Publication { position, ..Publication::new(channel(), "x") };
+        Delivery { topic: Topic::Channel(channel()), publication: Arc::new(publication) }
+    }
+
+    /// What comes down the connection: messages, and answers among them, which are looked at some time later.
+    #[derive(Debug)]
+    enum Wire {
+        Message(Delivery),
+        Stands(Option<Position>),
+        Read(Position, Vec<Delivery>),
+    }
+
+    /// A Redis with one channel, and the link to it, in one thread.
+    struct World {
+        tracker: Tracker,
+        epochs: u64,
+        top: Option<Position>,
+        window: u64,
+        wire: VecDeque<Wire>,
+        /// An answer that has come and was not looked at yet.
+        answer: Option<Wire>,
+        out: Vec<Out>,
+        /// How far the sink has come.
+        sink: Option<Position>,
+        gaps: usize,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Publish,
+        PublishPlain,
+        Flush,
+        Hear,
+        LookAtAnswer,
+        Reconnect,
+    }
+
+    impl World {
+        fn new(window: u64) -> Self {
+            let mut world = Self {
+                tracker: Tracker::default(),
+                epochs: 0,
+                top: None,
+                window,
+                wire: VecDeque::new(),
+                answer: None,
+                out: Vec::new(),
+                sink: None,
+                gaps: 0,
+            };
+            world.ask();
+            world
+        }
+
+        fn begin(&mut self) -> Position {
+            self.epochs += 1;
+            Position { offset: 0, epoch: self.epochs.to_string().as_str().into() }
+        }
+
+        fn publish(&mut self) {
+            let mut top = self.top.clone().unwrap_or_else(|| self.begin());
+            top.offset += 1;
+            self.top = Some(top.clone());
+            self.wire.push_back(Wire::Message(delivery(Some(top))));
+        }
+
+        /// As the function does it.
+        fn ask(&mut self) {
+            if let (Some(_), None) = (self.tracker.heard(&channel()), &self.top) {
+                self.top = Some(self.begin());
+            }
+            self.wire.push_back(Wire::Stands(self.top.clone()));
+        }
+
+        fn read(&mut self, after: u64) {
+            let top = self.top.clone().unwrap_or_else(|| self.begin());
+            self.top = Some(top.clone());
+            let first = (after + 1).max((top.offset + 1).saturating_sub(self.window));
+            let at = |offset| delivery(Some(Position { offset, ..top.clone() }));
+            // Two at a time.
+            let read = (first..=top.offset).take(2).map(at).collect();
+            self.wire.push_back(Wire::Read(top, read));
+        }
+
+        /// Hears one thing, unless it is an answer and the last one is still to be looked at.
+        fn hear(&mut self) -> bool {
+            match self.wire.front() {
+                None => return false,
+                Some(Wire::Stands(_) | Wire::Read(..)) if self.answer.is_some() => self.look(),
+                Some(_) => {}
+            }
+            match self.wire.pop_front() {
+                Some(Wire::Message(delivery)) => self.tracker.admit(delivery, &mut self.out),
+                answer => self.answer = answer,
+            }
+            if !self.tracker.take_holes().is_empty() {
+                self.ask();
+            }
+            true
+        }
+
+        fn look(&mut self) {
+            let next = match self.answer.take() {
+                Some(Wire::Stands(now)) => self.tracker.settle(&channel(), now, &mut self.out),
+                Some(Wire::Read(now, read)) => self.tracker.fill(&channel(), now, read, &mut self.out),
+                _ => Next::Nothing,
+            };
+            if let Next::Fetch(after) = next {
+                self.read(after);
+            }
+        }
+
+        fn act(&mut self, step: &Step) {
+            match step {
+                Step::Publish => self.publish(),
+                Step::PublishPlain => self.wire.push_back(Wire::Message(delivery(None))),
+                Step::Flush => self.top = None,
+                Step::Hear => drop(self.hear()),
+                Step::LookAtAnswer => self.look(),
+                Step::Reconnect => {
+                    self.wire.clear();
+                    self.answer = None;
+                    self.tracker.disconnected(&mut self.out);
+                    self.ask();
+                }
+            }
+            self.check();
+        }
+
+        /// The sink goes on without a hole that it was not told of.
+        fn check(&mut self) {
+            for out in self.out.drain(..) {
+                match out {
+                    Out::Deliver(delivery) => {
+                        let Some(at) = delivery.publication.position.clone() else { continue };
+                        let expected =
+                            self.sink.clone().unwrap_or_else(|| Position { offset: 0, ..at.clone() });
+                        assert_eq!(before(&at), expected);
+                        self.sink = Some(at);
+                    }
+                    Out::Gap(_, Gap { last, next }) => {
+                        assert_eq!(
+                            Some(&last),
+                            self.sink.as_ref().or(Some(&Position { offset: 0, ..last.clone() }))
+                        );
+                        assert_ne!(Some(&last), next.as_ref(), "a gap of nothing");
+                        self.sink = next;
+                        self.gaps += 1;
+                    }
+                }
+            }
+        }
+
+        /// Hears everything that is there to be heard.
+        fn settle(&mut self) {
+            while self.hear() || self.answer.is_some() {
+                self.look();
+                self.check();
+            }
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => Just(Step::Publish),
+            2 => Just(Step::PublishPlain),
+            1 => Just(Step::Flush),
+            8 => Just(Step::Hear),
+            4 => Just(Step::LookAtAnswer),
+            2 => Just(Step::Reconnect),
+        ];
+        prop::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn a_channel_goes_on_without_a_hole_or_says_where_it_is(
+            steps in steps(), window in prop_oneof![Just(3_u64), Just(1_000)], flushed in any::<bool>(),
+        ) {
+            let mut world = World::new(window);
+            world.settle();
+            for step in steps.iter().filter(|step| flushed || !matches!(step, Step::Flush)) {
+                world.act(step);
+            }
+            world.settle();
+            world.publish();
+            world.settle();
+            prop_assert_eq!(&world.sink, &world.top, "it comes to its end");
+            prop_assert_eq!(lock(&world.tracker.table).holding, 0);
+            if window > 100 && !flushed {
+                prop_assert_eq!(world.gaps, 0, "nothing was lost");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_fetched_again_and_without_a_position_passed_on() {
+        let tracker = Tracker::default();
+        let mut out = Vec::new();
+        let at = |offset| Some(Position { offset, epoch: "e".into() });
+        tracker.settle(&channel(), at(1), &mut out);
+        tracker.disconnected(&mut out);
+        let big = |position| {
+            let publication = Publication { position, ..Publication::new(channel(), vec![b'x'; 400_000]) };
+            Delivery { topic: Topic::Channel(channel()), publication: Arc::new(publication) }
+        };
+        (2..6).for_each(|offset| tracker.admit(big(at(offset)), &mut out));
+        assert_eq!(out, []);
+        tracker.admit(big(None), &mut out);
+        assert_eq!(out.len(), 1, "late would be a loss");
+        // 2 and 3 were held, 4 and 5 did not fit.
+        assert_eq!(tracker.settle(&channel(), at(1), &mut out), Next::Fetch(3));
+        let missed = (4..6).map(|offset| delivery(at(offset))).collect();
+        assert_eq!(tracker.fill(&channel(), at(5).unwrap(), missed, &mut out), Next::Nothing);
+        assert_eq!(out.len(), 5);
+    }
+}
