@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::{process, thread};
 
 use clap::Args;
-use tidings_server::Server;
 use tidings_server::config::{self, Config, ConfigError, LogFormat, LogOptions, Overrides};
+use tidings_server::{Server, StartError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
@@ -124,7 +124,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::watch()?;
     let workbench = config.is_workbench();
     let server = tokio::select! {
-        started = Server::start(config) => started.map_err(Failure::of)?,
+        started = Server::start(config) => started.map_err(not_started)?,
         () = signals.next() => return Ok(()),
     };
     if workbench {
@@ -151,6 +151,11 @@ fn announce(listeners: &[String]) -> io::Result<()> {
     }
     writeln!(out, "ready")?;
     out.flush()
+}
+
+/// What it means for the command that the server did not start.
+fn not_started(error: StartError) -> Failure {
+    if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::of(error) }
 }
 
 /// The signals that stop the server.

@@ -46,6 +46,20 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether what was configured is wrong, rather than what the machine has to give: an address that is not
+    /// this machine's, say, but not one that is in use.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Listen { source, .. } => {
+                !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+            }
+            Self::Broker(_) => true,
+            Self::System(_) => false,
+        }
+    }
+}
+
 /// A running server.
 pub struct Server {
     node: Arc<Node>,
