@@ -27,6 +27,8 @@ pub(super) enum Next {
     Nothing,
     /// The publications after this offset.
     Fetch(u64),
+    /// Where the channel stands, once more.
+    Ask,
 }
 
 /// One channel. See [`super::tracker`] for what settled means.
@@ -142,7 +144,11 @@ impl Track {
 
     /// These are the publications after the last one, as far as they were read; the channel stands at `now`.
     pub(super) fn fill(&mut self, now: Position, missed: Vec<Delivery>, out: &mut Vec<Out>) -> Next {
-        let (Some(last), Some(_)) = (&self.last, &self.held) else { return Next::Nothing };
+        if self.held.is_none() {
+            return Next::Nothing;
+        }
+        // Without a position, all that was ever published is missing.
+        let last = self.last.get_or_insert_with(|| Position { offset: 0, ..now.clone() });
         let (epoch, offset) = (last.epoch.clone(), last.offset);
         let first = missed.first().and_then(|delivery| delivery.publication.offset());
         if epoch != now.epoch {
@@ -170,20 +176,28 @@ impl Track {
         }
     }
 
-    /// Lets go of what is held, all but the publications of an epoch that is over.
+    /// Lets go of what is held, but not of the publications of another epoch than that of the position: those of the one
+    /// that is `over` belong to the gap, and whether others came before this epoch or after it, asking again will tell.
     fn release(&mut self, over: Option<&Epoch>, out: &mut Vec<Out>) -> Next {
         let Some(held) = self.held.take() else { return Next::Nothing };
+        let current = self.last.as_ref().map(|last| last.epoch.clone());
+        let mut ask = false;
         for delivery in held.deliveries {
-            let position = delivery.publication.position.as_ref();
-            if over.is_none() || position.map(|position| &position.epoch) != over {
+            let epoch = delivery.publication.position.as_ref().map(|position| &position.epoch);
+            if epoch.is_none() || current.is_none() || epoch == current.as_ref() {
                 self.admit(delivery, out);
+            } else {
+                ask |= epoch != over;
             }
         }
-        if held.overflowed {
+        if held.overflowed || ask {
             self.held.get_or_insert_default();
         }
-        let offset = self.last.as_ref().map_or(0, |last| last.offset);
-        if self.held.is_some() { Next::Fetch(offset) } else { Next::Nothing }
+        match &self.held {
+            None => Next::Nothing,
+            Some(_) if ask => Next::Ask,
+            Some(_) => Next::Fetch(self.last.as_ref().map_or(0, |last| last.offset)),
+        }
     }
 
     /// Nobody can say what was missed; what is held goes on.
