@@ -13,6 +13,10 @@ fn subscribed(server: &Tidings, args: &[&str]) -> Tool {
     let addr = server.tcp().to_string();
     let tool = Tool::start(command(&[&["subscribe", "--server", &addr], args].concat()));
     let mut client = RespClient::connect(server.tcp());
+    // Who may not see everything is not told which channels there are.
+    if let Some(at) = args.iter().position(|arg| *arg == "--key") {
+        assert_eq!(client.command(&["AUTH", args[at + 1]]).text(), "OK");
+    }
     wait_until(PATIENCE, "a subscription", || {
         let channels = client.command(&["PUBSUB", "CHANNELS"]).texts().len();
         channels > 0 || client.command(&["PUBSUB", "NUMPAT"]).int() > 0
