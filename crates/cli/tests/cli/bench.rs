@@ -133,5 +133,5 @@ fn what_cannot_be_measured_is_one_line() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     run(&["bench", "--server", &addr, "--server-pid", "999999999"], b"").refused(2, &["999999999"]);
-    run(&["bench", "--server", &addr, "--key", "guess"], b"").refused(1, &["the server refused a publisher"]);
+    run(&["bench", "--server", &addr, "--key", "guess"], b"").refused(1, &["ERROR 101 unauthorized"]);
 }
