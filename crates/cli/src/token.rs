@@ -1,17 +1,17 @@
-//! `tidings token`: makes tokens with the configured key, and says what is in one.
+//! `tidings token`: makes tokens with the configured key; `check` says what is in one.
 //!
-//! Invariants: stdout carries a token and nothing else, so that it can be put into a variable; no key is ever printed;
-//! what a token says cannot drive the terminal.
+//! Invariants: where a token is made, stdout carries it and nothing else, so that it can be put into a variable; no key
+//! is ever printed.
 
-use std::io::{self, Read as _};
+mod check;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
-use tidings_server::auth::{MAX_TOKEN, Verifier, inspect, sign_hs256};
+use tidings_server::auth::sign_hs256;
 use tidings_server::config::{
     self, ClientOptions, Overrides, Secret, SubscriptionTokenOptions, TokenOptions,
 };
@@ -19,8 +19,7 @@ use tidings_wire::Channel;
 
 use crate::failure::Failure;
 use crate::input::duration;
-use crate::interrupt::block_on;
-use crate::text::{harmless, print};
+use crate::text::print;
 
 /// Makes tokens that let clients in, and checks them
 #[derive(Args, Debug)]
@@ -42,7 +41,7 @@ pub(crate) struct Token {
 enum Action {
     Connection(Connection),
     Subscription(Subscription),
-    Check(Check),
+    Check(check::Check),
 }
 
 impl Token {
@@ -108,23 +107,6 @@ struct Subscription {
     common: Common,
 }
 
-/// Says what is in a token, and whether the server would take it
-#[derive(Args, Debug)]
-#[command(after_long_help = "\
-The token is shown as it is, and then verified with the keys of the configuration; a key set is fetched for that. \
-The exit code is 0 for a valid token and 1 for any other.
-
-Examples:
-  tidings token check TOKEN --config tidings.toml
-  tidings token connection --user 42 | tidings token check -")]
-struct Check {
-    /// The token; - reads it from standard input
-    token: String,
-
-    #[command(flatten)]
-    keys: Keys,
-}
-
 /// What both kinds of token may have.
 #[derive(Args, Debug)]
 struct Common {
@@ -149,8 +131,8 @@ struct Keys {
 
     /// The HMAC key, in place of the configured keys. Others on this machine may see it while the command runs: prefer
     /// TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY
-    #[arg(long, value_name = "KEY")]
-    secret: Option<String>,
+    #[arg(long, value_name = "KEY", value_parser = secret)]
+    secret: Option<Secret>,
 }
 
 impl Keys {
@@ -160,12 +142,8 @@ impl Keys {
         let config = config::load(self.config.as_deref(), environment, &Overrides::default())
             .map_err(|e| Failure::Usage(e.to_string()))?;
         let mut options = config.client;
-        let Some(secret) = &self.secret else { return Ok(options) };
-        if secret.is_empty() {
-            return Err(Failure::Usage("--secret is empty".to_owned()));
-        }
+        let Some(hmac_secret_key) = self.secret.clone() else { return Ok(options) };
         let TokenOptions { audience, issuer, .. } = options.token;
-        let hmac_secret_key = Secret::new(secret);
         options.token = TokenOptions {
             hmac_secret_key: hmac_secret_key.clone(),
             audience,
@@ -292,73 +270,9 @@ impl Subscription {
     }
 }
 
-impl Check {
-    fn run(&self) -> Result<(), Failure> {
-        let options = self.keys.options()?;
-        let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };
-        let inspected = inspect(&token).map_err(Failure::of)?;
-        let mut shown = show("header", &inspected.header) + &show("claims", &inspected.claims);
-        print(shown.as_bytes())?;
-        let verifier = Verifier::new(&options).map_err(|e| Failure::Usage(e.to_string()))?;
-        let now = unix_now();
-        let (what, expires) = block_on(async {
-            if inspected.is_subscription() {
-                let subscription = verifier.subscription(&token, now).await;
-                let subscription = subscription.map_err(|e| Failure::Failed(format!("not valid: {e}")))?;
-                let (whom, channel) = (user(&subscription.user), subscription.channel);
-                Ok((format!("lets {whom} subscribe to {channel}"), subscription.expires))
-            } else {
-                let connection = verifier.connection(&token, now).await;
-                let connection = connection.map_err(|e| Failure::Failed(format!("not valid: {e}")))?;
-                Ok((format!("connects {}", user(&connection.user)), connection.expires))
-            }
-        })?;
-        let for_how_long = match expires {
-            Some(end) => format!("for {}", span(end.saturating_sub(now))),
-            None => "without an end".to_owned(),
-        };
-        shown = format!("valid: {what}, {for_how_long}\n");
-        print(shown.as_bytes())
-    }
-}
-
-/// A part of a token, over several lines.
-fn show(name: &str, part: &Value) -> String {
-    let mut out = format!("{name} ");
-    for line in format!("{part:#}").lines() {
-        harmless(line.as_bytes(), &mut out);
-        out.push('\n');
-    }
-    out
-}
-
-fn user(name: &str) -> String {
-    if name.is_empty() { "an anonymous client".to_owned() } else { format!("user {name:?}") }
-}
-
-/// A time from now on for people: its two largest units.
-fn span(seconds: u64) -> String {
-    let units =
-        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(units.len() - 1);
-    let shown = units[first..].iter().take(2).filter(|(n, _)| *n > 0 || seconds == 0);
-    shown.map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
-}
-
 fn unix_now() -> u64 {
     // A clock before 1970 makes every token one that is not valid yet, which is then said.
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
-}
-
-/// The token on standard input, without the line break behind it.
-fn from_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    let bound = MAX_TOKEN as u64 + 3;
-    io::stdin()
-        .take(bound)
-        .read_to_string(&mut text)
-        .map_err(|e| Failure::Failed(format!("cannot read standard input: {e}")))?;
-    Ok(text.trim_end().to_owned())
 }
 
 /// How long a token is good for; `None` is for ever.
@@ -376,6 +290,11 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
     Ok(Lifetime(Some(lifetime)))
 }
 
+fn secret(text: &str) -> Result<Secret, String> {
+    let secret = Secret::new(text);
+    if secret.is_set() { Ok(secret) } else { Err("the key is empty".to_owned()) }
+}
+
 fn channel(name: &str) -> Result<Channel, String> {
     Channel::new(name).map_err(|e| e.to_string())
 }
@@ -387,22 +306,6 @@ fn json(text: &str) -> Result<Box<RawValue>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_span_is_its_two_largest_units() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (61, "1m 1s"),
-            (3600, "1h"),
-            (3661, "1h 1m"),
-            (3601, "1h"),
-            (90_000, "1d 1h"),
-        ] {
-            assert_eq!(span(seconds), text);
-        }
-    }
 
     #[test]
     fn a_lifetime_is_a_second_at_least_or_has_no_end() {

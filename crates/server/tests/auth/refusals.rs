@@ -154,6 +154,9 @@ fn what_is_no_token_is_refused() {
         assert!(matches!(error, TokenError::Refused(Refusal::Malformed(_))), "{garbage:?}: {error:?}");
         assert_eq!(error.code().number, 101);
     }
+    let encrypted = format!("{good}.{signature}.{signature}");
+    let told = connect(&hmac_verifier(), &encrypted).expect_err("a JWE has five parts").to_string();
+    assert!(told.contains("three parts"), "{told}");
     // Signed well, and still no claims.
     for json in
         [&b""[..], b"[]", b"null", b"{", b"\xff", b"{\"sub\":\"a\",\"sub\":\"b\"}", b"{\"sub\":\"\xff\"}"]
