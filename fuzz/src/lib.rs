@@ -7,8 +7,13 @@
 //! Where a function reads its input in pieces, the first byte is the size of the pieces.
 
 use tidings_wire::body::{DataFormat, write_json};
-use tidings_wire::client::{self, Method};
+use tidings_wire::client::reply::Reply;
+use tidings_wire::client::request::{Command, Publish, Request};
+use tidings_wire::client::{self, Encoding, Malformed};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
+use tidings_wire::sse::Event as Message;
+use tidings_wire::ws::handshake::{Request as Request101, read_answer};
+use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 use tidings_wire::{line, plain};
 
 /// Lines read the same however they are split, within the limit; every line is a command or not UTF-8; what is
@@ -100,19 +105,146 @@ pub fn resp_value(data: &[u8]) {
     }
 }
 
-/// A command is read or told what is wrong in few words; what a client publishes reaches others as valid JSON
-/// on one line.
+/// A message is read or told what is wrong in few words; what was read is written the same from then on, and means
+/// the same in Protobuf; what a client publishes reaches others as valid JSON on one line.
 pub fn client_json(data: &[u8]) {
-    match client::parse_json(data) {
-        Err(error) => assert!(!error.reason.is_empty() && error.reason.len() <= 300),
-        Ok(command) => {
-            assert!(is_json(data), "only JSON is a command");
-            if let Method::Publish { channel, data } = command.method {
-                let mut push = Vec::new();
-                client::push_publication(&channel, &data, DataFormat::Auto, &mut push);
-                check_line(&push);
+    if let Some(command) = command(Encoding::Json, data) {
+        assert!(is_json(data), "only JSON is a command");
+        if let Some(protobuf) = rewritten(Encoding::Protobuf, &command, Encoding::write_command)
+            && !(command.id == 0 && command.request == Request::Unknown)
+        {
+            assert_eq!(Encoding::Protobuf.parse_command(&protobuf).as_ref(), Ok(&command));
+        }
+        if let Request::Publish(Publish { channel, data: Some(data) }) = command.request {
+            let mut push = Vec::new();
+            client::push_publication(&channel, &data.bytes, DataFormat::Auto, &mut push);
+            check_line(&push);
+        }
+    }
+    reply(Encoding::Json, data);
+}
+
+/// The messages of a frame are read likewise, and can be said in JSON on one line.
+pub fn client_protobuf(data: &[u8]) {
+    for message in Encoding::Protobuf.messages(data) {
+        let Ok(message) = message else { return };
+        let commands = command(Encoding::Protobuf, message);
+        let json = commands.and_then(|command| rewritten(Encoding::Json, &command, Encoding::write_command));
+        let replies = reply(Encoding::Protobuf, message);
+        let replies = replies.and_then(|reply| rewritten(Encoding::Json, &reply, Encoding::write_reply));
+        json.iter().chain(&replies).for_each(|json| check_line(json));
+    }
+}
+
+/// Reads a command; what it is written as reads as something that is written the same.
+fn command(encoding: Encoding, data: &[u8]) -> Option<Command<'_>> {
+    let command = told(encoding.parse_command(data))?;
+    let written = rewritten(encoding, &command, Encoding::write_command)?;
+    let again = encoding.parse_command(&written).expect("was read before");
+    assert_eq!(rewritten(encoding, &again, Encoding::write_command).as_ref(), Some(&written));
+    Some(command)
+}
+
+/// Reads a reply, likewise.
+fn reply(encoding: Encoding, data: &[u8]) -> Option<Reply<'_>> {
+    let reply = told(encoding.parse_reply(data))?;
+    let written = rewritten(encoding, &reply, Encoding::write_reply)?;
+    let again = encoding.parse_reply(&written).expect("was read before");
+    assert_eq!(rewritten(encoding, &again, Encoding::write_reply).as_ref(), Some(&written));
+    Some(reply)
+}
+
+fn told<T>(read: Result<T, Malformed>) -> Option<T> {
+    read.map_err(|error| assert!(!error.reason.is_empty() && error.reason.len() <= 300)).ok()
+}
+
+/// One message as `write` writes it: the only one of its frame.
+fn rewritten<T>(encoding: Encoding, message: &T, write: fn(Encoding, &T, &mut Vec<u8>)) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    write(encoding, message, &mut out);
+    let mut messages = encoding.messages(&out);
+    let message = messages.next()?.expect("a whole message").to_vec();
+    assert_eq!(messages.next(), None);
+    Some(message)
+}
+
+/// Frames read the same however they are split, within the limit; messages and control frames come back when they
+/// are written again.
+pub fn websocket(data: &[u8]) {
+    const MAX: usize = 48;
+    let (size, data) = size_of_pieces(data);
+    for role in [Role::Server, Role::Client] {
+        let whole = frames(role, data, data.len().max(1), MAX);
+        assert_eq!(whole, frames(role, data, size, MAX));
+        let mut written = Vec::new();
+        for (opcode, payload) in &whole.0 {
+            match role {
+                Role::Server => ws::masked_frame(*opcode, payload, [1, 2, 3, 4], &mut written),
+                Role::Client => ws::frame(*opcode, payload, &mut written),
             }
         }
+        assert_eq!(frames(role, &written, size, MAX), (whole.0, None));
+    }
+    let request = Request101 { host: "h", target: "/", key: "k", protocols: &["p"], headers: &[] };
+    if let Ok(Some(accepted)) = read_answer(data, &request) {
+        assert!(accepted.used <= data.len() && accepted.protocol.is_none_or(|protocol| protocol == "p"));
+    }
+}
+
+/// What frames in pieces of `size` are, up to a close frame or what is wrong.
+fn frames(
+    role: Role,
+    data: &[u8],
+    size: usize,
+    max: usize,
+) -> (Vec<(Opcode, Vec<u8>)>, Option<ws::ProtocolError>) {
+    let rules = Rules { role, max_message: max as u64 };
+    let (mut reader, mut kept, mut seen) = (Reader::default(), Vec::new(), Vec::new());
+    for mut piece in data.chunks(size) {
+        while !piece.is_empty() {
+            let (used, event) = match reader.read(piece, &rules, &mut kept) {
+                Ok(read) => read,
+                Err(error) => return (seen, Some(error)),
+            };
+            piece = &piece[used..];
+            match event {
+                Event::Partial => {}
+                Event::Message(kind) => {
+                    let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+                    assert!(kind == Kind::Binary || std::str::from_utf8(&kept).is_ok());
+                    seen.push((opcode, std::mem::take(&mut kept)));
+                }
+                Event::Ping(payload) => seen.push((Opcode::Ping, payload.to_vec())),
+                Event::Pong(payload) => seen.push((Opcode::Pong, payload.to_vec())),
+                Event::Close(close) => {
+                    let code = close.code().map(|code| code.0.to_be_bytes());
+                    let payload =
+                        [code.as_ref().map_or(&[][..], |code| code), close.reason().as_bytes()].concat();
+                    seen.push((Opcode::Close, payload));
+                    return (seen, None);
+                }
+            }
+            assert!(kept.len() - reader.own() <= max && reader.own() <= ws::MAX_CONTROL);
+        }
+    }
+    (seen, None)
+}
+
+/// Whatever an event says, it is one event whose lines are the lines of the text.
+pub fn sse(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let event = Message { data: &text, ..Message::default() };
+    let mut out = Vec::new();
+    event.write(&mut out).expect("only data");
+    let stream = String::from_utf8(out).expect("text stays text");
+    let lines = stream.strip_suffix("\n\n").expect("an event has its end").split('\n');
+    let lines: Vec<_> = lines.map(|line| line.strip_prefix("data: ").expect("a line of data")).collect();
+    assert_eq!(lines.join("\n"), text.replace("\r\n", "\n").replace('\r', "\n"));
+    let named = Message { id: Some(&text), event: Some(&text), data: "" };
+    let mut out = Vec::new();
+    match named.write(&mut out) {
+        Ok(()) => assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 4),
+        Err(_) => assert!(out.is_empty()),
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! `cargo bench -p tidings-wire`. What the whole server does per delivery is in docs/performance.md.
 
+use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use tidings_wire::body::DataFormat;
+use tidings_wire::client::Encoding;
+use tidings_wire::client::request::{Command, Publish, Request};
 use tidings_wire::form::Context;
 use tidings_wire::resp::{Decoder, Limits};
-use tidings_wire::{Channel, Form, Publication, Topic, client, form, line, plain, resp};
+use tidings_wire::ws::{self, Opcode, Reader, Role, Rules};
+use tidings_wire::{Channel, Form, Publication, Topic, form, line, plain, resp};
 
 fn main() {
     divan::main();
@@ -16,15 +20,21 @@ const TEXT: &[u8] = &[b'x'; 100];
 const JSON: &[u8] =
     br#"{"home":"LAL","away":"BOS","score":[101,99],"quarter":4,"clock":"00:03.2","note":"buzzer beater"}"#;
 
-fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
+fn context(topic: &Topic) -> Context<'_> {
+    Context { topic, default_channel: false, data_format: DataFormat::Auto }
+}
+
+fn publication(body: &'static [u8]) -> (Topic, Publication) {
     let channel = Channel::new("scores:nba").expect("a name");
-    let publication = Publication::new(channel.clone(), body);
-    let topic = Topic::Channel(channel);
-    let context = Context { topic: &topic, default_channel: false, data_format: DataFormat::Auto };
+    (Topic::Channel(channel.clone()), Publication::new(channel, body))
+}
+
+fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
+    let (topic, publication) = publication(body);
     let mut out = Vec::with_capacity(1024);
     bencher.bench_local(|| {
         out.clear();
-        form::encode(form, black_box(&context), black_box(&publication), &mut out);
+        form::encode(form, &context(black_box(&topic)), black_box(&publication), &mut out);
         out.len()
     });
 }
@@ -37,6 +47,40 @@ fn encode_text(bencher: Bencher, form: Form) {
 #[divan::bench]
 fn encode_json_as_json(bencher: Bencher) {
     encode(bencher, Form::JsonLine, JSON);
+}
+
+#[divan::bench(args = [Encoding::Json, Encoding::Protobuf])]
+fn encode_frame(bencher: Bencher, encoding: Encoding) {
+    let (topic, publication) = publication(JSON);
+    let mut out = Vec::with_capacity(1024);
+    bencher.bench_local(|| {
+        out.clear();
+        form::encode_frame(encoding, &context(black_box(&topic)), black_box(&publication), &mut out);
+        out.len()
+    });
+}
+
+#[divan::bench]
+fn encode_event(bencher: Bencher) {
+    let (topic, publication) = publication(JSON);
+    let mut out = Vec::with_capacity(1024);
+    bencher.bench_local(|| {
+        out.clear();
+        form::encode_event(&context(black_box(&topic)), black_box(&publication), &mut out);
+        out.len()
+    });
+}
+
+#[divan::bench(args = [16, 100, 1024, 65536])]
+fn read_a_masked_frame(bencher: Bencher, length: usize) {
+    let mut bytes = Vec::new();
+    ws::masked_frame(Opcode::Text, &vec![b'x'; length], [1, 2, 3, 4], &mut bytes);
+    let rules = Rules { role: Role::Server, max_message: 65536 };
+    let mut message = Vec::with_capacity(65536);
+    bencher.counter(BytesCount::new(length)).bench_local(|| {
+        message.clear();
+        Reader::default().read(black_box(&bytes), &rules, &mut message).is_ok()
+    });
 }
 
 #[divan::bench]
@@ -56,8 +100,11 @@ fn read_a_resp_command(bencher: Bencher) {
     bencher.bench_local(|| Decoder::default().decode(black_box(&bytes), &limits).is_ok());
 }
 
-#[divan::bench]
-fn read_a_json_command(bencher: Bencher) {
-    let bytes = [br#"{"id":7,"publish":{"channel":"scores:nba","data":"#, JSON, b"}}"].concat();
-    bencher.bench_local(|| client::parse_json(black_box(&bytes)).is_ok());
+#[divan::bench(args = [Encoding::Json, Encoding::Protobuf])]
+fn read_a_client_command(bencher: Bencher, encoding: Encoding) {
+    let publish = Publish { channel: "scores:nba".into(), data: Some(JSON.into()) };
+    let mut bytes = Vec::new();
+    encoding.write_command(&Command { id: 7, request: Request::Publish(publish) }, &mut bytes);
+    let message = encoding.messages(&bytes).flatten().next().expect("a message");
+    bencher.bench_local(|| encoding.parse_command(black_box(message)).is_ok());
 }

@@ -7,7 +7,7 @@ use crate::channel::Topic;
 use crate::client::Encoding;
 use crate::publication::Publication;
 use crate::ws::{self, Opcode};
-use crate::{client, plain, resp, sse};
+use crate::{plain, resp, sse};
 
 /// The byte form in which a session takes publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,8 +77,7 @@ pub fn encode_event(context: &Context<'_>, publication: &Publication, out: &mut 
 /// streaming, whose messages have their lengths before them.
 pub fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     out.reserve(expected(publication));
-    let view = client::push::Publication::new(publication, context.data_format);
-    encoding.write_publication(publication.channel.as_str(), view, out);
+    encoding.write_publication(publication, context.data_format, out);
 }
 
 /// Bytes that a push takes if nothing in it is escaped.

@@ -32,6 +32,21 @@ fn client_commands_keep_their_promises_on_every_seed_and_mutation() {
 }
 
 #[test]
+fn client_messages_in_protobuf_keep_their_promises_on_every_seed_and_mutation() {
+    run("client_protobuf", targets::client_protobuf);
+}
+
+#[test]
+fn websocket_frames_keep_their_promises_on_every_seed_and_mutation() {
+    run("websocket", targets::websocket);
+}
+
+#[test]
+fn server_sent_events_keep_their_promises_on_every_seed_and_mutation() {
+    run("sse", targets::sse);
+}
+
+#[test]
 fn bodies_keep_their_promises_on_every_seed_and_mutation() {
     run("body", targets::body);
 }
@@ -67,7 +82,7 @@ fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
 
 /// One small change of the kinds that parsers trip over.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
-    const TOKENS: [&[u8]; 18] = [
+    const TOKENS: [&[u8]; 21] = [
         b"\r\n",
         b"\r",
         b"\n",
@@ -86,6 +101,9 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
         b",",
         b"\xff",
         b"\\u",
+        b"\x80",
+        b"\x81",
+        b"\0",
     ];
     let at = random.below(input.len() + 1);
     match random.below(6) {

@@ -3,11 +3,14 @@
 use memchr::memchr;
 use thiserror::Error;
 
-use super::field::Message;
-use super::push::{Event, Publication, Push};
+use super::field::{Fields, Message};
+use super::live::Live;
+use super::push::Push;
 use super::reply::{Outcome, Reply};
 use super::request::{Command, Connect, Emulation, Request};
 use super::{json, protobuf};
+use crate::body::DataFormat;
+use crate::publication::Publication;
 use crate::varint::{self, Read};
 
 /// Longest description of what is wrong, in bytes; a parser's own words may quote its input.
@@ -134,11 +137,10 @@ impl Encoding {
         self.write(push, out);
     }
 
-    /// Appends a publication as a push in `channel`: what fan-out sends, once for all of a channel's subscribers.
-    /// Nothing of it is copied on its way to `out`.
-    pub fn write_publication(self, channel: &str, publication: Publication<'_>, out: &mut Vec<u8>) {
-        let push = Push { channel: channel.into(), event: Event::Publication(publication) };
-        self.write_reply(&Reply { id: 0, outcome: Outcome::Push(push) }, out);
+    /// Appends a publication as a push in its channel: what fan-out sends, once for all subscribers. It is written
+    /// from where it lies; JSON shows its body in `format`.
+    pub fn write_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {
+        self.write(&Live { publication, format }, out);
     }
 
     /// Appends the server's ping, which is also the client's answer to it: the empty message.
@@ -146,7 +148,7 @@ impl Encoding {
         self.write_reply(&Reply { id: 0, outcome: Outcome::Ping }, out);
     }
 
-    fn write<'a, M: Message<'a>>(self, message: &M, out: &mut Vec<u8>) {
+    fn write<M: Fields>(self, message: &M, out: &mut Vec<u8>) {
         match self {
             Self::Json => json::write(message, out),
             Self::Protobuf => protobuf::write_delimited(message, out),

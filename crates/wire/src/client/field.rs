@@ -29,21 +29,39 @@ pub(crate) struct Field {
     pub(crate) always: bool,
 }
 
+/// A field by its number and name; with `always`, JSON shows it also when it is empty.
+macro_rules! field {
+    ($number:literal $name:ident $($always:ident)?) => {
+        $crate::client::field::Field {
+            number: $number,
+            name: stringify!($name),
+            key: concat!("\"", stringify!($name), "\":"),
+            always: field!(@ $($always)?),
+        }
+    };
+    (@) => { false };
+    (@ always) => { true };
+}
+pub(crate) use field;
+
 impl Field {
     /// The value of a map's entry, whose key is written by itself.
     pub(crate) const VALUE: Self = Self { number: 2, name: "value", key: "", always: true };
 }
 
-/// Something that has fields.
-pub(crate) trait Message<'a>: Default {
-    /// All of them.
+/// Something that can be written field by field.
+pub(crate) trait Fields {
+    /// Hands out the value of every field.
+    fn write<W: Writer>(&self, out: &mut W);
+}
+
+/// Something that can also be read.
+pub(crate) trait Message<'a>: Default + Fields {
+    /// All of its fields.
     const FIELDS: &'static [Field];
 
     /// Takes in the value of the field with this number; passes over one that it does not know.
     fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
-
-    /// Hands out the value of every field.
-    fn write<W: Writer>(&self, out: &mut W);
 }
 
 /// One value that is to be read. What is read borrows from the bytes wherever these can be used as they are.
@@ -80,9 +98,9 @@ pub(crate) trait Writer {
     fn text(&mut self, field: &Field, value: &str);
     fn data(&mut self, field: &Field, value: &Data<'_>);
     /// Never left out.
-    fn message<'a, M: Message<'a>>(&mut self, field: &Field, value: &M);
-    fn list<'a, M: Message<'a>>(&mut self, field: &Field, list: &[M]);
-    fn map<'a, V: Value<'a>>(&mut self, field: &Field, map: &[(Cow<'a, str>, V)]);
+    fn message<M: Fields>(&mut self, field: &Field, value: &M);
+    fn list<M: Fields>(&mut self, field: &Field, list: &[M]);
+    fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]);
 }
 
 /// A type that a field can have.
@@ -137,6 +155,17 @@ impl<'a> Value<'a> for bool {
 impl<'a> Value<'a> for Cow<'a, str> {
     fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = value.text()?;
+        Ok(())
+    }
+
+    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+        out.text(field, self);
+    }
+}
+
+impl<'a> Value<'a> for String {
+    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        *self = value.text()?.into_owned();
         Ok(())
     }
 

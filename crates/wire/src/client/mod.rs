@@ -17,6 +17,7 @@ mod encoding;
 mod field;
 mod json;
 mod lines;
+mod live;
 mod protobuf;
 pub mod push;
 pub mod reply;

@@ -5,7 +5,7 @@
 //!
 //! Invariant, which a test holds: these tables and `proto/client.proto` say the same.
 
-use super::field::{Field, Message, Reader, Value, Writer};
+use super::field::{Field, Fields, Message, Reader, Value, Writer, field};
 use super::push::{self, ClientInfo, Event, Publication, Push};
 use super::reply::{self, Outcome, Reply};
 use super::request::{self, Command, Request, StreamPosition};
@@ -20,22 +20,10 @@ impl<'a> Message<'a> for Opaque {
     fn read<R: Reader<'a>>(&mut self, _: u32, value: R) -> Result<(), R::Error> {
         value.skip()
     }
-
-    fn write<W: Writer>(&self, _: &mut W) {}
 }
 
-/// One row of a table.
-macro_rules! field {
-    ($number:literal $name:ident $($always:ident)?) => {
-        Field {
-            number: $number,
-            name: stringify!($name),
-            key: concat!("\"", stringify!($name), "\":"),
-            always: field!(@ $($always)?),
-        }
-    };
-    (@) => { false };
-    (@ always) => { true };
+impl Fields for Opaque {
+    fn write<W: Writer>(&self, _: &mut W) {}
 }
 
 /// Messages that are nothing but their fields: all fields of the type, in the order in which they are written.
@@ -51,7 +39,9 @@ macro_rules! message {
                     _ => value.skip(),
                 }
             }
+        }
 
+        impl<'a> Fields for $type {
             fn write<W: Writer>(&self, out: &mut W) {
                 let Self { $($name),* } = self;
                 $(Value::write($name, const { &field!($number $name $($always)?) }, out);)*
@@ -95,7 +85,9 @@ macro_rules! choice {
                     }
                 }
             }
+        }
 
+        impl<'a> Fields for $type {
             fn write<W: Writer>(&self, out: &mut W) {
                 let Self { $($name,)* $choice } = self;
                 $(Value::write($name, const { &field!($number $name) }, out);)*

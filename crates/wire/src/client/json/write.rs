@@ -1,14 +1,12 @@
 //! Messages, written without a serializer: what is left out and what JSON makes of bytes is the protocol's own.
 
-use std::borrow::Cow;
-
 use crate::body::{write_json, write_json_string};
-use crate::client::field::{Field, Message, Value, Writer};
+use crate::client::field::{Field, Fields, Value, Writer};
 use crate::client::value::Data;
 use crate::decimal;
 
 /// Appends a message as one object, on one line.
-pub(crate) fn write<'a, M: Message<'a>>(message: &M, out: &mut Vec<u8>) {
+pub(crate) fn write<M: Fields>(message: &M, out: &mut Vec<u8>) {
     Object { out, first: true }.body(message);
 }
 
@@ -20,7 +18,7 @@ struct Object<'o> {
 }
 
 impl Object<'_> {
-    fn body<'a, M: Message<'a>>(&mut self, message: &M) {
+    fn body<M: Fields>(&mut self, message: &M) {
         let first = std::mem::replace(&mut self.first, true);
         self.out.push(b'{');
         message.write(self);
@@ -71,12 +69,12 @@ impl Writer for Object<'_> {
         write_json(&value.bytes, value.format, self.out);
     }
 
-    fn message<'a, M: Message<'a>>(&mut self, field: &Field, value: &M) {
+    fn message<M: Fields>(&mut self, field: &Field, value: &M) {
         self.key(field);
         self.body(value);
     }
 
-    fn list<'a, M: Message<'a>>(&mut self, field: &Field, list: &[M]) {
+    fn list<M: Fields>(&mut self, field: &Field, list: &[M]) {
         if list.is_empty() && !field.always {
             return;
         }
@@ -91,7 +89,7 @@ impl Writer for Object<'_> {
         self.out.push(b']');
     }
 
-    fn map<'a, V: Value<'a>>(&mut self, field: &Field, map: &[(Cow<'a, str>, V)]) {
+    fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]) {
         if map.is_empty() && !field.always {
             return;
         }
@@ -102,7 +100,7 @@ impl Writer for Object<'_> {
             if at > 0 {
                 self.out.push(b',');
             }
-            write_json_string(key, self.out);
+            write_json_string(key.as_ref(), self.out);
             self.out.push(b':');
             self.first = true;
             value.write(&Field::VALUE, self);

@@ -1,24 +1,22 @@
 //! Messages, written with their lengths worked out beforehand, so that nothing is moved afterwards.
 
-use std::borrow::Cow;
-
-use crate::client::field::{Field, Message, Value, Writer};
+use crate::client::field::{Field, Fields, Value, Writer};
 use crate::client::value::Data;
 use crate::varint;
 
 /// Bytes that a message takes.
-fn len<'a, M: Message<'a>>(message: &M) -> usize {
+fn len<M: Fields>(message: &M) -> usize {
     let mut length = Length(0);
     message.write(&mut length);
     length.0
 }
 
 /// Appends a message with its length before it.
-pub(crate) fn write_delimited<'a, M: Message<'a>>(message: &M, out: &mut Vec<u8>) {
+pub(crate) fn write_delimited<M: Fields>(message: &M, out: &mut Vec<u8>) {
     let length = len(message);
     out.reserve(delimited(length));
     varint::write(length as u64, out);
-    message.write(&mut Fields(out));
+    message.write(&mut Bytes(out));
 }
 
 /// The bytes that so many bytes take with their length before them.
@@ -77,27 +75,27 @@ impl Writer for Length {
         }
     }
 
-    fn message<'a, M: Message<'a>>(&mut self, field: &Field, value: &M) {
+    fn message<M: Fields>(&mut self, field: &Field, value: &M) {
         self.bytes(field, len(value));
     }
 
-    fn list<'a, M: Message<'a>>(&mut self, field: &Field, list: &[M]) {
+    fn list<M: Fields>(&mut self, field: &Field, list: &[M]) {
         for message in list {
             self.message(field, message);
         }
     }
 
-    fn map<'a, V: Value<'a>>(&mut self, field: &Field, map: &[(Cow<'a, str>, V)]) {
+    fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]) {
         for (key, value) in map {
-            self.bytes(field, entry_len(key, value));
+            self.bytes(field, entry_len(key.as_ref(), value));
         }
     }
 }
 
 /// Writes fields.
-struct Fields<'o>(&'o mut Vec<u8>);
+struct Bytes<'o>(&'o mut Vec<u8>);
 
-impl Fields<'_> {
+impl Bytes<'_> {
     fn varint(&mut self, field: &Field, value: u64) {
         varint::write(u64::from(field.number) << 3, self.0);
         varint::write(value, self.0);
@@ -110,7 +108,7 @@ impl Fields<'_> {
     }
 }
 
-impl Writer for Fields<'_> {
+impl Writer for Bytes<'_> {
     fn boolean(&mut self, field: &Field, value: bool) {
         self.unsigned(field, value.into());
     }
@@ -140,21 +138,21 @@ impl Writer for Fields<'_> {
         }
     }
 
-    fn message<'a, M: Message<'a>>(&mut self, field: &Field, value: &M) {
+    fn message<M: Fields>(&mut self, field: &Field, value: &M) {
         self.length(field, len(value));
         value.write(self);
     }
 
-    fn list<'a, M: Message<'a>>(&mut self, field: &Field, list: &[M]) {
+    fn list<M: Fields>(&mut self, field: &Field, list: &[M]) {
         for message in list {
             self.message(field, message);
         }
     }
 
-    fn map<'a, V: Value<'a>>(&mut self, field: &Field, map: &[(Cow<'a, str>, V)]) {
+    fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]) {
         for (key, value) in map {
-            self.length(field, entry_len(key, value));
-            self.text(&KEY, key);
+            self.length(field, entry_len(key.as_ref(), value));
+            self.text(&KEY, key.as_ref());
             value.write(&Field::VALUE, self);
         }
     }

@@ -1,0 +1,160 @@
+//! What the table engine promises for any file, as functions that panic when a promise is broken.
+//!
+//! They are run in two ways, as those of `lib.rs` are: by cargo-fuzz (`fuzz_targets/table_*.rs`), and by the
+//! ordinary test `crates/table/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of
+//! them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tidings_table::{
+    Choice, Control, Dialect, Event, Filter, Format, Limits, Op, Query, Reader, Reading, SortBy, Summary,
+    Syntax, View, Writer,
+};
+
+/// Small bounds, so that small files come to them.
+const LIMITS: Limits = Limits {
+    original_bytes: 1 << 20,
+    text_bytes: 1 << 22,
+    cell_bytes: 1 << 20,
+    row_cells: 1 << 20,
+    page_bytes: 1 << 28,
+    page_rows: 64,
+    scan_row_bytes: 1 << 20,
+    sort_bytes: 256,
+    order_bytes: 64,
+};
+
+/// A file is the same table however it arrives, and reads back from its download.
+///
+/// The first byte is the size of the pieces.
+pub fn file(data: &[u8]) {
+    let (size, data) = data.split_first().map_or((1, data), |(size, rest)| (usize::from(*size).max(1), rest));
+    let whole = read(data, data.len().max(1), Choice::default());
+    let pieces = read(data, size, Choice::default());
+    let (whole, pieces) = match (whole, pieces) {
+        (Ok(whole), Ok(pieces)) => (whole, pieces),
+        (Err(_), Err(_)) => return,
+        (whole, pieces) => panic!("whole {:?}, in pieces {:?}", whole.err(), pieces.err()),
+    };
+    assert_eq!(whole.dialect, pieces.dialect);
+    assert_eq!(whole.summary, pieces.summary);
+    assert_eq!(whole.rows, pieces.rows);
+    assert_eq!(whole.rows.len() as u64, whole.summary.lines);
+
+    let syntax = Syntax::new(b',', Some(b'"'), None).expect("three bytes that differ");
+    let mut written = Vec::new();
+    let view = View::plain(&whole.reading, true);
+    view.write(Format::Csv, &mut written, Control::default()).expect("memory does not fail");
+    assert_eq!(shown(&cells(&written, syntax)), whole.rows, "from {}", written.escape_ascii());
+}
+
+/// A view has the rows that hold what it asks for, in order, and says so in all ways.
+///
+/// The first bytes are the query: column, operation, direction, length of the value, the value.
+pub fn view(data: &[u8]) {
+    let [column, op, desc, length, rest @ ..] = data else { return };
+    let (value, text) = rest.split_at(rest.len().min(usize::from(*length % 16)));
+    let Ok(value) = std::str::from_utf8(value) else { return };
+    let syntax = Syntax::new(b',', Some(b'"'), (desc & 2 != 0).then_some(b'\\')).expect("bytes that differ");
+    let choice = Choice {
+        delimiter: Some(b','),
+        quote: Some(Some(b'"')),
+        escape: Some(syntax.escape()),
+        header: Some(false),
+        encoding: Some(tidings_table::Encoding::UTF_8),
+        hint: None,
+    };
+    let Ok(table) = read(text, 37, choice) else { return };
+    let marked = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    assert_eq!(table.rows, shown(&cells(marked, syntax)));
+    let column = usize::from(column % 4);
+    let filter = Filter { column, op: Op::ALL[usize::from(*op) % Op::ALL.len()], value: value.to_owned() };
+    let sort = SortBy { column, desc: desc & 1 != 0 };
+    let query = |filter: &[&Filter], sort: &[SortBy], search: &str| Query {
+        filter: filter.iter().copied().cloned().collect(),
+        sort: sort.to_vec(),
+        search: search.to_owned(),
+        header_is_row: false,
+    };
+    let ask = |query: &Query| table.reading.view(query, Control::default()).ok().map(|view| numbers(&view));
+    let Some(filtered) = ask(&query(&[&filter], &[], "")) else { return };
+    let Some(sorted) = ask(&query(&[&filter], &[sort], "")) else { panic!("sorting fails") };
+    let mut again = sorted.clone();
+    again.sort_unstable();
+    assert_eq!(again, filtered, "a sort keeps the rows");
+
+    let not = Filter { op: Op::Not, ..filter.clone() };
+    let equals = Filter { op: Op::Equals, ..filter.clone() };
+    let (equal, other) = (ask(&query(&[&equals], &[], "")), ask(&query(&[&not], &[], "")));
+    let (equal, other) = (equal.expect("the column is there"), other.expect("the column is there"));
+    assert_eq!(equal.len() + other.len(), table.rows.len());
+    assert!(equal.iter().all(|row| !other.contains(row)));
+
+    let found = ask(&query(&[], &[], value)).expect("text is searched");
+    for (number, row) in table.rows.iter().enumerate() {
+        let has = row.iter().any(|cell| cell.contains(value));
+        assert!(!has || found.contains(&(number as u64)), "{row:?} has {value:?}");
+    }
+}
+
+struct Read {
+    reading: Arc<Reading>,
+    dialect: Dialect,
+    summary: Summary,
+    rows: Vec<Vec<String>>,
+    _folder: tempfile::TempDir,
+}
+
+fn read(bytes: &[u8], size: usize, choice: Choice) -> Result<Read, tidings_table::Error> {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let mut writer = Writer::create(folder.path(), choice, LIMITS)?;
+    for piece in bytes.chunks(size) {
+        writer.append(piece)?;
+    }
+    let summary = writer.finish()?;
+    let reading = writer.table().reading();
+    let view = View::plain(&reading, true);
+    let mut rows = Vec::new();
+    while (rows.len() as u64) < view.total() {
+        for row in view.page(rows.len() as u64, 64)?.rows {
+            assert_eq!(row.cells.len() as u64, row.width);
+            rows.push(row.cells.into_iter().map(|cell| cell.text).collect());
+        }
+    }
+    Ok(Read { dialect: reading.dialect().clone(), reading, summary, rows, _folder: folder })
+}
+
+fn numbers(view: &View) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while (numbers.len() as u64) < view.total() {
+        let page = view.page(numbers.len() as u64, 64).expect("a file can be read");
+        numbers.extend(page.rows.iter().map(|row| row.number));
+    }
+    numbers
+}
+
+/// All cells, by the reader.
+fn cells(text: &[u8], syntax: Syntax) -> Vec<Vec<Vec<u8>>> {
+    let (mut rows, mut row, mut cell) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sink = |event: Event<'_>| {
+        match event {
+            Event::Content(content) => cell.extend_from_slice(content),
+            Event::Cell => row.push(std::mem::take(&mut cell)),
+            Event::Row => {
+                row.push(std::mem::take(&mut cell));
+                rows.push(std::mem::take(&mut row));
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    let mut reader = Reader::new(syntax);
+    reader.feed(text, &mut sink);
+    reader.finish(&mut sink);
+    rows
+}
+
+fn shown(rows: &[Vec<Vec<u8>>]) -> Vec<Vec<String>> {
+    let text = |cell: &Vec<u8>| String::from_utf8_lossy(cell).into_owned();
+    rows.iter().map(|row| row.iter().map(text).collect()).collect()
+}
