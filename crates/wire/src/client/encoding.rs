@@ -187,7 +187,8 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The bytes of the frame behind the messages that were given; what a caller keeps who must wait with them.
+    /// The bytes of the frame behind the messages that were given, which are a frame again: what a caller keeps
+    /// who cannot take the next one yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

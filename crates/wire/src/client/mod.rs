@@ -7,6 +7,29 @@
 //! The types of [`request`], [`reply`] and [`push`] are the protocol's. What fields they have stands once, in
 //! `schema.rs`; [`Encoding`] writes them down and reads them, in JSON or in Protobuf.
 //!
+//! ```
+//! use tidings_wire::client::reply::{Outcome, Reply};
+//! use tidings_wire::client::request::Request;
+//! use tidings_wire::client::Encoding;
+//!
+//! let frame = b"{\"id\":1,\"ping\":{}}\n{}";
+//! let mut answers = Vec::new();
+//! for message in Encoding::Json.messages(frame) {
+//!     let command = Encoding::Json.parse_command(message?)?;
+//!     match command.request {
+//!         Request::Ping => {
+//!             let reply = Reply { id: command.id, outcome: Outcome::Pong };
+//!             Encoding::Protobuf.write_reply(&reply, &mut answers);
+//!         }
+//!         Request::Pong => {}
+//!         other => panic!("{}", other.name()),
+//!     }
+//! }
+//! // Four bytes: field 1 is 1, field 12 is an empty message.
+//! assert_eq!(answers, [4, 0x08, 1, 0x62, 0]);
+//! # Ok::<(), tidings_wire::client::Malformed>(())
+//! ```
+//!
 //! Invariants:
 //! - What an encoder appends is one message: in JSON an object without a line break in it or behind it (the
 //!   transport frames it), in Protobuf a message with its length before it.

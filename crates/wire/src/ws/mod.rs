@@ -7,6 +7,36 @@
 //!
 //! No extension is spoken: all reserved bits are 0.
 //!
+//! ```
+//! use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
+//!
+//! let rules = Rules { role: Role::Server, max_message: 65_536 };
+//! // What a session keeps; both are as new again whenever a message has ended.
+//! let (mut reader, mut message) = (Reader::default(), Vec::new());
+//! let mut answers = Vec::new();
+//!
+//! let mut sent = Vec::new();
+//! ws::masked_frame(Opcode::Ping, b"there?", [1, 2, 3, 4], &mut sent);
+//! ws::masked_frame(Opcode::Text, b"{}", [5, 6, 7, 8], &mut sent);
+//! // As it comes from the socket: in pieces.
+//! for mut piece in sent.chunks(5) {
+//!     while !piece.is_empty() {
+//!         let (used, event) = reader.read(piece, &rules, &mut message)?;
+//!         piece = &piece[used..];
+//!         match event {
+//!             Event::Partial => {}
+//!             Event::Ping(payload) => ws::frame(Opcode::Pong, &payload, &mut answers),
+//!             Event::Pong(_) => {}
+//!             Event::Message(_) => assert_eq!(std::mem::take(&mut message), b"{}"),
+//!             Event::Close(_) => break,
+//!         }
+//!     }
+//! }
+//! assert_eq!(answers, b"\x8A\x06there?");
+//! assert!(reader == Reader::default() && message.is_empty());
+//! # Ok::<(), ws::ProtocolError>(())
+//! ```
+//!
 //! Invariants:
 //! - A reader owns no heap memory, and between two messages it is equal to a new one: an idle connection needs
 //!   none. The bytes of a message that has not ended yet are the caller's.
