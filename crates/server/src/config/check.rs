@@ -11,7 +11,7 @@ use super::value::ListenAddr;
 impl Config {
     /// Whether any key is configured by which a client or a backend shows who it is.
     pub fn has_key(&self) -> bool {
-        self.client.token.hmac_secret_key.is_set() || self.http_api.key.is_set()
+        self.client.token.has_key() || self.http_api.key.is_set()
     }
 
     /// Every listener, with the option that names it.

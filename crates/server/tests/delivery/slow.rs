@@ -138,7 +138,7 @@ fn the_newest_stay_also_when_the_queue_is_smaller_than_what_is_written_at_once()
     let node = quiet(&[("client.queue_max_size", "8192")]);
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 2_000);
-    let got = take_until_newest(&mut slow, total);
+    take_until_newest(&mut slow, total);
 }
 
 #[test]
