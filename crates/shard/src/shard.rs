@@ -184,6 +184,8 @@ impl Shard {
                 return;
             }
             self.mailbox.woke();
+            // Mail first: what was published before a client said goodbye to a channel still reaches it.
+            self.open_mail();
             for event in &events {
                 match event.token() {
                     WAKER => {}
