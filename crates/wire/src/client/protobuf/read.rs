@@ -132,7 +132,9 @@ impl<'a> Reader<'a> for Wire<'a> {
 
     fn map<V: Value<'a> + Clone>(self, map: &mut Map<'a, V>) -> Result<(), String> {
         // An entry is a message with the key as field 1 and the value as field 2.
-        let mut bytes = self.bytes()?;
+        let Self::Bytes(mut bytes) = self else {
+            return Err("expected an entry of a map".to_owned());
+        };
         let (mut key, mut value) = (Cow::default(), V::default());
         while !bytes.is_empty() {
             match next_field(&mut bytes)? {
