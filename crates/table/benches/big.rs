@@ -1,4 +1,5 @@
-//! Measures the engine on one big file: `cargo bench -p tidings-table -- FILE [COLUMN]`.
+//! Measures the engine on one big file: `cargo bench -p tidings-table -- FILE [WORD]`, only what has the word in
+//! its name.
 //!
 //! Prints the medians of a few runs: index, pages, sort, filter, search, facts. On one core:
 //! `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file it does nothing, as in a test run.
@@ -12,9 +13,10 @@ use tidings_table::{Choice, Control, Filter, Limits, Op, Query, SortBy, View, Wr
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let Some(file) = args.next() else {
-        println!("usage: cargo bench -p tidings-table -- FILE");
+        println!("usage: cargo bench -p tidings-table -- FILE [WORD]");
         return Ok(());
     };
+    let word = args.next().unwrap_or_default();
     let folder = tempfile::tempdir_in(Path::new(&file).parent().unwrap_or(Path::new(".")))?;
     std::fs::hard_link(&file, folder.path().join(tidings_table::ORIGINAL))?;
     let limits = Limits { original_bytes: u64::MAX, text_bytes: u64::MAX, ..Limits::default() };
@@ -27,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let writer = open()?;
     let reading = writer.table().reading();
     println!("{:?}\n{:?}", reading.summary(), reading.dialect());
+    println!("peak memory so far {}", peak_memory()?);
     pages("page of 100, as it comes", &View::plain(&reading, false))?;
 
     let queries = [
@@ -46,6 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("search, frequent", "berlin", vec![], vec![]),
     ];
     for (name, search, sort, filter) in queries {
+        if !name.contains(&word) {
+            continue;
+        }
         let filter =
             filter.into_iter().map(|(column, op, value)| Filter { column, op, value: value.to_owned() });
         let query = Query { search: search.to_owned(), sort, filter: filter.collect(), header_is_row: false };
@@ -58,7 +64,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{:>44} rows {:?} bytes", view.total(), view.bytes());
         pages("  a page of it", &view)?;
     }
+    if !"facts".contains(&word) {
+        return Ok(());
+    }
+    measure("facts", 1, || {
+        reading.facts(Control::default())?;
+        Ok(())
+    })?;
+    println!("peak memory {}", peak_memory()?);
     Ok(())
+}
+
+/// The most memory that this process had so far (`proc_pid_status(5)`).
+fn peak_memory() -> Result<String, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    Ok(status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default().trim().to_owned())
 }
 
 /// 1,000 pages at random places.

@@ -16,14 +16,20 @@ pub enum Error {
     /// More bytes than [`Limits`](crate::Limits) allows, as received or when decompressed and decoded.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// What was too large: `the file`, `the decoded text`, `a number`…
+        /// What was too large: `the file` or `the decoded text`.
         what: &'static str,
         /// The bound that it would have passed, in bytes.
         limit: u64,
     },
-    /// More rows than row numbers can count ([`Limits::ROWS`](crate::Limits::ROWS)).
-    #[error("more than {} rows", crate::Limits::ROWS)]
-    TooManyRows,
+    /// More rows than their numbers can count ([`Limits::ROWS`](crate::Limits::ROWS)), or more conditions than a
+    /// query may have.
+    #[error("more than {limit} {what}")]
+    TooMany {
+        /// What there is too much of: `rows`, `filters`…
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The first bytes are those of a file format that is not delimited text.
     #[error("this is {0}, not delimited text")]
     NotText(&'static str),

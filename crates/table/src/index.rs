@@ -81,7 +81,7 @@ impl Indexer {
     /// Moves over the bytes that follow.
     ///
     /// # Errors
-    /// [`Error::TooManyRows`]; the rows before are known.
+    /// [`Error::TooMany`]; the rows before are known.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(BLOCK_BYTES as usize) {
             if self.seen >= self.next_block && !self.scanner.is_in_row() {
@@ -89,7 +89,7 @@ impl Indexer {
             }
             self.append_piece(piece);
             if self.tally.rows >= Limits::ROWS {
-                return Err(Error::TooManyRows);
+                return Err(Error::TooMany { what: "rows", limit: Limits::ROWS });
             }
         }
         Ok(())

@@ -33,17 +33,24 @@ pub enum Style {
 impl Kind {
     /// What `cell` looks like where numbers are written in this `style`.
     pub(crate) fn of(cell: &[u8], style: Style) -> Self {
-        let Some(first) = cell.first() else { return Self::Empty };
-        match first {
+        Self::with_number(cell, style).0
+    }
+
+    /// The same, and the number if it is one.
+    #[inline]
+    pub(crate) fn with_number(cell: &[u8], style: Style) -> (Self, Option<Number<'_>>) {
+        let Some(first) = cell.first() else { return (Self::Empty, None) };
+        let kind = match first {
             b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ' => match Number::parse(cell, style) {
-                Some(number) if number.is_integer => Self::Integer,
-                Some(_) => Self::Decimal,
+                Some(number) if number.is_integer => return (Self::Integer, Some(number)),
+                Some(number) => return (Self::Decimal, Some(number)),
                 None if is_date(cell.trim_ascii()) => Self::Date,
                 None => Self::Text,
             },
             b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'n' | b'N' if is_boolean(cell) => Self::Boolean,
             _ => Self::Text,
-        }
+        };
+        (kind, None)
     }
 }
 
@@ -265,4 +272,82 @@ fn is_grouped(whole: &[u8], group: u8) -> bool {
     let mut groups = whole.split(|byte| *byte == group);
     let first = groups.next().map_or(0, <[u8]>::len);
     (1..=3).contains(&first) && groups.all(|group| group.len() == 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A number as digits and a power of ten, and some way to write it.
+    fn written() -> impl Strategy<Value = (i64, u32, String)> {
+        let digits = prop_oneof![-99..100_i64, -99_999..100_000_i64, any::<i64>()];
+        (digits, 0..12_u32, 0..4_u8, any::<bool>()).prop_map(|(digits, places, way, trim)| {
+            let (sign, digits_text) = (if digits < 0 { "-" } else { "" }, digits.unsigned_abs().to_string());
+            let padded = format!("{digits_text:0>width$}", width = places as usize + 1);
+            let (whole, mut fraction) = padded.split_at(padded.len() - places as usize);
+            if trim {
+                fraction = fraction.trim_end_matches('0');
+            }
+            let plain = format!("{sign}{whole}.{fraction}");
+            let text = match way {
+                0 => plain,
+                1 => format!("{sign}00{whole}.{fraction}00"),
+                2 => format!("{sign}{digits_text}e-{places}"),
+                _ => format!(" {plain}E+0"),
+            };
+            (digits, places, text)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn numbers_compare_exactly_however_they_are_written(a in written(), b in written()) {
+            let exactly = |(digits, places, _): &(i64, u32, String)| i128::from(*digits) * 10_i128.pow(12 - places);
+            let expected = exactly(&a).cmp(&exactly(&b));
+            let number = |text: &str| Number::parse(text.as_bytes(), Style::Point).map(|number| number.key());
+            let (key_a, key_b) = (number(&a.2), number(&b.2));
+            prop_assert_eq!(key_a.as_ref().unwrap().cmp(key_b.as_ref().unwrap()), expected, "{} {}", a.2, b.2);
+            let parsed = |text| Number::parse(text, Style::Point).unwrap();
+            prop_assert_eq!(parsed(a.2.as_bytes()).compare(&parsed(b.2.as_bytes())), expected);
+            // No key is the beginning of another one.
+            prop_assert!(expected.is_eq() || !key_b.unwrap().starts_with(&key_a.unwrap()));
+            let value: f64 = a.2.trim().parse().unwrap();
+            prop_assert_eq!(parsed(a.2.as_bytes()).value().to_bits() << 1, value.to_bits() << 1);
+        }
+
+        #[test]
+        fn any_text_is_of_some_kind(text in any::<Vec<u8>>(), almost in "[-+0-9.,eE: TZ/]{0,14}") {
+            for cell in [&text[..], almost.as_bytes()] {
+                for style in [Style::Point, Style::Comma] {
+                    let (kind, number) = Kind::with_number(cell, style);
+                    prop_assert_eq!(number.is_some(), matches!(kind, Kind::Integer | Kind::Decimal));
+                    if let Some(number) = number {
+                        prop_assert!(number.value().is_finite());
+                        prop_assert!(number.key().len() <= cell.len() / 2 + 4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_far_from_one_is_text() {
+        let long = format!("{}.5", "9".repeat(200));
+        for (cell, is_number) in [
+            ("1e199", true),
+            ("1e200", false),
+            ("1e-201", true),
+            ("1e-202", false),
+            ("0e9999", true),
+            ("1e99999", false),
+            (&long[..], true),
+            (&format!("9{long}"), false),
+        ] {
+            assert_eq!(Number::parse(cell.as_bytes(), Style::Point).is_some(), is_number, "{cell}");
+        }
+    }
 }

@@ -20,8 +20,8 @@ use crate::{Control, Error, Limits, Summary};
 /// The name of the file, as it was received, in the folder of a table.
 pub const ORIGINAL: &str = "original";
 
-/// How much of a file is read at once when it is read again.
-const PIECE: usize = 1 << 20;
+/// How much of a file is read at once when it is read again: little enough to stay in a core's cache.
+const PIECE: usize = 128 << 10;
 
 /// A table for those who read it: always the newest [`Reading`]. Clones are the same table.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Io`] (the disk is full, say), [`Error::TooLarge`], [`Error::NotText`], [`Error::Compression`],
-    /// [`Error::TooManyRows`]. After any of them the file is as before, readers see what they saw, and every
+    /// [`Error::TooMany`]. After any of them the file is as before, readers see what they saw, and every
     /// further call is [`Error::Broken`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<Summary, Error> {
         self.guarded(|writer| {

@@ -32,6 +32,14 @@ impl Default for Counter {
 }
 
 impl Counter {
+    /// A counter for other lines of the same column: what is estimated here need not be counted there.
+    pub(super) fn beside(&self) -> Self {
+        match self {
+            Self::Counted(_) => Self::default(),
+            Self::Estimated(_) => Self::Estimated(Estimate::default()),
+        }
+    }
+
     pub(super) fn add(&mut self, value: &[u8], line: u32) {
         self.add_hash(hash(value), 1, line);
     }

@@ -9,8 +9,11 @@ const FINE: i64 = 1_024;
 /// How many bins there are at most in the end.
 const COARSE: usize = 24;
 
-/// The bits of a double's fraction: an index that needs more would not be exact.
+/// The bits of a double's fraction (IEEE 754): a place that needs more would not be exact.
 const FRACTION: i32 = 52;
+
+/// What is added to a double's exponent in its bits.
+const BIAS: i32 = 1_023;
 
 /// The power of two of the narrowest bin: numbers go from 10^-200 to 10^200.
 const NARROWEST: i32 = -720;
@@ -109,13 +112,14 @@ impl Histogram {
     }
 }
 
+/// 2 to this power, which is within what a double's exponent can say.
 fn width(power: i32) -> f64 {
-    2_f64.powi(power)
+    f64::from_bits(((power + BIAS) as u64) << FRACTION)
 }
 
-/// The power of two that a number starts with (IEEE 754: 11 bits, less 1,023).
+/// The power of two that a number starts with.
 fn exponent(value: f64) -> i32 {
-    (value.to_bits() >> FRACTION & 0x7FF) as i32 - 1_023
+    (value.to_bits() >> FRACTION & 0x7FF) as i32 - BIAS
 }
 
 #[cfg(test)]

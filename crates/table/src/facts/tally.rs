@@ -24,18 +24,21 @@ impl ColumnTally {
         Self { style, ..Self::default() }
     }
 
+    /// The same for rows elsewhere in the file.
+    pub(super) fn beside(&self) -> Self {
+        Self { style: self.style, distinct: self.distinct.beside(), ..Self::default() }
+    }
+
     /// Counts a cell of `line`.
     pub(super) fn add(&mut self, cell: &[u8], line: u32) {
-        let kind = Kind::of(cell, self.style);
+        let (kind, number) = Kind::with_number(cell, self.style);
         self.kinds.count(kind);
         if kind == Kind::Empty {
             return;
         }
         self.distinct.add(cell, line);
         self.texts.add(cell);
-        if matches!(kind, Kind::Integer | Kind::Decimal)
-            && let Some(number) = Number::parse(cell, self.style)
-        {
+        if let Some(number) = number {
             let value = number.value();
             self.numbers.add(cell, value, &number, self.style);
             self.histogram.add(value);

@@ -72,8 +72,10 @@ impl Reading {
     /// Whoever serves many should compute one such view at a time.
     ///
     /// # Errors
-    /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::Cancelled`], [`Error::Io`].
+    /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::TooMany`] ([`Query::SORTS`], [`Query::FILTERS`]),
+    /// [`Error::Cancelled`], [`Error::Io`].
     pub fn view(self: &Arc<Self>, query: &Query, control: Control<'_>) -> Result<View, Error> {
+        query.check()?;
         let columns = query.columns();
         self.check_columns(&columns)?;
         if query.is_plain() {
@@ -144,6 +146,20 @@ impl Reading {
 }
 
 impl Query {
+    /// The most columns to sort by: a row's key holds a copy of each.
+    pub const SORTS: usize = 16;
+
+    /// The most conditions: each may hold a compiled regular expression of a mebibyte.
+    pub const FILTERS: usize = 64;
+
+    fn check(&self) -> Result<(), Error> {
+        let few = |count: usize, limit: usize, what| {
+            if count > limit { Err(Error::TooMany { what, limit: limit as u64 }) } else { Ok(()) }
+        };
+        few(self.sort.len(), Self::SORTS, "columns to sort by")?;
+        few(self.filter.len(), Self::FILTERS, "filters")
+    }
+
     fn is_plain(&self) -> bool {
         self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
     }

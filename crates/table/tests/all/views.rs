@@ -325,6 +325,9 @@ fn a_wrong_column_or_expression_is_an_error_that_says_so() {
         let error = view(Query { filter, ..Query::default() }).unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains('\n'), "{error}");
     }
+    let many = vec![SortBy { column: 0, desc: false }; Query::SORTS + 1];
+    let result = view(Query { sort: many, ..Query::default() });
+    assert_eq!(result.unwrap_err().to_string(), "more than 16 columns to sort by");
     assert!("like".parse::<Op>().is_err());
     assert!(Op::ALL.into_iter().all(|op| op.to_string().parse() == Ok(op)));
 }
