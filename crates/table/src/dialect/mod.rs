@@ -1,6 +1,6 @@
 //! How a file is written: its delimiter, quotes, line ends, encoding and packing, and whether it has a header.
 //!
-//! A dialect is guessed from the first [`HEAD_BYTES`](guess::HEAD_BYTES) of the text, and whatever of it a
+//! A dialect is guessed from the first [`HEAD_BYTES`] of the text, and whatever of it a
 //! person or a program knows better replaces the guess ([`Choice`]).
 
 mod guess;
