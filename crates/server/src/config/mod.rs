@@ -3,7 +3,7 @@
 //!
 //! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and
 //! `config docs` all follow from it, so none of them can disagree. A value passes three steps: a source gives it
-//! without a type, with the place where it was said ([`source`], [`file`]); its option reads and checks it
+//! without a type, with the place where it was said ([`source`], [`mod@file`]); its option reads and checks it
 //! ([`setting`], [`value`]); then options are held against each other ([`check`]).
 //!
 //! Invariants:
