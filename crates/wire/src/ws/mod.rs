@@ -2,7 +2,7 @@
 //!
 //! A [`Reader`] takes a connection's bytes, cut up in any way, and gives messages and control frames; it checks
 //! everything the RFC asks for as early as the bytes show it. What is sent is written with [`frame`] and
-//! [`close`] by a server, whose frames carry no mask, so that one frame serves any number of clients; and with
+//! [`close()`] by a server, whose frames carry no mask, so that one frame serves any number of clients; and with
 //! [`masked_frame`] by a client.
 //!
 //! No extension is spoken: all reserved bits are 0.
