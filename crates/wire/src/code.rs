@@ -44,27 +44,53 @@ pub const BAD_REQUEST: Code = fixed(107, "bad request");
 pub const NOT_AVAILABLE: Code = fixed(108, "not available");
 /// The token was valid once.
 pub const TOKEN_EXPIRED: Code = fixed(109, "token expired");
+/// The connection's or subscription's time is over, and it has no token to renew.
+pub const EXPIRED: Code = fixed(110, "expired");
 /// Too much at once.
 pub const TOO_MANY_REQUESTS: Code = passing(111, "too many requests");
+/// The channel's history does not reach back to the position asked for, or is another one.
+pub const UNRECOVERABLE_POSITION: Code = fixed(112, "unrecoverable position");
 
 /// The server ended the subscription for good.
 pub const UNSUBSCRIBED_BY_SERVER: Code = fixed(2000, "server unsubscribe");
 /// Publications were missed; subscribe again, and recover where the channel keeps history.
 pub const INSUFFICIENT_STATE: Code = fixed(2500, "insufficient state");
+/// The subscription's time is over; subscribe again with a new token.
+pub const SUBSCRIPTION_EXPIRED: Code = fixed(2501, "expired");
 
 /// The connection ended in the ordinary way.
 pub const CLOSED: Code = passing(3000, "connection closed");
 /// The server is stopping.
 pub const SHUTDOWN: Code = passing(3001, "shutdown");
+/// Something inside failed.
+pub const SERVER_ERROR: Code = passing(3004, "internal server error");
+/// The connection's time is over; come back with a new token.
+pub const CONNECTION_EXPIRED: Code = passing(3005, "connection expired");
 /// The client did not read as fast as its channels were published to.
 pub const SLOW: Code = passing(3008, "slow");
+/// Publications of a subscription that the client did not ask for were missed; come back and recover.
+pub const POSITION_LOST: Code = passing(3010, "insufficient state");
+/// Somebody told the server to have the client come back.
+pub const FORCE_RECONNECT: Code = passing(3011, "force reconnect");
 /// A ping was not answered in time.
 pub const NO_PONG: Code = passing(3012, "no pong");
 /// The server keeps as much input of its clients as it may.
 pub const OVERLOADED: Code = passing(3013, "too many requests");
+/// The token was not accepted.
+pub const INVALID_TOKEN: Code = fixed(3500, "invalid token");
 /// The first thing a client said was not a connect command, or it broke the protocol.
 pub const BAD_PROTOCOL: Code = fixed(3501, "bad request");
 /// The connection was opened and then never used.
 pub const STALE: Code = fixed(3502, "stale");
+/// Somebody told the server to end the connection.
+pub const FORCE_DISCONNECT: Code = fixed(3503, "force disconnect");
 /// The server holds as many connections as it may.
 pub const CONNECTION_LIMIT: Code = passing(3504, "connection limit");
+/// The client is subscribed to as many channels as it may be, and is to be to more.
+pub const CHANNEL_LIMIT: Code = fixed(3505, "channel limit");
+/// The client is not allowed to be here.
+pub const NO_PERMISSION: Code = fixed(3507, "permission denied");
+/// The client sent a message that has no reply, and nobody takes such messages here.
+pub const NOBODY_LISTENS: Code = fixed(3508, "not available");
+/// The client made too many errors.
+pub const TOO_MANY_ERRORS: Code = fixed(3509, "too many errors");
