@@ -96,7 +96,9 @@ impl Indexer {
     }
 
     fn append_piece(&mut self, bytes: &[u8]) {
-        let Self { scanner, tally, seen, delimiters, next_block, fresh } = self;
+        let Self { scanner, tally, seen, fresh, .. } = self;
+        // What changes with every group is kept out of memory: this is the innermost loop of an upload.
+        let (mut delimiters, mut next_block) = (self.delimiters, self.next_block);
         scanner.scan(bytes, |base, marks| {
             let (mut cells, mut breaks) = (marks.cells, marks.rows);
             while breaks != 0 {
@@ -105,16 +107,17 @@ impl Indexer {
                 cells ^= below;
                 breaks &= breaks - 1;
                 let next = *seen + base as u64 + u64::from(end) + 1;
-                tally.add(*delimiters + u64::from(below.count_ones()) + 1, next);
-                *delimiters = 0;
-                if next >= *next_block {
+                tally.add(delimiters + u64::from(below.count_ones()) + 1, next);
+                delimiters = 0;
+                if next >= next_block {
                     fresh.push(Block { offset: next, row: tally.rows });
-                    *next_block = next + BLOCK_BYTES;
+                    next_block = next + BLOCK_BYTES;
                 }
             }
-            *delimiters += u64::from(cells.count_ones());
+            delimiters += u64::from(cells.count_ones());
         });
         *seen += bytes.len() as u64;
+        (self.delimiters, self.next_block) = (delimiters, next_block);
     }
 
     /// Enters a block for the next row, which starts at `offset` or after line breaks there.
@@ -145,6 +148,11 @@ impl Indexer {
     /// Whether the text so far ends within quotes.
     pub(crate) fn is_in_quotes(&self) -> bool {
         self.scanner.is_in_quotes()
+    }
+
+    /// Whether some cell's content does not stand in the text in one piece, besides doubled quotes.
+    pub(crate) fn is_sloppy(&self) -> bool {
+        self.scanner.is_sloppy()
     }
 
     /// Whether the text so far ends within a row.

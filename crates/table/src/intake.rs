@@ -260,5 +260,6 @@ impl Build {
         state.finished = finished;
         state.lossy = self.lossy;
         state.open_quote = self.indexer.is_in_quotes();
+        state.sloppy = self.indexer.is_sloppy();
     }
 }

@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub(crate) finished: bool,
     pub(crate) lossy: bool,
     pub(crate) open_quote: bool,
+    /// Whether there are cells such as `"a"b`.
+    pub(crate) sloppy: bool,
 }
 
 impl Reading {

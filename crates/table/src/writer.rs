@@ -248,7 +248,6 @@ impl Writer {
         let result = run(self);
         if result.is_err() {
             self.broken = true;
-            self.received = before;
             // If even that fails, what is too much is never read by this process.
             let _ = self.place.original.set_len(before);
         }

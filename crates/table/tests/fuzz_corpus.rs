@@ -9,7 +9,7 @@ use std::path::Path;
 mod targets;
 
 /// Mutations of each seed.
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 100;
 
 #[test]
 fn files_keep_their_promises_on_every_seed_and_mutation() {

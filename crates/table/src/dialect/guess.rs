@@ -125,18 +125,19 @@ fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<Syntax, Err
                 continue;
             };
             let hint = if choice.hint == Some(delimiter) { 1.5 } else { 1.0 };
-            let mut score = belief * hint * score(text, whole, syntax, &mut layout);
-            if quotes.len() * escapes.len() > 1 {
-                score *= Quoting::of(text, whole, syntax, &layout).score();
-            }
-            if best.is_none_or(|(most, _)| score > most) {
-                best = Some((score, syntax));
+            let score = belief * hint * score(text, whole, syntax, &mut layout);
+            // Quotes speak for one way of quoting against another, not for or against the delimiter.
+            let is_one_of_many = quotes.len() * escapes.len() > 1;
+            let quoting =
+                if is_one_of_many { Quoting::of(text, whole, syntax, &layout).score() } else { 1.0 };
+            if best.is_none_or(|(most, _, _)| score * quoting > most) {
+                best = Some((score * quoting, score, syntax));
             }
         }
     }
     let enough = if is_all_values(text, whole) { ENOUGH_FOR_VALUES } else { ENOUGH };
     match best {
-        Some((score, syntax)) if choice.delimiter.is_some() || score >= enough => Ok(syntax),
+        Some((_, score, syntax)) if choice.delimiter.is_some() || score >= enough => Ok(syntax),
         _ => fallback(text, whole, choice, &quotes, &escapes, &mut layout),
     }
 }

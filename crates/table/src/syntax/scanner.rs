@@ -17,12 +17,14 @@ pub(crate) struct Marks {
 pub(crate) struct Scanner {
     syntax: Syntax,
     state: State,
+    /// Whether something stood between a closing quote and the end of its cell.
+    sloppy: bool,
 }
 
 impl Scanner {
     /// A scanner that stands at the start of a row.
     pub(crate) const fn new(syntax: Syntax) -> Self {
-        Self { syntax, state: State::RowStart }
+        Self { syntax, state: State::RowStart, sloppy: false }
     }
 
     /// Whether the bytes so far end within a row.
@@ -33,6 +35,11 @@ impl Scanner {
     /// Whether the bytes so far end within quotes.
     pub(crate) fn is_in_quotes(&self) -> bool {
         matches!(self.state, State::Quoted | State::Escaped)
+    }
+
+    /// Whether there was a cell such as `"a"b`, whose content does not stand in the text in one piece.
+    pub(crate) const fn is_sloppy(&self) -> bool {
+        self.sloppy
     }
 
     /// Moves over `bytes` and hands the marks of each group to `sink` with the position of its first byte.
@@ -76,6 +83,7 @@ impl Scanner {
         let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
         let is_quoted = self.is_in_quotes();
         if classes.quotes == 0 && !is_quoted {
+            self.sloppy |= self.state == State::Closed && (classes.delimiters | classes.breaks) & 1 == 0;
             return self.unquoted(group, &classes, u64::MAX, false);
         }
         if self.syntax.escape.is_some() {
@@ -90,6 +98,8 @@ impl Scanner {
         if opens & !may_open != 0 {
             return self.walk(group);
         }
+        let closed = closes << 1 | u64::from(self.state == State::Closed);
+        self.sloppy |= closed & !(ends | opens) != 0;
         self.unquoted(group, &classes, !inside, closes >> (GROUP - 1) != 0)
     }
 
@@ -125,6 +135,7 @@ impl Scanner {
                 Mark::Break if self.state != State::RowStart => marks.rows |= 1 << i,
                 Mark::Break | Mark::None => {}
             }
+            self.sloppy |= self.state == State::Closed && state == State::Plain;
             self.state = state;
         }
         marks
@@ -150,6 +161,7 @@ mod tests {
             for group in text.as_bytes().as_chunks::<GROUP>().0 {
                 prop_assert_eq!(by_group.group(group), by_byte.walk(group));
                 prop_assert_eq!(by_group.state, by_byte.state);
+                prop_assert_eq!(by_group.sloppy, by_byte.sloppy);
             }
         }
     }

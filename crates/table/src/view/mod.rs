@@ -82,11 +82,11 @@ impl Reading {
             return Ok(View::plain(self, query.header_is_row));
         }
         let natures = self.natures(columns.iter().max().map_or(0, |most| most + 1))?;
-        let selection = Selection::new(self, query, &natures)?;
         let (chunks, settled) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.settled)
         };
+        let selection = Selection::new(self, query, &natures)?;
         let first = self.first_shown(query);
         let (order, clipped) = if query.sort.is_empty() {
             let mut collector = Collector::new(self.folder(), self.limits().order_bytes);
@@ -254,11 +254,11 @@ impl View {
             return self.reading.view(&self.query, control);
         };
         let natures = self.reading.natures(self.query.columns().iter().max().map_or(0, |most| most + 1))?;
-        let selection = Selection::new(&self.reading, &self.query, &natures)?;
         let (chunks, settled) = {
             let state = self.reading.state();
             (scan::chunks(&state, self.settled), state.settled)
         };
+        let selection = Selection::new(&self.reading, &self.query, &natures)?;
         let mut collector = Collector::new(self.reading.folder(), self.reading.limits().order_bytes);
         copy(order, self.settled, &mut collector)?;
         let first = self.settled.max(self.first());

@@ -43,6 +43,7 @@ impl Scout {
 }
 
 impl Selection {
+    /// The conditions of `query` for the rows that `reading` has now.
     pub(super) fn new(reading: &Reading, query: &Query, natures: &[Nature]) -> Result<Self, Error> {
         let syntax = reading.dialect().syntax;
         let tests: Vec<Test> = query
@@ -57,7 +58,7 @@ impl Selection {
             .into_iter()
             .map(|(needle, exact)| (as_written(needle, syntax), exact))
             .max_by_key(|(needle, _)| needle.len())
-            .filter(|(needle, _)| !needle.is_empty());
+            .filter(|(needle, _)| !needle.is_empty() && !reading.state().sloppy);
         let scout = match longest {
             Some((needle, true)) => Some(Scout::Exact(Box::new(memmem::Finder::new(needle).into_owned()))),
             Some((needle, false)) => {
@@ -133,6 +134,7 @@ impl Selection {
 }
 
 /// The longest part of a cell's content that is written in a file just as it is: between quotes and escapes.
+/// (Unless something follows the closing quote: [`Scanner::is_sloppy`](crate::syntax::Scanner::is_sloppy).)
 fn as_written(content: &[u8], syntax: Syntax) -> &[u8] {
     let is_written_otherwise = |byte: &u8| Some(*byte) == syntax.quote() || Some(*byte) == syntax.escape();
     content.split(is_written_otherwise).max_by_key(|part| part.len()).unwrap_or_default()

@@ -60,8 +60,8 @@ pub(super) fn sort(
     Ok((sorter.finish(control)?, clipped))
 }
 
-/// The first byte of a cell's key. Inverted, they sort the other way round; empty cells are never inverted, and
-/// 0 and 255 are not used, since a text's end is told from a 0 in it by what follows.
+/// The first byte of a cell's key, as are those of numbers. Inverted, they sort the other way round; that of an
+/// empty cell never is, and is above all of them.
 const TEXT: u8 = 0x20;
 const EMPTY: u8 = 0xFE;
 
@@ -109,13 +109,13 @@ impl KeyMaker {
     }
 }
 
-/// Appends text so that it compares byte by byte: 0 stands for its end, and 0 255 for a 0 in it.
+/// Appends text so that it compares byte by byte: 0 stands for its end, so a 0 in it is 1 1, and a 1 is 1 2.
 fn write_text(mut text: &[u8], key: &mut Vec<u8>) {
     key.push(TEXT);
-    while let Some(zero) = memchr::memchr(0, text) {
-        key.extend_from_slice(&text[..=zero]);
-        key.push(0xFF);
-        text = &text[zero + 1..];
+    while let Some(low) = memchr::memchr2(0, 1, text) {
+        key.extend_from_slice(&text[..low]);
+        key.extend_from_slice(&[1, text[low] + 1]);
+        text = &text[low + 1..];
     }
     key.extend_from_slice(text);
     key.push(0);

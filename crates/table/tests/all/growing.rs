@@ -222,12 +222,53 @@ fn a_view_takes_in_what_was_appended_since() {
     let expected = [["1", "apple"], ["3", "app\x08"], ["4", "grapple"], ["5", "app"], ["6", "app"]];
     let refreshed = unsorted.refresh(Control::default()).unwrap();
     assert_eq!(rows(&refreshed), expected);
+    made.writer.append(b"7\tapp").unwrap();
+    made.writer.finish().unwrap();
+    let with_open = refreshed.refresh(Control::default()).unwrap();
+    assert_eq!(rows(&with_open)[5], ["7", "app"]);
+    made.writer.append(b"le\n").unwrap();
+    assert_eq!(rows(&with_open.refresh(Control::default()).unwrap())[5], ["7", "apple"]);
+    let expected = [&expected[..], &[["7", "apple"]]].concat();
+    let refreshed = with_open.refresh(Control::default()).unwrap();
     assert_eq!(rows(&refreshed.refresh(Control::default()).unwrap()), expected);
     let reversed: Vec<_> = expected.into_iter().rev().collect();
     assert_eq!(rows(&sorted.refresh(Control::default()).unwrap()), reversed);
     // The view of before is what it was, and all rows as they come are always all.
     assert_eq!(unsorted.total(), 2);
-    assert_eq!(View::plain(&made.reading(), false).total(), 6);
+    assert_eq!(View::plain(&made.reading(), false).total(), 7);
+}
+
+#[test]
+fn an_upload_that_is_no_table_leaves_nothing_behind() {
+    let mut made = Made::empty(choice(false), Limits::default());
+    assert!(matches!(made.writer.append(b"PK\x03\x04 and more"), Err(Error::NotText(_))));
+    assert_eq!(std::fs::read(made.folder.path().join(ORIGINAL)).unwrap(), b"");
+    assert_eq!(made.reading().summary().lines, 0);
+}
+
+#[test]
+fn a_stray_quote_does_not_swallow_a_long_file() {
+    let text = format!("id\ttext\n1\t\"never closed\n{}", "2\tfine\n".repeat(40_000));
+    let made = Made::of(text.as_bytes(), &[100_000], choice(true), Limits::default());
+    assert_eq!((made.reading().summary().rows, made.reading().summary().open_quote), (40_001, false));
+    // A long text between quotes is none.
+    let text = format!(
+        "id,text\n1,\"{}\"\n{}",
+        "long, and, so,\non; it\ngoes, with (lines)\n".repeat(2_000),
+        "2,\"fine, too\"\n".repeat(9_000)
+    );
+    let made = Made::of(text.as_bytes(), &[100_000], choice(true), Limits::default());
+    assert_eq!((made.reading().summary().rows, made.reading().summary().ragged), (9_001, 0));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_cell_even_if_it_comes_byte_by_byte() {
+    let utf_8 = Choice { encoding: Some(Encoding::UTF_8), ..choice(true) };
+    for sizes in [&[1][..], &[2], &[100]] {
+        let made = Made::of(b"\xEF\xBB\xBFid\tn\n1\t2\n", sizes, utf_8, Limits::default());
+        let header = View::plain(&made.reading(), false).header().unwrap().unwrap();
+        assert_eq!(header.cells[0].text, "id");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A row is found by its number as it would be by reading from the start.
 
+use std::sync::{Mutex, OnceLock};
+
 use proptest::prelude::*;
 use tidings_table::{Limits, Syntax, View};
 
@@ -80,15 +82,22 @@ fn a_table_opened_again_is_the_same() {
     let text = long_text(&mut Random(5), 200_000);
     let made = Made::whole(&text, exactly(Syntax::new(b',', Some(b'"'), None).unwrap(), true));
     let (before, summary) = (made.reading(), made.reading().summary());
-    let mut early = None;
-    let control = tidings_table::Control::default();
+    let (early, seen) = (OnceLock::new(), Mutex::new(Vec::new()));
+    let tell = |_: f32| {
+        let table: &tidings_table::Table = early.get().unwrap();
+        seen.lock().unwrap().push(table.reading().summary().lines);
+    };
+    let control = tidings_table::Control::default().telling(&tell);
     let choice = exactly(before.dialect().syntax, true);
     let again = tidings_table::Writer::open(made.folder.path(), choice, *before.limits(), control, |table| {
-        early = Some(table.clone());
+        early.set(table.clone()).unwrap();
     });
     let again = again.unwrap().table().reading();
     assert_eq!(again.summary(), summary);
-    assert_eq!(early.unwrap().reading().summary(), summary);
+    assert_eq!(early.get().unwrap().reading().summary(), summary);
+    // Its first rows showed while the others were read.
+    let seen = seen.into_inner().unwrap();
+    assert!(seen[0] > 0 && seen[0] < summary.lines, "{seen:?}");
     let wide = |reading| View::plain(reading, false).page(0, 200).unwrap();
     assert_eq!(wide(&again), wide(&before));
 }

@@ -9,7 +9,7 @@ use tidings_table::{Cancel, Control, Error, Filter, Limits, Op, Query, SortBy, S
 use crate::support::{Made, Random, exactly, rows};
 
 /// Cells as people have them; the numbers among them are such that a double is exact.
-const CELLS: [&str; 30] = [
+const CELLS: [&str; 33] = [
     "0",
     "1",
     "-1",
@@ -40,16 +40,20 @@ const CELLS: [&str; 30] = [
     "äpfel",
     "\u{1}",
     "\0x",
+    "app\0",
+    "app\0\u{1}",
+    "app\u{1}",
 ];
 
 fn table() -> impl Strategy<Value = Vec<Vec<&'static str>>> {
-    // Columns of numbers, of anything, and of few values.
+    // Columns of numbers, of anything, of few values, and of odd ones.
     let cell = |kind: usize| match kind {
         0 => prop::sample::select(&CELLS[..14]).boxed(),
         1 => prop::sample::select(&CELLS[..]).boxed(),
-        _ => prop::sample::select(&CELLS[13..18]).boxed(),
+        2 => prop::sample::select(&CELLS[13..18]).boxed(),
+        _ => prop::sample::select(&CELLS[28..]).boxed(),
     };
-    prop::collection::vec(0..3_usize, 1..5).prop_flat_map(move |kinds| {
+    prop::collection::vec(0..4_usize, 1..5).prop_flat_map(move |kinds| {
         let row: Vec<_> = kinds.iter().map(|kind| cell(*kind)).collect();
         let short = 1..=kinds.len();
         prop::collection::vec((row, short, 0..8_u8), 0..60).prop_map(|rows| {
@@ -235,6 +239,30 @@ fn a_numeric_sort_of_many_rows_is_by_number() {
     let view = made.reading().view(&Query { sort, ..Query::default() }, Control::default()).unwrap();
     expected.sort_by_key(|row| row[0].parse::<i64>().unwrap());
     assert_eq!(rows(&view), expected);
+}
+
+#[test]
+fn equal_rows_stay_in_order_however_many_and_however_long() {
+    for (rows_of_each, length) in [(2, 3), (25, 40), (31, 9), (200, 100)] {
+        let row = |i: usize| [["a", "b", "c"][i % 3].repeat(length), i.to_string()];
+        let expected: Vec<_> = (0..3 * rows_of_each).map(row).collect();
+        let text: String = expected.iter().map(|row| row.join(",") + "\n").collect();
+        let made = Made::whole(text.as_bytes(), exactly(commas(), false));
+        for desc in [false, true] {
+            let query = Query { sort: vec![SortBy { column: 0, desc }], ..Query::default() };
+            let mut expected = expected.clone();
+            expected.sort_by(|a, b| if desc { b[0].cmp(&a[0]) } else { a[0].cmp(&b[0]) });
+            assert_eq!(rows(&made.reading().view(&query, Control::default()).unwrap()), expected);
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_closing_quote_is_searched_too() {
+    let made = Made::whole(b"1,\"x\"y\n2,xy\n3,\"x\",y\n", exactly(commas(), false));
+    let search = Query { search: "XY".to_owned(), ..Query::default() };
+    let view = made.reading().view(&search, Control::default()).unwrap();
+    assert_eq!(rows(&view), [["1", "xy"], ["2", "xy"]]);
 }
 
 #[test]
