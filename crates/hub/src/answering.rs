@@ -3,10 +3,11 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::plain;
 
+use crate::deciding::Verdict;
 use crate::effects::{Answer, Effect, Effects, Failure, Request};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag, Outcome, SessionId};
+use crate::session::{Flag, Outcome, Protocol, SessionId};
 use crate::topics::{Entry, TopicKey};
 
 impl Hub {
@@ -20,7 +21,7 @@ impl Hub {
                 self.published += 1;
                 awaiting.publish(id)
             }
-            Request::Query(_) => awaiting.query(),
+            _ => awaiting.query(),
         };
         fx.push(Effect::Ask(SessionId { slot, generation }, ticket, request));
     }
@@ -81,10 +82,10 @@ impl Hub {
 
     /// Says that a subscription stands, in the session's dialect.
     pub(crate) fn subscribed(&mut self, slot: u32, key: TopicKey, id: u32, already: bool, fx: &mut Effects) {
-        match self.sessions[slot as usize].dialect {
-            Dialect::Unknown | Dialect::Plain => Self::plain_subscribed(slot, already, fx),
-            Dialect::Resp2 | Dialect::Resp3 => self.resp_subscribed(slot, key, fx),
-            Dialect::JsonLines => self.client_subscribed(slot, id, already, fx),
+        match self.sessions[slot as usize].dialect.protocol() {
+            Protocol::Plain => Self::plain_subscribed(slot, already, fx),
+            Protocol::Resp => self.resp_subscribed(slot, key, fx),
+            Protocol::Client => self.client_subscribed(slot, id, already, fx),
         }
     }
 
@@ -92,10 +93,10 @@ impl Hub {
         if let Answer::Failed(failure) = answer {
             return self.failed(slot, id, failure, fx);
         }
-        match self.sessions[slot as usize].dialect {
-            Dialect::Unknown | Dialect::Plain => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
-            Dialect::Resp2 | Dialect::Resp3 => self.resp_answered(slot, answer, fx),
-            Dialect::JsonLines => Self::client_published(slot, id, fx),
+        match self.sessions[slot as usize].dialect.protocol() {
+            Protocol::Plain => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
+            Protocol::Resp => self.resp_answered(slot, answer, fx),
+            Protocol::Client => Self::client_published(slot, id, fx),
         }
     }
 
@@ -107,12 +108,12 @@ impl Hub {
     /// Answers a command with an error, in the session's dialect.
     pub(crate) fn refuse(&mut self, slot: u32, id: u32, code: Code, text: &str, fx: &mut Effects) {
         self.errors += 1;
-        match self.sessions[slot as usize].dialect {
-            Dialect::Unknown | Dialect::Plain => {
+        match self.sessions[slot as usize].dialect.protocol() {
+            Protocol::Plain => {
                 fx.send(slot, |out| plain::error(code.number, text, out));
             }
-            Dialect::Resp2 | Dialect::Resp3 => Self::resp_refuse(slot, code, text, fx),
-            Dialect::JsonLines => Self::client_refuse(slot, id, code, text, fx),
+            Protocol::Resp => Self::resp_refuse(slot, code, text, fx),
+            Protocol::Client => Self::client_refuse(slot, id, code, text, fx),
         }
     }
 }
@@ -122,5 +123,10 @@ fn failure_words(failure: &Failure) -> (Code, String) {
         Failure::Unavailable => (code::INTERNAL, "broker unavailable".into()),
         Failure::Overloaded => (code::TOO_MANY_REQUESTS, "broker overloaded".into()),
         Failure::Refused(why) => (code::PERMISSION_DENIED, format!("permission denied: {why}")),
+        Failure::Error(verdict) => {
+            let Verdict { code, text, temporary } = verdict;
+            (Code { number: *code, text: "", temporary: *temporary }, text.clone())
+        }
+        Failure::Disconnect(code, text) => (Code { number: *code, text: "", temporary: false }, text.clone()),
     }
 }

@@ -1,11 +1,13 @@
 //! What a hub asks of the world around it.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_wire::{Channel, Pattern, Topic};
+use tidings_wire::{Channel, ClientInfo, Pattern, Position, Publication, Topic};
 
+use crate::deciding::{Admission, Connected, Decide, Verdict};
 use crate::session::SessionId;
 
 /// Something that must be done because of what a hub was just told. Carried out in order.
@@ -25,15 +27,51 @@ pub enum Effect {
     Unwant(Topic),
     /// Carry this out and tell [`crate::Hub::answer`] with the same ticket.
     Ask(SessionId, u32, Request),
+    /// Have this known; there is no answer.
+    Tell(Note),
 }
 
 /// What only others can do for a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Publish through the broker.
-    Publish(Channel, Bytes),
+    /// Publish through the broker, with what is told of the client that does it.
+    Publish(Channel, Bytes, Option<Box<ClientInfo>>),
     /// Say something about the whole node.
     Query(Query),
+    /// Read a channel's history.
+    History(Channel, HistoryQuery),
+    /// Say who is present in a channel.
+    Presence(Channel),
+    /// Say how many are.
+    PresenceStats(Channel),
+    /// Decide something.
+    Decide(Box<Decide>),
+}
+
+/// Which part of a channel's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Not more publications than this; zero asks for the position alone. `None`: all there are.
+    pub limit: Option<usize>,
+    /// Those after this position (before it when reversed).
+    pub since: Option<Position>,
+    /// The newest first.
+    pub reverse: bool,
+    /// For a subscriber of this node: what the node has heard is as good as what the broker would say.
+    pub heard: bool,
+}
+
+/// What others are told of a session, without an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It is present in a channel, for the first time or still.
+    Present(Channel, Box<ClientInfo>),
+    /// It is present no longer.
+    Absent(Channel, Box<ClientInfo>),
+    /// It has subscribed, which subscribers are to know.
+    Joined(Channel, Box<ClientInfo>),
+    /// It is subscribed no longer, which subscribers are to know.
+    Left(Channel, Box<ClientInfo>),
 }
 
 /// Questions of `PUBSUB` and `INFO`, about the whole node.
@@ -54,7 +92,7 @@ pub enum Query {
 pub enum Answer {
     /// Published; how many receivers the broker counted.
     Published(u64),
-    /// Not published.
+    /// Not done.
     Failed(Failure),
     /// The channels asked for.
     Channels(Vec<Channel>),
@@ -64,9 +102,37 @@ pub enum Answer {
     Count(u64),
     /// A text.
     Text(String),
+    /// A part of a history.
+    History(HistoryPage),
+    /// Who is present in a channel.
+    Members(Vec<ClientInfo>),
+    /// How many clients, and how many users, are present in a channel.
+    Presence(u64, u64),
+    /// The connection is let in.
+    Connected(Box<Connected>),
+    /// The subscription is allowed.
+    Allowed(Box<Admission>),
+    /// The connection or subscription may stay, until this time (Unix seconds) if there is one.
+    Renewed {
+        /// Until when.
+        expires: Option<u64>,
+        /// What others see of it from now on, where that changes.
+        info: Option<Bytes>,
+    },
+    /// What the application answers.
+    Replied(Option<Bytes>),
 }
 
-/// Why a broker did not do what a session asked for.
+/// A part of a channel's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Where the channel stands: the position of its newest publication, kept or not.
+    pub position: Position,
+    /// In the order asked for; `None` when what came after the position asked for is not all there.
+    pub publications: Option<Vec<Arc<Publication>>>,
+}
+
+/// Why something was not done for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The broker is away; later it may work.
@@ -75,6 +141,10 @@ pub enum Failure {
     Overloaded,
     /// The broker refused, in its own words.
     Refused(String),
+    /// It is not allowed, or went wrong, for this reason.
+    Error(Verdict),
+    /// The session is to end, with this code and these words.
+    Disconnect(u16, String),
 }
 
 /// What a session waits for.

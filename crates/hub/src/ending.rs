@@ -5,7 +5,7 @@ use tidings_wire::plain;
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag};
+use crate::session::{Flag, Protocol};
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +36,10 @@ impl Hub {
         }
         session.flags.set(Flag::Closing, true);
         let dialect = session.dialect;
-        match dialect {
-            Dialect::Unknown | Dialect::Plain => plain_ending(ending, slot, fx),
-            Dialect::Resp2 | Dialect::Resp3 => resp_ending(ending, slot, fx),
-            Dialect::JsonLines => client_ending(ending, slot, fx),
+        match dialect.protocol() {
+            Protocol::Plain => plain_ending(ending, slot, fx),
+            Protocol::Resp => resp_ending(ending, slot, fx),
+            Protocol::Client => client_ending(ending, slot, fx),
         }
         self.drop_interest(slot, fx);
         fx.push(Effect::Close(slot));

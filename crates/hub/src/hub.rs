@@ -7,6 +7,7 @@ use tidings_wire::code::Code;
 use tidings_wire::{Channel, Topic};
 
 use crate::access::Identity;
+use crate::deciding::{About, Directive};
 use crate::effects::{Effect, Effects, Timer};
 use crate::ending::Ending;
 use crate::session::{Dialect, Flag, Session, SessionId};
@@ -101,6 +102,19 @@ impl Hub {
         if held {
             fx.push(Effect::Start(id, Timer::FirstByte, self.settings.first_byte_wait));
         }
+        id
+    }
+
+    /// Takes in a connection that is known to speak `dialect`.
+    pub fn open_as(&mut self, dialect: Dialect, about: Option<Arc<About>>, fx: &mut Effects) -> SessionId {
+        let id = self.open(fx);
+        let session = &mut self.sessions[id.slot as usize];
+        session.flags.set(Flag::Held, false);
+        if about.is_some() {
+            session.more().about = about;
+        }
+        self.set_dialect(id.slot, dialect);
+        self.client_opened(id.slot, fx);
         id
     }
 
@@ -201,6 +215,27 @@ impl Hub {
     pub fn slots(&self) -> Vec<u32> {
         self.sessions.iter().map(|(slot, _)| u32::try_from(slot).expect("a slot made by open")).collect()
     }
+
+    /// Takes in one frame of commands for a session whose connection only goes the other way.
+    pub fn commands(&mut self, id: SessionId, _commands: &[u8], _fx: &mut Effects) {
+        if !self.is_current(id) {}
+    }
+
+    /// Carries out an order on all sessions that it concerns.
+    pub fn order(&mut self, _directive: &Directive, _fx: &mut Effects) {}
+
+    /// Somebody has come to a channel or left it.
+    pub fn changed(
+        &mut self,
+        _channel: &Channel,
+        _joined: bool,
+        _info: &tidings_wire::ClientInfo,
+        _fx: &mut Effects,
+    ) {
+    }
+
+    /// Publications of a topic are lost.
+    pub fn lost(&mut self, _topic: &Topic, _fx: &mut Effects) {}
 
     /// Checks a key given by a peer; tells whether it made the session a backend.
     pub(crate) fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {

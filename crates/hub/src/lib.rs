@@ -15,6 +15,7 @@
 
 mod access;
 mod answering;
+mod deciding;
 mod effects;
 mod ending;
 mod hub;
@@ -26,10 +27,11 @@ mod subscribing;
 mod topics;
 
 pub use access::{Access, Identity, Secret};
-pub use effects::{Answer, Effect, Effects, Failure, Query, Request, Timer};
+pub use deciding::{About, Admission, Connected, Decide, Directive, Order, Overrides, Verdict, Who};
+pub use effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Query, Request, Timer};
 pub use ending::{Ending, gap_notice, refusal_notice};
 pub use hub::{Flow, Hub, Stats};
-pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
+pub use namespace::{Namespace, NamespaceOptions, Namespaces, RecoveryMode, SlowConsumer};
 pub use overflow::Overflow;
 pub use session::{Dialect, SessionId};
 pub use settings::Settings;

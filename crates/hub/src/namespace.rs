@@ -5,6 +5,7 @@
 //! channel's name means nothing, so that names a backend uses already go on working.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
@@ -42,6 +43,59 @@ pub struct NamespaceOptions {
     pub publication_data_format: DataFormat,
     /// What happens to subscribers that do not keep up.
     pub slow_consumer: SlowConsumer,
+    /// How many publications of a channel are kept; none when zero.
+    pub history_size: usize,
+    /// For how long they are; none when zero.
+    pub history_ttl: Duration,
+    /// For how long after the last publication a channel's position is remembered.
+    pub history_meta_ttl: Duration,
+    /// Subscriptions are recoverable, whether the client asks for it or not.
+    pub force_recovery: bool,
+    /// What a client that comes back is sent.
+    pub force_recovery_mode: RecoveryMode,
+    /// Subscriptions end when a publication was missed, whether the client asks for it or not.
+    pub force_positioning: bool,
+    /// It is kept who is subscribed.
+    pub presence: bool,
+    /// Subscribers may be told who comes and goes.
+    pub join_leave: bool,
+    /// They are told whether they ask for it or not.
+    pub force_push_join_leave: bool,
+    /// Subscribers may read the history.
+    pub allow_history_for_subscriber: bool,
+    /// Clients with a token may.
+    pub allow_history_for_client: bool,
+    /// Clients without one may.
+    pub allow_history_for_anonymous: bool,
+    /// Subscribers may ask who is present.
+    pub allow_presence_for_subscriber: bool,
+    /// Clients with a token may.
+    pub allow_presence_for_client: bool,
+    /// Clients without one may.
+    pub allow_presence_for_anonymous: bool,
+    /// Names with a `#` are for the users named behind it alone.
+    pub allow_user_limited_channels: bool,
+    /// The application decides who may subscribe.
+    pub subscribe_proxy: bool,
+    /// The application decides what may be published.
+    pub publish_proxy: bool,
+}
+
+impl NamespaceOptions {
+    /// Whether publications are kept.
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+}
+
+/// What a client that comes back is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// Everything it missed, or word that it is not all there.
+    #[default]
+    Stream,
+    /// The newest publication.
+    Cache,
 }
 
 /// A named set of options.

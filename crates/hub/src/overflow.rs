@@ -5,7 +5,7 @@ use tidings_wire::code;
 use crate::effects::Effects;
 use crate::hub::Hub;
 use crate::namespace::SlowConsumer;
-use crate::session::Dialect;
+use crate::session::Protocol;
 use crate::topics::{Entry, TopicKey};
 
 /// What to do with a subscriber whose queue is full.
@@ -25,12 +25,12 @@ impl Hub {
     /// What to do with a subscriber of the topic whose queue is full.
     pub fn overflow(&self, slot: u32, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
-        match (policy, self.sessions[slot as usize].dialect) {
+        match (policy, self.sessions[slot as usize].dialect.protocol()) {
             // RESP has no way to say that something was left out, so a RESP subscriber is cut, as Redis does.
-            (SlowConsumer::Cut, _) | (_, Dialect::Resp2 | Dialect::Resp3) => Overflow::Cut,
-            (SlowConsumer::Latest | SlowConsumer::DropOldest, Dialect::JsonLines) => Overflow::Unsubscribe,
-            (SlowConsumer::Latest, Dialect::Unknown | Dialect::Plain) => Overflow::Latest,
-            (SlowConsumer::DropOldest, Dialect::Unknown | Dialect::Plain) => Overflow::DropOldest,
+            (SlowConsumer::Cut, _) | (_, Protocol::Resp) => Overflow::Cut,
+            (SlowConsumer::Latest | SlowConsumer::DropOldest, Protocol::Client) => Overflow::Unsubscribe,
+            (SlowConsumer::Latest, Protocol::Plain) => Overflow::Latest,
+            (SlowConsumer::DropOldest, Protocol::Plain) => Overflow::DropOldest,
         }
     }
 

@@ -9,13 +9,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLo
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_broker::{Broker, BrokerError, Sink};
-use tidings_hub::{Answer, Failure, Interest, Query};
+use tidings_broker::{
+    BrokerError, Change, Gap, History, HistoryOptions, PublishOptions, Published, Sink, Stateful,
+};
+use tidings_hub::{
+    Answer, Decide, Failure, HistoryPage, HistoryQuery, Interest, NamespaceOptions, Note, Query, Request,
+    Settings, Verdict,
+};
 use tidings_shard::{Control, Mail, Mailbox, Reply};
-use tidings_wire::{Channel, Delivery, Topic};
+use tidings_wire::{Channel, ClientInfo, Delivery, Topic, code};
 
 use crate::canary::Canary;
 
+/// How long a client is present after it was last said to be.
+pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a route.
 pub(crate) const MAX_SHARDS: usize = 64;
 
@@ -39,10 +46,21 @@ struct Routes {
     topics: HashMap<Topic, Route>,
 }
 
+/// Decides what clients may do, where that takes more than the channel's options.
+pub(crate) trait Authority: Send + Sync + 'static {
+    /// Answers one question, now or later, through `reply`. Never blocks.
+    fn decide(&self, question: Decide, reply: Reply);
+}
+
+/// Called once with what became of a publication, from any thread; must not block.
+pub(crate) type Done = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
+
 /// Joins shards and broker.
 pub(crate) struct Router {
     mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
-    broker: OnceLock<Arc<dyn Broker>>,
+    broker: OnceLock<Arc<dyn Stateful>>,
+    authority: OnceLock<Box<dyn Authority>>,
+    settings: Arc<Settings>,
     /// Held while interest is changed here and at the broker, so that both agree.
     order: Mutex<()>,
     routes: RwLock<Routes>,
@@ -59,11 +77,14 @@ impl Router {
     pub(crate) fn new(
         linger: Duration,
         canary: Canary,
+        settings: Arc<Settings>,
         info: impl Fn() -> String + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             mailboxes: OnceLock::new(),
             broker: OnceLock::new(),
+            authority: OnceLock::new(),
+            settings,
             order: Mutex::new(()),
             routes: RwLock::new(Routes { down: Some("starting".into()), ..Routes::default() }),
             linger,
@@ -80,12 +101,81 @@ impl Router {
     }
 
     /// Says which broker it is. Once.
-    pub(crate) fn set_broker(&self, broker: Arc<dyn Broker>) {
+    pub(crate) fn set_broker(&self, broker: Arc<dyn Stateful>) {
         broker.subscribe(self.canary.topic());
         let _ = self.broker.set(broker);
     }
 
-    pub(crate) fn broker(&self) -> Option<&Arc<dyn Broker>> {
+    /// Says who decides. Once.
+    pub(crate) fn set_authority(&self, authority: impl Authority) {
+        let _ = self.authority.set(Box::new(authority));
+    }
+
+    /// The options of a channel; those of channels without a namespace when its own is unknown.
+    pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
+        self.settings.namespaces.of(channel.as_str()).ok()
+    }
+
+    /// How a channel's history is kept, if it is.
+    fn history_options(&self, channel: &Channel) -> Option<HistoryOptions> {
+        let options = self.options(channel).filter(|options| options.has_history())?;
+        Some(HistoryOptions {
+            size: options.history_size,
+            ttl: options.history_ttl,
+            meta_ttl: options.history_meta_ttl.max(options.history_ttl),
+        })
+    }
+
+    /// Publishes, with the history that the channel has unless `more` says otherwise.
+    pub(crate) fn publish(&self, channel: &Channel, body: Bytes, more: PublishOptions, done: Done) {
+        let Some(broker) = self.broker.get() else { return done(Err(Failure::Unavailable)) };
+        let history = more.history.or_else(|| self.history_options(channel));
+        let plain = history.is_none() && more == PublishOptions::default();
+        let done = Box::new(move |outcome: Result<_, _>| done(outcome.map_err(failure)));
+        if plain {
+            // It is delivered live and has no position, as one that anybody publishes in Redis.
+            broker.publish(channel, body, done);
+        } else {
+            broker.publish_with(channel, body, PublishOptions { history, ..more }, done);
+        }
+    }
+
+    /// Reads a channel's history.
+    pub(crate) fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+        done: impl FnOnce(Result<HistoryPage, Failure>) + Send + 'static,
+    ) {
+        let (Some(broker), Some(options)) = (self.broker.get(), self.options(channel)) else {
+            return done(Err(Failure::Unavailable));
+        };
+        let meta_ttl = options.history_meta_ttl.max(options.history_ttl);
+        let HistoryQuery { limit, since, reverse, heard } = query;
+        let query = tidings_broker::HistoryQuery { limit, since, reverse, heard, meta_ttl };
+        broker.history(
+            channel,
+            query,
+            Box::new(move |outcome| {
+                done(match outcome {
+                    Ok(History::Page(page)) => {
+                        Ok(HistoryPage { position: page.position, publications: Some(page.publications) })
+                    }
+                    Ok(History::Unrecoverable(position)) => Ok(HistoryPage { position, publications: None }),
+                    Err(error) => Err(failure(error)),
+                });
+            }),
+        );
+    }
+
+    /// Posts mail to every shard.
+    pub(crate) fn post_to_all(&self, mail: impl Fn() -> Mail) {
+        for mailbox in self.mailboxes() {
+            mailbox.post(mail());
+        }
+    }
+
+    pub(crate) fn broker(&self) -> Option<&Arc<dyn Stateful>> {
         self.broker.get()
     }
 
@@ -127,6 +217,42 @@ impl Router {
         if let Some(broker) = self.broker.get() {
             for topic in &gone {
                 broker.unsubscribe(topic);
+            }
+        }
+    }
+
+    /// Answers a question about the node.
+    fn query(&self, query: &Query) -> Answer {
+        let routes = self.read();
+        let subscribed = |r: &Route| r.subscribers.load(Ordering::Relaxed) > 0;
+        match query {
+            Query::Channels(pattern) => {
+                let matching = |c: &Channel| pattern.as_ref().is_none_or(|p| p.matches(c.as_str()));
+                let channels = routes.topics.iter().filter_map(|(topic, route)| match topic {
+                    Topic::Channel(channel) if subscribed(route) && matching(channel) => {
+                        Some(channel.clone())
+                    }
+                    _ => None,
+                });
+                Answer::Channels(channels.collect())
+            }
+            Query::Subscribers(names) => Answer::Subscribers(
+                names
+                    .iter()
+                    .map(|name| {
+                        let count = Channel::new(name).map_or(0, |c| routes.subscribers(&Topic::Channel(c)));
+                        (name.clone(), count)
+                    })
+                    .collect(),
+            ),
+            Query::Patterns => {
+                let patterns =
+                    routes.topics.iter().filter(|(t, r)| matches!(t, Topic::Pattern(_)) && subscribed(r));
+                Answer::Count(patterns.count() as u64)
+            }
+            Query::Info => {
+                drop(routes);
+                Answer::Text((self.info)())
             }
         }
     }
@@ -197,61 +323,73 @@ impl Control for Router {
         }
     }
 
-    fn publish(&self, channel: &Channel, body: Bytes, reply: Reply) {
-        let Some(broker) = self.broker.get() else {
-            return reply.send(Answer::Failed(Failure::Unavailable));
-        };
-        broker.publish(
-            channel,
-            body,
-            Box::new(move |outcome| {
-                reply.send(match outcome {
-                    Ok(published) => Answer::Published(published.receivers),
-                    Err(BrokerError::Unavailable) => Answer::Failed(Failure::Unavailable),
-                    Err(BrokerError::Overloaded) => Answer::Failed(Failure::Overloaded),
-                    Err(BrokerError::Refused(why)) => Answer::Failed(Failure::Refused(why)),
+    fn ask(&self, request: Request, reply: Reply) {
+        match request {
+            Request::Publish(channel, body, info) => {
+                let more = PublishOptions { info: info.map(|info| *info), ..PublishOptions::default() };
+                let done = Box::new(move |outcome| {
+                    reply
+                        .send(answer(outcome, |published: Published| Answer::Published(published.receivers)));
                 });
-            }),
-        );
+                self.publish(&channel, body, more, done);
+            }
+            Request::Query(query) => reply.send(self.query(&query)),
+            Request::History(channel, query) => {
+                self.history(&channel, query, |page| reply.send(answer(page, Answer::History)));
+            }
+            Request::Presence(channel) => match self.broker.get() {
+                Some(broker) => broker.presence(
+                    &channel,
+                    Box::new(|members| reply.send(answer(members.map_err(failure), Answer::Members))),
+                ),
+                None => reply.send(Answer::Failed(Failure::Unavailable)),
+            },
+            Request::PresenceStats(channel) => match self.broker.get() {
+                Some(broker) => broker.presence_stats(
+                    &channel,
+                    Box::new(|stats| {
+                        reply.send(answer(stats.map_err(failure), |s| Answer::Presence(s.clients, s.users)));
+                    }),
+                ),
+                None => reply.send(Answer::Failed(Failure::Unavailable)),
+            },
+            Request::Decide(question) => match self.authority.get() {
+                Some(authority) => authority.decide(*question, reply),
+                None => reply.send(Answer::Failed(Verdict::from(code::INTERNAL).into())),
+            },
+        }
     }
 
-    fn query(&self, query: &Query) -> Answer {
-        let routes = self.read();
-        let subscribed = |r: &Route| r.subscribers.load(Ordering::Relaxed) > 0;
-        match query {
-            Query::Channels(pattern) => {
-                let matching = |c: &Channel| pattern.as_ref().is_none_or(|p| p.matches(c.as_str()));
-                let channels = routes.topics.iter().filter_map(|(topic, route)| match topic {
-                    Topic::Channel(channel) if subscribed(route) && matching(channel) => {
-                        Some(channel.clone())
-                    }
-                    _ => None,
-                });
-                Answer::Channels(channels.collect())
-            }
-            Query::Subscribers(names) => Answer::Subscribers(
-                names
-                    .iter()
-                    .map(|name| {
-                        let count = Channel::new(name).map_or(0, |c| routes.subscribers(&Topic::Channel(c)));
-                        (name.clone(), count)
-                    })
-                    .collect(),
-            ),
-            Query::Patterns => {
-                let patterns =
-                    routes.topics.iter().filter(|(t, r)| matches!(t, Topic::Pattern(_)) && subscribed(r));
-                Answer::Count(patterns.count() as u64)
-            }
-            Query::Info => {
-                drop(routes);
-                Answer::Text((self.info)())
-            }
+    fn tell(&self, note: Note) {
+        let Some(broker) = self.broker.get() else { return };
+        // Presence is said again and again, and runs out by itself where saying it failed.
+        let settled = || Box::new(|_: Result<(), BrokerError>| {});
+        match note {
+            Note::Present(channel, info) => broker.presence_add(&channel, &info, PRESENCE_TTL, settled()),
+            Note::Absent(channel, info) => broker.presence_remove(&channel, &info.client, settled()),
+            Note::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), settled()),
+            Note::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), settled()),
         }
     }
 
     fn congested(&self) -> bool {
         self.mailboxes().iter().any(|m| m.is_congested())
+    }
+}
+
+/// What a broker's error means to a session.
+fn failure(error: BrokerError) -> Failure {
+    match error {
+        BrokerError::Unavailable => Failure::Unavailable,
+        BrokerError::Overloaded => Failure::Overloaded,
+        BrokerError::Refused(why) => Failure::Refused(why),
+    }
+}
+
+fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Answer) -> Answer {
+    match outcome {
+        Ok(value) => then(value),
+        Err(failure) => Answer::Failed(failure),
     }
 }
 
@@ -322,5 +460,27 @@ impl Sink for Router {
         if news {
             tracing::warn!(reason, "the broker is away");
         }
+    }
+
+    fn gap(&self, topic: &Topic, gap: &Gap) {
+        let routes = self.read();
+        let Some(route) = routes.topics.get(topic) else { return };
+        tracing::warn!(
+            channel = topic.as_str(),
+            "publications after {} are lost; subscribers are told to begin anew",
+            gap.last.offset
+        );
+        self.each(route.shards, |mailbox| mailbox.post(Mail::Lost(topic.clone())));
+    }
+
+    fn changed(&self, channel: &Channel, change: &Change) {
+        let routes = self.read();
+        let Some(route) = routes.topics.get(&Topic::Channel(channel.clone())) else { return };
+        let (joined, info): (bool, &ClientInfo) = match change {
+            Change::Join(info) => (true, info),
+            Change::Leave(info) => (false, info),
+        };
+        let change = Arc::new(tidings_shard::Change { channel: channel.clone(), joined, info: info.clone() });
+        self.each(route.shards, |mailbox| mailbox.post(Mail::Changed(Arc::clone(&change))));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::{Options, OptionsError, Redis};
-use tidings_broker::{Broker, SharedSink};
+use tidings_broker::{SharedSink, Stateful};
 use tidings_shard::{Control, Listener, Mail, Process};
 use tokio::task::JoinSet;
 
@@ -101,11 +101,11 @@ impl Server {
         let mut failed = None;
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
             let asked = node.clone();
-            let router = Router::new(config.broker_linger, canary, move || {
+            let sessions = Arc::new(settings::sessions(&config, seed, count));
+            let router = Router::new(config.broker_linger, canary, Arc::clone(&sessions), move || {
                 asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
             });
             let control: Arc<dyn Control> = Arc::clone(&router) as _;
-            let sessions = Arc::new(settings::sessions(&config, seed, count));
             match tidings_shard::spawn(count, &sessions, &limits, &control, &process) {
                 Ok(spawned) => handles = spawned,
                 Err(error) => failed = Some(StartError::System(error)),
@@ -221,7 +221,7 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
     Ok((all("tcp.listen", &config.tcp.listen)?, all("http.listen", &config.http.listen)?))
 }
 
-type Started = (Arc<dyn Broker>, Option<Arc<Redis>>);
+type Started = (Arc<dyn Stateful>, Option<Arc<Redis>>);
 
 fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, OptionsError> {
     let sink: SharedSink = Arc::clone(router) as _;

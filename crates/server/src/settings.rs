@@ -2,7 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use tidings_hub::{Access, Namespace, NamespaceOptions, Namespaces, Secret, Settings, SlowConsumer};
+use tidings_hub::{
+    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, Settings, SlowConsumer,
+};
 use tidings_shard::Limits;
 
 use crate::config::{self, Config};
@@ -58,10 +60,35 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
         allow_publish_for_anonymous: from.allow_publish_for_anonymous,
         publication_data_format: from.publication_data_format,
         slow_consumer: match from.slow_consumer {
+            config::SlowConsumer::Auto if from.history_size > 0 && !from.history_ttl.is_zero() => {
+                SlowConsumer::Cut
+            }
+            config::SlowConsumer::Auto => SlowConsumer::DropOldest,
             config::SlowConsumer::Cut => SlowConsumer::Cut,
             config::SlowConsumer::Latest => SlowConsumer::Latest,
             config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
         },
+        history_size: from.history_size,
+        history_ttl: from.history_ttl,
+        history_meta_ttl: from.history_meta_ttl,
+        force_recovery: from.force_recovery,
+        force_recovery_mode: match from.force_recovery_mode {
+            config::RecoveryMode::Stream => RecoveryMode::Stream,
+            config::RecoveryMode::Cache => RecoveryMode::Cache,
+        },
+        force_positioning: from.force_positioning,
+        presence: from.presence,
+        join_leave: from.join_leave,
+        force_push_join_leave: from.force_push_join_leave,
+        allow_history_for_subscriber: from.allow_history_for_subscriber,
+        allow_history_for_client: from.allow_history_for_client,
+        allow_history_for_anonymous: from.allow_history_for_anonymous,
+        allow_presence_for_subscriber: from.allow_presence_for_subscriber,
+        allow_presence_for_client: from.allow_presence_for_client,
+        allow_presence_for_anonymous: from.allow_presence_for_anonymous,
+        allow_user_limited_channels: from.allow_user_limited_channels,
+        subscribe_proxy: from.subscribe_proxy_enabled,
+        publish_proxy: from.publish_proxy_enabled,
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
+use tidings_hub::{Effects, Flow, Hub, SessionId};
 
 use crate::conn::Conn;
-use crate::mailbox::Mail;
+use crate::mailbox::{Arrival, Mail};
 use crate::metrics::add;
-use crate::shard::{Door, Due, LISTENERS, Shard};
+use crate::shard::{Door, Due, LISTENERS, SCRATCH, Shard};
 use crate::socket::{Listener, Socket};
 use crate::writing::kind;
 
@@ -67,7 +68,34 @@ impl Shard {
         }
     }
 
-    pub(crate) fn take_over(&mut self, mut socket: Socket) {
+    /// Owns a connection whose first byte will tell what it speaks.
+    pub(crate) fn take_over(&mut self, socket: Socket) {
+        self.own(socket, Hub::open);
+    }
+
+    /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
+    /// bytes that were read already.
+    pub(crate) fn welcome(&mut self, arrival: Arrival) {
+        let Arrival { socket, dialect, received, about } = arrival;
+        let Some(slot) = self.own(socket, |hub, fx| hub.open_as(dialect, about, fx)) else { return };
+        self.settle();
+        for bytes in received.chunks(SCRATCH) {
+            let flow = self.hub.input(slot, bytes, &mut self.fx);
+            if flow == Flow::Stop
+                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            {
+                conn.stopped = true;
+            }
+            self.settle();
+        }
+        self.list(slot);
+    }
+
+    fn own(
+        &mut self,
+        mut socket: Socket,
+        open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
+    ) -> Option<u32> {
         add(&self.metrics.accepted, 1);
         let limit = self.limits.connections;
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
@@ -80,14 +108,14 @@ impl Shard {
             if socket.write_some(&notice).is_ok() && socket.finish().is_ok() {
                 let _ = socket.read(&mut self.scratch);
             }
-            return;
+            return None;
         }
-        let id = self.hub.open(&mut self.fx);
+        let id = open(&mut self.hub, &mut self.fx);
         if let Err(error) = socket.register(self.poll.registry(), Token(id.slot as usize)) {
             tracing::error!(%error, "a connection could not be watched");
             self.hub.closed(id.slot, &mut self.fx);
             self.process.connections.fetch_sub(1, Ordering::Relaxed);
-            return;
+            return None;
         }
         add(&self.metrics.connections[kind(&socket)], 1);
         let slot = id.slot as usize;
@@ -95,5 +123,6 @@ impl Shard {
             self.conns.resize_with(slot + 1, || None);
         }
         self.conns[slot] = Some(Conn::new(socket));
+        Some(id.slot)
     }
 }

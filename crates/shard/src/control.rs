@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use bytes::Bytes;
-use tidings_hub::{Answer, Interest, Query, SessionId};
-use tidings_wire::{Channel, Topic};
+use tidings_hub::{Answer, Interest, Note, Request, SessionId};
+use tidings_wire::Topic;
 
 use crate::mailbox::{Mail, Mailbox};
 
@@ -18,11 +17,11 @@ pub trait Control: Send + Sync + 'static {
     /// Shard `shard` has no subscribers of the topic any more.
     fn unwant(&self, shard: usize, topic: &Topic);
 
-    /// Publishes; the outcome goes to `reply`.
-    fn publish(&self, channel: &Channel, body: Bytes, reply: Reply);
+    /// Carries a request out; what came of it goes to `reply`, perhaps before this returns.
+    fn ask(&self, request: Request, reply: Reply);
 
-    /// Answers a question about the node.
-    fn query(&self, query: &Query) -> Answer;
+    /// Has something known to others.
+    fn tell(&self, note: Note);
 
     /// Whether more waits in mailboxes than is good; who publishes is then read more slowly.
     fn congested(&self) -> bool;

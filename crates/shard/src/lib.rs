@@ -28,7 +28,7 @@ mod wheel;
 mod writing;
 
 pub use control::{Control, Reply};
-pub use mailbox::{Mail, Mailbox};
+pub use mailbox::{Arrival, Change, Mail, Mailbox};
 pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
 pub use shard::{Handle, Limits, spawn};
 pub use socket::{Listener, Socket};

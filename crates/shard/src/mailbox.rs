@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{Answer, SessionId};
-use tidings_wire::{Delivery, Topic};
+use tidings_hub::{About, Answer, Dialect, Directive, SessionId};
+use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};
 
@@ -31,12 +32,46 @@ pub enum Mail {
     BrokerDown,
     /// What came of a session's request.
     Answer(SessionId, u32, Answer),
-    /// A connection to own.
+    /// A connection to own, whose first byte will tell what it speaks.
     Connection(Socket),
+    /// A connection to own, of which more is known.
+    Arrival(Box<Arrival>),
+    /// Commands for a session whose connection only goes the other way: one frame of them.
+    Input(SessionId, Bytes),
+    /// An order to all sessions that it concerns.
+    Order(Arc<Directive>),
+    /// Somebody has come to a channel, or left it.
+    Changed(Arc<Change>),
+    /// Publications of a topic are lost: who counts on positions is to subscribe again.
+    Lost(Topic),
     /// A listener to accept from.
     Listen(Listener),
     /// Accept no more; tell all clients to go elsewhere, spread over this time.
     Drain(Duration),
+}
+
+/// A connection whose handshake was done elsewhere.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection.
+    pub socket: Socket,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// What it has sent already, behind the handshake.
+    pub received: Vec<u8>,
+    /// What those who decide may want to know of it.
+    pub about: Option<Arc<About>>,
+}
+
+/// Somebody comes to a channel or leaves it.
+#[derive(Debug)]
+pub struct Change {
+    /// The channel.
+    pub channel: Channel,
+    /// Comes, or leaves.
+    pub joined: bool,
+    /// Who.
+    pub info: ClientInfo,
 }
 
 #[derive(Debug, Default)]

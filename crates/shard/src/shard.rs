@@ -275,6 +275,13 @@ impl Shard {
                 Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
                 Mail::Answer(id, ticket, answer) => self.hub.answer(id, ticket, answer, &mut self.fx),
                 Mail::Connection(socket) => self.take_over(socket),
+                Mail::Arrival(arrival) => self.welcome(*arrival),
+                Mail::Input(id, commands) => self.hub.commands(id, &commands, &mut self.fx),
+                Mail::Order(directive) => self.hub.order(&directive, &mut self.fx),
+                Mail::Changed(change) => {
+                    self.hub.changed(&change.channel, change.joined, &change.info, &mut self.fx);
+                }
+                Mail::Lost(topic) => self.hub.lost(&topic, &mut self.fx),
                 Mail::Listen(listener) => self.listen(listener),
                 Mail::Drain(over) => self.begin_drain(over),
             }
@@ -322,15 +329,12 @@ impl Shard {
                     self.hub.interest(&topic, state, count, &mut self.fx);
                 }
                 Effect::Unwant(topic) => self.control.unwant(self.index, &topic),
-                Effect::Ask(session, ticket, Request::Publish(channel, body)) => {
-                    self.has_published = true;
+                Effect::Ask(session, ticket, request) => {
+                    self.has_published |= matches!(request, Request::Publish(..));
                     let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket };
-                    self.control.publish(&channel, body, reply);
+                    self.control.ask(request, reply);
                 }
-                Effect::Ask(session, ticket, Request::Query(query)) => {
-                    let answer = self.control.query(&query);
-                    self.hub.answer(session, ticket, answer, &mut self.fx);
-                }
+                Effect::Tell(note) => self.control.tell(note),
             }
         }
         self.fx.clear();

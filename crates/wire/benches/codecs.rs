@@ -49,26 +49,9 @@ fn encode_json_as_json(bencher: Bencher) {
     encode(bencher, Form::JsonLine, JSON);
 }
 
-#[divan::bench(args = [Encoding::Json, Encoding::Protobuf])]
-fn encode_frame(bencher: Bencher, encoding: Encoding) {
-    let (topic, publication) = publication(JSON);
-    let mut out = Vec::with_capacity(1024);
-    bencher.bench_local(|| {
-        out.clear();
-        form::encode_frame(encoding, &context(black_box(&topic)), black_box(&publication), &mut out);
-        out.len()
-    });
-}
-
-#[divan::bench]
-fn encode_event(bencher: Bencher) {
-    let (topic, publication) = publication(JSON);
-    let mut out = Vec::with_capacity(1024);
-    bencher.bench_local(|| {
-        out.clear();
-        form::encode_event(&context(black_box(&topic)), black_box(&publication), &mut out);
-        out.len()
-    });
+#[divan::bench(args = [Form::WsJson, Form::WsProtobuf, Form::Sse, Form::Event])]
+fn encode_for_http(bencher: Bencher, form: Form) {
+    encode(bencher, form, JSON);
 }
 
 #[divan::bench(args = [16, 100, 1024, 65536])]

@@ -5,7 +5,7 @@
 use crate::body::DataFormat;
 use crate::channel::Topic;
 use crate::client::Encoding;
-use crate::publication::Publication;
+use crate::publication::{Position, Publication};
 use crate::ws::{self, Opcode};
 use crate::{plain, resp, sse};
 
@@ -21,11 +21,40 @@ pub enum Form {
     Resp3,
     /// The client protocol in JSON, one push a line.
     JsonLine,
+    /// The client protocol in JSON, one push in a WebSocket's text frame.
+    WsJson,
+    /// The client protocol in Protobuf, one push in a WebSocket's binary frame.
+    WsProtobuf,
+    /// The client protocol in Protobuf, each push behind its length.
+    ProtobufStream,
+    /// The client protocol in JSON, one push in a server-sent event.
+    Sse,
+    /// A bare push in JSON, in a WebSocket's text frame.
+    UniWs,
+    /// A bare push in JSON on a line.
+    UniLine,
+    /// A bare push in JSON, in a server-sent event.
+    UniSse,
+    /// A server-sent event whose data is the publication's.
+    Event,
 }
 
 impl Form {
     /// Every form, in the order of its number.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Resp2, Self::Resp3, Self::JsonLine];
+    pub const ALL: [Self; 12] = [
+        Self::Plain,
+        Self::Resp2,
+        Self::Resp3,
+        Self::JsonLine,
+        Self::WsJson,
+        Self::WsProtobuf,
+        Self::ProtobufStream,
+        Self::Sse,
+        Self::UniWs,
+        Self::UniLine,
+        Self::UniSse,
+        Self::Event,
+    ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 }
@@ -55,29 +84,55 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
             push(Encoding::Json, context, publication, out);
             out.push(b'\n');
         }
+        (Form::WsJson, _) => ws::frame_with(Opcode::Text, expected(publication), out, |out| {
+            push(Encoding::Json, context, publication, out);
+        }),
+        (Form::WsProtobuf, _) => ws::frame_with(Opcode::Binary, expected(publication), out, |out| {
+            push(Encoding::Protobuf, context, publication, out);
+        }),
+        (Form::ProtobufStream, _) => push(Encoding::Protobuf, context, publication, out),
+        (Form::Sse, _) => sse::data_line(out, |out| push(Encoding::Json, context, publication, out)),
+        (Form::UniWs, _) => ws::frame_with(Opcode::Text, expected(publication), out, |out| {
+            bare(context, publication, out);
+        }),
+        (Form::UniLine, _) => {
+            bare(context, publication, out);
+            out.push(b'\n');
+        }
+        (Form::UniSse, _) => sse::data_line(out, |out| bare(context, publication, out)),
+        (Form::Event, _) => event(publication, out),
     }
 }
 
-/// Appends `publication` as a push of the client protocol in one frame of a WebSocket server: text in JSON, binary in
-/// Protobuf. The frame is the same for every subscriber.
-pub fn encode_frame(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
-    let opcode = match encoding {
-        Encoding::Json => Opcode::Text,
-        Encoding::Protobuf => Opcode::Binary,
-    };
-    ws::frame_with(opcode, expected(publication), out, |out| push(encoding, context, publication, out));
-}
-
-/// Appends `publication` as a push of the client protocol in JSON, in one server-sent event.
-pub fn encode_event(context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
-    sse::data_line(out, |out| push(Encoding::Json, context, publication, out));
-}
-
-/// Appends `publication` as a push of the client protocol without anything around it: for Protobuf over HTTP
-/// streaming, whose messages have their lengths before them.
-pub fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
+/// Appends a publication as a reply with a push.
+fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     out.reserve(expected(publication));
     encoding.write_publication(publication, context.data_format, out);
+}
+
+/// Appends a publication as a push without a reply around it, as one-way transports have it.
+fn bare(context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
+    out.reserve(expected(publication));
+    Encoding::Json.write_bare_publication(publication, context.data_format, out);
+}
+
+/// Appends an event whose data is the publication's body, and whose id is its position where it has one. What is
+/// not UTF-8 comes as JSON does it.
+fn event(publication: &Publication, out: &mut Vec<u8>) {
+    let id = publication.position.as_ref().map(|position| event_id(position, publication.channel.as_str()));
+    let mut other = Vec::new();
+    let text = std::str::from_utf8(&publication.body).unwrap_or_else(|_| {
+        crate::body::write_json(&publication.body, DataFormat::Binary, &mut other);
+        std::str::from_utf8(&other).unwrap_or_default()
+    });
+    let event = sse::Event { id: id.as_deref(), event: None, data: text };
+    event.write(out).expect("an id without a line break");
+}
+
+/// What stands for a channel's position in the id of a plain server-sent event: `offset.epoch.channel`. Those of
+/// several channels have spaces between them, which no part can hold.
+pub fn event_id(position: &Position, channel: &str) -> String {
+    format!("{}.{}.{channel}", position.offset, position.epoch)
 }
 
 /// Bytes that a push takes if nothing in it is escaped.
@@ -108,12 +163,15 @@ mod tests {
     fn a_publication_leaves_in_every_form_as_one_unit_behind_what_was_there() {
         let topic = Topic::Channel(Channel::new("news").unwrap());
         let expected = [
-            "before MESSAGE news a\\nb\r\n",
-            "before *3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n",
-            "before >3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n",
-            "before {\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"a\\nb\"}}}\n",
+            (Form::Plain, "MESSAGE news a\\nb\r\n"),
+            (Form::Resp2, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
+            (Form::Resp3, ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
+            (Form::JsonLine, "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"a\\nb\"}}}\n"),
+            (Form::Event, "data: a\ndata: b\n\n"),
         ];
-        assert_eq!(Form::ALL.map(|form| encoded(form, &topic)), expected.map(String::from));
+        for (form, expected) in expected {
+            assert_eq!(encoded(form, &topic), format!("before {expected}"));
+        }
     }
 
     #[test]
@@ -143,19 +201,27 @@ mod tests {
         encode(Form::JsonLine, &context, &publication, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{json}\n"));
 
-        let mut out = b"before".to_vec();
-        encode_event(&context, &publication, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), format!("beforedata: {json}\n\n"));
+        let encoded = |form| {
+            let mut out = b"before".to_vec();
+            encode(form, &context, &publication, &mut out);
+            assert!(out.starts_with(b"before"));
+            out.split_off(6)
+        };
+        let text = |form| String::from_utf8(encoded(form)).unwrap();
+        let in_frame = |text: &str| {
+            let mut out = Vec::new();
+            ws::frame(Opcode::Text, text.as_bytes(), &mut out);
+            out
+        };
+        let alone = json.strip_prefix("{\"push\":").and_then(|j| j.strip_suffix('}')).unwrap();
+        assert_eq!(text(Form::Sse), format!("data: {json}\n\n"));
+        assert_eq!(text(Form::UniLine), format!("{alone}\n"));
+        assert_eq!(text(Form::UniSse), format!("data: {alone}\n\n"));
+        assert_eq!(text(Form::Event), "id: 7.e.news\ndata: [1]\n\n");
+        assert_eq!(encoded(Form::WsJson), in_frame(json));
+        assert_eq!(encoded(Form::UniWs), in_frame(alone));
 
-        let mut out = b"before".to_vec();
-        encode_frame(Encoding::Json, &context, &publication, &mut out);
-        let mut expected = b"before".to_vec();
-        ws::frame(Opcode::Text, json.as_bytes(), &mut expected);
-        assert_eq!(out, expected);
-
-        let (mut framed, mut bare) = (Vec::new(), Vec::new());
-        encode_frame(Encoding::Protobuf, &context, &publication, &mut framed);
-        push(Encoding::Protobuf, &context, &publication, &mut bare);
+        let (framed, bare) = (encoded(Form::WsProtobuf), encoded(Form::ProtobufStream));
         assert_eq!(framed, [&[0x82, bare.len() as u8], &bare[..]].concat());
         let message = Encoding::Protobuf.messages(&bare).next().unwrap().unwrap();
         let protobuf = Encoding::Protobuf.parse_reply(message).unwrap();

@@ -165,7 +165,7 @@ impl Hub {
         });
         match checked {
             Ok(channel) => {
-                self.ask(slot, id, Request::Publish(channel, Bytes::copy_from_slice(data)), fx);
+                self.ask(slot, id, Request::Publish(channel, Bytes::copy_from_slice(data), None), fx);
                 Act::Next
             }
             Err(_) if awaiting => Act::Hold,

@@ -12,13 +12,17 @@ mod resp;
 mod resp_commands;
 mod subscriptions;
 
+use std::sync::Arc;
+
 use tidings_wire::Form;
+use tidings_wire::client::Encoding;
 
 pub(crate) use awaiting::{Awaiting, Outcome};
 pub(crate) use inbox::Inbox;
 use subscriptions::{Only, Subscription};
 
 use crate::access::Identity;
+use crate::deciding::About;
 
 /// Names a session: its slot, and which of the slot's tenants it is. An answer for an earlier tenant is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +33,7 @@ pub struct SessionId {
     pub generation: u32,
 }
 
-/// What a peer speaks, told by its first byte.
+/// What a peer speaks: told by its first byte on the line port, and by the path on the HTTP port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// Nothing was received yet; treated as plain when something must be sent.
@@ -43,11 +47,52 @@ pub enum Dialect {
     Resp3,
     /// The client protocol, one JSON object a line.
     JsonLines,
+    /// The client protocol in JSON, in text frames of a WebSocket.
+    WsJson,
+    /// The client protocol in Protobuf, in binary frames of a WebSocket.
+    WsProtobuf,
+    /// The client protocol in JSON, one object a line, over an HTTP body; commands come in other requests.
+    StreamJson,
+    /// The client protocol in Protobuf, each message behind its length, over an HTTP body.
+    StreamProtobuf,
+    /// The client protocol in JSON, in server-sent events.
+    Sse,
+    /// Pushes alone, in text frames of a WebSocket.
+    UniWs,
+    /// Pushes alone, one JSON object a line, over an HTTP body.
+    UniStream,
+    /// Pushes alone, in server-sent events.
+    UniSse,
+    /// Server-sent events that are the publications' data.
+    Events,
+}
+
+/// What its commands and answers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Plain,
+    Resp,
+    Client,
 }
 
 impl Dialect {
     /// All of them, in the order of [`crate::Stats::sessions`].
-    pub const ALL: [Self; 5] = [Self::Unknown, Self::Plain, Self::Resp2, Self::Resp3, Self::JsonLines];
+    pub const ALL: [Self; 14] = [
+        Self::Unknown,
+        Self::Plain,
+        Self::Resp2,
+        Self::Resp3,
+        Self::JsonLines,
+        Self::WsJson,
+        Self::WsProtobuf,
+        Self::StreamJson,
+        Self::StreamProtobuf,
+        Self::Sse,
+        Self::UniWs,
+        Self::UniStream,
+        Self::UniSse,
+        Self::Events,
+    ];
 
     /// What it is called in metrics.
     pub fn name(self) -> &'static str {
@@ -57,6 +102,15 @@ impl Dialect {
             Self::Resp2 => "resp2",
             Self::Resp3 => "resp3",
             Self::JsonLines => "json",
+            Self::WsJson => "websocket_json",
+            Self::WsProtobuf => "websocket_protobuf",
+            Self::StreamJson => "http_stream_json",
+            Self::StreamProtobuf => "http_stream_protobuf",
+            Self::Sse => "sse",
+            Self::UniWs => "uni_websocket",
+            Self::UniStream => "uni_http_stream",
+            Self::UniSse => "uni_sse",
+            Self::Events => "events",
         }
     }
 
@@ -66,8 +120,42 @@ impl Dialect {
             Self::Unknown | Self::Plain => Form::Plain,
             Self::Resp2 => Form::Resp2,
             Self::Resp3 => Form::Resp3,
-            Self::JsonLines => Form::JsonLine,
+            Self::JsonLines | Self::StreamJson => Form::JsonLine,
+            Self::WsJson => Form::WsJson,
+            Self::WsProtobuf => Form::WsProtobuf,
+            Self::StreamProtobuf => Form::ProtobufStream,
+            Self::Sse => Form::Sse,
+            Self::UniWs => Form::UniWs,
+            Self::UniStream => Form::UniLine,
+            Self::UniSse => Form::UniSse,
+            Self::Events => Form::Event,
         }
+    }
+
+    pub(crate) fn protocol(self) -> Protocol {
+        match self {
+            Self::Unknown | Self::Plain => Protocol::Plain,
+            Self::Resp2 | Self::Resp3 => Protocol::Resp,
+            _ => Protocol::Client,
+        }
+    }
+
+    /// How it writes the client protocol's messages; JSON where it does not speak it.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::WsProtobuf | Self::StreamProtobuf => Encoding::Protobuf,
+            _ => Encoding::Json,
+        }
+    }
+
+    /// Whether its peer only listens: it gets pushes and no replies.
+    pub fn is_one_way(self) -> bool {
+        matches!(self, Self::UniWs | Self::UniStream | Self::UniSse | Self::Events)
+    }
+
+    /// Whether its bytes are those of a WebSocket.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::WsJson | Self::WsProtobuf | Self::UniWs)
     }
 }
 
@@ -129,6 +217,8 @@ pub(crate) struct More {
     subscriptions: Vec<Subscription>,
     /// `CLIENT SETNAME`.
     pub(crate) name: Option<Box<str>>,
+    /// What the transport knows of the connection.
+    pub(crate) about: Option<Arc<About>>,
 }
 
 impl Session {
@@ -171,6 +261,7 @@ impl Session {
             && more.awaiting.is_empty()
             && more.subscriptions.is_empty()
             && more.name.is_none()
+            && more.about.is_none()
         {
             self.more = None;
         }

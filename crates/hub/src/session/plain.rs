@@ -120,7 +120,7 @@ impl Hub {
                 Err(code) => Some((code, code.text.to_owned())),
                 Ok(()) => {
                     let body = Bytes::copy_from_slice(body.as_bytes());
-                    self.ask(slot, 0, Request::Publish(channel, body), fx);
+                    self.ask(slot, 0, Request::Publish(channel, body, None), fx);
                     None
                 }
             },

@@ -201,7 +201,7 @@ impl World {
                 Effect::Unwant(topic) => {
                     self.wanted.remove(&topic);
                 }
-                Effect::Ask(id, ticket, Request::Publish(channel, body)) => {
+                Effect::Ask(id, ticket, Request::Publish(channel, body, _)) => {
                     if self.broker == Broker::Down {
                         self.hub.answer(id, ticket, Answer::Failed(Failure::Unavailable), fx);
                     } else if self.answers {

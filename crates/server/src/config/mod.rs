@@ -38,7 +38,9 @@ pub use options::{
 pub use print::{default_file, docs};
 pub use source::{Overrides, environment};
 pub use token::JwksUrl;
-pub use value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
+pub use value::{
+    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
+};
 
 use error::{Origin, nearest};
 use group::{Group, Slot, Visitor};

@@ -11,7 +11,9 @@ use super::group::group;
 use super::namespace::Channels;
 use super::setting::{Longest, bytes, count, millis};
 use super::token::JwksUrl;
-use super::value::{AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Secret, SlowConsumer};
+use super::value::{
+    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
+};
 use crate::auth::{KeyType, PublicKey};
 
 const KIB: usize = 1 << 10;
@@ -245,14 +247,54 @@ group! {
         allow_publish_for_subscriber: bool = "false", ();
         /// Whether a client without a token may publish as well, where one is let in at all.
         allow_publish_for_anonymous: bool = "false", ();
+        /// How many publications of a channel are kept, so that clients who come back are sent what they missed.
+        /// None when 0, or when `history_ttl` is.
+        history_size: usize = "0", count(0, 1_000_000);
+        /// For how long publications are kept. None are when 0, or when `history_size` is.
+        history_ttl: Duration = "0s", millis(0, 366 * 24 * HOUR);
+        /// For how long after the last publication a channel's position is remembered; at least `history_ttl`.
+        history_meta_ttl: Duration = "720h", millis(1000, 10 * 366 * 24 * HOUR);
+        /// Whether subscriptions are recoverable without the client's asking for it. The channel needs a history.
+        force_recovery: bool = "false", ();
+        /// What a client that comes back is sent: `stream` is everything that it missed, `cache` the newest
+        /// publication alone.
+        force_recovery_mode: RecoveryMode = "stream", ();
+        /// Whether a subscription ends with code 2500 (the client subscribes again) once the server sees that a
+        /// publication was missed, without the client's asking for it. The channel needs a history.
+        force_positioning: bool = "false", ();
+        /// Whether it is kept who is subscribed, for `presence` and `presence_stats`.
+        presence: bool = "false", ();
+        /// Whether those who subscribe and leave are announced to subscribers that ask for it.
+        join_leave: bool = "false", ();
+        /// Whether they are announced to subscribers that do not ask as well.
+        force_push_join_leave: bool = "false", ();
+        /// Whether a client that is subscribed to the channel may read its history.
+        allow_history_for_subscriber: bool = "false", ();
+        /// Whether a client with a token may read the history.
+        allow_history_for_client: bool = "false", ();
+        /// Whether a client without a token may read it as well, where one is let in at all.
+        allow_history_for_anonymous: bool = "false", ();
+        /// Whether a client that is subscribed to the channel may ask who is present.
+        allow_presence_for_subscriber: bool = "false", ();
+        /// Whether a client with a token may ask who is present.
+        allow_presence_for_client: bool = "false", ();
+        /// Whether a client without a token may ask as well, where one is let in at all.
+        allow_presence_for_anonymous: bool = "false", ();
+        /// Whether channels with a `#` are for the users named behind it alone, separated by commas: `dialog#17,42`.
+        allow_user_limited_channels: bool = "false", ();
+        /// Whether the application decides who may subscribe (`channel.proxy.subscribe`).
+        subscribe_proxy_enabled: bool = "false", ();
+        /// Whether the application decides what clients may publish (`channel.proxy.publish`).
+        publish_proxy_enabled: bool = "false", ();
         /// How JSON clients get a body: `auto` and `json` send valid JSON as it is, other UTF-8 as a string, and
         /// other bytes as `{"b64":"…"}`; `text` sends UTF-8 always as a string; `binary` always sends
         /// `{"b64":"…"}`.
         publication_data_format: DataFormat = "auto", ();
         /// What happens to a connection that does not read as fast as the channel is published to, once its queue
         /// is full: `cut` closes it with a code that says "reconnect", `latest` drops what waits and sends the
-        /// newest once it reads again, `drop_oldest` drops the oldest and tells how many that were.
-        slow_consumer: SlowConsumer = "drop_oldest", ();
+        /// newest once it reads again, `drop_oldest` drops the oldest and tells how many that were. `auto` is `cut`
+        /// where the channel has a history, from which the client recovers, and `drop_oldest` elsewhere.
+        slow_consumer: SlowConsumer = "auto", ();
     }
 }
 

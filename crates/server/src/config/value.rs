@@ -277,6 +277,8 @@ impl Setting for AllowedOrigin {
 /// published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlowConsumer {
+    /// [`SlowConsumer::Cut`] where the channel has a history, else [`SlowConsumer::DropOldest`].
+    Auto,
     /// Close it with a code that says "reconnect".
     Cut,
     /// Drop what waits and send the newest once it reads again.
@@ -286,9 +288,24 @@ pub enum SlowConsumer {
 }
 
 choice! { SlowConsumer:
+    "auto" => SlowConsumer::Auto,
     "cut" => SlowConsumer::Cut,
     "latest" => SlowConsumer::Latest,
     "drop_oldest" => SlowConsumer::DropOldest,
+}
+
+/// What a client that comes back to a channel with a history is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecoveryMode {
+    /// Everything that it missed, or word that it is not all there.
+    Stream,
+    /// The newest publication.
+    Cache,
+}
+
+choice! { RecoveryMode:
+    "stream" => RecoveryMode::Stream,
+    "cache" => RecoveryMode::Cache,
 }
 
 /// How much is logged: this level and all before it.

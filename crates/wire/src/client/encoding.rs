@@ -143,6 +143,11 @@ impl Encoding {
         self.write(&Live { publication, format }, out);
     }
 
+    /// Appends a publication as [`Encoding::write_publication`] does, without a reply around the push.
+    pub fn write_bare_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {
+        self.write(&Live { publication, format }.push(), out);
+    }
+
     /// Appends the server's ping, which is also the client's answer to it: the empty message.
     pub fn write_ping(self, out: &mut Vec<u8>) {
         self.write_reply(&Reply { id: 0, outcome: Outcome::Ping }, out);

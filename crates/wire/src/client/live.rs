@@ -22,6 +22,13 @@ impl Fields for Live<'_> {
     }
 }
 
+impl Live<'_> {
+    /// The push alone.
+    pub(crate) fn push(&self) -> impl Fields {
+        Push(self)
+    }
+}
+
 /// The push.
 struct Push<'p>(&'p Live<'p>);
 

@@ -1,0 +1,222 @@
+//! What a session must ask before it lets a client do something: tokens and the application's own answers are
+//! looked at elsewhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_wire::client::Encoding;
+use tidings_wire::{Channel, Position};
+
+use crate::effects::Failure;
+
+/// What a transport knows of a connection besides its bytes, for those who decide. Shared, and kept for as long as
+/// the session only where somebody will ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The name of the transport: `websocket`, `sse`, …
+    pub transport: &'static str,
+    /// The headers of the HTTP request that the connection began with, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A connected client, for those who decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// The connection's id.
+    pub client: String,
+    /// Its user; empty for an anonymous one.
+    pub user: String,
+    /// What was said of the connection when it was let in, for the application alone (JSON).
+    pub meta: Option<Bytes>,
+    /// What its transport knows.
+    pub about: Option<Arc<About>>,
+    /// How it encodes messages, and with them its data.
+    pub encoding: Encoding,
+}
+
+/// A question whose answer takes a token's verification or a call of the application.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decide {
+    /// May this connection be let in? Answered with [`crate::Answer::Connected`].
+    Connect {
+        /// Its id; the user is not known yet.
+        who: Who,
+        /// The connection token; empty when there is none.
+        token: String,
+        /// What the application put into `connect`.
+        data: Option<Bytes>,
+        /// What the client's software calls itself.
+        name: String,
+        /// In which version.
+        version: String,
+        /// Headers that the client could not send and put into `connect` instead.
+        headers: Vec<(String, String)>,
+    },
+    /// May it subscribe? Answered with [`crate::Answer::Allowed`].
+    Subscribe {
+        /// The client.
+        who: Who,
+        /// To this channel.
+        channel: Channel,
+        /// The subscription token; empty when there is none.
+        token: String,
+        /// What the application put into `subscribe`.
+        data: Option<Bytes>,
+    },
+    /// May it stay? Answered with [`crate::Answer::Renewed`].
+    Refresh {
+        /// The client.
+        who: Who,
+        /// The new connection token.
+        token: String,
+    },
+    /// May it stay subscribed? Answered with [`crate::Answer::Renewed`].
+    SubRefresh {
+        /// The client.
+        who: Who,
+        /// To this channel.
+        channel: Channel,
+        /// The new subscription token.
+        token: String,
+    },
+    /// May it publish, and what? Answered with [`crate::Answer::Published`], once that is done.
+    Publish {
+        /// The client.
+        who: Who,
+        /// Into this channel.
+        channel: Channel,
+        /// The body as the client sent it.
+        body: Bytes,
+        /// Who publishes, as subscribers are told.
+        info: tidings_wire::ClientInfo,
+    },
+    /// What does the application answer? Answered with [`crate::Answer::Replied`].
+    Rpc {
+        /// The client.
+        who: Who,
+        /// Which method; may be empty.
+        method: String,
+        /// What is asked.
+        data: Option<Bytes>,
+    },
+}
+
+/// A connection that is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Its user; empty for an anonymous one.
+    pub user: String,
+    /// When it ends unless it is refreshed, in Unix seconds.
+    pub expires: Option<u64>,
+    /// What other clients see of it (JSON, or any bytes for Protobuf clients).
+    pub info: Option<Bytes>,
+    /// What the application wants to know of it again.
+    pub meta: Option<Bytes>,
+    /// What the client is told.
+    pub data: Option<Bytes>,
+    /// What the server subscribes it to.
+    pub subs: Vec<(Channel, Admission)>,
+}
+
+/// A subscription that is allowed, and how it differs from others of its channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// What other subscribers see of the client in this channel.
+    pub info: Option<Bytes>,
+    /// What the client is told.
+    pub data: Option<Bytes>,
+    /// When it ends unless it is refreshed, in Unix seconds.
+    pub expires: Option<u64>,
+    /// Options of the channel that are different here.
+    pub overrides: Overrides,
+}
+
+/// Options of a channel that one subscription sets; `None` leaves them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `presence`.
+    pub presence: Option<bool>,
+    /// `join_leave`.
+    pub join_leave: Option<bool>,
+    /// `force_push_join_leave`.
+    pub force_push_join_leave: Option<bool>,
+    /// `force_recovery`.
+    pub force_recovery: Option<bool>,
+    /// `force_positioning`.
+    pub force_positioning: Option<bool>,
+}
+
+/// An order of the application to sessions, wherever they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// To all sessions of this user. Empty with a `client` or a `session` named: whoever that is.
+    pub user: String,
+    /// To this connection alone.
+    pub client: Option<String>,
+    /// To this session alone, by the secret that its client was given.
+    pub session: Option<String>,
+    /// What they are to do.
+    pub order: Order,
+}
+
+/// What sessions are to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Be subscribed to a channel.
+    Subscribe {
+        /// The channel.
+        channel: Channel,
+        /// How.
+        admission: Box<Admission>,
+        /// Send what was published since.
+        since: Option<Position>,
+    },
+    /// Be subscribed no longer.
+    Unsubscribe {
+        /// To this channel; `None`: to any.
+        channel: Option<Channel>,
+        /// What the client is told; from 2500 on it subscribes again.
+        code: u16,
+        /// In words.
+        reason: String,
+    },
+    /// End.
+    Disconnect {
+        /// What the client is told; below 3500 it connects again.
+        code: u16,
+        /// In words.
+        reason: String,
+        /// Connections that stay.
+        except: Vec<String>,
+    },
+    /// Stay until another time, or end as expired.
+    Refresh {
+        /// Whether the time is over.
+        expired: bool,
+        /// Until when, in Unix seconds; `None` is for ever.
+        expires: Option<u64>,
+    },
+}
+
+/// Why something was not done, in the application's or the protocol's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// A number of [`tidings_wire::code`], or the application's own.
+    pub code: u16,
+    /// In words.
+    pub text: String,
+    /// Whether the same may succeed later.
+    pub temporary: bool,
+}
+
+impl From<tidings_wire::code::Code> for Verdict {
+    fn from(code: tidings_wire::code::Code) -> Self {
+        Self { code: code.number, text: code.text.to_owned(), temporary: code.temporary }
+    }
+}
+
+impl From<Verdict> for Failure {
+    fn from(verdict: Verdict) -> Self {
+        Self::Error(verdict)
+    }
+}
