@@ -123,7 +123,7 @@ fn subscribe(form: Form, name: &str, on: bool) -> String {
         Form::Resp2 | Form::Resp3 => {
             format!("*2\r\n${}\r\n{word}\r\n${}\r\n{name}\r\n", word.len(), name.len())
         }
-        Form::JsonLine => {
+        _ => {
             let method = word.to_lowercase();
             format!("{{\"id\":2,\"{method}\":{{\"channel\":\"{name}\"}}}}\n")
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, Answer, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Query, Request, Secret,
+    Access, Answer, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request, Secret,
     SessionId, Settings, Timer,
 };
 use tidings_wire::{Channel, Form, Publication, Topic, form};
@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) asked: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
     /// Whether publishes are answered at once.
     pub(crate) answers: bool,
+    /// What others were told.
+    pub(crate) told: Vec<Note>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -85,6 +87,7 @@ impl World {
             wanted: BTreeSet::new(),
             counts: BTreeMap::new(),
             asked: VecDeque::new(),
+            told: Vec::new(),
             answers: true,
         }
     }
@@ -220,6 +223,8 @@ impl World {
                     };
                     self.hub.answer(id, ticket, answer, fx);
                 }
+                Effect::Ask(_, _, other) => panic!("{other:?}"),
+                Effect::Tell(note) => self.told.push(note),
             }
         }
         fx.clear();
