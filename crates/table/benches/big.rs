@@ -1,126 +1,202 @@
-//! Measures the engine on one big file: `cargo bench -p tidings-table -- FILE [WORD]`, only what has the word in
-//! its name.
+//! Measures the engine on one big file. `make bench-tables` runs it beside other programs; by hand:
 //!
-//! Prints the medians of a few runs: index, pages, sort, filter, search, facts. On one core:
-//! `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file it does nothing, as in a test run.
+//! - `cargo bench -p tidings-table --bench big -- make FILE ROWS` writes a file of ten columns, always the same
+//!   one, some 105 bytes a row;
+//! - `cargo bench -p tidings-table --bench big -- FILE [WORD]` runs once what has the word in its name, and prints a
+//!   line for each: name, seconds, seconds of CPU, what came out, divided by tabs.
+//!
+//! On one core: `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file it does nothing, as in a test run.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidings_table::{Choice, Control, Filter, Limits, Op, Query, SortBy, View, Writer};
+use tidings_table::{Choice, Control, Filter, Limits, Op, Query, Reading, SortBy, View, Writer};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
-    let Some(file) = args.next() else {
-        println!("usage: cargo bench -p tidings-table -- FILE [WORD]");
-        return Ok(());
-    };
-    let word = args.next().unwrap_or_default();
-    let folder = tempfile::tempdir_in(Path::new(&file).parent().unwrap_or(Path::new(".")))?;
-    std::fs::hard_link(&file, folder.path().join(tidings_table::ORIGINAL))?;
-    let limits = Limits { original_bytes: u64::MAX, text_bytes: u64::MAX, ..Limits::default() };
-    let open = || Writer::open(folder.path(), Choice::default(), limits, Control::default(), |_| {});
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
-    measure("index", 3, || {
-        open()?;
-        Ok(())
-    })?;
-    let writer = open()?;
-    let reading = writer.table().reading();
-    println!("{:?}\n{:?}", reading.summary(), reading.dialect());
-    println!("peak memory so far {}", peak_memory()?);
-    pages("page of 100, as it comes", &View::plain(&reading, false))?;
-
-    let queries = [
-        ("sort by number (column 3)", "", vec![SortBy { column: 3, desc: false }], vec![]),
-        ("sort by text (column 1)", "", vec![SortBy { column: 1, desc: false }], vec![]),
-        (
-            "sort by two columns (2, 0 desc)",
-            "",
-            vec![SortBy { column: 2, desc: false }, SortBy { column: 0, desc: true }],
-            vec![],
-        ),
-        ("filter a number, 1 % (column 3 < 1000)", "", vec![], vec![(3, Op::Less, "1000")]),
-        ("filter equals, 1 % (column 6)", "", vec![], vec![(6, Op::Equals, "00042")]),
-        ("filter contains (column 1)", "", vec![], vec![(1, Op::Contains, "abc")]),
-        ("filter regex (column 9)", "", vec![], vec![(9, Op::Matches, "^00[0-9a-f]+0$")]),
-        ("search", "c0ffee", vec![], vec![]),
-        ("search, frequent", "berlin", vec![], vec![]),
-    ];
-    for (name, search, sort, filter) in queries {
-        if !name.contains(&word) {
-            continue;
-        }
-        let filter =
-            filter.into_iter().map(|(column, op, value)| Filter { column, op, value: value.to_owned() });
-        let query = Query { search: search.to_owned(), sort, filter: filter.collect(), header_is_row: false };
-        let mut view = None;
-        measure(name, 3, || {
-            view = Some(reading.view(&query, Control::default())?);
+fn main() -> Outcome<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["make", file, rows] => make(Path::new(file), rows.parse()?),
+        [file] => run(Path::new(file), ""),
+        [file, word] => run(Path::new(file), word),
+        _ => {
+            println!("usage: cargo bench -p tidings-table --bench big -- make FILE ROWS | FILE [WORD]");
             Ok(())
-        })?;
-        let view = view.expect("was measured");
-        println!("{:>44} rows {:?} bytes", view.total(), view.bytes());
-        pages("  a page of it", &view)?;
+        }
     }
-    if !"facts".contains(&word) {
-        return Ok(());
+}
+
+/// The names of the columns that [`make`] writes.
+const COLUMNS: [&str; 10] = ["id", "name", "city", "amount", "price", "day", "group", "paid", "note", "code"];
+
+const CITIES: [&str; 16] = [
+    "Berlin",
+    "Lagos",
+    "Lima",
+    "Oslo",
+    "Quito",
+    "Rome",
+    "Seoul",
+    "Tokyo",
+    "Tunis",
+    "Turin",
+    "Vienna",
+    "Warsaw",
+    "Wellington",
+    "Xi'an",
+    "Zagreb",
+    "Zürich",
+];
+
+const WORDS: [&str; 8] =
+    ["ready", "late", "sent on", "to be checked", "returned", "partly paid", "new", "held"];
+
+/// Writes a TSV file with a header and `rows` rows. Of its columns `amount` is a number below 100,000 and `group` a
+/// text of a hundred, both evenly spread.
+fn make(path: &Path, rows: u64) -> Outcome<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    writeln!(out, "{}", COLUMNS.join("\t"))?;
+    let mut random = Random(88_172_645_463_325_252);
+    for id in 1..=rows {
+        let (a, b, c) = (random.next(), random.next(), random.next());
+        writeln!(
+            out,
+            "{id}\t{:012x}\t{}\t{}\t{}.{:02}\t20{:02}-{:02}-{:02}\t{:05}\t{}\t{}, {}\t{c:016x}",
+            a & 0xFFFF_FFFF_FFFF,
+            CITIES[(a >> 48) as usize % CITIES.len()],
+            b % 100_000,
+            (b >> 20) % 10_000,
+            (b >> 34) % 100,
+            (b >> 42) % 25,
+            (b >> 47) % 12 + 1,
+            (b >> 51) % 28 + 1,
+            (b >> 8) % 100,
+            if a >> 60 < 12 { "yes" } else { "no" },
+            WORDS[(a >> 52) as usize % WORDS.len()],
+            WORDS[(a >> 55) as usize % WORDS.len()],
+        )?;
     }
-    measure("facts", 1, || {
-        reading.facts(Control::default())?;
-        Ok(())
+    Ok(out.flush()?)
+}
+
+fn run(file: &Path, word: &str) -> Outcome<()> {
+    let folder = tempfile::tempdir_in(file.parent().unwrap_or(Path::new(".")))?;
+    std::fs::hard_link(file, folder.path().join(tidings_table::ORIGINAL))?;
+    let limits = Limits { original_bytes: u64::MAX, text_bytes: u64::MAX, ..Limits::default() };
+    let writer = measure("index", || {
+        let writer = Writer::open(folder.path(), Choice::default(), limits, Control::default(), |_| {})?;
+        let summary = writer.table().reading().summary();
+        let outcome = format!("{} rows, memory of the process at most {}", summary.rows, peak_memory()?);
+        Ok((writer, outcome))
     })?;
-    println!("peak memory {}", peak_memory()?);
+    let reading = writer.table().reading();
+    if "page".contains(word) {
+        pages("page of 100, as it comes", &View::plain(&reading, false))?;
+    }
+    for (name, query) in queries() {
+        if name.contains(word) {
+            let view = measure(name, || view(&reading, &query))?;
+            pages(&format!("{name}: page of 100"), &view)?;
+        }
+    }
+    if "facts".contains(word) {
+        measure("facts", || Ok((reading.facts(Control::default())?, String::new())))?;
+    }
     Ok(())
 }
 
+/// What is asked of a file that [`make`] wrote.
+fn queries() -> Vec<(&'static str, Query)> {
+    let sort = |columns: &[(usize, bool)]| Query {
+        sort: columns.iter().map(|(column, desc)| SortBy { column: *column, desc: *desc }).collect(),
+        ..Query::default()
+    };
+    let filter = |column, op, value: &str| Query {
+        filter: vec![Filter { column, op, value: value.to_owned() }],
+        ..Query::default()
+    };
+    let search = |text: &str| Query { search: text.to_owned(), ..Query::default() };
+    vec![
+        ("sort by number", sort(&[(3, false)])),
+        ("sort by text", sort(&[(1, false)])),
+        ("sort by two columns", sort(&[(2, false), (0, true)])),
+        ("filter by number, 1 %", filter(3, Op::Less, "1000")),
+        ("filter equals, 1 %", filter(6, Op::Equals, "00042")),
+        ("filter contains", filter(1, Op::Contains, "abc")),
+        ("filter by pattern", filter(9, Op::Matches, "^00[0-9a-f]+0$")),
+        ("search, rare", search("c0ffee")),
+        ("search, frequent", search("berlin")),
+        ("search and sort", Query { search: "berlin".to_owned(), ..sort(&[(3, true)]) }),
+    ]
+}
+
+fn view(reading: &std::sync::Arc<Reading>, query: &Query) -> Outcome<(View, String)> {
+    let view = reading.view(query, Control::default())?;
+    let (memory, disk) = view.bytes();
+    let outcome = format!(
+        "{} rows, {memory} bytes in memory, {disk} on disk, memory of the process at most {}",
+        view.total(),
+        peak_memory()?
+    );
+    Ok((view, outcome))
+}
+
 /// The most memory that this process had so far (`proc_pid_status(5)`).
-fn peak_memory() -> Result<String, Box<dyn Error>> {
+fn peak_memory() -> Outcome<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     Ok(status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default().trim().to_owned())
 }
 
-/// 1,000 pages at random places.
-fn pages(name: &str, view: &View) -> Result<(), Box<dyn Error>> {
-    let mut random: u64 = 88_172_645_463_325_252;
-    let mut times = Vec::new();
+/// A thousand pages at random places: the time of the one that 99 in 100 are faster than.
+fn pages(name: &str, view: &View) -> Outcome<()> {
+    let mut random = Random(2_463_534_242);
+    let (mut times, cpu) = (Vec::new(), cpu_time()?);
     for _ in 0..1_000 {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
         let start = Instant::now();
-        let page = view.page(random % view.total().max(1), 100)?;
+        let page = view.page(random.next() % view.total().max(1), 100)?;
         times.push(start.elapsed());
         assert!(view.total() == 0 || !page.rows.is_empty());
     }
+    let cpu = (cpu_time()? - cpu) / 1_000;
     times.sort_unstable();
-    println!("{name:<40} p50 {:?}, p99 {:?}, max {:?}", times[500], times[990], times[999]);
+    let outcome = format!("p50 {:?}, longest {:?}", times[500], times[999]);
+    report(&format!("{name}, p99"), times[990], cpu, &outcome);
     Ok(())
 }
 
-fn measure(
-    name: &str,
-    runs: usize,
-    mut run: impl FnMut() -> Result<(), Box<dyn Error>>,
-) -> Result<(), Box<dyn Error>> {
-    let mut times: Vec<(Duration, Duration)> = Vec::new();
-    for _ in 0..runs {
-        let (start, cpu) = (Instant::now(), cpu_time()?);
-        run()?;
-        times.push((cpu_time()? - cpu, start.elapsed()));
-    }
-    times.sort_unstable();
-    let (cpu, wall) = times[runs / 2];
-    println!("{name:<40} {wall:?}, CPU {cpu:?}");
-    Ok(())
+fn measure<T>(name: &str, run: impl FnOnce() -> Outcome<(T, String)>) -> Outcome<T> {
+    let (start, cpu) = (Instant::now(), cpu_time()?);
+    let (result, outcome) = run()?;
+    report(name, start.elapsed(), cpu_time()? - cpu, &outcome);
+    Ok(result)
+}
+
+fn report(name: &str, time: Duration, cpu: Duration, outcome: &str) {
+    println!("{name}\t{:.6}\t{:.6}\t{outcome}", time.as_secs_f64(), cpu.as_secs_f64());
 }
 
 /// What this process has used so far, in steps of 10 ms (`proc_pid_stat(5)`): on a busy machine the better
 /// measure.
-fn cpu_time() -> Result<Duration, Box<dyn Error>> {
+fn cpu_time() -> Outcome<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// A xorshift generator (Marsaglia 2003): the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
 }

@@ -96,9 +96,10 @@ impl Indexer {
     }
 
     fn append_piece(&mut self, bytes: &[u8]) {
-        let Self { scanner, tally, seen, fresh, .. } = self;
+        let Self { scanner, fresh, .. } = self;
         // What changes with every group is kept out of memory: this is the innermost loop of an upload.
-        let (mut delimiters, mut next_block) = (self.delimiters, self.next_block);
+        let (mut tally, mut delimiters, mut next_block) = (self.tally, self.delimiters, self.next_block);
+        let seen = self.seen;
         scanner.scan(bytes, |base, marks| {
             let (mut cells, mut breaks) = (marks.cells, marks.rows);
             while breaks != 0 {
@@ -106,7 +107,7 @@ impl Indexer {
                 let below = cells & ((1 << end) - 1);
                 cells ^= below;
                 breaks &= breaks - 1;
-                let next = *seen + base as u64 + u64::from(end) + 1;
+                let next = seen + base as u64 + u64::from(end) + 1;
                 tally.add(delimiters + u64::from(below.count_ones()) + 1, next);
                 delimiters = 0;
                 if next >= next_block {
@@ -116,8 +117,8 @@ impl Indexer {
             }
             delimiters += u64::from(cells.count_ones());
         });
-        *seen += bytes.len() as u64;
-        (self.delimiters, self.next_block) = (delimiters, next_block);
+        (self.tally, self.delimiters, self.next_block) = (tally, delimiters, next_block);
+        self.seen += bytes.len() as u64;
     }
 
     /// Enters a block for the next row, which starts at `offset` or after line breaks there.

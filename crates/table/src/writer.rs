@@ -21,7 +21,7 @@ use crate::{Control, Error, Limits, Summary};
 pub const ORIGINAL: &str = "original";
 
 /// How much of a file is read at once when it is read again: little enough to stay in a core's cache.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 64 << 10;
 
 /// A table for those who read it: always the newest [`Reading`]. Clones are the same table.
 #[derive(Clone, Debug)]

@@ -46,8 +46,32 @@ impl Scanner {
     #[inline]
     pub(crate) fn scan(&mut self, bytes: &[u8], mut sink: impl FnMut(usize, Marks)) {
         let (groups, rest) = bytes.as_chunks::<GROUP>();
+        // From one group without quotes to the next the state is told by the last byte alone, and all that has to
+        // be known of it is whether a row starts.
+        let mut row_start = self.outside_quotes();
         for (i, group) in groups.iter().enumerate() {
-            sink(i * GROUP, self.group(group));
+            let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
+            let marks = match &mut row_start {
+                Some(row_start) if classes.quotes == 0 => {
+                    let empty = classes.breaks << 1 | u64::from(*row_start);
+                    *row_start = classes.breaks >> (GROUP - 1) != 0;
+                    Marks { cells: classes.delimiters, rows: classes.breaks & !empty }
+                }
+                _ => {
+                    if row_start.is_some() && i > 0 {
+                        self.state = self.state_after(&groups[i - 1]);
+                    }
+                    let marks = self.marks(group, &classes);
+                    row_start = self.outside_quotes();
+                    marks
+                }
+            };
+            sink(i * GROUP, marks);
+        }
+        if let Some(last) = groups.last()
+            && row_start.is_some()
+        {
+            self.state = self.state_after(last);
         }
         if !rest.is_empty() {
             sink(bytes.len() - rest.len(), self.walk(rest));
@@ -81,10 +105,14 @@ impl Scanner {
     #[inline]
     pub(crate) fn group(&mut self, group: &[u8; GROUP]) -> Marks {
         let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
+        self.marks(group, &classes)
+    }
+
+    fn marks(&mut self, group: &[u8; GROUP], classes: &Classes) -> Marks {
         let is_quoted = self.is_in_quotes();
         if classes.quotes == 0 && !is_quoted {
             self.sloppy |= self.state == State::Closed && (classes.delimiters | classes.breaks) & 1 == 0;
-            return self.unquoted(group, &classes, u64::MAX, false);
+            return self.unquoted(group, classes, u64::MAX, false);
         }
         if self.syntax.escape.is_some() {
             return self.walk(group);
@@ -100,7 +128,7 @@ impl Scanner {
         }
         let closed = closes << 1 | u64::from(self.state == State::Closed);
         self.sloppy |= closed & !(ends | opens) != 0;
-        self.unquoted(group, &classes, !inside, closes >> (GROUP - 1) != 0)
+        self.unquoted(group, classes, !inside, closes >> (GROUP - 1) != 0)
     }
 
     /// The marks of a group whose bytes outside quotes are `outside`. `closes`: its last byte is a quote that
@@ -109,19 +137,35 @@ impl Scanner {
     fn unquoted(&mut self, group: &[u8; GROUP], classes: &Classes, outside: u64, closes: bool) -> Marks {
         let breaks = classes.breaks & outside;
         let empty = breaks << 1 | u64::from(self.state == State::RowStart);
-        let last = group[GROUP - 1];
         self.state = if outside >> (GROUP - 1) == 0 {
             State::Quoted
         } else if closes {
             State::Closed
-        } else if last == self.syntax.delimiter {
+        } else {
+            self.state_after(group)
+        };
+        Marks { cells: classes.delimiters & outside, rows: breaks & !empty }
+    }
+
+    /// Whether a row starts here, where no quote is open or has just been closed; `None` where one has.
+    const fn outside_quotes(&self) -> Option<bool> {
+        match self.state {
+            State::RowStart => Some(true),
+            State::CellStart | State::Plain => Some(false),
+            State::Quoted | State::Escaped | State::Closed => None,
+        }
+    }
+
+    /// The state after a group whose last byte is outside quotes and does not close any.
+    const fn state_after(&self, group: &[u8; GROUP]) -> State {
+        let last = group[GROUP - 1];
+        if last == self.syntax.delimiter {
             State::CellStart
         } else if is_break(last) {
             State::RowStart
         } else {
             State::Plain
-        };
-        Marks { cells: classes.delimiters & outside, rows: breaks & !empty }
+        }
     }
 
     /// The marks of up to 64 bytes, by the grammar itself.
@@ -155,14 +199,25 @@ mod tests {
         fn groups_and_single_bytes_find_the_same_ends(
             text in r#"([ab,"\\]{0,6}[\r\n,"]){0,80}"#,
             escape in any::<bool>(),
+            cut in 0..8_usize,
         ) {
             let syntax = Syntax::new(b',', Some(b'"'), escape.then_some(b'\\')).unwrap();
-            let (mut by_group, mut by_byte) = (Scanner::new(syntax), Scanner::new(syntax));
-            for group in text.as_bytes().as_chunks::<GROUP>().0 {
-                prop_assert_eq!(by_group.group(group), by_byte.walk(group));
+            let [mut by_run, mut by_group, mut by_byte] = [(); 3].map(|()| Scanner::new(syntax));
+            let groups = text.as_bytes().as_chunks::<GROUP>().0;
+            let mut marks = Vec::new();
+            for group in groups {
+                marks.push(by_byte.walk(group));
+                prop_assert_eq!(Some(&by_group.group(group)), marks.last());
                 prop_assert_eq!(by_group.state, by_byte.state);
                 prop_assert_eq!(by_group.sloppy, by_byte.sloppy);
             }
+            let (first, second) = groups.split_at(cut.min(groups.len()));
+            let mut found = Vec::new();
+            by_run.scan(first.as_flattened(), |_, marks| found.push(marks));
+            by_run.scan(second.as_flattened(), |_, marks| found.push(marks));
+            prop_assert_eq!(found, marks);
+            prop_assert_eq!(by_run.state, by_byte.state);
+            prop_assert_eq!(by_run.sloppy, by_byte.sloppy);
         }
     }
 }
