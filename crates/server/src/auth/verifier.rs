@@ -8,7 +8,7 @@ use super::error::{Refusal, SetupError, TokenError};
 use super::jwks::Jwks;
 use super::key::Key;
 use super::pem::PublicKey;
-use crate::config::{ClientOptions, JwksUrl, Secret, SubscriptionTokenOptions, TokenOptions};
+use crate::config::{ClientOptions, HttpUrl, Secret, SubscriptionTokenOptions, TokenOptions};
 
 /// Shortest HMAC key without a warning: as long as what HMAC-SHA-256 gives (RFC 7518 §3.2).
 const LONG_ENOUGH: usize = 32;
@@ -81,9 +81,12 @@ impl Verifier {
 struct Source<'a> {
     group: &'static str,
     hmac: &'a Secret,
+    previous: &'a Secret,
+    /// Until when the previous key is good, in Unix seconds; 0 is without an end.
+    previous_until: usize,
     rsa: Option<&'a PublicKey>,
     ecdsa: Option<&'a PublicKey>,
-    jwks: Option<&'a JwksUrl>,
+    jwks: Option<&'a HttpUrl>,
     audience: &'a str,
     issuer: &'a str,
 }
@@ -93,6 +96,8 @@ impl<'a> From<&'a TokenOptions> for Source<'a> {
         Self {
             group: "client.token",
             hmac: &options.hmac_secret_key,
+            previous: &options.hmac_previous_secret_key,
+            previous_until: options.hmac_previous_secret_key_valid_until,
             rsa: options.rsa_public_key.as_ref(),
             ecdsa: options.ecdsa_public_key.as_ref(),
             jwks: options.jwks_public_endpoint.as_ref(),
@@ -107,6 +112,8 @@ impl<'a> From<&'a SubscriptionTokenOptions> for Source<'a> {
         Self {
             group: "client.subscription_token",
             hmac: &options.hmac_secret_key,
+            previous: &options.hmac_previous_secret_key,
+            previous_until: options.hmac_previous_secret_key_valid_until,
             rsa: options.rsa_public_key.as_ref(),
             ecdsa: options.ecdsa_public_key.as_ref(),
             jwks: options.jwks_public_endpoint.as_ref(),
@@ -136,10 +143,23 @@ struct Trust {
 enum Keys {
     /// None: every token is refused.
     None,
-    /// Those that stand in the configuration, at most one for each algorithm.
-    Configured(Vec<Key>),
+    /// Those that stand in the configuration, at most one for each algorithm; and the one before the HMAC key.
+    Configured(Vec<Key>, Option<Previous>),
     /// Those of a key set, and no others.
     Set(Jwks),
+}
+
+/// A key that has been replaced.
+struct Previous {
+    key: Key,
+    /// From when on it is good no more, in Unix seconds; 0 is never.
+    until: u64,
+}
+
+impl Previous {
+    fn is_good(&self, now: u64) -> bool {
+        self.until == 0 || now < self.until
+    }
 }
 
 impl Trust {
@@ -160,7 +180,11 @@ impl Trust {
             }
             let hmac = source.hmac.is_set().then(|| Key::Hmac(source.hmac.clone()));
             let public = source.rsa.into_iter().chain(source.ecdsa).map(PublicKey::key);
-            Keys::Configured(hmac.into_iter().chain(public).collect())
+            let previous = source.previous.is_set().then(|| Previous {
+                key: Key::Hmac(source.previous.clone()),
+                until: source.previous_until as u64,
+            });
+            Keys::Configured(hmac.into_iter().chain(public).collect(), previous)
         } else {
             Keys::None
         };
@@ -176,9 +200,16 @@ impl Trust {
         let Compact { algorithm, key_id, signed, claims, signature } = Compact::parse(token)?;
         match &self.keys {
             Keys::None => return Err(Refusal::NotConfigured(kind).into()),
-            Keys::Configured(keys) => {
+            Keys::Configured(keys, previous) => {
                 let key = keys.iter().find(|key| key.verifies(algorithm));
-                key.ok_or(Refusal::NoKey(algorithm.name()))?.verify(algorithm, signed, &signature)?;
+                let verified =
+                    key.ok_or(Refusal::NoKey(algorithm.name()))?.verify(algorithm, signed, &signature);
+                let previous =
+                    previous.as_ref().filter(|old| old.is_good(now) && old.key.verifies(algorithm));
+                match (verified, previous) {
+                    (Err(Refusal::Signature), Some(old)) => old.key.verify(algorithm, signed, &signature)?,
+                    (verified, _) => verified?,
+                }
             }
             Keys::Set(set) => {
                 let id = key_id.ok_or(Refusal::NoKeyId)?;

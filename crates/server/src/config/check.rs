@@ -68,7 +68,44 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
         return Err(given.error("http.listen", what.into()));
     }
+    hooks(config, given)?;
+    personal_channels(config, given)?;
     exposure(config, given)
+}
+
+/// Refuses a hook that is switched on and leads nowhere.
+fn hooks(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let nowhere = |switch: &str, endpoint: &str| {
+        let what = format!("{switch} is true, but {endpoint} does not say where the application is");
+        Err(given.error(switch, what))
+    };
+    let connect = &config.client.proxy.connect;
+    if connect.enabled && connect.endpoint.is_none() {
+        return nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
+    }
+    let channels = &config.channel;
+    let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
+    let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
+    for (path, options) in std::iter::once(without).chain(named) {
+        if options.subscribe_proxy_enabled && channels.proxy.subscribe.endpoint.is_none() {
+            return nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
+        }
+        if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
+            return nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses personal channels in a namespace that does not exist.
+fn personal_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let personal = &config.client.subscribe_to_user_personal_channel;
+    let name = &personal.personal_channel_namespace;
+    if !personal.enabled || name.is_empty() || config.channel.namespaces.iter().any(|n| n.name == *name) {
+        return Ok(());
+    }
+    let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
+    Err(given.error(key, format!("{key} (\"{name}\") names no namespace of channel.namespaces")))
 }
 
 /// Two options of which one must be smaller.

@@ -18,6 +18,7 @@ mod group;
 mod namespace;
 mod options;
 mod print;
+mod proxy;
 mod raw;
 mod setting;
 mod source;
@@ -32,12 +33,15 @@ use std::sync::LazyLock;
 pub use error::ConfigError;
 pub use namespace::{Channels, Namespace};
 pub use options::{
-    ChannelOptions, ClientOptions, Config, HttpApiOptions, HttpOptions, LogOptions, ReadyOptions,
-    RedisOptions, ShutdownOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions,
+    ChannelOptions, ClientOptions, Config, HttpApiOptions, HttpOptions, LogOptions, PersonalChannelOptions,
+    ReadyOptions, RedisOptions, ShutdownOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions,
 };
 pub use print::{default_file, docs};
+pub use proxy::{
+    ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
+    RpcNamespaceOptions, RpcOptions, StaticHeaders,
+};
 pub use source::{Overrides, environment};
-pub use token::JwksUrl;
 pub use value::{
     AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
 };

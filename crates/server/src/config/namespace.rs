@@ -1,8 +1,10 @@
 //! Namespaces: the options of channels by what stands before the colon of their names.
 
-use super::group::{Group, Visitor};
+use super::group::{Field, Group, Visitor};
 use super::options::ChannelOptions;
+use super::proxy::ChannelProxies;
 use super::raw::shown;
+use super::setting::Longest;
 
 /// Most namespaces of a server.
 const MAX_NAMESPACES: usize = 1_000;
@@ -10,12 +12,27 @@ const MAX_NAMESPACES: usize = 1_000;
 const MAX_NAME: usize = 253;
 
 /// The options of all channels.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Channels {
+    /// What the names of channels begin with for which a client needs a subscription token; empty for none.
+    pub private_prefix: String,
+    /// What the application decides of channels.
+    pub proxy: ChannelProxies,
     /// What holds for channels without a namespace.
     pub without_namespace: ChannelOptions,
     /// What holds for the channels of each namespace; no name twice.
     pub namespaces: Vec<Namespace>,
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self {
+            private_prefix: "$".to_owned(),
+            proxy: ChannelProxies::default(),
+            without_namespace: ChannelOptions::default(),
+            namespaces: Vec::new(),
+        }
+    }
 }
 
 /// The options of the channels `name:…`.
@@ -59,6 +76,17 @@ impl Channels {
 impl Group for Channels {
     /// Visits what holds without a namespace; a namespace is walked on its own, by its name.
     fn walk(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        visitor.group(path, &["Channels, and which options hold for which."]);
+        let mut prefix = Field { value: &mut self.private_prefix, rule: Longest(16) };
+        visitor.option(
+            &format!("{path}private_prefix"),
+            &[
+                "What the names of private channels begin with: a client needs a subscription token for them, whatever",
+                "else is allowed, except where everybody may do everything. Empty for none.",
+            ],
+            &mut prefix,
+        );
+        self.proxy.walk(&format!("{path}proxy."), visitor);
         self.without_namespace.walk(&format!("{path}without_namespace."), visitor);
     }
 }

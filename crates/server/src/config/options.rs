@@ -9,8 +9,8 @@ use tidings_wire::body::DataFormat;
 
 use super::group::group;
 use super::namespace::Channels;
+use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
-use super::token::JwksUrl;
 use super::value::{
     AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
 };
@@ -22,6 +22,10 @@ const GIB: usize = 1 << 30;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+/// The last second of the year 9999, in Unix time.
+const END_OF_TIME: usize = 253_402_300_799;
+/// What the address of a key set looks like.
+const KEY_SET: &str = "https://id.example.com/.well-known/jwks.json";
 
 group! {
     /// A server's whole configuration. [`Default`] is what a server without any configuration runs with.
@@ -56,6 +60,8 @@ group! {
         http_api: HttpApiOptions;
         /// What clients may do in channels, and how channels behave.
         channel: Channels;
+        /// What is done with `rpc` commands.
+        rpc: RpcOptions;
         /// How `/ready` decides.
         ready: ReadyOptions;
         /// How the server stops.
@@ -156,23 +162,46 @@ group! {
         stale_close_delay: Duration = "10s", millis(10, HOUR);
         /// How long a client that is cut for being slow may take to read the notice that says so.
         slow_close_delay: Duration = "5s", millis(0, MINUTE);
+        /// How long a client whose connection has expired may take to bring a new token before it is closed.
+        expired_close_delay: Duration = "25s", millis(0, HOUR);
+        /// How long a client may take to bring a new token for a subscription that has expired before that ends.
+        expired_sub_close_delay: Duration = "25s", millis(0, HOUR);
     }
     groups {
+        /// Whether users get a channel of their own.
+        subscribe_to_user_personal_channel: PersonalChannelOptions;
         /// How connection tokens are verified.
         token: TokenOptions;
         /// How subscription tokens are verified, when not as connection tokens are.
         subscription_token: SubscriptionTokenOptions;
+        /// What the application decides of clients.
+        proxy: ClientProxies;
+    }
+}
+
+group! {
+    /// A channel for each user, `#` and the user's id, to which the server subscribes all of the user's connections:
+    /// so a backend reaches a user without knowing where.
+    pub struct PersonalChannelOptions {
+        /// Whether clients with a user are subscribed to it when they connect.
+        enabled: bool = "false", ();
+        /// The namespace that it belongs to, so that it is `NAMESPACE:#USER`; empty for none.
+        personal_channel_namespace: String = "", Longest(253);
     }
 }
 
 group! {
     /// How connection tokens (JSON Web Tokens) are verified, and subscription tokens too unless
-    /// `client.subscription_token.enabled` is set. Options other than `client.token.hmac_secret_key` are read and
-    /// checked, but without effect until tokens can be verified.
+    /// `client.subscription_token.enabled` is set.
     pub struct TokenOptions {
-        /// The key of tokens that are signed with HMAC. Once it is set, clients need a token, and the options of
-        /// channels decide what they may do. Tokens cannot be verified yet: until then every token is refused.
+        /// The key of tokens that are signed with HMAC (`HS256`, `HS384`, `HS512`). Once this or another key is set,
+        /// clients need a token, and the options of channels decide what they may do.
         hmac_secret_key: Secret = "", ();
+        /// The key that was `client.token.hmac_secret_key` before: tokens that are signed with it are still accepted, so
+        /// that the key can be changed while they are about.
+        hmac_previous_secret_key: Secret = "", ();
+        /// Until when they are, in Unix seconds; 0 is without an end.
+        hmac_previous_secret_key_valid_until: usize = "0", count(0, END_OF_TIME);
         /// The key of tokens that are signed with RSA (`RS256`, `RS384`, `RS512`), of 2048 to 8192 bits. A line break
         /// may be written as `\n`.
         rsa_public_key: Option<PublicKey> = "", KeyType::Rsa;
@@ -183,7 +212,7 @@ group! {
         /// that their header names (`kid`), and the other keys here have no effect. The set is fetched when a token
         /// needs it, again after an hour, and for a key that it does not hold at most every 10 seconds; keys that
         /// are known stay in use while it cannot be fetched.
-        jwks_public_endpoint: Option<JwksUrl> = "", ();
+        jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET;
         /// Whom tokens must be meant for (`aud`). Without it they may be meant for anybody: set it when the
         /// same issuer or key makes tokens for other services.
         audience: String = "", Longest(1024);
@@ -193,20 +222,23 @@ group! {
 }
 
 group! {
-    /// How subscription tokens are verified when not as connection tokens are. Read and checked, but without effect
-    /// until tokens can be verified.
+    /// How subscription tokens are verified when not as connection tokens are.
     pub struct SubscriptionTokenOptions {
         /// Whether subscription tokens have keys and rules of their own: those of this group, and none of
         /// `client.token`.
         enabled: bool = "false", ();
         /// As `client.token.hmac_secret_key`.
         hmac_secret_key: Secret = "", ();
+        /// As `client.token.hmac_previous_secret_key`.
+        hmac_previous_secret_key: Secret = "", ();
+        /// As `client.token.hmac_previous_secret_key_valid_until`.
+        hmac_previous_secret_key_valid_until: usize = "0", count(0, END_OF_TIME);
         /// As `client.token.rsa_public_key`.
         rsa_public_key: Option<PublicKey> = "", KeyType::Rsa;
         /// As `client.token.ecdsa_public_key`.
         ecdsa_public_key: Option<PublicKey> = "", KeyType::Ecdsa;
         /// As `client.token.jwks_public_endpoint`.
-        jwks_public_endpoint: Option<JwksUrl> = "", ();
+        jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET;
         /// As `client.token.audience`.
         audience: String = "", Longest(1024);
         /// As `client.token.issuer`.

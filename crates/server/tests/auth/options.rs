@@ -4,7 +4,7 @@ use serde_json::json;
 use tidings_server::auth::{MAX_TOKEN, Refusal, SetupError, SignError, sign_hs256};
 use tidings_server::config::{self, Config, Overrides, Secret};
 
-use crate::world::{SECRET, connect, fixture, pem, subscribe, token, try_verifier, verifier};
+use crate::world::{NOW, SECRET, connect, fixture, pem, signed, subscribe, token, try_verifier, verifier};
 
 fn load(sets: &[(&str, &str)]) -> Result<Config, String> {
     let mut overrides = Overrides::default();
@@ -96,4 +96,27 @@ fn a_token_is_made_with_a_key_and_within_the_bound() {
     assert_eq!(sign_hs256(&Secret::default(), &claims), Err(SignError::NoKey));
     let long = json!({"sub": "x".repeat(MAX_TOKEN)});
     assert!(matches!(sign_hs256(&Secret::new(SECRET), &long), Err(SignError::TooLong(_))));
+}
+
+#[test]
+fn a_replaced_key_is_accepted_until_its_time_is_over() {
+    let new = "another secret of thirty-two bytes or more";
+    let previous = ("token.hmac_previous_secret_key", SECRET);
+    let until = |at: u64| {
+        let at = at.to_string();
+        let options =
+            [("token.hmac_secret_key", new), previous, ("token.hmac_previous_secret_key_valid_until", &at)];
+        connect(&verifier(&options), &token(json!({"sub": "42"}))).map(|connection| connection.user)
+    };
+    assert_eq!(until(0).as_deref(), Ok("42"));
+    assert_eq!(until(NOW + 1).as_deref(), Ok("42"));
+    assert_eq!(until(NOW), Err(Refusal::Signature.into()));
+    // The new one is good all the time, and the old one is nothing by itself.
+    let by_new = signed(&json!({"alg": "HS256"}), b"{\"sub\":\"42\"}", new.as_bytes());
+    assert!(connect(&verifier(&[("token.hmac_secret_key", new), previous]), &by_new).is_ok());
+    let alone = connect(&verifier(&[previous]), &token(json!({"sub": "42"})));
+    assert_eq!(alone, Err(Refusal::NotConfigured("connection").into()));
+    // Subscription tokens are verified alike.
+    let subscription = token(json!({"sub": "42", "channel": "a"}));
+    assert!(subscribe(&verifier(&[("token.hmac_secret_key", new), previous]), &subscription).is_ok());
 }

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::auth::SetupError;
-use crate::config::JwksUrl;
+use crate::config::HttpUrl;
 
 /// How long a fetch may take, from the name's look-up to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SetupError`] for an `https` address when TLS cannot be set up.
-    pub(super) fn new(url: &JwksUrl, option: &str) -> Result<Self, SetupError> {
+    pub(super) fn new(url: &HttpUrl, option: &str) -> Result<Self, SetupError> {
         let address = url.uri();
         let failed = |reason: String| SetupError::Tls { option: option.to_owned(), reason };
         let host = address.host().unwrap_or_default();

@@ -18,7 +18,7 @@ use self::fetch::Endpoint;
 use self::set::{KeySet, ListedKey};
 use super::error::{Refusal, SetupError, TokenError, shown};
 use super::key::Algorithm;
-use crate::config::JwksUrl;
+use crate::config::HttpUrl;
 
 /// How long a fetched set is good for, in seconds; as in Centrifugo. It bounds how long a withdrawn key is accepted.
 const FRESH: u64 = 60 * 60;
@@ -67,7 +67,7 @@ impl Jwks {
     ///
     /// # Errors
     /// [`SetupError`] when it is an `https` address and TLS cannot be set up.
-    pub(super) fn new(url: &JwksUrl, option: &str) -> Result<Self, SetupError> {
+    pub(super) fn new(url: &HttpUrl, option: &str) -> Result<Self, SetupError> {
         let endpoint = Endpoint::new(url, option)?;
         Ok(Self { shared: Arc::new(Shared { endpoint, known: Mutex::default(), turn: Arc::default() }) })
     }
