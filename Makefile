@@ -22,13 +22,15 @@ run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1
 
 test: test-tools ## every test; installs what they need first
 	$(CARGO) test --workspace --locked
+	tests/browser/run.sh
 
-test-tools: ## redis-server, and the Redis clients of Python and Node, where missing
+test-tools: ## redis-server, nginx, chromium, and the clients of Python and Node, where missing
 	scripts/test-tools.sh "$(TOOLS)"
 
-lint: ## formatting, clippy, licences and duplicates, documentation
+lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	"$(TOOLS)/browser/node_modules/.bin/tsc" --noEmit --project web
 	scripts/deny.sh "$(TOOLS)"
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
 

@@ -5,6 +5,9 @@ set -euo pipefail
 tools=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
 
+# nginx lies where only root looks.
+PATH=$PATH:/usr/sbin
+
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
 need redis-server redis-server
@@ -15,6 +18,8 @@ need python3 python3 python3-venv
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 need node nodejs
 need npm npm
+need chromium chromium
+need nginx nginx-light
 if ((${#packages[@]})); then
     echo "installing: ${packages[*]}"
     sudo=
@@ -40,5 +45,14 @@ if [[ ! -e $stamp ]]; then
     mkdir -p "$tools/node"
     cp "$root"/tests/clients/package{,-lock}.json "$tools/node/"
     (cd "$tools/node" && npm ci --silent --no-audit --no-fund)
+    touch "$stamp"
+fi
+stamp="$tools/browser.$(sha256sum "$root/tests/browser/package-lock.json" | cut -c1-16)"
+if [[ ! -e $stamp ]]; then
+    echo "installing what drives a browser, and the type checker"
+    rm -rf "$tools/browser" "$tools"/browser.*
+    mkdir -p "$tools/browser"
+    cp "$root"/tests/browser/package{,-lock}.json "$tools/browser/"
+    (cd "$tools/browser" && npm ci --silent --no-audit --no-fund)
     touch "$stamp"
 fi

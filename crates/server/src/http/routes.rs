@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router as Routes;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::host::OwnHosts;
-use super::{Traffic, metrics, page};
+use super::page::{self, Depth};
+use super::{Traffic, metrics};
 use crate::node::{Node, Readiness};
 
-/// What a browser may do with an answer: nothing but show it, with the style and the icon from here; no script, no
-/// other host, no frame around it (CSP level 3).
+/// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
+/// 3). The page has a policy of its own.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
@@ -55,15 +56,15 @@ pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>, own: Option<OwnHo
 fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
     let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic) });
     Routes::new()
-        .route("/", get(landing))
-        .route("/style.css", get(|| text("text/css; charset=utf-8", page::STYLE)))
-        .route("/icon.svg", get(|| text("image/svg+xml", page::ICON)))
+        .route("/", get(home))
+        .route("/parser/", get(parser))
+        .route("/tables/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::One)))
+        .route("/parser/share/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::Two)))
+        .route("/assets/{name}", get(asset))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(numbers))
-        .fallback(|| async {
-            (StatusCode::NOT_FOUND, "nothing here; there are /, /health, /ready and /metrics\n")
-        })
+        .fallback(async || nothing())
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
         })
@@ -97,13 +98,20 @@ async fn dress(State(traffic): State<Arc<Traffic>>, request: Request, next: Next
     answer
 }
 
-async fn landing(State(site): State<Arc<Site>>, headers: HeaderMap) -> Html<String> {
-    Html(page::landing(&site.node, &headers))
+async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    page::home(&site.node, &headers, Depth::Root)
 }
 
-async fn text(kind: &'static str, text: &'static str) -> Response {
-    // It changes with the program only, but then at once.
-    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
+async fn parser(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    page::home(&site.node, &headers, Depth::One)
+}
+
+async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    page::asset(&name, &headers).unwrap_or_else(|| nothing().into_response())
+}
+
+fn nothing() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "nothing here; there are /, /health, /ready and /metrics\n")
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {

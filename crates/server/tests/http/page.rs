@@ -1,4 +1,4 @@
-//! The landing page.
+//! The page: what the server writes into it, and how its files are served.
 
 use tidings_testkit::{LineClient, RedisServer};
 
@@ -26,7 +26,7 @@ fn the_page_says_what_runs_here_and_how_to_try_it() {
     let page = answer.body;
     let port = world.tcp().port();
     for said in [
-        format!("tidings <small>{}</small>", env!("CARGO_PKG_VERSION")),
+        format!("tidings {}</small>", env!("CARGO_PKG_VERSION")),
         "<strong>Ready.</strong>".into(),
         "<strong>A workbench.</strong>".into(),
         format!("<code>127.0.0.1:{port}</code>"),
@@ -41,40 +41,76 @@ fn the_page_says_what_runs_here_and_how_to_try_it() {
 }
 
 #[test]
-fn everything_the_page_names_is_here() {
+fn everything_the_page_names_is_here_wherever_it_is_opened() {
     let world = World::with(&["ready.canary_interval=20ms"]);
     eventually("ready", || world.get("/ready").status == 200);
-    let page = world.get("/").body;
-    let names = [attributes(&page, "href"), attributes(&page, "src")].concat();
-    assert_eq!(names, ["icon.svg", "style.css", "ready", "health", "metrics"]);
-    for name in names {
-        assert_eq!(world.get(&format!("/{name}")).status, 200, "{name}");
+    let paths = ["/", "/parser/", "/tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", "/parser/share/x"];
+    for (path, up) in paths.into_iter().zip(["./", "../", "../", "../../"]) {
+        let answer = world.get(path);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        let names = [attributes(&answer.body, "href"), attributes(&answer.body, "src")].concat();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            let name = name.strip_prefix(up).unwrap_or_else(|| panic!("{name} in {path}"));
+            assert_eq!(world.get(&format!("/{name}")).status, 200, "{name}");
+        }
+        assert!(!answer.body.contains('{'), "a place that nothing was put in: {path}");
     }
-    assert!(world.get("/style.css").header("content-type").starts_with("text/css"));
-    assert_eq!(world.get("/icon.svg").header("content-type"), "image/svg+xml");
+    assert!(world.get("/assets/style.css").header("content-type").starts_with("text/css"));
+    assert!(world.get("/assets/main.js").header("content-type").starts_with("text/javascript"));
+    assert_eq!(world.get("/assets/icon.svg").header("content-type"), "image/svg+xml");
+    assert_eq!(world.get("/assets/package.json").status, 404);
 }
 
 #[test]
-fn a_browser_is_told_to_run_nothing_and_to_ask_nobody_else() {
+fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
     let world = World::with(&[]);
-    for path in ["/", "/style.css", "/health", "/ready", "/metrics", "/nothing"] {
+    for path in ["/assets/table.js", "/tables/x"] {
+        let ask = |more: &str| {
+            world.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"))
+        };
+        let plain = ask("");
+        let tag = plain.header("etag");
+        assert!(tag.len() > 10, "{tag:?}");
+        assert_eq!(plain.header("vary"), "accept-encoding");
+        let again = ask(&format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", tag));
+        let head = world.ask(&format!(
+            "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        ));
+        assert_eq!(head.header("content-encoding"), "gzip");
+        let length: usize = head.header("content-length").parse().expect("a length");
+        assert!(length < plain.body.len() / 2, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_browser_is_told_to_run_what_is_here_and_to_ask_nobody_else() {
+    let world = World::with(&[]);
+    let pages = ["/", "/tables/x", "/assets/style.css", "/assets/main.js"];
+    for path in pages.into_iter().chain(["/health", "/ready", "/metrics", "/nothing"]) {
         let answer = world.get(path);
         let policy = answer.header("content-security-policy");
         for rule in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"]
         {
             assert!(policy.contains(rule), "{path}: {rule} is not in {policy:?}");
         }
-        assert!(
-            !policy.contains("script") && !policy.contains("unsafe") && !policy.contains("http"),
-            "{policy}"
-        );
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        let runs = policy.contains("script-src 'self'") && policy.contains("trusted-types 'none'");
+        assert_eq!(runs, pages.contains(&path), "{path}: {policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
         assert!(answer.header("cache-control").starts_with("no-"), "{path}");
     }
-    let page = world.get("/").body;
-    assert!(!page.contains("<script") && !page.contains("style="), "{page}");
+    for path in ["/", "/tables/x"] {
+        let page = world.get(path).body;
+        assert!(page.matches("<script").count() == 1 && !page.contains("style="), "{page}");
+    }
 }
 
 #[test]

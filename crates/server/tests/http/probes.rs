@@ -53,7 +53,7 @@ fn while_the_server_drains_ready_says_so() {
 #[test]
 fn a_head_request_is_answered_like_a_get_without_its_body() {
     let world = World::with(&[]);
-    for path in ["/", "/health", "/metrics", "/style.css"] {
+    for path in ["/", "/health", "/metrics", "/assets/style.css"] {
         let get = world.get(path);
         let head =
             world.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));

@@ -1,277 +1,104 @@
-//! The landing page: what runs here, how it is, and how to try it.
+//! The page: home with what runs here, and tables. Its files lie in `web/` and are embedded in the program.
 //!
-//! Plain HTML that needs no script and no other host. Everything in it that was not written here goes through
-//! [`Html`]. It shows no secrets: of the broker's URL neither credentials nor parameters, of keys only whether there are any.
+//! One document serves all of its addresses. Everything in it is named relative to the address, so it works behind
+//! a proxy under any path.
+//!
+//! Invariants:
+//! - Whatever was not written here goes through [`Html`] before it is part of the document.
+//! - A browser is told to run and to ask nothing but what is here, see [`assets`].
 
+mod assets;
 mod lines;
+mod status;
 
-use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::LazyLock;
 
 use axum::http::{HeaderMap, header};
-use tidings_shard::Metrics;
+use axum::response::Response;
 
 use super::escape::Html;
-use crate::config::BrokerUrl;
-use crate::node::{Node, Readiness};
-use lines::LinePort;
+use crate::node::Node;
+use assets::{Content, INDEX};
+use status::Status;
 
-/// `/style.css`.
-pub(super) const STYLE: &str = include_str!("style.css");
-/// `/icon.svg`.
-pub(super) const ICON: &str = include_str!("icon.svg");
+pub(super) use assets::asset;
 
-/// The page as it is right now; `headers` are those of the request for it.
-pub(super) fn landing(node: &Node, headers: &HeaderMap) -> String {
+/// The scripts that home begins with; what they import is asked for at once and not one after the other.
+const HOME: [&str; 6] = ["main.js", "dom.js", "home.js", "recent.js", "console.js", "socket.js"];
+/// The scripts that a table begins with.
+const TABLE: [&str; 10] = [
+    "main.js",
+    "dom.js",
+    "table.js",
+    "menus.js",
+    "grid.js",
+    "address.js",
+    "keys.js",
+    "recent.js",
+    "socket.js",
+    "upload.js",
+];
+
+/// How deep below the root an address is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Depth {
+    /// `/`
+    Root,
+    /// `/parser/`, `/tables/{uuid}`
+    One,
+    /// `/parser/share/{uuid}`
+    Two,
+}
+
+impl Depth {
+    /// The way from the address to the root.
+    const fn root(self) -> &'static str {
+        match self {
+            Self::Root => "./",
+            Self::One => "../",
+            Self::Two => "../../",
+        }
+    }
+}
+
+/// Home as it is right now; `headers` are those of the request for it.
+pub(super) fn home(node: &Node, headers: &HeaderMap, depth: Depth) -> Response {
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    Page::of(node, asked).to_string()
+    let channel = node.config.tcp.default_channel.as_str();
+    let status = Status::of(node, asked).to_string();
+    Content::html(&document(depth, "home", &HOME, channel, &status)).answer(headers)
 }
 
-/// Who may do what.
-#[derive(Clone, Copy)]
-enum Access {
-    /// No key, this machine only.
-    Workbench,
-    /// Everybody, because `client.insecure` says so.
-    Insecure,
-    /// A key is needed.
-    Keys,
+/// The page of a table, the same for every table.
+pub(super) fn table(headers: &HeaderMap, depth: Depth) -> Response {
+    static TABLES: LazyLock<[Content; 2]> = LazyLock::new(|| {
+        [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, "table", &TABLE, "", "")))
+    });
+    TABLES[usize::from(matches!(depth, Depth::Two))].answer(headers)
 }
 
-/// What the page says.
-struct Page<'a> {
-    announcements: &'a [String],
-    readiness: Readiness,
-    access: Access,
-    broker: &'a BrokerUrl,
-    down: Option<String>,
-    uptime: Duration,
-    /// What is counted, with its name.
-    counts: [(&'static str, u64); 4],
-    lines: Option<LinePort>,
-    /// What `SUBSCRIBE` alone means.
-    channel: &'a str,
-    /// Whether a new plain connection is subscribed to it.
-    automatic: bool,
-}
-
-impl<'a> Page<'a> {
-    fn of(node: &'a Node, asked: &str) -> Self {
-        let config = &node.config;
-        let sum = |which: fn(&Metrics) -> &AtomicU64| -> u64 {
-            node.shards.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
-        };
-        let access = if config.client.insecure {
-            Access::Insecure
-        } else if config.has_key() {
-            Access::Keys
-        } else {
-            Access::Workbench
-        };
-        Self {
-            announcements: &node.announcements,
-            readiness: node.readiness(),
-            access,
-            broker: &config.broker,
-            down: node.router.down_reason(),
-            uptime: node.began.elapsed(),
-            counts: [
-                ("connections", node.process.connections.load(Ordering::Relaxed) as u64),
-                ("subscriptions", sum(|m| &m.subscriptions)),
-                ("channels", node.router.topics() as u64),
-                ("deliveries", sum(|m| &m.deliveries)),
-            ],
-            lines: node.announcements.iter().find_map(|line| LinePort::of(line.strip_prefix("tcp ")?, asked)),
-            channel: config.tcp.default_channel.as_str(),
-            automatic: config.tcp.auto_subscribe.contains(&config.tcp.default_channel),
-        }
-    }
-
-    fn state(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.readiness {
-            Readiness::Ready(took) => writeln!(
-                out,
-                "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
-                Html(Short(*took))
-            )?,
-            Readiness::NotReady(reason) => {
-                writeln!(out, "<p class=\"state bad\"><strong>Not ready:</strong> {}.</p>", Html(reason))?;
-            }
-        }
-        match self.access {
-            Access::Workbench => out.write_str(
-                "<p class=\"state note\"><strong>A workbench.</strong> No key is configured: anybody on this machine may \
-                 connect, subscribe and publish everywhere.</p>\n",
-            ),
-            Access::Insecure => out.write_str(
-                "<p class=\"state note\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everybody who \
-                 reaches this server may connect, subscribe and publish everywhere.</p>\n",
-            ),
-            Access::Keys => Ok(()),
-        }
-    }
-
-    fn numbers(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("<dl class=\"numbers\">\n")?;
-        for (name, count) in self.counts {
-            writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Grouped(count))?;
-        }
-        writeln!(
-            out,
-            "</dl>\n<p class=\"quiet\">As of now; deliveries since the start, {} ago.</p>",
-            Short(self.uptime)
-        )
-    }
-
-    fn listeners(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("<table>\n")?;
-        for announcement in self.announcements {
-            let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
-            let speaks = match kind {
-                "tcp" => "plain lines, RESP, JSON lines",
-                _ => "this page, health, metrics",
-            };
-            writeln!(
-                out,
-                "<tr><th scope=\"row\">{}</th><td><code>{}</code></td><td>{speaks}</td></tr>",
-                Html(kind),
-                Html(address)
-            )?;
-        }
-        let (broker, state) = (Html(self.broker), self.down.as_deref().map_or("connected", |_| "away"));
-        let about = match self.broker {
-            BrokerUrl::Memory => "this process alone",
-            BrokerUrl::Redis(_) => state,
-        };
-        writeln!(
-            out,
-            "<tr><th scope=\"row\">broker</th><td><code>{broker}</code></td><td>{about}</td></tr>\n</table>"
-        )
-    }
-
-    fn try_it(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(port) = &self.lines else {
-            return out.write_str("<p>The line port is off (<code>tcp.listen</code>).</p>\n");
-        };
-        let channel = Html(self.channel);
-        let first = match self.access {
-            Access::Keys => ": type <code>AUTH</code> and a key, then <code>SUBSCRIBE</code>",
-            _ if !self.automatic => ": type <code>SUBSCRIBE</code>",
-            _ => "",
-        };
-        writeln!(
-            out,
-            "<ol>\n<li><p>Listen in one terminal{first}. What is published to <code>{channel}</code> appears.</p>"
-        )?;
-        writeln!(out, "<pre><code>{}</code></pre></li>", Html(port.nc()))?;
-        out.write_str("<li><p>Publish from another, with any Redis client.")?;
-        if matches!(self.broker, BrokerUrl::Redis(_)) {
-            out.write_str(" What is published to Redis itself is heard just as well.")?;
-        }
-        let keyed = matches!(self.access, Access::Keys);
-        let publish = port.publish(self.channel, keyed);
-        writeln!(out, "</p>\n<pre><code>{}</code></pre></li>", Html(publish))?;
-        out.write_str("<li><p>Or do both at once, with a prompt.</p>\n")?;
-        writeln!(out, "<pre><code>{}</code></pre></li>\n</ol>", Html(port.connect()))
-    }
-}
-
-impl fmt::Display for Page<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            out,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>tidings</title>\n\
-             <link rel=\"icon\" href=\"icon.svg\">\n<link rel=\"stylesheet\" href=\"style.css\">\n</head>\n<body>\n\
-             <header>\n<div>\n<h1>tidings <small>{}</small></h1>\n\
-             <p>Pushes updates to everyone who is connected.</p>\n</div>\n\
-             <nav>\n<a href=\"ready\">/ready</a>\n<a href=\"health\">/health</a>\n\
-             <a href=\"metrics\">/metrics</a>\n</nav>\n</header>\n<main>",
-            env!("CARGO_PKG_VERSION")
-        )?;
-        self.state(out)?;
-        self.numbers(out)?;
-        out.write_str("<h2>What runs here</h2>\n")?;
-        self.listeners(out)?;
-        out.write_str("<h2>Try it</h2>\n")?;
-        self.try_it(out)?;
-        out.write_str("</main>\n</body>\n</html>\n")
-    }
-}
-
-/// A count with its thousands apart.
-struct Grouped(u64);
-
-impl fmt::Display for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i).is_multiple_of(3) {
-                f.write_char(',')?;
-            }
-            f.write_char(digit)?;
-        }
-        Ok(())
-    }
-}
-
-/// A duration in the largest unit that says enough.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MINUTE: u64 = 60;
-        const HOUR: u64 = 60 * MINUTE;
-        const DAY: u64 = 24 * HOUR;
-        match self.0.as_secs() {
-            0 if self.0.as_millis() == 0 => write!(f, "{} µs", self.0.as_micros()),
-            0 => write!(f, "{} ms", self.0.as_millis()),
-            seconds @ ..MINUTE => write!(f, "{seconds} s"),
-            seconds @ ..HOUR => write!(f, "{} min", seconds / MINUTE),
-            seconds @ ..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
-            seconds => write!(f, "{} d {} h", seconds / DAY, seconds % DAY / HOUR),
-        }
-    }
+fn document(depth: Depth, page: &str, scripts: &[&str], channel: &str, status: &str) -> String {
+    let preload = |name| format!("<link rel=\"modulepreload\" href=\"{{root}}assets/{name}\">\n");
+    // What others say comes last, so that no place is looked for in it.
+    INDEX
+        .replace("{preload}", &scripts.iter().map(preload).collect::<String>())
+        .replace("{page}", page)
+        .replace("{root}", depth.root())
+        .replace("{channel}", &Html(channel).to_string())
+        .replace("{status}", status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     #[test]
-    fn nothing_that_others_say_becomes_markup() {
-        let announcements = ["tcp unix:/run/<b>/\"s\"".to_owned(), "http unix:/<i>".to_owned()];
-        let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
-        let page = Page {
-            announcements: &announcements,
-            readiness: Readiness::NotReady("broker unavailable: <img src=x>".into()),
-            access: Access::Workbench,
-            broker: &broker,
-            down: Some("<img src=x>".into()),
-            uptime: Duration::from_secs(1),
-            counts: [("connections", 0), ("subscriptions", 0), ("channels", 0), ("deliveries", 1234)],
-            lines: LinePort::of("unix:/run/<b>/\"s\"", ""),
-            channel: "<u>'&",
-            automatic: true,
-        };
-        let page = page.to_string();
-        for markup in ["<b>", "<i>", "<u>", "<img", "<script", "\"s\""] {
-            assert!(!page.contains(markup), "{markup} in {page}");
+    fn a_page_with_all_that_it_may_ask_for_is_under_60_kb() {
+        for (page, scripts, later) in [("home", &HOME[..], &[][..]), ("table", &TABLE[..], &["qr.js"][..])] {
+            let files = scripts.iter().chain(later).chain(&["style.css", "icon.svg"]);
+            let all = document(Depth::Two, page, scripts, "updates", "").len();
+            let all = files.fold(all, |sum, name| sum + assets::length(name));
+            assert!(all < 60_000, "{page}: {all} bytes");
         }
-        assert!(page.contains("&lt;img src=x&gt;") && page.contains("1,234"), "{page}");
-        assert!(!page.contains("hunter2"), "{page}");
-    }
-
-    #[test]
-    fn numbers_and_times_are_readable() {
-        let counts: Vec<_> = [0, 999, 1000, 1_234_567].map(|n| Grouped(n).to_string()).into();
-        assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
-        let times: Vec<_> = [59, 61, 3_661, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
-        assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
-        let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
-        assert_eq!(times, ["0 µs", "180 µs", "2 ms"]);
     }
 }

@@ -1,0 +1,257 @@
+//! What runs here: the part of the home page that the server writes, with how to try it.
+//!
+//! Plain HTML that needs no script. Everything in it that was not written here goes through [`Html`]. It shows no
+//! secrets: of the broker's URL neither credentials nor parameters, of keys only whether there are any.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidings_shard::Metrics;
+
+use super::lines::LinePort;
+use crate::config::BrokerUrl;
+use crate::http::escape::Html;
+use crate::node::{Node, Readiness};
+
+/// Who may do what.
+#[derive(Clone, Copy)]
+enum Access {
+    /// No key, this machine only.
+    Workbench,
+    /// Everybody, because `client.insecure` says so.
+    Insecure,
+    /// A key is needed.
+    Keys,
+}
+
+/// What runs here right now.
+pub(super) struct Status<'a> {
+    announcements: &'a [String],
+    readiness: Readiness,
+    access: Access,
+    broker: &'a BrokerUrl,
+    down: Option<String>,
+    uptime: Duration,
+    /// What is counted, with its name.
+    counts: [(&'static str, u64); 4],
+    lines: Option<LinePort>,
+    /// What `SUBSCRIBE` alone means.
+    channel: &'a str,
+    /// Whether a new plain connection is subscribed to it.
+    automatic: bool,
+}
+
+impl<'a> Status<'a> {
+    /// `asked` is the `Host` of the request for it.
+    pub(super) fn of(node: &'a Node, asked: &str) -> Self {
+        let config = &node.config;
+        let sum = |which: fn(&Metrics) -> &AtomicU64| -> u64 {
+            node.shards.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
+        };
+        let access = if config.client.insecure {
+            Access::Insecure
+        } else if config.has_key() {
+            Access::Keys
+        } else {
+            Access::Workbench
+        };
+        Self {
+            announcements: &node.announcements,
+            readiness: node.readiness(),
+            access,
+            broker: &config.broker,
+            down: node.router.down_reason(),
+            uptime: node.began.elapsed(),
+            counts: [
+                ("connections", node.process.connections.load(Ordering::Relaxed) as u64),
+                ("subscriptions", sum(|m| &m.subscriptions)),
+                ("channels", node.router.topics() as u64),
+                ("deliveries", sum(|m| &m.deliveries)),
+            ],
+            lines: node.announcements.iter().find_map(|line| LinePort::of(line.strip_prefix("tcp ")?, asked)),
+            channel: config.tcp.default_channel.as_str(),
+            automatic: config.tcp.auto_subscribe.contains(&config.tcp.default_channel),
+        }
+    }
+
+    fn state(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.readiness {
+            Readiness::Ready(took) => writeln!(
+                out,
+                "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
+                Html(Short(*took))
+            )?,
+            Readiness::NotReady(reason) => {
+                writeln!(out, "<p class=\"state bad\"><strong>Not ready:</strong> {}.</p>", Html(reason))?;
+            }
+        }
+        match self.access {
+            Access::Workbench => out.write_str(
+                "<p class=\"state note\"><strong>A workbench.</strong> No key is configured: anybody on this machine may \
+                 connect, subscribe and publish everywhere.</p>\n",
+            ),
+            Access::Insecure => out.write_str(
+                "<p class=\"state note\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everybody who \
+                 reaches this server may connect, subscribe and publish everywhere.</p>\n",
+            ),
+            Access::Keys => Ok(()),
+        }
+    }
+
+    fn numbers(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("<dl class=\"numbers\">\n")?;
+        for (name, count) in self.counts {
+            writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Grouped(count))?;
+        }
+        writeln!(
+            out,
+            "</dl>\n<p class=\"quiet\">As of now; deliveries since the start, {} ago.</p>",
+            Short(self.uptime)
+        )
+    }
+
+    fn listeners(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("<table>\n")?;
+        for announcement in self.announcements {
+            let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
+            let speaks = match kind {
+                "tcp" => "plain lines, RESP, JSON lines",
+                _ => "this page, health, metrics",
+            };
+            writeln!(
+                out,
+                "<tr><th scope=\"row\">{}</th><td><code>{}</code></td><td>{speaks}</td></tr>",
+                Html(kind),
+                Html(address)
+            )?;
+        }
+        let (broker, state) = (Html(self.broker), self.down.as_deref().map_or("connected", |_| "away"));
+        let about = match self.broker {
+            BrokerUrl::Memory => "this process alone",
+            BrokerUrl::Redis(_) => state,
+        };
+        writeln!(
+            out,
+            "<tr><th scope=\"row\">broker</th><td><code>{broker}</code></td><td>{about}</td></tr>\n</table>"
+        )
+    }
+
+    fn try_it(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(port) = &self.lines else {
+            return out.write_str("<p>The line port is off (<code>tcp.listen</code>).</p>\n");
+        };
+        let channel = Html(self.channel);
+        let first = match self.access {
+            Access::Keys => ": type <code>AUTH</code> and a key, then <code>SUBSCRIBE</code>",
+            _ if !self.automatic => ": type <code>SUBSCRIBE</code>",
+            _ => "",
+        };
+        writeln!(
+            out,
+            "<ol>\n<li><p>Listen in one terminal{first}. What is published to <code>{channel}</code> appears.</p>"
+        )?;
+        writeln!(out, "<pre><code>{}</code></pre></li>", Html(port.nc()))?;
+        out.write_str("<li><p>Publish from another, with any Redis client.")?;
+        if matches!(self.broker, BrokerUrl::Redis(_)) {
+            out.write_str(" What is published to Redis itself is heard just as well.")?;
+        }
+        let keyed = matches!(self.access, Access::Keys);
+        let publish = port.publish(self.channel, keyed);
+        writeln!(out, "</p>\n<pre><code>{}</code></pre></li>", Html(publish))?;
+        out.write_str("<li><p>Or do both at once, with a prompt.</p>\n")?;
+        writeln!(out, "<pre><code>{}</code></pre></li>\n</ol>", Html(port.connect()))
+    }
+}
+
+impl fmt::Display for Status<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "<section>\n<h2>This server <small class=\"quiet\">tidings {}</small></h2>",
+            env!("CARGO_PKG_VERSION")
+        )?;
+        self.state(out)?;
+        self.numbers(out)?;
+        out.write_str("</section>\n<section>\n<h2>What runs here</h2>\n")?;
+        self.listeners(out)?;
+        out.write_str("</section>\n<section>\n<h2>Try it from a shell</h2>\n")?;
+        self.try_it(out)?;
+        out.write_str("</section>\n")
+    }
+}
+
+/// A count with its thousands apart.
+struct Grouped(u64);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                f.write_char(',')?;
+            }
+            f.write_char(digit)?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration in the largest unit that says enough.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        match self.0.as_secs() {
+            0 if self.0.as_millis() == 0 => write!(f, "{} µs", self.0.as_micros()),
+            0 => write!(f, "{} ms", self.0.as_millis()),
+            seconds @ ..MINUTE => write!(f, "{seconds} s"),
+            seconds @ ..HOUR => write!(f, "{} min", seconds / MINUTE),
+            seconds @ ..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
+            seconds => write!(f, "{} d {} h", seconds / DAY, seconds % DAY / HOUR),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn nothing_that_others_say_becomes_markup() {
+        let announcements = ["tcp unix:/run/<b>/\"s\"".to_owned(), "http unix:/<i>".to_owned()];
+        let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
+        let status = Status {
+            announcements: &announcements,
+            readiness: Readiness::NotReady("broker unavailable: <img src=x>".into()),
+            access: Access::Workbench,
+            broker: &broker,
+            down: Some("<img src=x>".into()),
+            uptime: Duration::from_secs(1),
+            counts: [("connections", 0), ("subscriptions", 0), ("channels", 0), ("deliveries", 1234)],
+            lines: LinePort::of("unix:/run/<b>/\"s\"", ""),
+            channel: "<u>'&",
+            automatic: true,
+        };
+        let page = status.to_string();
+        for markup in ["<b>", "<i>", "<u>", "<img", "<script", "\"s\""] {
+            assert!(!page.contains(markup), "{markup} in {page}");
+        }
+        assert!(page.contains("&lt;img src=x&gt;") && page.contains("1,234"), "{page}");
+        assert!(!page.contains("hunter2"), "{page}");
+    }
+
+    #[test]
+    fn numbers_and_times_are_readable() {
+        let counts: Vec<_> = [0, 999, 1000, 1_234_567].map(|n| Grouped(n).to_string()).into();
+        assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
+        let times: Vec<_> = [59, 61, 3_661, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
+        assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
+        let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
+        assert_eq!(times, ["0 µs", "180 µs", "2 ms"]);
+    }
+}

@@ -1,0 +1,39 @@
+// A table's state in an address.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { OPS, format, parse, sameQuery } from '../../../web/address.js';
+
+const plain = { page: 1, sort: [], filter: [], search: '' };
+
+test('the first page of all rows needs no query', () => {
+  assert.equal(format(plain), '');
+  assert.deepEqual(parse(''), plain);
+});
+
+test('what an address says is read back, whatever is searched for', () => {
+  for (const value of ['', 'x', 'a.b,c', '&?#=%', '1,5 €', 'two\nlines', '+', '"<b>']) {
+    for (const op of OPS) {
+      const place = {
+        page: 12, search: value,
+        sort: [{ column: 0, desc: true }, { column: 3, desc: false }],
+        filter: [{ column: 2, op, value }, { column: 0, op: 'contains', value: 'y' }],
+      };
+      assert.deepEqual(parse(format(place)), place);
+      assert.deepEqual(new URL(`http://x/${format(place)}`).hash, '');
+    }
+  }
+});
+
+test('what cannot be understood is left out', () => {
+  for (const page of ['0', '-1', '1.5', 'x', '1e99', '']) assert.equal(parse(`?page=${page}`).page, 1, page);
+  assert.deepEqual(parse('?sort=x,1,,--2,-3&filter=1.like.x&filter=1&filter=x.equals.y&other=1'), {
+    ...plain, sort: [{ column: 1, desc: false }, { column: 3, desc: true }],
+  });
+});
+
+test('two pages of the same rows are the same query', () => {
+  const sorted = { ...plain, sort: [{ column: 0, desc: true }] };
+  assert.ok(sameQuery(sorted, { ...sorted, page: 5 }));
+  assert.ok(!sameQuery(sorted, plain));
+});

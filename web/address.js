@@ -1,0 +1,43 @@
+// A table's page, sort, filter and search as the query of an address, and back.
+//
+//   ?page=3&sort=2,-0&filter=1.contains.red&search=apple
+//
+// Columns count from 0; a minus is descending. What cannot be understood is left out.
+
+/** @typedef {import('./types').Place} Place */
+/** @typedef {import('./types').Op} Op */
+
+/** @type {Op[]} */
+export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'empty', 'regex'];
+
+/** @param {string} query @returns {Place} */
+export const parse = (query) => {
+  const said = new URLSearchParams(query);
+  const page = Number(said.get('page'));
+  const sort = (said.get('sort') ?? '').split(',').filter((word) => /^-?\d+$/.test(word));
+  const filter = said.getAll('filter').flatMap((words) => {
+    const [, column, op, value] = /^(\d+)\.([^.]+)\.(.*)$/s.exec(words) ?? [];
+    const known = OPS.find((known) => known === op);
+    return known ? [{ column: Number(column), op: known, value: value ?? '' }] : [];
+  });
+  return {
+    page: Number.isSafeInteger(page) && page > 0 ? page : 1,
+    sort: sort.map((word) => ({ column: Math.abs(Number(word)), desc: word.startsWith('-') })),
+    filter,
+    search: said.get('search') ?? '',
+  };
+};
+
+/** The query of an address, with its question mark; empty for the first page of all rows. @param {Place} place */
+export const format = ({ page, sort, filter, search }) => {
+  const said = new URLSearchParams();
+  if (page > 1) said.set('page', String(page));
+  if (sort.length) said.set('sort', sort.map(({ column, desc }) => (desc ? '-' : '') + column).join());
+  for (const { column, op, value } of filter) said.append('filter', `${column}.${op}.${value}`);
+  if (search) said.set('search', search);
+  const query = said.toString();
+  return query && `?${query}`;
+};
+
+/** Whether two places show the same rows in the same order, whatever the page. @param {Place} a @param {Place} b */
+export const sameQuery = (a, b) => format({ ...a, page: 1 }) === format({ ...b, page: 1 });

@@ -1,0 +1,51 @@
+// The page: home, or a table. Which of them is in the address; a file that is dropped on home makes a table of it.
+
+import { $, input, place, root } from './dom.js';
+
+// Each is loaded where it is needed.
+const table = () => import('./table.js');
+
+const path = location.pathname.slice(root.pathname.length);
+const [, uuid] = /^(?:tables|parser\/share)\/([^/]+)$/.exec(path) ?? [];
+
+for (const id of ['file', 'replace']) {
+  const picker = input(id);
+  picker.onchange = () => {
+    const file = picker.files?.[0];
+    picker.value = '';
+    if (file) table().then(({ take }) => take(file));
+  };
+}
+
+/** @param {DragEvent} event */
+const hasFile = (event) => event.dataTransfer?.types.includes('Files');
+let depth = 0;
+/** @param {number} by */
+const deeper = (by) => {
+  depth = Math.max(0, depth + by);
+  $('over').hidden = !depth || document.body.dataset.page === 'home';
+  document.body.classList.toggle('dragging', depth > 0);
+};
+addEventListener('dragenter', (event) => hasFile(event) && deeper(1));
+addEventListener('dragleave', (event) => hasFile(event) && deeper(-1));
+addEventListener('dragover', (event) => hasFile(event) && event.preventDefault());
+addEventListener('drop', (event) => {
+  if (!hasFile(event)) return;
+  event.preventDefault();
+  deeper(-depth);
+  const file = event.dataTransfer?.files[0];
+  if (file) table().then(({ take }) => take(file));
+});
+
+// A menu opens beside its button.
+for (const opener of document.querySelectorAll('button[popovertarget]')) {
+  opener.addEventListener('click', () => place($(opener.getAttribute('popovertarget') ?? ''), opener));
+}
+
+if (uuid) {
+  table().then(({ open }) => open(uuid));
+} else {
+  import('./home.js').then(({ home }) => home());
+  import('./console.js').then(({ startConsole }) => startConsole());
+}
+addEventListener('popstate', () => location.reload());

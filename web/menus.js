@@ -1,0 +1,118 @@
+// The menus of a table: sharing, the file and how it is read, the owner's controls, and one for each column.
+
+import { $, button, copy, count, get, input, make, place } from './dom.js';
+import { ask, link, mayLead, state, tableUrl } from './table.js';
+
+/** @typedef {import('./types').Sort} Sort */
+/** @typedef {import('./types').Op} Op */
+
+/** The column whose menu is open. */
+let open = 0;
+
+/** Brings the menus in line with the state; what is being edited is left alone. */
+export const menus = () => {
+  const { view, owner, lock } = state;
+  button('owner-open').hidden = !owner;
+  input('lock-uploads').checked = lock.uploads;
+  input('lock-view').checked = lock.view;
+  for (const [id, query] of [['download', ''], ['download-csv', '?view=csv'], ['download-tsv', '?view=tsv']]) {
+    get(id ?? '', HTMLAnchorElement).href = `${tableUrl()}/download${query}`;
+  }
+  for (const control of $('dialect').querySelectorAll('button, input, select')) {
+    /** @type {HTMLButtonElement} */ (control).disabled = !mayLead();
+  }
+  input('replace').disabled = lock.uploads && !owner;
+  if ($('file-menu').matches(':popover-open') || !view) return;
+  const delimiter = get('delimiter', HTMLSelectElement);
+  const current = view.dialect?.delimiter ?? ',';
+  if (![...delimiter.options].some(({ value }) => value === current)) delimiter.add(new Option(current, current));
+  delimiter.value = current;
+  input('encoding').value = view.dialect?.encoding ?? '';
+  input('header').checked = view.dialect?.header ?? !!view.header;
+};
+
+/** Sorts by a column: up, down, not at all. @param {number} column @param {boolean} also beside the sorts there are */
+const sortBy = (column, also) => {
+  const sorts = state.view?.sort ?? [];
+  const now = sorts.find((sort) => sort.column === column);
+  const others = also ? sorts.filter((sort) => sort !== now) : [];
+  ask({ sort: now?.desc ? others : [...others, { column, desc: !!now }] });
+};
+
+/** @param {HTMLElement} opener */
+const openColumn = (opener) => {
+  const { view, facts } = state;
+  const fact = facts[open];
+  const name = view?.header?.[open] || `Column ${open + 1}`;
+  $('column-name').textContent = name;
+  const round = (/** @type {number} */ n) => n.toLocaleString('en', { maximumSignificantDigits: 6 });
+  /** @type {[string, string][]} */
+  const lines = fact ? [
+    ['Type', fact.type], ['Empty', count(fact.empty)], ['Distinct', `${fact.exact === false ? 'about ' : ''}${count(fact.distinct)}`],
+    ['Minimum', fact.min ?? ''], ['Maximum', fact.max ?? ''], ['Mean', typeof fact.mean === 'number' ? round(fact.mean) : ''],
+  ] : [];
+  $('column-facts').replaceChildren(...lines.filter(([, value]) => value).flatMap(([term, value]) => [make('dt', {}, term), make('dd', {}, value)]));
+  const filter = view?.filter.find(({ column }) => column === open);
+  get('op', HTMLSelectElement).value = filter?.op ?? 'contains';
+  input('value').value = filter?.value ?? '';
+  button('unfilter').hidden = !filter;
+  place($('column'), opener);
+  $('column').showPopover();
+  input('value').focus();
+};
+
+/** @param {boolean} on */
+const setFilter = (on) => {
+  const others = (state.view?.filter ?? []).filter(({ column }) => column !== open);
+  const op = /** @type {Op} */ (get('op', HTMLSelectElement).value);
+  ask({ filter: on ? [...others, { column: open, op, value: input('value').value }] : others });
+  $('column').hidePopover();
+};
+
+const drawCode = async () => {
+  const { encode } = await import('./qr.js');
+  const code = encode(link());
+  $('qr-text').textContent = code ? link() : 'The link is too long for a QR code.';
+  if (!code) return;
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const side = code.length + 8;
+  svg.setAttribute('viewBox', `-4 -4 ${side} ${side}`);
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', 'QR code of the link');
+  const path = document.createElementNS(svg.namespaceURI, 'path');
+  path.setAttribute('d', code.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : ''))).join(''));
+  svg.append(path);
+  $('qr-code').replaceChildren(svg);
+};
+
+/** Connects the menus with what they do. */
+export const startMenus = () => {
+  button('copy').onclick = () => copy(button('copy'), link());
+  button('copy-owner').onclick = () => copy(button('copy-owner'), `${link()}#owner=${state.owner}`);
+  $('qr').addEventListener('beforetoggle', (event) => { if (/** @type {ToggleEvent} */ (event).newState === 'open') drawCode(); });
+  $('head').onclick = (event) => {
+    const at = /** @type {HTMLElement} */ (event.target);
+    const column = at.closest('th')?.dataset.column;
+    if (column === undefined) return;
+    if (at.closest('.more')) {
+      open = Number(column);
+      openColumn(at);
+    } else if (state.own === null) {
+      sortBy(Number(column), event.shiftKey);
+    }
+  };
+  get('filter', HTMLFormElement).onsubmit = (event) => { event.preventDefault(); setFilter(true); };
+  button('unfilter').onclick = () => setFilter(false);
+  input('wrap').onchange = () => { document.body.classList.toggle('wrap', input('wrap').checked); };
+  get('dialect', HTMLFormElement).onsubmit = (event) => {
+    event.preventDefault();
+    ask({ dialect: { delimiter: get('delimiter', HTMLSelectElement).value, header: input('header').checked, encoding: input('encoding').value } });
+    $('file-menu').hidePopover();
+  };
+  for (const id of ['lock-uploads', 'lock-view']) {
+    input(id).onchange = () => ask({ lock: { uploads: input('lock-uploads').checked, view: input('lock-view').checked } });
+  }
+  button('delete').onclick = () => {
+    if (confirm(`Delete ${state.view?.name || 'this table'} for everyone?`)) ask({ delete: {} });
+  };
+};

@@ -1,0 +1,97 @@
+// A WebSocket that comes back by itself.
+
+/** @typedef {{ state: 'open' } | { state: 'waiting', seconds: number } | { state: 'ended', code: number, reason: string }} Link */
+
+/** The wait before try `n` (from 0) is at most this many milliseconds, and random, so that after a restart of the
+ * server not everybody comes back in the same moment. @param {number} n */
+export const longest = (n) => Math.min(500 * 2 ** n, 15_000);
+
+export class Socket {
+  #failures = 0;
+  #ended = false;
+  /** @type {number | undefined} */
+  #timer;
+  /** @type {WebSocket | undefined} */
+  #socket;
+
+  /**
+   * @param {() => string} address asked before each try
+   * @param {(text: string) => void} hear
+   * @param {(link: Link) => void} tell how the connection is
+   * @param {(code: number) => boolean} [final] whether a close code means not to come back
+   */
+  constructor(address, hear, tell, final = () => false) {
+    this.address = address;
+    this.hear = hear;
+    this.tell = tell;
+    this.final = final;
+    addEventListener('online', () => this.retry());
+    // A connection that is cut without a word would otherwise seem to live for minutes.
+    addEventListener('offline', () => this.#lost(1006, ''));
+    document.addEventListener('visibilitychange', () => document.hidden || this.retry());
+    this.#open();
+  }
+
+  get isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** Bytes that wait to be sent. */
+  get waiting() {
+    return this.#socket?.bufferedAmount ?? 0;
+  }
+
+  /** Sends a message, as JSON unless it is bytes; false without a connection. @param {object} message */
+  send(message) {
+    if (!this.isOpen) return false;
+    this.#socket?.send(message instanceof ArrayBuffer ? message : JSON.stringify(message));
+    return true;
+  }
+
+  /** Tries at once, if it is waiting to try. */
+  retry() {
+    if (this.#timer === undefined || this.#ended) return;
+    this.#open();
+  }
+
+  /** Closes for good. */
+  end() {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#drop();
+  }
+
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
+    socket?.close();
+  }
+
+  #open() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#drop();
+    const socket = this.#socket = new WebSocket(this.address());
+    socket.onopen = () => this.tell({ state: 'open' });
+    socket.onmessage = ({ data }) => {
+      this.#failures = 0;
+      this.hear(String(data));
+    };
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+  }
+
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    if (this.#ended || this.#timer !== undefined) return;
+    this.#drop();
+    if (this.final(code)) {
+      this.#ended = true;
+      this.tell({ state: 'ended', code, reason });
+      return;
+    }
+    const wait = Math.random() * longest(this.#failures++);
+    this.#timer = setTimeout(() => this.#open(), wait);
+    this.tell({ state: 'waiting', seconds: Math.ceil(wait / 1000) });
+  }
+}

@@ -1,0 +1,128 @@
+// What the page and the server say to each other about tables, and what the page keeps. For the type checker alone.
+
+/** Orders rows by a column, counted from 0. */
+export interface Sort {
+  column: number;
+  desc: boolean;
+}
+
+/** How a cell is compared with a value. */
+export type Op = 'contains' | 'equals' | 'not' | '<' | '<=' | '>' | '>=' | 'empty' | 'regex';
+
+/** A condition on the cells of a column. */
+export interface Filter {
+  column: number;
+  op: Op;
+  value: string;
+}
+
+/** What decides which rows are shown, and in which order. */
+export interface Query {
+  sort: Sort[];
+  filter: Filter[];
+  search: string;
+}
+
+/** What an address says of a table: a query and a page, counted from 1. */
+export interface Place extends Query {
+  page: number;
+}
+
+/** How a file is written. In a wish, what is absent stays as it is, and null is guessed by the server. */
+export interface Dialect {
+  delimiter: string;
+  quote: string;
+  escape: string;
+  header: boolean;
+  encoding: string;
+  /** Whether the encoding is what the bytes look most like, for want of proof. */
+  guessed: boolean;
+  /** Whether some bytes mean nothing in it. */
+  lossy: boolean;
+  /** Whether the file ends within quotes. */
+  open_quote: boolean;
+}
+
+/** Rows, with what of them is not shown whole. */
+export interface Rows {
+  /** The number of the first, counted from 0. */
+  from: number;
+  data: string[][];
+  /** Cells that are cut: row and column in `data`, and how many characters the cell has. */
+  cut?: [number, number, number][];
+  /** Rows of which not all cells are shown: row in `data`, and how many cells it has. */
+  wide?: [number, number][];
+}
+
+/** What everybody on a table sees. */
+export interface View extends Query, Omit<Rows, 'from'> {
+  uuid: string;
+  /** Counted from 1. */
+  page_no: number;
+  /** How many rows the view pages through. */
+  total_number: number;
+  page_size: number;
+  header: string[] | null;
+  name: string;
+  /** Of the file, in bytes. */
+  size: number;
+  loading: boolean;
+  viewers: number;
+  /** Grows with every change. */
+  version: number;
+  /** Null while there is no file. */
+  dialect: Dialect | null;
+  /** How many rows have more or fewer cells than the others. */
+  ragged: number;
+}
+
+/** What only the owner may do. */
+export interface Lock {
+  uploads: boolean;
+  view: boolean;
+}
+
+/** What is in a column. */
+export interface ColumnFacts {
+  type: string;
+  empty: number;
+  distinct: number;
+  /** Whether `distinct` is exact. */
+  exact: boolean;
+  min: string | null;
+  max: string | null;
+  mean: number | null;
+  /** How many numbers fall into each of some bins of the same width. */
+  histogram: number[];
+}
+
+/** An upload so far; or, as a part of 1, the making of a view. */
+export interface Progress {
+  received?: number;
+  size?: number | null;
+  rows?: number;
+  view?: number;
+}
+
+/** Anything the server says on a table's connection. */
+export interface Message extends Partial<View> {
+  progress?: Progress;
+  owner?: string;
+  rows?: Rows;
+  facts?: { columns: ColumnFacts[] };
+  lock?: Lock;
+  error?: { code: number; message: string };
+}
+
+/** A table that was opened in this browser. */
+export interface Recent {
+  uuid: string;
+  name: string;
+  rows: number;
+  /** When it was looked at last, in milliseconds since 1970. */
+  at: number;
+  /** The owner's secret, where this browser has it. */
+  owner?: string;
+  /** Whether it was opened on the aliases of the article's page. */
+  parser?: boolean;
+}
