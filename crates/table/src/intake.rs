@@ -2,7 +2,8 @@
 //!
 //! Until [`HEAD_BYTES`] of text have come the guess is made anew whenever the text has doubled, and the reading
 //! begins again if it came out differently; so the first rows show at once, and a slow stream is not judged by
-//! its first line.
+//! its first line. An end before that ends nothing: when the file goes on, so does the guess, and comes to what it
+//! would have been had all come at once.
 
 use std::fs::File;
 use std::io::Write;
@@ -53,8 +54,9 @@ struct Guess {
 struct Rest {
     /// The first unpacked bytes, until the guess is final; empty afterwards.
     head: Vec<u8>,
-    /// How long the head was when it was last judged; `None` when the guess is final.
-    judged: Option<usize>,
+    /// How long the head was when it was last judged, and whether the file ended there; `None` when the guess is
+    /// final.
+    judged: Option<(usize, bool)>,
     build: Option<Build>,
     /// Listens to what is no UTF-8, once there was something after the head that is none.
     suspicion: Option<EncodingDetector>,
@@ -77,7 +79,7 @@ impl Intake {
             guess: Guess { choice, later, compression: Compression::None },
             magic: Vec::new(),
             unpacker: None,
-            rest: Rest { head: Vec::new(), judged: Some(0), build: None, suspicion: None },
+            rest: Rest { head: Vec::new(), judged: Some((0, false)), build: None, suspicion: None },
         }
     }
 
@@ -135,7 +137,7 @@ impl Intake {
 
 impl Rest {
     fn take(&mut self, mut bytes: &[u8], place: &Place, guess: &Guess) -> Result<(), Error> {
-        if let Some(judged) = self.judged {
+        if let Some((judged, _)) = self.judged {
             let (first, after) = bytes.split_at(bytes.len().min(HEAD_BYTES - self.head.len()));
             self.head.extend_from_slice(first);
             let has_grown = self.head.len() >= 2 * judged.max(1) || self.head.len() == HEAD_BYTES;
@@ -151,7 +153,7 @@ impl Rest {
 
     /// Guesses from the head, and reads it anew if the guess is another one than before.
     fn judge(&mut self, whole: bool, place: &Place, guess: &Guess) -> Result<(), Error> {
-        if self.judged.is_none() {
+        if self.judged.is_none_or(|judged| judged == (self.head.len(), whole) && whole) {
             return Ok(());
         }
         let Guess { choice, later, compression } = guess;
@@ -163,8 +165,8 @@ impl Rest {
         };
         let build = self.build.insert(build);
         build.feed(&self.head[build.fed..], false, place)?;
-        self.judged = Some(self.head.len());
-        if whole || self.head.len() == HEAD_BYTES {
+        self.judged = Some((self.head.len(), whole));
+        if self.head.len() == HEAD_BYTES {
             self.judged = None;
             self.head = Vec::new();
         }

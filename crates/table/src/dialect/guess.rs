@@ -118,18 +118,24 @@ fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<Syntax, Err
         if choice.delimiter.is_none() && !has(delimiter) {
             continue;
         }
+        let mut is_well_quoted = false;
         for (quote, escape) in
             quotes.iter().flat_map(|quote| escapes.iter().map(move |escape| (*quote, *escape)))
         {
             let Ok(syntax) = Syntax::new(delimiter, quote, escape.filter(|_| quote.is_some())) else {
                 continue;
             };
+            if quote.is_none() && is_well_quoted {
+                continue;
+            }
             let hint = if choice.hint == Some(delimiter) { 1.5 } else { 1.0 };
             let score = belief * hint * score(text, whole, syntax, &mut layout);
             // Quotes speak for one way of quoting against another, not for or against the delimiter.
             let is_one_of_many = quotes.len() * escapes.len() > 1;
             let quoting =
-                if is_one_of_many { Quoting::of(text, whole, syntax, &layout).score() } else { 1.0 };
+                if is_one_of_many { Quoting::of(text, whole, syntax, &layout) } else { Quoting::default() };
+            is_well_quoted |= quoting.is_good();
+            let quoting = if is_one_of_many { quoting.score() } else { 1.0 };
             if best.is_none_or(|(most, _, _)| score * quoting > most) {
                 best = Some((score * quoting, score, syntax));
             }
@@ -263,14 +269,24 @@ impl Quoting {
                     read = base + marks.rows.ilog2() as usize;
                 }
             });
-            // A quote that never closes has swallowed all that follows; only near the end of a head that goes on
-            // may it still close.
-            let rest = text.len() - read;
-            if scanner.is_in_quotes() && (whole || rest > HEAD_BYTES / 4) {
-                quoting.swallowed = rest as f64 / text.len() as f64;
+            // A quote that never closes has swallowed all that follows. In a head that goes on it may still close,
+            // unless what follows is long and goes on in rows as the first one: a long cell does not.
+            let rest = &text[read..];
+            let is_lost = whole
+                || rest.len() > HEAD_BYTES / 4 && {
+                    let first = if layout.len() > 0 { layout.line(text, 0).range() } else { 0..0 };
+                    goes_on_in_rows(&text[first], rest, syntax.delimiter())
+                };
+            if scanner.is_in_quotes() && is_lost {
+                quoting.swallowed = rest.len() as f64 / text.len() as f64;
             }
         }
         quoting
+    }
+
+    /// Whether quotes are used and always well.
+    fn is_good(&self) -> bool {
+        self.quote == Some(b'"') && self.sound > 0 && self.broken == 0 && self.swallowed == 0.0
     }
 
     /// From 0 for quotes that are all broken to 1 for what is in order.
@@ -284,6 +300,19 @@ impl Quoting {
             Some(_) => 1.2,
         }
     }
+}
+
+/// Whether at least half of the lines of `rest` after its first one have as many delimiters as `row`.
+fn goes_on_in_rows(row: &[u8], rest: &[u8], delimiter: u8) -> bool {
+    let delimiters = |line: &[u8]| memchr::memchr_iter(delimiter, line).count();
+    let expected = delimiters(row);
+    let lines = rest.split(|byte| is_break(*byte)).filter(|line| !line.is_empty()).skip(1);
+    let (mut alike, mut all) = (0, 0);
+    for line in lines {
+        alike += usize::from(delimiters(line) == expected);
+        all += 1;
+    }
+    all > 0 && alike * 2 >= all
 }
 
 /// Whether a quote opens and closes `raw` and every quote in between is doubled or escaped.

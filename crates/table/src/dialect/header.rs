@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::guess::CELLS;
+use super::guess::{CELLS, HEAD_BYTES};
 use crate::syntax::{Layout, Syntax};
 use crate::value::{Kind, Style};
 
 /// Whether the first row of `text` is a header. `whole`: nothing follows `text`.
 ///
-/// It is none if there is no name, one is twice there, or one is a value itself. (Some may be missing, as above
-/// the row numbers that programs write.) Beyond that columns vote: for a header where the first cell is a word above numbers, dates or booleans; against it where it is written just
-/// as the cells below (`item-1` above `item-2`) or comes again. Without a vote a table of several columns has
-/// one, as most files do.
+/// It is none if there is no name or one is a value itself. (Some may be missing, as above the row numbers that
+/// programs write.) Beyond that columns vote: for a header where the first cell is a word above numbers, dates or
+/// booleans; against it where it is written just as the cells below (`item-1` above `item-2`) or comes again. Without
+/// a vote a table of several columns has one, as most files do, unless a name is there twice.
 pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     let mut layout = Layout::default();
     layout.fill(syntax, text, CELLS);
@@ -19,7 +19,8 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
         // The last row may be cut.
         layout.truncate(layout.len() - 1);
     }
-    if layout.len() < 2 {
+    // One row alone is a row; but if all that is seen is a part of the first one, it is judged by its names.
+    if layout.len() == 0 || layout.len() == 1 && (whole || text.len() < HEAD_BYTES / 4) {
         return false;
     }
     let first = layout.line(text, 0);
@@ -32,7 +33,7 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     };
     let named = || names.iter().filter(|name| !name.is_empty());
     let distinct: HashSet<&Vec<u8>> = named().collect();
-    if distinct.is_empty() || distinct.len() < named().count() || named().any(|name| is_value(name)) {
+    if distinct.is_empty() || named().any(|name| is_value(name)) {
         return false;
     }
     let mut votes = 0;
@@ -56,7 +57,7 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
             votes -= 1;
         }
     }
-    votes > 0 || votes == 0 && names.len() > 1
+    votes > 0 || votes == 0 && names.len() > 1 && distinct.len() == named().count()
 }
 
 /// How a cell is written: each run of letters and each run of digits as one sign.

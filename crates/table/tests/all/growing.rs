@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidings_table::{
-    Cancel, Choice, Control, Encoding, Error, Filter, Limits, LineEnd, ORIGINAL, Op, Query, View,
+    Cancel, Choice, Control, Encoding, Error, Filter, Format, Limits, LineEnd, ORIGINAL, Op, Query, Syntax,
+    View, Writer,
 };
 
 use crate::support::{Made, in_pieces, rows};
@@ -36,6 +37,26 @@ fn the_guess_is_better_the_more_there_is() {
     assert_eq!(made.reading().dialect().syntax.delimiter(), b';');
     assert_eq!(made.writer.finish().unwrap().ragged, 100);
     assert_eq!(made.reading().summary().lines, 101);
+}
+
+#[test]
+fn a_guess_goes_on_after_an_end_and_is_that_of_the_whole_file() {
+    let mut made = Made::empty(Choice::default(), Limits::default());
+    made.writer.append(b"time;place\n").unwrap();
+    // One line alone names nothing yet.
+    assert_eq!(made.writer.finish().unwrap().rows, 1);
+    assert!(!made.reading().dialect().header);
+    made.writer.append_rows([["12:30", "Oslo"], ["12:31", "Rome"]]).unwrap();
+    assert_eq!(made.rows(), [["12:30", "Oslo"], ["12:31", "Rome"]]);
+    // Of an empty file nothing is known, whatever was guessed.
+    let mut empty = Made::whole(b"", Choice::default());
+    empty.writer.append(b"a|b|c\n1|2|3\n").unwrap();
+    assert_eq!(empty.writer.finish().unwrap().columns, 3);
+    for made in [made, empty] {
+        let folder = made.folder.path();
+        let again = Writer::open(folder, Choice::default(), Limits::default(), Control::default(), |_| {});
+        assert_eq!(again.unwrap().table().reading().dialect(), made.reading().dialect());
+    }
 }
 
 #[test]
@@ -259,6 +280,32 @@ fn a_stray_quote_does_not_swallow_a_long_file() {
     );
     let made = Made::of(text.as_bytes(), &[100_000], choice(true), Limits::default());
     assert_eq!((made.reading().summary().rows, made.reading().summary().ragged), (9_001, 0));
+}
+
+#[test]
+fn a_cell_or_row_longer_than_what_is_guessed_from_spoils_no_guess() {
+    let cells = |first: &str, rest: &str| [first.to_owned(), rest.to_owned()];
+    for long in ["x".repeat(300_000), "a, b; and\nso on\n".repeat(20_000)] {
+        let text = format!("id,text\n1,\"{long}\"\n2,\"fine, too\"\n");
+        let made = Made::of(text.as_bytes(), &[50_000], Choice::default(), Limits::default());
+        let view = View::plain(&made.reading(), false);
+        assert_eq!(view.header().unwrap().unwrap().width, 2);
+        let page = view.page(0, 2).unwrap();
+        assert_eq!(page.rows[0].cells[1].cut, Some(long.len() as u64));
+        assert!(long.starts_with(&page.rows[0].cells[1].text));
+        assert_eq!(page.rows[1].cells[1].text, "fine, too");
+        let mut written = Vec::new();
+        view.write(Format::Csv, &mut written, Control::default()).unwrap();
+        let comma = Syntax::new(b',', Some(b'"'), None).unwrap();
+        let whole = crate::support::text_by_csv(&written, comma);
+        assert_eq!(whole, [cells("id", "text"), cells("1", &long), cells("2", "fine, too")]);
+    }
+    let names: Vec<String> = (0..30_000).map(|i| format!("name {i}")).collect();
+    let text = format!("{}\n{}\n", names.join(";"), vec!["1,5"; 30_000].join(";"));
+    let made = Made::of(text.as_bytes(), &[50_000], Choice::default(), Limits::default());
+    assert_eq!((made.reading().summary().columns, made.reading().dialect().header), (30_000, true));
+    let row = View::plain(&made.reading(), false).page(0, 1).unwrap().rows.swap_remove(0);
+    assert_eq!((row.cells.len(), row.width, &row.cells[999].text[..]), (1_000, 30_000, "1,5"));
 }
 
 #[test]
