@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tidings_shard::{Mailbox, Metrics, Process};
 
 use crate::config::Config;
+use crate::http::upgrade::Gate;
 use crate::router::Router;
 
 /// What HTTP handlers and metrics look at. Everything in it is shared and cheap to read.
@@ -24,6 +25,7 @@ pub struct Node {
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) router: Arc<Router>,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
+    pub(crate) gate: Gate,
     pub(crate) draining: AtomicBool,
 }
 

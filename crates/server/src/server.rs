@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::canary::{self, Canary};
 use crate::config::{BrokerUrl, Config, ListenAddr};
+use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
 use crate::node::Node;
 use crate::router::Router;
@@ -120,6 +121,7 @@ impl Server {
                 Err(error) => failed = Some(error.into()),
             }
             Node {
+                gate: Gate::new(&config, limits.connections),
                 config,
                 began: Instant::now(),
                 shards: handles.iter().map(|h| Arc::clone(&h.metrics)).collect(),

@@ -9,8 +9,9 @@ use tidings_shard::Limits;
 
 use crate::config::{self, Config};
 
-/// Files the process needs besides the shards' sockets: HTTP's connections, Redis', logs. A quarter of all at most.
-const SPARE_FILES: u64 = 64 + crate::http::CONNECTIONS as u64;
+/// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
+/// quarter of all at most.
+const SPARE_FILES: u64 = 64;
 
 /// A number that no other process has had, and that cannot be guessed.
 pub(crate) fn node_seed() -> u64 {
@@ -96,7 +97,8 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
 pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
     let client = &config.client;
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let possible = usize::try_from(files - SPARE_FILES.min(files / 4)).unwrap_or(usize::MAX).max(1);
+    let spare = SPARE_FILES + config.http.connection_limit as u64;
+    let possible = usize::try_from(files - spare.min(files / 4)).unwrap_or(usize::MAX).max(1);
     let connections = match client.connection_limit {
         0 => possible,
         wanted => {

@@ -26,6 +26,16 @@ macro_rules! either {
 }
 
 impl Socket {
+    /// Takes over a connection that is non-blocking already.
+    pub fn tcp(stream: std::net::TcpStream) -> Self {
+        Self::Tcp(TcpStream::from_std(stream))
+    }
+
+    /// Takes over a connection of a Unix socket that is non-blocking already.
+    pub fn unix(stream: std::os::unix::net::UnixStream) -> Self {
+        Self::Unix(UnixStream::from_std(stream))
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         either!(self, Self, s => s.read(buffer))
     }

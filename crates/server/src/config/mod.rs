@@ -33,8 +33,10 @@ use std::sync::LazyLock;
 pub use error::ConfigError;
 pub use namespace::{Channels, Namespace};
 pub use options::{
-    ChannelOptions, ClientOptions, Config, HttpApiOptions, HttpOptions, LogOptions, PersonalChannelOptions,
-    ReadyOptions, RedisOptions, ShutdownOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions,
+    ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
+    HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
+    SseOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions,
+    UniWebSocketOptions, WebSocketOptions,
 };
 pub use print::{default_file, docs};
 pub use proxy::{

@@ -52,6 +52,22 @@ group! {
         tcp: TcpOptions;
         /// The HTTP port.
         http: HttpOptions;
+        /// WebSocket.
+        websocket: WebSocketOptions;
+        /// Server-sent events with the client protocol.
+        sse: SseOptions;
+        /// HTTP streaming with the client protocol.
+        http_stream: HttpStreamOptions;
+        /// Where clients of server-sent events and HTTP streaming send their commands.
+        emulation: EmulationOptions;
+        /// WebSocket for those who only listen.
+        uni_websocket: UniWebSocketOptions;
+        /// Server-sent events for those who only listen.
+        uni_sse: UniSseOptions;
+        /// HTTP streaming for those who only listen.
+        uni_http_stream: UniHttpStreamOptions;
+        /// Plain server-sent events.
+        events: EventsOptions;
         /// The connection to Redis.
         redis: RedisOptions;
         /// What holds for clients of every transport.
@@ -105,12 +121,96 @@ group! {
 }
 
 group! {
-    /// The HTTP port: `/health`, `/ready`, `/metrics` and the page.
+    /// The HTTP port: `/health`, `/ready`, `/metrics`, the page, and where connections of the transports below begin.
     pub struct HttpOptions {
         /// Where the HTTP port listens; port 0 picks a free one, `off` or an empty list means nowhere. The flag is
         /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, mean the same. An
         /// address that other machines reach needs a key (see `client.insecure`).
         listen: Vec<ListenAddr> = "127.0.0.1:8000", ();
+        /// How many connections may wait for a request or its answer at once; further ones wait in the operating
+        /// system. A connection that becomes a WebSocket or a stream no longer counts: for those
+        /// `client.connection_limit` holds.
+        connection_limit: usize = "512", count(1, 1_000_000);
+    }
+}
+
+group! {
+    /// `/connection/websocket`: the client protocol over WebSocket, in JSON, or in Protobuf with the sub-protocol
+    /// `centrifuge-protobuf` or `?format=protobuf`.
+    pub struct WebSocketOptions {
+        /// Whether it is switched off.
+        disabled: bool = "false", ();
+        /// The longest message that a client may send over a WebSocket. Past it the connection is closed with code
+        /// 1009.
+        message_size_limit: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/connection/sse`: the client protocol over server-sent events. Commands come over `/emulation`.
+    pub struct SseOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
+        /// The largest body of a request that begins a connection with POST; a larger one is answered with 413.
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/connection/http_stream`: the client protocol over the body of an HTTP answer, in JSON, or in Protobuf with
+    /// `Content-Type: application/octet-stream`. Commands come over `/emulation`.
+    pub struct HttpStreamOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
+        /// The largest body of a request that begins a connection; a larger one is answered with 413.
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/emulation`: commands of clients whose connection only goes the other way.
+    pub struct EmulationOptions {
+        /// The largest body of a request; a larger one is answered with 413.
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/connection/uni_websocket`: pushes over WebSocket. The client's first message is its `connect`; of others
+    /// `websocket.message_size_limit` holds as well.
+    pub struct UniWebSocketOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
+    }
+}
+
+group! {
+    /// `/connection/uni_sse`: pushes in server-sent events. The client's `connect` is the request's `cf_connect`
+    /// parameter, or the body of a POST.
+    pub struct UniSseOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
+        /// The largest body of a request that begins a connection with POST; a larger one is answered with 413.
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/connection/uni_http_stream`: pushes over the body of an HTTP answer, a JSON object a line. The client's
+    /// `connect` is the request's body.
+    pub struct UniHttpStreamOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
+        /// The largest body of a request that begins a connection; a larger one is answered with 413.
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+}
+
+group! {
+    /// `/events`: what is published in the channels that the request names, as plain server-sent events.
+    pub struct EventsOptions {
+        /// Whether there is such a path.
+        enabled: bool = "true", ();
     }
 }
 
@@ -132,8 +232,7 @@ group! {
     pub struct ClientOptions {
         /// Origins whose pages may connect, besides the server's own: `https://example.com`,
         /// `https://*.example.com`, or `*` for all. A browser that shows any other page is refused; clients that
-        /// send no origin (anything but a browser) are not concerned. Read and checked, but without effect until
-        /// there is a transport for browsers.
+        /// send no origin (anything but a browser) are not concerned. `*` stands for any characters.
         allowed_origins: Vec<AllowedOrigin> = "", ();
         /// Whether everybody who reaches the server may connect, subscribe and publish everywhere, whatever keys
         /// and channel options say. Listeners may then be reachable from other machines without any key. For

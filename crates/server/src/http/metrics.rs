@@ -259,6 +259,12 @@ impl Scrape {
             "HTTP requests answered, by the class of their status",
             "code",
             answers,
+        )?;
+        out.counters(
+            "tidings_upgrades_refused",
+            "Connections over HTTP that were refused before they began, by reason",
+            "reason",
+            self.node.gate.refused(),
         )
     }
 

@@ -16,11 +16,14 @@ mod exposition;
 mod host;
 mod info;
 mod metrics;
+mod origin;
 mod page;
 mod patience;
 mod process;
 mod routes;
 mod serve;
+mod transport;
+pub(crate) mod upgrade;
 
 use std::io;
 use std::sync::Arc;
@@ -35,7 +38,6 @@ use crate::listen::{Bound, SocketFile};
 use crate::node::Node;
 
 pub(crate) use info::info;
-pub(crate) use serve::CONNECTIONS;
 
 use serve::{Bounds, Door};
 
@@ -67,7 +69,7 @@ impl Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let traffic = Arc::new(Traffic::default());
-        let door = Arc::new(Door::new(Bounds::default(), Arc::clone(&traffic)));
+        let door = Arc::new(Door::new(Bounds::new(node.config.http.connection_limit), Arc::clone(&traffic)));
         let own = host::OwnHosts::of(&node.config);
         for bound in bound {
             let (door, stopped) = (Arc::clone(&door), stopped.clone());

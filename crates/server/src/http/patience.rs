@@ -22,6 +22,11 @@ impl<T> Patient<T> {
         Self { io, limit, waiting: None }
     }
 
+    /// The stream as it was given.
+    pub(super) fn into_inner(self) -> T {
+        self.io
+    }
+
     /// Passes on what a write came to, or fails it when its time is over.
     fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::host::OwnHosts;
 use super::page::{self, Depth};
-use super::{Traffic, metrics};
+use super::{Traffic, metrics, transport};
 use crate::node::{Node, Readiness};
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
@@ -69,6 +69,7 @@ fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
         })
         .with_state(site)
+        .merge(transport::routes(node))
 }
 
 async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {
@@ -90,6 +91,9 @@ async fn dress(State(traffic): State<Arc<Traffic>>, request: Request, next: Next
     let class = usize::from(answer.status().as_u16() / 100).saturating_sub(1);
     if let Some(count) = traffic.answers.get(class) {
         count.fetch_add(1, Ordering::Relaxed);
+    }
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return answer;
     }
     let headers = answer.headers_mut();
     for (name, value) in HEADERS {

@@ -18,13 +18,11 @@ use tokio::task::JoinSet;
 use super::Traffic;
 use super::patience::Patient;
 
-/// Connections of all listeners together, unless a test says otherwise.
-pub(crate) const CONNECTIONS: usize = 512;
-
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections of all listeners together; further ones wait in the kernel until one of these ends.
+    /// Connections of all listeners together; further ones wait in the kernel until one of these ends, or is no
+    /// longer HTTP's.
     pub(super) connections: usize,
     /// How long a connection may take from being ready for a request to having its whole head: a slow head and a
     /// kept connection without requests end by it.
@@ -35,10 +33,11 @@ pub(super) struct Bounds {
     pub(super) head_bytes: usize,
 }
 
-impl Default for Bounds {
-    fn default() -> Self {
+impl Bounds {
+    /// Those of a server with so many connections.
+    pub(super) fn new(connections: usize) -> Self {
         Self {
-            connections: CONNECTIONS,
+            connections,
             head: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             head_bytes: 16 << 10,
@@ -240,7 +239,7 @@ mod tests {
     }
 
     fn bounds() -> Bounds {
-        Bounds { connections: 100, head: AGES, unread: AGES, ..Bounds::default() }
+        Bounds { head: AGES, unread: AGES, ..Bounds::new(100) }
     }
 
     /// Reads until the text ends so.

@@ -5,4 +5,5 @@ mod info;
 mod metrics;
 mod page;
 mod probes;
+mod upgrade;
 mod world;

@@ -97,6 +97,18 @@ impl Answer {
         Self { status, head: head.to_owned(), body: body.to_owned() }
     }
 
+    /// Reads the head alone; what follows stays to be read.
+    pub(crate) fn read_head(peer: &mut impl std::io::Read) -> Self {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            let read = peer.read(&mut byte).unwrap_or_else(|e| panic!("no whole head, but {head:?}: {e}"));
+            assert_eq!(read, 1, "an end after {:?}", String::from_utf8_lossy(&head));
+            head.push(byte[0]);
+        }
+        Self::read(&mut &head[..])
+    }
+
     /// A header's value, or nothing.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));

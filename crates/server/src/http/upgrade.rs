@@ -1,0 +1,311 @@
+//! From an HTTP request to a WebSocket: the handshake (RFC 6455 §4.2), and taking the connection back from HTTP.
+//!
+//! [`accept`] decides about a request. Its answer is sent as any other; when it is a 101, the future beside it gives the
+//! raw stream, which no longer counts as an HTTP connection, and what the client has sent behind its request already.
+//!
+//! ```ignore
+//! async fn websocket(State(node): State<Arc<Node>>, request: Request) -> Response {
+//!     match upgrade::accept(request, &node, &["centrifuge-protobuf"]) {
+//!         Err(refusal) => refusal,
+//!         Ok((answer, upgraded)) => {
+//!             // Resolves after the answer is sent, so it cannot be awaited here.
+//!             tokio::spawn(async move {
+//!                 if let Ok(upgraded) = upgraded.await {
+//!                     serve(upgraded).await;
+//!                 }
+//!             });
+//!             answer
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! Invariants:
+//! - No page of a foreign origin gets a WebSocket, see [`super::origin`].
+//! - Every WebSocket has a [`Seat`] from before its 101 on: one that would be past `client.connection_limit`, or that
+//!   comes while the server stops, is told so in HTTP.
+//! - Every refusal is counted by its reason, and logged at `debug`.
+
+#![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{Method, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Body as _;
+use hyper_util::rt::TokioIo;
+use tidings_shard::{Process, Socket};
+use tidings_wire::ws::handshake;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::origin::{self, Origins};
+use super::patience::Patient;
+use crate::config::Config;
+use crate::node::Node;
+
+/// Why there is no WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The request is no handshake.
+    Handshake,
+    /// It comes from a page that may not connect.
+    Origin,
+    /// There are as many connections as there may be.
+    Limit,
+    /// The server is stopping.
+    Stopping,
+}
+
+/// What decides about connections that begin as HTTP, and counts those that are refused.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    origins: Origins,
+    /// Refused so far, in the order of [`Gate::REASONS`].
+    refused: [AtomicU64; Self::REASONS.len()],
+    /// How many connections there may be of all transports together.
+    limit: usize,
+}
+
+impl Gate {
+    /// Why connections are refused, as metrics call it.
+    const REASONS: [&str; 4] = ["handshake", "origin", "limit", "stopping"];
+
+    /// `limit` is how many connections there may be, of all transports together.
+    pub(crate) fn new(config: &Config, limit: usize) -> Self {
+        Self { origins: Origins::of(config), refused: Default::default(), limit }
+    }
+
+    /// How many were refused so far, by reason.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::REASONS.into_iter().zip(&self.refused).map(|(reason, n)| (reason, n.load(Ordering::Relaxed)))
+    }
+
+    fn refuse(&self, why: Refusal, status: StatusCode, text: impl Into<String>) -> Response {
+        let text = text.into();
+        self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(status = status.as_u16(), why = text.trim_end(), "a connection was refused");
+        (status, text).into_response()
+    }
+}
+
+/// A place among the connections that `client.connection_limit` allows. It is given back when this is dropped; until
+/// then it holds up a stop of the server, which waits for connections to end.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Process>);
+
+impl Seat {
+    /// Takes a place, if the server takes connections and there is one.
+    fn take(node: &Node) -> Result<Self, Response> {
+        let Node { gate, process, draining, .. } = node;
+        if draining.load(Ordering::Relaxed) {
+            let text = "the server is stopping; connect to another one, or again later\n";
+            return Err(gate.refuse(Refusal::Stopping, StatusCode::SERVICE_UNAVAILABLE, text));
+        }
+        let seat = Self(Arc::clone(process));
+        if process.connections.fetch_add(1, Ordering::Relaxed) >= gate.limit {
+            let text = format!(
+                "the server holds {} connections, which is as many as it may (client.connection_limit, open files)\n",
+                gate.limit
+            );
+            return Err(gate.refuse(Refusal::Limit, StatusCode::SERVICE_UNAVAILABLE, text));
+        }
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that HTTP has let go of: WebSocket frames follow in both directions.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    /// The connection, with `TCP_NODELAY`. No time-out of HTTP holds for it any more.
+    pub(crate) stream: Stream,
+    /// What came behind the request: the beginning of what is to be read, and often nothing.
+    pub(crate) received: Bytes,
+    /// The sub-protocol that was agreed on, one of those offered to [`accept`].
+    pub(crate) protocol: Option<&'static str>,
+    /// To be kept as long as the connection; a shard counts those it owns itself.
+    pub(crate) seat: Seat,
+}
+
+/// A connection of either kind, whose events come through tokio.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// Decides whether a request becomes a WebSocket. Of `protocols` the first that the client offers as a sub-protocol is
+/// agreed on; a client that offers none of them is let in without one.
+///
+/// Gives the answer that is to be sent, and what resolves once it is. That fails when the connection breaks before, or
+/// the answer never reaches the HTTP connection.
+///
+/// # Errors
+/// The answer to a request that does not become one: 400 when it is no handshake, 426 when it asks for nothing or for
+/// another version of the protocol, 403 for a page of a foreign origin, 503 when the server takes no more connections.
+pub(crate) fn accept(
+    mut request: Request,
+    node: &Node,
+    protocols: &[&'static str],
+) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
+    let Gate { origins, .. } = &node.gate;
+    let refuse = |why, status, text: &str| node.gate.refuse(why, status, text);
+    let bad = |text| refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
+    let required = |text| {
+        let mut answer = refuse(Refusal::Handshake, StatusCode::UPGRADE_REQUIRED, text);
+        // RFC 9110 §15.5.22, RFC 6455 §4.4.
+        answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(handshake::VERSION));
+        answer
+    };
+    let headers = request.headers();
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(bad("a WebSocket begins with GET in HTTP/1.1\n"));
+    }
+    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(required(
+            "here is a WebSocket: the request needs \"Upgrade: websocket\" and \"Connection: Upgrade\" (does a proxy \
+             leave them out?)\n",
+        ));
+    }
+    if only(headers, &SEC_WEBSOCKET_VERSION) != Some(handshake::VERSION) {
+        return Err(required("only version 13 of the WebSocket protocol is spoken here (RFC 6455)\n"));
+    }
+    if only(headers, &HOST).is_none() {
+        return Err(bad("the request has no Host\n"));
+    }
+    let Some(key) = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| handshake::is_key(key)) else {
+        return Err(bad("Sec-WebSocket-Key is not 16 bytes in base 64\n"));
+    };
+    if !request.body().is_end_stream() {
+        return Err(bad("a request for a WebSocket has no body\n"));
+    }
+    if let Err(foreign) = origins.check(headers) {
+        return Err(refuse(Refusal::Origin, StatusCode::FORBIDDEN, &origin::refusal(&foreign)));
+    }
+    let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base 64 is a header's value");
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let protocol = handshake::choose_protocol(offered, protocols);
+    let seat = Seat::take(node)?;
+
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    let coming = hyper::upgrade::on(&mut request);
+    let upgraded = async move {
+        let (stream, received) = take_back(coming.await.map_err(io::Error::other)?)?;
+        Ok(Upgraded { stream, received, protocol, seat })
+    };
+    Ok((answer, upgraded))
+}
+
+/// The connection as [`super::serve`] has wrapped it, unwrapped.
+fn take_back(upgraded: hyper::upgrade::Upgraded) -> io::Result<(Stream, Bytes)> {
+    let other = match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
+        Ok(parts) => return Ok((Stream::Tcp(parts.io.into_inner().into_inner()), parts.read_buf)),
+        Err(other) => other,
+    };
+    match other.downcast::<TokioIo<Patient<UnixStream>>>() {
+        Ok(parts) => Ok((Stream::Unix(parts.io.into_inner().into_inner()), parts.read_buf)),
+        Err(_) => Err(io::Error::other("neither a TCP connection nor one of a Unix socket")),
+    }
+}
+
+/// Whether a header that is a list of tokens has this one, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+}
+
+/// The value of a header that must be there once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value.trim())
+}
+
+impl Stream {
+    /// The connection for a shard: its events no longer come through tokio.
+    ///
+    /// # Errors
+    /// What the operating system says when tokio lets go of it.
+    pub(crate) fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => Socket::tcp(stream.into_std()?),
+            Self::Unix(stream) => Socket::unix(stream.into_std()?),
+        })
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $stream:ident => $do:expr) => {
+        match $self.get_mut() {
+            Self::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $do
+            }
+            Self::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $do
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, into))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,199 @@
+//! The opening handshake of a WebSocket, and who is refused one.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use crate::world::{Answer, World, eventually};
+
+const PATH: &str = "/connection/websocket";
+
+/// A whole handshake as a client of the RFC sends it, with these headers in place of the usual ones or beside them:
+/// `Name: value`, or `Name:` to leave one out.
+fn request(path: &str, headers: &[&str]) -> String {
+    let usual = [
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: keep-alive, Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+    ];
+    let name = |header: &str| header.split(':').next().map(str::to_ascii_lowercase);
+    let kept = usual.iter().filter(|u| headers.iter().all(|h| name(h) != name(u)));
+    let given = headers.iter().filter(|header| !header.ends_with(':'));
+    let all: Vec<_> = kept.chain(given).copied().collect();
+    format!("GET {path} HTTP/1.1\r\n{}\r\n\r\n", all.join("\r\n"))
+}
+
+/// The head of the answer to a handshake.
+fn head(world: &World, request: &str) -> Answer {
+    let mut peer = world.connect();
+    peer.write_all(request.as_bytes()).expect("a request sent");
+    Answer::read_head(&mut peer)
+}
+
+fn refused(world: &World, headers: &[&str]) -> Answer {
+    let all = [headers, &["Connection: Upgrade, close"]].concat();
+    let headers = if headers.iter().any(|h| h.starts_with("Connection")) { headers } else { &all };
+    let answer = world.ask(&request(PATH, headers));
+    assert_ne!(answer.status, 101, "{headers:?}");
+    assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
+    answer
+}
+
+#[test]
+fn a_handshake_is_answered_as_the_rfc_says() {
+    let world = World::with(&[]);
+    let answer = head(&world, &request(PATH, &[]));
+    assert_eq!(answer.status, 101, "{answer:?}");
+    assert_eq!(answer.header("upgrade"), "websocket");
+    assert_eq!(answer.header("connection"), "Upgrade");
+    assert_eq!(answer.header("sec-websocket-accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(answer.header("sec-websocket-protocol"), "");
+    assert_eq!(answer.header("sec-websocket-extensions"), "");
+}
+
+#[test]
+fn header_names_and_tokens_count_in_any_case_and_among_others() {
+    let world = World::with(&[]);
+    for headers in [
+        &["upgrade: WebSocket", "connection: UPGRADE"][..],
+        &["UPGRADE: h2c, websocket", "Connection: close, upgrade"],
+        &["Connection: keep-alive", "Connection: upgrade"],
+    ] {
+        assert_eq!(head(&world, &request(PATH, headers)).status, 101, "{headers:?}");
+    }
+}
+
+#[test]
+fn protobuf_is_agreed_on_where_it_is_offered() {
+    let world = World::with(&[]);
+    let offered = |offer| head(&world, &request(PATH, &[offer]));
+    let protobuf = offered("Sec-WebSocket-Protocol: x, centrifuge-protobuf");
+    assert_eq!((protobuf.status, protobuf.header("sec-websocket-protocol")), (101, "centrifuge-protobuf"));
+    let other = offered("Sec-WebSocket-Protocol: mqtt");
+    assert_eq!((other.status, other.header("sec-websocket-protocol")), (101, ""));
+}
+
+#[test]
+fn what_is_no_handshake_is_refused_with_what_is_missing() {
+    let world = World::with(&[]);
+    for (status, headers, named) in [
+        (426, &["Upgrade:"][..], "Upgrade: websocket"),
+        (426, &["Connection: close"], "Connection: Upgrade"),
+        (426, &["Upgrade: h2c"], "Upgrade: websocket"),
+        (426, &["Sec-WebSocket-Version: 8"], "13"),
+        (426, &["Sec-WebSocket-Version:"], "13"),
+        (400, &["Sec-WebSocket-Key:"], "Sec-WebSocket-Key"),
+        (400, &["Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="], "Sec-WebSocket-Key"),
+        (
+            400,
+            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],
+            "Sec-WebSocket-Key",
+        ),
+        (400, &["Host:"], "Host"),
+        (400, &["Content-Length: 4"], "body"),
+    ] {
+        let answer = refused(&world, headers);
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+        assert!(answer.body.contains(named), "{headers:?}: {answer:?}");
+        if status == 426 {
+            assert_eq!(
+                (answer.header("upgrade"), answer.header("sec-websocket-version")),
+                ("websocket", "13")
+            );
+        }
+    }
+    let plain = world.get(PATH);
+    assert_eq!((plain.status, plain.header("upgrade")), (426, "websocket"));
+}
+
+#[test]
+fn a_page_of_another_site_gets_no_websocket() {
+    let world = World::with(&[]);
+    for origin in ["https://evil.example", "http://localhost:3000", "null", "http://localhost.evil.example"] {
+        for path in [PATH, "/connection/uni_websocket"] {
+            let answer =
+                world.ask(&request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
+            assert_eq!(answer.status, 403, "{origin}");
+            assert!(
+                answer.body.contains(origin) && answer.body.contains("client.allowed_origins"),
+                "{answer:?}"
+            );
+        }
+    }
+    let embedded = refused(&world, &["Sec-Fetch-Site: cross-site"]);
+    assert_eq!(embedded.status, 403);
+    let count = "tidings_upgrades_refused_total{reason=\"origin\"} 9";
+    assert!(world.get("/metrics").body.contains(count), "{}", world.get("/metrics").body);
+}
+
+#[test]
+fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
+    let world = World::with(&[
+        "client.allowed_origins=https://example.com,https://*.example.org",
+        "client.token.hmac_secret_key=secret",
+    ]);
+    for (host, origin) in [
+        ("push.example.net", "https://push.example.net"),
+        ("push.example.net:8000", "http://push.example.net:8000"),
+        ("push.example.net", "https://example.com"),
+        ("push.example.net", "https://a.example.org"),
+    ] {
+        let headers = [&*format!("Host: {host}"), &format!("Origin: {origin}")];
+        assert_eq!(head(&world, &request(PATH, &headers)).status, 101, "{host} {origin}");
+    }
+    let headers = ["Host: push.example.net", "Origin: https://example.net", "Connection: Upgrade, close"];
+    assert_eq!(world.ask(&request(PATH, &headers)).status, 403);
+}
+
+#[test]
+fn a_websocket_past_the_limit_is_refused_in_words() {
+    let world = World::with(&["client.connection_limit=1"]);
+    let mut first = world.connect();
+    first.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
+    assert_eq!(Answer::read_head(&mut first).status, 101);
+    eventually("its place in a shard", || {
+        world.get("/metrics").body.contains("tidings_connections{transport=\"tcp\"} 1")
+    });
+    let answer = refused(&world, &[]);
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
+    drop(first);
+    eventually("a place that is free again", || head(&world, &request(PATH, &[])).status == 101);
+}
+
+#[test]
+fn a_websocket_no_longer_counts_as_an_http_connection() {
+    let world = World::with(&["http.connection_limit=1"]);
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let mut peer = world.connect();
+        peer.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
+        assert_eq!(Answer::read_head(&mut peer).status, 101);
+        all.push(peer);
+    }
+    let metrics = world.get("/metrics").body;
+    assert!(metrics.contains("tidings_http_connections 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_transport_that_is_switched_off_is_not_there() {
+    let world = World::with(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
+    for path in [PATH, "/connection/uni_websocket"] {
+        let answer = world.ask(&request(path, &["Connection: Upgrade, close"]));
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_unix_socket_carries_websockets_as_well() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("http.sock");
+    let world = World::with(&[&format!("http.listen=unix:{}", path.display())]);
+    let mut peer = UnixStream::connect(&path).expect("a connection");
+    peer.write_all(request(PATH, &["Host: push.example.com"]).as_bytes()).expect("sent");
+    assert_eq!(Answer::read_head(&mut peer).status, 101);
+    drop(world);
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).expect("an end");
+}
