@@ -30,10 +30,20 @@ fn hub() -> Hub {
             open: true,
             api_key: None,
             anonymous_connect: false,
+            tokens: false,
             reserved: Some("tidings.canary.".into()),
         },
         namespaces: Namespaces::default(),
+        max_message: 65536,
+        recovery_bytes: 1 << 20,
+        recovery_limit: 1000,
+        connect_proxy: false,
+        private_prefix: "$".into(),
+        personal_channel: None,
+        expired_close_delay: Duration::from_secs(25),
+        expired_sub_close_delay: Duration::from_secs(25),
         node_seed: 1,
+        node: String::new(),
     };
     Hub::new(Arc::new(settings), 0, 1)
 }

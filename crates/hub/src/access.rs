@@ -12,6 +12,8 @@ pub enum Identity {
     /// Nobody has said who they are.
     #[default]
     Anonymous,
+    /// A token, or the application, has said which user it is.
+    Client,
     /// The API key was given: a backend, which may subscribe and publish anywhere.
     Backend,
 }
@@ -53,31 +55,66 @@ pub struct Access {
     pub api_key: Option<Secret>,
     /// Whether a session of the client protocol may connect without a token.
     pub anonymous_connect: bool,
+    /// Whether tokens can be verified here, or the application asked.
+    pub tokens: bool,
     /// Channels whose names begin like this are the server's own: nobody may subscribe or publish there.
     pub reserved: Option<String>,
 }
 
 impl Access {
-    /// Whether `identity` may subscribe to `channel`.
+    /// Whether `identity`, who is subscribed to `channel` or not, may do `action` there.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn may_subscribe(
+    pub fn may(
         &self,
+        action: Action,
         identity: Identity,
+        subscribed: bool,
         namespaces: &Namespaces,
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
-        self.allow(identity, channel, options.allow_subscribe_for_anonymous)
+        let (client, subscriber, anonymous) = match action {
+            Action::Subscribe => {
+                (options.allow_subscribe_for_client, false, options.allow_subscribe_for_anonymous)
+            }
+            Action::Publish => (
+                options.allow_publish_for_client,
+                options.allow_publish_for_subscriber,
+                options.allow_publish_for_anonymous,
+            ),
+            Action::History => (
+                options.allow_history_for_client,
+                options.allow_history_for_subscriber,
+                options.allow_history_for_anonymous,
+            ),
+            Action::Presence => (
+                options.allow_presence_for_client,
+                options.allow_presence_for_subscriber,
+                options.allow_presence_for_anonymous,
+            ),
+        };
+        let allowed = self.is_free(identity)
+            || anonymous
+            || (client && identity == Identity::Client)
+            || (subscriber && subscribed);
+        if allowed && !self.is_reserved(channel) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 
-    /// Lets everybody do it on an open server, else a backend, and others where `otherwise` says so; but nobody
-    /// in the server's own channels.
-    fn allow(&self, identity: Identity, channel: &str, otherwise: bool) -> Result<(), Code> {
-        let reserved = self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()));
-        let allowed = self.open || identity == Identity::Backend || otherwise;
-        if allowed && !reserved { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+    /// Whether everything is allowed to `identity`: to everybody on an open server, and to a backend.
+    pub fn is_free(&self, identity: Identity) -> bool {
+        self.open || identity == Identity::Backend
+    }
+
+    /// Whether `given` is the API key.
+    pub fn is_key(&self, given: &[u8]) -> bool {
+        self.api_key.as_ref().is_some_and(|key| key.is(given))
+    }
+
+    /// Whether a channel is the server's own.
+    pub fn is_reserved(&self, channel: &str) -> bool {
+        self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
     }
 
     /// Whether `identity` may subscribe to patterns, or ask about the whole node: both cut across namespaces.
@@ -85,24 +122,21 @@ impl Access {
     /// # Errors
     /// [`code::PERMISSION_DENIED`].
     pub fn may_see_all(&self, identity: Identity) -> Result<(), Code> {
-        if self.open || identity == Identity::Backend { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+        if self.is_free(identity) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
+}
 
-    /// Whether `identity` may publish to `channel`, to which it is `subscribed` or not.
-    ///
-    /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn may_publish(
-        &self,
-        identity: Identity,
-        subscribed: bool,
-        namespaces: &Namespaces,
-        channel: &str,
-    ) -> Result<(), Code> {
-        let options = namespaces.of(channel)?;
-        let for_subscriber = subscribed && options.allow_publish_for_subscriber;
-        self.allow(identity, channel, for_subscriber || options.allow_publish_for_anonymous)
-    }
+/// What may be allowed in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Subscribe to it.
+    Subscribe,
+    /// Publish into it.
+    Publish,
+    /// Read its history.
+    History,
+    /// Ask who is present.
+    Presence,
 }
 
 #[cfg(test)]
@@ -120,8 +154,13 @@ mod tests {
 
     #[test]
     fn with_a_key_configured_the_namespace_decides_and_a_backend_may_do_all() {
-        let access =
-            Access { open: false, api_key: Some(Secret::new("k")), anonymous_connect: false, reserved: None };
+        let access = Access {
+            open: false,
+            api_key: Some(Secret::new("k")),
+            anonymous_connect: false,
+            tokens: false,
+            reserved: None,
+        };
         let closed = Namespaces::default();
         let open = Namespaces::new(
             NamespaceOptions {
@@ -132,11 +171,11 @@ mod tests {
             [],
         );
         let denied = Err(code::PERMISSION_DENIED);
-        assert_eq!(access.may_subscribe(Identity::Anonymous, &closed, "a"), denied);
-        assert_eq!(access.may_subscribe(Identity::Anonymous, &open, "a"), Ok(()));
-        assert_eq!(access.may_publish(Identity::Anonymous, false, &open, "a"), denied);
-        assert_eq!(access.may_publish(Identity::Anonymous, true, &open, "a"), Ok(()));
-        assert_eq!(access.may_publish(Identity::Backend, false, &closed, "a"), Ok(()));
+        assert_eq!(access.may(Action::Subscribe, Identity::Anonymous, false, &closed, "a"), denied);
+        assert_eq!(access.may(Action::Subscribe, Identity::Anonymous, false, &open, "a"), Ok(()));
+        assert_eq!(access.may(Action::Publish, Identity::Anonymous, false, &open, "a"), denied);
+        assert_eq!(access.may(Action::Publish, Identity::Anonymous, true, &open, "a"), Ok(()));
+        assert_eq!(access.may(Action::Publish, Identity::Backend, false, &closed, "a"), Ok(()));
         assert_eq!(access.may_see_all(Identity::Anonymous), denied);
         assert_eq!(access.may_see_all(Identity::Backend), Ok(()));
     }

@@ -3,7 +3,7 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::plain;
 
-use crate::deciding::Verdict;
+use crate::deciding::{Connected, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, Request};
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -21,7 +21,7 @@ impl Hub {
                 self.published += 1;
                 awaiting.publish(id)
             }
-            _ => awaiting.query(),
+            _ => awaiting.query(id),
         };
         fx.push(Effect::Ask(SessionId { slot, generation }, ticket, request));
     }
@@ -31,10 +31,16 @@ impl Hub {
         if !self.is_current(id) {
             return;
         }
-        if let Some(more) = self.sessions[id.slot as usize].existing_more() {
+        let slot = id.slot;
+        let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+        if let Some(flight) = more.awaiting.land(ticket) {
+            self.landed(slot, flight.id, flight.channel.as_ref(), &answer, fx);
+        } else if let Some(answer) = self.join_answered(slot, ticket, answer, fx)
+            && let Some(more) = self.sessions[slot as usize].existing_more()
+        {
             more.awaiting.answered(ticket, answer);
-            self.advance(id.slot, fx);
         }
+        self.advance(slot, fx);
     }
 
     /// Gives every answer whose turn has come, and lets the session go on when none is left.
@@ -57,63 +63,91 @@ impl Hub {
                     if !already {
                         self.add_subscriber(slot, key);
                     }
-                    self.subscribed(slot, key, id, already, fx);
+                    self.subscribed(slot, key, already, fx);
                 }
                 Outcome::Subscribe(key, Some(failure)) => {
                     self.release(key, fx);
                     self.failed(slot, id, &failure, fx);
                 }
-                Outcome::Answer(answer) => self.answered(slot, id, &answer, fx),
+                Outcome::Answer(answer) => self.answered(slot, id, answer, fx),
+                Outcome::Join(join) => self.joined(slot, *join, fx),
+                Outcome::Admit(admitting) => self.admitted(slot, *admitting, fx),
                 Outcome::Ready(bytes) => fx.send(slot, |out| out.extend_from_slice(&bytes)),
             }
         }
         let session = &mut self.sessions[slot as usize];
-        if session.is_awaiting() || session.flags.has(Flag::Closing) {
+        if session.flags.has(Flag::Closing) || session.is_queued() {
             return;
         }
-        if session.flags.set(Flag::Stopped, false) {
+        if session.flags.has(Flag::Stopped) {
+            // Those beside the queue do not keep it from going on, as long as there is room for more.
+            session.flags.set(Flag::Stopped, false);
             fx.push(Effect::Resume(slot));
+        } else if session.is_awaiting() {
         } else if session.flags.has(Flag::Finishing) {
             self.end(slot, &Ending::Done, fx);
         } else {
-            session.settle();
+            self.events_are_open(slot, fx);
+            self.sessions[slot as usize].settle();
         }
     }
 
     /// Says that a subscription stands, in the session's dialect.
-    pub(crate) fn subscribed(&mut self, slot: u32, key: TopicKey, id: u32, already: bool, fx: &mut Effects) {
+    pub(crate) fn subscribed(&mut self, slot: u32, key: TopicKey, already: bool, fx: &mut Effects) {
         match self.sessions[slot as usize].dialect.protocol() {
             Protocol::Plain => Self::plain_subscribed(slot, already, fx),
             Protocol::Resp => self.resp_subscribed(slot, key, fx),
-            Protocol::Client => self.client_subscribed(slot, id, already, fx),
+            // They subscribe in their own way, see `joining`.
+            Protocol::Client => {}
         }
     }
 
-    fn answered(&mut self, slot: u32, id: u32, answer: &Answer, fx: &mut Effects) {
-        if let Answer::Failed(failure) = answer {
-            return self.failed(slot, id, failure, fx);
+    fn answered(&mut self, slot: u32, id: u32, answer: Answer, fx: &mut Effects) {
+        match answer {
+            Answer::Failed(failure) => return self.failed(slot, id, &failure, fx),
+            Answer::Connected(connected) => return self.let_in(slot, id, *connected, fx),
+            _ => {}
         }
         match self.sessions[slot as usize].dialect.protocol() {
             Protocol::Plain => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
-            Protocol::Resp => self.resp_answered(slot, answer, fx),
-            Protocol::Client => Self::client_published(slot, id, fx),
+            Protocol::Resp => self.resp_answered(slot, &answer, fx),
+            Protocol::Client => self.landed(slot, id, None, &answer, fx),
         }
     }
 
-    fn failed(&mut self, slot: u32, id: u32, failure: &Failure, fx: &mut Effects) {
+    /// A token was accepted: of a client of the client protocol, or in `AUTH` on the other dialects.
+    fn let_in(&mut self, slot: u32, id: u32, connected: Connected, fx: &mut Effects) {
+        let protocol = self.sessions[slot as usize].dialect.protocol();
+        if protocol == Protocol::Client {
+            return self.admit(slot, id, connected, fx);
+        }
+        self.identify(slot, &connected, fx);
+        match protocol {
+            Protocol::Resp => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
+            _ => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
+        }
+    }
+
+    pub(crate) fn failed(&mut self, slot: u32, id: u32, failure: &Failure, fx: &mut Effects) {
+        if let Failure::Disconnect(code, text) = failure {
+            return self.end(slot, &Ending::Verdict(*code, text.clone()), fx);
+        }
         let (code, text) = failure_words(failure);
         self.refuse(slot, id, code, &text, fx);
     }
 
     /// Answers a command with an error, in the session's dialect.
     pub(crate) fn refuse(&mut self, slot: u32, id: u32, code: Code, text: &str, fx: &mut Effects) {
-        self.errors += 1;
+        match self.sessions[slot as usize].dialect.protocol() {
+            Protocol::Client => return self.client_error(slot, id, code, text, fx),
+            _ => self.errors += 1,
+        }
         match self.sessions[slot as usize].dialect.protocol() {
             Protocol::Plain => {
                 fx.send(slot, |out| plain::error(code.number, text, out));
             }
             Protocol::Resp => Self::resp_refuse(slot, code, text, fx),
-            Protocol::Client => Self::client_refuse(slot, id, code, text, fx),
+            Protocol::Client => {}
         }
     }
 }

@@ -158,6 +158,12 @@ pub enum Timer {
     Pong,
     /// Time to have said `connect`.
     Stale,
+    /// The connection's time may be over.
+    Expiry,
+    /// A subscription's time may be over.
+    SubExpiry,
+    /// Time to say again where it is present.
+    Presence,
 }
 
 /// Effects in order, and the bytes they send. Reused from call to call; empty between them.

@@ -1,11 +1,13 @@
 //! Endings: why the server closes a connection, and how it says so in each dialect.
 
+use tidings_wire::client::push::{Disconnect, Event};
 use tidings_wire::code::{self, Code};
 use tidings_wire::plain;
+use tidings_wire::ws::{self, CloseCode};
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
-use crate::session::{Flag, Protocol};
+use crate::session::{Dialect, Flag, Protocol, send_error_event, send_push};
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,12 @@ pub enum Ending {
     Overloaded,
     /// It never said `connect`.
     Stale,
+    /// The time that its token gave it is over.
+    Expired,
+    /// The application, or a rule of the protocol, says so, with this code and these words.
+    Verdict(u16, String),
+    /// Its WebSocket ends with this code (RFC 6455 §7.4): it was closed by its peer, or cannot be understood.
+    Frame(CloseCode, String),
     /// It broke its protocol in a way after which nothing can be understood; the words are for the peer.
     Protocol(String),
 }
@@ -39,7 +47,7 @@ impl Hub {
         match dialect.protocol() {
             Protocol::Plain => plain_ending(ending, slot, fx),
             Protocol::Resp => resp_ending(ending, slot, fx),
-            Protocol::Client => client_ending(ending, slot, fx),
+            Protocol::Client => client_ending(dialect, ending, slot, fx),
         }
         self.drop_interest(slot, fx);
         fx.push(Effect::Close(slot));
@@ -74,6 +82,11 @@ fn ending_words(ending: &Ending) -> Option<(Code, String)> {
         Ending::NoPong => (code::NO_PONG, code::NO_PONG.text.into()),
         Ending::Overloaded => (code::OVERLOADED, code::OVERLOADED.text.into()),
         Ending::Stale => (code::STALE, code::STALE.text.into()),
+        Ending::Expired => (code::CONNECTION_EXPIRED, code::CONNECTION_EXPIRED.text.into()),
+        Ending::Verdict(number, words) => {
+            (Code { number: *number, text: "", temporary: *number < 3500 }, words.clone())
+        }
+        Ending::Frame(close, words) => (Code { number: close.0, text: "", temporary: false }, words.clone()),
         Ending::Protocol(words) => (code::BAD_REQUEST, words.clone()),
     })
 }
@@ -97,15 +110,30 @@ fn resp_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
     }
 }
 
-fn client_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
-    if let Some((code, words)) = ending_words(ending) {
-        let number = match ending {
-            Ending::Protocol(_) => code::BAD_PROTOCOL.number,
-            _ => code.number,
+/// A WebSocket says it in its close frame; where there is none, a push does. A plain event source comes back by
+/// itself, and is only told what it need not come back for.
+fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects) {
+    let said = ending_words(ending);
+    if dialect.is_websocket() {
+        let (number, words) = match (&said, ending) {
+            (None, _) => (CloseCode::NORMAL.0, ""),
+            (Some((_, words)), Ending::Protocol(_)) => (code::BAD_PROTOCOL.number, &**words),
+            (Some((code, words)), _) => (code.number, &**words),
         };
-        fx.send(slot, |out| {
-            tidings_wire::client::push_disconnect(number, &words, number < 3500, out);
-            out.push(b'\n');
-        });
+        return fx.send(slot, |out| ws::close(CloseCode(number), words, out));
     }
+    let Some((code, words)) = said else { return };
+    let number = match ending {
+        Ending::Protocol(_) => code::BAD_PROTOCOL.number,
+        _ => code.number,
+    };
+    if dialect == Dialect::Events {
+        if number >= 3500 && !matches!(ending, Ending::Verdict(..)) {
+            send_error_event(slot, number, &words, fx);
+        }
+        return;
+    }
+    let reconnect = number < 3500;
+    let event = Event::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
+    send_push(dialect, slot, "", event, fx);
 }

@@ -1,16 +1,17 @@
 //! The hub: sessions and topics of one shard, and what happens to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
-use tidings_wire::code::Code;
-use tidings_wire::{Channel, Topic};
+use tidings_wire::code::{self, Code};
+use tidings_wire::{Channel, Form, Position, Publication, Topic};
 
-use crate::access::Identity;
-use crate::deciding::{About, Directive};
-use crate::effects::{Effect, Effects, Timer};
+use crate::access::{Action, Identity};
+use crate::deciding::{About, Decide};
+use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::Ending;
-use crate::session::{Dialect, Flag, Session, SessionId};
+use crate::session::{Dialect, Flag, Frames, More, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
 
@@ -69,6 +70,12 @@ pub struct Hub {
     pub(crate) kept: usize,
     /// The decoder of RESP sessions that have nothing half read.
     pub(crate) decoder: tidings_wire::resp::Decoder,
+    /// What WebSockets that have nothing half read are read through.
+    pub(crate) frames: Option<Box<Frames>>,
+    /// The sessions of each user.
+    pub(crate) users: HashMap<Box<str>, Vec<u32>>,
+    /// The time, in Unix seconds.
+    pub(crate) time: u64,
 }
 
 impl Hub {
@@ -85,7 +92,15 @@ impl Hub {
             errors: 0,
             kept: 0,
             decoder: tidings_wire::resp::Decoder::default(),
+            frames: None,
+            users: HashMap::new(),
+            time: 0,
         }
+    }
+
+    /// Says what time it is, in Unix seconds: what has expired is found by it.
+    pub fn set_time(&mut self, unix: u64) {
+        self.time = unix;
     }
 
     /// Takes in a new connection.
@@ -124,6 +139,11 @@ impl Hub {
         Some(SessionId { slot, generation })
     }
 
+    /// The form in which the session in `slot` takes publications.
+    pub fn form(&self, slot: u32) -> Option<Form> {
+        self.sessions.get(slot as usize).map(|session| session.dialect.form())
+    }
+
     /// Whether this very session is still there.
     pub fn is_current(&self, id: SessionId) -> bool {
         self.sessions.get(id.slot as usize).is_some_and(|s| s.generation == id.generation)
@@ -141,7 +161,11 @@ impl Hub {
         }
         self.drop_interest(slot, fx);
         let mut session = self.sessions.remove(slot as usize);
-        self.kept -= session.existing_more().map_or(0, |more| more.inbox.len());
+        let kept = |more: &mut More| more.inbox.len() + more.frames.as_ref().map_or(0, |frames| frames.len());
+        self.kept -= session.existing_more().map_or(0, kept);
+        if let Some(member) = session.member() {
+            self.forget_user(slot, &member.user);
+        }
         self.by_dialect[session.dialect as usize] -= 1;
     }
 
@@ -160,7 +184,11 @@ impl Hub {
         let generation = session.generation;
         let Some(more) = session.existing_more() else { return };
         let waited: Vec<TopicKey> = more.awaiting.topics().collect();
+        let catching: Vec<TopicKey> = more.awaiting.catching().collect();
         more.awaiting = Default::default();
+        for key in catching {
+            self.topics.caught(key);
+        }
         for key in waited {
             if let Some(entry) = self.topics.get_mut(key) {
                 entry.waiters.retain(|w| *w != SessionId { slot, generation });
@@ -180,8 +208,16 @@ impl Hub {
             Timer::FirstByte => self.release_held(slot, fx),
             Timer::Ping => self.ping(id, fx),
             Timer::Pong if self.sessions[slot as usize].flags.has(Flag::PongDue) => {
-                self.end(slot, &Ending::NoPong, fx);
+                if self.sessions[slot as usize].flags.has(Flag::Stopped) {
+                    // It is the server that does not listen: the answer may be among what was not read yet.
+                    fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
+                } else {
+                    self.end(slot, &Ending::NoPong, fx);
+                }
             }
+            Timer::Expiry => self.connection_expiry(id, fx),
+            Timer::SubExpiry => self.subscription_expiry(id, fx),
+            Timer::Presence => self.still_present(id, fx),
             Timer::Stale if !self.sessions[slot as usize].flags.has(Flag::Connected) => {
                 self.end(slot, &Ending::Stale, fx);
             }
@@ -197,6 +233,13 @@ impl Hub {
     /// A topic's subscribers.
     pub fn entry(&self, key: TopicKey) -> Option<&Entry> {
         self.topics.get(key)
+    }
+
+    /// These publications are about to be sent to a topic's subscribers: gives those of them that have been told of
+    /// some already, each with the position up to which that is so (see [`crate::is_told`]).
+    pub fn fanning_out(&mut self, key: TopicKey, publications: &[Arc<Publication>]) -> Vec<(u32, Position)> {
+        self.topics.heard(key, publications, self.settings.recovery_bytes);
+        self.topics.skipping(key, publications)
     }
 
     /// Numbers for metrics.
@@ -216,27 +259,6 @@ impl Hub {
         self.sessions.iter().map(|(slot, _)| u32::try_from(slot).expect("a slot made by open")).collect()
     }
 
-    /// Takes in one frame of commands for a session whose connection only goes the other way.
-    pub fn commands(&mut self, id: SessionId, _commands: &[u8], _fx: &mut Effects) {
-        if !self.is_current(id) {}
-    }
-
-    /// Carries out an order on all sessions that it concerns.
-    pub fn order(&mut self, _directive: &Directive, _fx: &mut Effects) {}
-
-    /// Somebody has come to a channel or left it.
-    pub fn changed(
-        &mut self,
-        _channel: &Channel,
-        _joined: bool,
-        _info: &tidings_wire::ClientInfo,
-        _fx: &mut Effects,
-    ) {
-    }
-
-    /// Publications of a topic are lost.
-    pub fn lost(&mut self, _topic: &Topic, _fx: &mut Effects) {}
-
     /// Checks a key given by a peer; tells whether it made the session a backend.
     pub(crate) fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {
         let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
@@ -246,18 +268,29 @@ impl Hub {
         accepted
     }
 
-    /// Whether the session may publish to `channel`.
-    pub(crate) fn may_publish(&self, slot: u32, channel: &Channel) -> Result<(), Code> {
+    /// Has a secret that is no key looked at as a connection token; it is answered when that is done.
+    pub(crate) fn authenticate_token(&mut self, slot: u32, secret: &[u8], fx: &mut Effects) {
+        let token = std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens);
+        let Some(token) = token else {
+            return self.refuse(slot, 0, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
+        };
+        let question = Decide::Connect {
+            who: self.who(slot),
+            token: token.to_owned(),
+            data: None,
+            name: String::new(),
+            version: String::new(),
+            headers: Vec::new(),
+        };
+        self.ask(slot, 0, Request::Decide(Box::new(question)), fx);
+    }
+
+    /// Whether the session may do `action` in `channel`.
+    pub(crate) fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
         let session = &self.sessions[slot as usize];
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;
-        access.may_publish(session.identity, subscribed, namespaces, channel.as_str())
-    }
-
-    /// Whether the session may subscribe to `channel`.
-    pub(crate) fn may_subscribe(&self, slot: u32, channel: &Channel) -> Result<(), Code> {
-        let Settings { access, namespaces, .. } = &*self.settings;
-        access.may_subscribe(self.sessions[slot as usize].identity, namespaces, channel.as_str())
+        access.may(action, session.identity, subscribed, namespaces, channel.as_str())
     }
 }

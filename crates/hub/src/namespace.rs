@@ -112,12 +112,28 @@ pub struct Namespace {
 pub struct Namespaces {
     without: NamespaceOptions,
     named: HashMap<String, NamespaceOptions>,
+    /// What stands before the namespace in the name of a private channel.
+    private_prefix: String,
 }
 
 impl Namespaces {
     /// Options for channels without a namespace, and for those with one.
     pub fn new(without: NamespaceOptions, named: impl IntoIterator<Item = Namespace>) -> Self {
-        Self { without, named: named.into_iter().map(|n| (n.name, n.options)).collect() }
+        Self {
+            without,
+            named: named.into_iter().map(|n| (n.name, n.options)).collect(),
+            private_prefix: String::new(),
+        }
+    }
+
+    /// The same, where `prefix` before a channel's name makes it private and is no part of its namespace.
+    pub fn with_private_prefix(self, prefix: impl Into<String>) -> Self {
+        Self { private_prefix: prefix.into(), ..self }
+    }
+
+    /// The options of channels without a namespace.
+    pub fn without(&self) -> &NamespaceOptions {
+        &self.without
     }
 
     /// The options that hold for `channel`.
@@ -128,7 +144,8 @@ impl Namespaces {
         if self.named.is_empty() {
             return Ok(&self.without);
         }
-        match channel.split_once(BOUNDARY) {
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        match name.split_once(BOUNDARY) {
             None => Ok(&self.without),
             Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
         }

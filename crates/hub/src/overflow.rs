@@ -37,17 +37,7 @@ impl Hub {
     /// Ends one subscription of a session of the client protocol because publications were dropped; its
     /// client subscribes again by itself (code 2500).
     pub fn lose_subscription(&mut self, slot: u32, key: TopicKey, dropped: u64, fx: &mut Effects) {
-        let Some(topic) = self.topics.get(key).map(|e| e.topic().clone()) else { return };
         let reason = format!("{}: {dropped} messages dropped", code::INSUFFICIENT_STATE.text);
-        fx.send(slot, |out| {
-            tidings_wire::client::push_unsubscribe(
-                topic.as_str(),
-                code::INSUFFICIENT_STATE.number,
-                &reason,
-                out,
-            );
-            out.push(b'\n');
-        });
-        self.unsubscribe_key(slot, key, fx);
+        self.lose_position(slot, key, &reason, fx);
     }
 }

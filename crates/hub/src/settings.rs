@@ -34,6 +34,24 @@ pub struct Settings {
     pub access: Access,
     /// The options of channels.
     pub namespaces: Namespaces,
+    /// Longest message of a client over a WebSocket, in bytes.
+    pub max_message: usize,
+    /// Most bytes that a client is sent when it recovers, and that are kept for it while it subscribes.
+    pub recovery_bytes: usize,
+    /// Most publications that a client is sent when it recovers.
+    pub recovery_limit: usize,
+    /// Whether the application is asked about every connection.
+    pub connect_proxy: bool,
+    /// Channels whose names begin like this need a subscription token; empty for none.
+    pub private_prefix: String,
+    /// Whether every user is subscribed to a channel of its own, and in which namespace (empty for none).
+    pub personal_channel: Option<String>,
+    /// How long a connection may stay after its token has expired, so that a new one can come.
+    pub expired_close_delay: Duration,
+    /// How long a subscription may.
+    pub expired_sub_close_delay: Duration,
     /// A random number of this node, from which client ids are made.
     pub node_seed: u64,
+    /// What this node calls itself to clients, so that what they send elsewhere finds it.
+    pub node: String,
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU64;
 use tidings_wire::Topic;
 use tidings_wire::code::{self, Code};
 
+use crate::access::Action;
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
-use crate::namespace::SlowConsumer;
+use crate::namespace::{NamespaceOptions, SlowConsumer};
 use crate::session::{Dialect, Flag, SessionId};
 use crate::topics::{Entry, Interest, TopicKey, Traits};
 
@@ -29,7 +30,8 @@ impl Hub {
         let settings = Arc::clone(&self.settings);
         for channel in &settings.auto_subscribe {
             let identity = self.sessions[slot as usize].identity;
-            if settings.access.may_subscribe(identity, &settings.namespaces, channel.as_str()).is_ok() {
+            let (access, namespaces) = (&settings.access, &settings.namespaces);
+            if access.may(Action::Subscribe, identity, false, namespaces, channel.as_str()).is_ok() {
                 self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
             }
         }
@@ -43,7 +45,7 @@ impl Hub {
         }
     }
 
-    fn ensure_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
+    pub(crate) fn ensure_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
         let settings = &self.settings;
         let (key, new) = self.topics.ensure(topic, || match topic {
             Topic::Channel(channel) => {
@@ -52,12 +54,14 @@ impl Hub {
                     default_channel: *channel == settings.default_channel,
                     data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
                     slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
+                    history: options.is_ok_and(NamespaceOptions::has_history),
                 }
             }
             Topic::Pattern(_) => Traits {
                 default_channel: false,
                 data_format: Default::default(),
                 slow_consumer: SlowConsumer::Cut,
+                history: false,
             },
         });
         if new {
@@ -118,6 +122,11 @@ impl Hub {
         let session = &mut self.sessions[slot as usize];
         let Some(place) = session.place(key) else { return false };
         session.remove_subscription(key);
+        let sub = session.existing_member().and_then(|member| member.take_sub(key));
+        if let Some(sub) = sub {
+            self.gone(slot, &sub, fx);
+        }
+        let session = &mut self.sessions[slot as usize];
         let form = session.dialect.form();
         if let Some(moved) = self.topics.remove(key, form, place) {
             self.sessions[moved as usize].move_subscription(key, place);
@@ -196,6 +205,7 @@ impl Hub {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
+                self.joins_live(waiter.slot, key, fx);
                 self.advance(waiter.slot, fx);
                 self.still_waiting(waiter, key);
             }
@@ -217,7 +227,7 @@ impl Hub {
     /// A session that waits for another topic first goes on waiting for this one.
     fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
         let session = &mut self.sessions[waiter.slot as usize];
-        if session.existing_more().is_some_and(|more| more.awaiting.topics().any(|t| t == key))
+        if session.existing_more().is_some_and(|more| more.awaiting.waits_for(key))
             && let Some(entry) = self.topics.get_mut(key)
         {
             entry.waiters.push(waiter);

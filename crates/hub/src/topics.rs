@@ -2,6 +2,10 @@
 //!
 //! A subscriber stands in its topic's list for the wire form it takes; the session remembers its place there, so
 //! leaving costs one swap. Places are kept right by telling the session that was moved.
+//!
+//! Where a channel has a history, a subscriber is told a position and from there on gets everything once. Its history
+//! is read while publications go on, so a topic keeps what is fanned out while any subscribe waits for that
+//! ([`Topics::catch`]), and knows who has been told of publications that are still on their way ([`Topics::skip`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 use tidings_wire::body::DataFormat;
-use tidings_wire::{Form, Topic};
+use tidings_wire::{Form, Position, Publication, Topic};
 
 use crate::namespace::SlowConsumer;
 use crate::session::SessionId;
@@ -34,7 +38,8 @@ pub struct Entry {
     topic: Topic,
     serial: u64,
     live: bool,
-    subscribers: [Vec<u32>; Form::COUNT],
+    /// By form, those that there are: most topics have one or two.
+    subscribers: Vec<(Form, Vec<u32>)>,
     /// Sessions that asked to subscribe and have no answer yet.
     pub(crate) waiters: Vec<SessionId>,
     /// Subscribers on the whole node, shared with the other shards.
@@ -42,6 +47,30 @@ pub struct Entry {
     default_channel: bool,
     data_format: DataFormat,
     slow_consumer: SlowConsumer,
+    history: bool,
+    /// The position of the publication that was fanned out last.
+    last: Option<Position>,
+    /// What was fanned out since subscribes wait for the history.
+    recent: Option<Box<Recent>>,
+    /// Up to which position subscribers have been told already.
+    skips: HashMap<u32, Position>,
+}
+
+/// Publications that are kept for subscribes under way.
+#[derive(Debug, Default)]
+struct Recent {
+    /// How many subscribes those are.
+    joins: usize,
+    publications: Vec<Arc<Publication>>,
+    bytes: usize,
+    /// It was more than may be kept; nothing is kept any more.
+    over: bool,
+}
+
+/// Whether `publication` is at or before `position`.
+pub fn is_told(publication: &Publication, position: &Position) -> bool {
+    let place = publication.position.as_ref();
+    place.is_some_and(|place| place.epoch == position.epoch && place.offset <= position.offset)
 }
 
 impl Entry {
@@ -57,7 +86,22 @@ impl Entry {
 
     /// The slots of those who take it in `form`.
     pub fn subscribers(&self, form: Form) -> &[u32] {
-        &self.subscribers[form as usize]
+        self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
+    }
+
+    /// The forms in which there is somebody to take it.
+    pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
+        self.subscribers.iter().map(|(form, _)| *form)
+    }
+
+    /// Everybody who takes it.
+    pub fn everybody(&self) -> impl Iterator<Item = u32> + '_ {
+        self.subscribers.iter().flat_map(|(_, list)| list.iter().copied())
+    }
+
+    /// Whether publications have positions.
+    pub(crate) fn has_history(&self) -> bool {
+        self.history
     }
 
     /// What its encoding depends on.
@@ -79,7 +123,7 @@ impl Entry {
     }
 
     fn len(&self) -> usize {
-        self.subscribers.iter().map(Vec::len).sum()
+        self.subscribers.iter().map(|(_, list)| list.len()).sum()
     }
 }
 
@@ -88,6 +132,7 @@ pub(crate) struct Traits {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) history: bool,
 }
 
 /// All topics of a shard.
@@ -117,18 +162,22 @@ impl Topics {
         if let Some(key) = self.key(topic) {
             return (key, false);
         }
-        let Traits { default_channel, data_format, slow_consumer } = traits();
+        let Traits { default_channel, data_format, slow_consumer, history } = traits();
         self.next_serial += 1;
         let key = self.entries.insert(Entry {
             topic: topic.clone(),
             serial: self.next_serial,
             live: false,
-            subscribers: Default::default(),
+            subscribers: Vec::new(),
             waiters: Vec::new(),
             count: None,
             default_channel,
             data_format,
             slow_consumer,
+            history,
+            last: None,
+            recent: None,
+            skips: HashMap::new(),
         });
         let key = TopicKey::try_from(key).expect("fewer topics than four thousand million");
         self.keys.insert(topic.clone(), key);
@@ -138,7 +187,11 @@ impl Topics {
     /// Adds a subscriber; gives its place.
     pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: u32) -> u32 {
         let entry = &mut self.entries[key as usize];
-        let list = &mut entry.subscribers[form as usize];
+        let at = entry.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
+            entry.subscribers.push((form, Vec::new()));
+            entry.subscribers.len() - 1
+        });
+        let list = &mut entry.subscribers[at].1;
         list.push(slot);
         if let Some(count) = &entry.count {
             count.fetch_add(1, Ordering::Relaxed);
@@ -150,11 +203,15 @@ impl Topics {
     /// Removes the subscriber at `place`; gives the slot that stands there now, if one was moved.
     pub(crate) fn remove(&mut self, key: TopicKey, form: Form, place: u32) -> Option<u32> {
         let entry = &mut self.entries[key as usize];
-        let list = &mut entry.subscribers[form as usize];
-        list.swap_remove(place as usize);
+        let at = entry.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
+        let list = &mut entry.subscribers[at].1;
+        let slot = list.swap_remove(place as usize);
         let moved = list.get(place as usize).copied();
         if list.is_empty() {
-            *list = Vec::new();
+            entry.subscribers.swap_remove(at);
+        }
+        if !entry.skips.is_empty() {
+            entry.skips.remove(&slot);
         }
         if let Some(count) = &entry.count {
             count.fetch_sub(1, Ordering::Relaxed);
@@ -173,12 +230,90 @@ impl Topics {
     /// Forgets the topic if nobody has it and nobody waits for it; gives its name then.
     pub(crate) fn release(&mut self, key: TopicKey) -> Option<Topic> {
         let entry = self.entries.get(key as usize)?;
-        if entry.len() > 0 || !entry.waiters.is_empty() {
+        if entry.len() > 0 || !entry.waiters.is_empty() || entry.recent.is_some() {
             return None;
         }
         let entry = self.entries.remove(key as usize);
         self.keys.remove(&entry.topic);
         Some(entry.topic)
+    }
+
+    /// A subscribe waits for the history: what is fanned out from now on is kept. Gives where that begins.
+    pub(crate) fn catch(&mut self, key: TopicKey) -> usize {
+        let recent = self.entries[key as usize].recent.get_or_insert_default();
+        recent.joins += 1;
+        recent.publications.len()
+    }
+
+    /// What was kept from `from` on; `None` when it was too much.
+    pub(crate) fn recent(&self, key: TopicKey, from: usize) -> Option<&[Arc<Publication>]> {
+        let recent = self.entries.get(key as usize)?.recent.as_ref()?;
+        if recent.over { None } else { recent.publications.get(from..) }
+    }
+
+    /// A subscribe waits no longer.
+    pub(crate) fn caught(&mut self, key: TopicKey) {
+        if let Some(entry) = self.entries.get_mut(key as usize)
+            && let Some(recent) = &mut entry.recent
+        {
+            recent.joins -= 1;
+            if recent.joins == 0 {
+                entry.recent = None;
+            }
+        }
+    }
+
+    /// These publications are about to be fanned out; at most `bound` bytes are kept for those who wait.
+    pub(crate) fn heard(&mut self, key: TopicKey, publications: &[Arc<Publication>], bound: usize) {
+        let Some(entry) = self.entries.get_mut(key as usize) else { return };
+        if let Some(recent) = &mut entry.recent
+            && !recent.over
+        {
+            recent.bytes += publications.iter().map(|p| p.size()).sum::<usize>();
+            if recent.bytes > bound {
+                recent.over = true;
+                recent.publications = Vec::new();
+            } else {
+                recent.publications.extend_from_slice(publications);
+            }
+        }
+        if let Some(position) = publications.iter().rev().find_map(|p| p.position.as_ref()) {
+            entry.last = Some(position.clone());
+        }
+    }
+
+    /// A subscriber has been told of everything up to `position`: what comes late is not for it.
+    pub(crate) fn skip(&mut self, key: TopicKey, slot: u32, position: Position) {
+        let entry = &mut self.entries[key as usize];
+        let passed = entry
+            .last
+            .as_ref()
+            .is_some_and(|last| last.epoch == position.epoch && last.offset >= position.offset);
+        if !passed {
+            entry.skips.insert(slot, position);
+        }
+    }
+
+    /// The subscribers that have been told of some of these publications, with up to where.
+    pub(crate) fn skipping(
+        &mut self,
+        key: TopicKey,
+        publications: &[Arc<Publication>],
+    ) -> Vec<(u32, Position)> {
+        let Some(entry) = self.entries.get_mut(key as usize) else { return Vec::new() };
+        if entry.skips.is_empty() {
+            return Vec::new();
+        }
+        let told = |position: &Position| publications.iter().any(|p| is_told(p, position));
+        let mut some = Vec::new();
+        let last = publications.iter().rev().find_map(|p| p.position.as_ref());
+        entry.skips.retain(|slot, position| {
+            if told(position) {
+                some.push((*slot, position.clone()));
+            }
+            last.is_none_or(|last| last.epoch == position.epoch && last.offset < position.offset)
+        });
+        some
     }
 
     /// Notes how the topic stands, and the node-wide count it is part of.

@@ -1,6 +1,7 @@
 //! From the configuration to what the parts take.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, Settings, SlowConsumer,
@@ -12,6 +13,9 @@ use crate::config::{self, Config};
 /// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
 /// quarter of all at most.
 const SPARE_FILES: u64 = 64;
+
+/// Most publications that a client is sent when it recovers.
+const RECOVERY_LIMIT: usize = 100_000;
 
 /// A number that no other process has had, and that cannot be guessed.
 pub(crate) fn node_seed() -> u64 {
@@ -38,6 +42,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
             open: client.insecure || config.is_workbench(),
             api_key: key.is_set().then(|| Secret::new(key.expose())),
             anonymous_connect: client.allow_anonymous_connect_without_token,
+            tokens: client.token.has_key(),
             reserved: Some(crate::canary::PREFIX.to_owned()),
         },
         namespaces: Namespaces::new(
@@ -48,7 +53,16 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
                 .iter()
                 .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
         ),
+        max_message: config.tcp.max_line,
+        recovery_bytes: client.queue_max_size,
+        recovery_limit: RECOVERY_LIMIT,
+        connect_proxy: false,
+        private_prefix: "$".into(),
+        personal_channel: None,
+        expired_close_delay: Duration::from_secs(25),
+        expired_sub_close_delay: Duration::from_secs(25),
         node_seed,
+        node: format!("{:016x}", self::node_seed()),
     }
 }
 

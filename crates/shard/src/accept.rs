@@ -10,7 +10,7 @@ use tidings_hub::{Effects, Flow, Hub, SessionId};
 use crate::conn::Conn;
 use crate::mailbox::{Arrival, Mail};
 use crate::metrics::add;
-use crate::shard::{Door, Due, LISTENERS, SCRATCH, Shard};
+use crate::shard::{Door, Due, LISTENERS, Shard};
 use crate::socket::{Listener, Socket};
 use crate::writing::kind;
 
@@ -79,16 +79,19 @@ impl Shard {
         let Arrival { socket, dialect, received, about } = arrival;
         let Some(slot) = self.own(socket, |hub, fx| hub.open_as(dialect, about, fx)) else { return };
         self.settle();
-        for bytes in received.chunks(SCRATCH) {
-            let flow = self.hub.input(slot, bytes, &mut self.fx);
-            if flow == Flow::Stop
-                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
-            {
-                conn.stopped = true;
-            }
-            self.settle();
-        }
+        let flow = self.hub.input(slot, &received, &mut self.fx);
+        self.heed(slot, flow);
+        self.settle();
         self.list(slot);
+    }
+
+    /// Reads on from a session or not, as its hub says.
+    pub(crate) fn heed(&mut self, slot: u32, flow: Flow) {
+        if flow == Flow::Stop
+            && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+        {
+            conn.stopped = true;
+        }
     }
 
     fn own(

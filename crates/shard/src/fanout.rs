@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{Ending, Entry, Hub, Overflow, SlowConsumer, TopicKey};
+use tidings_hub::{Ending, Entry, Hub, Overflow, SlowConsumer, TopicKey, is_told};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::metrics::add;
@@ -111,6 +111,14 @@ fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, b
     }
 }
 
+/// Who gets publications.
+enum Audience<'a> {
+    /// All who take them in the form, but for these.
+    All { except: &'a [u32] },
+    /// This one.
+    Only(u32),
+}
+
 impl Shard {
     /// Sends everything in the batches.
     pub(crate) fn fan_out(&mut self) {
@@ -122,18 +130,31 @@ impl Shard {
         self.batches.last = None;
         for (key, publications) in topics.drain(..) {
             self.batches.places[key as usize] = NOWHERE;
-            for form in Form::ALL {
-                let mut rest = &publications[..];
-                while !rest.is_empty()
-                    && !self.mailbox.is_stopping()
-                    && self.hub.entry(key).is_some_and(|e| !e.subscribers(form).is_empty())
-                {
-                    rest = self.fan_out_some(key, form, rest);
-                }
-            }
+            self.fan_out_topic(key, &publications);
         }
         self.batches.topics = topics;
         self.metrics.fanned_out(began.elapsed());
+    }
+
+    fn fan_out_topic(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
+        // Few have just subscribed and know of some of these already; they get the others on their own.
+        let told = self.hub.fanning_out(key, publications);
+        let except: Vec<u32> = told.iter().map(|(slot, _)| *slot).collect();
+        let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
+        for form in forms {
+            let mut rest = publications;
+            while !rest.is_empty() && !self.mailbox.is_stopping() {
+                rest = self.fan_out_some(key, form, &Audience::All { except: &except }, rest);
+            }
+        }
+        for (slot, position) in told {
+            let new: Vec<_> = publications.iter().filter(|p| !is_told(p, &position)).cloned().collect();
+            let Some(form) = self.hub.form(slot) else { continue };
+            let mut rest = &new[..];
+            while !rest.is_empty() {
+                rest = self.fan_out_some(key, form, &Audience::Only(slot), rest);
+            }
+        }
     }
 
     /// Joins as many as make a good write, and writes them to everybody; gives the rest.
@@ -141,9 +162,17 @@ impl Shard {
         &mut self,
         key: TopicKey,
         form: Form,
+        audience: &Audience<'_>,
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
+        let (subscribers, except): (&[u32], &[u32]) = match audience {
+            Audience::All { except } => (entry.subscribers(form), except),
+            Audience::Only(slot) => (std::slice::from_ref(slot), &[]),
+        };
+        if subscribers.is_empty() {
+            return &[];
+        }
         let context = entry.context();
         let Batches { joined, ends, behind, .. } = &mut self.batches;
         joined.clear();
@@ -156,9 +185,12 @@ impl Shard {
             }
         }
         let taken = ends.len();
-        let subscribers = entry.subscribers(form);
         let (mut sent, mut failed) = (0, 0);
         for &slot in subscribers {
+            if !except.is_empty() && except.contains(&slot) {
+                failed += 1;
+                continue;
+            }
             let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { continue };
             let begun = if conn.queue.is_some() {
                 0
@@ -243,7 +275,7 @@ impl Shard {
     pub(crate) fn announce_gap(&mut self, topic: &Topic, missed: u64) {
         let Some(key) = self.hub.topic(topic) else { return };
         let slots: Vec<u32> = match self.hub.entry(key) {
-            Some(entry) => Form::ALL.iter().flat_map(|f| entry.subscribers(*f)).copied().collect(),
+            Some(entry) => entry.everybody().collect(),
             None => return,
         };
         for slot in slots {

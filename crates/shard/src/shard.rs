@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
 use tidings_hub::{Effect, Effects, Hub, Request, SessionId, Settings, Timer};
@@ -120,6 +120,11 @@ pub fn spawn(
     Ok(handles)
 }
 
+/// The time in Unix seconds.
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 /// What a shard's timers are for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Due {
@@ -184,6 +189,7 @@ impl Shard {
                 return;
             }
             self.mailbox.woke();
+            self.hub.set_time(unix_time());
             // Mail first: what was published before a client said goodbye to a channel still reaches it.
             self.open_mail();
             for event in &events {
@@ -276,7 +282,10 @@ impl Shard {
                 Mail::Answer(id, ticket, answer) => self.hub.answer(id, ticket, answer, &mut self.fx),
                 Mail::Connection(socket) => self.take_over(socket),
                 Mail::Arrival(arrival) => self.welcome(*arrival),
-                Mail::Input(id, commands) => self.hub.commands(id, &commands, &mut self.fx),
+                Mail::Input(id, commands) => {
+                    let flow = self.hub.commands(id, &commands, &mut self.fx);
+                    self.heed(id.slot, flow);
+                }
                 Mail::Order(directive) => self.hub.order(&directive, &mut self.fx),
                 Mail::Changed(change) => {
                     self.hub.changed(&change.channel, change.joined, &change.info, &mut self.fx);

@@ -1,7 +1,13 @@
-//! Answers a session owes its peer and cannot give yet, in the order of the commands.
+//! Answers a session owes its peer and cannot give yet.
+//!
+//! Commands whose order matters stand in a queue and are answered in it. Those of the client protocol that only ask
+//! for something are under way beside it, and are answered as their answers come: their ids tell which is which.
 
 use std::collections::VecDeque;
 
+use tidings_wire::Channel;
+
+use super::join::{Admitting, Join};
 use crate::effects::{Answer, Failure};
 use crate::topics::TopicKey;
 
@@ -23,8 +29,12 @@ pub(crate) enum What {
     Subscribe(TopicKey, Option<Failure>),
     /// A publish to be answered.
     Publish(u32, Option<Answer>),
-    /// A question about the node to be answered.
+    /// A question to be answered.
     Query(u32, Option<Answer>),
+    /// A subscription of the client protocol.
+    Join(Box<Join>),
+    /// A connection of the client protocol, whose subscriptions are made.
+    Admit(Box<Admitting>),
     /// Nothing: an answer whose turn had not come when it was ready.
     Ready(Box<[u8]>),
 }
@@ -34,13 +44,25 @@ pub(crate) enum What {
 pub(crate) enum Outcome {
     Subscribe(TopicKey, Option<Failure>),
     Answer(Answer),
+    Join(Box<Join>),
+    Admit(Box<Admitting>),
     Ready(Box<[u8]>),
 }
 
-/// The queue.
+/// A command under way beside the queue.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    ticket: u32,
+    pub(crate) id: u32,
+    /// The channel that it is about, where the answer needs that.
+    pub(crate) channel: Option<Channel>,
+}
+
+/// The queue, and what is under way beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Awaiting {
     queue: VecDeque<Awaited>,
+    flights: Vec<Flight>,
     publishes: usize,
     queries: usize,
     next_ticket: u32,
@@ -48,6 +70,11 @@ pub(crate) struct Awaiting {
 
 impl Awaiting {
     pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.flights.is_empty()
+    }
+
+    /// Whether nothing stands in the queue: what must not overtake anything may be done.
+    pub(crate) fn is_clear(&self) -> bool {
         self.queue.is_empty()
     }
 
@@ -61,31 +88,62 @@ impl Awaiting {
         self.queue.len() < LIMIT && self.publishes == 0 && self.queries == 0
     }
 
+    /// Whether something may be asked beside the queue.
+    pub(crate) fn takes_flight(&self) -> bool {
+        self.queue.is_empty() && self.flights.len() < LIMIT
+    }
+
     pub(crate) fn subscribe(&mut self, topic: TopicKey, id: u32) {
-        self.queue.push_back(Awaited { what: What::Subscribe(topic, None), id });
+        self.push(id, What::Subscribe(topic, None));
     }
 
     pub(crate) fn ready(&mut self, bytes: Box<[u8]>) {
-        self.queue.push_back(Awaited { what: What::Ready(bytes), id: 0 });
+        self.push(0, What::Ready(bytes));
+    }
+
+    pub(crate) fn join(&mut self, join: Join) {
+        self.push(0, What::Join(Box::new(join)));
+    }
+
+    pub(crate) fn admit(&mut self, admitting: Admitting) {
+        self.push(admitting.id, What::Admit(Box::new(admitting)));
+    }
+
+    fn push(&mut self, id: u32, what: What) {
+        self.queue.push_back(Awaited { what, id });
     }
 
     /// Notes a publish; gives its ticket.
     pub(crate) fn publish(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
         self.publishes += 1;
-        self.queue.push_back(Awaited { what: What::Publish(ticket, None), id });
+        self.push(id, What::Publish(ticket, None));
         ticket
     }
 
-    /// Notes a question; gives its ticket.
-    pub(crate) fn query(&mut self) -> u32 {
+    /// Notes a question whose answer has its turn; gives its ticket.
+    pub(crate) fn query(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
         self.queries += 1;
-        self.queue.push_back(Awaited { what: What::Query(ticket, None), id: 0 });
+        self.push(id, What::Query(ticket, None));
         ticket
     }
 
-    fn ticket(&mut self) -> u32 {
+    /// Notes a question beside the queue; gives its ticket.
+    pub(crate) fn fly(&mut self, id: u32, channel: Option<Channel>) -> u32 {
+        let ticket = self.ticket();
+        self.flights.push(Flight { ticket, id, channel });
+        ticket
+    }
+
+    /// Ends a flight.
+    pub(crate) fn land(&mut self, ticket: u32) -> Option<Flight> {
+        let at = self.flights.iter().position(|flight| flight.ticket == ticket)?;
+        Some(self.flights.swap_remove(at))
+    }
+
+    /// A number for a question.
+    pub(crate) fn ticket(&mut self) -> u32 {
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.next_ticket
     }
@@ -110,6 +168,11 @@ impl Awaiting {
                 *slot = Some(failure.clone());
             }
         }
+        for join in self.joins_mut() {
+            if join.waits_for() == Some(topic) {
+                join.stage = super::Stage::Failed(failure.clone());
+            }
+        }
     }
 
     /// Takes the head, if it has come to something; `live` tells whether a topic is.
@@ -117,6 +180,8 @@ impl Awaiting {
         let decided = match &self.queue.front()?.what {
             What::Subscribe(topic, failure) => failure.is_some() || live(*topic),
             What::Publish(_, answer) | What::Query(_, answer) => answer.is_some(),
+            What::Join(join) => join.is_decided(),
+            What::Admit(admitting) => admitting.joins.iter().all(Join::is_decided),
             What::Ready(_) => true,
         };
         if !decided {
@@ -133,6 +198,8 @@ impl Awaiting {
                 self.queries -= 1;
                 Outcome::Answer(answer?)
             }
+            What::Join(join) => Outcome::Join(join),
+            What::Admit(admitting) => Outcome::Admit(admitting),
             What::Ready(bytes) => Outcome::Ready(bytes),
         };
         Some((id, outcome))
@@ -140,14 +207,45 @@ impl Awaiting {
 
     /// Subscribes under way, for the limit of channels.
     pub(crate) fn subscribes(&self) -> usize {
-        self.queue.iter().filter(|a| matches!(a.what, What::Subscribe(..))).count()
+        let plain = self.queue.iter().filter(|a| matches!(a.what, What::Subscribe(..))).count();
+        plain + self.joins().count()
     }
 
-    /// The topics that subscribes under way are for.
+    /// The topics that must stay because subscribes are under way for them.
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicKey> + '_ {
-        self.queue.iter().filter_map(|a| match a.what {
+        let plain = self.queue.iter().filter_map(|a| match a.what {
             What::Subscribe(topic, _) => Some(topic),
             _ => None,
+        });
+        plain.chain(self.joins().filter_map(Join::holds))
+    }
+
+    /// Whether a subscribe waits for the broker to confirm this topic.
+    pub(crate) fn waits_for(&self, topic: TopicKey) -> bool {
+        let plain = self.queue.iter().any(|a| matches!(a.what, What::Subscribe(t, _) if t == topic));
+        plain || self.joins().any(|join| join.waits_for() == Some(topic))
+    }
+
+    /// The topics that keep publications for subscribes under way, each as often as it does.
+    pub(crate) fn catching(&self) -> impl Iterator<Item = TopicKey> + '_ {
+        self.joins().filter_map(Join::catches)
+    }
+
+    /// The subscriptions of the client protocol that are under way.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &Join> {
+        self.queue.iter().flat_map(|awaited| match &awaited.what {
+            What::Join(join) => std::slice::from_ref(&**join),
+            What::Admit(admitting) => &admitting.joins[..],
+            _ => &[],
+        })
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn joins_mut(&mut self) -> impl Iterator<Item = &mut Join> {
+        self.queue.iter_mut().flat_map(|awaited| match &mut awaited.what {
+            What::Join(join) => std::slice::from_mut(&mut **join),
+            What::Admit(admitting) => &mut admitting.joins[..],
+            _ => &mut [],
         })
     }
 }

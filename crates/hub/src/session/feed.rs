@@ -3,10 +3,11 @@
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
 //! come is kept, and never more of it than its dialect allows.
 
+use tidings_wire::client::Encoding;
 use tidings_wire::line::{self, Scan};
 use tidings_wire::resp::{Decoded, Decoder, Limits};
 
-use super::{Dialect, Flag, Session};
+use super::{Dialect, Flag, Protocol, Session, SessionId};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
@@ -16,15 +17,20 @@ const RESP_OVERHEAD: usize = 4096;
 /// Most arguments of a RESP command.
 const RESP_ARGUMENTS: usize = 1024;
 
+/// Frames of commands that may wait for a session whose connection only goes the other way, each of the longest size.
+const WAITING: usize = 16;
+/// The comment by which a plain event source begins.
+const EVENTS_OPEN: &[u8] = b":ok\n\n";
+
 /// How far the commands in some bytes went.
-struct Step {
+pub(crate) struct Step {
     /// Bytes that are done with.
-    used: usize,
-    why: Why,
+    pub(crate) used: usize,
+    pub(crate) why: Why,
 }
 
-#[derive(PartialEq, Eq)]
-enum Why {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
     /// The rest is the beginning of a command.
     Partial,
     /// The next command's turn has not come.
@@ -51,7 +57,7 @@ impl Hub {
             let kept = session.existing_more().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
             self.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
-                if bytes.is_empty() {
+                if bytes.is_empty() && !self.has_whole_message(slot) {
                     return self.reading(slot, fx);
                 }
                 let step = self.run(slot, bytes, 0, fx);
@@ -101,8 +107,11 @@ impl Hub {
     /// never copied; never more than shows that the limit is passed.
     fn next_piece(&self, slot: u32, held: &[u8], bytes: &[u8]) -> usize {
         let max = self.settings.max_line;
-        let (whole, bound) = match self.sessions[slot as usize].dialect {
+        let dialect = self.sessions[slot as usize].dialect;
+        let (whole, bound) = match dialect {
             Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
+            // What is kept of these waits for its turn, and has no limit of its own.
+            _ if dialect.is_websocket() || dialect.encoding() == Encoding::Protobuf => return bytes.len(),
             _ => (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max + 2),
         };
         whole.min(bound.saturating_sub(held.len()))
@@ -112,6 +121,11 @@ impl Hub {
     fn run(&mut self, slot: u32, bytes: &[u8], searched: usize, fx: &mut Effects) -> Step {
         match self.sessions[slot as usize].dialect {
             Dialect::Resp2 | Dialect::Resp3 => self.run_resp(slot, bytes, fx),
+            dialect if dialect.is_websocket() => self.run_frames(slot, bytes, fx),
+            Dialect::StreamProtobuf => {
+                let (used, why) = self.run_messages(slot, bytes, fx);
+                Step { used, why }
+            }
             _ => self.run_lines(slot, bytes, searched, fx),
         }
     }
@@ -123,8 +137,10 @@ impl Hub {
             match line::next(&bytes[used..], std::mem::take(&mut searched), max) {
                 Scan::Line { line, used: length } => {
                     let act = match self.sessions[slot as usize].dialect {
-                        Dialect::JsonLines => self.client_line(slot, line, fx),
-                        _ => self.plain_line(slot, line, fx),
+                        Dialect::Plain | Dialect::Unknown => self.plain_line(slot, line, fx),
+                        // Blank lines keep connections alive and mean nothing.
+                        _ if line.trim_ascii().is_empty() => Act::Next,
+                        _ => self.client_message(slot, line, fx),
                     };
                     match act {
                         Act::Next => used += length,
@@ -136,6 +152,9 @@ impl Hub {
                 Scan::TooLong => {
                     self.errors += 1;
                     let words = format!("line longer than {max} bytes");
+                    if self.sessions[slot as usize].dialect.protocol() == Protocol::Client {
+                        self.tell_too_big(slot, &words, fx);
+                    }
                     self.end(slot, &Ending::Protocol(words), fx);
                     return Step { used: bytes.len(), why: Why::End };
                 }
@@ -215,7 +234,49 @@ impl Hub {
             self.end(slot, &Ending::Done, fx);
             return Flow::Ended;
         }
-        session.settle();
+        if !session.is_awaiting() {
+            session.settle();
+            self.events_are_open(slot, fx);
+        }
         Flow::Read
+    }
+
+    /// A message of a WebSocket whose commands are not all done.
+    fn has_whole_message(&mut self, slot: u32) -> bool {
+        let more = self.sessions[slot as usize].existing_more();
+        more.and_then(|more| more.frames.as_ref()).is_some_and(|frames| frames.is_whole())
+    }
+
+    /// Takes in one frame of commands for a session whose connection only goes the other way.
+    pub fn commands(&mut self, id: SessionId, commands: &[u8], fx: &mut Effects) -> Flow {
+        let slot = id.slot;
+        if !self.is_current(id) || self.is_closing(slot) {
+            return Flow::Ended;
+        }
+        let session = &mut self.sessions[slot as usize];
+        let kept = session.existing_more().map_or(0, |more| more.inbox.len());
+        if kept > WAITING * self.settings.max_message {
+            // The requests that bring them cannot be made to wait.
+            self.errors += 1;
+            self.end(slot, &Ending::Overloaded, fx);
+            return Flow::Ended;
+        }
+        let mut frame = commands.to_vec();
+        if session.dialect.encoding() == Encoding::Json && !frame.ends_with(b"\n") {
+            frame.push(b'\n');
+        }
+        self.input(slot, &frame, fx)
+    }
+
+    /// Tells a plain event source, once, that everything it asked for is there.
+    pub(crate) fn events_are_open(&mut self, slot: u32, fx: &mut Effects) {
+        let session = &mut self.sessions[slot as usize];
+        if session.dialect == Dialect::Events
+            && session.flags.has(Flag::Connected)
+            && !session.flags.has(Flag::Closing)
+            && !session.flags.set(Flag::Spoke, true)
+        {
+            fx.send(slot, |out| out.extend_from_slice(EVENTS_OPEN));
+        }
     }
 }

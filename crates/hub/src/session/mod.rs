@@ -6,7 +6,10 @@
 mod awaiting;
 mod client;
 mod feed;
+mod frames;
 mod inbox;
+mod join;
+mod member;
 mod plain;
 mod resp;
 mod resp_commands;
@@ -14,11 +17,16 @@ mod subscriptions;
 
 use std::sync::Arc;
 
-use tidings_wire::Form;
 use tidings_wire::client::Encoding;
+use tidings_wire::{Channel, Form};
 
 pub(crate) use awaiting::{Awaiting, Outcome};
+pub use client::locate;
+pub(crate) use client::{seconds_left, send_error_event, send_push};
+pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;
+pub(crate) use join::{Admitting, Join, Owner, Since, Stage, Wish};
+pub(crate) use member::{Mark, Marks, Member, Sub};
 use subscriptions::{Only, Subscription};
 
 use crate::access::Identity;
@@ -219,6 +227,12 @@ pub(crate) struct More {
     pub(crate) name: Option<Box<str>>,
     /// What the transport knows of the connection.
     pub(crate) about: Option<Arc<About>>,
+    /// A message of a WebSocket that has begun, or whose commands are not all done.
+    pub(crate) frames: Option<Box<Frames>>,
+    /// Where a client that connects stood in channels that the server will subscribe it to again.
+    pub(crate) returning: Vec<(Channel, Since)>,
+    /// Who it is and how it is subscribed, where there is something to be said.
+    pub(crate) member: Option<Box<Member>>,
 }
 
 impl Session {
@@ -241,12 +255,29 @@ impl Session {
         self.more.is_some()
     }
 
+    pub(crate) fn member(&self) -> Option<&Member> {
+        self.more.as_ref()?.member.as_deref()
+    }
+
+    pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {
+        self.more.as_mut()?.member.as_deref_mut()
+    }
+
+    pub(crate) fn about(&self) -> Option<&Arc<About>> {
+        self.more.as_ref()?.about.as_ref()
+    }
+
     pub(crate) fn name(&self) -> Option<&str> {
         self.more.as_ref()?.name.as_deref()
     }
 
     pub(crate) fn is_awaiting(&self) -> bool {
         self.more.as_ref().is_some_and(|m| !m.awaiting.is_empty())
+    }
+
+    /// Whether commands stand in line that must be answered before others are carried out.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.more.as_ref().is_some_and(|m| !m.awaiting.is_clear())
     }
 
     /// Whether a subscription is under way.
@@ -262,6 +293,9 @@ impl Session {
             && more.subscriptions.is_empty()
             && more.name.is_none()
             && more.about.is_none()
+            && more.frames.is_none()
+            && more.returning.is_empty()
+            && more.member.is_none()
         {
             self.more = None;
         }

@@ -6,6 +6,7 @@ use tidings_wire::plain::{self, Command};
 use tidings_wire::{Channel, Topic};
 
 use super::Flag;
+use crate::access::Action;
 use crate::effects::{Effects, Request};
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
@@ -33,10 +34,7 @@ impl Hub {
             Command::Ping => {
                 self.in_turn(slot, fx, |_, fx| fx.send(slot, |out| out.extend_from_slice(plain::PONG)))
             }
-            Command::Exit => match self.in_turn(slot, fx, |hub, fx| hub.end(slot, &Ending::Done, fx)) {
-                Act::Hold => Act::Hold,
-                _ => Act::End,
-            },
+            Command::Exit => self.in_turn(slot, fx, |hub, fx| hub.end(slot, &Ending::Done, fx)),
             Command::Other(text) if first && is_http(text) => {
                 // A browser was pointed here. Whatever follows is not meant for us (and may be meant to harm).
                 let words = "this port speaks lines, not HTTP".to_owned();
@@ -60,11 +58,11 @@ impl Hub {
         fx: &mut Effects,
         act: impl FnOnce(&mut Self, &mut Effects),
     ) -> Act {
-        if self.sessions[slot as usize].is_awaiting() {
+        if self.sessions[slot as usize].is_queued() {
             return Act::Hold;
         }
         act(self, fx);
-        Act::Next
+        if self.is_closing(slot) { Act::End } else { Act::Next }
     }
 
     /// The channel a command names; answers with an error and gives nothing when it is no channel's name.
@@ -84,7 +82,7 @@ impl Hub {
             return Act::Hold;
         }
         let Some(channel) = self.plain_channel(slot, name, fx) else { return Act::Next };
-        if let Err(code) = self.may_subscribe(slot, &channel) {
+        if let Err(code) = self.may(slot, Action::Subscribe, &channel) {
             self.refuse(slot, 0, code, code.text, fx);
             return Act::Next;
         }
@@ -116,7 +114,7 @@ impl Hub {
         }
         let refusal = match Channel::new(channel) {
             Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
-            Ok(channel) => match self.may_publish(slot, &channel) {
+            Ok(channel) => match self.may(slot, Action::Publish, &channel) {
                 Err(code) => Some((code, code.text.to_owned())),
                 Ok(()) => {
                     let body = Bytes::copy_from_slice(body.as_bytes());
@@ -139,7 +137,7 @@ impl Hub {
         if self.authenticate(slot, secret.as_bytes()) {
             fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED));
         } else {
-            self.refuse(slot, 0, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
+            self.authenticate_token(slot, secret.as_bytes(), fx);
         }
     }
 }

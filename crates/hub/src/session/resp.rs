@@ -10,6 +10,7 @@ use tidings_wire::resp::{self, Version};
 use tidings_wire::{Channel, Pattern, Topic};
 
 use super::Dialect;
+use crate::access::Action;
 use crate::effects::{Answer, Effects, Query, Request};
 use crate::hub::{Act, Hub};
 use crate::subscribing::Begun;
@@ -80,7 +81,7 @@ impl Hub {
         let refusal = match args {
             [_, name, body] => match Channel::new(name) {
                 Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
-                Ok(channel) => match self.may_publish(slot, &channel) {
+                Ok(channel) => match self.may(slot, Action::Publish, &channel) {
                     Err(code) => error_text(code, code.text),
                     Ok(()) => {
                         self.ask(slot, 0, Request::Publish(channel, Bytes::copy_from_slice(body), None), fx);
@@ -153,7 +154,7 @@ impl Hub {
                 Topic::Pattern(Pattern::new(given).map_err(bad)?)
             } else {
                 let channel = Channel::new(given).map_err(bad)?;
-                self.may_subscribe(slot, &channel).map_err(|code| error_text(code, code.text))?;
+                self.may(slot, Action::Subscribe, &channel).map_err(|code| error_text(code, code.text))?;
                 Topic::Channel(channel)
             };
             topics.push(topic);
@@ -217,7 +218,7 @@ impl Hub {
             (b"numsub", names) => names
                 .iter()
                 .filter_map(|name| Channel::new(name).ok())
-                .try_for_each(|channel| self.may_subscribe(slot, &channel)),
+                .try_for_each(|channel| self.may(slot, Action::Subscribe, &channel)),
             _ => Ok(()),
         };
         if let Err(code) = permitted {

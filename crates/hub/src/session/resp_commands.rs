@@ -101,6 +101,9 @@ impl Hub {
     }
 
     fn resp_auth(&mut self, slot: u32, user: Option<&[u8]>, secret: &[u8], fx: &mut Effects) {
+        if self.settings.access.tokens && !self.settings.access.is_key(secret) {
+            return self.authenticate_token(slot, secret, fx);
+        }
         if self.resp_admits(slot, user, secret, fx) {
             fx.send(slot, |out| resp::simple("OK", out));
         }

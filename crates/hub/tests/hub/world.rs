@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, Answer, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request, Secret,
-    SessionId, Settings, Timer,
+    Access, Answer, Decide, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request,
+    Secret, SessionId, Settings, Timer, Verdict,
 };
-use tidings_wire::{Channel, Form, Publication, Topic, form};
+use tidings_wire::{Channel, Form, Publication, Topic, code, form};
 
 /// How the broker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub(crate) struct World {
     pub(crate) asked: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
     /// Whether publishes are answered at once.
     pub(crate) answers: bool,
+    /// Decides what clients may do.
+    pub(crate) authority: fn(&Decide) -> Answer,
+    /// Questions about channels, which wait for an answer.
+    pub(crate) questions: VecDeque<(SessionId, u32, Request)>,
     /// What others were told.
     pub(crate) told: Vec<Note>,
 }
@@ -54,10 +58,20 @@ pub(crate) fn settings() -> Settings {
             open: true,
             api_key: None,
             anonymous_connect: false,
+            tokens: false,
             reserved: Some("tidings.canary.".into()),
         },
         namespaces: Namespaces::default(),
+        max_message: 65536,
+        recovery_bytes: 1 << 20,
+        recovery_limit: 1000,
+        connect_proxy: false,
+        private_prefix: "$".into(),
+        personal_channel: None,
+        expired_close_delay: Duration::from_secs(25),
+        expired_sub_close_delay: Duration::from_secs(25),
         node_seed: 7,
+        node: "n".into(),
     }
 }
 
@@ -71,6 +85,7 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
         open: false,
         api_key: Some(Secret::new("sesame")),
         anonymous_connect: false,
+        tokens: false,
         reserved: Some("tidings.canary.".into()),
     };
     Settings { access, namespaces, ..settings() }
@@ -87,6 +102,8 @@ impl World {
             wanted: BTreeSet::new(),
             counts: BTreeMap::new(),
             asked: VecDeque::new(),
+            authority: |_| Answer::Failed(Verdict::from(code::UNAUTHORIZED).into()),
+            questions: VecDeque::new(),
             told: Vec::new(),
             answers: true,
         }
@@ -223,7 +240,11 @@ impl World {
                     };
                     self.hub.answer(id, ticket, answer, fx);
                 }
-                Effect::Ask(_, _, other) => panic!("{other:?}"),
+                Effect::Ask(id, ticket, Request::Decide(question)) => {
+                    let answer = (self.authority)(&question);
+                    self.hub.answer(id, ticket, answer, fx);
+                }
+                Effect::Ask(id, ticket, other) => self.questions.push_back((id, ticket, other)),
                 Effect::Tell(note) => self.told.push(note),
             }
         }

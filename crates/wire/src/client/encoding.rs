@@ -137,6 +137,11 @@ impl Encoding {
         self.write(push, out);
     }
 
+    /// Appends an error without a reply around it, for those who are told of nothing else.
+    pub fn write_error(self, error: &super::reply::Error<'_>, out: &mut Vec<u8>) {
+        self.write(error, out);
+    }
+
     /// Appends a publication as a push in its channel: what fan-out sends, once for all subscribers. It is written
     /// from where it lies; JSON shows its body in `format`.
     pub fn write_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {

@@ -1,0 +1,422 @@
+//! Subscriptions of the client protocol: from the wish, over the broker and the channel's history, to the answer.
+//!
+//! Where a channel has a history the order is: the topic is live; from now on the topic keeps what is fanned out; the
+//! history is read; then, in one step, the session becomes a subscriber, is told the position (and what it missed up
+//! to there), and gets what was kept beyond that. Publications up to the position that come later still are not for
+//! it. So there is neither a gap nor a double between what was read and what is live.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_wire::client::Data;
+use tidings_wire::client::push::{self, Event, Publication as Shown};
+use tidings_wire::client::{reply, request};
+use tidings_wire::code;
+use tidings_wire::{Channel, Position, Publication, Topic};
+
+use crate::deciding::{Admission, Overrides, Verdict};
+use crate::effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Request};
+use crate::hub::Hub;
+use crate::namespace::{NamespaceOptions, RecoveryMode};
+use crate::session::{Dialect, Join, Mark, Marks, Owner, SessionId, Since, Stage, Sub};
+use crate::topics::{Entry, TopicKey, is_told};
+
+/// A subscription that has been made.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) channel: Channel,
+    key: TopicKey,
+    owner: Owner,
+    marks: Marks,
+    data: Option<Bytes>,
+    expires: Option<u64>,
+    position: Option<Position>,
+    recoverable: bool,
+    positioned: bool,
+    was_recovering: bool,
+    recovered: bool,
+    /// What it missed.
+    missed: Vec<Arc<Publication>>,
+    /// What was published since the history was read.
+    late: Vec<Arc<Publication>>,
+    format: tidings_wire::body::DataFormat,
+}
+
+impl Settled {
+    /// What the client is told.
+    pub(crate) fn reply(&self, now: u64) -> reply::Subscribe<'_> {
+        let left = self.expires.map(|at| crate::session::seconds_left(at, now));
+        let shown: Vec<_> = self.missed.iter().map(|p| Shown::new(p, self.format)).collect();
+        reply::Subscribe {
+            expires: left.is_some(),
+            ttl: left.unwrap_or(0),
+            recoverable: self.recoverable,
+            epoch: self.position.as_ref().map_or("", |p| p.epoch.as_str()).into(),
+            publications: shown.into(),
+            recovered: self.recovered,
+            offset: self.position.as_ref().map_or(0, |p| p.offset),
+            positioned: self.positioned,
+            data: self.data.as_deref().map(Data::from),
+            was_recovering: self.was_recovering,
+            delta: false,
+        }
+    }
+}
+
+/// Where a client says that it stands.
+pub(crate) fn since(sub: &request::Subscribe<'_>) -> Since {
+    Since { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }
+}
+
+/// What a reading of the history means to a client that comes back: what it missed, and whether that is all.
+fn recover(
+    since: &Since,
+    page: &HistoryPage,
+    mode: RecoveryMode,
+    limits: (usize, usize),
+) -> (Vec<Arc<Publication>>, bool) {
+    let Some(publications) = &page.publications else { return (Vec::new(), false) };
+    let same = since.epoch.is_empty() || since.epoch == page.position.epoch.as_str();
+    if mode == RecoveryMode::Cache {
+        let newest = publications.first();
+        let seen = same && since.offset == page.position.offset;
+        let missed = newest.filter(|_| !seen).cloned();
+        return (missed.into_iter().collect(), newest.is_some());
+    }
+    let missed: Vec<_> =
+        publications.iter().filter(|p| p.offset().is_some_and(|o| o > since.offset)).cloned().collect();
+    // All or nothing: the first must follow what was seen, and the last be where the channel stands.
+    let first = missed.first().and_then(|p| p.offset());
+    let whole = match first {
+        None => page.position.offset <= since.offset,
+        Some(first) => {
+            let last = missed.last().and_then(|p| p.offset());
+            first == since.offset + 1 && last == Some(page.position.offset)
+        }
+    };
+    let (count, bytes) = limits;
+    let fits = missed.len() <= count && missed.iter().map(|p| p.size()).sum::<usize>() <= bytes;
+    if same && whole && fits && since.offset <= page.position.offset {
+        (missed, true)
+    } else {
+        (Vec::new(), false)
+    }
+}
+
+impl Hub {
+    /// Begins to make a subscription that is allowed; tells how far that has come.
+    pub(crate) fn reach(
+        &mut self,
+        slot: u32,
+        channel: &Channel,
+        since: Option<&Since>,
+        fx: &mut Effects,
+    ) -> Stage {
+        let topic = Topic::Channel(channel.clone());
+        let known = self.topics.key(&topic).is_some();
+        let key = self.ensure_topic(&topic, fx);
+        if self.topics.get(key).is_some_and(Entry::is_live) {
+            return self.reach_live(slot, key, channel, since, fx);
+        }
+        let waiter = self.id_of(slot);
+        if let Some(entry) = self.topics.get_mut(key) {
+            entry.waiters.push(waiter);
+        }
+        if known {
+            // Whether the broker is away must be asked anew.
+            fx.push(Effect::Want(topic));
+        }
+        Stage::Subscribing(key)
+    }
+
+    /// The broker has confirmed the topic: reads the history, if the channel has one.
+    fn reach_live(
+        &mut self,
+        slot: u32,
+        key: TopicKey,
+        channel: &Channel,
+        since: Option<&Since>,
+        fx: &mut Effects,
+    ) -> Stage {
+        if !self.topics.get(key).is_some_and(Entry::has_history) {
+            return Stage::Live(key);
+        }
+        let mode = self.options(channel).force_recovery_mode;
+        // One more than may be sent, so that too many are seen to be.
+        let limit = self.settings.recovery_limit.saturating_add(1);
+        let query = match (since, mode) {
+            (None, _) => HistoryQuery { limit: Some(0), ..HistoryQuery::default() },
+            (Some(_), RecoveryMode::Cache) => {
+                HistoryQuery { limit: Some(1), reverse: true, ..HistoryQuery::default() }
+            }
+            (Some(since), RecoveryMode::Stream) => {
+                HistoryQuery { limit: Some(limit), since: since.position(), ..HistoryQuery::default() }
+            }
+        };
+        let query = HistoryQuery { heard: true, ..query };
+        let from = self.topics.catch(key);
+        let id = self.id_of(slot);
+        let ticket = self.sessions[slot as usize].more().awaiting.ticket();
+        fx.push(Effect::Ask(id, ticket, Request::History(channel.clone(), query)));
+        Stage::Reading { topic: key, ticket, from }
+    }
+
+    pub(crate) fn options(&self, channel: &Channel) -> &NamespaceOptions {
+        self.settings.namespaces.of(channel.as_str()).unwrap_or(self.settings.namespaces.without())
+    }
+
+    pub(crate) fn channel_of(&self, key: TopicKey) -> Option<Channel> {
+        match self.topics.get(key)?.topic() {
+            Topic::Channel(channel) => Some(channel.clone()),
+            Topic::Pattern(_) => None,
+        }
+    }
+
+    /// A topic is live: the session's subscribes that waited for that go on.
+    pub(crate) fn joins_live(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
+        if !self.topics.get(key).is_some_and(Entry::is_live) {
+            return;
+        }
+        let mut index = 0;
+        loop {
+            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(join) = more.awaiting.joins_mut().nth(index) else { return };
+            index += 1;
+            if join.waits_for() != Some(key) {
+                continue;
+            }
+            let (channel, since) = (join.channel.clone(), join.wish.since.clone());
+            let stage = self.reach_live(slot, key, &channel, since.as_ref(), fx);
+            self.set_stage(slot, index - 1, stage);
+        }
+    }
+
+    fn set_stage(&mut self, slot: u32, index: usize, stage: Stage) {
+        if let Some(more) = self.sessions[slot as usize].existing_more()
+            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        {
+            join.stage = stage;
+        }
+    }
+
+    /// Takes an answer that a subscribe under way waits for; gives it back when none does.
+    pub(crate) fn join_answered(
+        &mut self,
+        slot: u32,
+        ticket: u32,
+        answer: Answer,
+        fx: &mut Effects,
+    ) -> Option<Answer> {
+        let more = self.sessions[slot as usize].existing_more()?;
+        let Some((index, join)) =
+            more.awaiting.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
+        else {
+            return Some(answer);
+        };
+        let channel = join.channel.clone();
+        let since = join.wish.since.clone();
+        let stage = match (answer, join.stage.clone()) {
+            (Answer::Failed(failure), Stage::Reading { topic, .. }) => {
+                self.topics.caught(topic);
+                self.release(topic, fx);
+                Stage::Failed(failure)
+            }
+            (Answer::Failed(failure), _) => Stage::Failed(failure),
+            (Answer::History(page), Stage::Reading { topic, from, .. }) => Stage::Read { topic, from, page },
+            (Answer::Allowed(admission), Stage::Deciding(_)) => {
+                join.admission = *admission;
+                self.reach(slot, &channel, since.as_ref(), fx)
+            }
+            _ => Stage::Failed(Verdict::from(code::INTERNAL).into()),
+        };
+        self.set_stage(slot, index, stage);
+        None
+    }
+
+    /// Makes a subscription that is decided.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(crate) fn settle_join(
+        &mut self,
+        slot: u32,
+        join: Join,
+        fx: &mut Effects,
+    ) -> Result<Settled, Failure> {
+        let Join { channel, owner, wish, admission, stage } = join;
+        let (key, read) = match stage {
+            Stage::Live(topic) => (topic, None),
+            Stage::Read { topic, from, page } => (topic, Some((from, page))),
+            Stage::Failed(failure) => return Err(failure),
+            Stage::Deciding(_) | Stage::Subscribing(_) | Stage::Reading { .. } => {
+                unreachable!("it was decided")
+            }
+        };
+        let late: Option<Vec<_>> = match &read {
+            None => Some(Vec::new()),
+            Some((from, page)) => self
+                .topics
+                .recent(key, *from)
+                .map(|recent| recent.iter().filter(|p| !is_told(p, &page.position)).cloned().collect()),
+        };
+        let already = self.sessions[slot as usize].is_subscribed(key);
+        let late = match late {
+            Some(late) if !already => late,
+            other => {
+                if read.is_some() {
+                    self.topics.caught(key);
+                }
+                self.release(key, fx);
+                let why = if other.is_some() { code::ALREADY_SUBSCRIBED } else { code::INTERNAL };
+                return Err(Verdict::from(why).into());
+            }
+        };
+        self.add_subscriber(slot, key);
+        if let Some((_, page)) = &read {
+            self.topics.caught(key);
+            self.topics.skip(key, slot, page.position.clone());
+        }
+        let options = self.options(&channel);
+        let marks = marks(options, &admission.overrides, &wish, owner);
+        let set = |own: Option<bool>, general: bool| own.unwrap_or(general);
+        let forced = set(admission.overrides.force_recovery, options.force_recovery);
+        let positioned = set(admission.overrides.force_positioning, options.force_positioning);
+        let recoverable = read.is_some() && (forced || wish.recoverable || wish.since.is_some());
+        let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
+        let limits = (self.settings.recovery_limit, self.settings.recovery_bytes);
+        let (missed, recovered) = match (&wish.since, &read) {
+            (Some(since), Some((_, page))) => recover(since, page, mode, limits),
+            _ => (Vec::new(), false),
+        };
+        let Admission { info, data, expires, .. } = admission;
+        if !marks.is_empty() || info.is_some() || expires.is_some() {
+            let sub = Sub { topic: key, marks, info, expires };
+            self.sessions[slot as usize].more().member.get_or_insert_default().subs.push(sub);
+        }
+        Ok(Settled {
+            channel,
+            key,
+            owner,
+            marks,
+            data,
+            expires,
+            position: read.as_ref().map(|(_, page)| page.position.clone()),
+            recoverable,
+            positioned: read.is_some() && (positioned || recoverable),
+            was_recovering: wish.since.is_some(),
+            recovered,
+            missed,
+            late,
+            format,
+        })
+    }
+
+    /// A subscribe's turn has come: makes the subscription and tells the client, as its owner wants it told.
+    pub(crate) fn joined(&mut self, slot: u32, join: Join, fx: &mut Effects) {
+        let owner = join.owner;
+        match (self.settle_join(slot, join, fx), owner) {
+            (Ok(settled), Owner::Command(id)) => {
+                self.tell_subscribed(slot, id, &settled, fx);
+                self.after_joining(slot, &settled, fx);
+            }
+            (Ok(settled), _) => {
+                self.tell_of_order(slot, &settled, fx);
+                self.after_joining(slot, &settled, fx);
+            }
+            (Err(failure), Owner::Command(id)) => self.failed(slot, id, &failure, fx),
+            // The application is not told: its order was for whoever it concerned.
+            (Err(_), _) => self.errors += 1,
+        }
+    }
+
+    fn tell_subscribed(&mut self, slot: u32, id: u32, settled: &Settled, fx: &mut Effects) {
+        if self.sessions[slot as usize].dialect != Dialect::Events {
+            return self.reply(slot, id, reply::Outcome::Subscribe(settled.reply(self.time)), fx);
+        }
+        // An event source is told where it stands, so that it can come back there; then what it missed.
+        if settled.was_recovering && !settled.recovered {
+            fx.send(slot, |out| {
+                let data = settled.channel.as_str();
+                let event = tidings_wire::sse::Event { id: None, event: Some("gap"), data };
+                event.write(out).expect("a name without a line break");
+            });
+        }
+        if let Some(position) = settled.position.as_ref().filter(|_| settled.missed.is_empty()) {
+            let id = tidings_wire::form::event_id(position, settled.channel.as_str());
+            fx.send(slot, |out| {
+                out.extend_from_slice(b"id: ");
+                out.extend_from_slice(id.as_bytes());
+                out.extend_from_slice(b"\n\n");
+            });
+        }
+        self.send_publications(slot, settled.key, settled.missed.iter(), fx);
+    }
+
+    fn tell_of_order(&mut self, slot: u32, settled: &Settled, fx: &mut Effects) {
+        let event = Event::Subscribe(push::Subscribe {
+            recoverable: settled.recoverable,
+            epoch: settled.position.as_ref().map_or("", |p| p.epoch.as_str()).into(),
+            offset: settled.position.as_ref().map_or(0, |p| p.offset),
+            positioned: settled.positioned,
+            data: settled.data.as_deref().map(Data::from),
+        });
+        let dialect = self.sessions[slot as usize].dialect;
+        crate::session::send_push(dialect, slot, settled.channel.as_str(), event, fx);
+        self.send_publications(slot, settled.key, settled.missed.iter(), fx);
+    }
+
+    /// What follows the answer: publications that came meanwhile, and word to others.
+    pub(crate) fn after_joining(&mut self, slot: u32, settled: &Settled, fx: &mut Effects) {
+        self.send_publications(slot, settled.key, settled.late.iter(), fx);
+        if let Some(at) = settled.expires {
+            self.start_sub_expiry(slot, at, fx);
+        }
+        let info = |hub: &Self| Box::new(hub.client_info(slot, Some(settled.key)));
+        if settled.marks.has(Mark::Present) {
+            fx.push(Effect::Tell(Note::Present(settled.channel.clone(), info(self))));
+            self.keep_present(slot, fx);
+        }
+        if settled.marks.has(Mark::Announced) {
+            fx.push(Effect::Tell(Note::Joined(settled.channel.clone(), info(self))));
+        }
+        if settled.owner == Owner::Connect {
+            self.forget_nobody(slot);
+        }
+    }
+
+    /// A subscribe will not be answered: what was kept for it is let go.
+    pub(crate) fn abandon(&mut self, slot: u32, join: &Join, fx: &mut Effects) {
+        let waiter: SessionId = self.id_of(slot);
+        if let Some(key) = join.catches() {
+            self.topics.caught(key);
+        }
+        if let Some(key) = join.holds() {
+            self.topics.waits_no_more(key, waiter);
+            self.release(key, fx);
+        }
+    }
+
+    /// A special subscription has ended: tells those who were told that it began. Its topic is still there.
+    pub(crate) fn gone(&mut self, slot: u32, sub: &Sub, fx: &mut Effects) {
+        let Some(channel) = self.channel_of(sub.topic) else { return };
+        let mut info = self.client_info(slot, None);
+        info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
+        if sub.marks.has(Mark::Present) {
+            fx.push(Effect::Tell(Note::Absent(channel.clone(), Box::new(info.clone()))));
+        }
+        if sub.marks.has(Mark::Announced) {
+            fx.push(Effect::Tell(Note::Left(channel, Box::new(info))));
+        }
+    }
+}
+
+/// What is special about a subscription.
+fn marks(options: &NamespaceOptions, own: &Overrides, wish: &crate::session::Wish, owner: Owner) -> Marks {
+    let join_leave = own.join_leave.unwrap_or(options.join_leave);
+    let pushed = own.force_push_join_leave.unwrap_or(options.force_push_join_leave);
+    Marks::default()
+        .with(Mark::ServerSide, !matches!(owner, Owner::Command(_)))
+        .with(Mark::Present, own.presence.unwrap_or(options.presence))
+        .with(Mark::Announced, join_leave)
+        .with(Mark::Watching, join_leave && (pushed || wish.join_leave))
+}

@@ -1,0 +1,154 @@
+//! What concerns sessions from outside: the application's orders, others who come and go, and lost publications.
+
+use tidings_wire::client::push::{self, Event};
+use tidings_wire::code;
+use tidings_wire::{Channel, ClientInfo, Topic};
+
+use crate::deciding::{Admission, Directive, Order};
+use crate::effects::Effects;
+use crate::ending::Ending;
+use crate::hub::Hub;
+use crate::session::{Flag, Join, Mark, Owner, Protocol, Since, Wish, locate, send_push};
+use crate::topics::TopicKey;
+
+impl Hub {
+    /// Carries out an order on all sessions here that it concerns.
+    pub fn order(&mut self, directive: &Directive, fx: &mut Effects) {
+        for slot in self.concerned(directive) {
+            if self.sessions.contains(slot as usize) && !self.is_closing(slot) {
+                self.carry_out(slot, &directive.order, fx);
+            }
+        }
+    }
+
+    /// The connected sessions that a directive is for.
+    fn concerned(&self, directive: &Directive) -> Vec<u32> {
+        let Directive { user, client, session, .. } = directive;
+        let mut slots: Vec<u32> = if let Some(session) = session {
+            let found = locate(self.settings.node_seed, session);
+            found
+                .filter(|(shard, id)| *shard == self.shard.0 && self.is_current(*id))
+                .map(|(_, id)| id.slot)
+                .into_iter()
+                .collect()
+        } else if !user.is_empty() {
+            self.users.get(user.as_str()).cloned().unwrap_or_default()
+        } else if client.is_some() {
+            self.slots()
+        } else {
+            Vec::new()
+        };
+        slots.retain(|slot| {
+            let session = &self.sessions[*slot as usize];
+            let whose = session.member().map(|member| &*member.user).unwrap_or_default();
+            session.flags.has(Flag::Connected)
+                && (user.is_empty() || whose == user)
+                && client.as_ref().is_none_or(|client| self.client_name(self.id_of(*slot)) == *client)
+        });
+        slots
+    }
+
+    fn carry_out(&mut self, slot: u32, order: &Order, fx: &mut Effects) {
+        match order {
+            Order::Subscribe { channel, admission, since } => {
+                let since =
+                    since.as_ref().map(|p| Since { offset: p.offset, epoch: p.epoch.as_str().to_owned() });
+                self.order_subscribe(slot, channel, admission, since, fx);
+            }
+            Order::Unsubscribe { channel, code, reason } => {
+                let keys: Vec<TopicKey> = match channel {
+                    Some(channel) => self.topics.key(&Topic::Channel(channel.clone())).into_iter().collect(),
+                    None => self.sessions[slot as usize].subscriptions().iter().map(|s| s.topic).collect(),
+                };
+                for key in keys {
+                    self.take_subscription(slot, key, *code, reason, fx);
+                }
+                self.forget_nobody(slot);
+            }
+            Order::Disconnect { code, reason, except } => {
+                if !except.contains(&self.client_name(self.id_of(slot))) {
+                    self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
+                }
+            }
+            Order::Refresh { expired: true, .. } => self.end(slot, &Ending::Expired, fx),
+            Order::Refresh { expires, .. } => {
+                self.renew_connection(slot, *expires, None, fx);
+                let left = expires.map(|at| crate::session::seconds_left(at, self.time));
+                let refresh = push::Refresh { expires: left.is_some(), ttl: left.unwrap_or(0) };
+                let dialect = self.sessions[slot as usize].dialect;
+                send_push(dialect, slot, "", Event::Refresh(refresh), fx);
+            }
+        }
+    }
+
+    fn order_subscribe(
+        &mut self,
+        slot: u32,
+        channel: &Channel,
+        admission: &Admission,
+        since: Option<Since>,
+        fx: &mut Effects,
+    ) {
+        let session = &mut self.sessions[slot as usize];
+        let under_way = session.existing_more().map_or(0, |more| more.awaiting.subscribes());
+        if session.subscriptions().len() + under_way >= self.settings.channel_limit {
+            return self.end(
+                slot,
+                &Ending::Verdict(code::CHANNEL_LIMIT.number, code::CHANNEL_LIMIT.text.into()),
+                fx,
+            );
+        }
+        let wish = Wish { since, recoverable: true, join_leave: true };
+        let stage = self.reach(slot, channel, wish.since.as_ref(), fx);
+        let (channel, admission) = (channel.clone(), admission.clone());
+        let join = Join { channel, owner: Owner::Order, wish, admission, stage };
+        let session = &mut self.sessions[slot as usize];
+        if join.is_decided() && !session.is_queued() {
+            self.joined(slot, join, fx);
+        } else {
+            session.more().awaiting.join(join);
+        }
+    }
+
+    /// Somebody has come to a channel or left it: tells the subscribers that want to know.
+    pub fn changed(&mut self, channel: &Channel, joined: bool, info: &ClientInfo, fx: &mut Effects) {
+        let Some(key) = self.topics.key(&Topic::Channel(channel.clone())) else { return };
+        let Some(entry) = self.topics.get(key) else { return };
+        let watching = |slot: &u32| {
+            let member = self.sessions[*slot as usize].member();
+            member.and_then(|member| member.sub(key)).is_some_and(|sub| sub.marks.has(Mark::Watching))
+        };
+        let slots: Vec<u32> = entry.everybody().filter(watching).collect();
+        for slot in slots {
+            let info = Some(push::ClientInfo::from(info));
+            let event =
+                if joined { Event::Join(push::Join { info }) } else { Event::Leave(push::Leave { info }) };
+            send_push(self.sessions[slot as usize].dialect, slot, channel.as_str(), event, fx);
+        }
+    }
+
+    /// Publications of a topic are lost: subscribers that count on positions begin anew from theirs.
+    pub fn lost(&mut self, topic: &Topic, fx: &mut Effects) {
+        let Some(key) = self.topics.key(topic) else { return };
+        let Some(entry) = self.topics.get(key) else { return };
+        let client = |slot: &u32| self.sessions[*slot as usize].dialect.protocol() == Protocol::Client;
+        let slots: Vec<u32> = entry.everybody().filter(client).collect();
+        for slot in slots {
+            self.lose_position(slot, key, code::INSUFFICIENT_STATE.text, fx);
+        }
+    }
+
+    /// A subscriber has missed publications: it subscribes again by itself, or where it cannot, connects again.
+    pub(crate) fn lose_position(&mut self, slot: u32, key: TopicKey, reason: &str, fx: &mut Effects) {
+        let session = &self.sessions[slot as usize];
+        let by_server = session
+            .member()
+            .and_then(|member| member.sub(key))
+            .is_some_and(|sub| sub.marks.has(Mark::ServerSide));
+        if by_server || session.dialect.is_one_way() {
+            let number = code::POSITION_LOST.number;
+            return self.end(slot, &Ending::Verdict(number, reason.to_owned()), fx);
+        }
+        self.take_subscription(slot, key, code::INSUFFICIENT_STATE.number, reason, fx);
+    }
+}

@@ -1,0 +1,217 @@
+//! `connect`: who a client is, and what it is subscribed to by that.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_wire::Channel;
+use tidings_wire::client::Data;
+use tidings_wire::client::reply::{self, Outcome};
+use tidings_wire::client::request;
+use tidings_wire::code;
+
+use super::super::{Admitting, Dialect, Flag, Join, Member, Owner, Wish};
+use crate::access::Identity;
+use crate::deciding::{Admission, Connected, Decide};
+use crate::effects::{Effect, Effects, Request, Timer};
+use crate::hub::{Act, Hub};
+use crate::joining::{Settled, since};
+
+/// What the server calls itself in the answer to `connect`.
+const VERSION: &str = concat!("tidings ", env!("CARGO_PKG_VERSION"));
+
+impl Hub {
+    pub(crate) fn client_connect(
+        &mut self,
+        slot: u32,
+        id: u32,
+        connect: &request::Connect<'_>,
+        fx: &mut Effects,
+    ) -> Act {
+        // Positions of subscriptions that the server made before, which it will make again.
+        for (channel, sub) in connect.subs.iter() {
+            if sub.recover
+                && let Ok(channel) = Channel::new(&**channel)
+            {
+                let returning = &mut self.sessions[slot as usize].more().returning;
+                returning.push((channel, since(sub)));
+                if returning.len() >= self.settings.channel_limit {
+                    break;
+                }
+            }
+        }
+        let access = &self.settings.access;
+        let asks = !connect.token.is_empty() || self.settings.connect_proxy;
+        if !asks {
+            if !(access.open || access.anonymous_connect) {
+                self.client_error(slot, id, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
+                return if self.is_closing(slot) { Act::End } else { Act::Next };
+            }
+            self.admit(slot, id, Connected::default(), fx);
+            return if self.is_closing(slot) { Act::End } else { Act::Next };
+        }
+        let question = Decide::Connect {
+            who: self.who(slot),
+            token: connect.token.clone().into_owned(),
+            data: bytes(connect.data.as_ref()),
+            name: connect.name.clone().into_owned(),
+            version: connect.version.clone().into_owned(),
+            headers: connect
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into_owned()))
+                .collect(),
+        };
+        self.ask(slot, id, Request::Decide(Box::new(question)), fx);
+        Act::Next
+    }
+
+    pub(crate) fn is_closing(&self, slot: u32) -> bool {
+        self.sessions[slot as usize].flags.has(Flag::Closing)
+    }
+
+    /// Lets a connection in: notes who it is and makes its subscriptions; the answer comes when they stand.
+    pub(crate) fn admit(&mut self, slot: u32, id: u32, mut connected: Connected, fx: &mut Effects) {
+        self.identify(slot, &connected, fx);
+        let mut channels = std::mem::take(&mut connected.subs);
+        if let Some(namespace) = &self.settings.personal_channel
+            && !connected.user.is_empty()
+        {
+            let name = match &**namespace {
+                "" => format!("#{}", connected.user),
+                namespace => format!("{namespace}:#{}", connected.user),
+            };
+            match Channel::new(&name) {
+                Ok(channel) if !channels.iter().any(|(c, _)| *c == channel) => {
+                    channels.push((channel, Admission::default()));
+                }
+                Ok(_) => {}
+                // A user whose name no channel's can hold has none.
+                Err(_) => self.errors += 1,
+            }
+        }
+        let limit = self.settings.channel_limit;
+        if channels.len() > limit {
+            let words = format!("{}: {limit} channels a connection", code::CHANNEL_LIMIT.text);
+            return self.end(slot, &crate::Ending::Verdict(code::CHANNEL_LIMIT.number, words), fx);
+        }
+        let returning = std::mem::take(&mut self.sessions[slot as usize].more().returning);
+        let mut joins = Vec::with_capacity(channels.len());
+        for (channel, admission) in channels {
+            let from = returning.iter().find(|(c, _)| *c == channel).map(|(_, since)| since.clone());
+            let wish = Wish { since: from, recoverable: true, join_leave: true };
+            let stage = self.reach(slot, &channel, wish.since.as_ref(), fx);
+            joins.push(Join { channel, owner: Owner::Connect, wish, admission, stage });
+        }
+        let admitting = Admitting { id, connected, joins };
+        if admitting.joins.iter().all(Join::is_decided) && !self.sessions[slot as usize].is_queued() {
+            return self.admitted(slot, admitting, fx);
+        }
+        self.sessions[slot as usize].more().awaiting.admit(admitting);
+    }
+
+    /// Notes who a session is.
+    pub(crate) fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) {
+        let Connected { user, expires, info, meta, .. } = connected;
+        let member = Member {
+            user: user.as_str().into(),
+            expires: *expires,
+            info: info.clone(),
+            meta: meta.clone(),
+            ..Member::default()
+        };
+        let session = &mut self.sessions[slot as usize];
+        if session.identity != Identity::Backend {
+            session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };
+        }
+        if member.is_nobody() {
+            return;
+        }
+        let before = session.more().member.replace(Box::new(member));
+        if let Some(before) = before {
+            self.forget_user(slot, &before.user);
+        }
+        if !user.is_empty() {
+            self.users.entry(user.as_str().into()).or_default().push(slot);
+        }
+        if let Some(at) = expires {
+            self.start_expiry(slot, *at, fx);
+        }
+    }
+
+    /// Everything is there: makes the subscriptions and answers.
+    pub(crate) fn admitted(&mut self, slot: u32, admitting: Admitting, fx: &mut Effects) {
+        let Admitting { id, connected, joins } = admitting;
+        if let Some(failure) = joins.iter().find_map(Join::failure) {
+            let failure = failure.clone();
+            for join in &joins {
+                self.abandon(slot, join, fx);
+            }
+            return self.failed(slot, id, &failure, fx);
+        }
+        let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
+        for join in joins {
+            match self.settle_join(slot, join, fx) {
+                Ok(one) => settled.push(one),
+                Err(failure) => return self.failed(slot, id, &failure, fx),
+            }
+        }
+        let session = &mut self.sessions[slot as usize];
+        session.flags.set(Flag::Connected, true);
+        let dialect = session.dialect;
+        let own = self.id_of(slot);
+        let (name, secret) = (self.client_name(own), self.client_secret(own));
+        let interval = self.settings.ping_interval;
+        let left = connected.expires.map(|at| seconds_left(at, self.time));
+        // Only those whose commands come over other connections need to be found.
+        let found = matches!(dialect, Dialect::StreamJson | Dialect::StreamProtobuf | Dialect::Sse);
+        let subs: Vec<_> =
+            settled.iter().map(|one| (one.channel.as_str().into(), one.reply(self.time))).collect();
+        let result = reply::Connect {
+            client: name.as_str().into(),
+            version: VERSION.into(),
+            expires: left.is_some(),
+            ttl: left.unwrap_or(0),
+            data: connected.data.as_deref().map(Data::from),
+            subs: subs.into(),
+            ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
+            pong: !interval.is_zero() && !self.settings.pong_timeout.is_zero() && !dialect.is_one_way(),
+            session: if found { secret.as_str().into() } else { "".into() },
+            node: if found { self.settings.node.as_str().into() } else { "".into() },
+            time: 0,
+        };
+        super::replies::send_reply(dialect, slot, reply::Reply { id, outcome: Outcome::Connect(result) }, fx);
+        for one in &settled {
+            self.after_joining(slot, one, fx);
+        }
+        if !interval.is_zero() {
+            fx.push(Effect::Start(own, Timer::Ping, interval));
+        }
+    }
+
+    /// Time to ping: what must be answered in time where the peer can, and the next one after the interval.
+    pub(crate) fn ping(&mut self, id: super::super::SessionId, fx: &mut Effects) {
+        let timeout = self.settings.pong_timeout;
+        self.send_ping(id.slot, fx);
+        let session = &mut self.sessions[id.slot as usize];
+        if !timeout.is_zero() && !session.dialect.is_one_way() {
+            session.flags.set(Flag::PongDue, true);
+            fx.push(Effect::Start(id, Timer::Pong, timeout));
+        }
+        fx.push(Effect::Start(id, Timer::Ping, self.settings.ping_interval));
+    }
+}
+
+/// Seconds from `now` until `at`, at least 1: 0 would mean that it never ends.
+pub(crate) fn seconds_left(at: u64, now: u64) -> u32 {
+    u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX).max(1)
+}
+
+/// What an application put in, to be kept.
+pub(crate) fn bytes(data: Option<&Data<'_>>) -> Option<Bytes> {
+    data.map(|data| Bytes::copy_from_slice(&data.bytes))
+}
+
+/// From `now` until `at` and `grace` more.
+pub(crate) fn until(at: u64, now: u64, grace: Duration) -> Duration {
+    Duration::from_secs(at.saturating_sub(now)) + grace
+}

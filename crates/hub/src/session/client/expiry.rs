@@ -1,0 +1,106 @@
+//! Time: connections and subscriptions that end unless they are renewed, and saying again who is present.
+
+use std::time::Duration;
+
+use tidings_wire::client::push::{Event, Unsubscribe};
+use tidings_wire::code;
+
+use super::super::{Mark, SessionId};
+use super::connect::until;
+use crate::effects::{Effect, Effects, Note, Timer};
+use crate::ending::Ending;
+use crate::hub::Hub;
+use crate::topics::TopicKey;
+
+/// How often it is said again where a client is present; well below the time after which it is forgotten.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
+
+impl Hub {
+    pub(crate) fn start_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
+        let after = until(at, self.time, self.settings.expired_close_delay);
+        fx.push(Effect::Start(self.id_of(slot), Timer::Expiry, after));
+    }
+
+    pub(crate) fn start_sub_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
+        let after = until(at, self.time, self.settings.expired_sub_close_delay);
+        fx.push(Effect::Start(self.id_of(slot), Timer::SubExpiry, after));
+    }
+
+    /// The connection's time may be over: unless it was renewed, it ends. A renewed one has another timer.
+    pub(crate) fn connection_expiry(&mut self, id: SessionId, fx: &mut Effects) {
+        let grace = self.settings.expired_close_delay.as_secs();
+        let expires = self.sessions[id.slot as usize].member().and_then(|member| member.expires);
+        if expires.is_some_and(|at| at + grace <= self.time) {
+            self.end(id.slot, &Ending::Expired, fx);
+        }
+    }
+
+    /// Subscriptions whose time is over end; their clients may subscribe again with a new token.
+    pub(crate) fn subscription_expiry(&mut self, id: SessionId, fx: &mut Effects) {
+        let (now, grace) = (self.time, self.settings.expired_sub_close_delay.as_secs());
+        let Some(member) = self.sessions[id.slot as usize].member() else { return };
+        let over = member.subs.iter().filter(|sub| sub.expires.is_some_and(|at| at + grace <= now));
+        let over: Vec<TopicKey> = over.map(|sub| sub.topic).collect();
+        for key in over {
+            self.take_subscription(id.slot, key, code::SUBSCRIPTION_EXPIRED.number, "expired", fx);
+        }
+    }
+
+    /// Ends a subscription and tells the client why.
+    pub(crate) fn take_subscription(
+        &mut self,
+        slot: u32,
+        key: TopicKey,
+        code: u16,
+        reason: &str,
+        fx: &mut Effects,
+    ) {
+        let Some(topic) = self.topics.get(key).map(|entry| entry.topic().clone()) else { return };
+        if self.unsubscribe_key(slot, key, fx) {
+            let dialect = self.sessions[slot as usize].dialect;
+            let event = Event::Unsubscribe(Unsubscribe { code: code.into(), reason: reason.into() });
+            super::replies::send_push(dialect, slot, topic.as_str(), event, fx);
+        }
+    }
+
+    /// Sees to it that it is said again and again where a session is present.
+    pub(crate) fn keep_present(&mut self, slot: u32, fx: &mut Effects) {
+        let id = self.id_of(slot);
+        if let Some(member) = self.sessions[slot as usize].existing_member()
+            && !std::mem::replace(&mut member.presence_timer, true)
+        {
+            fx.push(Effect::Start(id, Timer::Presence, PRESENCE_INTERVAL));
+        }
+    }
+
+    /// Says again where a session is present, for as long as it is anywhere.
+    pub(crate) fn still_present(&mut self, id: SessionId, fx: &mut Effects) {
+        let slot = id.slot;
+        let Some(member) = self.sessions[slot as usize].existing_member() else { return };
+        member.presence_timer = false;
+        let present = member.subs.iter().filter(|sub| sub.marks.has(Mark::Present));
+        let present: Vec<TopicKey> = present.map(|sub| sub.topic).collect();
+        for key in &present {
+            if let Some(channel) = self.channel_of(*key) {
+                let info = self.client_info(slot, Some(*key));
+                fx.push(Effect::Tell(Note::Present(channel, Box::new(info))));
+            }
+        }
+        if present.is_empty() {
+            self.forget_nobody(slot);
+        } else {
+            self.keep_present(slot, fx);
+        }
+    }
+
+    /// Gives back what is kept of a session of which there is nothing to be said.
+    pub(crate) fn forget_nobody(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        if let Some(more) = session.existing_more()
+            && more.member.as_ref().is_some_and(|member| member.is_nobody())
+        {
+            more.member = None;
+        }
+        session.settle();
+    }
+}

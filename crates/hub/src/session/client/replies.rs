@@ -1,0 +1,130 @@
+//! How messages leave: each in the frame of its dialect, in this one place.
+
+use tidings_wire::client::push::{self, Event, Push};
+use tidings_wire::client::reply::{self, Outcome, Reply};
+use tidings_wire::code::{self, Code};
+use tidings_wire::ws::{self, Opcode};
+use tidings_wire::{form, sse};
+
+use super::super::Dialect;
+use crate::effects::Effects;
+use crate::ending::Ending;
+use crate::hub::Hub;
+
+/// What most replies stay below, in bytes.
+const EXPECTED: usize = 120;
+
+/// Appends one message, which `write` appends, in a frame of the dialect.
+fn framed(dialect: Dialect, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    match dialect {
+        Dialect::WsJson | Dialect::UniWs => ws::frame_with(Opcode::Text, EXPECTED, out, write),
+        Dialect::WsProtobuf => ws::frame_with(Opcode::Binary, EXPECTED, out, write),
+        Dialect::StreamProtobuf => write(out),
+        Dialect::Sse | Dialect::UniSse | Dialect::Events => sse::data_line(out, write),
+        _ => {
+            write(out);
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Sends a message. To one-way clients go pushes alone, and being connected is one.
+pub(crate) fn send_reply(dialect: Dialect, slot: u32, message: Reply<'_>, fx: &mut Effects) {
+    let encoding = dialect.encoding();
+    let push = match message.outcome {
+        _ if !dialect.is_one_way() => {
+            return fx.send(slot, |out| framed(dialect, out, |out| encoding.write_reply(&message, out)));
+        }
+        // Its events are publications and nothing else.
+        _ if dialect == Dialect::Events => return,
+        Outcome::Push(push) => push,
+        Outcome::Connect(connect) => {
+            Push { channel: "".into(), event: Event::Connect(push::Connect::from(connect)) }
+        }
+        Outcome::Ping => return fx.send(slot, |out| framed(dialect, out, |out| encoding.write_ping(out))),
+        _ => return,
+    };
+    fx.send(slot, |out| framed(dialect, out, |out| encoding.write_push(&push, out)));
+}
+
+/// Sends a push.
+pub(crate) fn send_push(dialect: Dialect, slot: u32, channel: &str, event: Event<'_>, fx: &mut Effects) {
+    let push = Push { channel: channel.into(), event };
+    send_reply(dialect, slot, Reply { id: 0, outcome: Outcome::Push(push) }, fx);
+}
+
+/// Sends what a plain event source is told of something that went wrong.
+pub(crate) fn send_error_event(slot: u32, code: u16, text: &str, fx: &mut Effects) {
+    fx.send(slot, |out| {
+        let mut data = Vec::new();
+        let error = reply::Error { code: code.into(), message: text.into(), temporary: false };
+        tidings_wire::client::Encoding::Json.write_error(&error, &mut data);
+        let data = String::from_utf8(data).expect("JSON is UTF-8");
+        let event = sse::Event { id: None, event: Some("error"), data: &data };
+        event.write(out).expect("a name without a line break");
+    });
+}
+
+impl Hub {
+    /// Answers a command.
+    pub(crate) fn reply(&mut self, slot: u32, id: u32, outcome: Outcome<'_>, fx: &mut Effects) {
+        let dialect = self.sessions[slot as usize].dialect;
+        send_reply(dialect, slot, Reply { id, outcome }, fx);
+    }
+
+    /// Answers a command with an error. A one-way client has no other command to give: it ends with it.
+    pub(crate) fn client_error(&mut self, slot: u32, id: u32, code: Code, text: &str, fx: &mut Effects) {
+        self.errors += 1;
+        let dialect = self.sessions[slot as usize].dialect;
+        if dialect == Dialect::Events {
+            send_error_event(slot, code.number, text, fx);
+        }
+        if !dialect.is_one_way() {
+            return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
+        }
+        let number = match code {
+            _ if code.temporary => code::SERVER_ERROR.number,
+            code::UNAUTHORIZED | code::TOKEN_EXPIRED => code::INVALID_TOKEN.number,
+            code::PERMISSION_DENIED => code::NO_PERMISSION.number,
+            _ => code::BAD_PROTOCOL.number,
+        };
+        self.end(slot, &Ending::Verdict(number, text.to_owned()), fx);
+    }
+
+    /// Answers a client's own ping; to an event source, the comment that says it may listen.
+    pub(crate) fn client_pong(&mut self, slot: u32, id: u32, fx: &mut Effects) {
+        self.reply(slot, id, Outcome::Pong, fx);
+    }
+
+    /// Tells a peer that its message is longer than the limit, which the words name.
+    pub(crate) fn tell_too_big(&mut self, slot: u32, words: &str, fx: &mut Effects) {
+        let text = format!("limit exceeded: {words}");
+        self.reply(slot, 0, Outcome::Error(reply::Error::new(code::LIMIT_EXCEEDED, text)), fx);
+    }
+
+    /// Sends the server's ping.
+    pub(crate) fn send_ping(&mut self, slot: u32, fx: &mut Effects) {
+        let dialect = self.sessions[slot as usize].dialect;
+        if dialect == Dialect::Events {
+            return fx.send(slot, |out| sse::comment("", out));
+        }
+        self.reply(slot, 0, Outcome::Ping, fx);
+    }
+
+    /// Sends publications to one session alone, in its form.
+    pub(crate) fn send_publications<'p>(
+        &self,
+        slot: u32,
+        key: crate::TopicKey,
+        publications: impl Iterator<Item = &'p std::sync::Arc<tidings_wire::Publication>>,
+        fx: &mut Effects,
+    ) {
+        let form = self.sessions[slot as usize].dialect.form();
+        let Some(entry) = self.topics.get(key) else { return };
+        fx.send(slot, |out| {
+            for publication in publications {
+                form::encode(form, &entry.context(), publication, out);
+            }
+        });
+    }
+}
