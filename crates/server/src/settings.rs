@@ -1,7 +1,6 @@
 //! From the configuration to what the parts take.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
 
 use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, Settings, SlowConsumer,
@@ -27,6 +26,7 @@ pub(crate) fn node_seed() -> u64 {
 pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settings {
     let client = &config.client;
     let key = &config.http_api.key;
+    let personal = &client.subscribe_to_user_personal_channel;
     Settings {
         default_channel: config.tcp.default_channel.clone(),
         auto_subscribe: config.tcp.auto_subscribe.clone(),
@@ -42,7 +42,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
             open: client.insecure || config.is_workbench(),
             api_key: key.is_set().then(|| Secret::new(key.expose())),
             anonymous_connect: client.allow_anonymous_connect_without_token,
-            tokens: client.token.has_key(),
+            tokens: client.token.has_key() || client.proxy.connect.enabled,
             reserved: Some(crate::canary::PREFIX.to_owned()),
         },
         namespaces: Namespaces::new(
@@ -52,15 +52,16 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
                 .namespaces
                 .iter()
                 .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
-        ),
+        )
+        .with_private_prefix(&config.channel.private_prefix),
         max_message: config.tcp.max_line,
         recovery_bytes: client.queue_max_size,
         recovery_limit: RECOVERY_LIMIT,
-        connect_proxy: false,
-        private_prefix: "$".into(),
-        personal_channel: None,
-        expired_close_delay: Duration::from_secs(25),
-        expired_sub_close_delay: Duration::from_secs(25),
+        connect_proxy: client.proxy.connect.enabled,
+        private_prefix: config.channel.private_prefix.clone(),
+        personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
+        expired_close_delay: client.expired_close_delay,
+        expired_sub_close_delay: client.expired_sub_close_delay,
         node_seed,
         node: format!("{:016x}", self::node_seed()),
     }
