@@ -16,9 +16,11 @@ pub mod config;
 mod http;
 mod listen;
 mod node;
+mod outbound;
 mod router;
 mod server;
 mod settings;
 
 pub use node::{Node, Readiness};
+pub use outbound::TlsError;
 pub use server::{Server, StartError};

@@ -4,6 +4,7 @@ use thiserror::Error;
 use tidings_wire::code::{self, Code};
 
 use super::compact::MAX_TOKEN;
+use crate::outbound::TlsError;
 
 /// Why a token does not make a client anybody. Displays as the reason for the log, without anything of the token that
 /// could be a secret; a client is told no more than [`Self::code`].
@@ -117,25 +118,9 @@ pub enum SetupError {
          refused"
     )]
     NoSubscriptionKey,
-    /// The key set is to be fetched over `https`, and this machine has no certificates to trust.
-    #[error(
-        "{option} is an https address, but this machine has no root certificates (install ca-certificates, or name a \
-         file in SSL_CERT_FILE){reason}"
-    )]
-    NoRoots {
-        /// The option that names the endpoint.
-        option: String,
-        /// What looking for certificates said, or nothing.
-        reason: String,
-    },
-    /// TLS cannot be set up.
-    #[error("{option}: {reason}")]
-    Tls {
-        /// The option that names the endpoint.
-        option: String,
-        /// What rustls says.
-        reason: String,
-    },
+    /// The key set is to be fetched over `https`, and TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Why no token was made.

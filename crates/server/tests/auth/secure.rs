@@ -49,7 +49,7 @@ fn a_key_set_is_fetched_over_tls_when_its_certificate_is_trusted_and_only_then()
                 Ok(_) => println!("outcome: taken"),
                 Err(error) => println!("outcome: {error}"),
             },
-            Err(error @ SetupError::NoRoots { .. }) => println!("outcome: {error}"),
+            Err(error @ SetupError::Tls(_)) => println!("outcome: {error}"),
             Err(error) => panic!("{error}"),
         }
         return;

@@ -16,9 +16,10 @@ use tracing::{debug, warn};
 
 use self::fetch::Endpoint;
 use self::set::{KeySet, ListedKey};
-use super::error::{Refusal, SetupError, TokenError, shown};
+use super::error::{Refusal, TokenError, shown};
 use super::key::Algorithm;
 use crate::config::HttpUrl;
+use crate::outbound::TlsError;
 
 /// How long a fetched set is good for, in seconds; as in Centrifugo. It bounds how long a withdrawn key is accepted.
 const FRESH: u64 = 60 * 60;
@@ -66,8 +67,8 @@ impl Jwks {
     /// A set that is to be fetched from `url`, which the option `option` named.
     ///
     /// # Errors
-    /// [`SetupError`] when it is an `https` address and TLS cannot be set up.
-    pub(super) fn new(url: &HttpUrl, option: &str) -> Result<Self, SetupError> {
+    /// [`TlsError`] when it is an `https` address and TLS cannot be set up.
+    pub(super) fn new(url: &HttpUrl, option: &str) -> Result<Self, TlsError> {
         let endpoint = Endpoint::new(url, option)?;
         Ok(Self { shared: Arc::new(Shared { endpoint, known: Mutex::default(), turn: Arc::default() }) })
     }
