@@ -11,12 +11,14 @@
 //! - `/ready` says 200 only while a canary published through the broker comes back in time.
 
 pub mod auth;
+mod authority;
 mod canary;
 pub mod config;
 mod http;
 mod listen;
 mod node;
 mod outbound;
+mod proxy;
 mod router;
 mod server;
 mod settings;

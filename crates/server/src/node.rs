@@ -24,6 +24,8 @@ pub struct Node {
     pub(crate) announcements: Vec<String>,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) router: Arc<Router>,
+    /// What the hooks count.
+    pub(crate) hooks: Arc<crate::proxy::Counters>,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
     pub(crate) gate: Gate,
     pub(crate) draining: AtomicBool,

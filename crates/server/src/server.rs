@@ -13,6 +13,8 @@ use tidings_broker::{SharedSink, Stateful};
 use tidings_shard::{Control, Listener, Mail, Process};
 use tokio::task::JoinSet;
 
+use crate::auth::SetupError;
+use crate::authority::Decisions;
 use crate::canary::{self, Canary};
 use crate::config::{BrokerUrl, Config, ListenAddr};
 use crate::http::upgrade::Gate;
@@ -42,6 +44,9 @@ pub enum StartError {
     /// The broker's URL or options are not usable.
     #[error("broker: {0}")]
     Broker(#[from] OptionsError),
+    /// The keys of tokens or the addresses of hooks are not usable.
+    #[error(transparent)]
+    Authority(#[from] SetupError),
     /// A thread or an event queue could not be made.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -55,7 +60,7 @@ impl StartError {
             Self::Listen { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
             }
-            Self::Broker(_) => true,
+            Self::Broker(_) | Self::Authority(_) => true,
             Self::System(_) => false,
         }
     }
@@ -99,6 +104,7 @@ impl Server {
         let canary = Canary::new(seed.rotate_left(32), ready.canary_interval, ready.canary_limit);
         let mut handles = Vec::new();
         let mut redis = None;
+        let mut hooks = Arc::default();
         let mut failed = None;
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
             let asked = node.clone();
@@ -106,6 +112,13 @@ impl Server {
             let router = Router::new(config.broker_linger, canary, Arc::clone(&sessions), move || {
                 asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
             });
+            match Decisions::new(&config, &router) {
+                Ok(decisions) => {
+                    hooks = decisions.counters();
+                    router.set_authority(decisions);
+                }
+                Err(error) => failed = Some(error.into()),
+            }
             let control: Arc<dyn Control> = Arc::clone(&router) as _;
             match tidings_shard::spawn(count, &sessions, &limits, &control, &process) {
                 Ok(spawned) => handles = spawned,
@@ -129,6 +142,7 @@ impl Server {
                 announcements: announcements.clone(),
                 mailboxes,
                 router,
+                hooks,
                 redis,
                 draining: AtomicBool::new(false),
             }

@@ -20,6 +20,7 @@ use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 use super::exposition::Out;
 use super::{Traffic, process};
 use crate::node::{Node, Readiness};
+use crate::proxy::Kind;
 
 /// A registry that collects everything there is to say about a node.
 pub(super) fn registry(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Registry {
@@ -67,6 +68,7 @@ impl Collector for Scrape {
         if let Some(redis) = &self.node.redis {
             redis_counters(redis.counters(), &mut out)?;
         }
+        self.hooks(&mut out)?;
         self.http(&mut out)?;
         self.process(&mut out)
     }
@@ -245,6 +247,31 @@ impl Scrape {
             None,
             "Channels and patterns subscribed at the broker, those that nobody wants any more but linger included",
             router.topics(),
+        )
+    }
+
+    fn hooks(&self, out: &mut Out<'_>) -> fmt::Result {
+        let counters = &*self.node.hooks;
+        let by_hook = |counter: &[AtomicU64; 4]| {
+            Kind::ALL.map(|kind| (kind.name(), counter[kind as usize].load(Ordering::Relaxed)))
+        };
+        out.counters(
+            "tidings_hook_calls",
+            "Questions put to the application",
+            "hook",
+            by_hook(&counters.calls),
+        )?;
+        out.counters(
+            "tidings_hook_failures",
+            "Questions that the application did not answer in time or understandably, so that clients got an error",
+            "hook",
+            by_hook(&counters.failures),
+        )?;
+        out.counters(
+            "tidings_hook_refusals",
+            "Questions that were not put because too many were under way, so that clients got an error",
+            "hook",
+            by_hook(&counters.refused),
         )
     }
 

@@ -1,0 +1,180 @@
+//! Who may do what, where that takes more than the options of channels: tokens ([`crate::auth`]), and the application's
+//! own answers ([`crate::proxy`]). The router asks here for the sessions.
+//!
+//! A token speaks for itself: where there is one, no hook is asked. What a token or the application says of the time
+//! holds for the session, which is told by the answer and keeps to it.
+//!
+//! Invariants:
+//! - Every question is answered once, and nothing is allowed without a token's or the application's yes; an expired
+//!   token never makes an anonymous client.
+//! - Nothing blocks: questions are answered on the control plane's threads.
+//! - A client is told a code and its words; the reason is for the log, which holds nothing of a token.
+
+mod tokens;
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tidings_broker::{HistoryOptions, PublishOptions};
+use tidings_hub::{Admission, Answer, Connected, Decide, Failure, Verdict, Who};
+use tidings_shard::Reply;
+use tidings_wire::code::{self, Code};
+use tidings_wire::{Channel, ClientInfo};
+use tokio::runtime::Handle;
+
+use crate::auth::{SetupError, Verifier};
+use crate::config::Config;
+use crate::proxy::{Counters, Hello, Hooks, Publish};
+use crate::router::{Authority, Router};
+
+/// Publishing without a history: nothing is kept.
+const UNKEPT: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
+
+/// Answers the questions of sessions.
+pub(crate) struct Decisions {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+struct Shared {
+    verifier: Verifier,
+    hooks: Hooks,
+    router: Weak<Router>,
+    /// What the names of private channels begin with; empty for none.
+    private_prefix: String,
+}
+
+impl Decisions {
+    /// Takes keys and hooks from the configuration, and publishes through `router`. Within a tokio runtime, on which
+    /// questions are answered.
+    ///
+    /// # Errors
+    /// [`SetupError`] for keys or addresses that cannot be used.
+    pub(crate) fn new(config: &Config, router: &Arc<Router>) -> Result<Self, SetupError> {
+        let shared = Shared {
+            verifier: Verifier::new(&config.client)?,
+            hooks: Hooks::new(config)?,
+            router: Arc::downgrade(router),
+            private_prefix: config.channel.private_prefix.clone(),
+        };
+        Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
+    }
+
+    /// What the hooks count.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(self.shared.hooks.counters())
+    }
+}
+
+impl Authority for Decisions {
+    fn decide(&self, question: Decide, reply: Reply) {
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move { shared.decide(question, reply).await });
+    }
+}
+
+impl Shared {
+    async fn decide(&self, question: Decide, reply: Reply) {
+        let outcome = match question {
+            Decide::Connect { who, token, data, name, version, headers } => {
+                let hello =
+                    Hello { data: data.as_deref(), name: &name, version: &version, headers: &headers };
+                let connected = self.connect(&who, &token, &hello).await;
+                connected.map(|connected| Answer::Connected(Box::new(connected)))
+            }
+            Decide::Subscribe { who, channel, token, data } => {
+                let allowed = self.subscribe(&who, &channel, &token, data.as_deref()).await;
+                allowed.map(|admission| Answer::Allowed(Box::new(admission)))
+            }
+            Decide::Refresh { who, token } => {
+                let renewed = tokens::refreshed(&self.verifier, &who, &token, now()).await;
+                renewed.map(|connected| Answer::Renewed { expires: connected.expires, info: connected.info })
+            }
+            Decide::SubRefresh { who, channel, token } => {
+                let renewed = tokens::sub_refreshed(&self.verifier, &who, &channel, &token, now()).await;
+                renewed.map(|admission| Answer::Renewed { expires: admission.expires, info: admission.info })
+            }
+            Decide::Publish { who, channel, body, info } => {
+                match self.publishable(&who, &channel, &body).await {
+                    // Answered once that is done.
+                    Ok(publish) => return self.publish(&channel, body, info, publish, reply),
+                    Err(failure) => Err(failure),
+                }
+            }
+            Decide::Rpc { who, method, data } => {
+                let replied = self.hooks.rpc(&who, &method, data.as_deref()).await;
+                replied.unwrap_or_else(|| Err(refusal(code::NOT_AVAILABLE))).map(Answer::Replied)
+            }
+        };
+        reply.send(outcome.unwrap_or_else(Answer::Failed));
+    }
+
+    async fn connect(&self, who: &Who, token: &str, hello: &Hello<'_>) -> Result<Connected, Failure> {
+        if !token.is_empty() {
+            return tokens::connected(&self.verifier, who, token, now()).await;
+        }
+        let asked = self.hooks.connect(who, hello).await;
+        let connected = asked.unwrap_or_else(|| Err(refusal(code::UNAUTHORIZED)))?;
+        unexpired(connected.expires)?;
+        Ok(connected)
+    }
+
+    async fn subscribe(
+        &self,
+        who: &Who,
+        channel: &Channel,
+        token: &str,
+        data: Option<&[u8]>,
+    ) -> Result<Admission, Failure> {
+        if !token.is_empty() {
+            return tokens::admitted(&self.verifier, who, channel, token, now()).await;
+        }
+        let private = !self.private_prefix.is_empty() && channel.as_str().starts_with(&self.private_prefix);
+        if private {
+            return Err(refusal(code::PERMISSION_DENIED));
+        }
+        let asked = self.hooks.subscribe(who, channel, data).await;
+        let admission = asked.unwrap_or_else(|| Err(refusal(code::PERMISSION_DENIED)))?;
+        unexpired(admission.expires)?;
+        Ok(admission)
+    }
+
+    async fn publishable(&self, who: &Who, channel: &Channel, body: &[u8]) -> Result<Publish, Failure> {
+        let asked = self.hooks.publish(who, channel, body).await;
+        asked.unwrap_or_else(|| Err(refusal(code::PERMISSION_DENIED)))
+    }
+
+    fn publish(&self, channel: &Channel, body: Bytes, info: ClientInfo, publish: Publish, reply: Reply) {
+        let Some(router) = self.router.upgrade() else {
+            return reply.send(Answer::Failed(Failure::Unavailable));
+        };
+        let more = PublishOptions {
+            history: publish.skip_history.then_some(UNKEPT),
+            idempotency_key: publish.idempotency_key,
+            info: Some(info),
+            tags: publish.tags,
+        };
+        let done = move |outcome: Result<tidings_broker::Published, Failure>| {
+            reply.send(match outcome {
+                Ok(published) => Answer::Published(published.receivers),
+                Err(failure) => Answer::Failed(failure),
+            });
+        };
+        router.publish(channel, publish.body.unwrap_or(body), more, Box::new(done));
+    }
+}
+
+fn refusal(code: Code) -> Failure {
+    Verdict::from(code).into()
+}
+
+/// Refuses what would be over before it began.
+fn unexpired(expires: Option<u64>) -> Result<(), Failure> {
+    if expires.is_some_and(|end| end <= now()) { Err(refusal(code::EXPIRED)) } else { Ok(()) }
+}
+
+/// The time, in Unix seconds.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,181 @@
+//! One hook: where it is, what is passed on, and what is done when it fails.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Method, Request, Uri};
+use bytes::Bytes;
+use http_body_util::Full;
+use tidings_hub::{Failure, Verdict, Who};
+use tidings_wire::code;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::answer::{Complaint, Outcome};
+use super::question::{How, Question};
+use super::{Counters, Kind};
+use crate::config::{HttpUrl, StaticHeaders};
+use crate::outbound::{Outbound, TlsError, write_address};
+
+/// Most questions of one hook under way.
+pub(super) const MAX_CALLS: usize = 256;
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+/// How long a connection is kept for the next question. Shorter than servers keep theirs (2 s is the least of the usual
+/// ones), because a question that meets a connection being closed fails: it may have been read, so it is not repeated.
+const IDLE: Duration = Duration::from_millis(1_500);
+/// The shortest time from one complaint in the log to the next.
+const APART: Duration = Duration::from_secs(10);
+
+/// What the configuration says of a hook.
+pub(super) struct Address<'a> {
+    pub(super) endpoint: &'a HttpUrl,
+    /// The option that names it.
+    pub(super) option: &'static str,
+    pub(super) timeout: Duration,
+    pub(super) http_headers: &'a [HeaderName],
+    pub(super) emulated_headers: &'a [HeaderName],
+    pub(super) static_headers: &'a StaticHeaders,
+    pub(super) include_meta: bool,
+    pub(super) binary: bool,
+}
+
+/// A hook.
+pub(super) struct Hook {
+    kind: Kind,
+    uri: Uri,
+    outbound: Outbound,
+    timeout: Duration,
+    http_headers: Vec<HeaderName>,
+    emulated_headers: Vec<HeaderName>,
+    /// What every question carries.
+    headers: HeaderMap,
+    how: How,
+    permits: Semaphore,
+    counters: Arc<Counters>,
+    /// When the last complaint was logged, and how many have not been since.
+    complaints: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Hook {
+    /// Prepares to ask; asks nothing yet.
+    ///
+    /// # Errors
+    /// [`TlsError`] for an `https` address when TLS cannot be set up.
+    pub(super) fn new(kind: Kind, address: &Address<'_>, counters: &Arc<Counters>) -> Result<Self, TlsError> {
+        let uri = address.endpoint.uri().clone();
+        let mut headers: HeaderMap = address.static_headers.iter().cloned().collect();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        Ok(Self {
+            kind,
+            outbound: Outbound::new(&uri, address.option, IDLE)?,
+            uri,
+            timeout: address.timeout,
+            http_headers: address.http_headers.to_vec(),
+            emulated_headers: address.emulated_headers.to_vec(),
+            headers,
+            how: How { binary: address.binary, include_meta: address.include_meta },
+            permits: Semaphore::new(MAX_CALLS),
+            counters: Arc::clone(counters),
+            complaints: Mutex::default(),
+        })
+    }
+
+    /// How it wants its questions.
+    pub(super) fn how(&self) -> How {
+        self.how
+    }
+
+    /// Puts a question about `who`, with the headers that the client could not send, and reads the answer.
+    ///
+    /// # Errors
+    /// What the application says instead of yes; 111 when too many questions are under way, 100 when there is no answer
+    /// that is understood.
+    pub(super) async fn ask<T>(
+        &self,
+        who: &Who,
+        emulated: &[(String, String)],
+        question: &Question<'_>,
+        read: fn(&[u8]) -> Outcome<T>,
+    ) -> Result<T, Failure> {
+        let Ok(_permit) = self.permits.try_acquire() else {
+            self.count(&self.counters.refused);
+            self.complain(&format!("{MAX_CALLS} questions are under way, so no other is put"));
+            return Err(Verdict::from(code::TOO_MANY_REQUESTS).into());
+        };
+        self.count(&self.counters.calls);
+        match self.exchange(who, emulated, question, read).await {
+            Ok(outcome) => outcome,
+            Err(complaint) => {
+                self.count(&self.counters.failures);
+                self.complain(&complaint);
+                Err(Verdict::from(code::INTERNAL).into())
+            }
+        }
+    }
+
+    async fn exchange<T>(
+        &self,
+        who: &Who,
+        emulated: &[(String, String)],
+        question: &Question<'_>,
+        read: fn(&[u8]) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let body =
+            serde_json::to_vec(question).map_err(|e| format!("the question cannot be written: {e}"))?;
+        let mut request = Request::new(Full::from(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers(who, emulated);
+        let answer =
+            self.outbound.send(request, self.timeout, MAX_ANSWER).await.map_err(|e| e.to_string())?;
+        read(&answer).map_err(|complaint: Complaint| format!("the answer {complaint}"))
+    }
+
+    /// The headers of a question: those of the configuration, and those of the client that are passed on, which take
+    /// their places. A value that no header may hold is left out.
+    fn headers(&self, who: &Who, emulated: &[(String, String)]) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let sent = who.about.as_ref().map_or(&[][..], |about| &about.headers);
+        for (name, from) in [(&self.emulated_headers, emulated), (&self.http_headers, sent)] {
+            for name in name {
+                let values = from.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name.as_str()));
+                let mut values = values.filter_map(|(_, value)| HeaderValue::from_str(value).ok());
+                if let Some(first) = values.next() {
+                    headers.insert(name, first);
+                    headers.extend(values.map(|value| (name.clone(), value)));
+                }
+            }
+        }
+        headers
+    }
+
+    fn count(&self, counters: &[AtomicU64; 4]) {
+        counters[self.kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says in the log that something went wrong, at most every [`APART`]: a hook that fails, fails for all.
+    fn complain(&self, error: &str) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, passed_over) = &mut *complaints;
+        if last.is_some_and(|at| at.elapsed() < APART) {
+            *passed_over += 1;
+            return;
+        }
+        *last = Some(Instant::now());
+        let more = std::mem::take(passed_over);
+        drop(complaints);
+        warn!(hook = self.kind.name(), address = %self, error, more, "the application was not asked, or did not answer");
+    }
+}
+
+/// The address without its query, which may hold a secret.
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_address(&self.uri, f)
+    }
+}
