@@ -9,12 +9,12 @@
 use tidings_wire::body::{DataFormat, write_json};
 use tidings_wire::client::reply::Reply;
 use tidings_wire::client::request::{Command, Publish, Request};
-use tidings_wire::client::{self, Encoding, Malformed};
+use tidings_wire::client::{Encoding, Malformed};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 use tidings_wire::sse::Event as Message;
 use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
-use tidings_wire::{line, plain};
+use tidings_wire::{Channel, Publication, line, plain};
 
 /// Lines read the same however they are split, within the limit; every line is a command or not UTF-8; what is
 /// escaped comes back, on one line.
@@ -116,9 +116,12 @@ pub fn client_json(data: &[u8]) {
             assert_eq!(Encoding::Protobuf.parse_command(&protobuf).as_ref(), Ok(&command));
         }
         if let Request::Publish(Publish { channel, data: Some(data) }) = command.request {
-            let mut push = Vec::new();
-            client::push_publication(&channel, &data.bytes, DataFormat::Auto, &mut push);
-            check_line(&push);
+            if let Ok(channel) = Channel::new(&*channel) {
+                let publication = Publication::new(channel, data.bytes.into_owned());
+                let mut push = Vec::new();
+                Encoding::Json.write_publication(&publication, DataFormat::Auto, &mut push);
+                check_line(&push);
+            }
         }
     }
     reply(Encoding::Json, data);

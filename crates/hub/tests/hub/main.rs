@@ -3,5 +3,6 @@
 mod client;
 mod plain;
 mod properties;
+mod recovery;
 mod resp;
 mod world;

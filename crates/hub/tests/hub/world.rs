@@ -187,6 +187,23 @@ impl World {
         }
     }
 
+    /// Fans publications out as a shard does, past those who know of them already.
+    pub(crate) fn fan_out(&mut self, topic: &Topic, publications: &[Arc<Publication>]) {
+        let Some(key) = self.hub.topic(topic) else { return };
+        let told: BTreeMap<u32, _> = self.hub.fanning_out(key, publications).into_iter().collect();
+        let entry = self.hub.entry(key).unwrap();
+        for form in entry.forms() {
+            for slot in entry.subscribers(form) {
+                for publication in publications {
+                    if told.get(slot).is_none_or(|position| !tidings_hub::is_told(publication, position)) {
+                        let bytes = self.sent.entry(*slot).or_default();
+                        form::encode(form, &entry.context(), publication, bytes);
+                    }
+                }
+            }
+        }
+    }
+
     pub(crate) fn answer_next(&mut self, answer: Answer) {
         let (id, ticket, ..) = self.asked.pop_front().expect("a publish under way");
         self.with(|hub, fx| hub.answer(id, ticket, answer, fx));

@@ -39,7 +39,6 @@
 mod encoding;
 mod field;
 mod json;
-mod lines;
 mod live;
 mod protobuf;
 pub mod push;
@@ -49,10 +48,5 @@ mod schema;
 mod value;
 
 pub use encoding::{Encoding, Malformed, Messages};
-pub use lines::{
-    Command, Connect, ConnectResult, Method, PING, Subscribe, parse_json, push_disconnect, push_publication,
-    push_unsubscribe, reply_connect, reply_error, reply_ping, reply_publish, reply_subscribe,
-    reply_unsubscribe,
-};
 pub use schema::Opaque;
 pub use value::{Data, List, Map};
