@@ -1,10 +1,9 @@
 //! The `tidings` binary: starts a server, or speaks to one.
 //!
-//! Every command is a module of its own; what they share is the client (`client`), how a command fails (`failure`)
-//! and how bytes become text (`text`). Data goes to stdout, everything else to stderr.
+//! Every command is a module of its own; what they share is which server they speak to (`target`; the client itself is
+//! `tidings_client`), how a command fails (`failure`) and how bytes become text (`text`). Data goes to stdout, everything else to stderr.
 
 mod bench;
-mod client;
 mod config;
 mod connect;
 mod failure;
@@ -14,6 +13,7 @@ mod publish;
 mod reference;
 mod serve;
 mod subscribe;
+mod target;
 mod text;
 mod token;
 

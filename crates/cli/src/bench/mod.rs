@@ -24,6 +24,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use tidings_client::stream::reason;
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -37,10 +38,10 @@ use self::report::{Quantiles, Report, ServerUse, per_second};
 use self::run::Run;
 use self::socket::{Target, allow_descriptors};
 use self::subscribers::{Subscribers, Tally};
-use crate::client::{ServerArgs, reason};
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
+use crate::target::LineArgs;
 use crate::text::{grouped, print};
 
 /// How long nothing may move before what is missing counts as lost, or a server as silent.
@@ -110,7 +111,7 @@ pub(crate) struct Bench {
     json: bool,
 
     #[command(flatten)]
-    server: ServerArgs,
+    server: LineArgs,
 }
 
 impl Bench {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidings_client::Server;
 
-use crate::client::Address;
 use crate::text::grouped;
 
 /// How long one attempt to connect may take.
@@ -29,10 +29,11 @@ impl Target {
     ///
     /// # Errors
     /// The name is not known, or nobody answers there.
-    pub(super) fn find(address: &Address) -> io::Result<(Self, Socket)> {
+    pub(super) fn find(address: &Server) -> io::Result<(Self, Socket)> {
         let candidates: Vec<Self> = match address {
-            Address::Unix(path) => vec![Self::Unix(path.clone())],
-            Address::Tcp(host_port) => host_port.to_socket_addrs()?.map(Self::Tcp).collect(),
+            Server::Unix(path) => vec![Self::Unix(path.clone())],
+            Server::Tcp(host_port) => host_port.to_socket_addrs()?.map(Self::Tcp).collect(),
+            Server::Web(web) => (web.host.as_str(), web.port).to_socket_addrs()?.map(Self::Tcp).collect(),
         };
         let mut error = io::Error::other("the name has no address");
         for target in candidates {

@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until};
 use super::editor::{Asked, Editor, WIPE};
 use super::keys::Keys;
 use super::{MAX_LINE, READ, UNSENT, left_alone, paint};
-use crate::client::{Address, Incoming, Outgoing, reason};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::colours;
+use tidings_client::Server;
+use tidings_client::stream::{Incoming, Outgoing, reason};
 
 /// How long the server may take to close after `EXIT`: somebody is waiting for the prompt of the shell.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// The server left first; the terminal failed.
 pub(crate) async fn run(
-    address: &Address,
+    address: &Server,
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), Failure> {
@@ -94,7 +95,7 @@ struct Screen {
 
 impl Screen {
     /// Takes the terminal over: no echo, no line discipline, every key at once.
-    fn take(address: &Address) -> Result<Self, Failure> {
+    fn take(address: &Server) -> Result<Self, Failure> {
         let found = tcgetattr(io::stdin()).map_err(|e| terminal_failed(&e.into()))?;
         let screen = Self {
             found,

@@ -17,10 +17,12 @@ use std::io::{IsTerminal as _, stdin, stdout};
 use std::time::Duration;
 
 use clap::Args;
+use tidings_client::stream::open;
+use tidings_client::{DEFAULT, Error, Server};
 
-use crate::client::{Address, ClientError, DEFAULT, open};
 use crate::failure::Failure;
 use crate::interrupt::block_on;
+use crate::target::line_port;
 use crate::text::capable;
 
 /// How long the server may take to close after `EXIT`, before the connection is half-closed, and again after
@@ -50,8 +52,8 @@ Examples:
   tidings connect unix:/run/tidings.sock")]
 pub(crate) struct Connect {
     /// The server's line port: HOST:PORT, tcp://HOST:PORT or unix:PATH
-    #[arg(value_name = "HOST:PORT", env = "TIDINGS_SERVER", default_value = DEFAULT)]
-    server: Address,
+    #[arg(value_name = "HOST:PORT", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = line_port)]
+    server: Server,
 }
 
 impl Connect {
@@ -73,5 +75,5 @@ impl Connect {
 
 /// The connection ended although nobody had asked for it.
 fn left_alone(why: &str) -> Failure {
-    Failure::of(ClientError::Lost(why.to_owned()))
+    Failure::of(Error::Lost(why.to_owned()))
 }

@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, left_alone};
-use crate::client::{Incoming, Outgoing, reason};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::print;
+use tidings_client::stream::{Incoming, Outgoing, reason};
 
 /// Where the conversation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

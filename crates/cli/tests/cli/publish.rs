@@ -144,5 +144,9 @@ fn wrong_usage_is_one_line() {
     run(&["publish", "news"], b"").refused(2, &["MESSAGE"]);
     run(&["publish", "two words", "hi"], b"").refused(2, &["'two words'", "without spaces"]);
     run(&["publish", "news", "hi", "--retry", "soon"], b"").refused(2, &["--retry", "10s"]);
-    run(&["publish", "news", "hi", "--server", "http://localhost:1"], b"").refused(2, &["use tcp://"]);
+    run(&["publish", "news", "hi", "--server", "gopher://localhost:1"], b"").refused(2, &["use tcp://"]);
+    let http = ["publish", "news", "hi", "--server", "http://localhost:1", "--token", "t"];
+    run(&http, b"").refused(2, &["takes the API key (--key)"]);
+    let ws = ["publish", "news", "hi", "--server", "ws://localhost:1", "--key", "k"];
+    run(&ws, b"").refused(2, &["takes a connection token (--token)"]);
 }

@@ -161,7 +161,7 @@ fn another_protocol_is_named_and_not_tried_again() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         std::thread::park();
     });
-    run(&["subscribe", "a", "--server", &addr], b"").refused(1, &["does not speak RESP"]);
+    run(&["subscribe", "a", "--server", &addr], b"").refused(1, &["does not speak JSON lines", "ws://"]);
 }
 
 #[test]

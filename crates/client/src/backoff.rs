@@ -8,26 +8,26 @@ const BASE: Duration = Duration::from_millis(100);
 
 /// Waits drawn from 0 to min(cap, 100 ms · 2ⁿ), n counting the attempts that failed in a row.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     cap: Duration,
     failed: u32,
 }
 
 impl Backoff {
     /// No wait longer than `cap`.
-    pub(crate) fn new(cap: Duration) -> Self {
+    pub fn new(cap: Duration) -> Self {
         Self { cap, failed: 0 }
     }
 
     /// An attempt has failed: how long to wait before the next.
-    pub(crate) fn wait(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let bound = BASE.saturating_mul(1 << self.failed.min(20)).min(self.cap);
         self.failed = self.failed.saturating_add(1);
         bound.mul_f64(fastrand::f64())
     }
 
     /// A connection held: the next failure starts from the shortest wait.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failed = 0;
     }
 }

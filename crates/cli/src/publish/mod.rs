@@ -3,21 +3,24 @@
 //! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
 //! sent again; what waits for the server is bounded in messages and bytes.
 
+mod publisher;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 use std::{io, vec};
 
 use clap::Args;
+use tidings_client::{Backoff, Error, Server};
 use tidings_wire::Channel;
-use tidings_wire::resp::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::{Backoff, ClientError, Connection, ServerArgs};
+use self::publisher::Publisher;
 use crate::failure::{Failure, say};
 use crate::input::{Lines, duration, stdin_chunks};
 use crate::interrupt::block_on;
+use crate::target::ServerArgs;
 
 /// How many messages may wait for their confirmation.
 const WINDOW: u64 = 1024;
@@ -40,11 +43,16 @@ named on stderr; the others are published, and the exit code is 1.
 
 While nothing is in flight, a server that cannot be reached is tried again for the time that --retry gives. A \
 message that may have been published already is never sent a second time: when the connection breaks under it, the \
-command says how many were confirmed and how many are uncertain, and ends with exit code 1.
+command says how many were confirmed and how many are uncertain, and ends with exit code 1. (Over http:// nothing is \
+uncertain: the server knows a message that it has had already, so it is sent again.)
+
+--server says how: the line port (RESP; a Redis will do), ws:// and wss:// (WebSocket, with --token where the server \
+wants one), http:// and https:// (the server API, with --key).
 
 Examples:
   tidings publish updates 'follow the white rabbit'
   tidings publish scores:nba '{\"LAL\":101,\"BOS\":99}' '{\"LAL\":103,\"BOS\":99}'
+  tidings publish updates 'hello' --server https://push.example.org --key \"$KEY\"
   tail -F access.log | tidings publish logs -")]
 pub(crate) struct Publish {
     /// The channel to publish to
@@ -70,6 +78,15 @@ impl Publish {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be published to: {e}", self.channel)))?;
+        if let Server::Web(web) = &self.server.server {
+            if web.websocket {
+                self.server.client_token()?;
+            } else if self.server.token.is_some() && self.server.key.is_none() {
+                return Err(Failure::Usage(format!(
+                    "{web} takes the API key (--key), not a connection token; with a token publish to ws:// or the line port"
+                )));
+            }
+        }
         block_on(async {
             let source = if self.messages == ["-"] {
                 let chunks = stdin_chunks()
@@ -140,18 +157,31 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn publish(mut self) -> Result<(), Failure> {
-        let mut connection = self.connect().await?;
+        let mut publisher = self.connect().await?;
+        let mut retry = Retry::new(self.options.retry);
+        let mut before = 0;
         loop {
-            match self.pump(&mut connection).await {
+            match self.pump(&mut publisher).await {
                 Ok(()) => break,
+                Err(Broken::Connection(error)) if publisher.may_repeat() && error.may_pass() => {
+                    if std::mem::replace(&mut before, self.answered) != self.answered {
+                        retry = Retry::new(self.options.retry);
+                    }
+                    retry.pause(error).await?;
+                }
                 Err(Broken::Connection(error)) if self.sent == self.answered && error.may_pass() => {
                     say(format_args!("{error}; connecting again"));
-                    connection = self.connect().await?;
+                    publisher = self.connect().await?;
+                }
+                // Nothing of it was published.
+                Err(Broken::Connection(error)) if publisher.may_repeat() && self.answered == 0 => {
+                    return Err(Failure::of(error));
                 }
                 Err(Broken::Connection(error)) => return Err(self.uncertain(&error)),
                 Err(Broken::Command(failure)) => return Err(failure),
             }
         }
+        publisher.close().await;
         match self.refused {
             0 => Ok(()),
             n => Err(Failure::Failed(format!("{n} of {} messages were not published", self.sent))),
@@ -159,35 +189,25 @@ impl Run<'_> {
     }
 
     /// Connects, trying again for as long as the options say.
-    async fn connect(&self) -> Result<Connection, Failure> {
-        let give_up = Instant::now() + self.options.retry;
-        let mut backoff = Backoff::new(LONGEST_WAIT);
-        let mut told = false;
+    async fn connect(&self) -> Result<Publisher, Failure> {
+        let mut retry = Retry::new(self.options.retry);
         loop {
-            let error = match Connection::open(&self.options.server).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => error,
-            };
-            let retry_at = Instant::now() + backoff.wait();
-            if !error.may_pass() || retry_at >= give_up {
-                return Err(Failure::of(error));
+            match Publisher::open(&self.options.server).await {
+                Ok(publisher) => return Ok(publisher),
+                Err(error) => retry.pause(error).await?,
             }
-            if !std::mem::replace(&mut told, true) {
-                say(format_args!("{error}; trying for {:?}", self.options.retry));
-            }
-            sleep(retry_at - Instant::now()).await;
         }
     }
 
     /// Publishes over one connection until all is confirmed.
-    async fn pump(&mut self, connection: &mut Connection) -> Result<(), Broken> {
+    async fn pump(&mut self, publisher: &mut Publisher) -> Result<(), Broken> {
         let mut progress = Instant::now();
         loop {
             let mut hungry = false;
-            while !hungry && self.sent - self.answered < WINDOW && connection.unsent() < UNSENT {
+            while !hungry && self.sent - self.answered < WINDOW && publisher.unsent() < UNSENT {
                 match self.source.next()? {
                     Next::Message(body) => {
-                        connection.queue(&[b"PUBLISH", self.options.channel.as_bytes(), &body]);
+                        publisher.queue(&self.options.channel, body)?;
                         if self.sent == self.answered {
                             progress = Instant::now();
                         }
@@ -200,25 +220,25 @@ impl Run<'_> {
             }
             tokio::select! {
                 more = self.source.more(), if hungry => more?,
-                done = connection.exchange() => done?,
+                done = publisher.exchange() => done?,
                 () = sleep_until(progress + ANSWER_TIMEOUT), if self.sent > self.answered => {
-                    return Err(ClientError::Silent(ANSWER_TIMEOUT.as_secs()).into());
+                    return Err(Error::Silent(ANSWER_TIMEOUT.as_secs()).into());
                 }
             }
-            progress = progress.max(connection.heard());
-            while let Some(value) = connection.take()? {
-                self.answer(value);
+            progress = progress.max(publisher.heard());
+            while let Some(answer) = publisher.take()? {
+                self.answer(answer);
             }
         }
     }
 
     /// Takes the answer to the oldest message that has none yet.
-    fn answer(&mut self, value: Value) {
-        if matches!(value, Value::Push(_)) || self.sent == self.answered {
+    fn answer(&mut self, answer: Result<(), String>) {
+        if self.sent == self.answered {
             return;
         }
         self.answered += 1;
-        if let Value::Error(words) = value {
+        if let Err(words) = answer {
             self.refused += 1;
             match self.refused {
                 ..=TOLD => say(format_args!("message {}: {words}", self.answered)),
@@ -228,7 +248,7 @@ impl Run<'_> {
         }
     }
 
-    fn uncertain(&self, error: &ClientError) -> Failure {
+    fn uncertain(&self, error: &Error) -> Failure {
         let confirmed = self.answered - self.refused;
         let uncertain = self.sent - self.answered;
         Failure::Failed(format!(
@@ -239,14 +259,49 @@ impl Run<'_> {
     }
 }
 
+/// Tries again for a while.
+struct Retry {
+    patience: Duration,
+    give_up: Instant,
+    backoff: Backoff,
+    told: bool,
+}
+
+impl Retry {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            give_up: Instant::now() + patience,
+            backoff: Backoff::new(LONGEST_WAIT),
+            told: false,
+        }
+    }
+
+    /// Waits before the next attempt; says once why.
+    ///
+    /// # Errors
+    /// The error, when it does not pass, or it is too late for another attempt.
+    async fn pause(&mut self, error: Error) -> Result<(), Failure> {
+        let retry_at = Instant::now() + self.backoff.wait();
+        if !error.may_pass() || retry_at >= self.give_up {
+            return Err(Failure::of(error));
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            say(format_args!("{error}; trying for {:?}", self.patience));
+        }
+        sleep(retry_at - Instant::now()).await;
+        Ok(())
+    }
+}
+
 /// Why publishing over a connection stopped before the end.
 enum Broken {
-    Connection(ClientError),
+    Connection(Error),
     Command(Failure),
 }
 
-impl From<ClientError> for Broken {
-    fn from(error: ClientError) -> Self {
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
         Self::Connection(error)
     }
 }

@@ -1,0 +1,84 @@
+//! Over the client protocol: WebSocket, or JSON lines on the line port. What was missed is recovered.
+
+use std::time::Duration;
+
+use tidings_client::{Client, Error, Event, Options, Return};
+use tokio::time::timeout;
+
+use super::printer::Printer;
+use super::{Ended, LONGEST_WAIT, Subscribe};
+use crate::failure::say;
+
+impl Subscribe {
+    /// Follows the channels over as many connections as it takes.
+    ///
+    /// # Errors
+    /// A server that refuses, a stdout that cannot be written.
+    pub(super) async fn follow_protocol(&self, printer: &mut Printer<'_>) -> Result<(), Ended> {
+        let token = self.server.client_token().map_err(Ended::Command)?;
+        let options =
+            Options { token, longest_wait: LONGEST_WAIT, ..Options::new(self.server.server.clone()) };
+        let mut client = Client::new(options);
+        for channel in &self.channels {
+            client.subscribe(channel, None);
+        }
+        loop {
+            // Lines that wait go out as soon as nothing more is there to join them.
+            let ready =
+                if printer.waits() { timeout(Duration::ZERO, client.next()).await.ok() } else { None };
+            let event = if let Some(event) = ready {
+                event
+            } else {
+                printer.flush()?;
+                client.next().await
+            };
+            match event? {
+                Event::Publication { channel, publication } => {
+                    if printer.print(&channel, &publication.body)? {
+                        client.close().await;
+                        return Ok(());
+                    }
+                }
+                other => {
+                    printer.flush()?;
+                    tell(other)?;
+                }
+            }
+        }
+    }
+}
+
+/// Says what a watcher has to know.
+fn tell(event: Event) -> Result<(), Ended> {
+    match event {
+        Event::Disconnected { why, retry_in } => {
+            say(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
+        }
+        Event::Subscribed { channel, how, .. } => match how {
+            Return::First => {}
+            Return::Recovered(0) => say(format_args!("{channel}: subscribed again; nothing was missed")),
+            Return::Recovered(count) => {
+                say(format_args!("{channel}: subscribed again; what was missed follows ({count})"));
+            }
+            Return::Gap => say(format_args!(
+                "{channel}: subscribed again; the history is too short: messages are missing here"
+            )),
+            Return::NoHistory => {
+                say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
+            }
+        },
+        Event::Unsubscribed { channel, why, again: true } => {
+            say(format_args!("{channel}: {why}; subscribing again"));
+        }
+        Event::Unsubscribed { channel, why, again: false } => {
+            let what = format!("the subscription to {channel}");
+            return Err(Error::Refused { what, words: why.to_string(), temporary: false }.into());
+        }
+        Event::Publication { .. }
+        | Event::Connected(_)
+        | Event::Join(..)
+        | Event::Leave(..)
+        | Event::Message(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Publishing over the server API (`POST /api/publish`, `POST /api/batch`).
+//!
+//! Bodies go in base 64 (`b64data`), so that they arrive as the bytes they are. Every publication carries an
+//! idempotency key: the server takes it once, however often it is sent, so a lost answer is no uncertainty.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::http::{Call, Http, Reply};
+use crate::{Error, Refusal, Web};
+
+/// A publication on its way.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    channel: String,
+    body: Vec<u8>,
+    /// What the server knows it by.
+    key: String,
+}
+
+impl Outgoing {
+    /// Bytes of the body.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether the body is empty.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+}
+
+/// Gives publications the names that the server knows them by.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Drawn at random, so that no two programs name the same.
+    name: String,
+    count: u64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { name: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)), count: 0 }
+    }
+}
+
+impl Names {
+    /// Makes a publication, which can be sent any number of times and is published once.
+    pub fn prepare(&mut self, channel: &str, body: Vec<u8>) -> Outgoing {
+        self.count += 1;
+        Outgoing { channel: channel.to_owned(), body, key: format!("{}-{}", self.name, self.count) }
+    }
+}
+
+/// A backend that publishes.
+pub struct Api {
+    http: Http,
+    key: Option<String>,
+}
+
+impl Api {
+    /// At `web`, with the API key where the server has one.
+    pub fn new(web: Web, key: Option<String>) -> Self {
+        Self { http: Http::new(web), key }
+    }
+
+    /// Publishes all of them in their order, and gives what the server says to each.
+    ///
+    /// # Errors
+    /// As [`Http::call`]; [`Error::Refused`] when the API is not open to us.
+    pub async fn publish(&mut self, all: &[Outgoing]) -> Result<Vec<Result<(), Refusal>>, Error> {
+        let command = |one: &Outgoing| json!({"channel": one.channel, "b64data": STANDARD.encode(&one.body), "idempotency_key": one.key});
+        if let [one] = all {
+            let answer = self.post("/api/publish", &command(one)).await?;
+            return Ok(vec![outcome(&answer)]);
+        }
+        let commands: Vec<Value> = all.iter().map(|one| json!({"publish": command(one)})).collect();
+        let answer = self.post("/api/batch", &json!({"commands": commands})).await?;
+        let replies = answer["replies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if replies.len() != all.len() {
+            if let Err(refusal) = outcome(&answer) {
+                return Err(Error::refused("the publications", &refusal));
+            }
+            let why = format!("{} replies to {} commands", replies.len(), all.len());
+            return Err(Error::Protocol { what: "the API", why });
+        }
+        Ok(replies.iter().map(outcome).collect())
+    }
+
+    async fn post(&mut self, path: &str, body: &Value) -> Result<Value, Error> {
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(self.key.as_deref().map(|key| ("X-API-Key", key)));
+        let body = Bytes::from(body.to_string());
+        let call = Call { method: Method::POST, path, headers: &headers, body };
+        let reply = match self.http.call(call.clone()).await {
+            // A kept connection may have been closed by the server in the meantime; a publication that was taken is
+            // not taken again.
+            Err(Error::Lost(_)) => self.http.call(call).await?,
+            reply => reply?,
+        };
+        match reply.status {
+            200 => serde_json::from_slice(&reply.body)
+                .map_err(|e| Error::Protocol { what: "the API", why: e.to_string() }),
+            _ => Err(self.denied(&reply)),
+        }
+    }
+
+    fn denied(&self, reply: &Reply) -> Error {
+        let advice = match reply.status {
+            401 | 403 if self.key.is_none() => "; the API needs its key (--key)",
+            401 | 403 => "; is it the right key?",
+            404 => "; is it the HTTP port of a tidings server?",
+            413 => "; something in between, or the server itself, takes no bodies of that size",
+            _ => "",
+        };
+        let words = reply.words();
+        let words = if words.is_empty() { String::new() } else { format!(", {words}") };
+        Error::Refused {
+            what: format!("the API call at {}", self.http.web()),
+            words: format!("{}{words}{advice}", reply.status),
+            temporary: matches!(reply.status, 429 | 500 | 502..=504),
+        }
+    }
+}
+
+/// What a reply of the API says.
+fn outcome(reply: &Value) -> Result<(), Refusal> {
+    let error = &reply["error"];
+    if error.is_null() {
+        return Ok(());
+    }
+    Err(Refusal {
+        code: error["code"].as_u64().and_then(|code| u32::try_from(code).ok()).unwrap_or(0),
+        message: error["message"].as_str().unwrap_or("no reason given").to_owned(),
+        temporary: false,
+    })
+}

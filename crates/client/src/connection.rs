@@ -1,0 +1,330 @@
+//! One connection of the client protocol: commands out, replies and pushes in.
+//!
+//! Invariants: a connection that gives nothing for longer than the server pings, and ten seconds more, is given up;
+//! the server's pings are answered where it asks for that.
+
+use std::time::Duration;
+
+use tidings_wire::client::request::{self, Command, Request};
+use tidings_wire::client::{Data, Encoding};
+use tidings_wire::line::{self, Scan};
+use tidings_wire::ws::Kind;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::message::{Answer, Message, Push, Welcome};
+use crate::pipe::Pipe;
+use crate::ws::WebSocket;
+use crate::{AGENT_NAME, Error, Server};
+
+/// How long the server may take to answer `connect`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much later than it said the server's ping may come.
+const PING_DELAY: Duration = Duration::from_secs(10);
+/// How often a server that does not ping is asked whether it is there.
+const OWN_PING: Duration = Duration::from_secs(15);
+/// How long the answer to that may take.
+const OWN_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest line of JSON that is taken from a server, in bytes.
+const MAX_LINE: usize = 64 << 20;
+/// The sub-protocol of WebSocket that means Protobuf.
+const PROTOBUF: &str = "centrifuge-protobuf";
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Hello {
+    /// Who it is; `None` for an anonymous one.
+    pub token: Option<String>,
+    /// What the application adds: JSON where the connection speaks JSON.
+    pub data: Option<Vec<u8>>,
+    /// Positions of what the server subscribed it to before, by channel.
+    pub subs: Vec<(String, crate::Position)>,
+}
+
+/// An open connection that the server has welcomed.
+pub struct Connection {
+    link: Link,
+    encoding: Encoding,
+    /// A frame that has come; the messages before `taken` are done with.
+    frame: Vec<u8>,
+    taken: usize,
+    last_id: u32,
+    ping: Duration,
+    pong: bool,
+    /// Since when an answer to a ping of our own is awaited, and its number.
+    asked: Option<(Instant, u32)>,
+}
+
+/// What messages travel over.
+enum Link {
+    WebSocket(Box<WebSocket>),
+    Lines { pipe: Box<Pipe>, searched: usize },
+}
+
+impl Connection {
+    /// Connects to a WebSocket (in `encoding`) or to the line port (in JSON lines, whatever `encoding` says).
+    ///
+    /// # Errors
+    /// [`Error`]: nobody there, silence, another protocol, or a client that is not let in.
+    pub async fn open(server: &Server, encoding: Encoding, hello: &Hello) -> Result<(Self, Welcome), Error> {
+        let (link, encoding) = match server {
+            Server::Web(web) => {
+                let protocols: &[&str] = if encoding == Encoding::Protobuf { &[PROTOBUF] } else { &[] };
+                let socket = WebSocket::open(web, "/connection/websocket", protocols, &[]).await;
+                (Link::WebSocket(Box::new(socket.map_err(|denied| denied.into_error(web))?)), encoding)
+            }
+            Server::Tcp(_) | Server::Unix(_) => {
+                let pipe = Box::new(Pipe::open(server).await?);
+                (Link::Lines { pipe, searched: 0 }, Encoding::Json)
+            }
+        };
+        let mut connection = Self {
+            link,
+            encoding,
+            frame: Vec::new(),
+            taken: 0,
+            last_id: 0,
+            ping: OWN_PING,
+            pong: false,
+            asked: None,
+        };
+        match timeout(CONNECT_TIMEOUT, connection.connect(hello)).await {
+            Ok(Ok(welcome)) => Ok((connection, welcome)),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(Error::Silent(CONNECT_TIMEOUT.as_secs())),
+        }
+    }
+
+    async fn connect(&mut self, hello: &Hello) -> Result<Welcome, Error> {
+        let subs = hello.subs.iter().map(|(channel, position)| {
+            let sub = request::Subscribe {
+                recover: true,
+                epoch: (&position.epoch).into(),
+                offset: position.offset,
+                ..request::Subscribe::default()
+            };
+            (channel.into(), sub)
+        });
+        let id = self.send(Request::Connect(request::Connect {
+            token: hello.token.as_deref().unwrap_or_default().into(),
+            data: hello.data.as_deref().map(Data::from),
+            subs: subs.collect::<Vec<_>>().into(),
+            name: AGENT_NAME.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..request::Connect::default()
+        }))?;
+        loop {
+            match self.next().await? {
+                Message::Reply(of, Ok(Answer::Connected(welcome))) if of == id => {
+                    if welcome.ping > 0 {
+                        self.ping = Duration::from_secs(welcome.ping.into()) + PING_DELAY;
+                    }
+                    self.pong = welcome.pong;
+                    self.asked = None;
+                    return Ok(*welcome);
+                }
+                Message::Reply(of, Err(refusal)) if of == id => {
+                    return Err(Error::refused("the connection", &refusal));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How messages are written down here.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Adds one command to what will be written, and gives the number that its reply will carry. The caller bounds
+    /// how much waits.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the connection cannot send.
+    pub fn send(&mut self, request: Request<'_>) -> Result<u32, Error> {
+        self.last_id = self.last_id.wrapping_add(1).max(1);
+        let id = self.last_id;
+        self.write(&Command { id, request })?;
+        Ok(id)
+    }
+
+    fn write(&mut self, command: &Command<'_>) -> Result<(), Error> {
+        match &mut self.link {
+            Link::WebSocket(socket) => {
+                let mut message = Vec::new();
+                self.encoding.write_command(command, &mut message);
+                let kind = if self.encoding == Encoding::Json { Kind::Text } else { Kind::Binary };
+                socket.queue(kind, &message)
+            }
+            Link::Lines { pipe, .. } => {
+                self.encoding.write_command(command, pipe.outbox());
+                pipe.outbox().push(b'\n');
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes of commands that the kernel has not taken yet.
+    pub fn unsent(&self) -> usize {
+        match &self.link {
+            Link::WebSocket(socket) => socket.unsent(),
+            Link::Lines { pipe, .. } => pipe.unsent(),
+        }
+    }
+
+    /// When the server last said anything.
+    pub fn heard(&self) -> Instant {
+        match &self.link {
+            Link::WebSocket(socket) => socket.heard(),
+            Link::Lines { pipe, .. } => pipe.heard(),
+        }
+    }
+
+    /// The next message that has come, without waiting. Pings are answered and not given.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when the server says why it ends the connection, [`Error::Protocol`] when what it sends is
+    /// not the client protocol.
+    pub fn take(&mut self) -> Result<Option<Message>, Error> {
+        loop {
+            while let Some(message) = self.message()? {
+                match message {
+                    Message::Ping => {
+                        if self.pong {
+                            self.write(&Command { id: 0, request: Request::Pong })?;
+                        }
+                    }
+                    Message::Push(Push::Disconnect { code, reason }) => {
+                        let code = u16::try_from(code).unwrap_or(u16::MAX);
+                        return Err(Error::Ended { code, words: reason });
+                    }
+                    Message::Reply(id, _) if self.asked.is_some_and(|(_, asked)| asked == id) => {
+                        self.asked = None;
+                    }
+                    message => return Ok(Some(message)),
+                }
+            }
+            if !self.next_frame()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next message of the frame.
+    fn message(&mut self) -> Result<Option<Message>, Error> {
+        let encoding = self.encoding;
+        let wrong = |why: String| Error::Protocol { what: "the client protocol", why };
+        let mut messages = encoding.messages(&self.frame[self.taken..]);
+        let Some(message) = messages.next() else { return Ok(None) };
+        let reply =
+            message.and_then(|message| encoding.parse_reply(message)).map_err(|e| wrong(e.to_string()))?;
+        let owned = Message::owned(reply, encoding);
+        self.taken = self.frame.len() - messages.rest().len();
+        Ok(Some(owned))
+    }
+
+    /// Takes the next frame that has come whole.
+    fn next_frame(&mut self) -> Result<bool, Error> {
+        self.taken = 0;
+        self.frame.clear();
+        match &mut self.link {
+            Link::WebSocket(socket) => match socket.take()? {
+                Some((_, frame)) => self.frame = frame,
+                None => return Ok(false),
+            },
+            Link::Lines { pipe, searched } => match line::next(pipe.inbox(), *searched, MAX_LINE) {
+                Scan::Line { line, used } => {
+                    if line.first().is_some_and(|byte| *byte != b'{') {
+                        let mut why = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
+                        if line.starts_with(b"HTTP/") {
+                            why.push_str(" (an HTTP port: write ws:// or http:// before its address)");
+                        }
+                        return Err(Error::Protocol { what: "JSON lines", why });
+                    }
+                    self.frame = line.to_vec();
+                    pipe.take(used);
+                    *searched = 0;
+                }
+                Scan::Partial => {
+                    *searched = pipe.inbox().len();
+                    return Ok(false);
+                }
+                Scan::TooLong => {
+                    let why = format!("a line longer than {MAX_LINE} bytes");
+                    return Err(Error::Protocol { what: "JSON lines", why });
+                }
+            },
+        }
+        Ok(true)
+    }
+
+    /// Waits until more has come, or some of what waits has been written. May be dropped half-way and called again.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the connection has ended, [`Error::Silent`] when the server does not ping as it said.
+    pub async fn exchange(&mut self) -> Result<(), Error> {
+        let patience = match self.asked {
+            Some((at, _)) => at + OWN_PING_TIMEOUT,
+            None => self.heard() + self.ping,
+        };
+        let exchanged = match &mut self.link {
+            Link::WebSocket(socket) => timeout_at(patience, socket.exchange()).await,
+            Link::Lines { pipe, .. } => timeout_at(patience, pipe.exchange()).await,
+        };
+        match exchanged {
+            Ok(done) => done,
+            Err(_) if self.asked.is_some() => Err(Error::Silent(OWN_PING_TIMEOUT.as_secs())),
+            // One that does not ping is asked.
+            Err(_) if self.ping == OWN_PING => {
+                let id = self.send(Request::Ping)?;
+                self.asked = Some((Instant::now(), id));
+                Ok(())
+            }
+            Err(_) => Err(Error::Silent(self.ping.as_secs())),
+        }
+    }
+
+    /// The next message. May be dropped half-way and called again.
+    ///
+    /// # Errors
+    /// As [`Self::take`] and [`Self::exchange`].
+    pub async fn next(&mut self) -> Result<Message, Error> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(message);
+            }
+            self.exchange().await?;
+        }
+    }
+
+    /// The reply to the command with this number; what comes before it goes to `others`.
+    ///
+    /// # Errors
+    /// As [`Self::next`]; [`Error::Silent`] when it takes longer than `patience`.
+    pub async fn reply_to(
+        &mut self,
+        id: u32,
+        patience: Duration,
+        mut others: impl FnMut(Message),
+    ) -> Result<Result<Answer, crate::Refusal>, Error> {
+        let wait = async {
+            loop {
+                match self.next().await? {
+                    Message::Reply(of, answer) if of == id => return Ok(answer),
+                    other => others(other),
+                }
+            }
+        };
+        timeout(patience, wait).await.unwrap_or(Err(Error::Silent(patience.as_secs())))
+    }
+
+    /// Leaves in good order.
+    pub async fn close(self) {
+        match self.link {
+            Link::WebSocket(socket) => socket.close().await,
+            Link::Lines { mut pipe, .. } => {
+                // The peer is left either way.
+                let _ = pipe.flush(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! HTTP requests to a server: one whole answer at a time over a connection that is kept, or an answer that streams.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::{AGENT, Error, Web, stream};
+
+/// How long an answer may take to begin, and a whole one to end.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of an answer, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+/// Largest body of a whole answer, in bytes.
+const MAX_BODY: usize = 16 << 20;
+
+/// A request but for its address.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// `GET`, `POST`, ….
+    pub method: Method,
+    /// Path and query, before which the prefix is put.
+    pub path: &'a str,
+    /// Headers beside `Host` and `User-Agent`.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// What is sent.
+    pub body: Bytes,
+}
+
+impl<'a> Call<'a> {
+    /// A `GET` without further headers.
+    pub fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, path, headers: &[], body: Bytes::new() }
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A header's value, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first line of a body in plain text or JSON; empty for other kinds.
+    pub fn words(&self) -> String {
+        let html = self.header("content-type").is_some_and(|kind| kind.contains("html"));
+        if html {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+/// An HTTP port, with the connection to it while there is one.
+pub struct Http {
+    web: Web,
+    connection: Option<Driven>,
+}
+
+/// A connection and what drives it, which ends with it.
+struct Driven {
+    sender: SendRequest<Full<Bytes>>,
+    _driver: JoinSet<hyper::Result<()>>,
+}
+
+impl Http {
+    /// Connects with the first request.
+    pub fn new(web: Web) -> Self {
+        Self { web, connection: None }
+    }
+
+    /// Where it is.
+    pub fn web(&self) -> &Web {
+        &self.web
+    }
+
+    /// The whole answer to a request, whatever its status.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] and [`Error::Untrusted`] when it was not sent; [`Error::Lost`] and [`Error::Silent`] when
+    /// it is not known whether the server carried it out; [`Error::Protocol`] for an answer longer than 16 MiB.
+    pub async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
+        let kept = match self.connection.take() {
+            Some(mut connection) => connection.sender.ready().await.is_ok().then_some(connection),
+            None => None,
+        };
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => connect(&self.web).await?,
+        };
+        let request = request(&self.web, call)?;
+        let answered = timeout(ANSWER_TIMEOUT, async {
+            let (head, body) =
+                connection.sender.send_request(request).await.map_err(|e| lost(&e))?.into_parts();
+            let body = match Limited::new(body, MAX_BODY).collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(e) if e.is::<LengthLimitError>() => {
+                    let why = format!("an answer longer than {MAX_BODY} bytes");
+                    return Err(Error::Protocol { what: "the API", why });
+                }
+                Err(e) => return Err(Error::Lost(e.to_string())),
+            };
+            Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+        });
+        let reply = answered.await.unwrap_or(Err(Error::Silent(ANSWER_TIMEOUT.as_secs())))?;
+        self.connection = Some(connection);
+        Ok(reply)
+    }
+}
+
+/// An answer that streams.
+pub struct Stream {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    _connection: Driven,
+}
+
+impl Stream {
+    /// Sends a request over a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Http::call`].
+    pub async fn open(web: &Web, call: Call<'_>) -> Result<Self, Error> {
+        let mut connection = connect(web).await?;
+        let request = request(web, call)?;
+        let answer = timeout(ANSWER_TIMEOUT, connection.sender.send_request(request)).await;
+        let answer: Response<Incoming> =
+            answer.map_err(|_| Error::Silent(ANSWER_TIMEOUT.as_secs()))?.map_err(|e| lost(&e))?;
+        let (head, body) = answer.into_parts();
+        Ok(Self { status: head.status.as_u16(), headers: head.headers, body, _connection: connection })
+    }
+
+    /// What comes next of the body; `None` at its end. May be dropped half-way and called again.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when it breaks off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(lost(&e)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn connect(web: &Web) -> Result<Driven, Error> {
+    let stream = stream::open_duplex(web).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_header_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| lost(&e))?;
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    Ok(Driven { sender, _driver: driver })
+}
+
+fn request(web: &Web, call: Call<'_>) -> Result<Request<Full<Bytes>>, Error> {
+    let wrong = |why: String| Error::Refused { what: "a request".to_owned(), words: why, temporary: false };
+    let mut request = Request::new(Full::new(call.body));
+    *request.method_mut() = call.method;
+    *request.uri_mut() =
+        web.path(call.path).parse().map_err(|_| wrong(format!("{} is no path", call.path)))?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_str(&web.authority()).map_err(|e| wrong(e.to_string()))?);
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    for (name, value) in call.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        let value =
+            HeaderValue::from_str(value).map_err(|_| wrong(format!("{name} cannot have that value")))?;
+        headers.insert(name, value);
+    }
+    Ok(request)
+}
+
+fn lost(error: &hyper::Error) -> Error {
+    if error.is_parse() {
+        return Error::Protocol { what: "HTTP", why: error.to_string() };
+    }
+    Error::Lost(error.to_string())
+}

@@ -1,0 +1,48 @@
+//! A client of tidings: what the program's own commands and the tests speak to a server with.
+//!
+//! | module | speaks |
+//! |---|---|
+//! | [`client`] | the client protocol, over as many connections as it takes: subscriptions that recover |
+//! | [`connection`] | the same over one connection: WebSocket (JSON, Protobuf), or JSON lines on the line port |
+//! | [`ws`] | WebSocket itself |
+//! | [`resp`] | RESP3 on the line port |
+//! | [`http`], [`api`] | HTTP requests; publishing over the server API |
+//!
+//! It prints nothing and decides nothing that a command should decide. Everything runs on the caller's task: nothing
+//! is spawned but the driver of an HTTP connection, and what `await`s may be dropped half-way and called again.
+//!
+//! Invariants:
+//! - Every wait has a bound; everything kept for the caller is bounded in bytes.
+//! - What has been handed to the kernel is never sent a second time, unless the server can tell that it is the same
+//!   (an idempotency key).
+//! - A gap is never silent: a subscription that comes back says whether something is missing.
+
+pub mod api;
+pub mod backoff;
+pub mod client;
+pub mod connection;
+pub mod error;
+pub mod http;
+pub mod message;
+mod pipe;
+pub mod resp;
+pub mod server;
+pub mod stream;
+pub mod ws;
+
+pub use api::Api;
+pub use backoff::Backoff;
+pub use client::{Client, Event, Options, Return};
+pub use connection::{Connection, Hello};
+pub use error::Error;
+pub use message::{
+    Answer, Body, ClientInfo, Message, Position, Publication, Push, Refusal, Subscribed, Welcome,
+};
+pub use server::{DEFAULT, Server, Web};
+pub use tidings_wire::client::Encoding;
+pub use ws::WebSocket;
+
+/// What the client calls itself to the server.
+pub(crate) const AGENT_NAME: &str = "tidings";
+/// The same with its version, in HTTP.
+pub(crate) const AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,366 @@
+//! What a connection of the client protocol gives to its caller: the messages of `tidings_wire::client`, owned.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use tidings_wire::body::{DataFormat, write_json};
+use tidings_wire::client::reply::{self, Outcome};
+use tidings_wire::client::{Data, Encoding, push};
+
+/// What an application put in: a publication's body, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// As the connection carried it: exact bytes in Protobuf, the text of one JSON value in JSON.
+    pub raw: Vec<u8>,
+    /// How the connection wrote it down.
+    pub encoding: Encoding,
+}
+
+impl Body {
+    /// The bytes that were published. In JSON they are what the server's `publication_data_format = "auto"` was made
+    /// of: the text of a string, the bytes of `{"b64":"…"}`, any other value as it is. (So a body that is itself a
+    /// JSON string comes without its quotes; in Protobuf it is exact.)
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        if self.encoding == Encoding::Protobuf {
+            return (&self.raw[..]).into();
+        }
+        match serde_json::from_slice::<serde_json::Value>(&self.raw) {
+            Ok(serde_json::Value::String(text)) => text.into_bytes().into(),
+            Ok(serde_json::Value::Object(object)) if object.len() == 1 => {
+                let text = object.get("b64").and_then(serde_json::Value::as_str);
+                match text.and_then(base64_decoded) {
+                    Some(bytes) => bytes.into(),
+                    None => (&self.raw[..]).into(),
+                }
+            }
+            _ => (&self.raw[..]).into(),
+        }
+    }
+
+    /// Appends it as one JSON value on one line, as JSON clients get it.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        write_json(&self.raw, DataFormat::Auto, out);
+    }
+}
+
+fn base64_decoded(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+/// One publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// What was published.
+    pub body: Body,
+    /// Its place in the channel's history, counted from 1; 0 without history.
+    pub offset: u64,
+    /// Who published it, if a client did.
+    pub info: Option<ClientInfo>,
+    /// What its publisher wrote on it.
+    pub tags: Vec<(String, String)>,
+}
+
+/// A client, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The user's id; empty for an anonymous one.
+    pub user: String,
+    /// The public id of the connection.
+    pub client: String,
+    /// What the application told of the connection.
+    pub conn_info: Option<Body>,
+    /// What the application told of the subscription.
+    pub chan_info: Option<Body>,
+}
+
+/// A place in a channel's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The number of the publication last seen; 0 before the first.
+    pub offset: u64,
+    /// In which life of the history.
+    pub epoch: String,
+}
+
+/// A command that the server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A number of [`tidings_wire::code`], or of a backend's own.
+    pub code: u32,
+    /// In words.
+    pub message: String,
+    /// Whether the same command may succeed later.
+    pub temporary: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (code {})", self.message, self.code)
+    }
+}
+
+/// What a client is told when it has connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The public id of this connection.
+    pub client: String,
+    /// Which server this is.
+    pub version: String,
+    /// How often the server pings, in seconds; 0 when it does not.
+    pub ping: u32,
+    /// Whether pings are to be answered.
+    pub pong: bool,
+    /// In how many seconds the connection ends unless its token is renewed; `None` when it does not.
+    pub ttl: Option<u32>,
+    /// What the application adds.
+    pub data: Option<Body>,
+    /// What the server subscribed it to, by channel.
+    pub subs: Vec<(String, Subscribed)>,
+}
+
+/// What a client is told when it is subscribed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The newest position, where missed publications can be had from it later.
+    pub position: Option<Position>,
+    /// What was published since the position the client came with, oldest first.
+    pub publications: Vec<Publication>,
+    /// Whether the client asked to recover.
+    pub was_recovering: bool,
+    /// Whether `publications` are all that it missed.
+    pub recovered: bool,
+    /// In how many seconds the subscription ends unless its token is renewed; `None` when it does not.
+    pub ttl: Option<u32>,
+    /// What the application adds.
+    pub data: Option<Body>,
+}
+
+/// A reply that is not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Connected.
+    Connected(Box<Welcome>),
+    /// Subscribed.
+    Subscribed(Box<Subscribed>),
+    /// Unsubscribed, published, or alive.
+    Done,
+    /// Who is subscribed, by the public id of their connections.
+    Presence(Vec<(String, ClientInfo)>),
+    /// How many are subscribed.
+    PresenceStats {
+        /// Connections.
+        clients: u32,
+        /// Different users.
+        users: u32,
+    },
+    /// What was published.
+    History {
+        /// In the order that was asked for.
+        publications: Vec<Publication>,
+        /// The channel's newest publication.
+        position: Position,
+    },
+    /// What the backend answered.
+    Rpc(Option<Body>),
+    /// A new token was taken; in how many seconds it ends, where it does.
+    Refreshed(Option<u32>),
+}
+
+/// What the server tells without having been asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Something was published in a channel.
+    Publication(String, Publication),
+    /// Somebody subscribed to a channel.
+    Join(String, Option<ClientInfo>),
+    /// Somebody's subscription to a channel ended.
+    Leave(String, Option<ClientInfo>),
+    /// The client's subscription to a channel ended.
+    Unsubscribe {
+        /// To this channel.
+        channel: String,
+        /// A number of [`tidings_wire::code`]; from 2500 on the client subscribes again.
+        code: u32,
+        /// In words.
+        reason: String,
+    },
+    /// The server subscribed the client to a channel.
+    Subscribe(String, Subscribed),
+    /// A message of the backend to this connection.
+    Message(Option<Body>),
+    /// The connection is about to end.
+    Disconnect {
+        /// A number of [`tidings_wire::code`].
+        code: u32,
+        /// In words.
+        reason: String,
+    },
+    /// One that concerns nobody here.
+    Other,
+}
+
+/// One message of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The reply to the command with this number.
+    Reply(u32, Result<Answer, Refusal>),
+    /// Something that happened.
+    Push(Push),
+    /// The server's ping, or one that this version does not know.
+    Ping,
+}
+
+impl Message {
+    /// Takes what was read from a connection in `encoding`.
+    pub(crate) fn owned(reply: reply::Reply<'_>, encoding: Encoding) -> Self {
+        let id = reply.id;
+        let answer = match reply.outcome {
+            Outcome::Error(error) => {
+                let reply::Error { code, message, temporary } = error;
+                return Self::Reply(id, Err(Refusal { code, message: message.into_owned(), temporary }));
+            }
+            Outcome::Push(push) => return Self::Push(Push::owned(push, encoding)),
+            Outcome::Ping | Outcome::Unknown => return Self::Ping,
+            Outcome::Connect(connect) => Answer::Connected(Box::new(Welcome {
+                client: connect.client.into_owned(),
+                version: connect.version.into_owned(),
+                ping: connect.ping,
+                pong: connect.pong,
+                ttl: connect.expires.then_some(connect.ttl),
+                data: body(connect.data.as_ref(), encoding),
+                subs: connect
+                    .subs
+                    .iter()
+                    .map(|(channel, sub)| (channel.to_string(), subscribed(sub, encoding)))
+                    .collect(),
+            })),
+            Outcome::Subscribe(sub) => Answer::Subscribed(Box::new(subscribed(&sub, encoding))),
+            Outcome::Unsubscribe | Outcome::Publish | Outcome::Pong => Answer::Done,
+            Outcome::Presence(presence) => Answer::Presence(
+                presence
+                    .presence
+                    .iter()
+                    .map(|(id, client)| (id.to_string(), info(client, encoding)))
+                    .collect(),
+            ),
+            Outcome::PresenceStats(stats) => {
+                Answer::PresenceStats { clients: stats.num_clients, users: stats.num_users }
+            }
+            Outcome::History(history) => Answer::History {
+                publications: history.publications.iter().map(|p| publication(p, encoding)).collect(),
+                position: Position { offset: history.offset, epoch: history.epoch.into_owned() },
+            },
+            Outcome::Rpc(rpc) => Answer::Rpc(body(rpc.data.as_ref(), encoding)),
+            Outcome::Refresh(refresh) => Answer::Refreshed(refresh.expires.then_some(refresh.ttl)),
+            Outcome::SubRefresh(refresh) => Answer::Refreshed(refresh.expires.then_some(refresh.ttl)),
+        };
+        Self::Reply(id, Ok(answer))
+    }
+}
+
+impl Push {
+    /// Takes what was read from a connection in `encoding`.
+    pub(crate) fn owned(push: push::Push<'_>, encoding: Encoding) -> Self {
+        let channel = push.channel.into_owned();
+        match push.event {
+            push::Event::Publication(published) => {
+                // A subscription to many channels names the one it was.
+                let channel =
+                    if published.channel.is_empty() { channel } else { published.channel.to_string() };
+                Self::Publication(channel, publication(&published, encoding))
+            }
+            push::Event::Join(join) => Self::Join(channel, join.info.map(|who| info(&who, encoding))),
+            push::Event::Leave(leave) => Self::Leave(channel, leave.info.map(|who| info(&who, encoding))),
+            push::Event::Unsubscribe(push::Unsubscribe { code, reason }) => {
+                Self::Unsubscribe { channel, code, reason: reason.into_owned() }
+            }
+            push::Event::Subscribe(sub) => {
+                let at = Position { offset: sub.offset, epoch: sub.epoch.into_owned() };
+                let subscribed = Subscribed {
+                    position: sub.recoverable.then_some(at),
+                    publications: Vec::new(),
+                    was_recovering: false,
+                    recovered: false,
+                    ttl: None,
+                    data: body(sub.data.as_ref(), encoding),
+                };
+                Self::Subscribe(channel, subscribed)
+            }
+            push::Event::Message(message) => Self::Message(body(message.data.as_ref(), encoding)),
+            push::Event::Disconnect(push::Disconnect { code, reason, .. }) => {
+                Self::Disconnect { code, reason: reason.into_owned() }
+            }
+            push::Event::Connect(_) | push::Event::Refresh(_) | push::Event::Unknown => Self::Other,
+        }
+    }
+}
+
+fn body(data: Option<&Data<'_>>, encoding: Encoding) -> Option<Body> {
+    data.map(|data| Body { raw: data.bytes.to_vec(), encoding })
+}
+
+fn publication(publication: &push::Publication<'_>, encoding: Encoding) -> Publication {
+    Publication {
+        body: Body { raw: publication.data.bytes.to_vec(), encoding },
+        offset: publication.offset,
+        info: publication.info.as_ref().map(|who| info(who, encoding)),
+        tags: publication.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    }
+}
+
+fn info(info: &push::ClientInfo<'_>, encoding: Encoding) -> ClientInfo {
+    ClientInfo {
+        user: info.user.to_string(),
+        client: info.client.to_string(),
+        conn_info: body(info.conn_info.as_ref(), encoding),
+        chan_info: body(info.chan_info.as_ref(), encoding),
+    }
+}
+
+fn subscribed(sub: &reply::Subscribe<'_>, encoding: Encoding) -> Subscribed {
+    let position = Position { offset: sub.offset, epoch: sub.epoch.to_string() };
+    Subscribed {
+        position: sub.recoverable.then_some(position),
+        publications: sub.publications.iter().map(|p| publication(p, encoding)).collect(),
+        was_recovering: sub.was_recovering,
+        recovered: sub.recovered,
+        ttl: sub.expires.then_some(sub.ttl),
+        data: body(sub.data.as_ref(), encoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_gives_back_the_bytes_that_json_was_made_of() {
+        let bytes = |raw: &str| Body { raw: raw.into(), encoding: Encoding::Json }.bytes().into_owned();
+        assert_eq!(bytes("\"follow\\nme\""), b"follow\nme");
+        assert_eq!(bytes("{\"a\": 1.50}"), b"{\"a\": 1.50}");
+        assert_eq!(bytes("{\"b64\":\"/wA=\"}"), b"\xff\0");
+        assert_eq!(bytes("{\"b64\":\"?\"}"), b"{\"b64\":\"?\"}");
+        assert_eq!(bytes("{\"b64\":\"/wA=\",\"a\":1}"), b"{\"b64\":\"/wA=\",\"a\":1}");
+        assert_eq!(bytes("42"), b"42");
+        let exact = Body { raw: b"\"quoted\"".to_vec(), encoding: Encoding::Protobuf };
+        assert_eq!(&exact.bytes()[..], b"\"quoted\"");
+        let mut json = Vec::new();
+        exact.write_json(&mut json);
+        assert_eq!(json, b"\"quoted\"");
+    }
+
+    #[test]
+    fn a_position_is_kept_only_where_one_can_recover_from_it() {
+        let position = |line: &str| {
+            let reply = Encoding::Json.parse_reply(line.as_bytes()).unwrap();
+            match Message::owned(reply, Encoding::Json) {
+                Message::Reply(1, Ok(Answer::Subscribed(subscribed))) => subscribed.position,
+                other => panic!("{other:?}"),
+            }
+        };
+        let at = Some(Position { offset: 7, epoch: "e".to_owned() });
+        assert_eq!(position(r#"{"id":1,"subscribe":{"recoverable":true,"epoch":"e","offset":7}}"#), at);
+        assert_eq!(position(r#"{"id":1,"subscribe":{"epoch":"e","offset":7}}"#), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! Where a server is: `HOST:PORT`, `tcp://HOST:PORT` or `unix:PATH` for its line port; `ws://`, `wss://`, `http://` or
+//! `https://` with a host, and a port and a path where they are not the usual ones, for its HTTP port.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where the line port listens when nobody says otherwise.
+pub const DEFAULT: &str = "127.0.0.1:5567";
+
+/// A server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// `HOST:PORT` of its line port; the host is resolved at every attempt to connect.
+    Tcp(String),
+    /// The path of a Unix socket of its line port.
+    Unix(PathBuf),
+    /// Its HTTP port.
+    Web(Web),
+}
+
+/// The address of an HTTP port, or of the proxy in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Whether TLS is spoken there.
+    pub secure: bool,
+    /// Whether it was named as a WebSocket (`ws`, `wss`).
+    pub websocket: bool,
+    /// Name or address, without the brackets of IPv6.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What stands before every path: empty, or `/prefix`.
+    pub base: String,
+}
+
+/// The server's own paths, which an address may end with and which are not part of its prefix.
+const ENDPOINTS: [&str; 4] = ["/connection/websocket", "/connection/uni_sse", "/events", "/api"];
+
+impl Web {
+    /// Host and port as the `Host` header has them: the port is left out where it is the usual one.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == usual_port(self.secure) { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The path of `endpoint`, which begins with a slash, as the server or the proxy in front of it knows it.
+    pub fn path(&self, endpoint: &str) -> String {
+        format!("{}{endpoint}", self.base)
+    }
+
+    /// What a browser's address bar shows for `endpoint`.
+    pub fn url(&self, endpoint: &str) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}{}{endpoint}", self.authority(), self.base)
+    }
+
+    /// The origin of pages from there, as the `Origin` header has it.
+    pub fn origin(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+}
+
+impl fmt::Display for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match (self.websocket, self.secure) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
+        write!(f, "{scheme}://{}{}", self.authority(), self.base)
+    }
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("no path: write unix:PATH, such as unix:/run/tidings.sock".to_owned())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let host_port = match text.split_once("://") {
+            Some(("tcp", rest)) => rest.trim_end_matches('/'),
+            Some((scheme @ ("ws" | "wss" | "http" | "https"), rest)) => {
+                let secure = matches!(scheme, "wss" | "https");
+                return web(rest, secure, scheme.starts_with("ws")).map(Self::Web);
+            }
+            Some((scheme, _)) => {
+                return Err(format!(
+                    "unknown scheme {scheme}://: use tcp://HOST:PORT, unix:PATH, ws://HOST:PORT or http://HOST:PORT"
+                ));
+            }
+            None => text,
+        };
+        let (host, port) = host_port
+            .rsplit_once(':')
+            .ok_or_else(|| format!("no port in '{host_port}': write HOST:PORT, such as {DEFAULT}"))?;
+        check_host(host, host_port)?;
+        number(port)?;
+        Ok(Self::Tcp(host_port.to_owned()))
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host_port) => f.write_str(host_port),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Web(web) => web.fmt(f),
+        }
+    }
+}
+
+/// Reads what follows the scheme.
+fn web(rest: &str, secure: bool, websocket: bool) -> Result<Web, String> {
+    if rest.contains(['?', '#']) {
+        return Err("an address has no query and no fragment here".to_owned());
+    }
+    // The address goes into requests as it is.
+    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("an address is printable ASCII without spaces".to_owned());
+    }
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if authority.contains('@') {
+        return Err("no user in an address: give the secret with --token or --key".to_owned());
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, number(port)?),
+        _ => (authority, usual_port(secure)),
+    };
+    check_host(host, authority)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let path = path.trim_end_matches('/');
+    let base = ENDPOINTS.iter().find_map(|endpoint| path.strip_suffix(endpoint)).unwrap_or(path);
+    Ok(Web { secure, websocket, host: host.to_owned(), port, base: base.to_owned() })
+}
+
+fn check_host(host: &str, whole: &str) -> Result<(), String> {
+    if host.is_empty() || (host.contains(':') && !(host.starts_with('[') && host.ends_with(']'))) {
+        return Err(format!("no host in '{whole}': write HOST:PORT or [IPV6]:PORT, such as {DEFAULT}"));
+    }
+    Ok(())
+}
+
+fn number(port: &str) -> Result<u16, String> {
+    match port.parse::<u16>() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(format!("'{port}' is not a port: a number from 1 to 65535")),
+    }
+}
+
+fn usual_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web(text: &str) -> Web {
+        match text.parse() {
+            Ok(Server::Web(web)) => web,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_line_port_s_address_is_understood() {
+        for text in ["localhost:5567", "tcp://localhost:5567", "tcp://localhost:5567/"] {
+            assert_eq!(text.parse(), Ok(Server::Tcp("localhost:5567".to_owned())), "{text}");
+        }
+        assert_eq!("[::1]:1".parse(), Ok(Server::Tcp("[::1]:1".to_owned())));
+        assert_eq!("unix:/run/x.sock".parse(), Ok(Server::Unix("/run/x.sock".into())));
+    }
+
+    #[test]
+    fn an_http_address_has_a_prefix_and_none_of_the_server_s_own_paths() {
+        let shown = |text: &str| {
+            let web = web(text);
+            (web.to_string(), web.authority(), web.path("/health"))
+        };
+        let expect = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(shown("http://h"), expect("http://h", "h", "/health"));
+        assert_eq!(shown("https://h:443/"), expect("https://h", "h", "/health"));
+        assert_eq!(shown("ws://[::1]:8000"), expect("ws://[::1]:8000", "[::1]:8000", "/health"));
+        assert_eq!(shown("wss://h/push/"), expect("wss://h/push", "h", "/push/health"));
+        assert_eq!(shown("wss://h/push/connection/websocket"), expect("wss://h/push", "h", "/push/health"));
+        assert_eq!(shown("http://h:80/connection/websocket/"), expect("http://h", "h", "/health"));
+        assert_eq!(web("ws://[::1]:8000").host, "::1");
+        assert_eq!(web("ws://h:8000/p").url("/tables/1"), "http://h:8000/p/tables/1");
+        assert_eq!(web("wss://h:8000/p").origin(), "https://h:8000");
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_what_to_write() {
+        for (text, told) in [
+            ("localhost", "HOST:PORT"),
+            ("localhost:", "not a port"),
+            ("localhost:0", "not a port"),
+            ("localhost:65536", "not a port"),
+            (":5567", "no host"),
+            ("::1:5567", "[IPV6]:PORT"),
+            ("unix:", "unix:PATH"),
+            ("gopher://h:1", "unknown scheme"),
+            ("http://", "no host"),
+            ("http://h:x", "not a port"),
+            ("http://::1/", "[IPV6]:PORT"),
+            ("http://user:secret@h/", "--token or --key"),
+            ("http://h/?a=b", "no query"),
+            ("http://h/a b", "without spaces"),
+        ] {
+            let error = text.parse::<Server>().unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}
