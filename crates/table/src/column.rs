@@ -106,13 +106,13 @@ const SAMPLE: usize = 64;
 impl Reading {
     /// How the values of the first `columns` columns are to be understood, from blocks spread over the whole
     /// file: for the same file always the same.
-    pub(crate) fn natures(&self, columns: usize) -> Result<Vec<Nature>, Error> {
+    pub(crate) fn natures(&self, columns: usize, control: Control<'_>) -> Result<Vec<Nature>, Error> {
         let (chunks, first) = (scan::sample(&self.state(), SAMPLE), self.first_line());
         let syntax = self.dialect().syntax;
         let mut counts = vec![[Kinds::default(); 2]; columns];
         self.scan(
             &chunks,
-            Control::default(),
+            control,
             (0.0, 0.0),
             |chunk, bytes, scratch| {
                 let mut counts = vec![[Kinds::default(); 2]; columns];

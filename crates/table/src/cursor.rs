@@ -58,6 +58,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn seek(&mut self, line: u64) -> io::Result<()> {
+        if self.line == line && self.used < self.window.len() {
+            return Ok(());
+        }
         let (block, block_end) = self.reading.state().locate(line);
         let is_ahead = (block.row..=line).contains(&self.line) && !self.window.is_empty();
         if !is_ahead {

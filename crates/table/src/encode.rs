@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::dialect::Dialect;
-use crate::syntax::{Syntax, is_break};
+use crate::syntax::Syntax;
 
 /// Appends one row with its line break to `out`, in the dialect of a file.
 ///
@@ -30,9 +30,9 @@ pub(crate) fn write_row<C: AsRef<str>>(
 
 /// Appends a cell, with quotes if it would be read as something else without.
 pub(crate) fn write_cell(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
-    let is_special = |byte: &u8| *byte == syntax.delimiter() || is_break(*byte);
+    let is_special = |content| memchr::memchr3(syntax.delimiter(), b'\n', b'\r', content).is_some();
     let looks_quoted = syntax.quote().is_some() && content.first().copied() == syntax.quote();
-    if looks_quoted || content.iter().any(is_special) {
+    if looks_quoted || is_special(content) {
         return write_quoted(content, syntax, out);
     }
     out.extend_from_slice(content);

@@ -69,7 +69,8 @@ impl Reading {
             (scan::chunks(&state, 0), state.tally)
         };
         let count = (tally.widest as usize).min(COLUMNS);
-        let (natures, first, syntax) = (self.natures(count)?, self.first_line(), self.dialect().syntax);
+        let (natures, first, syntax) =
+            (self.natures(count, control)?, self.first_line(), self.dialect().syntax);
         let columns: Mutex<Vec<_>> =
             Mutex::new(natures.iter().map(|nature| ColumnTally::new(nature.style)).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! A view as a file: every row whole, however long.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::View;
 use crate::cursor::Cursor;
@@ -27,45 +27,110 @@ impl Format {
 /// A cell up to this size is quoted only if it must be; a longer one is not held, so it always is.
 const HELD: usize = 64 << 10;
 
-/// How many rows are looked up at once.
-const ROWS: u64 = 4 << 10;
+/// How much is handed over at once.
+const PIECE: usize = 64 << 10;
+
+/// How many rows of a sorted view are fetched together, in the order of the file: few at first, so that the first
+/// ones come soon, then more, so that a block of the file is read once for several of them.
+const FEWEST: u64 = 4 << 10;
+const MOST: u64 = 256 << 10;
+
+/// The memory that rows which are fetched together may take; what does not fit is fetched by itself.
+const FETCHED: usize = 32 << 20;
 
 impl View {
-    /// Writes the header, if there is one, and all rows to `out`, in UTF-8; holds no more than 64 KiB of a
-    /// cell. In the order of the file this goes as fast as the file is read; sorted, each row is fetched by
-    /// itself, some microseconds each.
+    /// Writes the header, if there is one, and all rows to `out`, in UTF-8 and in pieces of 64 KiB or little more.
+    ///
+    /// It holds no more than that of a cell, and up to 48 MiB of rows when the view is sorted. On one core 1 GB
+    /// takes some 4 s in the order of the file, some 20 s sorted.
     ///
     /// # Errors
     /// [`Error::Io`] of the table or of `out`; [`Error::Cancelled`].
     pub fn write(&self, format: Format, out: &mut impl Write, control: Control<'_>) -> Result<(), Error> {
-        let mut cursor = Cursor::new(&self.reading);
-        let mut writer =
-            RowWriter { syntax: format.syntax(), cell: Vec::new(), open: false, first: true, out };
+        let mut export = Export { cursor: Cursor::new(&self.reading), rows: RowWriter::new(format), out };
         let total = self.total();
         if self.first() > 0 && self.reading.state().tally.rows > 0 {
-            writer.row(&mut cursor, 0)?;
+            export.row(0)?;
         }
-        let mut at = 0;
+        let (mut at, mut step) = (0, FEWEST);
         while at < total {
             control.check()?;
             control.tell(at, total, (0.0, 1.0));
-            let next = (at + ROWS).min(total);
+            let next = (at + step).min(total);
             match &self.order {
-                Some(order) => {
-                    for line in order.get(at..next)? {
-                        writer.row(&mut cursor, u64::from(line))?;
-                    }
+                None => (at..next).try_for_each(|row| export.row(row + self.first()))?,
+                Some(order) if self.query.sort.is_empty() => {
+                    order.get(at..next)?.into_iter().try_for_each(|line| export.row(u64::from(line)))?;
                 }
-                None => (at..next).try_for_each(|row| writer.row(&mut cursor, row + self.first()))?,
+                Some(order) => {
+                    let fitted = export.scattered(&order.get(at..next)?, control)?;
+                    step = if fitted { (2 * step).min(MOST) } else { (step / 2).max(FEWEST) };
+                }
             }
             at = next;
         }
+        export.hand_over(0)?;
         control.tell(1, 1, (0.0, 1.0));
         Ok(())
     }
 }
 
-struct RowWriter<'a, W> {
+/// A view on its way out.
+struct Export<'a, W> {
+    cursor: Cursor<'a>,
+    rows: RowWriter,
+    out: &'a mut W,
+}
+
+impl<W: Write> Export<'_, W> {
+    /// Writes one row.
+    fn row(&mut self, line: u64) -> Result<(), Error> {
+        let Self { cursor, rows, out } = self;
+        let mut result = Ok(());
+        cursor.read(line, |event| {
+            if result.is_ok() {
+                result = rows.take(event).and_then(|()| rows.hand_over(PIECE, *out));
+            }
+        })?;
+        result
+    }
+
+    /// Writes rows that lie anywhere in the file; gives whether memory had room for all of them.
+    fn scattered(&mut self, lines: &[u32], control: Control<'_>) -> Result<bool, Error> {
+        let mut wanted: Vec<(u32, usize)> = lines.iter().copied().zip(0..).collect();
+        wanted.sort_unstable();
+        let mut fetched = RowWriter { syntax: self.rows.syntax, ..RowWriter::new(Format::Csv) };
+        let (mut places, mut fitted) = (vec![0..0; lines.len()], true);
+        for (i, (line, slot)) in wanted.into_iter().enumerate() {
+            if i % FEWEST as usize == 0 {
+                control.check()?;
+            }
+            let start = fetched.written.len();
+            if start < FETCHED && fetched.row_within(&mut self.cursor, u64::from(line), FETCHED)? {
+                places[slot] = start..fetched.written.len();
+            } else {
+                fitted = false;
+            }
+        }
+        for (line, place) in lines.iter().zip(places) {
+            // No row is written as nothing: it has a line break.
+            if place.is_empty() {
+                self.row(u64::from(*line))?;
+            } else {
+                self.rows.written.extend_from_slice(&fetched.written[place]);
+                self.hand_over(PIECE)?;
+            }
+        }
+        Ok(fitted)
+    }
+
+    fn hand_over(&mut self, least: usize) -> Result<(), Error> {
+        self.rows.hand_over(least, self.out)
+    }
+}
+
+/// Writes rows into memory, cell by cell.
+struct RowWriter {
     syntax: Syntax,
     /// The cell so far, as long as it is held.
     cell: Vec<u8>,
@@ -73,18 +138,41 @@ struct RowWriter<'a, W> {
     open: bool,
     /// Whether the cell is the first of its row.
     first: bool,
-    out: &'a mut W,
+    /// What is written and not handed over yet.
+    written: Vec<u8>,
 }
 
-impl<W: Write> RowWriter<'_, W> {
-    fn row(&mut self, cursor: &mut Cursor<'_>, line: u64) -> Result<(), Error> {
-        let mut result = Ok(());
+impl RowWriter {
+    fn new(format: Format) -> Self {
+        let syntax = format.syntax();
+        Self { syntax, cell: Vec::new(), open: false, first: true, written: Vec::new() }
+    }
+
+    /// Hands over what is written, if it is more than `least` bytes.
+    fn hand_over(&mut self, least: usize, out: &mut impl Write) -> Result<(), Error> {
+        if self.written.len() > least {
+            out.write_all(&self.written)?;
+            self.written.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes a row unless more than `most` bytes would be written then; gives whether it is.
+    fn row_within(&mut self, cursor: &mut Cursor<'_>, line: u64, most: usize) -> Result<bool, Error> {
+        let (start, mut result) = (self.written.len(), Ok(()));
         cursor.read(line, |event| {
-            if result.is_ok() {
+            if result.is_ok() && self.written.len() <= most {
                 result = self.take(event);
             }
         })?;
-        result
+        result?;
+        let fits = self.written.len() <= most;
+        if !fits {
+            self.written.truncate(start);
+            self.cell.clear();
+            (self.open, self.first) = (false, true);
+        }
+        Ok(fits)
     }
 
     fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
@@ -93,20 +181,20 @@ impl<W: Write> RowWriter<'_, W> {
                 self.cell.extend_from_slice(content);
                 if self.cell.len() > HELD {
                     if !self.open {
-                        self.out.write_all(b"\"")?;
+                        self.written.push(b'"');
                     }
                     self.open = true;
-                    self.pass()?;
+                    self.pass();
                 }
             }
             Event::Cell => {
                 self.end_cell(false)?;
-                self.out.write_all(&[self.syntax.delimiter()])?;
+                self.written.push(self.syntax.delimiter());
                 self.first = false;
             }
             Event::Row => {
                 self.end_cell(self.first)?;
-                self.out.write_all(b"\n")?;
+                self.written.push(b'\n');
                 self.first = true;
             }
         }
@@ -116,25 +204,21 @@ impl<W: Write> RowWriter<'_, W> {
     /// `alone`: it is the only cell of its row, which would be an empty line if it were empty.
     fn end_cell(&mut self, alone: bool) -> Result<(), Error> {
         if self.open {
-            self.pass()?;
-            self.out.write_all(b"\"")?;
+            self.pass();
+            self.written.push(b'"');
             self.open = false;
         } else if alone && self.cell.is_empty() {
-            self.out.write_all(b"\"\"")?;
+            self.written.extend_from_slice(b"\"\"");
         } else {
-            let mut written = Vec::with_capacity(self.cell.len());
-            write_cell(&self.cell, self.syntax, &mut written)?;
-            self.out.write_all(&written)?;
+            write_cell(&self.cell, self.syntax, &mut self.written)?;
         }
         self.cell.clear();
         Ok(())
     }
 
     /// Writes what is held of an open cell.
-    fn pass(&mut self) -> io::Result<()> {
-        let mut written = Vec::with_capacity(self.cell.len());
-        write_within_quotes(&self.cell, b'"', None, &mut written);
+    fn pass(&mut self) {
+        write_within_quotes(&self.cell, b'"', None, &mut self.written);
         self.cell.clear();
-        self.out.write_all(&written)
     }
 }

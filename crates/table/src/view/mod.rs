@@ -17,6 +17,7 @@ pub use export::Format;
 pub use filter::{Filter, Op};
 
 use crate::cursor::Cursor;
+use crate::index::BLOCK_BYTES;
 use crate::order::{Collector, Order};
 use crate::page::Shaper;
 use crate::reading::Reading;
@@ -81,7 +82,7 @@ impl Reading {
         if query.is_plain() {
             return Ok(View::plain(self, query.header_is_row));
         }
-        let natures = self.natures(columns.iter().max().map_or(0, |most| most + 1))?;
+        let natures = self.natures(columns.iter().max().map_or(0, |most| most + 1), control)?;
         let (chunks, settled) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.settled)
@@ -222,6 +223,9 @@ impl View {
         };
         // In the order of the file, so that a block is read once for all its rows.
         wanted.sort_unstable();
+        if self.order.is_some() {
+            self.prefetch(&wanted);
+        }
         let mut rows = vec![Row::default(); wanted.len()];
         let (mut cursor, mut shaper) =
             (Cursor::new(&self.reading), Shaper::new(self.reading.limits(), wanted.len()));
@@ -230,6 +234,20 @@ impl View {
             rows[slot] = shaper.row(line - self.first());
         }
         Ok(Page { from, total, rows })
+    }
+
+    /// Has the blocks of some lines fetched that follow each other in the file.
+    fn prefetch(&self, lines: &[(u64, usize)]) {
+        let blocks: Vec<(u64, u64)> = {
+            let state = self.reading.state();
+            let located = lines.iter().map(|(line, _)| state.locate(*line));
+            located
+                .map(|(block, end)| (block.offset, end.saturating_sub(block.offset).min(2 * BLOCK_BYTES)))
+                .collect()
+        };
+        for (offset, length) in blocks.chunk_by(|a, b| a == b).map(|same| same[0]) {
+            self.reading.text().prefetch(offset, length);
+        }
     }
 
     /// The names of the columns; `None` when the file has no header or it counts as a row.
@@ -253,7 +271,8 @@ impl View {
         let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
             return self.reading.view(&self.query, control);
         };
-        let natures = self.reading.natures(self.query.columns().iter().max().map_or(0, |most| most + 1))?;
+        let columns = self.query.columns();
+        let natures = self.reading.natures(columns.iter().max().map_or(0, |most| most + 1), control)?;
         let (chunks, settled) = {
             let state = self.reading.state();
             (scan::chunks(&state, self.settled), state.settled)

@@ -280,7 +280,11 @@ impl<'a> Sorter<'a> {
                 control.check()?;
                 self.keys.entries.iter().try_for_each(|entry| collector.push(line_of(*entry)))?;
             }
-            Some(spilled) => spilled.merge(self.most, control, |line| collector.push(line))?,
+            Some(spilled) => {
+                // What held the runs makes room for windows on them.
+                self.keys = Keys::default();
+                spilled.merge(self.most, control, |line| collector.push(line))?;
+            }
         }
         control.tell(1, 1, (SCAN, 1.0));
         Ok(collector.finish()?)

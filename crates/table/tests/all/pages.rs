@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tidings_table::{Choice, Control, Format, Limits, View};
+use tidings_table::{Choice, Control, Format, Limits, Query, SortBy, View};
 
 use crate::support::{Made, rows};
 
@@ -107,6 +107,22 @@ fn a_download_has_every_cell_whole_and_reads_back_the_same() {
         ];
         assert_eq!(crate::support::text_by_csv(&written, syntax), expected);
     }
+}
+
+#[test]
+fn a_sorted_download_has_its_rows_in_order_also_those_that_no_memory_holds() {
+    let long = "x, ".repeat(12 << 20);
+    let row = |i: u64| if i == 9_000 { format!("{i}\t{long}\n") } else { format!("{i}\tnumber {i}\n") };
+    let text: String = (0..20_000).map(|i| row(i * 7_919 % 20_000)).collect();
+    let made = Made::whole(text.as_bytes(), Choice { header: Some(false), ..Choice::default() });
+    let query = Query { sort: vec![SortBy { column: 0, desc: true }], ..Query::default() };
+    let view = made.reading().view(&query, Control::default()).unwrap();
+    let mut written = Vec::new();
+    view.write(Format::Tsv, &mut written, Control::default()).unwrap();
+    // A cell so long is always between quotes.
+    let expected: String =
+        (0..20_000).rev().map(row).collect::<String>().replacen(&long, &format!("\"{long}\""), 1);
+    assert!(written == expected.as_bytes(), "{} bytes instead of {}", written.len(), expected.len());
 }
 
 #[test]
