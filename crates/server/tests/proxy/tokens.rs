@@ -1,0 +1,187 @@
+//! Tokens over the client protocol and on the line port.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tidings_server::auth::sign_hs256;
+use tidings_server::config::Secret;
+
+use crate::world::{World, now, token};
+
+const UNAUTHORIZED: (u64, bool) = (101, false);
+const DENIED: (u64, bool) = (103, false);
+const EXPIRED_TOKEN: (u64, bool) = (109, false);
+
+#[test]
+fn a_connection_token_makes_a_user_who_is_told_when_to_come_back_with_another() {
+    let world = World::with_key(&[]);
+    let mut client = world.client();
+    let result = client.done("connect", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
+    assert_eq!(result["expires"], json!(true), "{result}");
+    assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
+    let result = world.client().done("connect", json!({"token": token(json!({"sub": "42"}))}));
+    assert_eq!((result.get("expires"), result.get("ttl")), (None, None), "{result}");
+}
+
+#[test]
+fn a_token_that_is_not_accepted_is_an_error_and_never_an_anonymous_client() {
+    let world = World::with_key(&[
+        ("client.token.audience", "tidings"),
+        ("client.allow_anonymous_connect_without_token", "true"),
+    ]);
+    let good = |more: Value| {
+        let mut claims = json!({"sub": "42", "aud": "tidings"});
+        claims.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        claims
+    };
+    let unsigned = |header: &str| {
+        let claims = URL_SAFE_NO_PAD.encode(good(json!({})).to_string());
+        format!("{}.{claims}.", URL_SAFE_NO_PAD.encode(header))
+    };
+    for (bad, code, what) in [
+        ("hunter2".to_owned(), UNAUTHORIZED, "no token"),
+        (unsigned(r#"{"alg":"none"}"#), UNAUTHORIZED, "alg none"),
+        (unsigned(r#"{"alg":"HS256"}"#), UNAUTHORIZED, "no signature"),
+        (
+            sign_hs256(&Secret::new("another"), &good(json!({}))).expect("a token"),
+            UNAUTHORIZED,
+            "another key",
+        ),
+        (token(good(json!({"aud": "another"}))), UNAUTHORIZED, "another audience"),
+        (token(good(json!({"channel": "a"}))), UNAUTHORIZED, "a subscription token"),
+        (token(good(json!({"exp": now() - 1}))), EXPIRED_TOKEN, "expired"),
+        (token(good(json!({"nbf": now() + 600}))), EXPIRED_TOKEN, "not yet valid"),
+        (token(good(json!({"expire_at": now() - 1}))), (110, false), "over before it began"),
+    ] {
+        let mut client = world.client();
+        assert_eq!(client.refused("connect", json!({"token": bad})), code, "{what}");
+    }
+    world.connected(json!({"token": token(good(json!({"exp": now() + 600})))}));
+    world.connected(json!({}));
+}
+
+#[test]
+fn without_a_token_nobody_is_let_in_where_a_key_is_configured() {
+    let world = World::with_key(&[]);
+    assert_eq!(world.client().refused("connect", json!({})), UNAUTHORIZED);
+    // An anonymous user is one whom the application vouches for.
+    world.connected(json!({"token": token(json!({"sub": ""}))}));
+}
+
+#[test]
+fn a_token_where_no_key_is_configured_is_refused() {
+    let world = World::with(&[]);
+    assert_eq!(
+        world.client().refused("connect", json!({"token": token(json!({"sub": "42"}))})),
+        UNAUTHORIZED
+    );
+}
+
+#[test]
+fn a_connection_token_names_what_the_server_subscribes_to() {
+    let world = World::with_key(&[("http_api.key", "api key")]);
+    let claims = json!({"sub": "42", "channels": ["news"], "subs": {"scores": {"data": {"hello": 1}}}});
+    let mut client = world.client();
+    let result = client.done("connect", json!({"token": token(claims)}));
+    assert!(result["subs"].get("news").is_some(), "{result}");
+    assert_eq!(result["subs"]["scores"]["data"], json!({"hello": 1}));
+    let mut backend = world.line();
+    backend.send("AUTH api key");
+    backend.expect("CONFIRMED");
+    backend.send("PUBLISH news {\"a\":1}");
+    backend.expect("CONFIRMED");
+    let push = client.message();
+    assert_eq!((&push["push"]["channel"], &push["push"]["pub"]["data"]), (&json!("news"), &json!({"a": 1})));
+}
+
+#[test]
+fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
+    let world = World::with_key(&[]);
+    let mut client = world.client();
+    let id = client.done("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
+    for (claims, code, what) in [
+        (json!({"sub": "42", "channel": "b"}), DENIED, "another channel"),
+        (json!({"sub": "43", "channel": "a"}), DENIED, "another user"),
+        (json!({"channel": "a"}), DENIED, "an anonymous user"),
+        (json!({"sub": "42", "channel": "a", "client": "another"}), DENIED, "another client"),
+        (json!({"sub": "42"}), UNAUTHORIZED, "a connection token"),
+        (json!({"sub": "42", "channel": "a", "exp": now() - 1}), EXPIRED_TOKEN, "expired"),
+        (json!({"sub": "42", "channel": "a", "expire_at": now() - 1}), (110, false), "over before it began"),
+    ] {
+        let asked = json!({"channel": "a", "token": token(claims)});
+        assert_eq!(client.refused("subscribe", asked), code, "{what}");
+    }
+    assert_eq!(client.refused("subscribe", json!({"channel": "a"})), DENIED);
+    let claims = json!({"sub": "42", "channel": "a", "client": id, "exp": now() + 600});
+    let result = client.done("subscribe", json!({"channel": "a", "token": token(claims)}));
+    assert_eq!(result["expires"], json!(true), "{result}");
+}
+
+#[test]
+fn a_private_channel_needs_a_subscription_token_whatever_else_is_allowed() {
+    let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
+    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    client.done("subscribe", json!({"channel": "open"}));
+    assert_eq!(client.refused("subscribe", json!({"channel": "$mine"})), DENIED);
+    let claims = json!({"sub": "42", "channel": "$mine"});
+    client.done("subscribe", json!({"channel": "$mine", "token": token(claims)}));
+}
+
+#[test]
+fn subscription_tokens_may_have_a_key_of_their_own() {
+    let other = "another secret of thirty-two bytes or more";
+    let world = World::with_key(&[
+        ("client.subscription_token.enabled", "true"),
+        ("client.subscription_token.hmac_secret_key", other),
+    ]);
+    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let claims = json!({"sub": "42", "channel": "a"});
+    let by_connection_key = json!({"channel": "a", "token": token(claims.clone())});
+    assert_eq!(client.refused("subscribe", by_connection_key), UNAUTHORIZED);
+    let by_its_own = sign_hs256(&Secret::new(other), &claims).expect("a token");
+    client.done("subscribe", json!({"channel": "a", "token": by_its_own}));
+}
+
+#[test]
+fn a_new_connection_token_prolongs_the_connection_of_the_same_user() {
+    let world = World::with_key(&[]);
+    let mut client = world.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 60}))}));
+    let result = client.done("refresh", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
+    assert_eq!(result["expires"], json!(true), "{result}");
+    assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
+    // One that was valid once is no reason to give up: the client tries again with a newer one.
+    let expired = json!({"token": token(json!({"sub": "42", "exp": now() - 1}))});
+    assert_eq!(client.refused("refresh", expired), (109, true));
+    assert_eq!(client.refused("refresh", json!({"token": token(json!({"sub": "43"}))})), UNAUTHORIZED);
+}
+
+#[test]
+fn a_new_subscription_token_prolongs_the_subscription() {
+    let world = World::with_key(&[]);
+    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let made = |channel: &str, end: u64| {
+        let claims = json!({"sub": "42", "channel": channel, "exp": end});
+        json!({"channel": "a", "token": token(claims)})
+    };
+    client.done("subscribe", made("a", now() + 60));
+    let result = client.done("sub_refresh", made("a", now() + 600));
+    assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
+    assert_eq!(client.refused("sub_refresh", made("a", now() - 1)), (109, true));
+    assert_eq!(client.refused("sub_refresh", made("b", now() + 600)), DENIED);
+}
+
+#[test]
+fn a_token_on_the_line_port_makes_a_client_of_it() {
+    let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
+    let mut line = world.line();
+    line.send("SUBSCRIBE news");
+    line.expect("ERROR 103 permission denied");
+    line.send("AUTH hunter2");
+    line.expect("ERROR 101 unauthorized");
+    line.send(&format!("AUTH {}", token(json!({"sub": "42", "exp": now() - 1}))));
+    line.expect("ERROR 109 token expired");
+    line.send(&format!("AUTH {}", token(json!({"sub": "42"}))));
+    line.expect("CONFIRMED");
+    line.send("SUBSCRIBE news");
+    line.expect("CONFIRMED");
+}
