@@ -1,6 +1,7 @@
 //! An application: a small HTTP server that the hooks ask.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -82,12 +83,12 @@ impl Application {
     }
 
     /// Answers so on a path from now on, also to those who wait for an answer.
-    pub(crate) fn answer(&self, path: &str, body: impl ToString) {
+    pub(crate) fn answer(&self, path: &str, body: impl Display) {
         self.answer_with(path, 200, body);
     }
 
     /// The same with a status.
-    pub(crate) fn answer_with(&self, path: &str, status: u16, body: impl ToString) {
+    pub(crate) fn answer_with(&self, path: &str, status: u16, body: impl Display) {
         let status = StatusCode::from_u16(status).expect("a status");
         self.set(path, Answer::Body(status, body.to_string()));
     }

@@ -4,6 +4,7 @@ mod application;
 mod failing;
 mod headers;
 mod hooks;
+mod log;
 mod options;
 mod tokens;
 mod world;

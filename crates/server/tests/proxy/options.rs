@@ -1,1 +1,61 @@
-//! 
+//! What an operator may say about hooks.
+
+use tidings_server::config::Config;
+
+use crate::world::load;
+
+#[test]
+fn a_hook_that_is_switched_on_and_leads_nowhere_is_refused() {
+    for (switch, endpoint) in [
+        ("client.proxy.connect.enabled", "client.proxy.connect.endpoint"),
+        ("channel.without_namespace.subscribe_proxy_enabled", "channel.proxy.subscribe.endpoint"),
+        ("channel.without_namespace.publish_proxy_enabled", "channel.proxy.publish.endpoint"),
+    ] {
+        let error = load(&[(switch, "true")]).expect_err(switch);
+        let what = format!("{switch} is true, but {endpoint} does not say where the application is");
+        assert_eq!(error, format!("--set {switch}: {what}"));
+        assert!(load(&[(switch, "true"), (endpoint, "http://localhost:3000/")]).is_ok());
+    }
+    let named = [
+        ("channel.namespaces", "chat"),
+        ("channel.namespaces.chat.publish_proxy_enabled", "true"),
+        ("channel.proxy.subscribe.endpoint", "http://localhost:3000/"),
+    ];
+    assert!(
+        load(&named).expect_err("nowhere").contains("channel.namespaces.chat.publish_proxy_enabled is true")
+    );
+}
+
+#[test]
+fn an_address_that_is_not_over_http_is_refused() {
+    let error = load(&[("rpc.proxy.endpoint", "grpc://localhost:9000")]).expect_err("grpc");
+    assert!(error.contains("another scheme than http and https"), "{error}");
+}
+
+#[test]
+fn a_header_of_the_connection_itself_cannot_be_listed() {
+    for option in ["client.proxy.connect.http_headers", "rpc.proxy.http_headers"] {
+        let error = load(&[(option, "Cookie,Transfer-Encoding")]).expect_err("a header");
+        assert!(error.contains("transfer-encoding belongs to the connection"), "{error}");
+    }
+}
+
+#[test]
+fn personal_channels_are_in_a_namespace_that_exists() {
+    let enabled = ("client.subscribe_to_user_personal_channel.enabled", "true");
+    let namespace = ("client.subscribe_to_user_personal_channel.personal_channel_namespace", "mine");
+    assert!(load(&[enabled]).is_ok());
+    let error = load(&[enabled, namespace]).expect_err("no namespace");
+    assert!(error.contains("(\"mine\") names no namespace"), "{error}");
+    assert!(load(&[enabled, namespace, ("channel.namespaces", "mine")]).is_ok());
+}
+
+#[test]
+fn nothing_is_asked_unless_it_is_said() {
+    let config = Config::default();
+    assert!(!config.client.proxy.connect.enabled);
+    assert_eq!(config.client.proxy.connect.endpoint, None);
+    assert_eq!(config.rpc.proxy.endpoint, None);
+    assert_eq!(config.channel.private_prefix, "$");
+    assert!(load(&[("channel.private_prefix", "")]).expect("none").channel.private_prefix.is_empty());
+}

@@ -80,18 +80,21 @@ fn a_token_where_no_key_is_configured_is_refused() {
 #[test]
 fn a_connection_token_names_what_the_server_subscribes_to() {
     let world = World::with_key(&[("http_api.key", "api key")]);
-    let claims = json!({"sub": "42", "channels": ["news"], "subs": {"scores": {"data": {"hello": 1}}}});
-    let mut client = world.client();
-    let result = client.done("connect", json!({"token": token(claims)}));
-    assert!(result["subs"].get("news").is_some(), "{result}");
-    assert_eq!(result["subs"]["scores"]["data"], json!({"hello": 1}));
-    let mut backend = world.line();
-    backend.send("AUTH api key");
-    backend.expect("CONFIRMED");
-    backend.send("PUBLISH news {\"a\":1}");
-    backend.expect("CONFIRMED");
-    let push = client.message();
-    assert_eq!((&push["push"]["channel"], &push["push"]["pub"]["data"]), (&json!("news"), &json!({"a": 1})));
+    let by_name = json!({"sub": "42", "channels": ["news"]});
+    let with_options = json!({"sub": "42", "subs": {"news": {"data": {"hello": 1}}}});
+    for (claims, data) in [(by_name, Value::Null), (with_options, json!({"hello": 1}))] {
+        let mut client = world.client();
+        let result = client.done("connect", json!({"token": token(claims)}));
+        assert!(result["subs"].get("news").is_some(), "{result}");
+        assert_eq!(result["subs"]["news"]["data"], data, "{result}");
+        let mut backend = world.line();
+        backend.send("AUTH api key");
+        backend.expect("CONFIRMED");
+        backend.send("PUBLISH news {\"a\":1}");
+        backend.expect("CONFIRMED");
+        let push = client.message()["push"].take();
+        assert_eq!((&push["channel"], &push["pub"]["data"]), (&json!("news"), &json!({"a": 1})));
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tidings_server::Server;
 use tidings_server::auth::sign_hs256;
 use tidings_server::config::{self, Config, Overrides, Secret};
-use tidings_server::Server;
 use tidings_testkit::{LineClient, PATIENCE};
 use tokio::runtime::Runtime;
 
