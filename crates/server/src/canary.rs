@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use crate::router::Router;
 
-/// How the channels of canaries begin; no client may use them.
-pub(crate) const PREFIX: &str = "tidings.canary.";
+/// How the channels of canaries begin, among those of the server's own ([`crate::cluster::RESERVED`]).
+const PREFIX: &str = "tidings.node.canary.";
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Flight {

@@ -10,9 +10,11 @@
 //!   the broker but the one that puts those calls in order.
 //! - `/ready` says 200 only while a canary published through the broker comes back in time.
 
+mod api;
 pub mod auth;
 mod authority;
 mod canary;
+mod cluster;
 pub mod config;
 mod http;
 mod listen;

@@ -26,6 +26,7 @@ pub struct Node {
     pub(crate) router: Arc<Router>,
     /// What the hooks count.
     pub(crate) hooks: Arc<crate::proxy::Counters>,
+    pub(crate) api: crate::api::Counters,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
     pub(crate) gate: Gate,
     pub(crate) draining: AtomicBool,

@@ -17,9 +17,10 @@ use tidings_hub::{
     Settings, Verdict,
 };
 use tidings_shard::{Control, Mail, Mailbox, Reply};
-use tidings_wire::{Channel, ClientInfo, Delivery, Topic, code};
+use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
 use crate::canary::Canary;
+use crate::cluster::{self, Cluster};
 
 /// How long a client is present after it was last said to be.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
@@ -66,6 +67,7 @@ pub(crate) struct Router {
     routes: RwLock<Routes>,
     linger: Duration,
     canary: Canary,
+    cluster: Cluster,
     /// Publications heard from the broker.
     pub(crate) heard: AtomicU64,
     /// What `INFO` begins with; the rest is counted when it is asked for.
@@ -77,6 +79,7 @@ impl Router {
     pub(crate) fn new(
         linger: Duration,
         canary: Canary,
+        cluster: Cluster,
         settings: Arc<Settings>,
         info: impl Fn() -> String + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -89,6 +92,7 @@ impl Router {
             routes: RwLock::new(Routes { down: Some("starting".into()), ..Routes::default() }),
             linger,
             canary,
+            cluster,
             heard: AtomicU64::new(0),
             info: Box::new(info),
         })
@@ -103,6 +107,9 @@ impl Router {
     /// Says which broker it is. Once.
     pub(crate) fn set_broker(&self, broker: Arc<dyn Stateful>) {
         broker.subscribe(self.canary.topic());
+        for topic in self.cluster.topics() {
+            broker.subscribe(&topic);
+        }
         let _ = self.broker.set(broker);
     }
 
@@ -183,6 +190,23 @@ impl Router {
         &self.canary
     }
 
+    /// This node among the others.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
+    pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
+        let routes = self.read();
+        let subscribed = routes.topics.iter().filter_map(|(topic, route)| match topic {
+            Topic::Channel(c) if pattern.is_none_or(|p| p.matches(c.as_str())) => {
+                Some((c.as_str().to_owned(), route.subscribers.load(Ordering::Relaxed)))
+            }
+            _ => None,
+        });
+        subscribed.filter(|(_, subscribers)| *subscribers > 0).collect()
+    }
+
     /// Why the broker is away, if it is.
     pub(crate) fn down_reason(&self) -> Option<String> {
         self.read().down.clone()
@@ -255,6 +279,19 @@ impl Router {
                 Answer::Text((self.info)())
             }
         }
+    }
+
+    /// Something in one of the server's own channels. Gives whether it was heard as such, not through a pattern.
+    fn heard_own(&self, delivery: &Delivery) -> bool {
+        let (Topic::Channel(channel), body) = (&delivery.topic, &delivery.publication.body) else {
+            return false;
+        };
+        if self.canary.is(channel) {
+            self.canary.came_back(body);
+        } else if let Some(directive) = self.cluster.heard(body) {
+            self.post_to_all(|| Mail::Order(Arc::clone(&directive)));
+        }
+        true
     }
 
     fn mailboxes(&self) -> &[Arc<Mailbox>] {
@@ -400,11 +437,9 @@ impl Sink for Router {
         let mut woken = 0;
         let mut heard = 0;
         for delivery in batch.drain(..) {
-            if self.canary.is(&delivery.publication.channel) {
+            if delivery.publication.channel.as_str().starts_with(cluster::RESERVED) {
                 // Nobody else's, whatever pattern it matches.
-                if delivery.topic == *self.canary.topic() {
-                    self.canary.came_back(&delivery.publication.body);
-                }
+                receivers += u64::from(self.heard_own(&delivery));
                 continue;
             }
             heard += 1;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::auth::SetupError;
 use crate::authority::Decisions;
 use crate::canary::{self, Canary};
+use crate::cluster::{self, Cluster};
 use crate::config::{BrokerUrl, Config, ListenAddr};
 use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
@@ -109,9 +110,11 @@ impl Server {
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
             let asked = node.clone();
             let sessions = Arc::new(settings::sessions(&config, seed, count));
-            let router = Router::new(config.broker_linger, canary, Arc::clone(&sessions), move || {
-                asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
-            });
+            let cluster = Cluster::new(sessions.node.clone(), settings::node_name(&config, &announcements));
+            let router =
+                Router::new(config.broker_linger, canary, cluster, Arc::clone(&sessions), move || {
+                    asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
+                });
             match Decisions::new(&config, &router) {
                 Ok(decisions) => {
                     hooks = decisions.counters();
@@ -143,6 +146,7 @@ impl Server {
                 mailboxes,
                 router,
                 hooks,
+                api: crate::api::Counters::default(),
                 redis,
                 draining: AtomicBool::new(false),
             }
@@ -169,6 +173,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(canary::fly(Arc::clone(&node.router)));
         tasks.spawn(sweep(Arc::clone(&node.router)));
+        tasks.spawn(cluster::run(Arc::clone(&node)));
         let threads = handles.into_iter().map(|h| h.thread).collect();
         Ok(Self { node, announcements, threads, tasks, http, _files: files })
     }
@@ -191,6 +196,7 @@ impl Server {
         let (timeout, drain) = (shutdown.timeout, shutdown.drain);
         self.node.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: telling clients to go elsewhere");
+        cluster::leave(&self.node);
         for mailbox in &self.node.mailboxes {
             mailbox.post(Mail::Drain(drain));
         }

@@ -22,6 +22,18 @@ pub(crate) fn node_seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// What a node is called when nobody says: after its machine and its HTTP port.
+pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
+    if !config.node.name.is_empty() {
+        return config.node.name.clone();
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let port = announcements.iter().find_map(|line| {
+        line.strip_prefix("http http://")?.trim_end_matches('/').rsplit_once(':')?.1.parse::<u16>().ok()
+    });
+    port.map_or_else(|| host.clone(), |port| format!("{host}_{port}"))
+}
+
 /// What sessions go by.
 pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settings {
     let client = &config.client;
@@ -43,7 +55,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
             api_key: key.is_set().then(|| Secret::new(key.expose())),
             anonymous_connect: client.allow_anonymous_connect_without_token,
             tokens: client.token.has_key() || client.proxy.connect.enabled,
-            reserved: Some(crate::canary::PREFIX.to_owned()),
+            reserved: Some(crate::cluster::RESERVED.to_owned()),
         },
         namespaces: Namespaces::new(
             options(&config.channel.without_namespace),

@@ -72,6 +72,8 @@ group! {
         redis: RedisOptions;
         /// What holds for clients of every transport.
         client: ClientOptions;
+        /// This server among others.
+        node: NodeOptions;
         /// The server API.
         http_api: HttpApiOptions;
         /// What clients may do in channels, and how channels behave.
@@ -354,14 +356,24 @@ impl TokenOptions {
 }
 
 group! {
+    /// This server among others that share its broker.
+    pub struct NodeOptions {
+        /// What the server is called where nodes are listed (`info` of the server API). Without a name it is called
+        /// after its machine and its HTTP port.
+        name: String = "", Longest(128);
+    }
+}
+
+group! {
     /// The server API, by which a backend publishes and asks.
     pub struct HttpApiOptions {
         /// The key that a backend sends with its requests. On the line and RESP ports `AUTH` takes it too. Once it
         /// is set, the options of channels decide what clients may do.
         key: Secret = "", ();
-        /// Whether the server API needs no key. For tests, and behind a proxy that lets only backends through. Read
-        /// and checked, but without effect until there is a server API.
+        /// Whether the server API needs no key. For tests, and behind a proxy that lets only backends through.
         insecure: bool = "false", ();
+        /// The longest body of a request in bytes; a longer one is answered with 413.
+        max_body: usize = "4194304", bytes(KIB, GIB);
     }
 }
 

@@ -70,6 +70,7 @@ fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
         })
         .with_state(site)
         .merge(transport::routes(node))
+        .merge(crate::api::routes(node))
 }
 
 async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {

@@ -1,0 +1,236 @@
+//! Several commands in one request: `batch`, and lines of commands with their methods.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tidings_wire::code;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::command::{Command, Entry, Json, MAX_COMMANDS, list};
+use super::flight::{Flight, Parcel};
+use super::methods;
+use super::reply::{ApiError, Reply};
+use crate::node::Node;
+
+/// Commands of one parallel batch that are carried out at a time, publications not among them.
+const AT_ONCE: usize = 64;
+/// Most bytes of the replies of one request together; those after it are errors.
+const REPLIES: usize = 64 << 20;
+
+/// The request of `batch`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Batch {
+    #[serde(default, deserialize_with = "list::<_, _, MAX_COMMANDS>")]
+    commands: Vec<Entry>,
+    #[serde(default)]
+    parallel: Option<bool>,
+}
+
+impl Batch {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// When it is not one, or has more than [`MAX_COMMANDS`] commands.
+    pub(super) fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+}
+
+/// A command with its method: `{"method":"publish","params":{…}}`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Envelope {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    method: String,
+    #[serde(default)]
+    params: Option<Json>,
+}
+
+impl Envelope {
+    /// Reads one after the other, usually a line each.
+    ///
+    /// # Errors
+    /// When there is none, more than [`MAX_COMMANDS`], or one that is not a command.
+    pub(super) fn read(json: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        let most = || serde::de::Error::custom(format_args!("more than {MAX_COMMANDS} commands"));
+        let mut envelopes = Vec::new();
+        for envelope in serde_json::Deserializer::from_slice(json).into_iter() {
+            if envelopes.len() == MAX_COMMANDS {
+                return Err(most());
+            }
+            envelopes.push(envelope?);
+        }
+        if envelopes.is_empty() {
+            return Err(serde::de::Error::custom("no command"));
+        }
+        Ok(envelopes)
+    }
+
+    fn command(&self) -> Result<Command, ApiError> {
+        let params = self.params.as_deref().unwrap_or(RawValue::NULL).get();
+        let params = if params == "null" { "{}" } else { params };
+        match Command::read(&self.method, params.as_bytes()) {
+            Some(command) => command.map_err(ApiError::bad),
+            None => Err(code::METHOD_NOT_FOUND.into()),
+        }
+    }
+}
+
+/// Carries out a batch and gives the whole answer: `{"replies":[{METHOD:{…}},…]}`.
+pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> Vec<u8> {
+    let commands = batch.commands.into_iter().map(|entry| match entry {
+        Entry::Command(command) => Ok(command),
+        Entry::Unknown => Err(code::METHOD_NOT_FOUND.into()),
+        Entry::Several => Err(ApiError::bad("more than one method in one command")),
+    });
+    let written = all(node, commands, batch.parallel.unwrap_or_default()).await;
+    let mut out = b"{\"replies\":[".to_vec();
+    for (i, reply) in written.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        for part in [b"{\"", reply.key.as_bytes(), b"\":", &reply.json, b"}"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+/// Carries out commands with their methods and gives the whole answer: `{"result":{…}}`, a line each.
+pub(super) async fn run_envelopes(node: &Arc<Node>, envelopes: Vec<Envelope>) -> Vec<u8> {
+    let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
+    let written = all(node, envelopes.iter().map(Envelope::command), false).await;
+    let mut out = Vec::new();
+    for (id, reply) in ids.into_iter().zip(written) {
+        if !out.is_empty() {
+            out.push(b'\n');
+        }
+        out.push(b'{');
+        if id > 0 {
+            out.extend_from_slice(format!("\"id\":{id},").as_bytes());
+        }
+        let key: &[u8] = if reply.key == ERROR { b"\"error\":" } else { b"\"result\":" };
+        for part in [key, &reply.json, b"}"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out
+}
+
+/// The key of a reply that is an error.
+const ERROR: &str = "error";
+
+/// A reply: the method or [`ERROR`], and what stands behind it.
+struct Written {
+    key: &'static str,
+    json: Vec<u8>,
+}
+
+/// What the reply to a command is waiting for.
+enum Slot {
+    /// The next publication that lands.
+    One,
+    /// So many of them.
+    Many(usize),
+    /// The task with this place among the commands.
+    Task,
+    /// Nothing.
+    Ready(Written),
+}
+
+/// Carries out commands and gives a reply for each, in their order. Publications that stand side by side go to the
+/// broker together; any other command waits for what was published before it, and what comes after it waits for it,
+/// unless they are to be `parallel`.
+async fn all(
+    node: &Arc<Node>,
+    commands: impl Iterator<Item = Result<Command, ApiError>>,
+    parallel: bool,
+) -> Vec<Written> {
+    let budget = Arc::new(AtomicUsize::new(REPLIES));
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    let mut flight = Flight::new(node);
+    let mut slots = Vec::new();
+    for command in commands {
+        let slot = match command {
+            Err(error) => Slot::Ready(write(node, ERROR, &Err(error), &budget)),
+            Ok(Command::Publish(publish)) => {
+                methods::count(node, "publish");
+                let (channel, content) = publish.split();
+                match Parcel::new(content) {
+                    Ok(parcel) => flight.publish(&channel, &parcel).await,
+                    Err(error) => flight.refuse(error),
+                }
+                Slot::One
+            }
+            Ok(Command::Broadcast(broadcast)) => {
+                methods::count(node, "broadcast");
+                let (channels, content) = broadcast.split();
+                match methods::broadcast_parcel(&channels, content) {
+                    Ok(parcel) => {
+                        for channel in &channels {
+                            flight.publish(channel, &parcel).await;
+                        }
+                        Slot::Many(channels.len())
+                    }
+                    Err(error) => Slot::Ready(write(node, ERROR, &Err(error), &budget)),
+                }
+            }
+            Ok(command) if parallel => {
+                let (node, budget, places) = (Arc::clone(node), Arc::clone(&budget), Arc::clone(&places));
+                let at = slots.len();
+                tasks.spawn(async move {
+                    let _place = places.acquire().await;
+                    (at, carry_out(&node, command, &budget).await)
+                });
+                Slot::Task
+            }
+            Ok(command) => {
+                flight.land_all().await;
+                Slot::Ready(carry_out(node, command, &budget).await)
+            }
+        };
+        slots.push(slot);
+    }
+    let mut landed = flight.finish().await.into_iter();
+    let mut done = HashMap::new();
+    while let Some(finished) = tasks.join_next().await {
+        done.extend(finished);
+    }
+    let replies = slots.into_iter().enumerate().map(|(at, slot)| match slot {
+        Slot::One => write(node, "publish", &methods::one(&mut landed), &budget),
+        Slot::Many(channels) => write(node, "broadcast", &Ok(methods::many(&mut landed, channels)), &budget),
+        Slot::Task => {
+            done.remove(&at).unwrap_or_else(|| write(node, ERROR, &Err(code::INTERNAL.into()), &budget))
+        }
+        Slot::Ready(written) => written,
+    });
+    replies.collect()
+}
+
+/// Carries out a command that is no publication.
+async fn carry_out(node: &Node, command: Command, budget: &AtomicUsize) -> Written {
+    let method = command.method();
+    methods::count(node, method);
+    write(node, method, &methods::run(node, command).await, budget)
+}
+
+/// Writes a reply, within what is left of the budget.
+fn write(node: &Node, method: &'static str, reply: &Reply, budget: &AtomicUsize) -> Written {
+    methods::tally(node, reply);
+    let written = match reply {
+        Ok(outcome) => Written { key: method, json: outcome.json() },
+        Err(error) => Written { key: ERROR, json: error.json() },
+    };
+    let spend = |left: usize| left.checked_sub(written.json.len());
+    if budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
+        return written;
+    }
+    Written { key: ERROR, json: ApiError::from(code::LIMIT_EXCEEDED).json() }
+}

@@ -1,0 +1,157 @@
+//! Who may use the server API.
+
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tidings_hub::Secret;
+
+use crate::config::Config;
+
+/// The header that a key comes in.
+const API_KEY: &str = "x-api-key";
+/// What a browser says of where a request comes from (Fetch Metadata).
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// What lets a request in.
+#[derive(Debug)]
+pub(super) enum Gate {
+    /// The key.
+    Key(Secret),
+    /// No key is needed; but a page of another site, in a browser that reaches this server, is kept out.
+    Open,
+    /// Nothing: no key is configured, and the server is not for this machine alone.
+    Closed,
+}
+
+/// A request that is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It has no key.
+    NoKey,
+    /// It has another key.
+    WrongKey,
+    /// No key would do.
+    Closed,
+    /// It comes from a page of another site.
+    OtherSite,
+}
+
+impl Gate {
+    /// What the configuration asks for. The API is open where `http_api.insecure` says so, and on a workbench.
+    pub(super) fn of(config: &Config) -> Self {
+        let api = &config.http_api;
+        if api.insecure || config.is_workbench() {
+            Self::Open
+        } else if api.key.is_set() {
+            Self::Key(Secret::new(api.key.expose()))
+        } else {
+            Self::Closed
+        }
+    }
+
+    /// Looks at a request's headers.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        match self {
+            Self::Key(key) => match given(headers) {
+                Some(given) if key.is(given) => Ok(()),
+                Some(_) => Err(Refusal::WrongKey),
+                None => Err(Refusal::NoKey),
+            },
+            // Whoever lets a person's browser send a form or a `fetch` here has not asked that person.
+            Self::Open if is_of_other_site(headers) => Err(Refusal::OtherSite),
+            Self::Open => Ok(()),
+            Self::Closed => Err(Refusal::Closed),
+        }
+    }
+}
+
+/// The key that a request shows.
+fn given(headers: &HeaderMap) -> Option<&[u8]> {
+    if let Some(key) = headers.get(API_KEY) {
+        return Some(key.as_bytes());
+    }
+    let authorization = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = authorization.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"apikey ").then(|| key.trim_ascii())
+}
+
+/// Whether a browser sends this on behalf of a page from elsewhere. A browser tells the origin of every POST
+/// (Fetch §3.1); what tells none is no browser.
+fn is_of_other_site(headers: &HeaderMap) -> bool {
+    if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let own = |origin: &HeaderValue| {
+        let origin: Uri = origin.to_str().ok()?.parse().ok()?;
+        let host = headers.get(HOST)?.to_str().ok()?;
+        Some(origin.authority()?.as_str().eq_ignore_ascii_case(host))
+    };
+    own(origin) != Some(true)
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoKey => {
+                let why = "the server API needs its key (http_api.key): X-API-Key: KEY\n";
+                (StatusCode::UNAUTHORIZED, why).into_response()
+            }
+            Self::WrongKey => {
+                (StatusCode::UNAUTHORIZED, "this is not the key in http_api.key\n").into_response()
+            }
+            Self::Closed => {
+                let why = "the server API is closed: set http_api.key (or http_api.insecure)\n";
+                (StatusCode::UNAUTHORIZED, why).into_response()
+            }
+            Self::OtherSite => {
+                let why =
+                    "without a key, pages of other sites may not use the server API; set http_api.key\n";
+                (StatusCode::FORBIDDEN, why).into_response()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_key_is_taken_from_either_header_and_must_be_whole() {
+        let gate = Gate::Key(Secret::new("s3cret"));
+        for right in
+            [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
+        {
+            assert_eq!(gate.check(&headers(&[right])), Ok(()), "{right:?}");
+        }
+        for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
+            assert_eq!(gate.check(&headers(&[wrong])), Err(Refusal::WrongKey), "{wrong:?}");
+        }
+        for none in [("authorization", "Bearer s3cret"), ("authorization", "apikey"), ("cookie", "s3cret")] {
+            assert_eq!(gate.check(&headers(&[none])), Err(Refusal::NoKey), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_only_pages_from_here_and_programs_are_let_in() {
+        let host = ("host", "localhost:8000");
+        let check =
+            |more: &[(&'static str, &'static str)]| Gate::Open.check(&headers(&[&[host], more].concat()));
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));
+        for origin in ["http://localhost:3000", "http://localhost", "https://evil.example", "null", ""] {
+            assert_eq!(check(&[("origin", origin)]), Err(Refusal::OtherSite), "{origin}");
+        }
+        for site in ["cross-site", "same-site"] {
+            assert_eq!(check(&[("sec-fetch-site", site)]), Err(Refusal::OtherSite), "{site}");
+        }
+    }
+}

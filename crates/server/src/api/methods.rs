@@ -1,0 +1,286 @@
+//! The methods, one by one.
+
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidings_broker::BrokerError;
+use tidings_hub::{Admission, Directive, Failure, HistoryQuery, NamespaceOptions, Order, Overrides};
+use tidings_wire::{Channel, Epoch, Pattern, Position, code};
+use tokio::sync::oneshot;
+
+use super::command::{
+    BoolValue, Command, Content, Disconnect, History, Override, Refresh, StreamPosition, Subscribe,
+    Unsubscribe,
+};
+use super::flight::{Flight, Landed, Parcel, bytes};
+use super::reply::{self, ApiError, Client, Outcome, Publication, Reply, Response};
+use crate::cluster;
+use crate::node::Node;
+
+/// The codes that a client may be disconnected with: those of the protocol, and the application's own from 4000 on.
+const FAREWELLS: std::ops::RangeInclusive<u32> = 3000..=4999;
+
+/// Carries out one command.
+pub(super) async fn run(node: &Node, command: Command) -> Reply {
+    match command {
+        Command::Publish(publish) => {
+            let mut flight = Flight::new(node);
+            let (channel, content) = publish.split();
+            flight.publish(&channel, &Parcel::new(content)?).await;
+            one(&mut flight.finish().await.into_iter())
+        }
+        Command::Broadcast(broadcast) => {
+            let (channels, content) = broadcast.split();
+            let parcel = broadcast_parcel(&channels, content)?;
+            let mut flight = Flight::new(node);
+            for channel in &channels {
+                flight.publish(channel, &parcel).await;
+            }
+            Ok(many(&mut flight.finish().await.into_iter(), channels.len()))
+        }
+        Command::Subscribe(request) => subscribe(node, request).await,
+        Command::Unsubscribe(request) => unsubscribe(node, request).await,
+        Command::Disconnect(request) => disconnect(node, request).await,
+        Command::Refresh(request) => refresh(node, request).await,
+        Command::Presence(request) => presence(node, &request.channel).await,
+        Command::PresenceStats(request) => presence_stats(node, &request.channel).await,
+        Command::History(request) => history(node, request).await,
+        Command::HistoryRemove(request) => history_remove(node, &request.channel).await,
+        Command::Channels(request) => channels(node, &request.pattern).await,
+        Command::Info(_) => Ok(Outcome::Info { nodes: cluster::nodes(node) }),
+    }
+}
+
+/// Counts a command of this method that is about to be carried out.
+pub(super) fn count(node: &Node, method: &str) {
+    if let Some(at) = Command::METHODS.iter().position(|known| *known == method) {
+        node.api.commands[at].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts the errors of a reply.
+pub(super) fn tally(node: &Node, reply: &Reply) {
+    let errors = match reply {
+        Err(_) => 1,
+        Ok(Outcome::Broadcast { responses }) => {
+            responses.iter().filter(|response| matches!(response, Response::Error(_))).count()
+        }
+        Ok(_) => return,
+    };
+    node.api.errors.fetch_add(errors as u64, Ordering::Relaxed);
+}
+
+/// What a broadcast carries.
+///
+/// # Errors
+/// What is wrong with it as a whole.
+pub(super) fn broadcast_parcel(channels: &[String], content: Content) -> Result<Parcel, ApiError> {
+    if channels.is_empty() {
+        return Err(ApiError::bad("channels is required"));
+    }
+    Parcel::new(content)
+}
+
+/// The reply to a publication that has landed.
+pub(super) fn one(landed: &mut impl Iterator<Item = Landed>) -> Reply {
+    landed.next().unwrap_or_else(|| Err(code::INTERNAL.into())).map(Outcome::Published)
+}
+
+/// The reply to a broadcast whose publications have.
+pub(super) fn many(landed: &mut impl Iterator<Item = Landed>, channels: usize) -> Outcome {
+    let responses = landed.take(channels).map(|landed| match landed {
+        Ok(result) => Response::Result(result),
+        Err(error) => Response::Error(error),
+    });
+    Outcome::Broadcast { responses: responses.collect() }
+}
+
+/// A channel that a request names, and its options.
+///
+/// # Errors
+/// When it is missing or none, of an unknown namespace, or the server's own.
+pub(super) fn known_channel<'a>(
+    node: &'a Node,
+    name: &str,
+) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::bad("channel is required"));
+    }
+    let channel = Channel::new(name).map_err(ApiError::bad)?;
+    if name.starts_with(cluster::RESERVED) {
+        return Err(code::PERMISSION_DENIED.into());
+    }
+    let options = node.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
+    Ok((channel, options))
+}
+
+/// That something is not switched on for a channel.
+fn switched_off(option: &str) -> ApiError {
+    let message = format!("{}: {option} is off for this channel", code::NOT_AVAILABLE.text).into();
+    ApiError { code: code::NOT_AVAILABLE.number, message }
+}
+
+async fn subscribe(node: &Node, request: Subscribe) -> Reply {
+    let Subscribe { user, channel, client, session, info, b64info, data, b64data, .. } = request;
+    let (channel, _) = known_channel(node, &channel)?;
+    let switch = |value: Option<BoolValue>| value.map(|value| value.value);
+    let Override { presence, join_leave, force_push_join_leave, force_positioning, force_recovery } =
+        request.overrides;
+    let admission = Admission {
+        info: bytes(info, &b64info, "b64info")?,
+        data: bytes(data, &b64data, "b64data")?,
+        expires: time(request.expire_at)?,
+        overrides: Overrides {
+            presence: switch(presence),
+            join_leave: switch(join_leave),
+            force_push_join_leave: switch(force_push_join_leave),
+            force_recovery: switch(force_recovery),
+            force_positioning: switch(force_positioning),
+        },
+    };
+    let since = request.recover_since.as_ref().map(position);
+    order(node, user, client, session, Order::Subscribe { channel, admission: Box::new(admission), since })
+        .await
+}
+
+async fn unsubscribe(node: &Node, request: Unsubscribe) -> Reply {
+    let Unsubscribe { user, channel, client, session } = request;
+    let channel = match &*channel {
+        "" => None,
+        name => Some(known_channel(node, name)?.0),
+    };
+    let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
+    order(node, user, client, session, Order::Unsubscribe { channel, code: number, reason: text.to_owned() })
+        .await
+}
+
+async fn disconnect(node: &Node, request: Disconnect) -> Reply {
+    let Disconnect { user, client, session, whitelist, disconnect } = request;
+    let (code, reason) = match disconnect.code {
+        0 => (code::FORCE_DISCONNECT.number, code::FORCE_DISCONNECT.text.to_owned()),
+        code if FAREWELLS.contains(&code) => (u16::try_from(code).unwrap_or_default(), disconnect.reason),
+        other => {
+            let (least, most) = FAREWELLS.into_inner();
+            let why = format!("disconnect.code must be {least} to {most}, not {other}");
+            return Err(ApiError::bad(why));
+        }
+    };
+    order(node, user, client, session, Order::Disconnect { code, reason, except: whitelist }).await
+}
+
+async fn refresh(node: &Node, request: Refresh) -> Reply {
+    let Refresh { user, client, session, expired, expire_at } = request;
+    order(node, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
+}
+
+/// Sends an order to the sessions it is for; done when it is on its way to every node.
+async fn order(node: &Node, user: String, client: String, session: String, order: Order) -> Reply {
+    if user.is_empty() && client.is_empty() && session.is_empty() {
+        return Err(ApiError::bad("user is required (or client, or session)"));
+    }
+    let named = |text: String| Some(text).filter(|text| !text.is_empty());
+    let directive = Directive { user, client: named(client), session: named(session), order };
+    cluster::order(node, &directive).await?;
+    Ok(Outcome::Done {})
+}
+
+async fn presence(node: &Node, channel: &str) -> Reply {
+    let (channel, options) = known_channel(node, channel)?;
+    if !options.presence {
+        return Err(switched_off("presence"));
+    }
+    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    let members = asked(|done| broker.presence(&channel, done)).await?;
+    let clients = members.iter().map(|info| (info.client.clone(), Client::from(info)));
+    Ok(Outcome::Presence { presence: clients.collect() })
+}
+
+async fn presence_stats(node: &Node, channel: &str) -> Reply {
+    let (channel, options) = known_channel(node, channel)?;
+    if !options.presence {
+        return Err(switched_off("presence"));
+    }
+    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    let stats = asked(|done| broker.presence_stats(&channel, done)).await?;
+    Ok(Outcome::PresenceStats { num_clients: stats.clients, num_users: stats.users })
+}
+
+async fn history(node: &Node, request: History) -> Reply {
+    let (channel, options) = known_channel(node, &request.channel)?;
+    if !options.has_history() {
+        return Err(switched_off("history"));
+    }
+    let read = async |limit: Option<usize>, since: Option<Position>| {
+        let (done, page) = oneshot::channel();
+        let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false };
+        node.router.history(&channel, query, |outcome: Result<_, Failure>| {
+            let _ = done.send(outcome);
+        });
+        page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)
+    };
+    let mut since = request.since.as_ref().map(position);
+    if let Some(since) = since.as_mut().filter(|since| since.epoch.as_str().is_empty()) {
+        // Whoever names no epoch means the one there is.
+        since.epoch = read(Some(0), None).await?.position.epoch;
+    }
+    // Any negative limit is none (in Centrifugo it is -1).
+    let page = read(usize::try_from(request.limit).ok(), since).await?;
+    let publications = page.publications.ok_or(code::UNRECOVERABLE_POSITION)?;
+    let format = options.publication_data_format;
+    Ok(Outcome::History {
+        publications: publications.iter().map(|p| Publication::new(p, format)).collect(),
+        offset: page.position.offset,
+        epoch: page.position.epoch.as_str().to_owned(),
+    })
+}
+
+async fn history_remove(node: &Node, channel: &str) -> Reply {
+    let (channel, options) = known_channel(node, channel)?;
+    if !options.has_history() {
+        return Err(switched_off("history"));
+    }
+    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    asked(|done| broker.history_remove(&channel, done)).await?;
+    Ok(Outcome::Done {})
+}
+
+async fn channels(node: &Node, pattern: &str) -> Reply {
+    let pattern = match pattern {
+        "" => None,
+        glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad(format_args!("pattern: {e}")))?),
+    };
+    let channels = cluster::channels(node, pattern.as_ref()).await?;
+    let channels = channels.into_iter().map(|(name, num_clients)| (name, reply::Channel { num_clients }));
+    Ok(Outcome::Channels { channels: channels.collect() })
+}
+
+/// Asks the broker, and waits for what it says.
+async fn asked<T>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>)) -> Result<T, BrokerError>
+where
+    T: Send + 'static,
+{
+    let (done, answer) = oneshot::channel();
+    ask(Box::new(move |outcome| {
+        let _ = done.send(outcome);
+    }));
+    answer.await.unwrap_or(Err(BrokerError::Unavailable))
+}
+
+fn position(position: &StreamPosition) -> Position {
+    Position { offset: position.offset, epoch: Epoch::from(&*position.epoch) }
+}
+
+/// A time in Unix seconds; zero is none.
+///
+/// # Errors
+/// When it is over.
+fn time(seconds: i64) -> Result<Option<u64>, ApiError> {
+    if seconds == 0 {
+        return Ok(None);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match u64::try_from(seconds) {
+        Ok(seconds) if seconds > now => Ok(Some(seconds)),
+        _ => Err(ApiError::bad("expire_at must be a time in the future, in Unix seconds")),
+    }
+}

@@ -1,0 +1,193 @@
+//! The server API: how a backend publishes, asks, and orders sessions about, over HTTP.
+//!
+//! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so
+//! that its server libraries work unchanged; `docs/api.md` says what differs. A request goes through [`gate`] (who may
+//! ask), is read into commands ([`command`]), carried out ([`methods`], and [`flight`] for publications, many at a
+//! time), and answered ([`reply`]).
+//!
+//! Invariants:
+//! - Nothing of a request's body is read before its sender has shown that it may ask.
+//! - Bodies are bounded one by one and all together, and must arrive in time; so are answers.
+//! - The commands of one request take effect in their order, unless it asks for otherwise.
+//! - An answer of several commands has one reply for each, in their order.
+
+mod batch;
+mod command;
+mod flight;
+mod gate;
+mod methods;
+mod openapi;
+mod reply;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router as Routes;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::node::Node;
+use command::Command;
+use gate::Gate;
+
+/// How long a request's body may take to arrive once its head has.
+const ARRIVAL: Duration = Duration::from_secs(30);
+/// Bytes of bodies that are held at a time, of all requests together, if the longest body allowed is not longer.
+const BODIES: usize = 64 << 20;
+/// The unit in which bodies are counted against [`BODIES`].
+const UNIT: usize = 1 << 10;
+/// Set to `transport`, this header asks for errors as HTTP statuses.
+const ERROR_MODE: &str = "x-centrifugo-error-mode";
+
+/// What has been asked so far, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Commands by method, in the order of [`METHODS`].
+    pub(crate) commands: [AtomicU64; METHODS.len()],
+    /// Commands and publications that were answered with an error.
+    pub(crate) errors: AtomicU64,
+    /// Requests refused because of who sent them.
+    pub(crate) refused: AtomicU64,
+}
+
+/// The methods, beside `batch`.
+pub(crate) const METHODS: [&str; 12] = Command::METHODS;
+
+/// What the handlers share.
+struct Api {
+    node: Arc<Node>,
+    gate: Gate,
+    bodies: Semaphore,
+    max_body: usize,
+}
+
+/// The paths under `/api`, to be merged with the others of the HTTP port.
+pub(crate) fn routes(node: &Arc<Node>) -> Routes {
+    let max_body = node.config.http_api.max_body;
+    let api = Arc::new(Api {
+        node: Arc::clone(node),
+        gate: Gate::of(&node.config),
+        bodies: Semaphore::new(BODIES.max(max_body).div_ceil(UNIT)),
+        max_body,
+    });
+    Routes::new()
+        .route("/api", any(commands))
+        .route("/api/", any(commands))
+        .route("/api/openapi.json", any(openapi::serve))
+        .route("/api/{method}", any(method))
+        .with_state(api)
+}
+
+/// `POST /api`: commands with their methods, a line each.
+async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (body, _held, _) = match api.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal,
+    };
+    match batch::Envelope::read(&body) {
+        Ok(envelopes) => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
+        Err(error) => unreadable(&error),
+    }
+}
+
+/// `POST /api/METHOD`.
+async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request: Request) -> Response {
+    if method != "batch" && !METHODS.contains(&&*method) {
+        let known = METHODS.join(", ");
+        let why = format!("no such method; there are {known}, batch, and openapi.json describes them\n");
+        return (StatusCode::NOT_FOUND, why).into_response();
+    }
+    let (body, _held, as_status) = match api.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal,
+    };
+    if method == "batch" {
+        return match batch::Batch::read(&body) {
+            Ok(batch) => json(StatusCode::OK, batch::run(&api.node, batch).await),
+            Err(error) => unreadable(&error),
+        };
+    }
+    match Command::read(&method, &body) {
+        Some(Ok(command)) => {
+            drop(body);
+            methods::count(&api.node, &method);
+            let reply = methods::run(&api.node, command).await;
+            methods::tally(&api.node, &reply);
+            match reply {
+                Err(error) if as_status => json(error.status(), error.json()),
+                reply => json(StatusCode::OK, reply::write(&reply)),
+            }
+        }
+        Some(Err(error)) => unreadable(&error),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+impl Api {
+    /// Lets a request in and takes its body, with the room it has been given, and whether errors are asked for as
+    /// statuses.
+    ///
+    /// # Errors
+    /// The answer for one that is not let in.
+    async fn admit(&self, request: Request) -> Result<(Bytes, SemaphorePermit<'_>, bool), Response> {
+        let (parts, body) = request.into_parts();
+        if parts.method != Method::POST {
+            let why = "the server API is asked with POST\n";
+            return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
+        }
+        self.gate.check(&parts.headers).map_err(|refusal| {
+            self.node.api.refused.fetch_add(1, Ordering::Relaxed);
+            refusal.into_response()
+        })?;
+        let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
+        let (body, held) = self.body(&parts.headers, body).await?;
+        Ok((body, held, as_status))
+    }
+
+    /// Takes a body of at most `http_api.max_body` bytes within [`ARRIVAL`], once there is room for it.
+    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
+        let limit = self.max_body;
+        let too_long = || {
+            let why = format!("the body is longer than http_api.max_body ({limit} bytes)\n");
+            (StatusCode::PAYLOAD_TOO_LARGE, why).into_response()
+        };
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length: usize = announced.unwrap_or(limit);
+        if length > limit {
+            return Err(too_long());
+        }
+        let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let taken = async {
+            let held = self.bodies.acquire_many(units).await.expect("a semaphore that nobody closes");
+            (Limited::new(body, limit).collect().await, held)
+        };
+        match tokio::time::timeout(ARRIVAL, taken).await {
+            Ok((Ok(body), held)) => Ok((body.to_bytes(), held)),
+            Ok((Err(error), _)) if error.is::<LengthLimitError>() => Err(too_long()),
+            Ok((Err(error), _)) => {
+                let why = format!("the body did not arrive whole: {error}\n");
+                Err((StatusCode::BAD_REQUEST, why).into_response())
+            }
+            Err(_) => {
+                let why = format!("the body did not arrive within {} s\n", ARRIVAL.as_secs());
+                Err((StatusCode::REQUEST_TIMEOUT, why).into_response())
+            }
+        }
+    }
+}
+
+/// The answer to a body that is no request.
+fn unreadable(error: &serde_json::Error) -> Response {
+    (StatusCode::BAD_REQUEST, format!("the body is not what this method takes: {error}\n")).into_response()
+}
+
+fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.into()).into_response()
+}

@@ -1,0 +1,296 @@
+//! The nodes of a deployment among themselves: orders to sessions wherever they are, who is there, what all have.
+//!
+//! Nodes speak through the broker, in channels of their own: one that all hear, and one for each. What arrives is
+//! judged in [`Cluster::heard`], on the thread that reads from the broker: it only posts mail and notes things down.
+//! What takes an answer is left to the task [`run`]. With the memory broker there is one node, and its orders to
+//! itself take the same way.
+//!
+//! Invariants:
+//! - Channels that begin with [`RESERVED`] are the server's own: no client and no backend subscribes or publishes
+//!   there, and nothing published there reaches anybody's pattern.
+//! - A message that cannot be understood, or for which there is no room, is counted and changes nothing.
+//! - An answer about all nodes is whole, or it is an error that names the nodes which are missing from it.
+//!
+//! Whoever may publish in the deployment's Redis is trusted as these nodes are.
+
+mod message;
+mod registry;
+mod survey;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tidings_broker::BrokerError;
+use tidings_hub::Directive;
+use tidings_wire::{Channel, Pattern, Topic};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::node::Node;
+use message::{Message, Say};
+use registry::{ANNOUNCE, Met, Registry};
+use survey::Surveys;
+
+pub(crate) use registry::NodeInfo;
+pub(crate) use survey::Channels;
+
+/// How the server's own channels begin.
+pub(crate) const RESERVED: &str = "tidings.node.";
+/// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
+const CONTROL: &str = "tidings.node.control";
+/// Longest message in bytes; a longer one is not sent, and not read.
+const MAX_MESSAGE: usize = 4 << 20;
+/// How long nodes may take to answer a question; [`ClusterError::Silent`] says it.
+const SURVEY: Duration = Duration::from_secs(3);
+/// Questions of other nodes, and reasons to announce oneself, that may wait for the task; further ones are counted.
+const TODO: usize = 64;
+
+/// This node among the others.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    uid: String,
+    name: String,
+    all: Channel,
+    own: Channel,
+    registry: Registry,
+    surveys: Surveys,
+    todo: mpsc::Sender<Todo>,
+    /// The other end of `todo`, until the task takes it.
+    work: Mutex<Option<mpsc::Receiver<Todo>>>,
+    /// Messages that were not understood, or for which there was no room.
+    pub(crate) ignored: AtomicU64,
+}
+
+/// What the task is to do.
+#[derive(Debug)]
+enum Todo {
+    /// Say who this is: somebody new wants to know.
+    Announce,
+    /// Tell a node the channels here.
+    Answer { to: String, id: u64, pattern: Option<String> },
+}
+
+/// Why something was not carried to other nodes.
+#[derive(Debug, Error)]
+pub(crate) enum ClusterError {
+    /// The broker did not take it.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+    /// No node has heard it, not even this one: its connection for hearing is being made.
+    #[error("no node has heard it")]
+    Unheard,
+    /// It is longer than [`MAX_MESSAGE`].
+    #[error("more than {MAX_MESSAGE} bytes for other nodes")]
+    TooLong,
+    /// These nodes are known, and have not answered in time.
+    #[error("no answer within 3 s from: {0}")]
+    Silent(String),
+    /// These nodes have more channels than fit into an answer.
+    #[error("too many channels to tell, ask with a pattern; on: {0}")]
+    TooMany(String),
+}
+
+impl Cluster {
+    /// A node with this uid, which no other has, and this name for people.
+    pub(crate) fn new(uid: String, name: String) -> Self {
+        let channel = |name: String| Channel::new(name).expect("a short name of printable ASCII");
+        let (todo, work) = mpsc::channel(TODO);
+        Self {
+            all: channel(CONTROL.to_owned()),
+            own: channel(format!("{CONTROL}.{uid}")),
+            uid,
+            name,
+            registry: Registry::default(),
+            surveys: Surveys::default(),
+            todo,
+            work: Mutex::new(Some(work)),
+            ignored: AtomicU64::new(0),
+        }
+    }
+
+    /// What it must hear.
+    pub(crate) fn topics(&self) -> [Topic; 2] {
+        [self.all.clone().into(), self.own.clone().into()]
+    }
+
+    /// Nodes known beside this one.
+    pub(crate) fn others(&self) -> Vec<NodeInfo> {
+        self.registry.nodes(Instant::now())
+    }
+
+    /// Judges what was published in one of its channels. Gives what sessions are to do, if it is that.
+    pub(crate) fn heard(&self, body: &[u8]) -> Option<Arc<Directive>> {
+        let message = if body.len() > MAX_MESSAGE { None } else { Message::read(body).ok() };
+        let Some(Message { from, say }) = message else { return self.ignore() };
+        let own = from == self.uid;
+        match say {
+            Say::Order(directive) => match Directive::try_from(directive) {
+                Ok(directive) => return Some(Arc::new(directive)),
+                Err(_) => return self.ignore(),
+            },
+            Say::Node(_) | Say::Gone {} | Say::Ask { .. } if own => {}
+            Say::Node(info) if info.uid != from => return self.ignore(),
+            Say::Node(info) => match self.registry.seen(info, Instant::now()) {
+                Met::New => self.leave(Todo::Announce),
+                Met::Known => {}
+                Met::TooMany => return self.ignore(),
+            },
+            Say::Gone {} => self.registry.gone(&from),
+            Say::Ask { id, pattern } => self.leave(Todo::Answer { to: from, id, pattern }),
+            Say::Answer { id, channels } => {
+                // One that comes too late is nothing to worry about.
+                self.surveys.answered(id, (from, channels));
+            }
+        }
+        None
+    }
+
+    fn ignore<T>(&self) -> Option<T> {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Leaves something to the task.
+    fn leave(&self, todo: Todo) {
+        if self.todo.try_send(todo).is_err() {
+            self.ignored.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Has an order carried out by every session that it concerns, on every node; done when it is on its way to them.
+///
+/// # Errors
+/// [`ClusterError`]: nobody has been told then.
+pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), ClusterError> {
+    match send(node, &node.router.cluster().all, Say::Order(directive.into())).await? {
+        0 => Err(ClusterError::Unheard),
+        _ => Ok(()),
+    }
+}
+
+/// All nodes, this one first.
+pub(crate) fn nodes(node: &Node) -> Vec<NodeInfo> {
+    let mut nodes = vec![node.info()];
+    nodes.extend(node.router.cluster().others());
+    nodes
+}
+
+/// The channels that have subscribers on any node, with how many: those that match, if a pattern is given.
+///
+/// # Errors
+/// [`ClusterError`], also when a single node is missing.
+pub(crate) async fn channels(node: &Node, pattern: Option<&Pattern>) -> Result<Channels, ClusterError> {
+    let cluster = node.router.cluster();
+    let others = cluster.others();
+    let mut all = node.router.channels(pattern);
+    if others.is_empty() {
+        return Ok(all);
+    }
+    let mut survey = cluster.surveys.open(others.len());
+    let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
+    send(node, &cluster.all, Say::Ask { id: survey.id, pattern }).await?;
+    let mut silent: Vec<_> = others;
+    let mut too_many = Vec::new();
+    let end = tokio::time::Instant::now() + SURVEY;
+    while !silent.is_empty() {
+        let Ok(Some((from, answer))) = tokio::time::timeout_at(end, survey.answers.recv()).await else {
+            break;
+        };
+        let Some(at) = silent.iter().position(|node| node.uid == from) else { continue };
+        let info = silent.swap_remove(at);
+        match answer {
+            Some(channels) => survey::add(&mut all, channels),
+            None => too_many.push(info.name),
+        }
+    }
+    if !silent.is_empty() {
+        let names: Vec<_> = silent.into_iter().map(|node| node.name).collect();
+        return Err(ClusterError::Silent(names.join(", ")));
+    }
+    if !too_many.is_empty() {
+        return Err(ClusterError::TooMany(too_many.join(", ")));
+    }
+    Ok(all)
+}
+
+/// Announces this node and answers the others, for ever. With the memory broker there are no others.
+pub(crate) async fn run(node: Arc<Node>) {
+    let cluster = node.router.cluster();
+    let work = cluster.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut work) = work.filter(|_| node.redis.is_some()) else { return };
+    let mut beat = tokio::time::interval(ANNOUNCE);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let todo = tokio::select! {
+            _ = beat.tick() => Todo::Announce,
+            todo = work.recv() => match todo {
+                Some(todo) => todo,
+                None => return,
+            },
+        };
+        let (channel, say) = match todo {
+            Todo::Announce => (cluster.all.clone(), Say::Node(node.info())),
+            Todo::Answer { to, id, pattern } => {
+                let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
+                let pattern = pattern.map(Pattern::new).transpose();
+                // A pattern that cannot be matches nothing.
+                let channels = pattern.map_or_else(|_| Channels::new(), |p| node.router.channels(p.as_ref()));
+                let fits = channels.keys().map(|name| name.len() + 32).sum::<usize>() < MAX_MESSAGE;
+                (channel, Say::Answer { id, channels: fits.then_some(channels) })
+            }
+        };
+        // Who waits for it asks again; who does not hear an announcement hears the next.
+        if let Err(error) = send(&node, &channel, say).await {
+            tracing::debug!(%error, "other nodes could not be told");
+        }
+    }
+}
+
+/// Tells the others that this node leaves. Does not wait.
+pub(crate) fn leave(node: &Node) {
+    let cluster = node.router.cluster();
+    if let (Some(broker), true) = (node.router.broker(), node.redis.is_some()) {
+        let message = Message { from: cluster.uid.clone(), say: Say::Gone {} };
+        broker.publish(&cluster.all, message.write(), Box::new(|_| {}));
+    }
+}
+
+impl Node {
+    /// What is told of this node.
+    pub(crate) fn info(&self) -> NodeInfo {
+        let cluster = self.router.cluster();
+        NodeInfo {
+            uid: cluster.uid.clone(),
+            name: cluster.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            num_clients: self.process.connections.load(Ordering::Relaxed) as u64,
+            num_users: 0,
+            num_subs: self.shards.iter().map(|m| m.subscriptions.load(Ordering::Relaxed)).sum(),
+            num_channels: self.router.subscribed().0 as u64,
+            uptime: self.began.elapsed().as_secs(),
+        }
+    }
+}
+
+/// Publishes a message and gives how many have heard it.
+async fn send(node: &Node, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
+    let body: Bytes = Message { from: node.router.cluster().uid.clone(), say }.write();
+    if body.len() > MAX_MESSAGE {
+        return Err(ClusterError::TooLong);
+    }
+    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    let (done, outcome) = oneshot::channel();
+    broker.publish(
+        channel,
+        body,
+        Box::new(move |outcome| {
+            let _ = done.send(outcome);
+        }),
+    );
+    let published = outcome.await.map_err(|_| BrokerError::Unavailable)?;
+    Ok(published?.receivers)
+}

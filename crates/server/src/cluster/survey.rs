@@ -1,0 +1,84 @@
+//! Questions to all nodes, and the answers that have come.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+/// Channels and how many subscribers each has, as one node counts them.
+pub(crate) type Channels = BTreeMap<String, u64>;
+
+/// One node's answer: its uid, and its channels unless they are too many to tell.
+pub(super) type Answer = (String, Option<Channels>);
+
+/// The questions whose answers are waited for.
+#[derive(Debug, Default)]
+pub(super) struct Surveys {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
+}
+
+/// A question that has been asked; dropped, it waits for no more answers.
+#[derive(Debug)]
+pub(super) struct Survey<'a> {
+    surveys: &'a Surveys,
+    pub(super) id: u64,
+    pub(super) answers: mpsc::Receiver<Answer>,
+}
+
+impl Surveys {
+    /// Begins a question of which at most `nodes` answers are kept until they are looked at.
+    pub(super) fn open(&self, nodes: usize) -> Survey<'_> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answers) = mpsc::channel(nodes.max(1));
+        self.lock().insert(id, sender);
+        Survey { surveys: self, id, answers }
+    }
+
+    /// An answer has come. Gives whether somebody waits for it and has room.
+    pub(super) fn answered(&self, id: u64, answer: Answer) -> bool {
+        self.lock().get(&id).is_some_and(|waiting| waiting.try_send(answer).is_ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Answer>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Survey<'_> {
+    fn drop(&mut self) {
+        self.surveys.lock().remove(&self.id);
+    }
+}
+
+/// Adds what one node has counted to what others have.
+pub(super) fn add(all: &mut Channels, node: Channels) {
+    for (channel, clients) in node {
+        *all.entry(channel).or_default() += clients;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_reach_the_question_they_belong_to_and_no_other() {
+        let surveys = Surveys::default();
+        let (mut first, second) = (surveys.open(1), surveys.open(1));
+        assert!(surveys.answered(first.id, ("a".into(), None)));
+        assert!(!surveys.answered(first.id, ("a".into(), None)), "more than there are nodes");
+        assert_eq!(first.answers.try_recv().expect("an answer"), ("a".into(), None));
+        let id = second.id;
+        drop(second);
+        assert!(!surveys.answered(id, ("a".into(), None)), "nobody waits any more");
+    }
+
+    #[test]
+    fn subscribers_of_a_channel_are_summed_over_the_nodes() {
+        let mut all = Channels::from([("a".into(), 1), ("b".into(), 2)]);
+        add(&mut all, Channels::from([("b".into(), 3), ("c".into(), 4)]));
+        assert_eq!(all, Channels::from([("a".into(), 1), ("b".into(), 5), ("c".into(), 4)]));
+    }
+}

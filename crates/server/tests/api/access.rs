@@ -1,0 +1,114 @@
+//! Who may use the API.
+
+use serde_json::json;
+
+use crate::world::World;
+
+const PUBLISH: &str = r#"{"channel":"news","data":1}"#;
+
+#[test]
+fn with_a_key_nobody_gets_in_without_it() {
+    let world = World::with(&["http_api.key=s3cret"]);
+    for headers in [
+        &[][..],
+        &["X-API-Key: wrong"],
+        &["X-API-Key: s3cre"],
+        &["X-API-Key: "],
+        &["Authorization: apikey wrong"],
+        &["Authorization: Bearer s3cret"],
+        &["Cookie: api_key=s3cret"],
+    ] {
+        for path in ["/api/publish", "/api", "/api/batch", "/api/info", "/api/publish?api_key=s3cret"] {
+            let answer = world.post(path, headers, PUBLISH);
+            assert_eq!(answer.status, 401, "{path} {headers:?}");
+            assert!(answer.body.contains("http_api.key"), "{}", answer.body);
+        }
+    }
+    for header in ["X-API-Key: s3cret", "x-api-key: s3cret", "Authorization: apikey s3cret"] {
+        let answer = world.post("/api/publish", &[header], PUBLISH);
+        assert_eq!((answer.status, &*answer.body), (200, r#"{"result":{}}"#), "{header}");
+    }
+    // A key makes the origin unimportant: no page can know it.
+    let answer = world.post("/api/publish", &["X-API-Key: s3cret", "Origin: https://example.com"], PUBLISH);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn nothing_of_a_body_is_taken_from_somebody_without_the_key() {
+    let world = World::with(&["http_api.key=s3cret"]);
+    // The body never comes.
+    let answer = world.send(
+        "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4000000\r\n\r\n",
+    );
+    assert_eq!(answer.status, 401);
+}
+
+#[test]
+fn a_server_with_a_token_key_and_no_api_key_keeps_the_api_closed() {
+    let token = "client.token.hmac_secret_key=secret";
+    let world = World::with(&[token]);
+    let answer = world.post("/api/publish", &["X-API-Key: secret"], PUBLISH);
+    assert_eq!(answer.status, 401);
+    assert!(answer.body.contains("http_api.key"), "{}", answer.body);
+    let world = World::with(&[token, "http_api.insecure=true"]);
+    assert_eq!(world.post("/api/publish", &[], PUBLISH).status, 200);
+}
+
+#[test]
+fn without_a_key_pages_of_other_sites_are_kept_out() {
+    for options in [&[][..], &["http_api.insecure=true", "http_api.key=s3cret"]] {
+        let world = World::with(options);
+        let mut client = (options.is_empty()).then(|| world.subscriber("news"));
+        for header in [
+            "Origin: https://example.com",
+            "Origin: null",
+            "Origin: http://localhost:1",
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Site: same-site",
+        ] {
+            // What a form or a `fetch` without leave sends.
+            let answer = world.post("/api/publish", &[header, "Content-Type: text/plain"], PUBLISH);
+            assert_eq!(answer.status, 403, "{header}");
+        }
+        let own = ["Origin: http://localhost", "Sec-Fetch-Site: same-origin"];
+        assert_eq!(world.post("/api/publish", &own, PUBLISH).status, 200);
+        if let Some(client) = &mut client {
+            client.expect("MESSAGE news 1");
+        }
+    }
+}
+
+#[test]
+fn the_api_is_asked_with_post_and_other_paths_are_named() {
+    let world = World::with(&[]);
+    for path in ["/api", "/api/publish", "/api/batch"] {
+        for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let answer = world.send(&request);
+            assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{method} {path}");
+        }
+    }
+    let answer = world.post("/api/nothing", &[], "{}");
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("history_remove"), "{}", answer.body);
+    assert_eq!(world.post("/api/publish/more", &[], "{}").status, 404);
+}
+
+#[test]
+fn with_the_error_mode_transport_errors_are_statuses() {
+    let world = World::with(&["channel.namespaces=kept"]);
+    let mode = ["X-Centrifugo-Error-Mode: transport"];
+    for (method, request, status, code) in [
+        ("publish", json!({}), 400, 107),
+        ("publish", json!({"channel": "none:a", "data": 1}), 404, 102),
+        ("history", json!({"channel": "a"}), 400, 108),
+        ("publish", json!({"channel": "tidings.node.a", "data": 1}), 403, 103),
+    ] {
+        let answer = world.post(&format!("/api/{method}"), &mode, &request.to_string());
+        assert_eq!(answer.status, status, "{request}");
+        assert_eq!(answer.json()["code"], code, "{}", answer.body);
+        assert!(answer.json()["message"].is_string(), "{}", answer.body);
+    }
+    let answer = world.post("/api/publish", &mode, PUBLISH);
+    assert_eq!((answer.status, &*answer.body), (200, r#"{"result":{}}"#));
+}

@@ -1,0 +1,128 @@
+//! What a request may take, and what is no request.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use serde_json::json;
+
+use crate::world::World;
+
+fn publish_of(length: usize) -> String {
+    let empty = r#"{"channel":"news","data":""}"#.len();
+    format!(r#"{{"channel":"news","data":"{}"}}"#, "x".repeat(length - empty))
+}
+
+#[test]
+fn a_body_is_taken_up_to_its_bound_and_refused_past_it_with_the_name_of_the_bound() {
+    let world = World::with(&["http_api.max_body=100000"]);
+    assert_eq!(world.post("/api/publish", &[], &publish_of(100_000)).status, 200);
+    let answer = world.post("/api/publish", &[], &publish_of(100_001));
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.body, "the body is longer than http_api.max_body (100000 bytes)\n");
+    // One that does not say how long it is, is not taken further either.
+    let body = publish_of(100_001);
+    let (one, other) = body.split_at(50_000);
+    let answer = world.send(&format!(
+        "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {:x}\r\n{one}\r\n{:x}\r\n{other}\r\n0\r\n\r\n",
+        one.len(),
+        other.len()
+    ));
+    assert_eq!(answer.status, 413);
+    // The usual bound.
+    let world = World::with(&[]);
+    assert_eq!(world.post("/api/publish", &[], &publish_of(4 << 20)).status, 200);
+    assert_eq!(world.post("/api/publish", &[], &publish_of((4 << 20) + 1)).status, 413);
+}
+
+#[test]
+fn bodies_that_do_not_come_do_not_keep_others_out_for_ever() {
+    // As long as all bodies together may be.
+    let world = World::with(&["http_api.max_body=67108864"]);
+    let mut greedy = TcpStream::connect(world.http()).expect("a connection");
+    greedy
+        .write_all(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67000000\r\n\r\n")
+        .expect("a head sent");
+    drop(greedy);
+    assert_eq!(world.post("/api/publish", &[], &publish_of(60_000_000)).status, 200);
+}
+
+#[test]
+fn what_is_no_request_is_a_bad_one_and_the_answer_says_where() {
+    let world = World::with(&[]);
+    for (path, body) in [
+        ("/api/publish", ""),
+        ("/api/publish", "{"),
+        ("/api/publish", "hello"),
+        ("/api/publish", "5"),
+        ("/api/publish", r#"{"channel":5,"data":1}"#),
+        ("/api/publish", r#"{"channel":"a","data":1} x"#),
+        ("/api/publish", r#"{"channel":"a","data":}"#),
+        ("/api/history", r#"{"channel":"a","limit":"all"}"#),
+        ("/api/history", r#"{"channel":"a","since":{"offset":-1}}"#),
+        ("/api/batch", r#"{"commands":{}}"#),
+        ("/api/batch", r#"{"commands":[{"publish":{"channel":5}}]}"#),
+        ("/api", ""),
+        ("/api", "\n"),
+        ("/api", r#"{"method":5}"#),
+        ("/api", "{\"method\":\"info\"}\n{"),
+    ] {
+        let answer = world.post(path, &[], body);
+        assert_eq!(answer.status, 400, "{path} {body}");
+        assert!(answer.body.starts_with("the body is not what this method takes: "), "{}", answer.body);
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    }
+    let answer = world.post("/api/publish", &[], "{\"channel\":\n 5}");
+    assert!(answer.body.contains("line 2 column 2"), "{}", answer.body);
+}
+
+#[test]
+fn a_request_has_at_most_so_many_commands_and_channels() {
+    let world = World::with(&[]);
+    let commands = |n: usize| json!({"commands": vec![json!({"channels": {}}); n]}).to_string();
+    assert_eq!(world.post("/api/batch", &[], &commands(10_000)).status, 200);
+    let answer = world.post("/api/batch", &[], &commands(10_001));
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("10000"), "{}", answer.body);
+    let lines = "{\"method\":\"channels\"}\n".repeat(10_001);
+    let answer = world.post("/api", &[], &lines);
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("10000"), "{}", answer.body);
+    let channels = |n: usize| json!({"channels": vec!["a"; n], "data": 1}).to_string();
+    assert_eq!(world.post("/api/broadcast", &[], &channels(10_000)).status, 200);
+    assert_eq!(world.post("/api/broadcast", &[], &channels(10_001)).status, 400);
+}
+
+#[test]
+fn a_broadcast_larger_than_what_may_wait_for_the_broker_still_reaches_every_channel() {
+    let redis = tidings_testkit::RedisServer::start();
+    let world = World::with(&[
+        &*format!("broker={}", redis.url()),
+        "channel.without_namespace.history_size=1",
+        "channel.without_namespace.history_ttl=60s",
+    ]);
+    // 40 MB altogether; 16 MiB may wait.
+    let channels: Vec<_> = (0..400).map(|n| format!("c{n}")).collect();
+    let request = json!({"channels": channels, "data": "x".repeat(100_000)});
+    let responses = world.ask("broadcast", &request)["responses"].take();
+    for (n, response) in responses.as_array().expect("a list").iter().enumerate() {
+        assert_eq!(response["result"]["offset"], 1, "{n}: {response}");
+    }
+}
+
+#[test]
+fn the_replies_of_one_request_are_bounded_together() {
+    let world = World::with(&[
+        "channel.without_namespace.history_size=1000",
+        "channel.without_namespace.history_ttl=60s",
+    ]);
+    world.ask("publish", &json!({"channel": "news", "data": "x".repeat(2_000_000)}));
+    let commands = vec![json!({"history": {"channel": "news", "limit": 1}}); 40];
+    for parallel in [false, true] {
+        let replies = world.batch(&json!({"commands": commands, "parallel": parallel}));
+        let whole = replies.iter().filter(|reply| reply.get("history").is_some()).count();
+        assert_eq!(whole, 33, "of 2 MB each in 64 MiB");
+        let refused = replies.iter().filter(|reply| reply["error"]["code"] == 106).count();
+        assert_eq!(refused, 7);
+    }
+}

@@ -1,0 +1,10 @@
+//! What the server API promises, asked over real sockets, by hand and by ready-made libraries.
+
+mod access;
+mod batch;
+mod bounds;
+mod channels;
+mod methods;
+mod nodes;
+mod publishing;
+mod world;

@@ -1,0 +1,96 @@
+//! Several nodes on one Redis.
+
+use serde_json::{Value, json};
+use tidings_testkit::{PATIENCE, RedisServer, wait_until};
+
+use crate::world::World;
+
+fn names(world: &World) -> Vec<String> {
+    let info = world.ask("info", &json!({}));
+    let nodes = info["nodes"].as_array().expect("a list");
+    let mut names: Vec<_> = nodes.iter().map(|n| n["name"].as_str().expect("a name").to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn until_they_know_each_other(worlds: &[World]) {
+    for world in worlds {
+        wait_until(PATIENCE, "a node that knows the others", || names(world).len() == worlds.len());
+    }
+}
+
+fn pair(redis: &RedisServer) -> [World; 2] {
+    let broker = format!("broker={}", redis.url());
+    ["node.name=ann", "node.name=bob"].map(|name| World::with(&[&broker, name]))
+}
+
+#[test]
+fn nodes_know_each_other_and_what_the_others_have() {
+    let redis = RedisServer::start();
+    let worlds = pair(&redis);
+    until_they_know_each_other(&worlds);
+    assert_eq!(names(&worlds[0]), ["ann", "bob"]);
+    let _client = worlds[1].subscriber("news");
+    wait_until(PATIENCE, "the news of a client elsewhere", || {
+        let info = worlds[0].ask("info", &json!({}));
+        let nodes = info["nodes"].as_array().expect("a list");
+        nodes.iter().any(|n| n["name"] == "bob" && n["num_clients"] == 1 && n["num_channels"] == 1)
+    });
+    let [ann, bob] = worlds;
+    bob.stop();
+    // Well before three announcements were missed.
+    wait_until(std::time::Duration::from_secs(3), "a node that has said it leaves to be forgotten", || {
+        names(&ann) == ["ann"]
+    });
+}
+
+#[test]
+fn channels_are_counted_over_all_nodes() {
+    let redis = RedisServer::start();
+    let worlds = pair(&redis);
+    until_they_know_each_other(&worlds);
+    let _clients = [worlds[0].subscriber("news"), worlds[1].subscriber("news"), worlds[1].subscriber("chat")];
+    let all = json!({"channels": {"news": {"num_clients": 2}, "chat": {"num_clients": 1}}});
+    for world in &worlds {
+        assert_eq!(world.ask("channels", &json!({})), all);
+        let some = json!({"channels": {"chat": {"num_clients": 1}}});
+        assert_eq!(world.ask("channels", &json!({"pattern": "c*"})), some);
+    }
+}
+
+#[test]
+fn an_answer_about_all_nodes_is_whole_or_an_error_that_names_who_is_missing() {
+    let redis = RedisServer::start();
+    let world = World::with(&[&format!("broker={}", redis.url())]);
+    // A node that announces itself and never answers.
+    let silent = json!({"from": "s1", "say": {"node": {"uid": "s1", "name": "sue", "version": "", "num_clients": 1,
+        "num_users": 1, "num_subs": 1, "num_channels": 1, "uptime": 1}}});
+    redis.cli(&["PUBLISH", "tidings.node.control", &silent.to_string()]);
+    wait_until(PATIENCE, "the silent node to be known", || names(&world).contains(&"sue".to_owned()));
+    let (code, message) = world.fail("channels", &json!({}));
+    assert_eq!((code, &*message), (100, "no answer within 3 s from: sue"));
+}
+
+#[test]
+fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
+    let redis = RedisServer::start();
+    let world = World::with(&[&format!("broker={}", redis.url())]);
+    let mut everything = world.resp();
+    everything.command(&["PSUBSCRIBE", "*"]);
+    let mut publisher = redis.client();
+    for body in [
+        "",
+        "hello",
+        "{}",
+        r#"{"from":"x","say":{"dance":{}}}"#,
+        r#"{"from":"x","say":{"node":{"uid":"y"}}}"#,
+    ] {
+        publisher.command(&["PUBLISH", "tidings.node.control", body]);
+    }
+    publisher.command(&["PUBLISH", "tidings.node.other", "x"]);
+    publisher.command(&["PUBLISH", "news", "x"]);
+    assert_eq!(everything.reply().texts(), ["pmessage", "*", "news", "x"]);
+    assert_eq!(names(&world).len(), 1);
+    let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
+    assert_eq!(world.ask("disconnect", &directive), Value::Object(serde_json::Map::new()));
+}
