@@ -1,0 +1,79 @@
+//! What goes wrong, as the person who asked is told: a number as HTTP has it, and a sentence.
+
+use std::io;
+
+use tidings_table::Error;
+
+/// An answer to somebody who cannot have what they asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// As a status of HTTP (RFC 9110 §15.5).
+    pub(super) code: u16,
+    /// One line that names the limit, the option or what to do.
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: u16, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What was said means nothing here.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+
+    /// No table has this name, or has it any more.
+    pub(super) fn unknown() -> Self {
+        Self::new(404, "there is no such table; it was deleted, or nobody has looked at it for tables.keep")
+    }
+
+    /// There are no rows yet to do this with.
+    pub(super) fn empty() -> Self {
+        Self::new(409, "there is no file in this table yet; upload one first")
+    }
+
+    /// Something on this side failed; the log says what.
+    pub(super) fn internal() -> Self {
+        Self::new(500, "the server could not do this; its log says why")
+    }
+
+    /// `tables.max_size` is passed.
+    pub(super) fn too_large(limit: u64) -> Self {
+        Self::new(413, format!("a file may have {limit} bytes (tables.max_size)"))
+    }
+
+    /// The server is stopping.
+    pub(super) fn stopping() -> Self {
+        Self::new(503, "the server is stopping; connect again")
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => error.into(),
+            Error::TooLarge { what: "the file", limit } => Self::too_large(limit),
+            Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
+            Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
+            Error::Cancelled => Self::new(409, "something newer was asked for"),
+            Error::Broken => Self::internal(),
+            _ => Self::bad(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::new(507, "the server's disk is full")
+            }
+            io::ErrorKind::FileTooLarge => Self::new(507, "the server's disk takes no file of this size"),
+            _ => {
+                tracing::error!(%error, "a table's disk has failed");
+                Self::internal()
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Making what is shown: rows in their order, and the page of them. It computes and reads the disk.
+
+use std::sync::Arc;
+
+use tidings_table::{Control, Error, Reading, Summary, View};
+
+use super::board::Form;
+use super::command::Shown;
+use super::message::{FileFacts, PageText};
+
+/// A view that was made, and what the file was then.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) view: Arc<View>,
+    received: u64,
+}
+
+/// What there is to show.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// By form; that of the article only when it was asked for.
+    pub(super) made: [Option<Made>; 2],
+    pub(super) text: [Option<Arc<PageText>>; 2],
+    pub(super) facts: FileFacts,
+    pub(super) summary: Summary,
+    /// The page shown, which is there.
+    pub(super) page: u64,
+}
+
+/// What is to be shown.
+pub(super) struct Wanted {
+    pub(super) reading: Arc<Reading>,
+    pub(super) shown: Shown,
+    /// What was made before, which is taken where it is the same.
+    pub(super) before: [Option<Made>; 2],
+    /// Whether the article's form is wanted too.
+    pub(super) article: bool,
+}
+
+/// Makes a page. A page past the last one is the last one.
+///
+/// # Errors
+/// As [`Reading::view`] and [`View::page`].
+pub(super) fn make(wanted: &Wanted, control: Control<'_>) -> Result<Page, Error> {
+    let Wanted { reading, shown, before, article } = wanted;
+    let summary = reading.summary();
+    let (mut made, mut text) = ([None, None], [None, None]);
+    let mut page = 1;
+    for form in [Form::Tables, Form::Article] {
+        if form == Form::Article && !article {
+            continue;
+        }
+        let view = rows(reading, shown, form, before[form as usize].as_ref(), summary.received, control)?;
+        let mut number = shown.page.min(shown.pages(view.total()));
+        let mut rows = at(&view, shown, number)?;
+        // Rows may have come since the number was found; the page may even have moved.
+        if rows.rows.is_empty() && number > 1 {
+            number = shown.page.min(shown.pages(rows.total));
+            rows = at(&view, shown, number)?;
+        }
+        page = page.max(number);
+        text[form as usize] = Some(Arc::new(PageText::new(number, &rows, view.header()?.as_ref())));
+        made[form as usize] = Some(Made { view, received: summary.received });
+    }
+    Ok(Page { made, text, facts: FileFacts::of(reading), summary, page })
+}
+
+/// The rows of a page that is counted from 1.
+pub(super) fn at(view: &View, shown: &Shown, number: u64) -> Result<tidings_table::Page, Error> {
+    view.page((number - 1).saturating_mul(shown.page_size as u64), shown.page_size)
+}
+
+fn rows(
+    reading: &Arc<Reading>,
+    shown: &Shown,
+    form: Form,
+    before: Option<&Made>,
+    received: u64,
+    control: Control<'_>,
+) -> Result<Arc<View>, Error> {
+    let header_is_row = form == Form::Article;
+    if shown.is_plain() {
+        return Ok(Arc::new(View::plain(reading, header_is_row)));
+    }
+    let query = shown.query(header_is_row);
+    let same = before.filter(|made| Arc::ptr_eq(made.view.reading(), reading) && *made.view.query() == query);
+    Ok(match same {
+        Some(made) if made.received == received => Arc::clone(&made.view),
+        Some(made) => Arc::new(made.view.refresh(control)?),
+        None => Arc::new(reading.view(&query, control)?),
+    })
+}

@@ -1,0 +1,245 @@
+//! What viewers are sent, as whole WebSocket frames: encoded once, shared by all who get it.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
+use tidings_wire::ws::{self, Opcode};
+
+use super::command::{Condition, Shown, Sort};
+use super::failure::Failure;
+use super::id::TableId;
+use super::record::Locks;
+
+/// A page's rows, ready to be put into messages.
+#[derive(Debug)]
+pub(super) struct PageText {
+    pub(super) page_no: u64,
+    /// The rows that the view pages through.
+    pub(super) total: u64,
+    data: Box<RawValue>,
+    header: Box<RawValue>,
+    cuts: Cuts,
+}
+
+/// What of a page is not shown whole. Left out of messages while there is nothing of the kind.
+#[derive(Debug, Default, Serialize)]
+struct Cuts {
+    /// Cells that are cut: row and column in `data`, and how many characters the cell has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cut: Vec<[u64; 3]>,
+    /// Rows of which not all cells are shown: row in `data`, and how many cells it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    wide: Vec<[u64; 2]>,
+}
+
+impl PageText {
+    /// A table without rows.
+    pub(super) fn empty() -> Self {
+        Self { page_no: 1, total: 0, data: raw(&[(); 0]), header: raw(&()), cuts: Cuts::default() }
+    }
+
+    pub(super) fn new(page_no: u64, page: &Page, header: Option<&Row>) -> Self {
+        let mut cuts = Cuts::default();
+        for (row, at) in page.rows.iter().zip(0..) {
+            let cut = row.cells.iter().zip(0..).filter_map(|(cell, column)| Some([at, column, cell.cut?]));
+            cuts.cut.extend(cut);
+            if row.width > row.cells.len() as u64 {
+                cuts.wide.push([at, row.width]);
+            }
+        }
+        let header = header.map(cells);
+        let data: Vec<_> = page.rows.iter().map(cells).collect();
+        Self { page_no, total: page.total, data: raw(&data), header: raw(&header), cuts }
+    }
+}
+
+fn cells(row: &Row) -> Vec<&str> {
+    row.cells.iter().map(|cell| &*cell.text).collect()
+}
+
+fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("text in lists")
+}
+
+/// What the view says of the table besides its rows.
+#[derive(Clone, Debug)]
+pub(super) struct About {
+    pub(super) id: TableId,
+    pub(super) name: String,
+    /// Bytes of the file.
+    pub(super) size: u64,
+    /// Whether rows are still coming in.
+    pub(super) loading: bool,
+    pub(super) viewers: u64,
+    pub(super) version: u64,
+    pub(super) shown: Shown,
+    pub(super) file: Option<FileFacts>,
+}
+
+/// How a file is read.
+#[derive(Clone, Debug)]
+pub(super) struct FileFacts {
+    dialect: Dialect,
+    lossy: bool,
+    open_quote: bool,
+    ragged: u64,
+}
+
+impl FileFacts {
+    pub(super) fn of(reading: &Reading) -> Self {
+        let summary = reading.summary();
+        Self {
+            dialect: reading.dialect().clone(),
+            lossy: summary.lossy,
+            open_quote: summary.open_quote,
+            ragged: summary.ragged,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DialectText {
+    delimiter: String,
+    quote: String,
+    escape: String,
+    header: bool,
+    line_end: &'static str,
+    encoding: &'static str,
+    /// Whether the encoding is what the bytes look most like, for want of proof.
+    guessed: bool,
+    /// Whether some bytes mean nothing in it.
+    lossy: bool,
+    /// Whether the file ends within quotes.
+    open_quote: bool,
+    compression: String,
+}
+
+impl From<&FileFacts> for DialectText {
+    fn from(facts: &FileFacts) -> Self {
+        let FileFacts { dialect, lossy, open_quote, .. } = facts;
+        let text = |byte: Option<u8>| byte.map(|byte| char::from(byte).to_string()).unwrap_or_default();
+        Self {
+            delimiter: text(Some(dialect.syntax.delimiter())),
+            quote: text(dialect.syntax.quote()),
+            escape: text(dialect.syntax.escape()),
+            header: dialect.header,
+            line_end: match dialect.line_end {
+                LineEnd::Lf => "\n",
+                LineEnd::CrLf => "\r\n",
+                LineEnd::Cr => "\r",
+            },
+            encoding: dialect.encoding.name(),
+            guessed: dialect.evidence == Evidence::Guessed,
+            lossy: *lossy,
+            open_quote: *open_quote,
+            compression: format!("{:?}", dialect.compression).to_ascii_lowercase(),
+        }
+    }
+}
+
+/// The view, its fields in the order of the contract.
+#[derive(Serialize)]
+struct View<'a> {
+    uuid: String,
+    page_no: u64,
+    total_number: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    page_size: usize,
+    header: &'a RawValue,
+    name: &'a str,
+    size: u64,
+    loading: bool,
+    viewers: u64,
+    version: u64,
+    sort: &'a [Sort],
+    filter: &'a [Condition],
+    search: &'a str,
+    dialect: Option<DialectText>,
+    ragged: u64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    cuts: Option<&'a Cuts>,
+}
+
+/// The view as JSON; without the rows it is what channels carry.
+pub(super) fn view(about: &About, page: &PageText, with_rows: bool) -> String {
+    let view = View {
+        uuid: about.id.to_string(),
+        page_no: page.page_no,
+        total_number: page.total,
+        data: with_rows.then_some(&*page.data),
+        page_size: about.shown.page_size,
+        header: &page.header,
+        name: &about.name,
+        size: about.size,
+        loading: about.loading,
+        viewers: about.viewers,
+        version: about.version,
+        sort: &about.shown.sort,
+        filter: &about.shown.filter,
+        search: &about.shown.search,
+        dialect: about.file.as_ref().map(Into::into),
+        ragged: about.file.as_ref().map_or(0, |facts| facts.ragged),
+        cuts: with_rows.then_some(&page.cuts),
+    };
+    serde_json::to_string(&view).expect("text and numbers")
+}
+
+/// A text frame.
+pub(super) fn frame(text: &str) -> Bytes {
+    let mut frame = Vec::new();
+    ws::frame(Opcode::Text, text.as_bytes(), &mut frame);
+    frame.into()
+}
+
+fn json_frame(value: &serde_json::Value) -> Bytes {
+    frame(&value.to_string())
+}
+
+/// Something went wrong.
+pub(super) fn error(failure: &Failure) -> Bytes {
+    json_frame(&serde_json::json!({"error": {"code": failure.code, "message": failure.message}}))
+}
+
+/// What makes somebody the owner.
+pub(super) fn owner(secret: &str) -> Bytes {
+    json_frame(&serde_json::json!({"owner": secret}))
+}
+
+/// How far an upload is; `size` as its uploader announced it.
+pub(super) fn progress(received: u64, size: Option<u64>, rows: u64) -> Bytes {
+    json_frame(&serde_json::json!({"progress": {"received": received, "size": size, "rows": rows}}))
+}
+
+/// How far the making of a view is, from 0 to 1.
+pub(super) fn working(done: f32) -> Bytes {
+    json_frame(&serde_json::json!({"progress": {"view": (f64::from(done) * 1000.0).round() / 1000.0}}))
+}
+
+/// What only the owner may do.
+pub(super) fn locks(locks: Locks) -> Bytes {
+    json_frame(&serde_json::json!({"lock": locks}))
+}
+
+/// A private window, with the version of the view that it is a part of.
+pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
+    let text = PageText::new(0, page, None);
+    #[derive(Serialize)]
+    struct Rows<'a> {
+        from: u64,
+        count: usize,
+        total_number: u64,
+        data: &'a RawValue,
+        version: u64,
+        #[serde(flatten)]
+        cuts: &'a Cuts,
+    }
+    #[derive(Serialize)]
+    struct Message<'a> {
+        rows: Rows<'a>,
+    }
+    let count = page.rows.len();
+    let rows = Rows { from, count, total_number: page.total, data: &text.data, version, cuts: &text.cuts };
+    frame(&serde_json::to_string(&Message { rows }).expect("text and numbers"))
+}

@@ -1,0 +1,225 @@
+//! Shared live tables: files that people upload, and one page of each that everybody at its link sees.
+//!
+//! ```text
+//! session/   a viewer's WebSocket          http.rs  pages, downloads and rows over plain HTTP
+//!      ↘      ↙
+//!      room/        what one table's viewers share: a task
+//!      ↙  ↓  ↘
+//! upload.rs  making.rs  board.rs   files in; pages made; what everybody is to see
+//!      ↘  ↓
+//!     store.rs      folders on disk
+//! ```
+//!
+//! Invariants:
+//! - A file is never held in memory: it goes to disk as it comes, and pages are read from there.
+//! - A view is encoded once for all who see it, and a slow viewer gets the newest one and delays nobody.
+//! - Whoever knows a table's name may look; what else they may do is decided in one place, the room.
+//! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), uploads at once
+//!   ([`UPLOADS`]), rows at once, answers that wait ([`outbox`]), large computations at once (one).
+//!
+//! # Beyond the contract's messages
+//! - `{"facts":{}}` asks for column facts; the answer is for the asker:
+//!   `{"facts":{"rows","columns":[{"type","empty","distinct":{"count","exact"},"min","max","mean",
+//!   "histogram":[[from,to,count],…],"top":[[value,count],…]},…]}}`.
+//! - A private window is answered with `{"rows":{"from","count","total_number","data","version"}}`.
+//! - `{"progress":{"view":0.42}}`: how far the making of a view is that takes longer than half a second.
+//! - `{"lock":{"uploads":…,"view":…}}` goes to everybody when the locks change, and to a newcomer while one is on.
+//! - `{}` every `client.ping_interval`, so that a page knows a dead connection from a quiet one.
+//! - A view has `"cut":[[row,column,characters],…]` when cells are too long to be shown whole, and
+//!   `"wide":[[row,cells],…]` when a row has too many; a private window too.
+
+mod board;
+mod command;
+mod counters;
+mod facts;
+mod failure;
+mod http;
+mod id;
+mod making;
+mod message;
+mod outbox;
+mod record;
+mod room;
+mod session;
+mod store;
+mod upload;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidings_broker::PublishOptions;
+use tidings_wire::Channel;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::node::Node;
+use crate::router::Router;
+use counters::Counters;
+use failure::Failure;
+use id::TableId;
+use record::Record;
+use room::{Ask, Room};
+use session::blocking;
+use store::Store;
+
+pub(crate) use http::routes;
+
+/// How many files may come in at once.
+const UPLOADS: usize = 64;
+/// Larger files than this are sorted, filtered, searched and counted one after the other: each takes memory.
+const HEAVY: u64 = 16 << 20;
+/// How often tables that nobody uses are looked for, at the latest.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long rooms may take to end when the server stops, past the time that viewers have to go.
+const LAST: Duration = Duration::from_secs(2);
+
+/// All tables of this process.
+pub(crate) struct Service {
+    store: Arc<Store>,
+    /// Those that are in memory.
+    rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
+    pub(crate) counters: Counters,
+    heavy: Arc<Semaphore>,
+    uploading: Arc<Semaphore>,
+    max_size: u64,
+    ping_interval: Duration,
+    pong_timeout: Duration,
+    stopping: watch::Sender<bool>,
+    router: Arc<Router>,
+    sweeping: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Service {
+    /// Opens the store that the configuration names; `None` when there are to be no tables. Within a runtime.
+    ///
+    /// # Errors
+    /// When the store's folder cannot be made or read.
+    pub(crate) fn start(node: &Node) -> io::Result<Option<Arc<Self>>> {
+        let options = &node.config.tables;
+        if !options.enabled {
+            return Ok(None);
+        }
+        let root = options.store.clone();
+        let root = root.or_else(|| node.config.data_dir.as_ref().map(|folder| folder.join("tables")));
+        let store = Store::open(root.as_deref(), options.max_total as u64, options.keep)?;
+        let service = Arc::new(Self {
+            store: Arc::new(store),
+            rooms: Mutex::default(),
+            counters: Counters::default(),
+            heavy: Arc::new(Semaphore::new(1)),
+            uploading: Arc::new(Semaphore::new(UPLOADS)),
+            max_size: options.max_size as u64,
+            ping_interval: node.config.client.ping_interval,
+            pong_timeout: node.config.client.pong_timeout,
+            stopping: watch::Sender::new(false),
+            router: Arc::clone(&node.router),
+            sweeping: Mutex::default(),
+        });
+        let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
+        let store = Arc::clone(&service.store);
+        let sweeping = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let store = Arc::clone(&store);
+                let _ = blocking(move || store.sweep()).await;
+            }
+        });
+        *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
+        Ok(Some(service))
+    }
+
+    /// Tells every viewer to come back later, spread over `drain`, and puts all tables away.
+    pub(crate) async fn stop(&self, drain: Duration) {
+        self.stopping.send_replace(true);
+        if let Some(sweeping) = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            sweeping.abort();
+        }
+        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        for room in &rooms {
+            let _ = room.send(Ask::Stop(drain)).await;
+        }
+        let all = async {
+            for room in &rooms {
+                room.closed().await;
+            }
+        };
+        if tokio::time::timeout(drain + LAST, all).await.is_err() {
+            tracing::warn!("some tables were not put away in time");
+        }
+    }
+
+    /// How many tables there are, and the bytes of their files.
+    pub(crate) fn stored(&self) -> (u64, u64) {
+        (self.store.tables(), self.store.used())
+    }
+
+    /// The room of a table, which is opened if it is not in memory.
+    async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<Ask>, Failure> {
+        if let Some(room) = self.rooms().get(&id) {
+            return Ok(room.clone());
+        }
+        self.check_running()?;
+        let store = Arc::clone(&self.store);
+        let (place, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
+        let mut rooms = self.rooms();
+        // Somebody may have been quicker.
+        Ok(rooms.entry(id).or_insert_with(|| Room::start(self, place, record)).clone())
+    }
+
+    /// Makes a table without a file, whose owner has this secret.
+    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<Ask>, Failure> {
+        self.check_running()?;
+        let store = Arc::clone(&self.store);
+        let place = blocking(move || store.create()).await??;
+        let id = place.id;
+        let room = Room::start(self, place, Record::new(secret));
+        self.rooms().insert(id, room.clone());
+        Ok(room)
+    }
+
+    /// Asks a table's room something and waits for the answer.
+    async fn ask<T>(
+        self: &Arc<Self>,
+        id: TableId,
+        ask: impl Fn(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, Failure> {
+        // A room that has just ended is opened again.
+        for _ in 0..8 {
+            let room = self.room(id).await?;
+            let (reply, answer) = oneshot::channel();
+            if room.send(ask(reply)).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return Ok(answer);
+            }
+            self.forget(id, &room.downgrade());
+        }
+        Err(Failure::unknown())
+    }
+
+    /// Takes a room off the list that is ending, so that the next who asks opens it again.
+    fn forget(&self, id: TableId, room: &mpsc::WeakSender<Ask>) {
+        let mut rooms = self.rooms();
+        let is_it = |known: &mpsc::Sender<Ask>| room.upgrade().is_none_or(|room| room.same_channel(known));
+        if rooms.get(&id).is_some_and(is_it) {
+            rooms.remove(&id);
+        }
+    }
+
+    /// Tells the followers of a table's channel of its view.
+    fn publish(&self, id: TableId, view: String) {
+        let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
+        // Whoever follows by channel sees the next view if this one is lost.
+        self.router.publish(&channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
+    }
+
+    fn check_running(&self) -> Result<(), Failure> {
+        if *self.stopping.borrow() { Err(Failure::stopping()) } else { Ok(()) }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<TableId, mpsc::Sender<Ask>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,61 @@
+//! What is kept of a table besides its file: a small JSON file in its folder, written anew with each change.
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Shown, Wish};
+use super::id;
+
+/// Everything about a table that outlives the server, and that its nodes tell each other.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Record {
+    /// The folder within the table's own that holds the file; `None` while there is none.
+    pub(super) file: Option<String>,
+    /// The file's name, as its uploader calls it.
+    pub(super) name: String,
+    /// The hash of the owner's secret; `None`: nobody owns it, as on the article's page.
+    pub(super) owner: Option<String>,
+    /// Whether it was uploaded in the article's way, as tab-separated values.
+    pub(super) is_article: bool,
+    pub(super) wish: Wish,
+    pub(super) shown: Shown,
+    pub(super) locks: Locks,
+    /// Counts changes; of two records the one with the larger stamp holds.
+    pub(super) stamp: Stamp,
+}
+
+/// What only the owner may do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Locks {
+    /// Upload another file.
+    pub(super) uploads: bool,
+    /// Turn pages, sort, filter, search, change the dialect.
+    pub(super) view: bool,
+}
+
+/// When something changed: by the number of the view that showed it, and by node where two nodes made that number.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Stamp {
+    pub(super) version: u64,
+    pub(super) node: u64,
+}
+
+impl Record {
+    /// A table without a file, and who has this secret owns it.
+    pub(super) fn new(secret: Option<&str>) -> Self {
+        Self {
+            file: None,
+            name: String::new(),
+            owner: secret.map(id::hash),
+            is_article: false,
+            wish: Wish::default(),
+            shown: Shown::default(),
+            locks: Locks::default(),
+            stamp: Stamp::default(),
+        }
+    }
+
+    /// Whether this is the owner's secret.
+    pub(super) fn is_owned_by(&self, secret: &str) -> bool {
+        self.owner.as_deref() == Some(&*id::hash(secret))
+    }
+}

@@ -1,0 +1,207 @@
+//! Who is at the link, and what each may do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidings_table::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Viewer};
+use crate::tables::board::{End, Form, Seen};
+use crate::tables::command::{Command, Shown, Sort};
+use crate::tables::failure::Failure;
+use crate::tables::message;
+
+/// How long after somebody came or went everybody is told how many they are.
+const COUNT: Duration = Duration::from_millis(250);
+
+/// A viewer's place in a room.
+#[derive(Debug)]
+pub(in crate::tables) struct Seat {
+    pub(in crate::tables) asks: mpsc::Sender<Ask>,
+    pub(in crate::tables) viewer: u64,
+}
+
+impl Room {
+    /// Lets somebody in, who is shown the view at once if there is one.
+    pub(super) fn join(&mut self, join: Join) {
+        let Join { form, secret, is_creator, outbox, reply } = join;
+        let Some(asks) = self.me.upgrade() else { return };
+        self.last_number += 1;
+        let viewer = self.last_number;
+        let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
+        if reply.send(Seat { asks, viewer }).is_err() {
+            return;
+        }
+        self.viewers.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
+        self.service.counters.viewers.fetch_add(1, Ordering::Relaxed);
+        let mut seen = Seen::from_now(form, &self.board.borrow());
+        if secret.is_some() && !is_owner {
+            let wrong = Failure::new(403, "this is not the owner's secret; you may do what everybody may");
+            outbox.push(message::error(&wrong));
+        }
+        if self.text(form).is_some() {
+            let posted = self.encode(form);
+            seen.view = Some((posted.content, posted.viewers));
+            outbox.push(posted.frame);
+        } else if !is_creator {
+            self.render_soon(Duration::ZERO);
+        }
+        if form == Form::Tables && (self.record.locks.uploads || self.record.locks.view) {
+            outbox.push(message::locks(self.record.locks));
+        }
+        outbox.look_at((self.board.subscribe(), seen));
+        self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+    }
+
+    pub(super) fn leave(&mut self, viewer: u64) {
+        if self.viewers.remove(&viewer).is_none() {
+            return;
+        }
+        self.service.counters.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.idle_since = Instant::now();
+        if self.viewers.is_empty() {
+            self.over |= self.record.file.is_none() && self.upload.is_none();
+            self.over |= self.board.borrow().has_ended();
+        } else {
+            self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+        }
+    }
+
+    /// Does what a viewer wants for everybody, or has it done.
+    pub(super) fn command(&mut self, viewer: u64, command: Command, done: Done) {
+        let Some(asker) = self.viewers.get(&viewer) else { return };
+        let (is_owner, form) = (asker.is_owner, asker.form);
+        let outcome = match command {
+            Command::Lock { .. } | Command::Delete if !is_owner => {
+                Err(Failure::new(403, "only the table's owner may do this"))
+            }
+            Command::Lock { uploads, view } => {
+                let locks = &mut self.record.locks;
+                locks.uploads = uploads.unwrap_or(locks.uploads);
+                locks.view = view.unwrap_or(locks.view);
+                let frame = message::locks(*locks);
+                self.board.send_modify(|board| board.tell_locks(frame));
+                self.changed();
+                Ok(())
+            }
+            Command::Delete => {
+                self.delete();
+                Ok(())
+            }
+            _ if self.record.locks.view && !is_owner => {
+                Err(Failure::new(403, "the owner has locked the view; only they turn its pages"))
+            }
+            _ if self.data.is_none() => Err(Failure::empty()),
+            Command::Dialect(wish) => return self.reread(wish, done),
+            command => self.show(viewer, form, command),
+        };
+        let _ = done.send(outcome);
+    }
+
+    /// Changes what is shown.
+    fn show(&mut self, viewer: u64, form: Form, command: Command) -> Result<(), Failure> {
+        let mut shown = self.record.shown.clone();
+        match command {
+            Command::Page(page) => {
+                // Until the rows are known that were asked for last, nobody knows how many pages there are.
+                let known = self.page.as_ref().filter(|_| self.shows_what_is_wanted());
+                let total = known.and_then(|page| page.text[form as usize].as_ref()).map(|text| text.total);
+                // While rows are coming in there may be more by now.
+                let now = self.rows_now(form).filter(|_| shown.is_plain());
+                if let Some(total) = now.max(total)
+                    && page > shown.pages(total)
+                {
+                    let pages = shown.pages(total);
+                    return Err(Failure::bad(format!("there is no page {page}; the last one is {pages}")));
+                }
+                shown.page = page;
+            }
+            Command::PageSize(size) => {
+                // The row that stands first stays on the page.
+                shown.page = (shown.page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
+                shown.page_size = size;
+            }
+            Command::Sort(sort) => shown = Shown { sort, page: 1, ..shown },
+            Command::Filter(filter) => shown = Shown { filter, page: 1, ..shown },
+            Command::Search(search) => shown = Shown { search, page: 1, ..shown },
+            _ => return Err(Failure::bad("this is not for everybody")),
+        }
+        let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
+        if let Some(column) = shown.columns().find(|column| *column >= columns) {
+            return Err(Error::NoColumn { column, columns }.into());
+        }
+        self.at_end = false;
+        self.record.shown = shown;
+        self.render_for(viewer);
+        self.changed();
+        Ok(())
+    }
+
+    fn rows_now(&self, form: Form) -> Option<u64> {
+        let summary = self.reading()?.summary();
+        Some(if form == Form::Article { summary.lines } else { summary.rows })
+    }
+
+    /// Removes the table, and tells everybody.
+    fn delete(&mut self) {
+        let error = Some(Failure::new(404, "the owner has deleted this table"));
+        self.finish(End { error, code: GONE, within: Duration::ZERO });
+        self.record.file = None;
+        self.data = None;
+        self.page = None;
+        self.unsaved = false;
+        let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
+        self.service.forget(self.place.id, &self.me);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = service.store.delete(&place) {
+                tracing::warn!(%error, table = %place.id, "a deleted table cannot be removed");
+            }
+        });
+    }
+
+    /// Gives the table as it is, once its page was made.
+    pub(super) fn look(&mut self, reply: oneshot::Sender<Result<Look, Failure>>) {
+        let is_made = self.page.as_ref().is_some_and(|page| page.made[0].is_some());
+        if is_made && self.shows_what_is_wanted() {
+            if let Some(look) = self.look_now() {
+                let _ = reply.send(Ok(look));
+            }
+        } else if self.data.is_none() && self.record.file.is_none() {
+            let _ = reply.send(Err(Failure::empty()));
+        } else if self.looking.len() < PATIENT {
+            self.looking.push(reply);
+            self.idle_since = Instant::now();
+        } else {
+            let _ = reply.send(Err(Failure::new(503, "too many wait for this table; try again")));
+        }
+    }
+
+    /// The table as it is shown.
+    pub(super) fn look_now(&self) -> Option<Look> {
+        let (page, data) = (self.page.as_ref()?, self.data.as_ref()?);
+        let view = |form: Form| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
+        Some(Look {
+            view: view(Form::Tables)?,
+            article: view(Form::Article),
+            about: self.about(self.viewers.len() as u64, self.record.stamp.version),
+            folder: self.place.file(&data.file),
+            facts: Arc::clone(&data.facts),
+        })
+    }
+
+    /// Forgets what a new file makes meaningless.
+    pub(super) fn show_from_start(&mut self) {
+        let page_size = self.record.shown.page_size;
+        self.record.shown = Shown { page_size, ..Shown::default() };
+        self.at_end = false;
+    }
+
+    /// Takes back orders and conditions whose columns may be others now.
+    pub(super) fn forget_columns(&mut self) {
+        let shown = &mut self.record.shown;
+        *shown = Shown { page: 1, sort: Vec::<Sort>::new(), filter: Vec::new(), ..shown.clone() };
+    }
+}

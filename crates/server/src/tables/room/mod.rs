@@ -1,0 +1,395 @@
+//! One live table: a task that owns what everybody at its link shares.
+//!
+//! Viewers, uploads and HTTP requests ask ([`Ask`]); the room changes what is shown, has the page made by a thread
+//! that may wait ([`rendering`]), and posts it on the board. It is the one place where a table changes.
+//!
+//! Invariants:
+//! - The room itself never waits for a viewer, for the disk or for a computation: they all come back as asks, or by
+//!   a task that is polled beside them.
+//! - One page is made at a time, and one piece of work has the table's writer. A newer wish cancels the making of
+//!   rows that it would replace.
+//! - The old file stays until the new one is whole; what is not whole leaves nothing behind.
+
+mod members;
+mod rendering;
+mod uploads;
+mod writing;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_table::{Reading, Table, View, Writer};
+use tidings_wire::ws::CloseCode;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Service;
+use super::board::{Board, End, Form};
+use super::command::{Command, Shown};
+use super::failure::Failure;
+use super::id::TableId;
+use super::making::{Made, Page};
+use super::message::{About, PageText};
+use super::outbox::Outbox;
+use super::record::Record;
+use super::store::{Place, Reserved};
+use super::upload::{Far, Outcome, Upload};
+
+pub(super) use members::Seat;
+use rendering::Rendering;
+use writing::{Work, Working};
+
+/// How many asks may wait; whoever has more waits.
+const ASKS: usize = 256;
+/// How long a table without viewers stays in memory.
+const LINGER: Duration = Duration::from_secs(30);
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+/// How many may wait for the first page to be made.
+const PATIENT: usize = 1_024;
+/// What a connection is closed with whose table is not there.
+pub(super) const GONE: CloseCode = CloseCode(4404);
+/// The server is being restarted (RFC 6455's registry: 1012).
+pub(super) const RESTART: CloseCode = CloseCode(1012);
+
+/// What a room is asked.
+pub(super) enum Ask {
+    /// Somebody comes.
+    Join(Join),
+    /// A viewer goes.
+    Leave(u64),
+    /// A viewer wants something for everybody.
+    Do { viewer: u64, command: Command, done: Done },
+    /// A viewer begins to upload.
+    Upload { viewer: u64, name: String, size: Option<u64>, reply: oneshot::Sender<Result<Upload, Failure>> },
+    /// An upload has rows enough for a page.
+    FirstRows { number: u64, table: Table },
+    /// An upload has ended. What it `reserved` is there when it is whole.
+    UploadEnded { number: u64, outcome: Outcome, reserved: Option<Reserved>, end: oneshot::Sender<()> },
+    /// The file on disk is being opened, and can be looked at.
+    Opening(Table),
+    /// Rows from a backend.
+    Append { rows: Vec<Vec<String>>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
+    /// Somebody wants to look at more than the page.
+    Look(oneshot::Sender<Result<Look, Failure>>),
+    /// The server stops; viewers are to go within this time.
+    Stop(Duration),
+}
+
+/// Somebody who comes.
+pub(super) struct Join {
+    pub(super) form: Form,
+    /// What they say is the owner's secret.
+    pub(super) secret: Option<String>,
+    /// Whether the table was made for them; then there is nothing to show before their file comes.
+    pub(super) is_creator: bool,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) reply: oneshot::Sender<Seat>,
+}
+
+/// Answers whether something was done.
+pub(super) type Done = oneshot::Sender<Result<(), Failure>>;
+
+/// A table at one moment, for private windows and HTTP.
+pub(super) struct Look {
+    pub(super) view: Arc<View>,
+    /// What the article's page looks at, if somebody does.
+    pub(super) article: Option<Arc<View>>,
+    pub(super) about: About,
+    /// Where the file is, as it was received.
+    pub(super) folder: std::path::PathBuf,
+    pub(super) facts: FactsCache,
+}
+
+/// Column facts with how many bytes of the file they were made of. Who makes them holds the lock; others wait for it
+/// and find them made.
+pub(super) type FactsCache = Arc<tokio::sync::Mutex<Option<(u64, Bytes)>>>;
+
+/// Somebody at the link.
+struct Viewer {
+    form: Form,
+    is_owner: bool,
+    outbox: Arc<Outbox>,
+}
+
+/// A file that can be looked at.
+struct Data {
+    file: String,
+    table: Table,
+    /// There unless it is being used, or the file is still coming in.
+    writer: Option<Writer>,
+    /// Whether rows are still coming in.
+    loading: bool,
+    facts: FactsCache,
+}
+
+/// An upload under way.
+struct Uploading {
+    number: u64,
+    viewer: u64,
+    file: String,
+    name: String,
+    size: Option<u64>,
+    is_article: bool,
+    far: Arc<Far>,
+    /// What was told last, so that nothing is told twice.
+    told: u64,
+}
+
+/// See the module.
+pub(super) struct Room {
+    service: Arc<Service>,
+    place: Arc<Place>,
+    record: Record,
+    asks: mpsc::Receiver<Ask>,
+    me: mpsc::WeakSender<Ask>,
+    board: watch::Sender<Board>,
+    viewers: HashMap<u64, Viewer>,
+    /// Numbers for viewers and uploads.
+    last_number: u64,
+    data: Option<Data>,
+    upload: Option<Uploading>,
+    /// What is shown, once it was made.
+    page: Option<Page>,
+    /// What was wanted when that was made.
+    good: Shown,
+    /// Who wanted something else last.
+    asker: Option<u64>,
+    /// Counts what is shown.
+    content: u64,
+    rendering: Option<Rendering>,
+    /// When the page is to be made anew.
+    render_at: Option<Instant>,
+    /// When rows that were appended were shown last.
+    appended: Option<Instant>,
+    /// Whether everybody stands at the last page and stays there.
+    at_end: bool,
+    /// When everybody is to be told how many they are.
+    count_at: Option<Instant>,
+    working: Option<Working>,
+    works: VecDeque<Work>,
+    looking: Vec<oneshot::Sender<Result<Look, Failure>>>,
+    /// Whether the record on disk is an old one, and the task that writes a newer one.
+    unsaved: bool,
+    saving: Option<JoinHandle<()>>,
+    tick: Instant,
+    /// Since when nobody looks.
+    idle_since: Instant,
+    over: bool,
+}
+
+impl Room {
+    /// Starts the room of a table that lies at this place, and gives its address.
+    pub(super) fn start(service: &Arc<Service>, place: Place, record: Record) -> mpsc::Sender<Ask> {
+        let (me, asks) = mpsc::channel(ASKS);
+        let now = Instant::now();
+        let mut room = Self {
+            service: Arc::clone(service),
+            place: Arc::new(place),
+            asks,
+            me: me.downgrade(),
+            board: watch::Sender::default(),
+            viewers: HashMap::new(),
+            last_number: 0,
+            data: None,
+            upload: None,
+            page: None,
+            good: record.shown.clone(),
+            asker: None,
+            content: 0,
+            rendering: None,
+            render_at: None,
+            appended: None,
+            at_end: false,
+            count_at: None,
+            working: None,
+            works: VecDeque::new(),
+            looking: Vec::new(),
+            unsaved: false,
+            saving: None,
+            tick: now,
+            idle_since: now,
+            over: false,
+            record,
+        };
+        service.counters.open.fetch_add(1, Ordering::Relaxed);
+        let strong = me.clone();
+        tokio::spawn(async move {
+            if room.record.file.is_some() {
+                room.works.push_back(Work::Open);
+                room.work_on();
+            }
+            room.run().await;
+            drop(strong);
+        });
+        me
+    }
+
+    async fn run(&mut self) {
+        while !self.over {
+            let next = self.next_moment();
+            tokio::select! {
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.take(ask),
+                    None => break,
+                },
+                made = rendering::finished(&mut self.rendering) => self.made(made),
+                worked = writing::finished(&mut self.working) => self.worked(worked),
+                () = saved(&mut self.saving) => self.save(),
+                () = tokio::time::sleep_until(next) => {}
+            }
+            self.moments();
+        }
+        self.end().await;
+    }
+
+    /// When something is due at the latest.
+    fn next_moment(&self) -> Instant {
+        let now = Instant::now();
+        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
+        let tick = busy.then_some(self.tick + TICK);
+        let render = self.render_at.filter(|_| self.rendering.is_none());
+        let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + LINGER);
+        [tick, render, self.count_at, idle].into_iter().flatten().min().unwrap_or(now + LINGER)
+    }
+
+    /// Does what is due.
+    fn moments(&mut self) {
+        let now = Instant::now();
+        if now >= self.tick + TICK {
+            self.tick = now;
+            self.tell_progress(false);
+        }
+        if self.render_at.is_some_and(|at| now >= at) {
+            self.render();
+        }
+        if self.count_at.is_some_and(|at| now >= at) {
+            self.count_at = None;
+            // Before anything was shown to anybody there is nothing to show again.
+            if self.content > 0 {
+                self.post();
+            }
+        }
+        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
+        if self.viewers.is_empty() && !busy && now >= self.idle_since + LINGER {
+            self.over = true;
+        }
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Join(join) => self.join(join),
+            Ask::Leave(viewer) => self.leave(viewer),
+            Ask::Do { viewer, command, done } => self.command(viewer, command, done),
+            Ask::Upload { viewer, name, size, reply } => {
+                let _ = reply.send(self.begin_upload(viewer, name, size));
+            }
+            Ask::FirstRows { number, table } => self.first_rows(number, table),
+            Ask::UploadEnded { number, outcome, reserved, end } => {
+                self.upload_ended(number, outcome, reserved);
+                let _ = end.send(());
+            }
+            Ask::Opening(table) => self.opening(table),
+            Ask::Append { rows, secret, reply } => self.append(rows, &secret, reply),
+            Ask::Look(reply) => self.look(reply),
+            Ask::Stop(within) => {
+                self.finish(End { error: None, code: RESTART, within });
+                self.over = self.viewers.is_empty();
+            }
+        }
+    }
+
+    /// Tells everybody that there will be no more.
+    fn finish(&mut self, end: End) {
+        self.board.send_modify(|board| board.end(end));
+        // Those who are gone by now are not waited for again.
+        self.idle_since = Instant::now();
+    }
+
+    /// The file as it is read now.
+    fn reading(&self) -> Option<Arc<Reading>> {
+        self.data.as_ref().map(|data| data.table.reading())
+    }
+
+    /// Something has changed that is to outlive the server.
+    fn changed(&mut self) {
+        self.unsaved = true;
+        if self.saving.is_none() {
+            self.save();
+        }
+    }
+
+    /// Writes the record, if it has changed.
+    fn save(&mut self) {
+        if !std::mem::take(&mut self.unsaved) || self.record.file.is_none() {
+            return;
+        }
+        let (place, record) = (Arc::clone(&self.place), self.record.clone());
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = place.save(&record) {
+                tracing::warn!(%error, table = %place.id, "what is shown of a table cannot be saved");
+            }
+        }));
+    }
+
+    /// The room is empty, or the table deleted: leaves everything as it is to be found again.
+    async fn end(&mut self) {
+        self.asks.close();
+        self.service.forget(self.place.id, &self.me);
+        if let Some(rendering) = &self.rendering {
+            rendering.cancel.cancel();
+        }
+        if let Some(saving) = self.saving.take() {
+            let _ = saving.await;
+        }
+        let (service, place, record) = (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
+        self.data = None;
+        let kept = tokio::task::spawn_blocking(move || match place.record() {
+            // Written once more, so that it counts as used until now.
+            Ok(Some(_)) if record.file.is_some() => place.save(&record),
+            Ok(Some(_)) => Ok(()),
+            // There never was a file, or the table is deleted.
+            Ok(None) => service.store.delete(&place),
+            Err(error) => Err(error),
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, table = %self.place.id, "a table cannot be put away");
+        }
+        self.service.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn id(&self) -> TableId {
+        self.place.id
+    }
+
+    fn outbox(&self, viewer: u64) -> Option<&Arc<Outbox>> {
+        self.viewers.get(&viewer).map(|viewer| &viewer.outbox)
+    }
+
+    fn counted(&self, form: Form) -> u64 {
+        self.viewers.values().filter(|viewer| viewer.form == form).count() as u64
+    }
+
+    fn made_before(&self) -> [Option<Made>; 2] {
+        self.page.as_ref().map(|page| page.made.clone()).unwrap_or_default()
+    }
+
+    fn text(&self, form: Form) -> Option<&Arc<PageText>> {
+        self.page.as_ref().and_then(|page| page.text[form as usize].as_ref())
+    }
+}
+
+/// Waits for a record to be written.
+async fn saved(saving: &mut Option<JoinHandle<()>>) {
+    match saving {
+        Some(task) => {
+            let _ = task.await;
+            *saving = None;
+        }
+        None => std::future::pending().await,
+    }
+}

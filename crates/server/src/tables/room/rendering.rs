@@ -1,0 +1,223 @@
+//! From what is wanted to what is on the board.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_table::{Cancel, Control, Error};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+
+use super::Room;
+use crate::tables::board::{Form, Posted};
+use crate::tables::command::Shown;
+use crate::tables::failure::Failure;
+use crate::tables::making::{self, Page, Wanted};
+use crate::tables::message::{self, About, PageText};
+
+/// After how long everybody is told how far the making of a page is.
+const LONG: Duration = Duration::from_millis(500);
+
+/// A page that is being made.
+pub(super) struct Rendering {
+    pub(super) cancel: Cancel,
+    /// The part that is done, as the bits of an `f32`.
+    done: Arc<AtomicU32>,
+    began: Instant,
+    shown: Shown,
+    task: JoinHandle<Result<Page, Error>>,
+}
+
+type Rendered = Result<Result<Page, Error>, JoinError>;
+
+/// Waits until the page is made.
+pub(super) async fn finished(rendering: &mut Option<Rendering>) -> Rendered {
+    match rendering {
+        Some(rendering) => (&mut rendering.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Room {
+    /// Has the page made anew within this time.
+    pub(super) fn render_soon(&mut self, within: Duration) {
+        let at = Instant::now() + within;
+        self.render_at = Some(self.render_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Has the page made at once because this viewer wants another one.
+    pub(super) fn render_for(&mut self, viewer: u64) {
+        self.asker = Some(viewer);
+        if let Some(rendering) = &self.rendering
+            && !rendering.shown.same_rows(&self.record.shown)
+        {
+            rendering.cancel.cancel();
+        }
+        self.render_soon(Duration::ZERO);
+    }
+
+    /// Whether the rows that are shown are those that are wanted now.
+    pub(super) fn shows_what_is_wanted(&self) -> bool {
+        self.page.is_some() && self.good.same_rows(&self.record.shown)
+    }
+
+    /// Starts making the page, unless one is being made: then it comes after that.
+    pub(super) fn render(&mut self) {
+        if self.rendering.is_some() {
+            return;
+        }
+        self.render_at = None;
+        let Some(reading) = self.reading() else {
+            self.page = None;
+            self.content += 1;
+            return self.post();
+        };
+        let shown = Shown {
+            page: if self.at_end { u64::MAX } else { self.record.shown.page },
+            ..self.record.shown.clone()
+        };
+        let article = self.counted(Form::Article) > 0;
+        let wanted = Wanted { reading, shown: shown.clone(), before: self.made_before(), article };
+        let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
+        let (stop, tell, heavy) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.heavy));
+        let is_heavy = !wanted.shown.is_plain() && wanted.reading.summary().received > super::super::HEAVY;
+        let task = tokio::spawn(async move {
+            let _permit = match is_heavy {
+                true => Some(heavy.acquire_owned().await.expect("a semaphore that nobody closes")),
+                false => None,
+            };
+            let made = tokio::task::spawn_blocking(move || {
+                let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);
+                making::make(&wanted, Control::default().cancelled_by(&stop).telling(&tell))
+            });
+            made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        });
+        self.rendering = Some(Rendering { cancel, done, began: Instant::now(), shown, task });
+    }
+
+    /// The page is made, or cannot be.
+    pub(super) fn made(&mut self, made: Rendered) {
+        let Some(Rendering { shown, .. }) = self.rendering.take() else { return };
+        match made {
+            Ok(Ok(page)) => {
+                // Of a file that is gone, or of rows that nobody wants any more, nothing is shown.
+                let is_now = self.reading().is_some_and(|reading| {
+                    page.made[0].as_ref().is_some_and(|made| Arc::ptr_eq(made.view.reading(), &reading))
+                });
+                if !is_now || !shown.same_rows(&self.record.shown) {
+                    return self.render_soon(Duration::ZERO);
+                }
+                if self.render_at.is_none() {
+                    self.record.shown.page = page.page;
+                }
+                self.good = Shown { page: page.page, ..shown };
+                self.page = Some(page);
+                self.content += 1;
+                self.post();
+                self.answer_lookers();
+            }
+            Ok(Err(Error::Cancelled)) => self.render_soon(Duration::ZERO),
+            Ok(Err(error)) => self.cannot_show(error.into()),
+            Err(_) => self.cannot_show(Failure::internal()),
+        }
+    }
+
+    /// Tells who asked last why there is no such page, and goes back to the one before.
+    fn cannot_show(&mut self, failure: Failure) {
+        if let Some(outbox) = self.asker.take().and_then(|asker| self.outbox(asker)) {
+            outbox.push(message::error(&failure));
+            self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
+        } else {
+            tracing::warn!(table = %self.id(), why = failure.message, "a page could not be made");
+        }
+        self.record.shown = self.good.clone();
+        for looker in self.looking.drain(..) {
+            let _ = looker.send(Err(failure.clone()));
+        }
+        if self.page.is_some() {
+            self.content += 1;
+            self.post();
+        }
+    }
+
+    fn answer_lookers(&mut self) {
+        for looker in std::mem::take(&mut self.looking) {
+            if let Some(look) = self.look_now() {
+                let _ = looker.send(Ok(look));
+            }
+        }
+    }
+
+    /// Shows everybody what is there now.
+    pub(super) fn post(&mut self) {
+        self.count_at = None;
+        for form in [Form::Tables, Form::Article] {
+            let posted = (self.counted(form) > 0 && (self.text(form).is_some() || self.data.is_none()))
+                .then(|| self.encode(form));
+            if posted.is_some() || self.counted(form) == 0 {
+                self.board.send_modify(|board| board.post(form, posted));
+            }
+        }
+        if self.text(Form::Article).is_none() && self.counted(Form::Article) > 0 && self.data.is_some() {
+            self.render_soon(Duration::ZERO);
+        }
+        if let Some(text) = self.text(Form::Tables) {
+            let about = self.about(self.viewers.len() as u64, self.record.stamp.version);
+            self.service.publish(self.id(), message::view(&about, text, false));
+        }
+        self.changed();
+    }
+
+    /// The view as it is now, under a version of its own.
+    pub(super) fn encode(&mut self, form: Form) -> Posted {
+        self.record.stamp.version += 1;
+        let viewers = self.viewers.len() as u64;
+        let about = self.about(viewers, self.record.stamp.version);
+        let empty;
+        let text = match self.text(form) {
+            Some(text) => text,
+            None => {
+                empty = Arc::new(PageText::empty());
+                &empty
+            }
+        };
+        let frame = message::frame(&message::view(&about, text, true));
+        self.service.counters.views.fetch_add(1, Ordering::Relaxed);
+        Posted { frame, content: self.content, viewers }
+    }
+
+    pub(super) fn about(&self, viewers: u64, version: u64) -> About {
+        let first = self.upload.as_ref().filter(|_| self.record.file.is_none());
+        let loading = first.is_some() || self.data.as_ref().is_some_and(|data| data.loading);
+        let received = self.page.as_ref().map_or(0, |page| page.summary.received);
+        About {
+            id: self.id(),
+            name: self.record.name.clone(),
+            size: first.and_then(|upload| upload.size).unwrap_or(received),
+            loading,
+            viewers,
+            version,
+            // While other rows are being made, what is shown is what was made before.
+            shown: if self.page.is_some() { self.good.clone() } else { self.record.shown.clone() },
+            file: self.page.as_ref().map(|page| page.facts.clone()),
+        }
+    }
+
+    /// Tells everybody how far it is, where that takes long.
+    pub(super) fn tell_progress(&mut self, at_last: bool) {
+        let frame = self.upload_progress(at_last).or_else(|| self.making_progress());
+        if let Some(frame) = frame {
+            self.board.send_modify(|board| board.tell_progress(frame));
+        }
+    }
+
+    fn making_progress(&self) -> Option<Bytes> {
+        let done = |done: &AtomicU32| f32::from_bits(done.load(Ordering::Relaxed));
+        if let Some(rendering) = self.rendering.as_ref().filter(|rendering| rendering.began.elapsed() >= LONG) {
+            return Some(message::working(done(&rendering.done)));
+        }
+        let working = self.working.as_ref().filter(|working| working.began.elapsed() >= LONG)?;
+        Some(message::working(done(&working.done)))
+    }
+}

@@ -1,0 +1,175 @@
+//! Files that come in.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_table::{Limits, Table, Writer};
+
+use super::{Data, Room, Uploading};
+use crate::tables::board::Form;
+use crate::tables::command::Wish;
+use crate::tables::failure::Failure;
+use crate::tables::message;
+use crate::tables::store::Reserved;
+use crate::tables::upload::{self, Far, Job, Outcome, Upload};
+
+/// How long a first page waits for the rest of its file, so that a small one shows whole at once.
+const GRACE: Duration = Duration::from_millis(50);
+
+impl Room {
+    /// Lets a viewer upload a file.
+    ///
+    /// # Errors
+    /// 403 when uploads are locked, 409 while another one is under way, 413 when it is announced too large, 503 when
+    /// there are too many at once; the disk's.
+    pub(super) fn begin_upload(
+        &mut self,
+        viewer: u64,
+        name: String,
+        size: Option<u64>,
+    ) -> Result<Upload, Failure> {
+        let Some(uploader) = self.viewers.get(&viewer) else { return Err(Failure::stopping()) };
+        let is_article = uploader.form == Form::Article;
+        if self.record.locks.uploads && !uploader.is_owner {
+            return Err(Failure::new(403, "the owner has locked uploads"));
+        }
+        if self.upload.is_some() {
+            return Err(Failure::new(409, "another upload to this table is under way"));
+        }
+        let limits = self.limits();
+        if size.is_some_and(|size| size > limits.original_bytes) {
+            return Err(Failure::too_large(limits.original_bytes));
+        }
+        let Ok(permit) = Arc::clone(&self.service.uploading).try_acquire_owned() else {
+            return Err(Failure::new(503, "too many uploads are under way; try again"));
+        };
+        let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
+        let reserved = self.service.store.reserve(0)?;
+        // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
+        let file = self.place.new_file()?;
+        let choice = Wish::default().choice(&name, is_article)?;
+        let writer = Writer::create(&self.place.file(&file), choice, limits).inspect_err(|_| {
+            self.place.remove_file(&file);
+        })?;
+        self.last_number += 1;
+        let (number, far) = (self.last_number, Arc::new(Far::default()));
+        if self.record.file.is_none() {
+            self.record.name.clone_from(&name);
+        }
+        self.upload = Some(Uploading {
+            number,
+            viewer,
+            file,
+            name,
+            size,
+            is_article,
+            far: Arc::clone(&far),
+            told: 0,
+        });
+        Ok(upload::start(Job { number, writer, reserved, far, room, permit }))
+    }
+
+    /// A first file is shown while it comes in; one in place of another only when it is whole.
+    pub(super) fn first_rows(&mut self, number: u64, table: Table) {
+        let Some(upload) = self.upload.as_ref().filter(|upload| upload.number == number) else { return };
+        if self.record.file.is_some() {
+            return;
+        }
+        let file = upload.file.clone();
+        self.data = Some(Data { file, table, writer: None, loading: true, facts: Arc::default() });
+        self.render_soon(GRACE);
+    }
+
+    /// An upload has ended, in one way or another.
+    pub(super) fn upload_ended(&mut self, number: u64, outcome: Outcome, reserved: Option<Reserved>) {
+        if self.upload.as_ref().is_none_or(|upload| upload.number != number) {
+            return;
+        }
+        if matches!(outcome, Outcome::Whole(_)) {
+            self.tell_progress(true);
+        }
+        let Some(upload) = self.upload.take() else { return };
+        let counters = &self.service.counters;
+        match outcome {
+            Outcome::Whole(writer) => {
+                if let Some(reserved) = reserved {
+                    reserved.keep();
+                }
+                counters.uploads[0].fetch_add(1, Ordering::Relaxed);
+                let table = writer.table().clone();
+                let rows = table.reading().summary().rows;
+                counters.rows.fetch_add(rows, Ordering::Relaxed);
+                let (old, is_first) = (self.record.file.replace(upload.file.clone()), self.data.is_some());
+                self.record.name = upload.name;
+                self.record.is_article = upload.is_article;
+                self.record.wish = Wish::default();
+                if old.is_some() || !is_first {
+                    self.show_from_start();
+                }
+                self.data = Some(Data {
+                    file: upload.file,
+                    table,
+                    writer: Some(*writer),
+                    loading: false,
+                    facts: Arc::default(),
+                });
+                if let Some(old) = old {
+                    self.remove_file(old, true);
+                }
+                if let Some(working) = &self.working {
+                    working.cancel();
+                }
+                self.changed();
+            }
+            outcome => {
+                let which = if matches!(outcome, Outcome::Aborted) { 1 } else { 2 };
+                counters.uploads[which].fetch_add(1, Ordering::Relaxed);
+                self.remove_file(upload.file, false);
+                if let Outcome::Failed(failure) = outcome
+                    && let Some(outbox) = self.outbox(upload.viewer)
+                {
+                    outbox.push(message::error(&failure));
+                    self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
+                }
+                if self.record.file.is_none() {
+                    self.data = None;
+                    self.page = None;
+                    self.record.name.clear();
+                    self.over |= self.viewers.is_empty();
+                }
+            }
+        }
+        if let Some(rendering) = &self.rendering {
+            rendering.cancel.cancel();
+        }
+        // Whoever watched the progress sees that it has ended.
+        self.render_soon(Duration::ZERO);
+    }
+
+    /// Removes a file, and gives back what it took unless that was done already.
+    fn remove_file(&self, file: String, counts: bool) {
+        let (place, store) = (Arc::clone(&self.place), Arc::clone(&self.service.store));
+        tokio::task::spawn_blocking(move || {
+            let bytes = place.remove_file(&file);
+            store.release(if counts { bytes } else { 0 });
+        });
+    }
+
+    /// How far the upload is, if that is more than was told.
+    pub(super) fn upload_progress(&mut self, at_last: bool) -> Option<Bytes> {
+        let upload = self.upload.as_mut()?;
+        let received = upload.far.received.load(Ordering::Relaxed);
+        if received == upload.told && !at_last {
+            return None;
+        }
+        upload.told = received;
+        Some(message::progress(received, upload.size, upload.far.rows.load(Ordering::Relaxed)))
+    }
+
+    /// The bounds of a file in this room.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { original_bytes: self.service.max_size, ..Limits::default() }
+    }
+}

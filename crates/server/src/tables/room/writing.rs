@@ -1,0 +1,278 @@
+//! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
+//! the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tidings_table::{Cancel, Choice, Control, Error, Table, Writer};
+use tidings_wire::ws::CloseCode;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+
+use super::{Ask, Data, Done, Room};
+use crate::tables::board::{End, Form};
+use crate::tables::command::Wish;
+use crate::tables::failure::Failure;
+use crate::tables::store::Store;
+
+/// How many pieces of work may wait.
+const WORKS: usize = 64;
+/// The least time between two pages that are shown because rows were appended.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Something to be done with the writer.
+pub(super) enum Work {
+    /// Read the file that the record names.
+    Open,
+    /// Read it in this dialect.
+    Reread(Wish, Choice, Done),
+    /// Add these rows.
+    Append(Vec<Vec<String>>, oneshot::Sender<Result<u64, Failure>>),
+}
+
+/// Work that is being done.
+pub(super) struct Working {
+    pub(super) began: Instant,
+    /// The part that is done, as the bits of an `f32`.
+    pub(super) done: Arc<AtomicU32>,
+    /// The file that it is done with.
+    file: String,
+    cancel: Cancel,
+    task: JoinHandle<Worked>,
+}
+
+impl Working {
+    /// Stops it: its file is not the table's any more.
+    pub(super) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+}
+
+/// What came of it.
+pub(super) struct Worked {
+    /// `None`: it is of no use any more, and the file must be opened again.
+    writer: Option<Writer>,
+    answer: Answer,
+}
+
+/// Who is told, and what.
+enum Answer {
+    Opened(Result<(), Failure>),
+    Reread(Wish, Result<(), Failure>, Done),
+    Appended(Result<u64, Failure>, oneshot::Sender<Result<u64, Failure>>),
+}
+
+impl Work {
+    /// Does it. Waits for the disk.
+    fn run(self, writer: Result<Writer, Error>, store: &Arc<Store>, control: Control<'_>) -> Worked {
+        let mut writer = match writer {
+            Ok(writer) => writer,
+            Err(error) => {
+                let failed = Failure::from(error);
+                let answer = match self {
+                    Self::Open => Answer::Opened(Err(failed)),
+                    Self::Reread(wish, _, done) => Answer::Reread(wish, Err(failed), done),
+                    Self::Append(_, reply) => Answer::Appended(Err(failed), reply),
+                };
+                return Worked { writer: None, answer };
+            }
+        };
+        match self {
+            Self::Open => Worked { writer: Some(writer), answer: Answer::Opened(Ok(())) },
+            Self::Reread(wish, choice, done) => {
+                // When it fails, the writer and what readers see are as before.
+                let read = writer.reread(choice, control).map(|_| ()).map_err(Failure::from);
+                Worked { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
+            }
+            Self::Append(rows, reply) => {
+                let before = writer.table().reading().summary().received;
+                // A cell may grow by quotes and by the encoding; what was too much is given back.
+                let most = rows.iter().map(|row| row.iter().map(|cell| cell.len() as u64 * 4 + 8).sum::<u64>() + 8);
+                let reserved = match store.reserve(most.sum()) {
+                    Ok(reserved) => reserved,
+                    Err(failure) => {
+                        return Worked { writer: Some(writer), answer: Answer::Appended(Err(failure), reply) };
+                    }
+                };
+                let (writer, appended) = match writer.append_rows(&rows) {
+                    Ok(summary) => {
+                        reserved.keep_only(summary.received.saturating_sub(before));
+                        (Some(writer), Ok(rows.len() as u64))
+                    }
+                    Err(error @ Error::Unwritable(_)) => (Some(writer), Err(error.into())),
+                    Err(error) => (None, Err(error.into())),
+                };
+                Worked { writer, answer: Answer::Appended(appended, reply) }
+            }
+        }
+    }
+}
+
+/// Waits until it is done.
+pub(super) async fn finished(working: &mut Option<Working>) -> Result<Worked, JoinError> {
+    match working {
+        Some(working) => (&mut working.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Room {
+    /// Has the file read in another dialect.
+    pub(super) fn reread(&mut self, wish: Wish, done: Done) {
+        let wish = wish.after(&self.record.wish);
+        let checked = wish.choice(&self.record.name, self.record.is_article).and_then(|choice| {
+            self.can_write()?;
+            Ok(choice)
+        });
+        match checked {
+            Ok(choice) => {
+                self.works.push_back(Work::Reread(wish, choice, done));
+                self.work_on();
+            }
+            Err(failure) => {
+                let _ = done.send(Err(failure));
+            }
+        }
+    }
+
+    /// Has rows appended, for the owner.
+    pub(super) fn append(
+        &mut self,
+        rows: Vec<Vec<String>>,
+        secret: &str,
+        reply: oneshot::Sender<Result<u64, Failure>>,
+    ) {
+        let allowed = if self.record.is_owned_by(secret) {
+            self.can_write()
+        } else {
+            Err(Failure::new(403, "this is not the secret of the table's owner"))
+        };
+        match allowed {
+            Ok(()) => {
+                self.works.push_back(Work::Append(rows, reply));
+                self.work_on();
+            }
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+
+    fn can_write(&self) -> Result<(), Failure> {
+        if self.record.file.is_none() {
+            return Err(if self.upload.is_some() {
+                Failure::new(409, "the file is still coming in")
+            } else {
+                Failure::empty()
+            });
+        }
+        if self.works.len() >= WORKS {
+            return Err(Failure::new(503, "too much waits for this table; try again"));
+        }
+        Ok(())
+    }
+
+    /// Starts the next piece of work, if nothing is being done.
+    pub(super) fn work_on(&mut self) {
+        if self.working.is_some() {
+            return;
+        }
+        let Some(work) = self.works.pop_front() else { return };
+        let Some(file) = self.record.file.clone() else { return };
+        let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
+        let writer = self.data.as_mut().filter(|data| data.file == file).and_then(|data| data.writer.take());
+        let choice = self.record.wish.choice(&self.record.name, self.record.is_article).unwrap_or_default();
+        let (folder, limits, room) = (self.place.file(&file), self.limits(), self.me.clone());
+        let (stop, tell, store) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.store));
+        let task = tokio::task::spawn_blocking(move || {
+            let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);
+            let control = Control::default().cancelled_by(&stop).telling(&tell);
+            let open = || {
+                Writer::open(&folder, choice, limits, control, |table| {
+                    if let Some(room) = room.upgrade() {
+                        let _ = room.blocking_send(Ask::Opening(table.clone()));
+                    }
+                })
+            };
+            work.run(writer.map_or_else(open, Ok), &store, control)
+        });
+        self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
+    }
+
+    /// The file on disk can be looked at while it is being read.
+    pub(super) fn opening(&mut self, table: Table) {
+        let Some(file) = self.working.as_ref().map(|working| working.file.clone()) else { return };
+        if self.record.file.as_ref() == Some(&file) {
+            self.data = Some(Data { file, table, writer: None, loading: true, facts: Arc::default() });
+            self.render_soon(PACE);
+        }
+    }
+
+    /// A piece of work is done.
+    pub(super) fn worked(&mut self, worked: Result<Worked, JoinError>) {
+        let Some(Working { file, .. }) = self.working.take() else { return };
+        let Ok(Worked { writer, answer }) = worked else {
+            tracing::error!(table = %self.id(), "writing to a table has panicked");
+            return self.work_on();
+        };
+        let is_now = self.record.file.as_ref() == Some(&file);
+        if let Some(writer) = writer.filter(|_| is_now) {
+            let table = writer.table().clone();
+            match self.data.as_mut().filter(|data| data.file == file) {
+                Some(data) => (data.table, data.writer, data.loading) = (table, Some(writer), false),
+                None => {
+                    let facts = Arc::default();
+                    self.data = Some(Data { file, table, writer: Some(writer), loading: false, facts });
+                }
+            }
+        }
+        let replaced = || Failure::new(409, "the file was replaced meanwhile");
+        match answer {
+            Answer::Opened(Ok(())) => self.render_soon(Duration::ZERO),
+            Answer::Opened(Err(_)) if !is_now => {}
+            Answer::Opened(Err(failure)) => self.cannot_open(failure),
+            Answer::Reread(wish, read, done) => {
+                let read = if is_now { read } else { Err(replaced()) };
+                if read.is_ok() {
+                    self.record.wish = wish;
+                    self.forget_columns();
+                    self.render_soon(Duration::ZERO);
+                    self.changed();
+                }
+                let _ = done.send(read);
+            }
+            Answer::Appended(appended, reply) => {
+                let appended = if is_now { appended } else { Err(replaced()) };
+                if let Ok(rows) = appended {
+                    self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
+                    self.show_appended();
+                }
+                let _ = reply.send(appended);
+            }
+        }
+        self.work_on();
+    }
+
+    /// Shows rows that were appended. Whoever stands on the last page stays on the last page.
+    fn show_appended(&mut self) {
+        if let Some(text) = self.text(Form::Tables) {
+            self.at_end |= self.good.page >= self.good.pages(text.total);
+        }
+        let now = Instant::now();
+        let next = self.appended.map_or(now, |last| last + PACE).max(now);
+        self.appended = Some(next);
+        self.render_soon(next - now);
+    }
+
+    /// The file is not what it was: nobody can look at it.
+    fn cannot_open(&mut self, failure: Failure) {
+        tracing::error!(table = %self.id(), why = failure.message, "a table cannot be opened");
+        for looker in self.looking.drain(..) {
+            let _ = looker.send(Err(failure.clone()));
+        }
+        self.finish(End { error: Some(failure), code: CloseCode::INTERNAL, within: Duration::ZERO });
+        self.over = self.viewers.is_empty();
+    }
+}

@@ -1,0 +1,258 @@
+//! One viewer's WebSocket: what it says becomes asks to its room, what it is to see is written to it.
+//!
+//! Invariants:
+//! - A binary message is handed on piece by piece as it is read, and never held whole.
+//! - A message that is refused is read to its end and dropped; the connection and what it shows live on. Only what
+//!   breaks the protocol, or is longer than any message may be, closes it, and the reason goes first.
+//! - Whatever ends the connection, an upload that is under way ends with it.
+
+mod read;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
+use tidings_wire::ws;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::oneshot;
+
+use super::Service;
+use super::board::Form;
+use super::command::{self, Command};
+use super::failure::Failure;
+use super::id::{self, TableId};
+use super::message;
+use super::outbox::Outbox;
+use super::room::{Ask, GONE, Join, Look, Seat};
+use super::upload::Upload;
+use write::Pulse;
+
+/// Longest text message.
+const MAX_TEXT: usize = 64 << 10;
+/// Longest binary message within an upload.
+const MAX_CHUNK: u64 = 1 << 20;
+/// How long a peer may take to read the last words and to say goodbye.
+const LAST: Duration = Duration::from_secs(2);
+
+/// What a connection asked for in its request.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) form: Form,
+    /// The table; `None`: a new one, once there is a file.
+    pub(super) id: Option<String>,
+    /// What it says is the owner's secret.
+    pub(super) secret: Option<String>,
+}
+
+/// Serves a connection until it ends. `early` are bytes that were read behind the handshake.
+pub(super) async fn serve<I>(service: Arc<Service>, io: I, early: Vec<u8>, entry: Entry)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut input, output) = tokio::io::split(io);
+    let outbox = Arc::new(Outbox::default());
+    let pulse = Pulse::new(&service, entry.form);
+    let mut session = Session {
+        service: Arc::clone(&service),
+        form: entry.form,
+        secret: entry.secret,
+        outbox: Arc::clone(&outbox),
+        seat: None,
+        incoming: Incoming::Nothing,
+        reader: Reader::default(),
+        message: Vec::new(),
+    };
+    if let Some(id) = &entry.id
+        && let Err(failure) = session.enter(id).await
+    {
+        let code = if failure.code == 404 { GONE } else { CloseCode(1013) };
+        session.fail(&failure);
+        outbox.close(Some((code, failure.message)));
+    }
+    let mut writing = std::pin::pin!(write::write(output, &outbox, &pulse, service.stopping.subscribe()));
+    let ended = tokio::select! {
+        closing = session.read(&mut input, early, &pulse) => Some(closing),
+        () = &mut writing => None,
+    };
+    // An upload that was under way is over before anything else.
+    session.incoming = Incoming::Nothing;
+    if let Some(closing) = ended {
+        outbox.close(closing);
+        let _ = tokio::time::timeout(LAST, &mut writing).await;
+    }
+    session.leave().await;
+    // Closing at once would take back what the peer has not read yet while it still sends (RFC 6455 §7.1.1).
+    let rest = async {
+        let mut scratch = vec![0; 16 << 10];
+        while matches!(input.read(&mut scratch).await, Ok(1..)) {}
+    };
+    let _ = tokio::time::timeout(LAST, rest).await;
+}
+
+/// Why a connection is to be closed, and with which words; `None`: it has ended already.
+type Closing = Option<(CloseCode, String)>;
+
+/// What binary messages are at the moment.
+enum Incoming {
+    /// The next one is a whole file.
+    Nothing,
+    /// This one is a whole file.
+    Whole(Upload),
+    /// A file that was refused: dropped until its message ends.
+    RefusedWhole,
+    /// Each is a piece of a file.
+    Chunks(Upload),
+    /// Pieces of a file that was refused or has failed: dropped until the end is said.
+    RefusedChunks,
+}
+
+struct Session {
+    service: Arc<Service>,
+    form: Form,
+    secret: Option<String>,
+    outbox: Arc<Outbox>,
+    /// Its place in a room, once it has one.
+    seat: Option<Seat>,
+    incoming: Incoming,
+    reader: Reader,
+    /// The message that is being read, or what was not handed on of it.
+    message: Vec<u8>,
+}
+
+impl Session {
+    /// Takes a place in the room of a table that is there.
+    async fn enter(&mut self, id: &str) -> Result<(), Failure> {
+        let id: TableId = id.parse().map_err(|_| Failure::unknown())?;
+        let (form, secret) = (self.form, self.secret.clone());
+        let seat = self.service.ask(id, |reply| {
+            let (secret, outbox) = (secret.clone(), Arc::clone(&self.outbox));
+            Ask::Join(Join { form, secret, is_creator: false, outbox, reply })
+        });
+        self.seat = Some(seat.await?);
+        Ok(())
+    }
+
+    /// Makes a table for this connection, which owns it unless it came as the article's page does.
+    async fn create(&mut self) -> Result<(), Failure> {
+        let secret = (self.form == Form::Tables).then(id::secret);
+        let asks = self.service.create(secret.as_deref()).await?;
+        let (reply, seat) = oneshot::channel();
+        let outbox = Arc::clone(&self.outbox);
+        let frame = secret.as_deref().map(message::owner);
+        let join = Join { form: self.form, secret, is_creator: true, outbox, reply };
+        let joined = asks.send(Ask::Join(join)).await;
+        joined.map_err(|_| Failure::stopping())?;
+        self.seat = Some(seat.await.map_err(|_| Failure::stopping())?);
+        if let Some(frame) = frame {
+            self.outbox.push(frame);
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            let _ = seat.asks.send(Ask::Leave(seat.viewer)).await;
+        }
+    }
+
+    /// Answers with an error.
+    fn fail(&self, failure: &Failure) {
+        self.service.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.outbox.push(message::error(failure));
+    }
+
+    /// Answers with an error that ends the connection.
+    fn too_big(&self, failure: Failure) -> Closing {
+        self.fail(&failure);
+        Some((CloseCode::TOO_BIG, failure.message))
+    }
+
+    /// A text message is whole.
+    async fn text(&mut self, text: &str) {
+        if let Err(failure) = match command::parse(text) {
+            Ok(command) => self.obey(command).await,
+            Err(failure) => Err(failure),
+        } {
+            self.fail(&failure);
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Upload { name, size } => {
+                if matches!(self.incoming, Incoming::Chunks(_)) {
+                    return Err(Failure::new(409, "an upload is under way; end or abort it first"));
+                }
+                // What follows is this file's, and dropped if that is refused.
+                self.incoming = Incoming::RefusedChunks;
+                self.incoming = Incoming::Chunks(self.begin(name, size).await?);
+                Ok(())
+            }
+            Command::UploadEnd | Command::UploadAbort => {
+                let is_end = command == Command::UploadEnd;
+                match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+                    Incoming::Chunks(upload) if is_end => upload.finish().await,
+                    Incoming::Chunks(upload) => upload.abort().await,
+                    Incoming::RefusedChunks => {}
+                    _ => return Err(Failure::new(409, "no upload is under way")),
+                }
+                Ok(())
+            }
+            Command::Rows { from, count } => {
+                let look = self.look().await?;
+                let view = match self.form {
+                    Form::Tables => look.view,
+                    Form::Article => look.article.unwrap_or(look.view),
+                };
+                let page = blocking(move || view.page(from, count)).await??;
+                self.outbox.push(message::rows(from, &page, look.about.version));
+                Ok(())
+            }
+            Command::Facts => {
+                let look = self.look().await?;
+                let frame = super::facts::of(&self.service, look).await?;
+                self.outbox.push(frame);
+                Ok(())
+            }
+            command => {
+                let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
+                let (done, outcome) = oneshot::channel();
+                let sent = seat.asks.send(Ask::Do { viewer: seat.viewer, command, done }).await;
+                sent.map_err(|_| Failure::unknown())?;
+                outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Look, Failure> {
+        let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
+        let (reply, look) = oneshot::channel();
+        seat.asks.send(Ask::Look(reply)).await.map_err(|_| Failure::unknown())?;
+        look.await.unwrap_or_else(|_| Err(Failure::unknown()))
+    }
+
+    /// Begins an upload, in a new table if this connection has none.
+    async fn begin(&mut self, name: String, size: Option<u64>) -> Result<Upload, Failure> {
+        if let Some(size) = size.filter(|size| *size > self.service.max_size) {
+            tracing::debug!(size, "an upload was announced too large");
+            return Err(Failure::too_large(self.service.max_size));
+        }
+        if self.seat.is_none() {
+            self.create().await?;
+        }
+        let Some(seat) = &self.seat else { return Err(Failure::internal()) };
+        let (reply, upload) = oneshot::channel();
+        let sent = seat.asks.send(Ask::Upload { viewer: seat.viewer, name, size, reply }).await;
+        sent.map_err(|_| Failure::unknown())?;
+        upload.await.unwrap_or_else(|_| Err(Failure::unknown()))
+    }
+}
+
+/// Runs what waits for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(run).await.map_err(|_| Failure::internal())
+}

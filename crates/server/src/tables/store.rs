@@ -1,0 +1,489 @@
+//! Where tables lie on disk: a folder each, within a bound of bytes for all together.
+//!
+//! ```text
+//! <store>/<uuid>/lock           locked (shared) by every process that has the table open
+//!               /record.json    what is kept besides the file
+//!               /f-<random>/    the file that the record names, or one that is being uploaded
+//! ```
+//!
+//! Several nodes may share a store. Invariants:
+//! - Whatever no record names belongs to a process that has the table locked, or is left over from one that is gone
+//!   and is removed: at the start, and by every [`Store::sweep`].
+//! - A table that some process has open is never evicted. An owner may delete it all the same: whoever has its file
+//!   open reads on until they hear of it.
+//! - [`Store::reserve`] comes before every byte that is written.
+//!
+//! Everything here may wait for the disk.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::failure::Failure;
+use super::id::{self, TableId};
+use super::record::Record;
+
+const LOCK: &str = "lock";
+const RECORD: &str = "record.json";
+/// Where the store is without a data folder, in the folder for temporary files; a random end follows.
+const TEMPORARY: &str = "tidings-tables-";
+
+/// All tables of a server, or of all servers that share a folder.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+    /// Held while this process uses a temporary store, whose folder goes with it.
+    _temporary: Option<(TempDir, File)>,
+    max_total: u64,
+    keep: Duration,
+    /// Bytes of all files, as last counted and with what was written since.
+    used: AtomicU64,
+    /// Tables, as last counted.
+    tables: AtomicU64,
+}
+
+/// A table's folder, which is kept from being evicted while this is there.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) id: TableId,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in this folder, or a temporary one, and removes what is left over in it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read, with its name.
+    pub(super) fn open(root: Option<&Path>, max_total: u64, keep: Duration) -> io::Result<Self> {
+        let (root, temporary) = match root {
+            Some(root) => (root.to_owned(), None),
+            None => {
+                let folder = std::env::temp_dir();
+                remove_abandoned(&folder);
+                let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder)?;
+                let lock = File::create(temporary.path().join(LOCK))?;
+                lock.lock()?;
+                (temporary.path().to_owned(), Some((temporary, lock)))
+            }
+        };
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("the folder of tables {} ({error})", root.display()))
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(named)?;
+        fs::read_dir(&root).map_err(named)?;
+        let (used, tables) = (AtomicU64::new(0), AtomicU64::new(0));
+        let store = Self { root, _temporary: temporary, max_total, keep, used, tables };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// Makes a folder for a new table.
+    pub(super) fn create(&self) -> io::Result<Place> {
+        loop {
+            let id = TableId::random();
+            let folder = self.folder(id);
+            DirBuilder::new().mode(0o700).create(&folder)?;
+            // A sweep that came between the two has taken it away again.
+            if let Some(lock) = lock_shared(&folder)? {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+                return Ok(Place { id, folder, _lock: lock });
+            }
+        }
+    }
+
+    /// The table of this name, if there is one.
+    pub(super) fn find(&self, id: TableId) -> io::Result<Option<(Place, Record)>> {
+        let folder = self.folder(id);
+        let Some(lock) = lock_shared(&folder)? else { return Ok(None) };
+        let place = Place { id, folder, _lock: lock };
+        Ok(place.record()?.map(|record| (place, record)))
+    }
+
+    /// Takes so many bytes for a file that grows, evicting tables that are not in use, the one that was used longest
+    /// ago first.
+    ///
+    /// # Errors
+    /// 507 when all that are left are in use.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, Failure> {
+        let mut reserved = Reserved { store: Arc::clone(self), bytes: 0 };
+        reserved.grow(bytes)?;
+        Ok(reserved)
+    }
+
+    /// Gives back what a file took that is gone.
+    pub(super) fn release(&self, bytes: u64) {
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            Some(used.saturating_sub(bytes))
+        });
+    }
+
+    /// Removes what is left over and tables that nobody has used for `tables.keep`, and counts what is there. Gives
+    /// how many tables were removed.
+    pub(super) fn sweep(&self) -> u64 {
+        let (mut used, mut tables, mut removed) = (0, 0, 0);
+        for (id, folder) in self.folders() {
+            let now = SystemTime::now();
+            if let Some(lock) = lock_alone(&folder) {
+                let is_over = last_used(&folder).is_none_or(|when| {
+                    now.duration_since(when).is_ok_and(|unused| unused >= self.keep)
+                });
+                let known = File::open(folder.join(RECORD)).is_ok();
+                if is_over || !known {
+                    match remove(&folder) {
+                        Ok(()) if known => {
+                            tracing::info!(table = %id, "a table was not used for tables.keep and is removed");
+                            removed += 1;
+                        }
+                        Ok(()) => {}
+                        Err(error) => tracing::warn!(%error, table = %id, "a table cannot be removed"),
+                    }
+                    continue;
+                }
+                if let Err(error) = tidy(&folder) {
+                    tracing::warn!(%error, table = %id, "a table's folder cannot be tidied");
+                }
+                drop(lock);
+            }
+            tables += 1;
+            used += size(&folder);
+        }
+        self.used.store(used, Ordering::Relaxed);
+        self.tables.store(tables, Ordering::Relaxed);
+        removed
+    }
+
+    /// Bytes of all files.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many tables there are.
+    pub(super) fn tables(&self) -> u64 {
+        self.tables.load(Ordering::Relaxed)
+    }
+
+    /// Makes room for so many bytes more than the bound, if it can.
+    fn evict(&self, excess: u64) {
+        let mut unused: Vec<_> = self
+            .folders()
+            .filter_map(|(id, folder)| {
+                let lock = lock_alone(&folder)?;
+                Some((last_used(&folder), id, folder, lock))
+            })
+            .collect();
+        unused.sort_by_key(|(when, ..)| *when);
+        let mut freed = 0;
+        for (_, id, folder, _lock) in unused {
+            if freed >= excess {
+                break;
+            }
+            let bytes = size(&folder);
+            match remove(&folder) {
+                Ok(()) => {
+                    tracing::info!(table = %id, bytes, "a table made room for another (tables.max_total)");
+                    freed += bytes;
+                    self.release(bytes);
+                    self.forget();
+                }
+                Err(error) => tracing::warn!(%error, table = %id, "a table cannot be removed"),
+            }
+        }
+    }
+
+    fn forget(&self) {
+        let _ = self.tables.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tables| tables.checked_sub(1));
+    }
+
+    fn folder(&self, id: TableId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    /// Every table's folder; whatever else lies in the store is left alone.
+    fn folders(&self) -> impl Iterator<Item = (TableId, PathBuf)> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+    }
+
+    /// Removes a table that this process has open, on its owner's word.
+    pub(super) fn delete(&self, place: &Place) -> io::Result<()> {
+        let bytes = size(&place.folder);
+        remove(&place.folder)?;
+        self.release(bytes);
+        self.forget();
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The record as it is on disk now; `None` when the table has been deleted, or has none yet.
+    pub(super) fn record(&self) -> io::Result<Option<Record>> {
+        match fs::read(self.folder.join(RECORD)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the record, all of it or nothing; the table counts as used now.
+    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
+        let new = self.folder.join(format!("{RECORD}.{}", std::process::id()));
+        let written = fs::write(&new, serde_json::to_vec(record)?);
+        let written = written.and_then(|()| fs::rename(&new, self.folder.join(RECORD)));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+
+    /// Makes a folder for a file, and gives its name.
+    pub(super) fn new_file(&self) -> io::Result<String> {
+        let name = format!("f-{}", &id::secret()[..16]);
+        DirBuilder::new().mode(0o700).create(self.folder.join(&name))?;
+        Ok(name)
+    }
+
+    /// Where a file's folder is.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Removes a file with its folder; gives how many bytes it had.
+    pub(super) fn remove_file(&self, name: &str) -> u64 {
+        let folder = self.file(name);
+        let bytes = size_within(&folder);
+        if let Err(error) = fs::remove_dir_all(&folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, table = %self.id, "an old file cannot be removed");
+        }
+        bytes
+    }
+}
+
+/// Bytes that are taken for a file; given back when this is dropped, unless they are [kept](Self::keep).
+#[derive(Debug)]
+pub(super) struct Reserved {
+    store: Arc<Store>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Takes so many more.
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+        let store = &self.store;
+        let mut after = store.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if after > store.max_total {
+            store.evict(after - store.max_total);
+            after = store.used.load(Ordering::Relaxed);
+        }
+        if after > store.max_total {
+            store.release(bytes);
+            let limit = store.max_total;
+            return Err(Failure::new(507, format!("all tables together may have {limit} bytes (tables.max_total)")));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The file stays.
+    pub(super) fn keep(self) {
+        let bytes = self.bytes;
+        self.keep_only(bytes);
+    }
+
+    /// The file stays, and has become larger by so many bytes.
+    pub(super) fn keep_only(mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.store.release(self.bytes);
+    }
+}
+
+/// Locks a table's folder against eviction; `None` when it is not there, or has gone meanwhile.
+fn lock_shared(folder: &Path) -> io::Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file = match OpenOptions::new().read(true).append(true).create(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    file.lock_shared()?;
+    let same = fs::metadata(&path).is_ok_and(|there| {
+        file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+    });
+    Ok(same.then_some(file))
+}
+
+/// Locks a folder if no process has it open.
+fn lock_alone(folder: &Path) -> Option<File> {
+    let file = OpenOptions::new().read(true).append(true).create(true).open(folder.join(LOCK)).ok()?;
+    file.try_lock().ok()?;
+    Some(file)
+}
+
+/// When a table was used last: its record is written whenever somebody uses it, and when the last viewer has left.
+fn last_used(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Removes what the record does not name from a folder that is locked.
+fn tidy(folder: &Path) -> io::Result<()> {
+    let bytes = fs::read(folder.join(RECORD))?;
+    let record: Record = serde_json::from_slice(&bytes)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name == LOCK || name == RECORD || Some(&*name) == record.file.as_deref() {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a table's folder, the record first: without it there is no table.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(RECORD)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::remove_dir_all(folder)
+}
+
+/// The bytes of the files in a table's folder.
+fn size(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    files.map(|entry| size_within(&entry.path())).sum()
+}
+
+/// The bytes of the files in a file's folder.
+fn size_within(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+/// Removes temporary stores of processes that are gone.
+fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
+        // One that is being made has no lock yet, and another user's cannot be opened.
+        let lock = OpenOptions::new().write(true).open(entry.path().join(LOCK));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn store(folder: &Path, max_total: u64, keep: Duration) -> Arc<Store> {
+        Arc::new(Store::open(Some(folder), max_total, keep).expect("a store"))
+    }
+
+    /// A table with a file of so many bytes, which nobody has open.
+    fn table(store: &Arc<Store>, bytes: usize) -> TableId {
+        let place = store.create().expect("a folder");
+        let name = place.new_file().expect("a folder");
+        store.reserve(bytes as u64).expect("room").keep();
+        fs::write(place.file(&name).join("original"), vec![b'x'; bytes]).expect("a file");
+        place.save(&Record { file: Some(name), ..Record::new(None) }).expect("a record");
+        place.id
+    }
+
+    fn age(store: &Store, id: TableId, by: Duration) {
+        let record = OpenOptions::new().write(true).open(store.folder(id).join(RECORD)).expect("a record");
+        record.set_modified(SystemTime::now() - by).expect("a time");
+    }
+
+    #[test]
+    fn a_table_is_found_again_and_knows_nothing_of_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path(), 1 << 20, DAY);
+        let id = table(&store, 10);
+        let (place, record) = store.find(id).expect("a disk").expect("the table");
+        assert_eq!(fs::read(place.file(&record.file.expect("a file")).join("original")).expect("it").len(), 10);
+        assert!(store.find(TableId::random()).expect("a disk").is_none());
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_at_the_start_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = store(folder.path(), 1 << 20, DAY);
+        let id = table(&first, 10);
+        let (place, _) = first.find(id).expect("a disk").expect("the table");
+        let half = place.new_file().expect("a folder");
+        fs::write(place.file(&half).join("original"), b"half").expect("a file");
+        let never = first.create().expect("a folder");
+        fs::write(never.file("record.json.1"), b"{").expect("a file");
+        fs::write(folder.path().join("README"), b"not a table").expect("a file");
+        // While a process has them open, another one's start leaves them alone.
+        store(folder.path(), 1 << 20, DAY);
+        assert!(place.file(&half).exists() && never.folder.exists());
+        drop((place, never));
+        let second = store(folder.path(), 1 << 20, DAY);
+        let (place, record) = second.find(id).expect("a disk").expect("the table");
+        assert!(!place.file(&half).exists());
+        assert!(place.file(&record.file.expect("a file")).exists() && folder.path().join("README").exists());
+        assert_eq!((second.tables(), second.used()), (1, 10));
+    }
+
+    #[test]
+    fn the_bound_is_kept_by_evicting_what_was_used_longest_ago_and_is_not_in_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path(), 100, DAY);
+        let [old, older, oldest] = [(); 3].map(|()| table(&store, 30));
+        for (id, hours) in [(old, 1), (older, 2), (oldest, 3)] {
+            age(&store, id, Duration::from_secs(hours * 3600));
+        }
+        let there = |id| store.find(id).expect("a disk").is_some();
+        let in_use = store.find(oldest).expect("a disk").expect("the table");
+        let reserved = store.reserve(30).expect("room");
+        assert_eq!((there(old), there(older), there(oldest)), (true, false, true));
+        assert_eq!(store.reserve(60).map(|_| ()).expect_err("no room").code, 507);
+        drop((reserved, in_use));
+        store.reserve(90).expect("room");
+        assert!(!there(oldest));
+    }
+
+    #[test]
+    fn a_table_that_nobody_uses_is_kept_as_long_as_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path(), 1 << 20, DAY);
+        let (fresh, stale, open) = (table(&store, 1), table(&store, 1), table(&store, 1));
+        age(&store, stale, 2 * DAY);
+        age(&store, open, 2 * DAY);
+        let _in_use = store.find(open).expect("a disk").expect("the table");
+        assert_eq!(store.sweep(), 1);
+        let there = |id| store.find(id).expect("a disk").is_some();
+        assert_eq!((there(fresh), there(stale), there(open)), (true, false, true));
+    }
+
+    #[test]
+    fn a_temporary_store_goes_with_its_server() {
+        let store = Store::open(None, 1 << 20, DAY).expect("a store");
+        let root = store.root.clone();
+        assert!(root.exists());
+        drop(store);
+        assert!(!root.exists());
+    }
+}
