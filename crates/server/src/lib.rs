@@ -24,6 +24,7 @@ mod proxy;
 mod router;
 mod server;
 mod settings;
+mod tables;
 
 pub use node::{Node, Readiness};
 pub use outbound::TlsError;

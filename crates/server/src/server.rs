@@ -202,9 +202,12 @@ impl Server {
         }
         let connections = || self.node.process.connections.load(Ordering::Relaxed);
         let until = timeout.saturating_sub(LAST);
-        while connections() > 0 && began.elapsed() < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let gone = async {
+            while connections() > 0 && began.elapsed() < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::join!(gone, tokio::time::timeout(until, self.http.drain(drain)));
         let left = connections();
         if left > 0 {
             tracing::warn!(left, "closing connections that did not go by themselves");

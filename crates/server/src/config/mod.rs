@@ -35,8 +35,8 @@ pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
     HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
-    SseOptions, SubscriptionTokenOptions, TcpOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions,
-    UniWebSocketOptions, WebSocketOptions,
+    SseOptions, SubscriptionTokenOptions, TablesOptions, TcpOptions, TokenOptions, UniHttpStreamOptions,
+    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use print::{default_file, docs};
 pub use proxy::{

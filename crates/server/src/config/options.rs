@@ -80,6 +80,8 @@ group! {
         channel: Channels;
         /// What is done with `rpc` commands.
         rpc: RpcOptions;
+        /// Shared live tables.
+        tables: TablesOptions;
         /// How `/ready` decides.
         ready: ReadyOptions;
         /// How the server stops.
@@ -438,6 +440,24 @@ group! {
         /// newest once it reads again, `drop_oldest` drops the oldest and tells how many that were. `auto` is `cut`
         /// where the channel has a history, from which the client recovers, and `drop_oldest` elsewhere.
         slow_consumer: SlowConsumer = "auto", ();
+    }
+}
+
+group! {
+    /// Shared live tables: files that people upload and look at together.
+    pub struct TablesOptions {
+        /// Whether there are tables. Everybody who reaches the HTTP port may upload one.
+        enabled: bool = "true", ();
+        /// The largest file that may be uploaded, as it is received.
+        max_size: usize = "1GiB", bytes(1, 1024 * GIB);
+        /// How long a table is kept that nobody looks at.
+        keep: Duration = "24h", millis(SECOND, 366 * 24 * HOUR);
+        /// How much the files of all tables may take together. For more, tables that nobody looks at are removed, the
+        /// one that was used longest ago first; when all are in use, uploads are refused.
+        max_total: usize = "10GiB", bytes(1, 1024 * 1024 * GIB);
+        /// The folder for tables; several nodes that use the same Redis may share one. Without it, `tables` in
+        /// `data_dir`; without that too, a temporary one that goes with the server.
+        store: Option<PathBuf> = "", ();
     }
 }
 

@@ -21,14 +21,20 @@ use super::exposition::Out;
 use super::{Traffic, process};
 use crate::node::{Node, Readiness};
 use crate::proxy::Kind;
+use crate::tables;
 
 /// A registry that collects everything there is to say about a node.
-pub(super) fn registry(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Registry {
+pub(super) fn registry(
+    node: &Arc<Node>,
+    traffic: &Arc<Traffic>,
+    tables: Option<&Arc<tables::Service>>,
+) -> Registry {
     let began = SystemTime::now().checked_sub(node.began.elapsed()).unwrap_or(UNIX_EPOCH);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape {
         node: Arc::clone(node),
         traffic: Arc::clone(traffic),
+        tables: tables.cloned(),
         began: began.duration_since(UNIX_EPOCH).unwrap_or_default(),
     }));
     registry
@@ -47,6 +53,7 @@ pub(super) fn text(registry: &Registry) -> Result<String, fmt::Error> {
 struct Scrape {
     node: Arc<Node>,
     traffic: Arc<Traffic>,
+    tables: Option<Arc<tables::Service>>,
     /// When the server was started, since the epoch.
     began: Duration,
 }
@@ -70,6 +77,9 @@ impl Collector for Scrape {
         }
         self.hooks(&mut out)?;
         self.http(&mut out)?;
+        if let Some(tables) = &self.tables {
+            table_numbers(tables, &mut out)?;
+        }
         self.process(&mut out)
     }
 }
@@ -311,6 +321,46 @@ impl Scrape {
         }
         Ok(())
     }
+}
+
+fn table_numbers(tables: &tables::Service, out: &mut Out<'_>) -> fmt::Result {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (counters, (stored, bytes)) = (&tables.counters, tables.stored());
+    out.gauge("tidings_tables", None, "Tables on disk", stored)?;
+    out.gauge("tidings_tables_stored", BYTES, "Bytes of the files of all tables on disk", bytes)?;
+    out.gauge(
+        "tidings_tables_open",
+        None,
+        "Tables in memory, which somebody looks at or did a moment ago",
+        of(&counters.open),
+    )?;
+    out.gauge("tidings_table_viewers", None, "Connections of viewers of tables", of(&counters.viewers))?;
+    let outcomes = ["whole", "aborted", "failed"];
+    out.counters(
+        "tidings_table_uploads",
+        "Uploads of tables that have ended, by how",
+        "outcome",
+        outcomes.into_iter().zip(counters.uploads.iter().map(of)),
+    )?;
+    out.counter(
+        "tidings_table_received",
+        BYTES,
+        "Bytes of files and rows received for tables",
+        of(&counters.bytes),
+    )?;
+    out.counter(
+        "tidings_table_rows",
+        None,
+        "Rows of files uploaded whole, and rows appended",
+        of(&counters.rows),
+    )?;
+    out.counter(
+        "tidings_table_views",
+        None,
+        "Views of tables that were encoded, each for all who see it",
+        of(&counters.views),
+    )?;
+    out.counter("tidings_table_errors", None, "Errors that viewers of tables were told", of(&counters.errors))
 }
 
 fn redis_counters(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {

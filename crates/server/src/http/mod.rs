@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 
 use crate::listen::{Bound, SocketFile};
 use crate::node::Node;
+use crate::tables;
 
 pub(crate) use info::info;
 
@@ -53,6 +54,7 @@ struct Traffic {
 /// The HTTP listeners that are served.
 pub(crate) struct Serving {
     tasks: JoinSet<()>,
+    tables: Option<Arc<tables::Service>>,
     stop: watch::Sender<bool>,
 }
 
@@ -71,24 +73,32 @@ impl Serving {
         let traffic = Arc::new(Traffic::default());
         let door = Arc::new(Door::new(Bounds::new(node.config.http.connection_limit), Arc::clone(&traffic)));
         let own = host::OwnHosts::of(&node.config);
+        let tables = tables::Service::start(node)?;
         for bound in bound {
             let (door, stopped) = (Arc::clone(&door), stopped.clone());
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    let routes = routes::routes(node, &traffic, own.clone());
+                    let routes = routes::routes(node, &traffic, tables.as_ref(), own.clone());
                     tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
                 Bound::Unix(listener, file) => {
                     files.push(file);
                     let listener = UnixListener::from_std(listener)?;
                     // No browser reaches it, and a proxy that does may send any Host.
-                    let routes = routes::routes(node, &traffic, None);
+                    let routes = routes::routes(node, &traffic, tables.as_ref(), None);
                     tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
             }
         }
-        Ok(Self { tasks, stop })
+        Ok(Self { tasks, tables, stop })
+    }
+
+    /// Tells who looks at tables to come back later, spread over `drain`, and puts the tables away.
+    pub(crate) async fn drain(&self, drain: Duration) {
+        if let Some(tables) = &self.tables {
+            tables.stop(drain).await;
+        }
     }
 
     /// Accepts no more, and gives requests under way so long to end.

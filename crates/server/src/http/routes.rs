@@ -20,6 +20,7 @@ use super::host::OwnHosts;
 use super::page::{self, Depth};
 use super::{Traffic, metrics, transport};
 use crate::node::{Node, Readiness};
+use crate::tables;
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
 /// 3). The page has a policy of its own.
@@ -45,16 +46,24 @@ struct Site {
 
 /// The HTTP port's paths and what every answer wears. With hosts of its own, the server answers for no others: their
 /// requests get 421.
-pub(super) fn routes(node: &Arc<Node>, traffic: &Arc<Traffic>, own: Option<OwnHosts>) -> Routes {
-    let routes = match own {
-        Some(own) => paths(node, traffic).layer(middleware::from_fn_with_state(own, only_own_hosts)),
-        None => paths(node, traffic),
-    };
+pub(super) fn routes(
+    node: &Arc<Node>,
+    traffic: &Arc<Traffic>,
+    tables: Option<&Arc<tables::Service>>,
+    own: Option<OwnHosts>,
+) -> Routes {
+    let mut routes = paths(node, traffic, tables);
+    if let Some(tables) = tables {
+        routes = tables::pages(tables, routes.merge(tables::routes(tables)));
+    }
+    if let Some(own) = own {
+        routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
+    }
     routes.layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
 }
 
-fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>) -> Routes {
-    let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic) });
+fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>, tables: Option<&Arc<tables::Service>>) -> Routes {
+    let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic, tables) });
     Routes::new()
         .route("/", get(home))
         .route("/parser/", get(parser))

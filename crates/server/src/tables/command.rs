@@ -108,7 +108,9 @@ impl Wish {
         };
         let encoding = match &self.encoding {
             Some(Some(name)) => Some(Encoding::named(name).ok_or_else(|| {
-                Failure::bad(format!("unknown encoding {name:?}; as browsers name them: utf-8, windows-1252, …"))
+                Failure::bad(format!(
+                    "unknown encoding {name:?}; as browsers name them: utf-8, windows-1252, …"
+                ))
             })?),
             _ => None,
         };
@@ -222,7 +224,8 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         }
         return Err(Failure::bad("expected a page's number, or a JSON object such as {\"page\":3}"));
     }
-    let message = serde_json::from_str(text).map_err(|error| Failure::bad(format!("bad message: {error}")))?;
+    let message =
+        serde_json::from_str(text).map_err(|error| Failure::bad(format!("bad message: {error}")))?;
     Ok(match message {
         Message::Upload { name, size } => Command::Upload { name: tidy(&name), size },
         Message::UploadEnd(_) => Command::UploadEnd,
@@ -321,7 +324,10 @@ mod tests {
         let by = |column, desc| Sort { column, desc };
         let condition = Condition { column: 2, op: Op::Contains, value: "x".into() };
         for (text, command) in [
-            (r#"{"upload":{"name":"a.tsv","size":123}}"#, Command::Upload { name: "a.tsv".into(), size: Some(123) }),
+            (
+                r#"{"upload":{"name":"a.tsv","size":123}}"#,
+                Command::Upload { name: "a.tsv".into(), size: Some(123) },
+            ),
             (r#"{"upload":{}}"#, Command::Upload { name: String::new(), size: None }),
             (r#"{"upload_end":{}}"#, Command::UploadEnd),
             (r#"{"upload_abort":{}}"#, Command::UploadAbort),
@@ -329,7 +335,10 @@ mod tests {
             (" 12\n", Command::Page(12)),
             (r#"{"page":3}"#, Command::Page(3)),
             (r#"{"page_size":100}"#, Command::PageSize(100)),
-            (r#"{"sort":[{"column":0,"desc":true},{"column":1}]}"#, Command::Sort(vec![by(0, true), by(1, false)])),
+            (
+                r#"{"sort":[{"column":0,"desc":true},{"column":1}]}"#,
+                Command::Sort(vec![by(0, true), by(1, false)]),
+            ),
             (r#"{"filter":[{"column":2,"op":"contains","value":"x"}]}"#, Command::Filter(vec![condition])),
             (r#"{"search":"text"}"#, Command::Search("text".into())),
             (r#"{"rows":{"from":1000,"count":100}}"#, Command::Rows { from: 1000, count: 100 }),

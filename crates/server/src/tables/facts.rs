@@ -34,7 +34,9 @@ pub(super) async fn of(service: &Arc<Service>, look: Look) -> Result<Bytes, Fail
         return Ok(frame.clone());
     }
     let _permit = match received > super::HEAVY {
-        true => Some(Arc::clone(&service.heavy).acquire_owned().await.expect("a semaphore that nobody closes")),
+        true => {
+            Some(Arc::clone(&service.heavy).acquire_owned().await.expect("a semaphore that nobody closes"))
+        }
         false => None,
     };
     let stop = Stop(Cancel::default());
@@ -60,12 +62,12 @@ fn column(facts: &ColumnFacts) -> serde_json::Value {
         ColumnType::Boolean => "boolean",
         ColumnType::Text => "text",
     };
-    let bins: Vec<_> = facts.histogram.iter().map(|bin| json!([bin.from, bin.to, bin.count])).collect();
-    let distinct = json!({"count": facts.distinct.count, "exact": facts.distinct.exact});
+    let bins: Vec<_> = facts.histogram.iter().map(|bin| bin.count).collect();
     json!({
         "type": name,
         "empty": facts.kinds.empty,
-        "distinct": distinct,
+        "distinct": facts.distinct.count,
+        "exact": facts.distinct.exact,
         "min": facts.min,
         "max": facts.max,
         "mean": facts.mean,

@@ -19,8 +19,8 @@
 //!
 //! # Beyond the contract's messages
 //! - `{"facts":{}}` asks for column facts; the answer is for the asker:
-//!   `{"facts":{"rows","columns":[{"type","empty","distinct":{"count","exact"},"min","max","mean",
-//!   "histogram":[[from,to,count],…],"top":[[value,count],…]},…]}}`.
+//!   `{"facts":{"rows","columns":[{"type","empty","distinct","exact","min","max","mean","histogram":[count,…],
+//!   "top":[[value,count],…]},…]}}`.
 //! - A private window is answered with `{"rows":{"from","count","total_number","data","version"}}`.
 //! - `{"progress":{"view":0.42}}`: how far the making of a view is that takes longer than half a second.
 //! - `{"lock":{"uploads":…,"view":…}}` goes to everybody when the locks change, and to a newcomer while one is on.
@@ -31,6 +31,7 @@
 mod board;
 mod command;
 mod counters;
+mod download;
 mod facts;
 mod failure;
 mod http;
@@ -40,6 +41,7 @@ mod message;
 mod outbox;
 mod record;
 mod room;
+mod rows;
 mod session;
 mod store;
 mod upload;
@@ -55,7 +57,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::node::Node;
-use crate::router::Router;
 use counters::Counters;
 use failure::Failure;
 use id::TableId;
@@ -64,10 +65,12 @@ use room::{Ask, Room};
 use session::blocking;
 use store::Store;
 
-pub(crate) use http::routes;
+pub(crate) use http::{pages, routes};
 
 /// How many files may come in at once.
 const UPLOADS: usize = 64;
+/// How many views may be downloaded at once.
+const EXPORTS: usize = 32;
 /// Larger files than this are sorted, filtered, searched and counted one after the other: each takes memory.
 const HEAVY: u64 = 16 << 20;
 /// How often tables that nobody uses are looked for, at the latest.
@@ -83,11 +86,10 @@ pub(crate) struct Service {
     pub(crate) counters: Counters,
     heavy: Arc<Semaphore>,
     uploading: Arc<Semaphore>,
+    exporting: Arc<Semaphore>,
     max_size: u64,
-    ping_interval: Duration,
-    pong_timeout: Duration,
     stopping: watch::Sender<bool>,
-    router: Arc<Router>,
+    node: Arc<Node>,
     sweeping: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -96,7 +98,7 @@ impl Service {
     ///
     /// # Errors
     /// When the store's folder cannot be made or read.
-    pub(crate) fn start(node: &Node) -> io::Result<Option<Arc<Self>>> {
+    pub(crate) fn start(node: &Arc<Node>) -> io::Result<Option<Arc<Self>>> {
         let options = &node.config.tables;
         if !options.enabled {
             return Ok(None);
@@ -110,11 +112,10 @@ impl Service {
             counters: Counters::default(),
             heavy: Arc::new(Semaphore::new(1)),
             uploading: Arc::new(Semaphore::new(UPLOADS)),
+            exporting: Arc::new(Semaphore::new(EXPORTS)),
             max_size: options.max_size as u64,
-            ping_interval: node.config.client.ping_interval,
-            pong_timeout: node.config.client.pong_timeout,
             stopping: watch::Sender::new(false),
-            router: Arc::clone(&node.router),
+            node: Arc::clone(node),
             sweeping: Mutex::default(),
         });
         let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
@@ -212,7 +213,7 @@ impl Service {
     fn publish(&self, id: TableId, view: String) {
         let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
         // Whoever follows by channel sees the next view if this one is lost.
-        self.router.publish(&channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
+        self.node.router.publish(&channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
     }
 
     fn check_running(&self) -> Result<(), Failure> {

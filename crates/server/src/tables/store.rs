@@ -119,9 +119,9 @@ impl Store {
 
     /// Gives back what a file took that is gone.
     pub(super) fn release(&self, bytes: u64) {
-        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            Some(used.saturating_sub(bytes))
-        });
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
     }
 
     /// Removes what is left over and tables that nobody has used for `tables.keep`, and counts what is there. Gives
@@ -131,9 +131,8 @@ impl Store {
         for (id, folder) in self.folders() {
             let now = SystemTime::now();
             if let Some(lock) = lock_alone(&folder) {
-                let is_over = last_used(&folder).is_none_or(|when| {
-                    now.duration_since(when).is_ok_and(|unused| unused >= self.keep)
-                });
+                let is_over = last_used(&folder)
+                    .is_none_or(|when| now.duration_since(when).is_ok_and(|unused| unused >= self.keep));
                 let known = File::open(folder.join(RECORD)).is_ok();
                 if is_over || !known {
                     match remove(&folder) {
@@ -198,7 +197,8 @@ impl Store {
     }
 
     fn forget(&self) {
-        let _ = self.tables.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tables| tables.checked_sub(1));
+        let _ =
+            self.tables.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tables| tables.checked_sub(1));
     }
 
     fn folder(&self, id: TableId) -> PathBuf {
@@ -286,7 +286,10 @@ impl Reserved {
         if after > store.max_total {
             store.release(bytes);
             let limit = store.max_total;
-            return Err(Failure::new(507, format!("all tables together may have {limit} bytes (tables.max_total)")));
+            return Err(Failure::new(
+                507,
+                format!("all tables together may have {limit} bytes (tables.max_total)"),
+            ));
         }
         self.bytes += bytes;
         Ok(())
@@ -421,7 +424,10 @@ mod tests {
         let store = store(folder.path(), 1 << 20, DAY);
         let id = table(&store, 10);
         let (place, record) = store.find(id).expect("a disk").expect("the table");
-        assert_eq!(fs::read(place.file(&record.file.expect("a file")).join("original")).expect("it").len(), 10);
+        assert_eq!(
+            fs::read(place.file(&record.file.expect("a file")).join("original")).expect("it").len(),
+            10
+        );
         assert!(store.find(TableId::random()).expect("a disk").is_none());
     }
 

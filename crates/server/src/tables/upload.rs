@@ -102,7 +102,12 @@ impl Upload {
 pub(super) struct Ended;
 
 impl Job {
-    fn run(mut self, incoming: mpsc::Receiver<Piece>, written: &mpsc::Sender<Vec<u8>>, end: oneshot::Sender<()>) {
+    fn run(
+        mut self,
+        incoming: mpsc::Receiver<Piece>,
+        written: &mpsc::Sender<Vec<u8>>,
+        end: oneshot::Sender<()>,
+    ) {
         let taken = self.take(incoming, written);
         let Self { number, writer, reserved, room, permit, .. } = self;
         let (outcome, reserved) = match taken {
@@ -133,7 +138,9 @@ impl Job {
             };
             self.reserved.grow(bytes.len() as u64)?;
             let summary = self.writer.append(&bytes)?;
-            self.far.received.store(summary.received.max(self.far.received.load(Ordering::Relaxed)), Ordering::Relaxed);
+            self.far
+                .received
+                .store(summary.received.max(self.far.received.load(Ordering::Relaxed)), Ordering::Relaxed);
             self.far.rows.store(summary.rows, Ordering::Relaxed);
             let _ = written.try_send(bytes);
             if !shown && summary.rows >= FIRST {

@@ -36,6 +36,7 @@ use super::making::{Made, Page};
 use super::message::{About, PageText};
 use super::outbox::Outbox;
 use super::record::Record;
+use super::rows::Rows;
 use super::store::{Place, Reserved};
 use super::upload::{Far, Outcome, Upload};
 
@@ -73,7 +74,7 @@ pub(super) enum Ask {
     /// The file on disk is being opened, and can be looked at.
     Opening(Table),
     /// Rows from a backend.
-    Append { rows: Vec<Vec<String>>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
+    Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
     /// Somebody wants to look at more than the page.
     Look(oneshot::Sender<Result<Look, Failure>>),
     /// The server stops; viewers are to go within this time.
@@ -346,7 +347,8 @@ impl Room {
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
         }
-        let (service, place, record) = (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
+        let (service, place, record) =
+            (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
         self.data = None;
         let kept = tokio::task::spawn_blocking(move || match place.record() {
             // Written once more, so that it counts as used until now.

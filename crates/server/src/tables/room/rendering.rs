@@ -118,15 +118,15 @@ impl Room {
                 self.answer_lookers();
             }
             Ok(Err(Error::Cancelled)) => self.render_soon(Duration::ZERO),
-            Ok(Err(error)) => self.cannot_show(error.into()),
-            Err(_) => self.cannot_show(Failure::internal()),
+            Ok(Err(error)) => self.cannot_show(&error.into()),
+            Err(_) => self.cannot_show(&Failure::internal()),
         }
     }
 
     /// Tells who asked last why there is no such page, and goes back to the one before.
-    fn cannot_show(&mut self, failure: Failure) {
+    fn cannot_show(&mut self, failure: &Failure) {
         if let Some(outbox) = self.asker.take().and_then(|asker| self.outbox(asker)) {
-            outbox.push(message::error(&failure));
+            outbox.push(message::error(failure));
             self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
         } else {
             tracing::warn!(table = %self.id(), why = failure.message, "a page could not be made");
@@ -214,7 +214,8 @@ impl Room {
 
     fn making_progress(&self) -> Option<Bytes> {
         let done = |done: &AtomicU32| f32::from_bits(done.load(Ordering::Relaxed));
-        if let Some(rendering) = self.rendering.as_ref().filter(|rendering| rendering.began.elapsed() >= LONG) {
+        if let Some(rendering) = self.rendering.as_ref().filter(|rendering| rendering.began.elapsed() >= LONG)
+        {
             return Some(message::working(done(&rendering.done)));
         }
         let working = self.working.as_ref().filter(|working| working.began.elapsed() >= LONG)?;

@@ -58,16 +58,8 @@ impl Room {
         if self.record.file.is_none() {
             self.record.name.clone_from(&name);
         }
-        self.upload = Some(Uploading {
-            number,
-            viewer,
-            file,
-            name,
-            size,
-            is_article,
-            far: Arc::clone(&far),
-            told: 0,
-        });
+        self.upload =
+            Some(Uploading { number, viewer, file, name, size, is_article, far: Arc::clone(&far), told: 0 });
         Ok(upload::start(Job { number, writer, reserved, far, room, permit }))
     }
 

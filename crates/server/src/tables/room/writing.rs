@@ -1,6 +1,7 @@
 //! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
 //! the other.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::{Ask, Data, Done, Room};
 use crate::tables::board::{End, Form};
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
+use crate::tables::rows::{Appended, Rows};
 use crate::tables::store::Store;
 
 /// How many pieces of work may wait.
@@ -29,7 +31,7 @@ pub(super) enum Work {
     /// Read it in this dialect.
     Reread(Wish, Choice, Done),
     /// Add these rows.
-    Append(Vec<Vec<String>>, oneshot::Sender<Result<u64, Failure>>),
+    Append(Arc<Rows>, oneshot::Sender<Result<u64, Failure>>),
 }
 
 /// Work that is being done.
@@ -66,7 +68,13 @@ enum Answer {
 
 impl Work {
     /// Does it. Waits for the disk.
-    fn run(self, writer: Result<Writer, Error>, store: &Arc<Store>, control: Control<'_>) -> Worked {
+    fn run(
+        self,
+        writer: Result<Writer, Error>,
+        folder: &Path,
+        store: &Arc<Store>,
+        control: Control<'_>,
+    ) -> Worked {
         let mut writer = match writer {
             Ok(writer) => writer,
             Err(error) => {
@@ -88,21 +96,22 @@ impl Work {
             }
             Self::Append(rows, reply) => {
                 let before = writer.table().reading().summary().received;
-                // A cell may grow by quotes and by the encoding; what was too much is given back.
-                let most = rows.iter().map(|row| row.iter().map(|cell| cell.len() as u64 * 4 + 8).sum::<u64>() + 8);
-                let reserved = match store.reserve(most.sum()) {
+                let reserved = match store.reserve(rows.most()) {
                     Ok(reserved) => reserved,
                     Err(failure) => {
-                        return Worked { writer: Some(writer), answer: Answer::Appended(Err(failure), reply) };
+                        return Worked {
+                            writer: Some(writer),
+                            answer: Answer::Appended(Err(failure), reply),
+                        };
                     }
                 };
-                let (writer, appended) = match writer.append_rows(&rows) {
-                    Ok(summary) => {
-                        reserved.keep_only(summary.received.saturating_sub(before));
-                        (Some(writer), Ok(rows.len() as u64))
-                    }
-                    Err(error @ Error::Unwritable(_)) => (Some(writer), Err(error.into())),
-                    Err(error) => (None, Err(error.into())),
+                let appended = rows.append(&mut writer, folder);
+                let after = writer.table().reading().summary().received;
+                reserved.keep_only(after.saturating_sub(before));
+                let (writer, appended) = match appended {
+                    Appended::Rows(rows) => (Some(writer), Ok(rows)),
+                    Appended::Refused(failure) => (Some(writer), Err(failure)),
+                    Appended::Failed(failure) => (None, Err(failure)),
                 };
                 Worked { writer, answer: Answer::Appended(appended, reply) }
             }
@@ -140,7 +149,7 @@ impl Room {
     /// Has rows appended, for the owner.
     pub(super) fn append(
         &mut self,
-        rows: Vec<Vec<String>>,
+        rows: Arc<Rows>,
         secret: &str,
         reply: oneshot::Sender<Result<u64, Failure>>,
     ) {
@@ -196,7 +205,7 @@ impl Room {
                     }
                 })
             };
-            work.run(writer.map_or_else(open, Ok), &store, control)
+            work.run(writer.map_or_else(open, Ok), &folder, &store, control)
         });
         self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
 use tidings_wire::ws;
+use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::oneshot;
 

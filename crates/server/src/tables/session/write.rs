@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::tables::Service;
-use crate::tables::board::{Form, Seen};
+use crate::tables::board::{Board, End, Form, Seen};
 use crate::tables::message;
 use crate::tables::outbox::{Outbox, Watched};
 use crate::tables::room::RESTART;
@@ -39,7 +39,8 @@ impl Pulse {
             // A page cannot see pings, and a proxy may not count them.
             beat.extend_from_slice(&message::frame("{}"));
         }
-        let (interval, patience) = (service.ping_interval, service.pong_timeout);
+        let client = &service.node.config.client;
+        let (interval, patience) = (client.ping_interval, client.pong_timeout);
         Self { began: Instant::now(), interval, patience, heard: AtomicU64::new(0), beat: beat.into() }
     }
 
@@ -103,7 +104,7 @@ pub(super) async fn write(
             () = changed(&mut board) => {}
             () = tokio::time::sleep_until(wake) => {}
             // A room tells its own viewers.
-            _ = stopping.wait_for(|stop| *stop), if board.is_none() => {
+            () = stop(&mut stopping), if board.is_none() => {
                 return close(&mut io, Some((RESTART, "the server is stopping"))).await;
             }
         }
@@ -111,11 +112,7 @@ pub(super) async fn write(
 }
 
 /// Takes what is new on the board.
-fn look(
-    board: &mut watch::Receiver<super::super::board::Board>,
-    seen: &mut Seen,
-    batch: &mut Vec<Bytes>,
-) -> Option<super::super::board::End> {
+fn look(board: &mut watch::Receiver<Board>, seen: &mut Seen, batch: &mut Vec<Bytes>) -> Option<End> {
     seen.take(&board.borrow_and_update(), batch)
 }
 
@@ -125,8 +122,13 @@ async fn changed(board: &mut Option<Watched>) {
         None => true,
     };
     if gone {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
+}
+
+/// Waits until the server stops.
+async fn stop(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 async fn close(io: &mut (impl AsyncWrite + Unpin), with: Option<(CloseCode, &str)>) {

@@ -1,0 +1,101 @@
+//! The page of the article, whose protocol is spoken on the aliases.
+
+use serde_json::json;
+use tidings_wire::ws::Opcode;
+
+use crate::world::{Sent, World, tsv};
+
+#[test]
+fn a_file_in_one_message_and_pages_as_bare_numbers() {
+    let world = World::with(&[]);
+    let mut uploader = world.viewer("/parser/ws");
+    uploader.binary(tsv(250).as_bytes());
+    // Nothing but the view comes, and all of it.
+    let view = uploader.json();
+    assert_eq!((&view["page_no"], &view["total_number"]), (&json!(1), &json!(251)));
+    assert_eq!(view["data"][0], json!(["id", "name", "value"]));
+    assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
+    let table = view["uuid"].as_str().expect("a name").to_owned();
+    let mut viewer = world.viewer(&format!("/parser/ws/{table}"));
+    assert_eq!(viewer.json()["page_no"], 1);
+    viewer.text("3");
+    for viewer in [&mut uploader, &mut viewer] {
+        let view = viewer.json();
+        assert_eq!((&view["page_no"], &view["data"][0][0]), (&json!(3), &json!("000199")));
+        assert_eq!(view["data"].as_array().map(Vec::len), Some(51));
+    }
+    uploader.text("4");
+    assert_eq!(uploader.error().0, 400);
+}
+
+#[test]
+fn empty_lines_are_no_rows_unless_they_are_quoted() {
+    let world = World::with(&[]);
+    let mut viewer = world.viewer("/parser/ws");
+    viewer.binary(b"\n\na\tb\n\n\"1\n\n2\"\tc\r\n\r\n\"\"\n");
+    let view = viewer.json();
+    assert_eq!(view["data"], json!([["a", "b"], ["1\n\n2", "c"], [""]]));
+    assert_eq!(view["total_number"], 3);
+}
+
+#[test]
+fn a_message_in_many_frames_is_one_file() {
+    let world = World::with(&[]);
+    let mut viewer = world.viewer("/parser/ws");
+    let text = tsv(5000);
+    let pieces: Vec<_> = text.as_bytes().chunks(1000).collect();
+    for (at, piece) in pieces.iter().enumerate() {
+        let opcode = if at == 0 { Opcode::Binary } else { Opcode::Continuation };
+        viewer.frame(at + 1 == pieces.len(), opcode, piece);
+        // A ping between frames is answered and belongs to nothing.
+        viewer.frame(true, Opcode::Ping, b"there?");
+    }
+    assert_eq!(viewer.view(|view| view["loading"] == false)["total_number"], 5001);
+}
+
+#[test]
+fn another_file_takes_the_place_of_the_first_for_everybody() {
+    let world = World::with(&[]);
+    let mut first = world.viewer("/parser/ws");
+    first.binary(tsv(250).as_bytes());
+    let table = first.json()["uuid"].as_str().expect("a name").to_owned();
+    let mut second = world.viewer(&format!("/parser/ws/{table}"));
+    second.text("2");
+    second.view(|view| view["page_no"] == 2);
+    second.binary(b"new\tfile\n");
+    for viewer in [&mut first, &mut second] {
+        let view = viewer.view(|view| view["total_number"] == 1);
+        assert_eq!((&view["page_no"], &view["data"]), (&json!(1), &json!([["new", "file"]])));
+        assert_eq!(view["uuid"], *table);
+    }
+}
+
+#[test]
+fn both_kinds_of_viewers_look_at_one_table() {
+    let world = World::with(&[]);
+    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(200));
+    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    assert_eq!(article.json()["total_number"], 201);
+    // The article's third page holds the last row alone; on the table's own page that is the second one.
+    article.text("3");
+    let view = article.view(|view| view["page_no"] == 3);
+    assert_eq!(view["data"], json!([["000199", "row 199", view["data"][0][2]]]));
+    assert_eq!(viewer.view(|view| view["page_no"] == 2)["total_number"], 200);
+}
+
+#[test]
+fn the_article_s_page_is_sent_nothing_but_views_and_errors() {
+    let world = World::with(&[]);
+    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(200));
+    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    article.json();
+    let _other = world.viewer(&format!("/tables/ws/{table}"));
+    owner.view(|view| view["viewers"] == 3);
+    owner.send(&json!({"lock": {"view": true}}));
+    owner.upload("new.tsv", tsv(300).as_bytes());
+    owner.view(|view| view["total_number"] == 300);
+    let Sent::Json(view) = article.next() else { panic!("a view") };
+    assert_eq!(view["total_number"], 301, "{view}");
+    article.text("2");
+    assert_eq!(article.error().0, 403);
+}

@@ -1,0 +1,215 @@
+//! Everybody at a link sees the same.
+
+use serde_json::{Value, json};
+
+use crate::world::{World, tsv};
+
+#[test]
+fn everybody_sees_the_same_page_from_the_moment_they_come() {
+    let world = World::with(&[]);
+    let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
+    let mut second = world.viewer(&format!("/tables/ws/{table}"));
+    let view = second.json();
+    assert_eq!(view["page_no"], 1);
+    assert_eq!(view["total_number"], 250);
+    assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
+    assert_eq!(view["data"][0], json!(["000000", "row 0", "0"]));
+    assert_eq!(view["header"], json!(["id", "name", "value"]));
+    assert_eq!(
+        (&view["name"], &view["loading"], &view["viewers"]),
+        (&json!("rows.tsv"), &json!(false), &json!(2))
+    );
+    assert_eq!(view["size"], tsv(250).len());
+    second.send(&json!({"page": 3}));
+    for viewer in [&mut first, &mut second] {
+        let view = viewer.view(|view| view["page_no"] == 3);
+        assert_eq!(view["data"].as_array().map(Vec::len), Some(50));
+        assert_eq!(view["data"][0][0], "000200");
+    }
+    // The article's bare number is the same.
+    first.text("2");
+    for viewer in [&mut first, &mut second] {
+        assert_eq!(viewer.view(|view| view["page_no"] == 2)["data"][0][0], "000100");
+    }
+}
+
+#[test]
+fn a_view_has_the_fields_of_the_contract_and_no_other() {
+    let world = World::with(&[]);
+    let (mut viewer, ..) = world.shared("rows.tsv", "a\tb\n1\t2\n3\n");
+    viewer.text("1");
+    let view = viewer.view(|_| true);
+    let fields: Vec<_> = view.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut expected = [
+        "uuid",
+        "page_no",
+        "total_number",
+        "data",
+        "page_size",
+        "header",
+        "name",
+        "size",
+        "loading",
+        "viewers",
+        "version",
+        "sort",
+        "filter",
+        "search",
+        "dialect",
+        "ragged",
+    ];
+    expected.sort_unstable();
+    let mut fields = fields;
+    fields.sort_unstable();
+    assert_eq!(fields, expected);
+    assert_eq!(view["ragged"], 1);
+    assert_eq!(view["dialect"]["delimiter"], "\t");
+}
+
+#[test]
+fn versions_grow_with_every_view() {
+    let world = World::with(&[]);
+    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let mut last = 0;
+    for page in 1..=10 {
+        viewer.send(&json!({"page": page}));
+        let version = viewer.view(|view| view["page_no"] == page)["version"].as_u64().expect("a number");
+        assert!(version > last);
+        last = version;
+    }
+    let view = world.viewer(&format!("/tables/ws/{table}")).json();
+    assert!(view["version"].as_u64() > Some(last));
+}
+
+#[test]
+fn sort_filter_and_search_are_everybody_s() {
+    let world = World::with(&[]);
+    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let mut both = |message: Value, is_it: &dyn Fn(&Value) -> bool| {
+        asker.send(&message);
+        let view = asker.view(is_it);
+        other.view(is_it);
+        view
+    };
+    let by = json!([{"column": 2, "desc": true}]);
+    let view = both(json!({"sort": by}), &|view| view["sort"] == by);
+    assert_eq!(view["data"][0][2], "999");
+    let of = json!([{"column": 1, "op": "contains", "value": "row 1"}]);
+    let view = both(json!({"filter": of}), &|view| view["filter"] == of);
+    assert_eq!((&view["total_number"], &view["page_no"]), (&json!(111), &json!(1)));
+    let view = both(json!({"search": "row 19"}), &|view| view["search"] == "row 19");
+    assert_eq!(view["total_number"], 11);
+    let view = both(json!({"page_size": 4}), &|view| view["page_size"] == 4);
+    assert_eq!(view["data"].as_array().map(Vec::len), Some(4));
+    both(json!({"page": 3}), &|view| view["page_no"] == 3);
+    let view = both(json!({"page_size": 2}), &|view| view["page_size"] == 2);
+    assert_eq!(view["page_no"], 5);
+    both(json!({"search": ""}), &|view| view["total_number"] == 111);
+    both(json!({"filter": []}), &|view| view["total_number"] == 1000);
+    let view = both(json!({"sort": []}), &|view| view["sort"] == json!([]));
+    assert_eq!(view["data"][0][0], "000000");
+}
+
+#[test]
+fn a_private_window_is_for_the_asker_alone() {
+    let world = World::with(&[]);
+    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    other.view(|_| true);
+    asker.send(&json!({"rows": {"from": 990, "count": 100}}));
+    let rows = asker.until("a window", |message| message["rows"].is_object());
+    assert_eq!(rows["rows"]["data"].as_array().map(Vec::len), Some(10));
+    assert_eq!(rows["rows"]["data"][0][0], "000990");
+    assert_eq!((&rows["rows"]["from"], &rows["rows"]["total_number"]), (&json!(990), &json!(1000)));
+    // Whatever the other one is sent next, it is no window.
+    asker.send(&json!({"page": 2}));
+    loop {
+        let message = other.json();
+        assert!(message.get("rows").is_none(), "{message}");
+        if message["page_no"] == 2 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_told_the_asker_alone_and_the_view_lives_on() {
+    let world = World::with(&[]);
+    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(250));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    for message in [
+        r#"{"page":4}"#,
+        "0",
+        "-3",
+        "no",
+        "{",
+        r#"{"fly":1}"#,
+        r#"{"sort":[{"column":3}]}"#,
+        r#"{"filter":[{"column":0,"op":"regex","value":"("}]}"#,
+        r#"{"rows":{"from":0,"count":1000000}}"#,
+        r#"{"page_size":0}"#,
+        r#"{"dialect":{"encoding":"klingon"}}"#,
+    ] {
+        asker.text(message);
+        let (code, words) = asker.error();
+        assert_eq!(code, 400, "{message}: {words}");
+    }
+    asker.send(&json!({"page": 3}));
+    asker.view(|view| view["page_no"] == 3);
+    loop {
+        let message = other.json();
+        assert!(message.get("error").is_none(), "{message}");
+        if message["page_no"] == 3 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_unknown_table_is_an_error_and_close_4404() {
+    let world = World::with(&[]);
+    for path in ["/tables/ws/", "/parser/ws/"] {
+        for table in ["0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", "nonsense", "..%2f..%2fetc"] {
+            let mut viewer = world.viewer(&format!("{path}{table}"));
+            assert_eq!(viewer.error().0, 404);
+            assert_eq!(viewer.close_code(), 4404);
+        }
+    }
+}
+
+#[test]
+fn viewers_are_counted_as_they_come_and_go() {
+    let world = World::with(&[]);
+    let (mut first, table, _) = world.shared("rows.tsv", &tsv(3));
+    let second = world.viewer(&format!("/tables/ws/{table}"));
+    first.view(|view| view["viewers"] == 2);
+    drop(second);
+    first.view(|view| view["viewers"] == 1);
+}
+
+#[test]
+fn a_file_is_read_anew_in_another_dialect_without_an_upload() {
+    let world = World::with(&[]);
+    let (mut viewer, ..) = world.shared("odd.csv", "a;b,c\n1;2,3\n4;5,6\n");
+    let mut read = |wish: Value| {
+        viewer.send(&json!({"dialect": wish}));
+        let delimiter = wish["delimiter"].clone();
+        viewer.view(move |view| view["dialect"]["delimiter"] == delimiter)
+    };
+    let view = read(json!({"delimiter": ",", "header": true}));
+    assert_eq!((&view["header"], &view["data"][0]), (&json!(["a;b", "c"]), &json!(["1;2", "3"])));
+    let view = read(json!({"delimiter": ";", "header": false}));
+    assert_eq!((&view["header"], &view["data"][0]), (&Value::Null, &json!(["a", "b,c"])));
+}
+
+#[test]
+fn column_facts_come_to_who_asks() {
+    let world = World::with(&[]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(1000));
+    viewer.send(&json!({"facts": {}}));
+    let facts = viewer.until("facts", |message| message["facts"].is_object());
+    let columns = facts["facts"]["columns"].as_array().expect("columns");
+    assert_eq!(columns.len(), 3);
+    assert_eq!((&columns[2]["type"], &columns[2]["max"]), (&json!("integer"), &json!("999")));
+}

@@ -1,0 +1,327 @@
+//! A running server, and viewers by hand.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidings_server::Server;
+use tidings_server::config::{self, Overrides};
+use tidings_testkit::PATIENCE;
+use tidings_wire::ws::handshake::{self, Request};
+use tidings_wire::ws::{self, Event, Header, Opcode, Reader, Role, Rules};
+use tokio::runtime::Runtime;
+
+/// A server of this process, stopped when it is dropped.
+pub(crate) struct World {
+    runtime: Runtime,
+    server: Option<Server>,
+    http: SocketAddr,
+    pub(crate) tcp: SocketAddr,
+    /// Its folder, when it has one of its own.
+    folder: Option<tempfile::TempDir>,
+}
+
+impl World {
+    /// Starts a server with free ports, a folder of its own and these options, each `KEY=VALUE`.
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = format!("data_dir={}", folder.path().display());
+        let mut world = Self::start(&[&[&*store], options].concat());
+        world.folder = Some(folder);
+        world
+    }
+
+    /// Starts a server with free ports and these options.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let mut overrides = Overrides::default();
+        let ports = ["tcp.listen=127.0.0.1:0", "http.listen=127.0.0.1:0", "shutdown.drain=0s"];
+        for option in ports.iter().chain(options) {
+            overrides.set(option).unwrap_or_else(|e| panic!("{option}: {e}"));
+        }
+        let config = config::load(None, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
+        let runtime = Runtime::new().expect("a runtime");
+        let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
+        let address = |kind: &str| {
+            let lines = server.announcements().iter();
+            let text = lines.filter_map(|line| line.strip_prefix(kind)).next().expect("a listener").trim();
+            let address = text.trim_start_matches("http://").trim_end_matches('/');
+            address.parse().expect("an address")
+        };
+        let (http, tcp) = (address("http "), address("tcp "));
+        Self { runtime, http, tcp, server: Some(server), folder: None }
+    }
+
+    /// Stops the server, and gives its folder.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
+        let server = self.server.take().expect("running");
+        self.runtime.block_on(server.stop());
+        self.folder.take().expect("a folder of its own")
+    }
+
+    /// Where its tables lie.
+    pub(crate) fn store(&self) -> std::path::PathBuf {
+        self.folder.as_ref().expect("a folder of its own").path().join("tables")
+    }
+
+    /// Connects to this path, with headers besides those of the handshake.
+    pub(crate) fn viewer(&self, path: &str) -> Viewer {
+        Viewer::connect(self.http, path)
+    }
+
+    /// Uploads this text under a name in chunks, to a new table. Gives the uploader, the table's name and the owner's
+    /// secret.
+    pub(crate) fn shared(&self, name: &str, text: &str) -> (Viewer, String, String) {
+        let mut viewer = self.viewer("/tables/ws");
+        viewer.upload(name, text.as_bytes());
+        let owner = viewer.until("the owner's secret", |message| message["owner"].is_string());
+        let view = viewer.view(|view| view["loading"] == false);
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        (viewer, text(&view["uuid"]), text(&owner["owner"]))
+    }
+
+    /// What is answered to a request that says `Connection: close`: status, head, body.
+    pub(crate) fn ask(&self, request: &[u8]) -> (u16, String, Vec<u8>) {
+        let mut peer = TcpStream::connect(self.http).expect("a connection");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        peer.write_all(request).expect("a request sent");
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).expect("an answer");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let status = head[9..12].parse().expect("a status");
+        let body = answer[end..].to_vec();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        (status, head, if chunked { dechunked(&body) } else { body })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String, Vec<u8>) {
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+    }
+
+    /// Appends rows with the owner's secret.
+    pub(crate) fn append(&self, table: &str, secret: &str, kind: &str, rows: &str) -> (u16, Value) {
+        let head = format!(
+            "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer \
+             {secret}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            rows.len()
+        );
+        let (status, _, body) = self.ask(&[head.as_bytes(), rows.as_bytes()].concat());
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            let stop = async { tokio::time::timeout(Duration::from_secs(3), server.stop()).await };
+            let _ = self.runtime.block_on(stop);
+        }
+    }
+}
+
+fn dechunked(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").expect("a chunk's size");
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&body[..end]).expect("text"), 16).expect("a size");
+        if size == 0 {
+            return out;
+        }
+        out.extend_from_slice(&body[end + 2..end + 2 + size]);
+        body = &body[end + 4 + size..];
+    }
+}
+
+/// What a viewer is sent.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Sent {
+    Json(Value),
+    Close(u16),
+    End,
+}
+
+/// One WebSocket.
+pub(crate) struct Viewer {
+    pub(crate) io: TcpStream,
+    reader: Reader,
+    message: Vec<u8>,
+    input: Vec<u8>,
+}
+
+impl Viewer {
+    pub(crate) fn connect(address: SocketAddr, path: &str) -> Self {
+        let mut io = TcpStream::connect(address).expect("a connection");
+        io.set_nodelay(true).expect("a socket");
+        io.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let host = address.to_string();
+        let request = Request {
+            host: &host,
+            target: path,
+            key: &handshake::key([7; 16]),
+            protocols: &[],
+            headers: &[],
+        };
+        let mut bytes = Vec::new();
+        request.write(&mut bytes);
+        io.write_all(&bytes).expect("a handshake sent");
+        let mut input = Vec::new();
+        let used = loop {
+            if let Some(accepted) = handshake::read_answer(&input, &request).expect("an accepted handshake") {
+                break accepted.used;
+            }
+            let mut piece = [0; 4096];
+            let read = io.read(&mut piece).expect("an answer");
+            assert!(read > 0, "the server hung up");
+            input.extend_from_slice(&piece[..read]);
+        };
+        input.drain(..used);
+        Self { io, reader: Reader::default(), message: Vec::new(), input }
+    }
+
+    pub(crate) fn send(&mut self, message: &Value) {
+        self.text(&message.to_string());
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.frame(true, Opcode::Text, text.as_bytes());
+    }
+
+    pub(crate) fn binary(&mut self, bytes: &[u8]) {
+        self.frame(true, Opcode::Binary, bytes);
+    }
+
+    /// Sends one frame.
+    pub(crate) fn frame(&mut self, is_final: bool, opcode: Opcode, payload: &[u8]) {
+        let mask = [1, 2, 3, 4];
+        let mut frame = Vec::new();
+        Header { is_final, opcode, mask: Some(mask), length: payload.len() as u64 }.write(&mut frame);
+        let start = frame.len();
+        frame.extend_from_slice(payload);
+        ws::mask(&mut frame[start..], mask, 0);
+        self.io.write_all(&frame).expect("a frame sent");
+    }
+
+    /// Uploads a file in chunks.
+    pub(crate) fn upload(&mut self, name: &str, bytes: &[u8]) {
+        self.send(&json!({"upload": {"name": name, "size": bytes.len()}}));
+        for chunk in bytes.chunks(1 << 20) {
+            self.binary(chunk);
+        }
+        self.send(&json!({"upload_end": {}}));
+    }
+
+    /// The next thing that is sent.
+    pub(crate) fn next(&mut self) -> Sent {
+        self.next_within(PATIENCE).unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
+    }
+
+    /// The next thing that is sent within this time.
+    pub(crate) fn next_within(&mut self, patience: Duration) -> Option<Sent> {
+        let end = Instant::now() + patience;
+        let rules = Rules { role: Role::Client, max_message: 64 << 20 };
+        loop {
+            let (used, event) = self.reader.read(&self.input, &rules, &mut self.message).expect("frames");
+            self.input.drain(..used);
+            match event {
+                Event::Message(_) => {
+                    let message = std::mem::take(&mut self.message);
+                    let value: Value = serde_json::from_slice(&message).expect("JSON");
+                    // A heartbeat.
+                    if value != json!({}) {
+                        return Some(Sent::Json(value));
+                    }
+                }
+                Event::Ping(payload) => {
+                    let payload = payload.to_vec();
+                    self.frame(true, Opcode::Pong, &payload);
+                }
+                Event::Pong(_) => {}
+                Event::Close(close) => return Some(Sent::Close(close.code().map_or(1005, |code| code.0))),
+                Event::Partial => {
+                    let left = end.checked_duration_since(Instant::now())?;
+                    self.io.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("a time-out");
+                    let mut piece = [0; 64 << 10];
+                    match self.io.read(&mut piece) {
+                        Ok(0) => return Some(Sent::End),
+                        Ok(read) => self.input.extend_from_slice(&piece[..read]),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                        Err(_) => return Some(Sent::End),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next message.
+    pub(crate) fn json(&mut self) -> Value {
+        match self.next() {
+            Sent::Json(value) => value,
+            other => panic!("{other:?} instead of a message"),
+        }
+    }
+
+    /// The first message that is so.
+    pub(crate) fn until(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let message = self.json();
+            if is_it(&message) {
+                return message;
+            }
+            assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}; the last was {message}");
+        }
+    }
+
+    /// The first view that is so.
+    pub(crate) fn view(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        self.until("a view", |message| message["uuid"].is_string() && is_it(message))
+    }
+
+    /// The next error's number and words, past views.
+    pub(crate) fn error(&mut self) -> (u64, String) {
+        let message = self.until("an error", |message| message["error"].is_object());
+        let error = &message["error"];
+        (error["code"].as_u64().expect("a number"), error["message"].as_str().expect("words").to_owned())
+    }
+
+    /// The close code, past messages.
+    pub(crate) fn close_code(&mut self) -> u16 {
+        loop {
+            match self.next() {
+                Sent::Json(_) => {}
+                Sent::Close(code) => return code,
+                Sent::End => panic!("an end without a close frame"),
+            }
+        }
+    }
+}
+
+/// A table of so many rows: `id name value`, tab-separated, with a header.
+pub(crate) fn tsv(rows: usize) -> String {
+    let mut text = String::from("id\tname\tvalue\n");
+    for row in 0..rows {
+        text.push_str(&format!("{row:06}\trow {row}\t{}\n", (row * 7919) % rows.max(1)));
+    }
+    text
+}
+
+/// The names of everything below a folder, sorted.
+pub(crate) fn listing(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                names.push(path.strip_prefix(folder).expect("below").display().to_string());
+            }
+        }
+    }
+    names.sort();
+    names
+}
