@@ -12,6 +12,7 @@ mod interrupt;
 mod publish;
 mod reference;
 mod serve;
+mod share;
 mod subscribe;
 mod target;
 mod text;
@@ -37,6 +38,7 @@ Examples:
   tidings serve                                 starts a server on this machine
   tidings subscribe updates                     prints what is published
   tidings publish updates 'follow the rabbit'   publishes
+  tidings share export.csv                      makes a shared live table of a file
   tidings connect                               talks to the line port by hand"
 )]
 struct Cli {
@@ -50,6 +52,7 @@ enum Command {
     Connect(connect::Connect),
     Subscribe(subscribe::Subscribe),
     Publish(publish::Publish),
+    Share(share::Share),
     Bench(bench::Bench),
     Config(config::Config),
     Token(token::Token),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Connect(command) => command.run(),
         Command::Subscribe(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Share(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Token(command) => command.run(),

@@ -7,6 +7,7 @@
 //! | [`ws`] | WebSocket itself |
 //! | [`resp`] | RESP3 on the line port |
 //! | [`http`], [`api`] | HTTP requests; publishing over the server API |
+//! | [`table`] | shared tables |
 //!
 //! It prints nothing and decides nothing that a command should decide. Everything runs on the caller's task: nothing
 //! is spawned but the driver of an HTTP connection, and what `await`s may be dropped half-way and called again.
@@ -28,6 +29,7 @@ mod pipe;
 pub mod resp;
 pub mod server;
 pub mod stream;
+pub mod table;
 pub mod ws;
 
 pub use api::Api;

@@ -1,16 +1,24 @@
-//! The two dialects in which a bench subscriber can listen, as far as a bench needs them.
+//! The dialects in which a bench subscriber can listen, as far as a bench needs them.
 //!
-//! Invariant: a unit (line, reply, push) is looked at once it is whole; the bytes of an unfinished one stay with the
-//! caller. Messages of the run have one shape, so they are recognised by their first and last bytes; everything
-//! else goes through the codecs.
+//! Invariant: a frame (line, reply, WebSocket frame, event) is looked at once it is whole; the bytes of an unfinished
+//! one stay with the caller. Messages of the run have one shape, so they are recognised by their first and last
+//! bytes; everything else goes through the codecs.
 
 use clap::ValueEnum;
+use memchr::memmem;
+use tidings_wire::client::Encoding;
+use tidings_wire::client::push::Event;
+use tidings_wire::client::reply::Outcome;
+use tidings_wire::client::request::{self, Command, Request};
 use tidings_wire::line::{self, Scan};
 use tidings_wire::plain;
 use tidings_wire::resp::{self, Value};
+use tidings_wire::ws::{self, Opcode};
 
-/// The longest unit that is not a message of the run, in bytes.
+/// The longest frame that is not a message of the run, in bytes.
 const MAX_UNIT: usize = 1 << 20;
+/// What masks our frames: nothing a server or a proxy could be led astray with stands in them.
+const MASK: [u8; 4] = [0; 4];
 
 /// How subscribers are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +27,10 @@ pub(super) enum Transport {
     Tcp,
     /// RESP3 on the line port (or a Redis)
     Resp,
+    /// The client protocol in JSON over WebSocket, on the HTTP port
+    Ws,
+    /// Server-sent events (GET /events), on the HTTP port
+    Sse,
 }
 
 impl Transport {
@@ -27,7 +39,14 @@ impl Transport {
         match self {
             Self::Tcp => "tcp",
             Self::Resp => "resp",
+            Self::Ws => "ws",
+            Self::Sse => "sse",
         }
+    }
+
+    /// Whether it is a transport of the HTTP port.
+    pub(super) fn is_web(self) -> bool {
+        matches!(self, Self::Ws | Self::Sse)
     }
 }
 
@@ -40,6 +59,8 @@ pub(super) enum Unit<'a> {
     Subscribed,
     /// An error, or a notice of dropped messages, in the server's words.
     Complaint(String),
+    /// To be answered with [`Dialect::pong`].
+    Ping,
     /// Something else that a bench has no use for.
     Other,
 }
@@ -52,59 +73,186 @@ pub(super) struct Dialect {
     greeting: Vec<u8>,
     /// The bytes before a body of the run; on the line port the form that names the channel.
     head: Vec<u8>,
+    /// What stands behind a body of the run.
+    tail: &'static [u8],
     /// How long a body of the run is.
     size: usize,
+    /// The answer to a ping.
+    pong: Vec<u8>,
 }
 
 impl Dialect {
-    /// For bodies of `size` bytes in `channel`, with `key` to authenticate where there is one.
-    pub(super) fn new(transport: Transport, channel: &str, key: Option<&str>, size: usize) -> Self {
+    /// For bodies of `size` bytes in `channel`, with a secret to authenticate where there is one.
+    pub(super) fn new(transport: Transport, channel: &str, secret: Option<&str>, size: usize) -> Self {
         let mut greeting = Vec::new();
         let mut head = Vec::new();
+        let mut tail: &[u8] = b"\r\n";
+        let mut pong = Vec::new();
         match transport {
             Transport::Tcp => {
-                if let Some(key) = key {
-                    greeting.extend(format!("AUTH {key}\r\n").into_bytes());
+                if let Some(secret) = secret {
+                    greeting.extend(format!("AUTH {secret}\r\n").into_bytes());
                 }
                 greeting.extend(format!("SUBSCRIBE {channel}\r\n").into_bytes());
                 head.extend(format!("MESSAGE {channel} ").into_bytes());
             }
             Transport::Resp => {
-                hello(key, &mut greeting);
+                hello(secret, &mut greeting);
                 resp::command(&[b"SUBSCRIBE", channel.as_bytes()], &mut greeting);
                 resp::message(resp::Version::V3, channel, &vec![b'x'; size], &mut head);
                 head.truncate(head.len() - size - b"\r\n".len());
             }
+            Transport::Ws => {
+                let token = secret.unwrap_or_default().into();
+                let connect = request::Connect { token, ..request::Connect::default() };
+                let subscribe =
+                    request::Subscribe { channel: channel.into(), ..request::Subscribe::default() };
+                let commands = [Request::Connect(connect), Request::Subscribe(subscribe)];
+                let mut text = Vec::new();
+                for (id, request) in (1..).zip(commands) {
+                    Encoding::Json.write_command(&Command { id, request }, &mut text);
+                    text.push(b'\n');
+                }
+                ws::masked_frame(Opcode::Text, &text, MASK, &mut greeting);
+                // A channel's name may have characters that JSON escapes.
+                head.extend_from_slice(b"{\"push\":{\"channel\":");
+                tidings_wire::body::write_json_string(channel, &mut head);
+                head.extend_from_slice(b",\"pub\":{\"data\":\"");
+                tail = b"\"";
+                ws::masked_frame(Opcode::Text, b"{}", MASK, &mut pong);
+            }
+            Transport::Sse => {
+                head.extend_from_slice(b"data: ");
+                tail = b"\n";
+            }
         }
-        Self { transport, greeting, head, size }
+        Self { transport, greeting, head, tail, size, pong }
     }
 
-    /// What a subscriber says first.
+    /// What a subscriber says first, once there is a connection (and a WebSocket, where that is the transport).
     pub(super) fn greeting(&self) -> &[u8] {
         &self.greeting
     }
 
-    /// The unit at the start of `buf` and how many bytes it takes; `None` when it has not come whole.
+    /// The answer to a ping.
+    pub(super) fn pong(&self) -> &[u8] {
+        &self.pong
+    }
+
+    /// Gives the units of the frame at the start of `buf` to `each`, and how many bytes it takes; 0 when it has not
+    /// come whole.
     ///
     /// # Errors
     /// Bytes that are not of the dialect, in words.
-    pub(super) fn next<'a>(&self, buf: &'a [u8]) -> Result<Option<(Unit<'a>, usize)>, String> {
-        if let Some(rest) = buf.strip_prefix(&self.head[..])
-            && rest.get(self.size..self.size + 2) == Some(b"\r\n")
-        {
-            return Ok(Some((Unit::Message(&rest[..self.size]), self.head.len() + self.size + 2)));
-        }
+    pub(super) fn frame<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
         match self.transport {
-            Transport::Tcp => match line::next(buf, 0, MAX_UNIT) {
-                Scan::Line { line, used } => Ok(Some((line_unit(line), used))),
-                Scan::Partial => Ok(None),
-                Scan::TooLong => Err(format!("a line longer than {MAX_UNIT} bytes")),
-            },
-            Transport::Resp => {
-                let value = resp::decode_value(buf, MAX_UNIT).map_err(|e| e.to_string())?;
-                Ok(value.map(|(value, used)| (value_unit(value), used)))
+            Transport::Tcp | Transport::Resp => {
+                if let Some(body) = self.body(buf) {
+                    each(Unit::Message(body));
+                    return Ok(self.head.len() + self.size + self.tail.len());
+                }
+                let (unit, used) = match self.transport {
+                    Transport::Tcp => match line::next(buf, 0, MAX_UNIT) {
+                        Scan::Line { line, used } => (line_unit(line), used),
+                        Scan::Partial => return Ok(0),
+                        Scan::TooLong => return Err(format!("a line longer than {MAX_UNIT} bytes")),
+                    },
+                    _ => match resp::decode_value(buf, MAX_UNIT).map_err(|e| e.to_string())? {
+                        Some((value, used)) => (value_unit(value), used),
+                        None => return Ok(0),
+                    },
+                };
+                each(unit);
+                Ok(used)
             }
+            Transport::Ws => self.websocket_frame(buf, each),
+            Transport::Sse => match memmem::find(buf, b"\n\n") {
+                Some(end) => {
+                    each(self.event_unit(&buf[..=end]));
+                    Ok(end + 2)
+                }
+                None if buf.len() > self.size + MAX_UNIT => {
+                    Err(format!("an event longer than {MAX_UNIT} bytes"))
+                }
+                None => Ok(0),
+            },
         }
+    }
+
+    /// The body of the run that `bytes` begin with, if they do.
+    fn body<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = bytes.strip_prefix(&self.head[..])?;
+        let (body, rest) = rest.split_at_checked(self.size)?;
+        rest.starts_with(self.tail).then_some(body)
+    }
+
+    /// A server's frame (RFC 6455 §5.2): whole messages, as this server sends them.
+    fn websocket_frame<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
+        let (length, start) = match buf {
+            [_, length @ ..=125, ..] => (u64::from(*length), 2),
+            [_, 126, a, b, ..] => (u64::from(u16::from_be_bytes([*a, *b])), 4),
+            [_, 127, a, b, c, d, e, f, g, h, ..] => {
+                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 10)
+            }
+            [_, masked, ..] if *masked >= 128 => return Err("a server's frame with a mask".to_owned()),
+            _ => return Ok(0),
+        };
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.size * 2 + MAX_UNIT);
+        let length = length.ok_or("a WebSocket frame that is far too long")?;
+        let Some(payload) = buf.get(start..start + length) else { return Ok(0) };
+        match buf[0] {
+            // Final, text.
+            0x81 => payload.split(|byte| *byte == b'\n').for_each(|line| each(self.json_unit(line))),
+            // Final, close.
+            0x88 => {
+                let words = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                each(Unit::Complaint(format!("{words} (code {code})")));
+            }
+            _ => each(Unit::Other),
+        }
+        Ok(start + length)
+    }
+
+    fn json_unit<'a>(&self, line: &'a [u8]) -> Unit<'a> {
+        if let Some(body) = self.body(line) {
+            return Unit::Message(body);
+        }
+        let Ok(reply) = Encoding::Json.parse_reply(line) else { return Unit::Other };
+        match reply.outcome {
+            Outcome::Ping => Unit::Ping,
+            Outcome::Subscribe(_) => Unit::Subscribed,
+            Outcome::Error(error) => Unit::Complaint(format!("{} (code {})", error.message, error.code)),
+            Outcome::Push(push) => match push.event {
+                Event::Unsubscribe(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
+                Event::Disconnect(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
+                _ => Unit::Other,
+            },
+            _ => Unit::Other,
+        }
+    }
+
+    /// An event: its lines, each with its line break.
+    fn event_unit<'a>(&self, event: &'a [u8]) -> Unit<'a> {
+        // The id comes before the data.
+        let mut rest = event;
+        let mut kind = None;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            if let Some(body) = self.body(rest) {
+                return Unit::Message(body);
+            }
+            let line = &rest[..end];
+            if let Some(name) = line.strip_prefix(b"event: ") {
+                kind = Some(name);
+            }
+            if let Some(data) = line.strip_prefix(b"data: ")
+                && kind.is_some()
+            {
+                return Unit::Complaint(String::from_utf8_lossy(data).into_owned());
+            }
+            rest = &rest[end + 1..];
+        }
+        Unit::Other
     }
 }
 
@@ -144,43 +292,92 @@ fn value_unit(value: Value) -> Unit<'static> {
 mod tests {
     use super::*;
 
+    /// The units of a frame, and the bytes it takes.
+    fn next<'a>(dialect: &Dialect, buf: &'a [u8]) -> Result<(Vec<Unit<'a>>, usize), String> {
+        let mut units = Vec::new();
+        let used = dialect.frame(buf, |unit| units.push(unit))?;
+        Ok((units, used))
+    }
+
+    /// As a server sends it.
+    fn text_frame(text: &str) -> Vec<u8> {
+        let mut frame = Vec::new();
+        ws::frame(Opcode::Text, text.as_bytes(), &mut frame);
+        frame
+    }
+
     #[test]
-    fn messages_are_found_in_either_dialect_once_they_are_whole() {
+    fn messages_are_found_in_every_dialect_once_they_are_whole() {
         let body = b"0123456789";
-        for transport in [Transport::Tcp, Transport::Resp] {
+        for transport in [Transport::Tcp, Transport::Resp, Transport::Ws, Transport::Sse] {
             let dialect = Dialect::new(transport, "bench", None, body.len());
             let mut stream = Vec::new();
             match transport {
                 Transport::Tcp => plain::message(false, "bench", body, &mut stream),
                 Transport::Resp => resp::message(resp::Version::V3, "bench", body, &mut stream),
+                Transport::Ws => {
+                    let push = r#"{"push":{"channel":"bench","pub":{"data":"0123456789","offset":12}}}"#;
+                    stream = text_frame(push);
+                }
+                Transport::Sse => stream.extend_from_slice(b"id: 7.e.bench\ndata: 0123456789\n\n"),
             }
-            assert_eq!(dialect.next(&stream), Ok(Some((Unit::Message(body), stream.len()))));
+            assert_eq!(next(&dialect, &stream), Ok((vec![Unit::Message(body)], stream.len())));
             for cut in 0..stream.len() {
-                assert_eq!(dialect.next(&stream[..cut]), Ok(None), "{transport:?} cut at {cut}");
+                assert_eq!(next(&dialect, &stream[..cut]), Ok((vec![], 0)), "{transport:?} cut at {cut}");
             }
         }
     }
 
     #[test]
+    fn a_websocket_s_frame_may_have_several_messages_and_a_ping_among_them() {
+        let dialect = Dialect::new(Transport::Ws, "bench", Some("t"), 4);
+        let frame = text_frame(concat!(
+            r#"{"id":1,"connect":{"client":"c"}}"#,
+            "\n",
+            r#"{"id":2,"subscribe":{}}"#,
+            "\n{}\n",
+            r#"{"push":{"channel":"bench","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
+        ));
+        let complaint = Unit::Complaint("insufficient state (code 2500)".to_owned());
+        let units = vec![Unit::Other, Unit::Subscribed, Unit::Ping, complaint];
+        assert_eq!(next(&dialect, &frame), Ok((units, frame.len())));
+        let mut close = Vec::new();
+        ws::close(ws::CloseCode(3008), "slow", &mut close);
+        assert_eq!(next(&dialect, &close).unwrap().0, [Unit::Complaint("slow (code 3008)".to_owned())]);
+        let greeting = dialect.greeting();
+        assert!(memmem::find(greeting, br#"{"id":1,"connect":{"token":"t"}}"#).is_some());
+        assert!(memmem::find(greeting, br#"{"id":2,"subscribe":{"channel":"bench"}}"#).is_some());
+    }
+
+    #[test]
+    fn a_comment_is_no_event_and_an_event_of_the_server_s_own_is_a_complaint() {
+        let dialect = Dialect::new(Transport::Sse, "bench", None, 4);
+        assert_eq!(next(&dialect, b": \n\n"), Ok((vec![Unit::Other], 4)));
+        let error = b"event: error\ndata: {\"code\":103}\n\n";
+        assert_eq!(
+            next(&dialect, error),
+            Ok((vec![Unit::Complaint("{\"code\":103}".to_owned())], error.len()))
+        );
+    }
+
+    #[test]
     fn the_default_channel_sends_bare_bodies() {
         let dialect = Dialect::new(Transport::Tcp, "updates", None, 4);
-        assert_eq!(dialect.next(b"abcd\r\nrest"), Ok(Some((Unit::Message(b"abcd"), 6))));
+        assert_eq!(next(&dialect, b"abcd\r\nrest"), Ok((vec![Unit::Message(b"abcd")], 6)));
     }
 
     #[test]
     fn confirmations_and_complaints_are_told_apart() {
         let plain = Dialect::new(Transport::Tcp, "bench", None, 4);
-        assert_eq!(plain.next(b"CONFIRMED\r\n"), Ok(Some((Unit::Subscribed, 11))));
-        assert_eq!(plain.next(b"ALREADY SUBSCRIBED\r\n"), Ok(Some((Unit::Subscribed, 20))));
-        let slow = plain.next(b"ERROR 3008 slow: 5 messages dropped\r\n");
-        assert!(
-            matches!(slow, Ok(Some((Unit::Complaint(words), _))) if words.contains("5 messages dropped"))
-        );
+        assert_eq!(next(&plain, b"CONFIRMED\r\n"), Ok((vec![Unit::Subscribed], 11)));
+        assert_eq!(next(&plain, b"ALREADY SUBSCRIBED\r\n"), Ok((vec![Unit::Subscribed], 20)));
+        let slow = next(&plain, b"ERROR 3008 slow: 5 messages dropped\r\n").unwrap().0;
+        assert!(matches!(&slow[..], [Unit::Complaint(words)] if words.contains("5 messages dropped")));
 
         let resp = Dialect::new(Transport::Resp, "bench", None, 4);
-        let confirmed = resp.next(b">3\r\n$9\r\nsubscribe\r\n$5\r\nbench\r\n:1\r\n");
-        assert!(matches!(confirmed, Ok(Some((Unit::Subscribed, _)))));
-        assert_eq!(resp.next(b"-NOPERM no\r\n"), Ok(Some((Unit::Complaint("NOPERM no".to_owned()), 12))));
-        assert!(resp.next(b"HTTP/1.1 400\r\n").is_err());
+        let confirmed = next(&resp, b">3\r\n$9\r\nsubscribe\r\n$5\r\nbench\r\n:1\r\n").unwrap();
+        assert_eq!(confirmed.0, [Unit::Subscribed]);
+        assert_eq!(next(&resp, b"-NOPERM no\r\n"), Ok((vec![Unit::Complaint("NOPERM no".to_owned())], 12)));
+        assert!(next(&resp, b"HTTP/1.1 400\r\n").is_err());
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! Invariants: every wait has a bound; a run that was not perfect does not end with exit code 0.
 
+mod approach;
+mod chunked;
 mod dialect;
 mod latency;
 mod order;
@@ -25,9 +27,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tidings_client::stream::reason;
+use tidings_client::{Server, Web};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use self::approach::Approach;
 use self::dialect::{Dialect, Transport};
 use self::latency::Latency;
 use self::payload::{MAX_MESSAGES, MAX_PUBLISHERS, MIN_SIZE};
@@ -56,7 +60,8 @@ Without --rate the server gets messages as fast as it delivers them: --window of
 and the next one is sent when one has been confirmed and has reached every subscriber. With --rate the messages \
 are due at even intervals, and latency counts from the moment a message was due, so a server that falls behind shows.
 
-Publishers speak RESP, subscribers what --transport says; a Redis can be measured with --transport resp. CPU and \
+Publishers speak RESP on the line port (--server), subscribers what --transport says: on the line port, or on the HTTP \
+port (--http). A Redis can be measured with --transport resp. CPU and \
 memory of the server are shown when it runs on this machine and its process may be looked at.
 
 The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C ends the run early, with its table.
@@ -64,6 +69,7 @@ The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C 
 Examples:
   tidings bench
   tidings bench --subscribers 1000 --rate 50 --duration 30s
+  tidings bench --subscribers 1000 --transport ws
   tidings bench --subscribers 10000 --messages 1000 --transport resp --json")]
 pub(crate) struct Bench {
     /// How many subscribers
@@ -101,6 +107,14 @@ pub(crate) struct Bench {
     /// How subscribers are connected
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     transport: Transport,
+
+    /// The server's HTTP port, for --transport ws and sse
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000", value_parser = http_port)]
+    http: Web,
+
+    /// A connection token for the subscribers of --transport ws and sse, where the server wants one
+    #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 
     /// The server's process, when it cannot be found by its port
     #[arg(long, value_name = "PID")]
@@ -161,17 +175,26 @@ impl Bench {
     ) -> Result<Measured, String> {
         let key = self.server.key.as_deref();
         let size = usize::try_from(self.size).map_err(|e| e.to_string())?;
-        let dialect = Dialect::new(self.transport, &self.channel, key, size);
+        let secret = if self.transport.is_web() { self.token.as_deref() } else { key };
+        let dialect = Dialect::new(self.transport, &self.channel, secret, size);
+        let approach = Approach::new(self.transport, &self.http, &self.channel, secret);
+        let subscribers_at = match self.transport.is_web() {
+            true => {
+                let server = Server::Web(self.http.clone());
+                Target::find(&server).map_err(|e| format!("cannot reach {server}: {}", reason(&e)))?.0
+            }
+            false => target.clone(),
+        };
         let run = Run::new(self.subscribers, self.window);
         let publishers: Vec<Publisher> =
             (0..self.publishers).map(|_| Publisher::connect(target, key)).collect::<Result<_, _>>()?;
         thread::scope(|scope| {
             let _end = EndOnDrop(&run);
-            let (run, dialect) = (&run, &dialect);
+            let (run, dialect, approach, at) = (&run, &dialect, &approach, &subscribers_at);
             let followers: Vec<_> = self
                 .shares()
                 .into_iter()
-                .map(|count| scope.spawn(move || self.follow(run, dialect, target, count)))
+                .map(|count| scope.spawn(move || self.follow(run, dialect, approach, at, count)))
                 .collect();
             let mut progress = Progress::new(run);
             self.wait_for_subscribers(run, &mut progress, &mut stop)?;
@@ -215,8 +238,15 @@ impl Bench {
             .collect()
     }
 
-    fn follow(&self, run: &Run, dialect: &Dialect, target: &Target, count: usize) -> Result<Tally, String> {
-        Subscribers::connect(run, dialect, target, count, self.publishers as usize)
+    fn follow(
+        &self,
+        run: &Run,
+        dialect: &Dialect,
+        approach: &Approach,
+        target: &Target,
+        count: usize,
+    ) -> Result<Tally, String> {
+        Subscribers::connect(run, dialect, approach, target, count, self.publishers as usize)
             .and_then(Subscribers::follow)
             .inspect_err(|why| {
                 run.complain(why.clone());
@@ -336,6 +366,15 @@ impl Bench {
             disconnected: run.disconnected.load(Ordering::SeqCst),
             server,
         }
+    }
+}
+
+/// Reads the address of an HTTP port that is measured: without TLS, whose cost would be the bench's own.
+fn http_port(text: &str) -> Result<Web, String> {
+    match text.parse()? {
+        Server::Web(web) if web.secure => Err(format!("{web}: TLS is not measured: use http://HOST:PORT")),
+        Server::Web(web) => Ok(web),
+        other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT")),
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use super::approach::{Approach, Arrived};
+use super::chunked::Chunks;
 use super::dialect::{Dialect, Unit};
 use super::latency::Latency;
 use super::order::{Order, Seen};
@@ -50,8 +52,10 @@ struct Peer {
     /// `None` once it is closed.
     socket: Option<Socket>,
     subscribed: bool,
-    /// The start of a unit whose end has not come.
+    /// The start of a frame whose end has not come.
     unfinished: Vec<u8>,
+    /// Where its answer of HTTP is, where it has one.
+    chunks: Chunks,
     /// One per publisher.
     orders: Vec<Order>,
 }
@@ -60,6 +64,7 @@ struct Peer {
 pub(super) struct Subscribers<'a> {
     run: &'a Run,
     dialect: &'a Dialect,
+    approach: &'a Approach,
     poll: Poll,
     peers: Vec<Peer>,
     buf: Vec<u8>,
@@ -75,6 +80,7 @@ impl<'a> Subscribers<'a> {
     pub(super) fn connect(
         run: &'a Run,
         dialect: &'a Dialect,
+        approach: &'a Approach,
         target: &Target,
         count: usize,
         publishers: usize,
@@ -82,16 +88,14 @@ impl<'a> Subscribers<'a> {
         let tally = Tally { latency: Latency::new(), duplicated: 0, out_of_order: 0, orders: Vec::new() };
         let poll = Poll::new().map_err(|e| e.to_string())?;
         let peers = Vec::with_capacity(count);
-        let mut this = Self { run, dialect, poll, peers, buf: vec![0; READ], tally };
+        let mut this = Self { run, dialect, approach, poll, peers, buf: vec![0; READ], tally };
         for n in 0..count {
             if run.is_over() {
                 break;
             }
-            let socket = this.subscriber(target).map_err(|e| {
+            this.subscriber(target, publishers).map_err(|e| {
                 format!("subscriber {} of {count} on a thread cannot be connected: {e}", n + 1)
             })?;
-            let orders = vec![Order::default(); publishers];
-            this.peers.push(Peer { socket: Some(socket), subscribed: false, unfinished: Vec::new(), orders });
             if n % CONNECT_BATCH == CONNECT_BATCH - 1 {
                 this.turn(Duration::ZERO)?;
             }
@@ -99,13 +103,21 @@ impl<'a> Subscribers<'a> {
         Ok(this)
     }
 
-    fn subscriber(&self, target: &Target) -> io::Result<Socket> {
-        let mut socket = Socket::connect(target)?;
-        socket.write_all(self.dialect.greeting())?;
-        socket.set_nonblocking()?;
+    fn subscriber(&mut self, target: &Target, publishers: usize) -> Result<(), String> {
+        let Arrived { mut socket, unread, chunks } = self.approach.arrive(target)?;
+        let lost = |e: io::Error| e.to_string();
+        socket.write_all(self.dialect.greeting()).map_err(lost)?;
+        socket.set_nonblocking().map_err(lost)?;
         let token = Token(self.peers.len());
-        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(socket)
+        let fd = socket.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(lost)?;
+        let orders = vec![Order::default(); publishers];
+        let mut peer =
+            Peer { socket: Some(socket), subscribed: false, unfinished: Vec::new(), chunks, orders };
+        let used = peer.take(self.run, self.dialect, &unread, &mut self.tally)?;
+        peer.unfinished.extend_from_slice(&unread[used..]);
+        self.peers.push(peer);
+        Ok(())
     }
 
     /// Takes what comes until the run is over.
@@ -147,10 +159,14 @@ impl<'a> Subscribers<'a> {
                 Ok(0) => return peer.close(run, "the server closed a subscriber's connection".to_owned()),
                 Err(e) => return peer.close(run, format!("a subscriber's connection was lost: {e}")),
             };
-            match peer.take(run, dialect, &buf[..held + read], tally) {
-                Ok(used) => {
+            let taken = peer.chunks.strip(&mut buf[held..held + read]).and_then(|kept| {
+                let end = held + kept;
+                peer.take(run, dialect, &buf[..end], tally).map(|used| (used, end))
+            });
+            match taken {
+                Ok((used, end)) => {
                     peer.unfinished.clear();
-                    peer.unfinished.extend_from_slice(&buf[used..held + read]);
+                    peer.unfinished.extend_from_slice(&buf[used..end]);
                     if peer.unfinished.is_empty() {
                         peer.unfinished = Vec::new();
                     }
@@ -179,19 +195,18 @@ impl Peer {
     ) -> Result<usize, String> {
         let now = run.now();
         let mut used = 0;
-        let (mut delivered, mut settled) = (0, 0);
-        while let Some((unit, length)) = dialect.next(&bytes[used..])? {
-            used += length;
-            match unit {
+        let (mut delivered, mut settled, mut pinged) = (0, 0, false);
+        loop {
+            let length = dialect.frame(&bytes[used..], |unit| match unit {
                 Unit::Message(body) => {
-                    let Some(stamp) = Stamp::read(body).filter(|stamp| stamp.run == run.id) else { continue };
-                    let Some(order) = self.orders.get_mut(usize::from(stamp.publisher)) else { continue };
+                    let Some(stamp) = Stamp::read(body).filter(|stamp| stamp.run == run.id) else { return };
+                    let Some(order) = self.orders.get_mut(usize::from(stamp.publisher)) else { return };
                     match order.see(stamp.sequence) {
                         Seen::After { missing } => settled += 1 + missing,
                         Seen::Late => tally.out_of_order += 1,
                         Seen::Again => {
                             tally.duplicated += 1;
-                            continue;
+                            return;
                         }
                     }
                     delivered += 1;
@@ -202,8 +217,17 @@ impl Peer {
                     run.subscribed.fetch_add(1, Ordering::SeqCst);
                 }
                 Unit::Complaint(words) => run.complain(format!("the server says: {words}")),
+                Unit::Ping => pinged = true,
                 Unit::Subscribed | Unit::Other => {}
+            })?;
+            if length == 0 {
+                break;
             }
+            used += length;
+        }
+        if pinged && let Some(socket) = &mut self.socket {
+            // A few bytes, which the socket of a subscriber that says nothing else has room for.
+            socket.write_all(dialect.pong()).map_err(|e| format!("a ping cannot be answered: {e}"))?;
         }
         if delivered > 0 {
             run.last_delivery.fetch_max(now, Ordering::SeqCst);

@@ -1,0 +1,124 @@
+//! How a subscriber comes to its transport: over the line port at once, over the HTTP port with a request.
+
+use std::io::{self, Read as _, Write as _};
+use std::time::Duration;
+
+use tidings_client::Web;
+use tidings_wire::ws::handshake::{self, Request};
+
+use super::chunked::Chunks;
+use super::dialect::Transport;
+use super::socket::{Socket, Target};
+
+/// How long a server may take to answer a subscriber's request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest head of an answer, in bytes.
+const MAX_HEAD: usize = 16 << 10;
+
+/// What a subscriber asks the HTTP port for.
+#[derive(Clone, Debug)]
+pub(super) enum Approach {
+    /// Nothing: it speaks to the line port.
+    Line,
+    /// A WebSocket: the request, with this key.
+    WebSocket { request: Vec<u8>, key: String },
+    /// An event stream: the request.
+    Events { request: Vec<u8> },
+}
+
+/// A subscriber on its way, with what the server has said behind its answer.
+pub(super) struct Arrived {
+    pub(super) socket: Socket,
+    pub(super) unread: Vec<u8>,
+    pub(super) chunks: Chunks,
+}
+
+impl Approach {
+    /// For `transport` at `web`, with a token where there is one.
+    pub(super) fn new(transport: Transport, web: &Web, channel: &str, token: Option<&str>) -> Self {
+        match transport {
+            Transport::Tcp | Transport::Resp => Self::Line,
+            Transport::Ws => {
+                // All subscribers are this program: one key will do.
+                let key = handshake::key(fastrand::u128(..).to_be_bytes());
+                let (host, target) = (web.authority(), web.path("/connection/websocket"));
+                let asked = Request { host: &host, target: &target, key: &key, protocols: &[], headers: &[] };
+                let mut request = Vec::new();
+                asked.write(&mut request);
+                Self::WebSocket { request, key }
+            }
+            Transport::Sse => {
+                let target = web.path(&format!("/events?channel={}", escaped(channel)));
+                let token =
+                    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+                let request = format!(
+                    "GET {target} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{token}\r\n",
+                    web.authority()
+                );
+                Self::Events { request: request.into_bytes() }
+            }
+        }
+    }
+
+    /// Connects and asks.
+    ///
+    /// # Errors
+    /// Nobody there, or a server that answers something else, in words.
+    pub(super) fn arrive(&self, target: &Target) -> Result<Arrived, String> {
+        let lost = |e: io::Error| tidings_client::stream::reason(&e);
+        let mut socket = Socket::connect(target).map_err(lost)?;
+        let (request, key) = match self {
+            Self::Line => return Ok(Arrived { socket, unread: Vec::new(), chunks: Chunks::None }),
+            Self::WebSocket { request, key } => (request, Some(key)),
+            Self::Events { request } => (request, None),
+        };
+        socket.set_timeout(ANSWER_TIMEOUT).map_err(lost)?;
+        socket.write_all(request).map_err(lost)?;
+        let mut answer = Vec::new();
+        let mut buf = [0; 4096];
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+                break end;
+            }
+            match socket.read(&mut buf).map_err(lost)? {
+                0 => return Err("the server closed the connection".to_owned()),
+                n if answer.len() + n > MAX_HEAD => return Err("the server's answer is too long".to_owned()),
+                n => answer.extend_from_slice(&buf[..n]),
+            }
+        };
+        let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+        let status = if key.is_some() { "101" } else { "200" };
+        let line = head.lines().next().unwrap_or_default();
+        if line.split(' ').nth(1) != Some(status) {
+            return Err(format!("the server answered {line}, not {status}"));
+        }
+        let mut unread = answer.split_off(end + 4);
+        let is_chunked = head.contains("\r\ntransfer-encoding: chunked");
+        let mut chunks = if is_chunked { Chunks::new() } else { Chunks::None };
+        let kept = chunks.strip(&mut unread)?;
+        unread.truncate(kept);
+        Ok(Arrived { socket, unread, chunks })
+    }
+}
+
+/// A channel's name in a query: whatever is not plainly a letter, a digit or one of `-._~` in hexadecimal.
+fn escaped(channel: &str) -> String {
+    let mut out = String::new();
+    for byte in channel.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_s_name_is_escaped_in_a_query() {
+        assert_eq!(escaped("scores:nba&x=%1"), "scores%3Anba%26x%3D%251");
+    }
+}

@@ -1,0 +1,112 @@
+//! `tidings share`: makes a shared live table of a file, and keeps appending what comes.
+//!
+//! A file is sent over a WebSocket ([`upload`]); what comes afterwards, from standard input or a file that grows
+//! ([`tail`]), is appended line by line over HTTP ([`append`]).
+//!
+//! Invariants: stdout has the link in its first line, as soon as there is one; only whole lines are appended; a line
+//! is never appended twice.
+
+mod append;
+mod meter;
+mod tail;
+mod upload;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tidings_client::{Server, Web};
+
+use crate::failure::Failure;
+use crate::interrupt::{block_on, interrupted};
+
+/// Where the HTTP port listens when nobody says otherwise.
+const DEFAULT: &str = "http://127.0.0.1:8000";
+/// How long the command may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Shares a table: sends a CSV or TSV file to the server and prints its link
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Whoever opens the link sees the same page of the table, live. The second line is the owner's link: it can lock and \
+delete the table, so keep it to yourself. The table is kept while somebody looks at it and for a day after (the \
+server's tables.keep).
+
+With - the first lines of standard input make the table, and the others are appended as they come. With --follow the \
+same is done with a file that grows, as `tail -F` does: a file that was rotated or cut is read from its beginning. \
+The command then runs until it is interrupted (- until the end of input).
+
+Examples:
+  tidings share export.csv
+  tidings share export.csv --server https://push.example.org
+  some-job | tidings share - --name results.tsv
+  tidings share --follow /var/log/orders.csv")]
+pub(crate) struct Share {
+    /// The file; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Goes on appending what is written to the file, across rotation
+    #[arg(long, short = 'F')]
+    follow: bool,
+
+    /// What the table is called; the file's own name if this is not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// The server's HTTP port, or the proxy in front of it, with its path prefix if there is one
+    #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = http_port)]
+    server: Web,
+}
+
+impl Share {
+    /// Runs until everything is sent, and with something to follow until it ends or a signal comes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a server that refuses.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let is_stdin = self.file == Path::new("-");
+        if is_stdin && self.follow {
+            return Err(Failure::Usage("standard input is followed as it is: leave out --follow".to_owned()));
+        }
+        let mut stop = interrupted(1, GRACE)?;
+        block_on(async {
+            if is_stdin {
+                return self.share_input(&mut stop).await;
+            }
+            if self.follow {
+                return self.share_growing(&mut stop).await;
+            }
+            self.share_file(&mut stop).await
+        })
+    }
+
+    /// What the table is called.
+    fn title(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        if self.file == Path::new("-") {
+            return "standard input".to_owned();
+        }
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// An error of the file, in one line.
+    fn unreadable(&self, error: &std::io::Error) -> Failure {
+        let name = if self.file == Path::new("-") {
+            "standard input".into()
+        } else {
+            self.file.display().to_string()
+        };
+        Failure::Failed(format!("cannot read {name}: {}", tidings_client::stream::reason(error)))
+    }
+}
+
+/// Reads the address of an HTTP port; that of its WebSockets will do.
+fn http_port(text: &str) -> Result<Web, String> {
+    match text.parse()? {
+        Server::Web(web) => Ok(Web { websocket: false, ..web }),
+        other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT or https://HOST")),
+    }
+}

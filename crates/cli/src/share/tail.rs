@@ -1,0 +1,267 @@
+//! Input that keeps coming: standard input, and files that grow.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use memchr::memrchr;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use super::Share;
+use super::append::Appender;
+use crate::failure::{Failure, say};
+use crate::input::stdin_chunks;
+use crate::text::grouped;
+
+/// How much of an input makes the table, at most, in bytes. More of it is appended.
+const HEAD: usize = 1 << 20;
+/// How long an input may pause before what has come of it makes the table.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often a file is looked at.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How much of a file is read at once, in bytes.
+const READ: usize = 1 << 20;
+
+impl Share {
+    /// Makes a table of the first lines of standard input, and appends the others as they come.
+    pub(super) async fn share_input(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
+        let mut chunks = stdin_chunks().map_err(|e| self.unreadable(&e))?;
+        let mut head = Vec::new();
+        let (end, ended) = tokio::select! {
+            first = self.first_lines(&mut chunks, &mut head) => first?,
+            _ = &mut *stop => return Ok(()),
+        };
+        let rest = head.split_off(end);
+        let table = self.send(&mut &head[..], Some(head.len() as u64), stop).await?;
+        let mut appender = Appender::new(table, rest);
+        if !ended {
+            tokio::select! {
+                appended = self.append_input(&mut chunks, &mut appender) => appended?,
+                _ = stop => {}
+            }
+        }
+        tell(&appender);
+        Ok(())
+    }
+
+    /// Collects what makes the table: everything, if it comes without a pause and is short; else whole lines. Gives
+    /// how many bytes these are, and whether the input has ended.
+    async fn first_lines(
+        &self,
+        chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
+        head: &mut Vec<u8>,
+    ) -> Result<(usize, bool), Failure> {
+        loop {
+            let lines = memrchr(b'\n', head).map(|at| at + 1);
+            let chunk = match lines {
+                Some(end) if head.len() >= HEAD => return Ok((end, false)),
+                Some(end) => match timeout(PAUSE, chunks.recv()).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => return Ok((end, false)),
+                },
+                None => chunks.recv().await,
+            };
+            match chunk {
+                Some(chunk) => head.extend(chunk.map_err(|e| self.unreadable(&e))?),
+                None if head.is_empty() => {
+                    return Err(Failure::Failed(
+                        "standard input is empty: there is nothing to share".to_owned(),
+                    ));
+                }
+                None => return Ok((head.len(), true)),
+            }
+        }
+    }
+
+    async fn append_input(
+        &self,
+        chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
+        appender: &mut Appender,
+    ) -> Result<(), Failure> {
+        loop {
+            appender.lines().await?;
+            let Some(chunk) = chunks.recv().await else { return appender.rest().await };
+            appender.waiting().extend(chunk.map_err(|e| self.unreadable(&e))?);
+            // What is there already goes along.
+            while let Ok(chunk) = chunks.try_recv() {
+                appender.waiting().extend(chunk.map_err(|e| self.unreadable(&e))?);
+            }
+        }
+    }
+
+    /// Makes a table of the lines of a file, and appends those that are written to it.
+    pub(super) async fn share_growing(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
+        let (mut tail, lines) = tokio::select! {
+            found = self.first_file() => found?,
+            _ = &mut *stop => return Ok(()),
+        };
+        let mut from = io::Read::take(&tail.file, lines);
+        let table = self.send(&mut from, Some(lines), stop).await?;
+        tail.at = lines;
+        let mut appender = Appender::new(table, Vec::new());
+        tokio::select! {
+            appended = self.append_growing(&mut tail, &mut appender) => appended?,
+            _ = stop => {}
+        }
+        tell(&appender);
+        Ok(())
+    }
+
+    /// Waits for a file that has at least one whole line; gives it with how many bytes its whole lines are.
+    async fn first_file(&self) -> Result<(Tail, u64), Failure> {
+        let mut told = false;
+        loop {
+            match Tail::open(&self.file) {
+                Ok(tail) => {
+                    let lines = tail.whole_lines().map_err(|e| self.unreadable(&e))?;
+                    if lines > 0 {
+                        return Ok((tail, lines));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(self.unreadable(&e)),
+            }
+            if !std::mem::replace(&mut told, true) {
+                say(format_args!("waiting for the first line of {}", self.file.display()));
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    async fn append_growing(&self, tail: &mut Tail, appender: &mut Appender) -> Result<(), Failure> {
+        loop {
+            match tail.read(appender.waiting()).map_err(|e| self.unreadable(&e))? {
+                Grown::More => {}
+                Grown::No => sleep(GLANCE).await,
+                Grown::Anew(why) => {
+                    say(format_args!("{} {why}; going on with its beginning", self.file.display()));
+                    appender.end_line();
+                }
+            }
+            appender.lines().await?;
+        }
+    }
+}
+
+fn tell(appender: &Appender) {
+    if appender.rows() > 0 {
+        say(format_args!("{} rows appended", grouped(appender.rows())));
+    }
+}
+
+/// A file that grows, by its name.
+struct Tail {
+    path: PathBuf,
+    file: File,
+    /// How much of it has been read.
+    at: u64,
+}
+
+/// What became of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Grown {
+    No,
+    More,
+    /// Another one has its name, or it was cut: it is read from its beginning.
+    Anew(&'static str),
+}
+
+impl Tail {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: File::open(path)?, at: 0 })
+    }
+
+    /// Bytes up to its last line break.
+    fn whole_lines(&self) -> io::Result<u64> {
+        let mut end = self.file.metadata()?.len();
+        let mut block = vec![0; 64 << 10];
+        while end > 0 {
+            let size = usize::try_from(end).map_or(block.len(), |end| end.min(block.len()));
+            let start = end - size as u64;
+            self.file.read_exact_at(&mut block[..size], start)?;
+            if let Some(at) = memrchr(b'\n', &block[..size]) {
+                return Ok(start + at as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    /// Appends what has been written since to `out`, at most a megabyte of it.
+    fn read(&mut self, out: &mut Vec<u8>) -> io::Result<Grown> {
+        let start = out.len();
+        out.resize(start + READ, 0);
+        let read = self.file.read_at(&mut out[start..], self.at);
+        out.truncate(start + read.as_ref().map_or(0, |read| *read));
+        let read = read?;
+        self.at += read as u64;
+        if read > 0 {
+            return Ok(Grown::More);
+        }
+        let own = self.file.metadata()?;
+        // Only a file that was read to its end is left for another one.
+        match fs::metadata(&self.path) {
+            Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
+                *self = Self::open(&self.path)?;
+                Ok(Grown::Anew("was replaced"))
+            }
+            Ok(_) if own.len() < self.at => {
+                self.at = 0;
+                Ok(Grown::Anew("was cut"))
+            }
+            // Between two files of a rotation there is none.
+            _ => Ok(Grown::No),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_followed_through_growth_cut_and_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "a\nb\nhalf").unwrap();
+        let mut tail = Tail::open(&path).unwrap();
+        assert_eq!(tail.whole_lines().unwrap(), 4);
+        tail.at = 4;
+        let read = |tail: &mut Tail| {
+            let mut out = Vec::new();
+            let grown = tail.read(&mut out).unwrap();
+            (grown, String::from_utf8(out).unwrap())
+        };
+        assert_eq!(read(&mut tail), (Grown::More, "half".to_owned()));
+        assert_eq!(read(&mut tail), (Grown::No, String::new()));
+        File::options().append(true).open(&path).unwrap().write_all(b" done\n").unwrap();
+        assert_eq!(read(&mut tail), (Grown::More, " done\n".to_owned()));
+        fs::write(&path, "cut\n").unwrap();
+        assert_eq!(read(&mut tail), (Grown::Anew("was cut"), String::new()));
+        assert_eq!(read(&mut tail), (Grown::More, "cut\n".to_owned()));
+        fs::rename(&path, dir.path().join("log.1")).unwrap();
+        assert_eq!(read(&mut tail), (Grown::No, String::new()));
+        fs::write(&path, "new\n").unwrap();
+        assert_eq!(read(&mut tail), (Grown::Anew("was replaced"), String::new()));
+        assert_eq!(read(&mut tail), (Grown::More, "new\n".to_owned()));
+        fs::write(dir.path().join("log.2"), "last\n").unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"before\n").unwrap();
+        fs::rename(dir.path().join("log.2"), &path).unwrap();
+        assert_eq!(read(&mut tail).1, "before\n", "what was written before the rotation comes first");
+    }
+
+    #[test]
+    fn the_last_line_break_is_found_far_from_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        fs::write(&path, [b"header\n".to_vec(), vec![b'x'; 200_000]].concat()).unwrap();
+        assert_eq!(Tail::open(&path).unwrap().whole_lines().unwrap(), 7);
+        fs::write(&path, "none").unwrap();
+        assert_eq!(Tail::open(&path).unwrap().whole_lines().unwrap(), 0);
+    }
+}

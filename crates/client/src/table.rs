@@ -1,0 +1,221 @@
+//! Shared tables: sending a file over `/tables/ws`, and appending lines to a table that one owns.
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+use tidings_wire::ws::Kind;
+
+use crate::http::{Call, Http, Reply};
+use crate::{Error, Web, WebSocket};
+
+/// The largest piece of a file in one message, in bytes.
+pub const MAX_CHUNK: usize = 1 << 20;
+
+/// What the server says while a file is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// The secret that makes whoever has it the table's owner.
+    Owner(String),
+    /// The table, as everybody sees it now.
+    View(View),
+    /// How much of the file has come: bytes, and rows found in them.
+    Progress {
+        /// Bytes that the server has taken.
+        received: u64,
+        /// Rows found in them.
+        rows: u64,
+    },
+    /// Something was refused: a number and words.
+    Refused(u64, String),
+    /// What concerns viewers alone.
+    Other,
+}
+
+/// What a view says of its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its name in addresses.
+    pub uuid: String,
+    /// Rows that the view pages through.
+    pub rows: u64,
+    /// Columns of its widest row on this page, or of its header.
+    pub columns: usize,
+    /// Whether rows are still coming in.
+    pub loading: bool,
+}
+
+/// A connection on which a table is made.
+pub struct Upload {
+    socket: WebSocket,
+}
+
+impl Upload {
+    /// Connects, and announces a file of `size` bytes, where that is known.
+    ///
+    /// # Errors
+    /// [`Error`]: nobody there, or a server without tables.
+    pub async fn begin(web: &Web, name: &str, size: Option<u64>) -> Result<Self, Error> {
+        let socket = WebSocket::open(web, "/tables/ws", &[], &[]).await;
+        let mut upload = Self { socket: socket.map_err(|denied| denied.into_error(web))? };
+        let announced = match size {
+            Some(size) => json!({"upload": {"name": name, "size": size}}),
+            None => json!({"upload": {"name": name}}),
+        };
+        upload.say(&announced)?;
+        Ok(upload)
+    }
+
+    fn say(&mut self, message: &Value) -> Result<(), Error> {
+        self.socket.queue(Kind::Text, message.to_string().as_bytes())
+    }
+
+    /// Adds a piece of at most [`MAX_CHUNK`] bytes to what [`Self::exchange`] writes. The caller bounds how much
+    /// waits ([`Self::unsent`]).
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the connection cannot send.
+    pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        bytes.chunks(MAX_CHUNK).try_for_each(|piece| self.socket.queue(Kind::Binary, piece))
+    }
+
+    /// Says that the file has ended.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`].
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.say(&json!({"upload_end": {}}))
+    }
+
+    /// Says that the file will not come.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`].
+    pub fn abort(&mut self) -> Result<(), Error> {
+        self.say(&json!({"upload_abort": {}}))
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.socket.unsent()
+    }
+
+    /// What has come, without waiting.
+    ///
+    /// # Errors
+    /// As [`WebSocket::take`].
+    pub fn take(&mut self) -> Result<Option<Told>, Error> {
+        let Some((_, message)) = self.socket.take()? else { return Ok(None) };
+        let message: Value = serde_json::from_slice(&message)
+            .map_err(|e| Error::Protocol { what: "the tables' protocol", why: e.to_string() })?;
+        Ok(Some(told(&message)))
+    }
+
+    /// Waits until something has been sent or has come. May be dropped half-way and called again.
+    ///
+    /// # Errors
+    /// As [`WebSocket::exchange`].
+    pub async fn exchange(&mut self) -> Result<(), Error> {
+        self.socket.exchange().await
+    }
+
+    /// Leaves in good order.
+    pub async fn close(self) {
+        self.socket.close().await;
+    }
+}
+
+fn told(message: &Value) -> Told {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    if let Some(secret) = message["owner"].as_str() {
+        return Told::Owner(secret.to_owned());
+    }
+    if let Some(uuid) = message["uuid"].as_str() {
+        let width = |row: &Value| row.as_array().map_or(0, Vec::len);
+        let rows = message["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        return Told::View(View {
+            uuid: uuid.to_owned(),
+            rows: number(&message["total_number"]),
+            columns: rows.iter().map(width).max().unwrap_or(0).max(width(&message["header"])),
+            loading: message["loading"].as_bool().unwrap_or(false),
+        });
+    }
+    let (progress, error) = (&message["progress"], &message["error"]);
+    if progress["received"].is_u64() {
+        return Told::Progress { received: number(&progress["received"]), rows: number(&progress["rows"]) };
+    }
+    if error.is_object() {
+        return Told::Refused(
+            number(&error["code"]),
+            error["message"].as_str().unwrap_or_default().to_owned(),
+        );
+    }
+    Told::Other
+}
+
+/// A table that one owns.
+pub struct Owned {
+    http: Http,
+    uuid: String,
+    bearer: String,
+}
+
+impl Owned {
+    /// The table `uuid` at `web`, of which one knows the owner's secret.
+    pub fn new(web: Web, uuid: &str, secret: &str) -> Self {
+        Self { http: Http::new(web), uuid: uuid.to_owned(), bearer: format!("Bearer {secret}") }
+    }
+
+    /// Appends whole lines, in the table's dialect; gives how many rows they were.
+    ///
+    /// # Errors
+    /// As [`Http::call`]; [`Error::Refused`] in the server's words.
+    pub async fn append(&mut self, lines: Bytes) -> Result<u64, Error> {
+        let path = format!("/tables/{}/rows", self.uuid);
+        let headers = [("Authorization", &*self.bearer), ("Content-Type", "text/plain")];
+        let call = Call { method: Method::POST, path: &path, headers: &headers, body: lines };
+        let reply = self.http.call(call).await?;
+        let answer = answer(&reply, "to append rows")?;
+        Ok(answer["appended"].as_u64().unwrap_or(0))
+    }
+
+    /// Bytes of the table's file now: what tells whether an append whose answer was lost was carried out.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn size(&mut self) -> Result<u64, Error> {
+        let path = format!("/tables/{}.json?page_size=1", self.uuid);
+        let reply = self.http.call(Call::get(&path)).await?;
+        Ok(answer(&reply, "to show the table")?["size"].as_u64().unwrap_or(0))
+    }
+}
+
+fn answer(reply: &Reply, what: &str) -> Result<Value, Error> {
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    if reply.status == 200 {
+        return Ok(body);
+    }
+    let words = body["error"]["message"].as_str().map_or_else(|| reply.words(), ToOwned::to_owned);
+    let temporary = matches!(reply.status, 408 | 429 | 502..=504);
+    Err(Error::Refused { what: what.to_owned(), words: format!("{words} ({})", reply.status), temporary })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_is_told_apart() {
+        let of = |text: &str| told(&serde_json::from_str(text).unwrap());
+        assert_eq!(of(r#"{"owner":"s"}"#), Told::Owner("s".to_owned()));
+        assert_eq!(
+            of(r#"{"progress":{"received":10,"size":20,"rows":3}}"#),
+            Told::Progress { received: 10, rows: 3 }
+        );
+        assert_eq!(of(r#"{"progress":{"view":0.5}}"#), Told::Other);
+        assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), Told::Refused(413, "no".to_owned()));
+        let view = View { uuid: "u".to_owned(), rows: 9, columns: 3, loading: true };
+        let text =
+            r#"{"uuid":"u","total_number":9,"loading":true,"header":null,"data":[["a"],["a","b","c"]]}"#;
+        assert_eq!(of(text), Told::View(view));
+    }
+}
