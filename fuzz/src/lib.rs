@@ -115,13 +115,13 @@ pub fn client_json(data: &[u8]) {
         {
             assert_eq!(Encoding::Protobuf.parse_command(&protobuf).as_ref(), Ok(&command));
         }
-        if let Request::Publish(Publish { channel, data: Some(data) }) = command.request {
-            if let Ok(channel) = Channel::new(&*channel) {
-                let publication = Publication::new(channel, data.bytes.into_owned());
-                let mut push = Vec::new();
-                Encoding::Json.write_publication(&publication, DataFormat::Auto, &mut push);
-                check_line(&push);
-            }
+        if let Request::Publish(Publish { channel, data: Some(data) }) = command.request
+            && let Ok(channel) = Channel::new(&*channel)
+        {
+            let publication = Publication::new(channel, data.bytes.into_owned());
+            let mut push = Vec::new();
+            Encoding::Json.write_publication(&publication, DataFormat::Auto, &mut push);
+            check_line(&push);
         }
     }
     reply(Encoding::Json, data);

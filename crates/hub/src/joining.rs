@@ -252,6 +252,8 @@ impl Hub {
                 unreachable!("it was decided")
             }
         };
+        let own = self.id_of(slot);
+        self.topics.waits_no_more(key, own);
         let late: Option<Vec<_>> = match &read {
             None => Some(Vec::new()),
             Some((from, page)) => self

@@ -224,10 +224,10 @@ impl Hub {
         self.release(key, fx);
     }
 
-    /// A session that waits for another topic first goes on waiting for this one.
+    /// A session that waits for something else first still holds this topic.
     fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
         let session = &mut self.sessions[waiter.slot as usize];
-        if session.existing_more().is_some_and(|more| more.awaiting.waits_for(key))
+        if session.existing_more().is_some_and(|more| more.awaiting.topics().any(|t| t == key))
             && let Some(entry) = self.topics.get_mut(key)
         {
             entry.waiters.push(waiter);

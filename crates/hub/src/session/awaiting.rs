@@ -220,12 +220,6 @@ impl Awaiting {
         plain.chain(self.joins().filter_map(Join::holds))
     }
 
-    /// Whether a subscribe waits for the broker to confirm this topic.
-    pub(crate) fn waits_for(&self, topic: TopicKey) -> bool {
-        let plain = self.queue.iter().any(|a| matches!(a.what, What::Subscribe(t, _) if t == topic));
-        plain || self.joins().any(|join| join.waits_for() == Some(topic))
-    }
-
     /// The topics that keep publications for subscribes under way, each as often as it does.
     pub(crate) fn catching(&self) -> impl Iterator<Item = TopicKey> + '_ {
         self.joins().filter_map(Join::catches)

@@ -234,7 +234,7 @@ impl Hub {
             reverse: history.reverse,
             heard: false,
         };
-        match self.may_ask(slot, &history.channel, Action::History, |options| options.has_history()) {
+        match self.may_ask(slot, &history.channel, Action::History, crate::NamespaceOptions::has_history) {
             Err(refusal) => self.client_refusal(slot, id, &refusal, fx),
             Ok(channel) => {
                 self.fly(slot, id, Some(channel.clone()), Request::History(channel, query), fx);

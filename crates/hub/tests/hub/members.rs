@@ -1,0 +1,304 @@
+//! Tokens, presence, orders of the application, and time: what the client protocol promises to those who are
+//! somebody.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidings_hub::{
+    Access, Admission, Answer, Connected, Decide, Directive, Failure, NamespaceOptions, Namespaces, Note,
+    Order, Overrides, Request, Settings, Timer, Verdict,
+};
+use tidings_wire::{Channel, ClientInfo, Topic, code};
+
+use crate::world::{World, settings};
+
+fn channel(name: &str) -> Channel {
+    Channel::new(name).unwrap()
+}
+
+/// Tokens are names of users here; `subs` gets two subscriptions, `late` expires.
+fn authority(question: &Decide) -> Answer {
+    match question {
+        Decide::Connect { token, .. } if token == "bad" => {
+            Answer::Failed(Verdict::from(code::UNAUTHORIZED).into())
+        }
+        Decide::Connect { token, .. } if token == "expired" => {
+            Answer::Failed(Verdict::from(code::TOKEN_EXPIRED).into())
+        }
+        Decide::Connect { token, .. } if token == "banned" => {
+            Answer::Failed(Failure::Disconnect(4500, "go away".into()))
+        }
+        Decide::Connect { token, .. } => Answer::Connected(Box::new(Connected {
+            user: token.clone(),
+            expires: (token == "late").then_some(1_060),
+            info: Some(r#"{"name":"Ann"}"#.into()),
+            data: Some(r#"{"hello":1}"#.into()),
+            subs: if token == "subs" {
+                vec![(channel("one"), Admission::default()), (channel("two"), Admission::default())]
+            } else {
+                vec![]
+            },
+            ..Connected::default()
+        })),
+        Decide::Subscribe { token, .. } if token == "no" => {
+            Answer::Failed(Verdict::from(code::PERMISSION_DENIED).into())
+        }
+        Decide::Subscribe { .. } => Answer::Allowed(Box::new(Admission {
+            info: Some("[7]".into()),
+            expires: Some(1_030),
+            overrides: Overrides { presence: Some(true), ..Overrides::default() },
+            ..Admission::default()
+        })),
+        Decide::Refresh { .. } | Decide::SubRefresh { .. } => {
+            Answer::Renewed { expires: Some(2_000), info: None }
+        }
+        Decide::Rpc { data, .. } => Answer::Replied(data.clone()),
+        Decide::Publish { .. } => Answer::Published(1),
+    }
+}
+
+fn options() -> NamespaceOptions {
+    NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_publish_for_subscriber: true,
+        allow_user_limited_channels: true,
+        ..NamespaceOptions::default()
+    }
+}
+
+fn with_tokens(options: NamespaceOptions) -> World {
+    let access = Access { open: false, tokens: true, ..Access::default() };
+    let namespaces = Namespaces::new(options, []).with_private_prefix("$");
+    let mut w = World::new(Settings { access, namespaces, auto_subscribe: vec![], ..settings() });
+    w.authority = authority;
+    w.hub.set_time(1_000);
+    w
+}
+
+fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
+    w.input(slot, format!("{command}\n"));
+    read(w, slot)
+}
+
+fn read(w: &mut World, slot: u32) -> Vec<Value> {
+    w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn connect(w: &mut World, token: &str) -> (u32, Value) {
+    let slot = w.open();
+    let answer = say(w, slot, &json!({"id": 1, "connect": {"token": token}}));
+    (slot, answer.into_iter().next().unwrap_or_default())
+}
+
+fn subscribe(w: &mut World, slot: u32, name: &str) -> Value {
+    say(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
+}
+
+#[test]
+fn a_token_makes_a_user_and_a_refused_one_never_an_anonymous_client() {
+    let mut w = with_tokens(options());
+    let (slot, answer) = connect(&mut w, "ann");
+    assert_eq!(answer["connect"]["data"], json!({"hello": 1}));
+    assert!(subscribe(&mut w, slot, "news")["subscribe"].is_object());
+    for (token, code) in [("bad", 101), ("expired", 109), ("", 101)] {
+        let (slot, answer) = connect(&mut w, token);
+        assert_eq!(answer["error"]["code"], code, "{token}");
+        let ended = say(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "news"}}));
+        assert_eq!(ended[0]["push"]["disconnect"]["code"], 3501, "not connected");
+    }
+    let (slot, answer) = connect(&mut w, "banned");
+    assert_eq!(answer["push"]["disconnect"]["code"], 4500);
+    assert!(w.closed.contains(&slot));
+}
+
+#[test]
+fn what_the_server_subscribes_a_client_to_is_in_the_answer_and_live() {
+    let mut w = with_tokens(options());
+    let (slot, answer) = connect(&mut w, "subs");
+    let subs = answer["connect"]["subs"].as_object().unwrap();
+    assert_eq!(subs.keys().collect::<Vec<_>>(), ["one", "two"]);
+    w.publish("two", "1");
+    assert_eq!(read(&mut w, slot)[0]["push"]["channel"], "two");
+    // Lost publications cannot be asked for again by the client: it connects again.
+    w.with(|hub, fx| hub.lost(&Topic::Channel(channel("one")), fx));
+    assert_eq!(read(&mut w, slot)[0]["push"]["disconnect"]["code"], 3010);
+}
+
+#[test]
+fn a_user_has_a_channel_of_its_own_and_no_other_gets_in() {
+    let mut w = World::new(Settings {
+        personal_channel: Some(String::new()),
+        access: Access { open: false, tokens: true, ..Access::default() },
+        namespaces: Namespaces::new(options(), []),
+        auto_subscribe: vec![],
+        ..settings()
+    });
+    w.authority = authority;
+    let (ann, answer) = connect(&mut w, "ann");
+    assert!(answer["connect"]["subs"]["#ann"].is_object());
+    let (bob, _) = connect(&mut w, "bob");
+    assert_eq!(subscribe(&mut w, bob, "#ann")["error"]["code"], 103);
+    assert!(subscribe(&mut w, bob, "dialog#ann,bob")["subscribe"].is_object());
+    assert_eq!(subscribe(&mut w, ann, "dialog#bob,carl")["error"]["code"], 103);
+    w.publish("#ann", "1");
+    assert_eq!(read(&mut w, ann).len(), 1);
+    assert!(read(&mut w, bob).is_empty());
+}
+
+#[test]
+fn a_private_channel_takes_a_subscription_token() {
+    let mut w = with_tokens(options());
+    let (slot, _) = connect(&mut w, "ann");
+    assert_eq!(subscribe(&mut w, slot, "$vip")["error"]["code"], 103);
+    let refused = say(&mut w, slot, &json!({"id": 3, "subscribe": {"channel": "$vip", "token": "no"}}));
+    assert_eq!(refused[0]["error"]["code"], 103);
+    let allowed = say(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
+    assert_eq!(
+        (&allowed[0]["subscribe"]["expires"], &allowed[0]["subscribe"]["ttl"]),
+        (&json!(true), &json!(30))
+    );
+    // The token switched presence on, and says what others see.
+    let [Note::Present(of, info)] = &w.told[..] else { panic!("{:?}", w.told) };
+    assert_eq!((of.as_str(), &*info.user), ("$vip", "ann"));
+    assert_eq!(info.chan_info.as_deref(), Some(&b"[7]"[..]));
+}
+
+#[test]
+fn an_expired_connection_ends_and_a_renewed_one_stays() {
+    let mut w = with_tokens(options());
+    let (late, answer) = connect(&mut w, "late");
+    assert_eq!((&answer["connect"]["expires"], &answer["connect"]["ttl"]), (&json!(true), &json!(60)));
+    let expiry = w.timers.iter().find(|(_, timer, _)| *timer == Timer::Expiry).expect("a timer");
+    assert_eq!(expiry.2, Duration::from_secs(85), "with the time to bring a new token");
+    w.hub.set_time(1_085);
+    let renewed = say(&mut w, late, &json!({"id": 2, "refresh": {"token": "new"}}));
+    assert_eq!(renewed[0]["refresh"]["ttl"], 915);
+    w.fire(late, Timer::Expiry);
+    assert!(!w.closed.contains(&late));
+    w.hub.set_time(2_025);
+    w.fire(late, Timer::Expiry);
+    assert_eq!(read(&mut w, late)[0]["push"]["disconnect"]["code"], 3005);
+    assert!(w.closed.contains(&late));
+}
+
+#[test]
+fn an_expired_subscription_ends_and_a_renewed_one_stays() {
+    let mut w = with_tokens(options());
+    let (slot, _) = connect(&mut w, "ann");
+    say(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
+    w.hub.set_time(1_055);
+    let renewed = say(&mut w, slot, &json!({"id": 5, "sub_refresh": {"channel": "$vip", "token": "new"}}));
+    assert_eq!(renewed[0]["sub_refresh"]["ttl"], 945);
+    w.fire(slot, Timer::SubExpiry);
+    assert!(read(&mut w, slot).is_empty());
+    w.hub.set_time(2_025);
+    w.fire(slot, Timer::SubExpiry);
+    assert_eq!(read(&mut w, slot)[0]["push"]["unsubscribe"]["code"], 2501);
+    let unknown = say(&mut w, slot, &json!({"id": 6, "sub_refresh": {"channel": "$vip", "token": "new"}}));
+    assert_eq!(unknown[0]["error"]["code"], 103);
+}
+
+#[test]
+fn presence_is_said_again_and_again_and_ends_with_the_subscription() {
+    let mut w = with_tokens(NamespaceOptions { presence: true, join_leave: true, ..options() });
+    let (slot, _) = connect(&mut w, "ann");
+    subscribe(&mut w, slot, "room");
+    assert!(matches!(&w.told[..], [Note::Present(..), Note::Joined(..)]), "{:?}", w.told);
+    w.fire(slot, Timer::Presence);
+    assert!(matches!(w.told.last(), Some(Note::Present(..))));
+    w.told.clear();
+    say(&mut w, slot, &json!({"id": 3, "unsubscribe": {"channel": "room"}}));
+    assert!(matches!(&w.told[..], [Note::Absent(..), Note::Left(..)]), "{:?}", w.told);
+    subscribe(&mut w, slot, "room");
+    w.told.clear();
+    w.close(slot);
+    assert!(matches!(&w.told[..], [Note::Absent(..), Note::Left(..)]), "also when it is cut");
+}
+
+#[test]
+fn others_are_told_who_comes_and_goes_only_if_they_want_to_know() {
+    let mut w = with_tokens(NamespaceOptions { join_leave: true, ..options() });
+    let (curious, _) = connect(&mut w, "ann");
+    say(&mut w, curious, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
+    let (quiet, _) = connect(&mut w, "bob");
+    subscribe(&mut w, quiet, "room");
+    let info = ClientInfo { user: "carl".into(), client: "c".into(), conn_info: None, chan_info: None };
+    for (joined, name) in [(true, "join"), (false, "leave")] {
+        w.with(|hub, fx| hub.changed(&channel("room"), joined, &info, fx));
+        let told = read(&mut w, curious);
+        assert_eq!(told[0]["push"][name]["info"]["user"], "carl");
+        assert!(read(&mut w, quiet).is_empty());
+    }
+}
+
+#[test]
+fn an_order_reaches_all_connections_of_a_user_and_nobody_else() {
+    let mut w = with_tokens(options());
+    let users: Vec<u32> = ["ann", "ann", "bob"].iter().map(|user| connect(&mut w, user).0).collect();
+    let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
+    let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.order(&order(sub), fx));
+    for (slot, count) in users.iter().zip([1, 1, 0]) {
+        let told = read(&mut w, *slot);
+        assert_eq!(told.len(), count);
+        assert!(told.iter().all(|push| push["push"]["subscribe"].is_object()));
+    }
+    w.publish("vip", "1");
+    assert_eq!([read(&mut w, users[0]).len(), read(&mut w, users[2]).len()], [1, 0]);
+    read(&mut w, users[1]);
+    let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
+    w.with(|hub, fx| hub.order(&order(unsub), fx));
+    assert_eq!(read(&mut w, users[0])[0]["push"]["unsubscribe"]["code"], 2000);
+    read(&mut w, users[1]);
+    let refresh = Order::Refresh { expired: false, expires: Some(1_500) };
+    w.with(|hub, fx| hub.order(&order(refresh), fx));
+    assert_eq!(read(&mut w, users[0])[0]["push"]["refresh"]["ttl"], 500);
+    let end = Order::Disconnect { code: 3503, reason: "force disconnect".into(), except: vec![] };
+    w.with(|hub, fx| hub.order(&order(end), fx));
+    assert!(w.closed.contains(&users[0]) && w.closed.contains(&users[1]) && !w.closed.contains(&users[2]));
+}
+
+#[test]
+fn an_order_can_be_for_one_connection_alone() {
+    let mut w = with_tokens(options());
+    let (first, answer) = connect(&mut w, "ann");
+    let (second, _) = connect(&mut w, "ann");
+    let client = answer["connect"]["client"].as_str().map(str::to_owned);
+    let order = Order::Disconnect { code: 3500, reason: "x".into(), except: vec![] };
+    let directive = Directive { user: String::new(), client, session: None, order };
+    w.with(|hub, fx| hub.order(&directive, fx));
+    assert!(w.closed.contains(&first) && !w.closed.contains(&second));
+}
+
+#[test]
+fn questions_are_answered_as_their_answers_come_whatever_the_order() {
+    let mut w =
+        with_tokens(NamespaceOptions { presence: true, allow_presence_for_client: true, ..options() });
+    let (slot, _) = connect(&mut w, "ann");
+    say(&mut w, slot, &json!({"id": 2, "presence": {"channel": "a"}}));
+    say(&mut w, slot, &json!({"id": 3, "presence_stats": {"channel": "a"}}));
+    let echoed = say(&mut w, slot, &json!({"id": 4, "rpc": {"method": "m", "data": {"x": 1}}}));
+    assert_eq!(echoed[0], json!({"id": 4, "rpc": {"data": {"x": 1}}}), "before the other two");
+    let asked: Vec<_> = w.questions.drain(..).collect();
+    for (id, ticket, request) in asked.into_iter().rev() {
+        let answer = match request {
+            Request::Presence(_) => Answer::Members(vec![]),
+            _ => Answer::Presence(3, 2),
+        };
+        w.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+    }
+    let answers = read(&mut w, slot);
+    assert_eq!(answers[0], json!({"id": 3, "presence_stats": {"num_clients": 3, "num_users": 2}}));
+    assert_eq!(answers[1]["id"], 2);
+}
+
+#[test]
+fn what_a_channel_does_not_keep_is_not_available_and_what_is_not_allowed_is_denied() {
+    let mut w = with_tokens(NamespaceOptions { presence: true, ..options() });
+    let (slot, _) = connect(&mut w, "ann");
+    let code = |w: &mut World, command: Value| say(w, slot, &command)[0]["error"]["code"].as_u64();
+    assert_eq!(code(&mut w, json!({"id": 2, "history": {"channel": "a"}})), Some(108));
+    assert_eq!(code(&mut w, json!({"id": 3, "presence": {"channel": "a"}})), Some(103));
+    assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
+    assert_eq!(code(&mut w, json!({"id": 5, "publish": {"channel": "a b", "data": 1}})), Some(107));
+}

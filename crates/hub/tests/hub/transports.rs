@@ -1,0 +1,186 @@
+//! The same session over WebSocket frames, server-sent events and one-way transports.
+
+use serde_json::Value;
+use tidings_hub::{Dialect, Effects, Flow, Settings, locate};
+use tidings_wire::client::Encoding;
+use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
+
+use crate::world::{Broker, World, settings};
+
+fn open(w: &mut World, dialect: Dialect) -> u32 {
+    let mut fx = Effects::default();
+    w.hub.open_as(dialect, None, &mut fx).slot
+}
+
+fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    ws::masked_frame(opcode, payload, [1, 2, 3, 4], &mut out);
+    out
+}
+
+/// What was sent, as messages and as the close frame's code and words.
+fn received(w: &mut World, slot: u32) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
+    let bytes = w.sent.remove(&slot).unwrap_or_default();
+    let rules = Rules { role: Role::Client, max_message: 1 << 20 };
+    let (mut reader, mut message, mut rest) = (Reader::default(), Vec::new(), &bytes[..]);
+    let (mut messages, mut closed) = (Vec::new(), None);
+    while !rest.is_empty() {
+        let (used, event) = reader.read(rest, &rules, &mut message).expect("frames");
+        rest = &rest[used..];
+        match event {
+            Event::Message(_) => messages.push(std::mem::take(&mut message)),
+            Event::Close(close) => {
+                closed = Some((close.code().map_or(0, |code| code.0), close.reason().to_owned()));
+            }
+            Event::Pong(payload) => messages.push([b"pong ", &payload[..]].concat()),
+            other => panic!("{other:?}"),
+        }
+    }
+    (messages, closed)
+}
+
+fn json(messages: &[Vec<u8>]) -> Vec<Value> {
+    messages.iter().map(|message| serde_json::from_slice(message).expect("JSON")).collect()
+}
+
+const HELLO: &[u8] = b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
+
+#[test]
+fn several_commands_in_one_frame_cut_up_anyhow_are_answered_in_frames() {
+    for size in [1, 3, 7, 1000] {
+        let mut w = World::new(settings());
+        let slot = open(&mut w, Dialect::WsJson);
+        for piece in frame(Opcode::Text, HELLO).chunks(size) {
+            assert_eq!(w.input(slot, piece), Flow::Read);
+        }
+        let (messages, _) = received(&mut w, slot);
+        assert_eq!(json(&messages)[1]["subscribe"], serde_json::json!({}));
+        assert!(w.hub.is_idle(slot), "an idle connection keeps nothing");
+        w.publish("news", "7");
+        assert_eq!(json(&received(&mut w, slot).0)[0]["push"]["pub"]["data"], 7);
+    }
+}
+
+#[test]
+fn protobuf_says_the_same_in_binary_frames() {
+    let mut w = World::new(settings());
+    let slot = open(&mut w, Dialect::WsProtobuf);
+    let mut commands = Vec::new();
+    for message in Encoding::Json.messages(HELLO) {
+        let command = Encoding::Json.parse_command(message.unwrap()).unwrap();
+        Encoding::Protobuf.write_command(&command, &mut commands);
+    }
+    w.input(slot, frame(Opcode::Binary, &commands));
+    w.publish("news", "7");
+    let (messages, _) = received(&mut w, slot);
+    let outcomes: Vec<String> = messages
+        .iter()
+        .flat_map(|m| Encoding::Protobuf.messages(m).map(Result::unwrap).collect::<Vec<_>>())
+        .map(|m| Encoding::Protobuf.parse_reply(m).unwrap().outcome.name().to_owned())
+        .collect();
+    assert_eq!(outcomes, ["connect", "subscribe", "push"]);
+}
+
+#[test]
+fn commands_behind_one_that_must_wait_are_kept_within_a_frame_and_behind_it() {
+    let mut w = World::new(settings());
+    w.broker = Broker::Slow;
+    let slot = open(&mut w, Dialect::WsJson);
+    let mut bytes = frame(Opcode::Text, &[HELLO, b"\n{\"id\":3,\"ping\":{}}"].concat());
+    bytes.extend(frame(Opcode::Text, b"{\"id\":4,\"ping\":{}}"));
+    assert_eq!(w.input(slot, bytes), Flow::Stop);
+    assert_eq!(received(&mut w, slot).0.len(), 1, "connected, and no more");
+    let topic = tidings_wire::Channel::new("news").unwrap().into();
+    w.with(|hub, fx| hub.live(&topic, fx));
+    let ids: Vec<_> = json(&received(&mut w, slot).0).iter().map(|m| m["id"].as_u64()).collect();
+    assert_eq!(ids, [Some(2), Some(3), Some(4)]);
+    assert!(w.hub.is_idle(slot) && w.hub.stats().input_bytes == 0);
+}
+
+#[test]
+fn control_frames_are_answered_and_a_close_with_its_own_code() {
+    let mut w = World::new(settings());
+    let slot = open(&mut w, Dialect::WsJson);
+    w.input(slot, frame(Opcode::Ping, b"hi"));
+    assert_eq!(received(&mut w, slot).0, [b"pong hi".to_vec()]);
+    w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
+    assert_eq!(received(&mut w, slot).1, Some((4001, String::new())));
+    assert!(w.closed.contains(&slot));
+}
+
+#[test]
+fn what_is_wrong_with_a_frame_is_said_in_the_close() {
+    for (bytes, code, words) in [
+        (frame(Opcode::Binary, b"{}"), 1003, "JSON comes in text"),
+        (frame(Opcode::Text, b"\xff"), 1007, "not UTF-8"),
+        (b"\x81\x02{}".to_vec(), 1002, "without a mask"),
+        (frame(Opcode::Text, b"{\"id\":1,\"subscribe\":{}}"), 3501, "connect first"),
+    ] {
+        let mut w = World::new(settings());
+        let slot = open(&mut w, Dialect::WsJson);
+        w.input(slot, bytes);
+        let (_, closed) = received(&mut w, slot);
+        let (number, reason) = closed.expect("a close frame");
+        assert_eq!(number, code, "{reason}");
+        assert!(reason.contains(words), "{reason}");
+        assert!(w.closed.contains(&slot));
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
+    let mut w = World::new(Settings { max_message: 100, ..settings() });
+    let slot = open(&mut w, Dialect::WsJson);
+    w.input(slot, frame(Opcode::Text, &[b' '; 101]));
+    let (messages, closed) = received(&mut w, slot);
+    let error = &json(&messages)[0]["error"];
+    assert_eq!(error["code"], 106);
+    assert!(error["message"].as_str().unwrap().contains("100 bytes"));
+    assert_eq!(closed.unwrap().0, 1009);
+}
+
+#[test]
+fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
+    let mut w = World::new(settings());
+    let slot = open(&mut w, Dialect::Sse);
+    w.input(slot, "{\"id\":1,\"connect\":{}}\n");
+    let output = w.output(slot);
+    let reply: Value = serde_json::from_str(output.trim().strip_prefix("data: ").unwrap()).unwrap();
+    let secret = reply["connect"]["session"].as_str().unwrap();
+    let (shard, id) = locate(7, secret).expect("this node made it");
+    assert_eq!((shard, Some(id)), (0, w.hub.id(slot)));
+    assert!(locate(8, secret).is_none(), "another node did not");
+    let guess = secret.replace(secret.chars().last().unwrap(), "0");
+    assert!(locate(7, &guess).is_none() && locate(7, "").is_none());
+    w.with(|hub, fx| {
+        hub.commands(id, b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}", fx);
+    });
+    assert_eq!(w.output(slot), "data: {\"id\":2,\"subscribe\":{}}\n\n");
+}
+
+#[test]
+fn one_way_clients_get_pushes_and_no_replies() {
+    let mut w = World::new(settings());
+    let slot = open(&mut w, Dialect::UniSse);
+    w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    assert!(w.output(slot).starts_with("data: {\"connect\":{\"client\":"));
+    w.publish("news", "7");
+    assert_eq!(w.output(slot), "data: {\"channel\":\"news\",\"pub\":{\"data\":7}}\n\n");
+}
+
+#[test]
+fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
+    let mut w = World::new(settings());
+    let slot = open(&mut w, Dialect::Events);
+    w.input(
+        slot,
+        "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"subscribe\":{\"channel\":\"b\"}}\n",
+    );
+    assert_eq!(w.output(slot), ":ok\n\n");
+    w.publish("b", "plain text");
+    assert_eq!(w.output(slot), "data: plain text\n\n");
+    let slot = open(&mut w, Dialect::Events);
+    w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a b\"}}\n");
+    assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":107"), "and not ok");
+    assert!(w.closed.contains(&slot));
+}
