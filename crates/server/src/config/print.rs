@@ -46,7 +46,7 @@ variable, else the file, else the default.
 ## Keys, and who needs one
 
 On loopback addresses and Unix sockets with no key configured the server is a workbench: whoever reaches it may
-connect, subscribe, publish and use the API. As soon as `client.token.hmac_secret_key` or `http_api.key` is set, the
+connect, subscribe, publish and use the API. As soon as a key of tokens (`client.token`) or `http_api.key` is set, the
 options of channels decide what clients may do. A listener on any other address without a key is refused, unless
 `client.insecure` says that this is meant.
 ";

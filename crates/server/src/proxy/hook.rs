@@ -179,3 +179,61 @@ impl fmt::Display for Hook {
         write_address(&self.uri, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_hub::About;
+
+    use super::*;
+    use crate::config::{Overrides, load};
+
+    /// The headers of a question by a hook with these options of `client.proxy.connect`.
+    fn headers(options: &[&str], sent: &[(&str, &str)], emulated: &[(&str, &str)]) -> HeaderMap {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let mut overrides = Overrides::default();
+        for option in options.iter().chain(&["endpoint=http://localhost/"]) {
+            overrides.set(&format!("client.proxy.connect.{option}")).expect("KEY=VALUE");
+        }
+        let options = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
+        let address = Address {
+            endpoint: options.endpoint.as_ref().expect("an address"),
+            option: "client.proxy.connect.endpoint",
+            timeout: options.timeout,
+            http_headers: &options.http_headers,
+            emulated_headers: &options.emulated_headers,
+            static_headers: &options.http.static_headers,
+            include_meta: false,
+            binary: false,
+        };
+        let hook = Hook::new(Kind::Connect, &address, &Arc::default()).expect("a hook");
+        let about = About { transport: "websocket", headers: pairs(sent) };
+        let who = Who { about: Some(Arc::new(about)), ..Who::default() };
+        let emulated: Vec<_> = pairs(emulated);
+        hook.headers(&who, &emulated)
+    }
+
+    #[tokio::test]
+    async fn headers_that_were_sent_go_before_those_that_could_not_be_and_those_before_static_ones() {
+        let all = [
+            "http_headers=Cookie,Authorization",
+            "emulated_headers=Authorization,X-Static",
+            r#"http.static_headers={"X-Static":"s","Authorization":"server"}"#,
+        ];
+        let sent = [("cookie", "a=1"), ("cookie", "b=2"), ("authorization", "sent"), ("x-other", "o")];
+        let passed = headers(&all, &sent, &[("Authorization", "emulated"), ("cookie", "forged")]);
+        let values = |name: &str| {
+            passed.get_all(name).iter().map(|v| v.to_str().expect("text").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(values("cookie"), ["a=1", "b=2"]);
+        assert_eq!(values("authorization"), ["sent"]);
+        assert_eq!(values("x-static"), ["s"]);
+        assert_eq!(values("content-type"), ["application/json"]);
+        assert!(!passed.contains_key("x-other"));
+        let passed = headers(&all, &[], &[("Authorization", "emulated")]);
+        assert_eq!(passed.get("authorization").expect("one"), "emulated");
+        let passed = headers(&all, &[], &[]);
+        assert_eq!(passed.get("authorization").expect("one"), "server");
+    }
+}
