@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // mio's sockets are larger in debug builds.
-        let bound = if cfg!(debug_assertions) { 40 } else { 24 };
+        let bound = if cfg!(debug_assertions) { 40 } else { 32 };
         assert!(size_of::<Option<Conn>>() <= bound, "{}", size_of::<Option<Conn>>());
     }
 }

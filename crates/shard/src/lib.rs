@@ -14,9 +14,11 @@
 //! - An idle connection owns no buffer and no timer.
 
 mod accept;
+mod body;
 mod conn;
 mod control;
 mod drain;
+mod events;
 mod fanout;
 mod mailbox;
 mod metrics;
@@ -27,7 +29,9 @@ mod socket;
 mod wheel;
 mod writing;
 
+pub use body::{Body, Opening};
 pub use control::{Control, Reply};
+pub use events::Events;
 pub use mailbox::{Arrival, Change, Mail, Mailbox};
 pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
 pub use shard::{Handle, Limits, spawn};

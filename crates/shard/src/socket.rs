@@ -7,20 +7,25 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-/// A connection: TCP or a Unix socket, non-blocking.
+use crate::body::{Body, Opening};
+
+/// A connection, non-blocking: TCP, a Unix socket, or either of them in the middle of an HTTP answer.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// The body of an HTTP answer.
+    Body(Box<Body>),
 }
 
 macro_rules! either {
-    ($self:expr, $kind:ident, $socket:ident => $do:expr) => {
+    ($self:expr, $socket:ident => $do:expr, $body:ident => $other:expr) => {
         match $self {
-            $kind::Tcp($socket) => $do,
-            $kind::Unix($socket) => $do,
+            Self::Tcp($socket) => $do,
+            Self::Unix($socket) => $do,
+            Self::Body($body) => $other,
         }
     };
 }
@@ -36,14 +41,20 @@ impl Socket {
         Self::Unix(UnixStream::from_std(stream))
     }
 
+    /// Makes the connection one on which an HTTP answer is sent: what is written from now on is its body.
+    #[must_use]
+    pub fn answering(self, opening: Opening) -> Self {
+        Self::Body(Box::new(Body::new(self, opening)))
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, Self, s => s.read(buffer))
+        either!(self, s => s.read(buffer), b => b.read(buffer))
     }
 
     /// Writes what fits now, which may be nothing.
     pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            match either!(self, Self, s => s.write(bytes)) {
+            match either!(self, s => s.write(bytes), b => return b.write_some(bytes)) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
@@ -52,17 +63,25 @@ impl Socket {
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, Self, s => s.write_vectored(slices))
+        either!(self, s => s.write_vectored(slices), b => b.write_vectored(slices))
+    }
+
+    /// Writes what was taken and not sent, if there is such; tells whether more can be written.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Body(body) => body.flush(),
+        }
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) -> io::Result<()> {
-        either!(self, Self, s => s.shutdown(Shutdown::Write))
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        either!(self, s => s.shutdown(Shutdown::Write), b => b.finish())
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        either!(self, Self, s => s.register(registry, token, both))
+        either!(self, s => s.register(registry, token, both), b => b.register(registry, token))
     }
 }
 
@@ -102,6 +121,9 @@ impl Listener {
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        either!(self, Self, l => l.register(registry, token, Interest::READABLE))
+        match self {
+            Self::Tcp(l) => l.register(registry, token, Interest::READABLE),
+            Self::Unix(l) => l.register(registry, token, Interest::READABLE),
+        }
     }
 }

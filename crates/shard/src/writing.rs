@@ -18,6 +18,11 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Shard {
     pub(crate) fn writable(&mut self, slot: u32) {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        match conn.socket.flush() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => return self.lose(slot),
+        }
         let Some(queue) = &mut conn.queue else { return };
         let before = queue.cost();
         let mut sent = 0;
@@ -141,5 +146,6 @@ pub(crate) fn kind(socket: &Socket) -> usize {
     match socket {
         Socket::Tcp(_) => 0,
         Socket::Unix(_) => 1,
+        Socket::Body(_) => 2,
     }
 }

@@ -1,0 +1,328 @@
+//! The body of an HTTP answer as a connection: what a session sends goes out as parts of it, for as long as somebody
+//! listens.
+//!
+//! The request was read elsewhere. Its answer is written here, head and all, so the connection costs no more than any
+//! other: the same shared bytes go to the same kind of socket, with a chunk's length before them (RFC 9112 §7.1).
+//!
+//! Invariants:
+//! - What was begun is finished: of a part that the socket takes only half, the other half is kept, up to [`PART`]
+//!   bytes and a chunk's frame; until it is gone, nothing more is taken. So whoever writes sees a socket that would
+//!   block, and the queue before it, with its bounds and policies, is that of any connection.
+//! - A body that is not behind owns no memory beyond itself.
+//! - What the client sends behind its request is thrown away, and too much of that ends the connection.
+
+use std::io::{self, IoSlice, Write as _};
+
+use mio::{Registry, Token};
+
+use crate::events::Events;
+use crate::socket::Socket;
+
+/// Most bytes of a part.
+const PART: usize = 64 * 1024;
+/// Most slices of a part.
+const SLICES: usize = 64;
+/// How often bytes of a client that has nothing to say are thrown away before the connection is.
+const READS: usize = 16;
+
+/// How an answer begins.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// Its status line and header, with the empty line behind them.
+    pub head: Vec<u8>,
+    /// The first bytes of its body; may be empty.
+    pub first: Vec<u8>,
+    /// Whether the body comes in chunks, as the head then says. Otherwise it ends with the connection.
+    pub chunked: bool,
+    /// For plain server-sent events.
+    pub events: Option<Events>,
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub struct Body {
+    socket: Socket,
+    /// What was begun, and how much of that the socket has taken; empty when it has all.
+    rest: Vec<u8>,
+    sent: usize,
+    chunked: bool,
+    /// Nothing more comes; the connection ends with what is kept.
+    finishing: bool,
+    events: Option<Box<Events>>,
+}
+
+impl Body {
+    pub(crate) fn new(socket: Socket, opening: Opening) -> Self {
+        let Opening { mut head, first, chunked, events } = opening;
+        let (mut events, mut rest) = (events.map(Box::new), Vec::new());
+        match &mut events {
+            Some(events) => events.prepare(head, first, chunked),
+            None => {
+                frame(&first, chunked, &mut head);
+                rest = head;
+            }
+        }
+        Self { socket, rest, sent: 0, chunked, finishing: false, events }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.socket.register(registry, token)
+    }
+
+    /// Throws away what the client sends; 0 when it is gone.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        for _ in 0..READS {
+            if self.socket.read(buffer)? == 0 {
+                return Ok(0);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the client of a stream goes on sending"))
+    }
+
+    /// Writes what fits now, which may be nothing.
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() && self.flush()? {
+            taken += self.write_part(&[IoSlice::new(&bytes[taken..])])?;
+        }
+        Ok(taken)
+    }
+
+    /// Writes what fits now of several slices.
+    ///
+    /// # Errors
+    /// As for a socket: "would block" when nothing fits.
+    pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.flush()? { self.write_part(slices) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Begins and, as far as that fits, writes a part: some bytes of the beginning of the slices. Nothing may be kept.
+    /// Gives how many bytes that is, which then count as written.
+    fn write_part(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(events) = &mut self.events {
+            // Events are looked at, so they are taken as they come: whole.
+            let Some(bytes) = slices.first() else { return Ok(0) };
+            events.take(bytes, &mut self.rest);
+            self.flush()?;
+            return Ok(bytes.len());
+        }
+        let mut part = [IoSlice::new(&[]); SLICES + 2];
+        let (mut n, mut len) = (1, 0);
+        for slice in slices.iter().take(SLICES) {
+            let bytes = &slice[..slice.len().min(PART - len)];
+            part[n] = IoSlice::new(bytes);
+            n += 1;
+            len += bytes.len();
+            if len == PART {
+                break;
+            }
+        }
+        if len == 0 {
+            return Ok(0);
+        }
+        let mut size = Size::default();
+        if self.chunked {
+            part[0] = IoSlice::new(size.of(len));
+            part[n] = IoSlice::new(b"\r\n");
+            n += 1;
+        }
+        let part = &part[..n];
+        let mut sent = loop {
+            match self.socket.write_vectored(part) {
+                Ok(sent) => break sent,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break 0,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        };
+        for slice in part {
+            self.rest.extend_from_slice(&slice[sent.min(slice.len())..]);
+            sent = sent.saturating_sub(slice.len());
+        }
+        Ok(len)
+    }
+
+    /// Writes what is kept; tells whether that is all of it.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        while self.sent < self.rest.len() {
+            match self.socket.write_some(&self.rest[self.sent..])? {
+                0 => return Ok(false),
+                n => self.sent += n,
+            }
+        }
+        if self.sent > 0 {
+            self.rest = Vec::new();
+            self.sent = 0;
+            if self.finishing {
+                self.socket.finish()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends the body, and the sending half of the connection once everything is sent.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.finishing = true;
+        match &mut self.events {
+            Some(events) => events.finish(&mut self.rest),
+            None if self.chunked => self.rest.extend_from_slice(LAST_CHUNK),
+            None => {}
+        }
+        if self.rest.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
+    }
+}
+
+/// What ends a body in chunks.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends bytes of a body. No bytes are no chunk: that would be the last one.
+pub(crate) fn frame(bytes: &[u8], chunked: bool, out: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    if !chunked {
+        return out.extend_from_slice(bytes);
+    }
+    out.extend_from_slice(Size::default().of(bytes.len()));
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A chunk's first line.
+#[derive(Default)]
+struct Size([u8; 18]);
+
+impl Size {
+    fn of(&mut self, len: usize) -> &[u8] {
+        let mut left = &mut self.0[..];
+        write!(left, "{len:x}\r\n").expect("sixteen digits at most");
+        let used = 18 - left.len();
+        &self.0[..used]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A body that is about to begin, and its client.
+    fn body(opening: Opening) -> (Body, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Body::new(Socket::unix(ours), opening), theirs)
+    }
+
+    fn chunked() -> Opening {
+        Opening { head: b"HEAD\r\n\r\n".to_vec(), first: b"first".to_vec(), chunked: true, events: None }
+    }
+
+    /// What the client can read now; `None` behind it at the end.
+    fn read(from: &mut UnixStream, into: &mut Vec<u8>) -> Option<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(n) => into.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Some(()),
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    /// The body in chunks, put together.
+    fn put_together(mut chunks: &[u8]) -> (Vec<u8>, bool) {
+        let mut all = Vec::new();
+        while !chunks.is_empty() {
+            let line = chunks.windows(2).position(|w| w == b"\r\n").expect("a chunk's first line");
+            let len = std::str::from_utf8(&chunks[..line]).unwrap();
+            let len = usize::from_str_radix(len, 16).unwrap();
+            let (data, rest) = chunks[line + 2..].split_at(len);
+            all.extend_from_slice(data);
+            chunks = rest.strip_prefix(b"\r\n").expect("a line break behind a chunk");
+            if len == 0 {
+                return (all, chunks.is_empty());
+            }
+        }
+        (all, false)
+    }
+
+    #[test]
+    fn the_head_goes_before_the_first_bytes_and_the_last_chunk_ends_it() {
+        let (mut body, mut client) = body(chunked());
+        assert!(body.flush().unwrap());
+        assert_eq!(body.write_some(b"hello").unwrap(), 5);
+        assert_eq!(body.write_vectored(&[IoSlice::new(b"a"), IoSlice::new(b"bc")]).unwrap(), 3);
+        assert_eq!(body.write_some(b"").unwrap(), 0);
+        body.finish().unwrap();
+        let mut got = Vec::new();
+        assert_eq!(read(&mut client, &mut got), None);
+        let expected = "HEAD\r\n\r\n5\r\nfirst\r\n5\r\nhello\r\n3\r\nabc\r\n0\r\n\r\n";
+        assert_eq!(String::from_utf8(got).unwrap(), expected);
+    }
+
+    #[test]
+    fn without_chunks_bytes_are_sent_as_they_are() {
+        let (mut body, mut client) = body(Opening { chunked: false, ..chunked() });
+        assert_eq!(body.write_some(b"hello").unwrap(), 5);
+        body.finish().unwrap();
+        let mut got = Vec::new();
+        assert_eq!(read(&mut client, &mut got), None);
+        assert_eq!(got, b"HEAD\r\n\r\nfirsthello");
+    }
+
+    #[test]
+    fn a_body_that_is_behind_takes_no_more_and_loses_nothing() {
+        let (mut body, mut client) = body(chunked());
+        let sent: Vec<u8> = (0..8 << 20).map(|i: u32| (i / 7) as u8).collect();
+        let (mut taken, mut got, mut blocked) = (0, Vec::new(), 0);
+        while taken < sent.len() {
+            let rest = &sent[taken..];
+            let n = match taken % 3 {
+                0 => body.write_some(&rest[..rest.len().min(100_000)]).unwrap(),
+                _ => {
+                    let (a, b) = rest.split_at(rest.len().min(1000));
+                    let slices = [IoSlice::new(a), IoSlice::new(b)];
+                    match body.write_vectored(&slices) {
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                        written => written.unwrap(),
+                    }
+                }
+            };
+            assert!(body.rest.len() <= PART + 32, "{}", body.rest.len());
+            taken += n;
+            if n == 0 {
+                blocked += 1;
+                assert!(!body.rest.is_empty());
+                read(&mut client, &mut got).unwrap();
+            }
+        }
+        assert!(blocked > 3, "the socket took everything");
+        body.finish().unwrap();
+        while read(&mut client, &mut got).is_some() {
+            body.flush().unwrap();
+        }
+        assert_eq!(body.rest.capacity(), 0, "memory that is not needed");
+        let (all, ended) = put_together(got.strip_prefix(b"HEAD\r\n\r\n").unwrap());
+        assert!(ended && all == [b"first", &sent[..]].concat());
+    }
+
+    #[test]
+    fn what_the_client_sends_is_thrown_away_and_its_leaving_is_seen() {
+        use std::io::Write;
+        let (mut body, mut client) = body(chunked());
+        let mut buffer = [0; 64];
+        let blocked = body.read(&mut buffer).unwrap_err();
+        assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let blocked = body.read(&mut buffer).unwrap_err();
+        assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+        client.write_all(&[b'x'; 64 * READS]).unwrap();
+        assert_eq!(body.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop(client);
+        assert_eq!(body.read(&mut buffer).unwrap(), 0);
+    }
+}

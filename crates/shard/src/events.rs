@@ -1,0 +1,269 @@
+//! Plain server-sent events: the answer's status is that of what was asked for, and an event's id is where the client
+//! stands in all of its channels.
+//!
+//! A session says what it has to say as events (see [`Dialect::Events`](tidings_hub::Dialect)): where it stands in each
+//! channel, then a comment `ok` once it is subscribed to all of them; or the event `error`, with a code and its words
+//! in JSON. Until it is known which, they are held back: a refusal becomes an HTTP status, which browsers do not
+//! come back from, and everything else the body of a 200.
+//!
+//! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels each is made into those
+//! of all of them, so that a client that comes back with its last one misses nothing in any.
+
+use std::borrow::Cow;
+
+use crate::body::{LAST_CHUNK, frame};
+
+/// Bytes that are held back at most; with more of them it goes on as if everything had been subscribed to.
+const HELD: usize = 64 * 1024;
+
+/// What a source of events needs besides the opening of its body.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// Lines of the header that a refusal has too, each with its line break.
+    refusal_header: Vec<u8>,
+    /// Where the client stands, by channel, as ids have it; only kept with several channels.
+    positions: Option<Vec<(String, String)>>,
+    stage: Stage,
+    chunked: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is sent yet: what a 200 begins with, and the events so far.
+    Held { opening: Vec<u8>, events: Vec<u8> },
+    /// The body is being sent.
+    Open,
+    /// The answer was another one.
+    Refused,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Held { opening: Vec::new(), events: Vec::new() }
+    }
+}
+
+impl Events {
+    /// Events of one channel, or of `several`. `header` is what the header of a refusal has besides its type and
+    /// length: lines with their breaks. `since` is the id that the client has come back with; may be empty.
+    pub fn new(header: Vec<u8>, several: bool, since: &str) -> Self {
+        let mut events = Self { refusal_header: header, ..Self::default() };
+        if several {
+            let mut positions = Vec::new();
+            note(since, &mut positions);
+            events.positions = Some(positions);
+        }
+        events
+    }
+
+    /// Keeps how a 200 begins.
+    pub(crate) fn prepare(&mut self, head: Vec<u8>, first: Vec<u8>, chunked: bool) {
+        let mut opening = head;
+        frame(&first, chunked, &mut opening);
+        self.stage = Stage::Held { opening, events: Vec::new() };
+        self.chunked = chunked;
+    }
+
+    /// Takes whole events from the session; appends what is to be sent.
+    pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        match &mut self.stage {
+            Stage::Open => {
+                let shown = shown(bytes, self.positions.as_mut());
+                frame(&shown, self.chunked, out);
+            }
+            Stage::Refused => {}
+            Stage::Held { opening, events } => {
+                events.extend_from_slice(bytes);
+                if let Some(error) = refusal(bytes) {
+                    refuse(&self.refusal_header, error, out);
+                    self.stage = Stage::Refused;
+                } else if events.len() > HELD || each(bytes).any(|event| event.starts_with(b":ok\n")) {
+                    out.append(opening);
+                    let shown = shown(events, self.positions.as_mut());
+                    frame(&shown, self.chunked, out);
+                    self.stage = Stage::Open;
+                }
+            }
+        }
+    }
+
+    /// Ends the answer, which may not have begun.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        match self.stage {
+            Stage::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
+            Stage::Held { .. } => {
+                refuse(&self.refusal_header, br#"{"code":100,"message":"the connection was closed"}"#, out);
+                self.stage = Stage::Refused;
+            }
+            Stage::Open | Stage::Refused => {}
+        }
+    }
+}
+
+/// The events in some bytes, each with the empty line behind it.
+fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = memchr::memmem::find(bytes, b"\n\n").map_or(bytes.len(), |i| i + 2);
+        let (event, rest) = bytes.split_at(end);
+        bytes = rest;
+        (!event.is_empty()).then_some(event)
+    })
+}
+
+/// What a session's refusal says, in JSON.
+fn refusal(bytes: &[u8]) -> Option<&[u8]> {
+    let error = each(bytes).find_map(|event| event.strip_prefix(b"event: error\ndata: "))?;
+    Some(error.strip_suffix(b"\n\n").unwrap_or(error))
+}
+
+/// Appends the answer to a request that is refused with this error.
+fn refuse(header: &[u8], error: &[u8], out: &mut Vec<u8>) {
+    let status = status(error);
+    out.extend_from_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
+    out.extend_from_slice(header);
+    let len = error.len() + 1;
+    let body = format!("content-type: application/json\r\ncontent-length: {len}\r\n\r\n");
+    out.extend_from_slice(body.as_bytes());
+    out.extend_from_slice(error);
+    out.push(b'\n');
+}
+
+/// The HTTP status of an error (RFC 9110 §15), by its code (see [`tidings_wire::code`]).
+fn status(error: &[u8]) -> &'static str {
+    let digits = error.strip_prefix(b"{\"code\":").unwrap_or_default();
+    let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+    let code: u16 = std::str::from_utf8(&digits[..end]).ok().and_then(|d| d.parse().ok()).unwrap_or_default();
+    match code {
+        101 | 109 | 110 | 3005 | 3500 => "401 Unauthorized",
+        103 | 3503 | 3507 => "403 Forbidden",
+        102 | 108 => "404 Not Found",
+        100 | 111 | 3000..3500 | 3504 => "503 Service Unavailable",
+        _ => "400 Bad Request",
+    }
+}
+
+/// Events as the client gets them.
+fn shown<'b>(bytes: &'b [u8], positions: Option<&mut Vec<(String, String)>>) -> Cow<'b, [u8]> {
+    let Some(positions) = positions else { return bytes.into() };
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    for event in each(bytes) {
+        // An id stands before the data, in which no line can look like one: all of them begin with `data: `.
+        for line in event.split_inclusive(|b| *b == b'\n') {
+            let id = line.strip_prefix(b"id: ").and_then(|line| std::str::from_utf8(line).ok());
+            let Some(id) = id else {
+                out.extend_from_slice(line);
+                continue;
+            };
+            note(id.trim_end(), positions);
+            out.extend_from_slice(b"id:");
+            for (channel, position) in &*positions {
+                out.extend_from_slice(format!(" {position}.{channel}").as_bytes());
+            }
+            out.push(b'\n');
+        }
+    }
+    out.into()
+}
+
+/// Notes the positions that an id names.
+fn note(id: &str, positions: &mut Vec<(String, String)>) {
+    for part in id.split(' ') {
+        let mut dots = part.match_indices('.').map(|(at, _)| at);
+        let Some((_, second)) = dots.next().zip(dots.next()) else { continue };
+        let (position, channel) = (&part[..second], &part[second + 1..]);
+        match positions.iter_mut().find(|(known, _)| known == channel) {
+            Some((_, known)) => position.clone_into(known),
+            None => positions.push((channel.to_owned(), position.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(several: bool, since: &str) -> Events {
+        let mut events = Events::new(b"x-common: 1\r\n".to_vec(), several, since);
+        events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n".to_vec(), false);
+        events
+    }
+
+    fn taken(events: &mut Events, bytes: &str) -> String {
+        let mut out = Vec::new();
+        events.take(bytes.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_sent_before_everything_is_subscribed_to() {
+        let mut events = events(false, "");
+        assert_eq!(taken(&mut events, "id: 5.e.news\n\n"), "");
+        assert_eq!(taken(&mut events, "id: 6.e.news\ndata: :ok\n\n"), "");
+        let all = "HEAD\r\n\r\nretry: 7\n\nid: 5.e.news\n\nid: 6.e.news\ndata: :ok\n\n:ok\n\n";
+        assert_eq!(taken(&mut events, ":ok\n\n"), all);
+        assert_eq!(taken(&mut events, "data: 1\n\n"), "data: 1\n\n");
+        let late = "event: error\ndata: {\"code\":3501}\n\n";
+        assert_eq!(taken(&mut events, late), late);
+    }
+
+    #[test]
+    fn a_refusal_is_an_http_answer_with_the_status_of_its_code() {
+        for (code, status) in [
+            (100, "503 "),
+            (101, "401 "),
+            (102, "404 "),
+            (103, "403 "),
+            (106, "400 "),
+            (107, "400 "),
+            (109, "401 "),
+            (111, "503 "),
+            (3001, "503 "),
+            (3500, "401 "),
+            (3501, "400 "),
+        ] {
+            let mut events = events(false, "");
+            let json = format!("{{\"code\":{code},\"message\":\"why\"}}");
+            let before = "id: 5.e.news\n\n";
+            let answer = taken(&mut events, &format!("{before}event: error\ndata: {json}\n\n"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            let length = format!(
+                "x-common: 1\r\ncontent-type: application/json\r\ncontent-length: {}",
+                json.len() + 1
+            );
+            assert!(answer.ends_with(&format!("{length}\r\n\r\n{json}\n")), "{answer}");
+            assert_eq!(taken(&mut events, "data: 1\n\n"), "");
+            let mut out = Vec::new();
+            events.finish(&mut out);
+            assert!(out.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_end_before_the_beginning_is_a_503() {
+        let mut out = Vec::new();
+        events(false, "").finish(&mut out);
+        assert!(out.starts_with(b"HTTP/1.1 503 "));
+    }
+
+    #[test]
+    fn an_id_says_where_the_client_stands_in_all_channels() {
+        let mut events = events(true, "3.e.a 4.f.b.c");
+        let opened = taken(&mut events, "id: 5.e.a\n\n:ok\n\n");
+        assert_eq!(opened, "HEAD\r\n\r\nretry: 7\n\nid: 5.e.a 4.f.b.c\n\n:ok\n\n");
+        let two = "event: x\nid: 9.f.b.c\ndata: id: 1.e.a\n\nid: 6.e.a\ndata: 2\n\n";
+        let shown = "event: x\nid: 5.e.a 9.f.b.c\ndata: id: 1.e.a\n\nid: 6.e.a 9.f.b.c\ndata: 2\n\n";
+        assert_eq!(taken(&mut events, two), shown);
+        assert_eq!(taken(&mut events, "data: 3\n\nid: 1.g.d\n\n"), "data: 3\n\nid: 6.e.a 9.f.b.c 1.g.d\n\n");
+    }
+
+    #[test]
+    fn what_is_held_back_is_bounded() {
+        let mut events = events(false, "");
+        let event = format!("data: {}\n\n", "x".repeat(1000));
+        let mut got = String::new();
+        for _ in 0..70 {
+            got.push_str(&taken(&mut events, &event));
+        }
+        assert_eq!(got, format!("HEAD\r\n\r\nretry: 7\n\n{}", event.repeat(70)));
+    }
+}
