@@ -87,7 +87,8 @@ impl Collector for Scrape {
 /// Values of a shard that belong together, with the label that tells them apart.
 type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
 
-const TRANSPORTS: Labelled<2> = [("tcp", |m| &m.connections[0]), ("unix", |m| &m.connections[1])];
+const TRANSPORTS: Labelled<3> =
+    [("tcp", |m| &m.connections[0]), ("unix", |m| &m.connections[1]), ("http", |m| &m.connections[2])];
 
 const POLICIES: Labelled<4> = [
     ("cut", |m| &m.dropped[0]),

@@ -20,8 +20,10 @@ pub(crate) struct Origins(Vec<String>);
 pub(crate) enum Visitor<'r> {
     /// A page of the server's own, or no browser.
     Own,
-    /// A page of this origin, which is listed: the browser shows it an answer that names it (CORS).
+    /// A page of this origin, which is listed.
     Listed(&'r HeaderValue),
+    /// A page of any other, where all are welcome.
+    Anybody,
 }
 
 impl Origins {
@@ -52,10 +54,11 @@ impl Origins {
         if headers.get(header::HOST).is_some_and(|host| is_own(&text, host)) {
             return Ok(Visitor::Own);
         }
-        if self.0.iter().any(|pattern| matches(pattern, &text)) {
-            return Ok(Visitor::Listed(origin));
+        let mut patterns = self.0.iter().filter(|pattern| matches(pattern, &text)).peekable();
+        if patterns.peek().is_none() {
+            return Err(text);
         }
-        Err(text)
+        Ok(if patterns.any(|pattern| pattern != "*") { Visitor::Listed(origin) } else { Visitor::Anybody })
     }
 }
 
@@ -155,12 +158,18 @@ mod tests {
             ("https://*.example.com", "https://a.b.example.com"),
             ("http://localhost:*", "http://localhost:3000"),
             ("*://example.com", "http://example.com"),
-            ("*", "null"),
-            ("*", "https://anything.example"),
         ] {
             let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
             let value = HeaderValue::from_str(origin).unwrap();
             assert_eq!(origins(&[listed]).check(&headers), Ok(Visitor::Listed(&value)), "{listed} {origin}");
+        }
+        for origin in ["null", "https://anything.example"] {
+            let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
+            assert_eq!(
+                origins(&["https://a.example", "*"]).check(&headers),
+                Ok(Visitor::Anybody),
+                "{origin}"
+            );
         }
         for (listed, origin) in [
             ("https://*.example.com", "https://example.com"),

@@ -1,18 +1,22 @@
-//! Accepting HTTP connections and serving them within bounds.
+//! Accepting HTTP connections and serving them within bounds, until they end or are no longer HTTP's: a request may
+//! take its connection along, see [`Exit`].
 
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router as Routes;
+use axum::response::Response;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tidings_shard::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Traffic;
@@ -109,10 +113,57 @@ impl Drop for Place {
 /// A listener of either kind.
 pub(super) trait Accept: Send + 'static {
     /// Its connections.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Io: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Waits for the next connection. Dropping the future loses none.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+/// A connection that can leave.
+pub(super) trait Release {
+    /// The connection for a shard: its events no longer come through tokio.
+    ///
+    /// # Errors
+    /// What the operating system says when tokio lets go of it.
+    fn release(self) -> io::Result<Socket>;
+}
+
+impl Release for TcpStream {
+    fn release(self) -> io::Result<Socket> {
+        Ok(Socket::tcp(self.into_std()?))
+    }
+}
+
+impl Release for UnixStream {
+    fn release(self) -> io::Result<Socket> {
+        Ok(Socket::unix(self.into_std()?))
+    }
+}
+
+/// What becomes of a connection that is no longer HTTP's.
+type Leave = Box<dyn FnOnce(Socket) + Send>;
+
+/// How a request takes its connection out of HTTP, to answer it by other means: it stands among the request's
+/// extensions.
+#[derive(Clone)]
+pub(super) struct Exit(Arc<Mutex<Option<oneshot::Sender<Leave>>>>);
+
+impl Exit {
+    fn new() -> (Self, oneshot::Receiver<Leave>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// Has `with` called with the connection, and never resolves: what waits for it is dropped then. What the client
+    /// has sent behind the request is lost.
+    pub(super) async fn leave(&self, with: impl FnOnce(Socket) + Send + 'static) -> Response {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // Nobody listens any more when the connection has broken.
+            let _ = sender.send(Box::new(with));
+        }
+        std::future::pending().await
+    }
 }
 
 impl Accept for TcpListener {
@@ -153,7 +204,7 @@ pub(super) async fn listen<A: Accept + Sync>(
     while served.join_next().await.is_some() {}
 }
 
-async fn connection<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: I,
     _place: Place,
     routes: Routes,
@@ -163,17 +214,35 @@ async fn connection<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let io = TokioIo::new(Patient::new(io, bounds.unread));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
-    let served = http.serve_connection(io, TowerToHyperService::new(routes)).with_upgrades();
-    let mut served = pin!(served);
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        () = stopping(&mut stop) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let (exit, mut left) = Exit::new();
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request| {
+        request.extensions_mut().insert(exit.clone());
+        routes.call(request)
+    });
+    let mut served = http.serve_connection(io, service).with_upgrades();
+    let mut stopped = false;
+    let leave = loop {
+        tokio::select! {
+            // First, so that answers before the one that leaves are sent.
+            biased;
+            outcome = &mut served => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "an HTTP connection has ended");
+                }
+                return;
+            }
+            Ok(leave) = &mut left => break leave,
+            () = stopping(&mut stop), if !stopped => {
+                stopped = true;
+                Pin::new(&mut served).graceful_shutdown();
+            }
         }
     };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "an HTTP connection has ended");
+    let Some(parts) = served.into_parts() else { return };
+    match parts.io.into_inner().into_inner().release() {
+        Ok(socket) => leave(socket),
+        Err(error) => tracing::debug!(%error, "an HTTP connection could not be handed over"),
     }
 }
 
@@ -356,6 +425,12 @@ mod tests {
         let text = read_to_end(&mut busy).await;
         assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
         timeout(PATIENCE, world.task).await.expect("an end").expect("no panic");
+    }
+
+    impl Release for DuplexStream {
+        fn release(self) -> io::Result<Socket> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 
     /// Fails so many times before it has its one connection.
