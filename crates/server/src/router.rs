@@ -118,6 +118,11 @@ impl Router {
         let _ = self.authority.set(Box::new(authority));
     }
 
+    /// What sessions go by.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The options of a channel; those of channels without a namespace when its own is unknown.
     pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
         self.settings.namespaces.of(channel.as_str()).ok()

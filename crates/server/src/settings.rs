@@ -66,7 +66,7 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
                 .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
         )
         .with_private_prefix(&config.channel.private_prefix),
-        max_message: config.tcp.max_line,
+        max_message: config.websocket.message_size_limit,
         recovery_bytes: client.queue_max_size,
         recovery_limit: RECOVERY_LIMIT,
         connect_proxy: client.proxy.connect.enabled,

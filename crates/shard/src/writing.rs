@@ -113,7 +113,9 @@ impl Shard {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
         conn.phase = Phase::Lingering;
         conn.backlogged = false;
-        if conn.read_closed || conn.socket.finish().is_err() {
+        // A body has an end of its own, which a client that only sends no more still reads.
+        let silent = conn.read_closed && !matches!(conn.socket, Socket::Body(_));
+        if silent || conn.socket.finish().is_err() || conn.read_closed {
             return self.drop_conn(slot);
         }
         if let Some(id) = self.hub.id(slot) {

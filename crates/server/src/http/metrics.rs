@@ -294,7 +294,7 @@ impl Scrape {
         let answers = classes.into_iter().zip(answers.iter().map(|n| n.load(Ordering::Relaxed)));
         out.counters(
             "tidings_http_requests",
-            "HTTP requests answered, by the class of their status",
+            "HTTP requests answered, by the class of their status; those that became streams are not among them",
             "code",
             answers,
         )?;

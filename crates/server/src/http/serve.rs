@@ -233,11 +233,9 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 return;
             }
             Ok(leave) = &mut left => break leave,
-            () = stopping(&mut stop), if !stopped => {
-                stopped = true;
-                Pin::new(&mut served).graceful_shutdown();
-            }
+            () = stopping(&mut stop), if !stopped => stopped = true,
         }
+        Pin::new(&mut served).graceful_shutdown();
     };
     let Some(parts) = served.into_parts() else { return };
     match parts.io.into_inner().into_inner().release() {
@@ -257,6 +255,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
+    use axum::Extension;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::sync::Notify;
@@ -433,11 +432,59 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn no_time_out_holds_for_a_connection_that_has_left() {
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let leaving = Routes::new().route(
+            "/",
+            get(move |Extension(exit): Extension<Exit>| async move {
+                exit.leave(move |socket| *keep.lock().expect("no panic") = Some(socket)).await
+            }),
+        );
+        let short = Duration::from_millis(100);
+        let world = World::new(Bounds { head: short, unread: short, ..bounds() }, leaving).await;
+        let mut peer = world.connect().await;
+        peer.write_all(GET).await.expect("a request sent");
+        world.until_nobody_is_connected().await;
+        let read = timeout(3 * short, peer.read_u8()).await;
+        assert!(read.is_err(), "{read:?}");
+        assert!(kept.lock().expect("no panic").take().is_some());
+        assert_eq!(read_to_end(&mut peer).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_request_takes_its_connection_along_behind_the_answers_before_it() {
+        let left = Arc::new(Notify::new());
+        let seen = Arc::clone(&left);
+        let leaving = hello().route(
+            "/leave",
+            get(move |Extension(exit): Extension<Exit>| async move {
+                exit.leave(move |socket| {
+                    seen.notify_one();
+                    drop(socket);
+                })
+                .await
+            }),
+        );
+        let world = World::new(Bounds { connections: 1, ..bounds() }, leaving).await;
+        let leave = GET.iter().copied().collect::<Vec<_>>();
+        let leave = String::from_utf8(leave).expect("text").replace("GET /", "GET /leave");
+        for _ in 0..3 {
+            let mut peer = world.connect().await;
+            peer.write_all(&[GET, leave.as_bytes()].concat()).await.expect("requests sent");
+            timeout(PATIENCE, left.notified()).await.expect("a connection that leaves");
+            let text = read_to_end(&mut peer).await;
+            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
+        }
+        world.until_nobody_is_connected().await;
+    }
+
     /// Fails so many times before it has its one connection.
     struct Troubled {
         failures: usize,
         tried: Arc<AtomicUsize>,
-        connection: std::sync::Mutex<Option<DuplexStream>>,
+        connection: Mutex<Option<DuplexStream>>,
     }
 
     impl Accept for Troubled {
@@ -460,7 +507,7 @@ mod tests {
     async fn accepting_rests_while_it_fails_and_goes_on_when_it_works() {
         let (mut peer, connection) = duplex(1 << 16);
         let tried = Arc::new(AtomicUsize::new(0));
-        let connection = std::sync::Mutex::new(Some(connection));
+        let connection = Mutex::new(Some(connection));
         let listener = Troubled { failures: 3, tried: Arc::clone(&tried), connection };
         let door = Arc::new(Door::new(bounds(), Arc::default()));
         let (_stop, stopped) = watch::channel(false);

@@ -50,8 +50,9 @@ use tidings_wire::ws::handshake;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::origin::{self, Origins};
+use super::origin::{self, Origins, Visitor};
 use super::patience::Patient;
+use super::serve::Release as _;
 use crate::config::Config;
 use crate::node::Node;
 
@@ -92,6 +93,16 @@ impl Gate {
         Self::REASONS.into_iter().zip(&self.refused).map(|(reason, n)| (reason, n.load(Ordering::Relaxed)))
     }
 
+    /// Finds out whose page has sent a request with these headers.
+    ///
+    /// # Errors
+    /// The answer to the request of one that may not connect.
+    pub(super) fn visitor<'r>(&self, headers: &'r HeaderMap) -> Result<Visitor<'r>, Response> {
+        self.origins
+            .check(headers)
+            .map_err(|foreign| self.refuse(Refusal::Origin, StatusCode::FORBIDDEN, origin::refusal(&foreign)))
+    }
+
     fn refuse(&self, why: Refusal, status: StatusCode, text: impl Into<String>) -> Response {
         let text = text.into();
         self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
@@ -107,7 +118,10 @@ pub(crate) struct Seat(Arc<Process>);
 
 impl Seat {
     /// Takes a place, if the server takes connections and there is one.
-    fn take(node: &Node) -> Result<Self, Response> {
+    ///
+    /// # Errors
+    /// The answer to a request for which there is none.
+    pub(super) fn take(node: &Node) -> Result<Self, Response> {
         let Node { gate, process, draining, .. } = node;
         if draining.load(Ordering::Relaxed) {
             let text = "the server is stopping; connect to another one, or again later\n";
@@ -167,11 +181,10 @@ pub(crate) fn accept(
     node: &Node,
     protocols: &[&'static str],
 ) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
-    let Gate { origins, .. } = &node.gate;
-    let refuse = |why, status, text: &str| node.gate.refuse(why, status, text);
-    let bad = |text| refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
-    let required = |text| {
-        let mut answer = refuse(Refusal::Handshake, StatusCode::UPGRADE_REQUIRED, text);
+    let gate = &node.gate;
+    let bad = |text: &str| gate.refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
+    let required = |text: &str| {
+        let mut answer = gate.refuse(Refusal::Handshake, StatusCode::UPGRADE_REQUIRED, text);
         // RFC 9110 §15.5.22, RFC 6455 §4.4.
         answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -200,9 +213,7 @@ pub(crate) fn accept(
     if !request.body().is_end_stream() {
         return Err(bad("a request for a WebSocket has no body\n"));
     }
-    if let Err(foreign) = origins.check(headers) {
-        return Err(refuse(Refusal::Origin, StatusCode::FORBIDDEN, &origin::refusal(&foreign)));
-    }
+    gate.visitor(headers)?;
     let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base 64 is a header's value");
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered, protocols);
@@ -256,10 +267,10 @@ impl Stream {
     /// # Errors
     /// What the operating system says when tokio lets go of it.
     pub(crate) fn into_socket(self) -> io::Result<Socket> {
-        Ok(match self {
-            Self::Tcp(stream) => Socket::tcp(stream.into_std()?),
-            Self::Unix(stream) => Socket::unix(stream.into_std()?),
-        })
+        match self {
+            Self::Tcp(stream) => stream.release(),
+            Self::Unix(stream) => stream.release(),
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the HTTP port promises, asked over real sockets.
 
+mod events;
 mod host;
 mod info;
 mod metrics;
 mod page;
 mod probes;
+mod streams;
 mod upgrade;
+mod websocket;
 mod world;

@@ -1,18 +1,44 @@
 //! Transports that begin as HTTP: what a request asks for is found out here, and its connection is handed to a shard,
 //! which speaks with the client from then on.
+//!
+//! | path | module | is |
+//! |---|---|---|
+//! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
+//! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | an answer that goes on; commands come to `/emulation` |
+//! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | an answer that goes on |
+//! | `/events` | [`events`] | plain server-sent events |
+//!
+//! Invariants:
+//! - No page of a foreign origin gets through, see [`super::origin`]; pages of listed ones can read the answers.
+//! - A request is bounded: its head by [`super::serve::Bounds`], its body in bytes and in time.
+//! - A `GET` changes nothing: it cannot publish.
 
+#![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
+
+mod asking;
+mod cors;
+mod events;
+mod one_way;
+mod stream;
+mod two_way;
 mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router as Routes;
-use axum::http::Uri;
-use axum::routing::get;
-use form_urlencoded::Parse;
+use axum::http::HeaderMap;
+use axum::middleware;
+use axum::routing::{get, post};
+use tidings_hub::About;
 use tidings_shard::{Arrival, Mail};
+use tokio::sync::Semaphore;
 
 use crate::node::Node;
+use crate::proxy;
+
+/// Bytes of commands that wait for shards, of all clients of `/emulation` together; further requests wait.
+const COMMANDS: usize = 16 << 20;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -20,24 +46,45 @@ struct Transports {
     node: Arc<Node>,
     /// Counts connections: they go round to the shards.
     next: Arc<AtomicUsize>,
+    /// Room for commands that come to `/emulation`, in bytes.
+    room: Arc<Semaphore>,
+    /// Whether anybody will ask for the headers of a connection.
+    wants_headers: bool,
 }
 
 /// The paths of the transports that are switched on.
 pub(super) fn routes(node: &Arc<Node>) -> Routes {
     let config = &node.config;
-    let mut routes = Routes::new();
+    let transports = Transports {
+        node: Arc::clone(node),
+        next: Arc::default(),
+        room: Arc::new(Semaphore::new(COMMANDS)),
+        wants_headers: proxy::wants_headers(config),
+    };
+    let paths = [
+        ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),
+        ("/connection/sse", config.sse.enabled, get(two_way::sse).post(two_way::sse)),
+        ("/emulation", config.http_stream.enabled || config.sse.enabled, post(two_way::emulation)),
+        ("/connection/uni_http_stream", config.uni_http_stream.enabled, post(one_way::http_stream)),
+        ("/connection/uni_sse", config.uni_sse.enabled, get(one_way::sse).post(one_way::sse)),
+        ("/events", config.events.enabled, get(events::events)),
+    ];
+    let mut streams = Routes::new();
+    for (path, enabled, handlers) in paths {
+        if enabled {
+            streams = streams
+                .route(path, handlers.layer(middleware::from_fn_with_state(transports.clone(), cors::guard)));
+        }
+    }
+    // Those check for themselves whose page it is.
+    let mut websockets = Routes::new();
     if !config.websocket.disabled {
-        routes = routes.route("/connection/websocket", get(websocket::two_way));
+        websockets = websockets.route("/connection/websocket", get(websocket::two_way));
     }
     if config.uni_websocket.enabled {
-        routes = routes.route("/connection/uni_websocket", get(websocket::one_way));
+        websockets = websockets.route("/connection/uni_websocket", get(websocket::one_way));
     }
-    routes.with_state(Transports { node: Arc::clone(node), next: Arc::default() })
-}
-
-/// What stands behind the `?` of an address, name by name.
-fn parameters(address: &Uri) -> Parse<'_> {
-    form_urlencoded::parse(address.query().unwrap_or_default().as_bytes())
+    streams.merge(websockets).with_state(transports)
 }
 
 impl Transports {
@@ -46,5 +93,14 @@ impl Transports {
         let mailboxes = &self.node.mailboxes;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % mailboxes.len();
         mailboxes[next].post(Mail::Arrival(Box::new(arrival)));
+    }
+
+    /// What those who decide may ask of a connection, if there are any. What is not text is left out.
+    fn about(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<About>> {
+        let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        self.wants_headers
+            .then(|| Arc::new(About { transport, headers: headers.iter().filter_map(text).collect() }))
     }
 }

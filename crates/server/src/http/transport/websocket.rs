@@ -5,7 +5,8 @@ use axum::response::Response;
 use tidings_hub::Dialect;
 use tidings_shard::Arrival;
 
-use super::{Transports, parameters};
+use super::Transports;
+use super::asking::parameters;
 use crate::http::upgrade::{self, Upgraded};
 
 /// The sub-protocol by which a client says that it speaks Protobuf.
@@ -18,7 +19,7 @@ const FORMATS: [&str; 2] = ["format", "cf_protocol"];
 pub(super) async fn two_way(State(transports): State<Transports>, request: Request) -> Response {
     let asked =
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
-    serve(transports, request, &[PROTOBUF], move |protocol| {
+    serve(transports, request, "websocket", &[PROTOBUF], move |protocol| {
         let protobuf = asked || protocol == Some(PROTOBUF);
         if protobuf { Dialect::WsProtobuf } else { Dialect::WsJson }
     })
@@ -26,15 +27,17 @@ pub(super) async fn two_way(State(transports): State<Transports>, request: Reque
 
 /// Pushes alone.
 pub(super) async fn one_way(State(transports): State<Transports>, request: Request) -> Response {
-    serve(transports, request, &[], |_| Dialect::UniWs)
+    serve(transports, request, "uni_websocket", &[], |_| Dialect::UniWs)
 }
 
 fn serve(
     transports: Transports,
     request: Request,
+    transport: &'static str,
     protocols: &[&'static str],
     dialect: impl FnOnce(Option<&str>) -> Dialect + Send + 'static,
 ) -> Response {
+    let about = transports.about(transport, request.headers());
     match upgrade::accept(request, &transports.node, protocols) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
@@ -44,13 +47,8 @@ fn serve(
                     let socket = stream.into_socket()?;
                     // The shard counts it from here on.
                     drop(seat);
-                    let received = received.into();
-                    transports.hand_over(Arrival {
-                        socket,
-                        dialect: dialect(protocol),
-                        received,
-                        about: None,
-                    });
+                    let (dialect, received) = (dialect(protocol), received.into());
+                    transports.hand_over(Arrival { socket, dialect, received, about });
                     Ok(())
                 });
                 if let Err(error) = handed {

@@ -1,0 +1,87 @@
+//! `GET /events?channel=a&channel=b`: what is published in channels, as plain server-sent events. A browser's
+//! `EventSource` needs nothing else, and neither does `curl`.
+
+use std::borrow::Cow;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::response::Response;
+use tidings_hub::Dialect;
+use tidings_wire::client::request::{Connect, Request as Asked, Subscribe};
+
+use super::Transports;
+use super::asking::{bad, commands, not_head, parameter, parameters};
+use super::stream::{EVENT_STREAM, Stream, retry};
+
+/// Longest id that a browser has to send back, in bytes, so that its request fits into the longest head with the
+/// address and everything else in it.
+const LONGEST_ID: usize = 8 << 10;
+/// What an offset, an epoch, and what stands between them may take in an id, in bytes.
+const POSITION: usize = 48;
+
+pub(super) async fn events(State(transports): State<Transports>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let asked = not_head(&parts).and_then(|()| {
+        let token = bearer(&parts.headers).or_else(|| parameter(&parts.uri, "token")).unwrap_or_default();
+        let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
+        // What the browser says is newer than what the address does.
+        let since = header.filter(|id| !id.is_empty()).or_else(|| parameter(&parts.uri, "last_event_id"));
+        let since = since.unwrap_or_default();
+        let mut channels: Vec<Cow<'_, str>> = Vec::new();
+        for (name, channel) in parameters(&parts.uri) {
+            if name == "channel" && !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        check(&channels)?;
+        let several = channels.len() > 1;
+        let connect = Asked::Connect(Connect { token, ..Connect::default() });
+        let subscribes = channels.into_iter().map(|channel| Asked::Subscribe(subscribe(channel, &since)));
+        Ok((commands(std::iter::once(connect).chain(subscribes)), (several, since.clone().into_owned())))
+    });
+    let (received, events) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal,
+    };
+    let stream = Stream {
+        transport: "events",
+        kind: EVENT_STREAM,
+        dialect: Dialect::Events,
+        received,
+        first: retry(),
+        events: Some(events),
+    };
+    transports.begin(&parts, stream).await
+}
+
+/// The token of `Authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
+}
+
+/// Refuses a request that names no channel, or so many that a browser could not come back to them.
+fn check(channels: &[Cow<'_, str>]) -> Result<(), Response> {
+    if channels.is_empty() {
+        return Err(bad("which channels? /events?channel=NAME, and &channel=NAME for each further one"));
+    }
+    let id: usize = channels.iter().map(|channel| channel.len() + POSITION).sum();
+    if id > LONGEST_ID {
+        return Err(bad(&format!(
+            "too many channels: an event's id names the position of each, and would be longer than {LONGEST_ID} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// A subscription, from where the client stands in the channel if its id tells.
+fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
+    let position = since.split(' ').find_map(|part| {
+        let (offset, rest) = part.split_once('.')?;
+        let (epoch, of) = rest.split_once('.')?;
+        (of == channel).then_some((offset.parse().ok()?, epoch))
+    });
+    let (offset, epoch) = position.unwrap_or((0, ""));
+    Subscribe { channel, recover: position.is_some(), offset, epoch: epoch.into(), ..Subscribe::default() }
+}

@@ -1,0 +1,58 @@
+//! Pushes alone over an HTTP answer that goes on: `/connection/uni_http_stream` and `/connection/uni_sse`. The request
+//! says what a `connect` command would.
+
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::response::Response;
+use tidings_hub::Dialect;
+
+use super::Transports;
+use super::asking::{introduction, not_head, parameter, read};
+use super::stream::{EVENT_STREAM, Stream, retry};
+
+/// One push a line.
+pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
+    match ask_stream(&transports, request).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
+    let limit = transports.node.config.uni_http_stream.max_request_body_size;
+    let (parts, body) = read(request, limit).await?;
+    let stream = Stream {
+        transport: "uni_http_stream",
+        kind: "application/json",
+        dialect: Dialect::UniStream,
+        received: introduction(&body)?,
+        first: Vec::new(),
+        events: None,
+    };
+    Ok(transports.begin(&parts, stream).await)
+}
+
+/// One push an event.
+pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
+    match ask_sse(&transports, request).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
+    let limit = transports.node.config.uni_sse.max_request_body_size;
+    let (parts, body) = read(request, limit).await?;
+    not_head(&parts)?;
+    let said = match parts.method {
+        Method::POST => introduction(&body)?,
+        _ => introduction(parameter(&parts.uri, "cf_connect").unwrap_or_default().as_bytes())?,
+    };
+    let stream = Stream {
+        transport: "uni_sse",
+        kind: EVENT_STREAM,
+        dialect: Dialect::UniSse,
+        received: said,
+        first: retry(),
+        events: None,
+    };
+    Ok(transports.begin(&parts, stream).await)
+}

@@ -1,0 +1,104 @@
+//! The client protocol over an HTTP answer that goes on: `/connection/http_stream` and `/connection/sse`. The first
+//! commands come with the request, the others to `/emulation`, as the SDKs do it.
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use tidings_hub::{Dialect, locate};
+use tidings_shard::Mail;
+use tidings_wire::client::Encoding;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Transports;
+use super::asking::{bad, encoding, first, harmless, not_head, read};
+use super::stream::{EVENT_STREAM, Stream};
+
+/// One message a line, or each behind its length.
+pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
+    match ask_stream(&transports, request).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
+    let limit = transports.node.config.http_stream.max_request_body_size;
+    let (parts, body) = read(request, limit).await?;
+    let mut received = first(&parts, body)?.to_vec();
+    let (kind, dialect) = match encoding(&parts.headers) {
+        Encoding::Json => {
+            received.push(b'\n');
+            ("application/json", Dialect::StreamJson)
+        }
+        Encoding::Protobuf => ("application/octet-stream", Dialect::StreamProtobuf),
+    };
+    let stream =
+        Stream { transport: "http_stream", kind, dialect, received, first: Vec::new(), events: None };
+    Ok(transports.begin(&parts, stream).await)
+}
+
+/// One message an event.
+pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
+    match ask_sse(&transports, request).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
+    let limit = transports.node.config.sse.max_request_body_size;
+    let (parts, body) = read(request, limit).await?;
+    not_head(&parts)?;
+    let mut received = first(&parts, body)?.to_vec();
+    harmless(&parts, &received)?;
+    received.push(b'\n');
+    let stream = Stream {
+        transport: "sse",
+        kind: EVENT_STREAM,
+        dialect: Dialect::Sse,
+        received,
+        first: Vec::new(),
+        events: None,
+    };
+    Ok(transports.begin(&parts, stream).await)
+}
+
+/// Commands, and the room that they take until a shard has taken them in.
+struct Commands {
+    bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Commands {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// More commands for a connection whose answers go another way.
+pub(super) async fn emulation(State(transports): State<Transports>, request: Request) -> Response {
+    match take_commands(&transports, request).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(answer) => answer,
+    }
+}
+
+async fn take_commands(transports: &Transports, request: Request) -> Result<(), Response> {
+    let limit = transports.node.config.emulation.max_request_body_size;
+    let (parts, body) = read(request, limit).await?;
+    let asked = encoding(&parts.headers)
+        .parse_emulation(&body)
+        .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
+    let unknown = || (StatusCode::NOT_FOUND, "there is no such session here\n").into_response();
+    let settings = transports.node.router.settings();
+    if asked.node != settings.node {
+        return Err(unknown());
+    }
+    let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
+    let mailbox = transports.node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
+    let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
+    let bytes: Bytes = data.bytes.into_owned().into();
+    let size = u32::try_from(bytes.len().min(super::COMMANDS)).unwrap_or(u32::MAX);
+    let room = std::sync::Arc::clone(&transports.room).acquire_many_owned(size).await.ok();
+    mailbox.post(Mail::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
+    Ok(())
+}

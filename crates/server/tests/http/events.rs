@@ -1,0 +1,149 @@
+//! `/events`: a browser's `EventSource`, and `curl`.
+
+use serde_json::{Value, json};
+
+use crate::streams::{Stream, get, publish};
+use crate::world::World;
+
+const HISTORY: [&str; 2] =
+    ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=300s"];
+
+/// Opens and reads up to the sign that all is subscribed; gives what came before it.
+fn open(world: &World, query: &str, headers: &str) -> (Stream, String) {
+    let mut stream = Stream::open(world, &get(&format!("/events?{query}"), headers));
+    assert_eq!(stream.head.status, 200, "{query}: {:?}", stream.head);
+    assert_eq!(stream.head.header("content-type"), "text/event-stream");
+    let before = stream.until(":ok\n\n");
+    (stream, before)
+}
+
+/// The id of an event, and its data.
+fn parts(event: &str) -> (String, String) {
+    let line = |name: &str| {
+        let all = event.lines().filter_map(|line| line.strip_prefix(name));
+        all.collect::<Vec<_>>().join("\n")
+    };
+    (line("id: "), line("data: "))
+}
+
+#[test]
+fn what_is_published_is_an_event_s_data() {
+    let world = World::with(&[]);
+    let (mut stream, before) = open(&world, "channel=a&channel=b&channel=a", "");
+    assert!(before.starts_with("retry: "), "{before}");
+    publish(&world, "a", "{\"x\":1}");
+    assert_eq!(stream.until("\n\n"), "data: {\"x\":1}\n\n");
+    publish(&world, "b", "two\nlines");
+    assert_eq!(stream.until("\n\n"), "data: two\ndata: lines\n\n");
+}
+
+#[test]
+fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
+    let world = World::with(&HISTORY);
+    let query = "channel=a&channel=b";
+    let (mut stream, before) = open(&world, query, "");
+    let (mut last, _) = parts(&before);
+    assert!(last.ends_with(".b") || last.contains(".a"), "a position of each channel: {before}");
+    for (channel, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        publish(&world, channel, body);
+        let event = stream.until("\n\n");
+        let (id, data) = parts(&event);
+        assert_eq!(data, body);
+        assert!(id.contains(".a") && id.contains(".b"), "{event}");
+        last = id;
+    }
+    drop(stream);
+    for (channel, body) in [("b", "4"), ("a", "5"), ("b", "6")] {
+        publish(&world, channel, body);
+    }
+    let came_back = [
+        (query.to_owned(), format!("Last-Event-ID: {last}\r\n")),
+        (format!("{query}&last_event_id={}", last.replace(' ', "+")), String::new()),
+        // What the browser says is newer.
+        (format!("{query}&last_event_id=1.x.a"), format!("Last-Event-ID: {last}\r\n")),
+    ];
+    for (query, headers) in came_back {
+        let (mut stream, mut missed) = open(&world, &query, &headers);
+        publish(&world, "a", "7");
+        loop {
+            let event = stream.until("\n\n");
+            missed.push_str(&event);
+            if parts(&event).1 == "7" {
+                break;
+            }
+        }
+        let mut data: Vec<_> =
+            missed.split("\n\n").map(|event| parts(event).1).filter(|d| !d.is_empty()).collect();
+        data.sort();
+        assert_eq!(data[..3], ["4", "5", "6"], "{query}: {missed}");
+        assert!(!missed.contains("gap"), "{missed}");
+    }
+}
+
+#[test]
+fn a_position_that_is_not_known_is_said_and_live_goes_on() {
+    let world = World::with(&HISTORY);
+    publish(&world, "a", "0");
+    let (mut stream, before) = open(&world, "channel=a", "Last-Event-ID: 7.nowhere.a\r\n");
+    assert!(before.contains("event: gap\ndata: a\n\n"), "{before}");
+    publish(&world, "a", "1");
+    assert_eq!(parts(&stream.until("\n\n")).1, "1");
+    let (_, before) = open(&world, "channel=a", "Last-Event-ID: nonsense\r\n");
+    assert!(!before.contains("gap"), "{before}");
+}
+
+/// The status and the error of what is refused.
+fn refused(world: &World, query: &str, headers: &str) -> (u16, Value) {
+    let path = format!("/events?{query}");
+    let answer = world.ask(&get(&path, headers));
+    let error = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{query}: {answer:?}: {e}"));
+    assert_eq!(answer.header("content-type"), "application/json");
+    (answer.status, error)
+}
+
+#[test]
+fn a_refusal_is_an_http_status_with_its_code() {
+    let world = World::with(&[
+        "client.token.hmac_secret_key=secret",
+        "client.allow_anonymous_connect_without_token=true",
+        "channel.namespaces=open",
+        "channel.namespaces.open.allow_subscribe_for_client=true",
+        "channel.namespaces.open.allow_subscribe_for_anonymous=true",
+    ]);
+    let (_, before) = open(&world, "channel=open:a", "");
+    assert!(before.starts_with("retry: "));
+    for (query, headers, status, code) in [
+        ("channel=closed", "", 403, 103),
+        ("channel=open:a&channel=closed", "", 403, 103),
+        ("channel=nothing:a", "", 404, 102),
+        ("channel=", "", 400, 107),
+        ("channel=a%20b", "", 400, 107),
+    ] {
+        let (got, error) = refused(&world, query, headers);
+        assert_eq!((got, &error["code"]), (status, &json!(code)), "{query} {headers}: {error}");
+        assert!(error["message"].is_string());
+    }
+    for (query, headers) in
+        [("channel=open:a&token=nonsense", ""), ("channel=open:a", "Authorization: Bearer nonsense\r\n")]
+    {
+        assert_eq!(refused(&world, query, headers).0, 401, "{query} {headers}");
+    }
+    let closed = World::with(&["client.token.hmac_secret_key=secret"]);
+    assert_eq!(refused(&closed, "channel=a", "").0, 401);
+}
+
+#[test]
+fn without_a_broker_the_answer_is_503() {
+    let world = World::with(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
+    let (status, error) = refused(&world, "channel=a", "");
+    assert_eq!((status, &error["code"]), (503, &json!(100)), "{error}");
+}
+
+#[test]
+fn more_channels_than_an_id_can_hold_are_refused_in_words() {
+    let world = World::with(&[]);
+    let channels: Vec<_> = (0..100).map(|i| format!("channel={i:0100}")).collect();
+    let answer = world.ask(&get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("8192 bytes"), "{answer:?}");
+}

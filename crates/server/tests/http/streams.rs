@@ -1,0 +1,460 @@
+//! Answers that go on: `/connection/http_stream`, `/connection/sse`, their one-way kin, and `/emulation`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
+use serde_json::{Value, json};
+use tidings_testkit::RespClient;
+
+use crate::world::{Answer, World, eventually};
+
+/// A client of an answer that goes on.
+pub(crate) struct Stream {
+    peer: TcpStream,
+    pub(crate) head: Answer,
+    /// The body so far, out of its chunks.
+    body: Vec<u8>,
+}
+
+impl Stream {
+    /// Asks, and reads the head of the answer.
+    pub(crate) fn open(world: &World, request: &str) -> Self {
+        let mut peer = world.connect();
+        peer.write_all(request.as_bytes()).expect("a request sent");
+        let head = Answer::read_head(&mut peer);
+        Self { peer, head, body: Vec::new() }
+    }
+
+    /// Reads what comes next up to this, and takes it.
+    pub(crate) fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.body.windows(end.len()).position(|w| w == end.as_bytes()) {
+                let rest = self.body.split_off(at + end.len());
+                let text = std::mem::replace(&mut self.body, rest);
+                return String::from_utf8(text).expect("text");
+            }
+            assert!(self.read_chunk(), "an end before {end:?}: {:?}", String::from_utf8_lossy(&self.body));
+        }
+    }
+
+    /// The rest, up to the end.
+    pub(crate) fn rest(&mut self) -> String {
+        while self.read_chunk() {}
+        String::from_utf8(std::mem::take(&mut self.body)).expect("text")
+    }
+
+    fn read_chunk(&mut self) -> bool {
+        if self.head.header("transfer-encoding") != "chunked" {
+            let mut bytes = [0; 4096];
+            let n = self.peer.read(&mut bytes).expect("more of the answer");
+            self.body.extend_from_slice(&bytes[..n]);
+            return n > 0;
+        }
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            self.peer.read_exact(&mut byte).expect("a chunk's first line");
+            line.push(byte[0]);
+        }
+        let len = std::str::from_utf8(&line).ok().and_then(|l| usize::from_str_radix(l.trim(), 16).ok());
+        let mut chunk = vec![0; len.expect("a length") + 2];
+        self.peer.read_exact(&mut chunk).expect("a chunk");
+        assert!(chunk.ends_with(b"\r\n"));
+        chunk.truncate(chunk.len() - 2);
+        self.body.extend_from_slice(&chunk);
+        !chunk.is_empty()
+    }
+
+    /// The next line, as JSON.
+    fn line(&mut self) -> Value {
+        let line = self.until("\n");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"))
+    }
+
+    /// The data of the next event that has some, as JSON.
+    fn event(&mut self) -> Value {
+        loop {
+            let event = self.until("\n\n");
+            if let Some(data) = event.strip_prefix("data: ") {
+                return serde_json::from_str(data).unwrap_or_else(|e| panic!("{event:?}: {e}"));
+            }
+        }
+    }
+}
+
+pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
+    let len = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n{headers}\r\n{body}")
+}
+
+pub(crate) fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
+}
+
+/// Text as a part of an address.
+pub(crate) fn escaped(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
+}
+
+pub(crate) fn publish(world: &World, channel: &str, body: &str) {
+    let mut publisher = RespClient::connect(world.tcp());
+    publisher.command(&["PUBLISH", channel, body]);
+}
+
+const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
+
+/// Sends commands for a connection that only goes the other way.
+fn emulate(world: &World, connected: &Value, commands: &str) -> Answer {
+    let connect = &connected["connect"];
+    let body = json!({"session": connect["session"], "node": connect["node"], "data": commands}).to_string();
+    let headers = "Content-Type: application/json\r\nConnection: close\r\n";
+    world.ask(&post("/emulation", headers, &body))
+}
+
+#[test]
+fn a_stream_of_lines_carries_the_protocol_in_both_directions() {
+    let world = World::with(&[]);
+    let headers = "Content-Type: application/json\r\n";
+    let mut stream = Stream::open(&world, &post("/connection/http_stream", headers, CONNECT));
+    assert_eq!(stream.head.status, 200);
+    let connected = stream.line();
+    assert_eq!(connected["id"], 1);
+    assert!(connected["connect"]["session"].is_string(), "{connected}");
+    assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
+    assert_eq!(stream.line()["id"], 2);
+    publish(&world, "news", "{\"a\":1}");
+    assert_eq!(stream.line(), json!({"push": {"channel": "news", "pub": {"data": {"a": 1}}}}));
+}
+
+#[test]
+fn a_stream_of_events_carries_the_protocol_in_both_directions() {
+    let world = World::with(&[]);
+    let path = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
+    for request in [get(&path, "Accept: text/event-stream\r\n"), post("/connection/sse", "", CONNECT)] {
+        let mut stream = Stream::open(&world, &request);
+        assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
+        let connected = stream.event();
+        assert_eq!(connected["id"], 1);
+        let commands = format!("{SUBSCRIBE}\n{{\"id\":3,\"publish\":{{\"channel\":\"news\",\"data\":[7]}}}}");
+        assert_eq!(emulate(&world, &connected, &commands).status, 204);
+        assert_eq!(stream.event()["id"], 2);
+        let (a, b) = (stream.event(), stream.event());
+        assert!([&a, &b].into_iter().any(|m| m["id"] == 3), "{a} {b}");
+        assert!([&a, &b].into_iter().any(|m| m["push"]["pub"]["data"] == json!([7])), "{a} {b}");
+    }
+}
+
+#[test]
+fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
+    use tidings_wire::client::Encoding;
+    use tidings_wire::client::reply::Outcome;
+    use tidings_wire::client::request::{Command, Connect, Request, Subscribe};
+    let world = World::with(&[]);
+    let command = |id, request| {
+        let mut bytes = Vec::new();
+        Encoding::Protobuf.write_command(&Command { id, request }, &mut bytes);
+        bytes
+    };
+    let send = |path: &str, body: &[u8]| {
+        let mut peer = world.connect();
+        let headers = "Content-Type: application/octet-stream\r\nConnection: close\r\n";
+        let len = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n{headers}\r\n");
+        peer.write_all(head.as_bytes()).expect("sent");
+        peer.write_all(body).expect("sent");
+        peer
+    };
+    let mut peer = send("/connection/http_stream", &command(1, Request::Connect(Connect::default())));
+    let head = Answer::read_head(&mut peer);
+    assert_eq!(head.header("content-type"), "application/octet-stream");
+    let mut stream = Stream { peer, head, body: Vec::new() };
+    let mut reply = || loop {
+        let (used, found) = match Encoding::Protobuf.messages(&stream.body).next() {
+            Some(Ok(message)) => {
+                let reply = Encoding::Protobuf.parse_reply(message).expect("a reply");
+                let rest = message.as_ptr() as usize + message.len() - stream.body.as_ptr() as usize;
+                let found = match reply.outcome {
+                    Outcome::Connect(c) => (c.session.into_owned(), c.node.into_owned()),
+                    other => (format!("{} {other:?}", reply.id), String::new()),
+                };
+                (rest, Some(found))
+            }
+            _ => (0, None),
+        };
+        stream.body.drain(..used);
+        match found {
+            Some(found) => return found,
+            None => assert!(stream.read_chunk()),
+        }
+    };
+    let (session, node) = reply();
+    // EmulationRequest: node, session, data.
+    let subscribe = Subscribe { channel: "news".into(), ..Subscribe::default() };
+    let mut body = Vec::new();
+    for (tag, bytes) in [
+        (0x0A_u8, node.as_bytes()),
+        (0x12, session.as_bytes()),
+        (0x1A, &command(2, Request::Subscribe(subscribe))[..]),
+    ] {
+        body.extend_from_slice(&[tag, u8::try_from(bytes.len()).expect("a short one")]);
+        body.extend_from_slice(bytes);
+    }
+    assert_eq!(Answer::read(&mut send("/emulation", &body)).status, 204);
+    assert!(reply().0.starts_with("2 Subscribe"));
+    publish(&world, "news", "hello");
+    assert!(reply().0.starts_with("0 Push"));
+}
+
+#[test]
+fn one_way_streams_carry_pushes() {
+    let world = World::with(&["channel.without_namespace.allow_subscribe_for_client=true"]);
+    let lines = post("/connection/uni_http_stream", "", "{\n\"name\":\"test\"\n}");
+    let mut stream = Stream::open(&world, &lines);
+    assert_eq!(stream.head.status, 200);
+    assert!(stream.line()["connect"]["client"].is_string());
+    let said = format!("/connection/uni_sse?cf_connect={}", escaped(r#"{"name":"test"}"#));
+    for request in [get(&said, ""), get("/connection/uni_sse", ""), post("/connection/uni_sse", "", "{}")] {
+        let mut stream = Stream::open(&world, &request);
+        assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
+        assert!(stream.until("\n\n").starts_with("retry: "));
+        assert!(stream.event()["connect"]["client"].is_string());
+    }
+}
+
+#[test]
+fn no_proxy_holds_a_stream_back_or_keeps_it() {
+    let world = World::with(&[]);
+    let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
+    for request in [
+        post("/connection/http_stream", "", CONNECT),
+        get(&sse, ""),
+        post("/connection/uni_http_stream", "", "{}"),
+        get("/connection/uni_sse", ""),
+        get("/events?channel=news", ""),
+    ] {
+        let stream = Stream::open(&world, &request);
+        assert_eq!(stream.head.header("x-accel-buffering"), "no", "{request}");
+        assert!(stream.head.header("cache-control").contains("no-store"), "{request}");
+        assert_eq!(stream.head.header("connection"), "close", "{request}");
+        assert_eq!(stream.head.header("x-content-type-options"), "nosniff", "{request}");
+        assert!(!stream.head.header("date").is_empty(), "{request}");
+    }
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_a_body_without_chunks() {
+    let world = World::with(&[]);
+    let request = get("/connection/uni_sse", "").replace("HTTP/1.1", "HTTP/1.0");
+    let mut stream = Stream::open(&world, &request);
+    assert_eq!(stream.head.header("transfer-encoding"), "");
+    assert!(stream.event()["connect"]["client"].is_string());
+}
+
+#[test]
+fn a_stream_gives_its_place_back_and_hears_pings() {
+    let world =
+        World::with(&["http.connection_limit=1", "client.ping_interval=1s", "client.pong_timeout=900ms"]);
+    let mut streams: Vec<_> = (0..4).map(|_| Stream::open(&world, &get("/connection/uni_sse", ""))).collect();
+    for stream in &mut streams {
+        stream.event();
+    }
+    // Requests are still answered, one at a time.
+    let metrics = world.get("/metrics").body;
+    assert!(metrics.contains("tidings_http_connections 1\n"), "{metrics}");
+    assert!(metrics.contains("tidings_connections{transport=\"http\"} 4"), "{metrics}");
+    for stream in &mut streams {
+        assert_eq!((stream.event(), stream.event()), (json!({}), json!({})), "pings");
+    }
+}
+
+#[test]
+fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
+    let world = World::with(&[]);
+    for half in [false, true] {
+        let mut stream = Stream::open(&world, &get("/connection/uni_sse", ""));
+        stream.event();
+        if half {
+            stream.peer.shutdown(Shutdown::Write).expect("half a close");
+            stream.rest();
+        }
+        drop(stream);
+        eventually("no connection left", || {
+            world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
+        });
+    }
+}
+
+#[test]
+fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
+    let world = World::with(&[
+        "channel.without_namespace.slow_consumer=cut",
+        "client.queue_max_size=65536",
+        "client.slow_close_delay=1s",
+    ]);
+    let subscribe = format!("{CONNECT}\n{SUBSCRIBE}");
+    let request = post("/connection/sse", "", &subscribe);
+    let (mut slow, mut quick) = (Stream::open(&world, &request), Stream::open(&world, &request));
+    for stream in [&mut slow, &mut quick] {
+        assert_eq!(stream.event()["id"], 1);
+        assert_eq!(stream.event()["id"], 2);
+    }
+    let body = "x".repeat(30_000);
+    let mut publisher = RespClient::connect(world.tcp());
+    let cut = || world.get("/metrics").body.contains("tidings_connections_cut_total 1\n");
+    let mut published = 0;
+    while !cut() {
+        publisher.command(&["PUBLISH", "news", &body]);
+        assert_eq!(quick.event()["push"]["pub"]["data"], *body);
+        published += 1;
+        assert!(published < 3_000, "never cut");
+    }
+    eventually("the slow one's connection to be closed", || {
+        world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 1")
+    });
+}
+
+#[test]
+fn commands_for_a_session_that_is_not_there_are_refused() {
+    let world = World::with(&[]);
+    let mut stream = Stream::open(&world, &post("/connection/sse", "", CONNECT));
+    let connected = stream.event();
+    for (name, wrong) in [
+        ("session", json!("0.0.1.00000000000000000000000000000000")),
+        ("session", json!("nonsense")),
+        ("session", json!("")),
+        ("node", json!("another")),
+    ] {
+        let mut changed = connected.clone();
+        changed["connect"][name] = wrong;
+        assert_eq!(emulate(&world, &changed, SUBSCRIBE).status, 404, "{name}");
+    }
+    for body in ["", "{", "[]", "{\"session\":1}"] {
+        let answer = world.ask(&post("/emulation", "Connection: close\r\n", body));
+        assert_eq!(answer.status, 400, "{body}");
+    }
+    assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
+    assert_eq!(stream.event()["id"], 2);
+    // Once it is gone, it is not there any more, whoever has its place.
+    drop(stream);
+    eventually("an end", || world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0"));
+    let mut next = Stream::open(&world, &post("/connection/sse", "", CONNECT));
+    next.event();
+    emulate(&world, &connected, SUBSCRIBE);
+    let subscriptions = world.get("/metrics").body;
+    assert!(subscriptions.contains("tidings_subscriptions 0\n"), "{subscriptions}");
+}
+
+#[test]
+fn what_is_too_large_or_no_command_is_refused() {
+    let world =
+        World::with(&["http_stream.max_request_body_size=1000", "emulation.max_request_body_size=1000"]);
+    let close = "Connection: close\r\n";
+    for path in ["/connection/http_stream", "/emulation"] {
+        let answer = world.ask(&post(path, close, &"x".repeat(1001)));
+        assert_eq!(answer.status, 413, "{path}");
+        assert!(answer.body.contains("1000 bytes"), "{}", answer.body);
+        // Without saying how much it will be.
+        let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{close}\r\n");
+        assert_eq!(world.ask(&format!("{head}{chunk}")).status, 413, "{path}");
+    }
+    let too_long = world.ask(&post("/connection/sse", close, &"x".repeat(65_537)));
+    assert_eq!(too_long.status, 413);
+    for request in [
+        post("/connection/http_stream", close, ""),
+        post("/connection/sse", close, ""),
+        get("/connection/sse", close),
+        post("/connection/uni_http_stream", close, "no object"),
+        get("/connection/uni_sse?cf_connect=x", close),
+        get("/events", close),
+    ] {
+        let answer = world.ask(&request);
+        assert_eq!(answer.status, 400, "{request}: {answer:?}");
+        assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
+    }
+    for request in [get("/emulation", close), get("/connection/http_stream", close)] {
+        assert_eq!(world.ask(&request).status, 405, "{request}");
+    }
+    let head = get("/connection/uni_sse", close).replacen("GET", "HEAD", 1);
+    assert_eq!(world.ask(&head).status, 405);
+}
+
+#[test]
+fn a_get_cannot_publish() {
+    let world = World::with(&[]);
+    let commands = format!("{CONNECT}\n{}", r#"{"id":2,"publish":{"channel":"news","data":1}}"#);
+    let path = format!("/connection/sse?cf_connect={}", escaped(&commands));
+    let answer = world.ask(&get(&path, "Connection: close\r\n"));
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.body.contains("publish"), "{answer:?}");
+}
+
+#[test]
+fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
+    let world = World::with(&["client.allowed_origins=https://*.example.com"]);
+    let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
+    let from = |origin: &str| format!("Origin: {origin}\r\nConnection: close\r\n");
+    for (path, method) in [
+        ("/connection/http_stream", "POST"),
+        ("/connection/uni_http_stream", "POST"),
+        ("/emulation", "POST"),
+        (&sse, "GET"),
+        ("/connection/uni_sse", "GET"),
+        ("/events?channel=news", "GET"),
+    ] {
+        let asked = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
+        let preflight = |origin: &str| {
+            let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", asked(origin));
+            world.ask(&get(path, &headers).replacen("GET", "OPTIONS", 1))
+        };
+        let listed = "https://a.example.com";
+        let answer = preflight(listed);
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), listed);
+        assert_eq!(answer.header("access-control-allow-headers"), "content-type");
+        assert!(answer.header("access-control-allow-methods").contains(method));
+        assert_eq!(answer.header("vary"), "Origin");
+        let foreign = "https://evil.example";
+        let answer = preflight(foreign);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{path}");
+        let body = if path == "/emulation" { "{}" } else { CONNECT };
+        let request = |origin: &str| match method {
+            "POST" => post(path, &from(origin), body),
+            _ => get(path, &from(origin)),
+        };
+        let answer = world.ask(&request(foreign));
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{path}");
+        let answer = Stream::open(&world, &request(listed)).head;
+        assert_eq!(answer.header("access-control-allow-origin"), listed, "{path}: {answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true", "{path}");
+        let embedded = get(path, "Sec-Fetch-Site: cross-site\r\nConnection: close\r\n");
+        assert_eq!(world.ask(&embedded).status, 403, "{path}");
+    }
+}
+
+#[test]
+fn streams_past_the_limit_are_refused_in_words() {
+    let world = World::with(&["client.connection_limit=1"]);
+    let mut first = Stream::open(&world, &get("/connection/uni_sse", ""));
+    first.event();
+    let answer = world.ask(&get("/connection/uni_sse", "Connection: close\r\n"));
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
+}
+
+#[test]
+fn a_stop_tells_streams_to_go_elsewhere_and_ends_them() {
+    let mut world = World::with(&["shutdown.drain=0s"]);
+    let mut lines = Stream::open(&world, &post("/connection/http_stream", "", CONNECT));
+    let mut events = Stream::open(&world, &get("/events?channel=news", ""));
+    lines.line();
+    events.until(":ok\n\n");
+    let stopped = world.stop();
+    let goodbye = lines.line();
+    assert_eq!(goodbye["push"]["disconnect"]["code"], 3001, "{goodbye}");
+    assert_eq!((lines.rest(), events.rest()), (String::new(), String::new()));
+    world.runtime.block_on(stopped).expect("a stop");
+}

@@ -1,0 +1,189 @@
+//! The client protocol over WebSocket, through the real handshake and a shard.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tidings_testkit::RespClient;
+use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
+
+use crate::world::{Answer, World};
+
+/// A client of a WebSocket.
+struct Client {
+    peer: TcpStream,
+    reader: Reader,
+    message: Vec<u8>,
+    input: Vec<u8>,
+}
+
+/// What a server says.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Message(Kind, Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+}
+
+fn handshake(path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    )
+}
+
+fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    ws::masked_frame(opcode, payload, [1, 2, 3, 4], &mut out);
+    out
+}
+
+impl Client {
+    /// Sends a handshake, with these bytes right behind it.
+    fn open(world: &World, path: &str, headers: &str, behind: &[u8]) -> Self {
+        let mut peer = world.connect();
+        let request = handshake(path, headers);
+        peer.write_all(&[request.as_bytes(), behind].concat()).expect("a request sent");
+        assert_eq!(Answer::read_head(&mut peer).status, 101);
+        Self { peer, reader: Reader::default(), message: Vec::new(), input: Vec::new() }
+    }
+
+    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.peer.write_all(&frame(opcode, payload)).expect("a frame sent");
+    }
+
+    fn next(&mut self) -> Said {
+        let rules = Rules { role: Role::Client, max_message: 1 << 20 };
+        loop {
+            while !self.input.is_empty() {
+                let (used, event) =
+                    self.reader.read(&self.input, &rules, &mut self.message).expect("frames of a server");
+                self.input.drain(..used);
+                match event {
+                    Event::Partial => break,
+                    Event::Message(kind) => return Said::Message(kind, std::mem::take(&mut self.message)),
+                    Event::Pong(payload) => return Said::Pong(payload.to_vec()),
+                    Event::Ping(_) => panic!("pings are messages here"),
+                    Event::Close(close) => {
+                        let code = close.code().map_or(1005, |code| code.0);
+                        return Said::Close(code, close.reason().to_owned());
+                    }
+                }
+            }
+            let mut bytes = [0; 4096];
+            let n = self.peer.read(&mut bytes).expect("more frames");
+            assert!(n > 0, "an end");
+            self.input.extend_from_slice(&bytes[..n]);
+        }
+    }
+
+    /// The messages of the next frame, which is text.
+    fn json(&mut self) -> Vec<Value> {
+        match self.next() {
+            Said::Message(Kind::Text, text) => text
+                .split(|b| *b == b'\n')
+                .map(|line| serde_json::from_slice(line).unwrap_or_else(|e| panic!("{line:?}: {e}")))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn publish(world: &World, channel: &str, body: &str) {
+    RespClient::connect(world.tcp()).command(&["PUBLISH", channel, body]);
+}
+
+const TWO_WAY: &str = "/connection/websocket";
+const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
+
+#[test]
+fn json_comes_and_goes_in_text_frames() {
+    let world = World::with(&[]);
+    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    let both = [CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat();
+    client.send(Opcode::Text, &both);
+    let mut replies = client.json();
+    if replies.len() == 1 {
+        replies.extend(client.json());
+    }
+    assert_eq!((&replies[0]["id"], &replies[1]["id"]), (&json!(1), &json!(2)), "{replies:?}");
+    publish(&world, "news", "hi");
+    assert_eq!(client.json(), [json!({"push": {"channel": "news", "pub": {"data": "hi"}}})]);
+}
+
+#[test]
+fn what_comes_right_behind_the_handshake_is_not_lost() {
+    let world = World::with(&[]);
+    for cut in [0, 1, 5, 20] {
+        let bytes = frame(Opcode::Text, CONNECT);
+        let (now, later) = bytes.split_at(cut.min(bytes.len()));
+        let mut client = Client::open(&world, TWO_WAY, "", now);
+        client.peer.write_all(later).expect("the rest");
+        assert_eq!(client.json()[0]["id"], 1);
+    }
+    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    assert_eq!(client.json()[0]["id"], 1);
+}
+
+#[test]
+fn protobuf_comes_and_goes_in_binary_frames_however_it_was_asked_for() {
+    use tidings_wire::client::Encoding;
+    use tidings_wire::client::request::{Command, Connect, Request};
+    let world = World::with(&[]);
+    let mut connect = Vec::new();
+    let request = Request::Connect(Connect::default());
+    Encoding::Protobuf.write_command(&Command { id: 1, request }, &mut connect);
+    for (path, headers) in [
+        ("/connection/websocket?format=protobuf", ""),
+        ("/connection/websocket?cf_protocol=protobuf", ""),
+        (TWO_WAY, "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n"),
+    ] {
+        let mut client = Client::open(&world, path, headers, &[]);
+        client.send(Opcode::Binary, &connect);
+        let Said::Message(Kind::Binary, bytes) = client.next() else { panic!("no binary frame") };
+        let message = Encoding::Protobuf.messages(&bytes).next().expect("a message").expect("a whole one");
+        assert_eq!(Encoding::Protobuf.parse_reply(message).expect("a reply").id, 1);
+    }
+}
+
+#[test]
+fn a_one_way_websocket_says_connect_and_listens() {
+    let world = World::with(&[]);
+    let mut client = Client::open(&world, "/connection/uni_websocket", "", &[]);
+    client.send(Opcode::Text, b"{}");
+    assert!(client.json()[0]["connect"]["client"].is_string());
+}
+
+#[test]
+fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
+    let world = World::with(&["websocket.message_size_limit=1000", "tcp.max_line=2000"]);
+    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    assert_eq!(client.json()[0]["id"], 1);
+    client.send(Opcode::Text, &[b'x'; 1001]);
+    let error = &client.json()[0]["error"];
+    assert_eq!(error["code"], 106, "{error}");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("1000 bytes")), "{error}");
+    let Said::Close(code, reason) = client.next() else { panic!("no close") };
+    assert_eq!(code, 1009, "{reason}");
+}
+
+#[test]
+fn control_frames_are_answered() {
+    let world = World::with(&[]);
+    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    client.send(Opcode::Ping, b"there?");
+    assert_eq!(client.next(), Said::Pong(b"there?".to_vec()));
+    let mut close = Vec::new();
+    close.extend_from_slice(&1000_u16.to_be_bytes());
+    client.send(Opcode::Close, &close);
+    assert!(matches!(client.next(), Said::Close(1000, _)));
+}
+
+#[test]
+fn frames_that_break_the_protocol_end_the_connection() {
+    let world = World::with(&[]);
+    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    // No mask.
+    client.peer.write_all(b"\x81\x02{}").expect("sent");
+    assert!(matches!(client.next(), Said::Close(1002, _)));
+}
