@@ -56,7 +56,7 @@ impl Body {
         let Opening { mut head, first, chunked, events } = opening;
         let (mut events, mut rest) = (events.map(Box::new), Vec::new());
         match &mut events {
-            Some(events) => events.prepare(head, first, chunked),
+            Some(events) => events.prepare(head, &first, chunked),
             None => {
                 frame(&first, chunked, &mut head);
                 rest = head;

@@ -57,9 +57,9 @@ impl Events {
     }
 
     /// Keeps how a 200 begins.
-    pub(crate) fn prepare(&mut self, head: Vec<u8>, first: Vec<u8>, chunked: bool) {
+    pub(crate) fn prepare(&mut self, head: Vec<u8>, first: &[u8], chunked: bool) {
         let mut opening = head;
-        frame(&first, chunked, &mut opening);
+        frame(first, chunked, &mut opening);
         self.stage = Stage::Held { opening, events: Vec::new() };
         self.chunked = chunked;
     }
@@ -184,7 +184,7 @@ mod tests {
 
     fn events(several: bool, since: &str) -> Events {
         let mut events = Events::new(b"x-common: 1\r\n".to_vec(), several, since);
-        events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n".to_vec(), false);
+        events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n", false);
         events
     }
 

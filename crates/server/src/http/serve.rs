@@ -468,7 +468,7 @@ mod tests {
             }),
         );
         let world = World::new(Bounds { connections: 1, ..bounds() }, leaving).await;
-        let leave = GET.iter().copied().collect::<Vec<_>>();
+        let leave = GET.to_vec();
         let leave = String::from_utf8(leave).expect("text").replace("GET /", "GET /leave");
         for _ in 0..3 {
             let mut peer = world.connect().await;

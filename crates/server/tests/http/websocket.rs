@@ -55,19 +55,17 @@ impl Client {
     fn next(&mut self) -> Said {
         let rules = Rules { role: Role::Client, max_message: 1 << 20 };
         loop {
-            while !self.input.is_empty() {
-                let (used, event) =
-                    self.reader.read(&self.input, &rules, &mut self.message).expect("frames of a server");
-                self.input.drain(..used);
-                match event {
-                    Event::Partial => break,
-                    Event::Message(kind) => return Said::Message(kind, std::mem::take(&mut self.message)),
-                    Event::Pong(payload) => return Said::Pong(payload.to_vec()),
-                    Event::Ping(_) => panic!("pings are messages here"),
-                    Event::Close(close) => {
-                        let code = close.code().map_or(1005, |code| code.0);
-                        return Said::Close(code, close.reason().to_owned());
-                    }
+            let (used, event) =
+                self.reader.read(&self.input, &rules, &mut self.message).expect("frames of a server");
+            self.input.drain(..used);
+            match event {
+                Event::Partial => {}
+                Event::Message(kind) => return Said::Message(kind, std::mem::take(&mut self.message)),
+                Event::Pong(payload) => return Said::Pong(payload.to_vec()),
+                Event::Ping(_) => panic!("pings are messages here"),
+                Event::Close(close) => {
+                    let code = close.code().map_or(1005, |code| code.0);
+                    return Said::Close(code, close.reason().to_owned());
                 }
             }
             let mut bytes = [0; 4096];
