@@ -6,6 +6,7 @@
 mod bench;
 mod config;
 mod connect;
+mod doctor;
 mod failure;
 mod input;
 mod interrupt;
@@ -56,6 +57,7 @@ enum Command {
     Bench(bench::Bench),
     Config(config::Config),
     Token(token::Token),
+    Doctor(doctor::Doctor),
     Completions(reference::Completions),
     #[command(name = "man")]
     Manual(reference::Manual),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),
         Command::Manual(command) => command.run(Cli::command()),
     };

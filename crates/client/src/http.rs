@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+pub use hyper::Method;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 << 10;
 /// Largest body of a whole answer, in bytes.
 const MAX_BODY: usize = 16 << 20;
+/// How much of an answer that is an error is read for its words, in bytes.
+const MAX_WORDS: usize = 4096;
 
 /// A request but for its address.
 #[derive(Clone, Debug)]
@@ -149,6 +152,21 @@ impl Stream {
             answer.map_err(|_| Error::Silent(ANSWER_TIMEOUT.as_secs()))?.map_err(|e| lost(&e))?;
         let (head, body) = answer.into_parts();
         Ok(Self { status: head.status.as_u16(), headers: head.headers, body, _connection: connection })
+    }
+
+    /// The first line of an answer that is an error, where it is for people.
+    pub async fn words(&mut self) -> String {
+        let mut body = Vec::new();
+        let rest = async {
+            while let Ok(Some(bytes)) = self.next().await
+                && body.len() < MAX_WORDS
+            {
+                body.extend_from_slice(&bytes);
+            }
+        };
+        // Whatever has come by then is told.
+        let _ = timeout(Duration::from_secs(1), rest).await;
+        Reply { status: self.status, headers: self.headers.clone(), body: body.into() }.words()
     }
 
     /// What comes next of the body; `None` at its end. May be dropped half-way and called again.

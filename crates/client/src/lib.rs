@@ -7,6 +7,7 @@
 //! | [`ws`] | WebSocket itself |
 //! | [`resp`] | RESP3 on the line port |
 //! | [`http`], [`api`] | HTTP requests; publishing over the server API |
+//! | [`events`] | event streams |
 //! | [`table`] | shared tables |
 //!
 //! It prints nothing and decides nothing that a command should decide. Everything runs on the caller's task: nothing
@@ -23,6 +24,7 @@ pub mod backoff;
 pub mod client;
 pub mod connection;
 pub mod error;
+pub mod events;
 pub mod http;
 pub mod message;
 mod pipe;
@@ -37,6 +39,7 @@ pub use backoff::Backoff;
 pub use client::{Client, Event, Options, Return};
 pub use connection::{Connection, Hello};
 pub use error::Error;
+pub use events::Events;
 pub use message::{
     Answer, Body, ClientInfo, Message, Position, Publication, Push, Refusal, Subscribed, Welcome,
 };

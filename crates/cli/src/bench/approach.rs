@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
 use tidings_client::Web;
+use tidings_client::events::escaped;
 use tidings_wire::ws::handshake::{self, Request};
 
 use super::chunked::Chunks;
@@ -98,27 +99,5 @@ impl Approach {
         let kept = chunks.strip(&mut unread)?;
         unread.truncate(kept);
         Ok(Arrived { socket, unread, chunks })
-    }
-}
-
-/// A channel's name in a query: whatever is not plainly a letter, a digit or one of `-._~` in hexadecimal.
-fn escaped(channel: &str) -> String {
-    let mut out = String::new();
-    for byte in channel.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_s_name_is_escaped_in_a_query() {
-        assert_eq!(escaped("scores:nba&x=%1"), "scores%3Anba%26x%3D%251");
     }
 }

@@ -234,6 +234,10 @@ impl Dialect {
 
     /// An event: its lines, each with its line break.
     fn event_unit<'a>(&self, event: &'a [u8]) -> Unit<'a> {
+        // The first comment says that the subscription stands; later ones keep the stream alive.
+        if event.starts_with(b":") {
+            return Unit::Subscribed;
+        }
         // The id comes before the data.
         let mut rest = event;
         let mut kind = None;
@@ -350,9 +354,10 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_is_no_event_and_an_event_of_the_server_s_own_is_a_complaint() {
+    fn a_comment_opens_the_stream_and_an_event_of_the_server_s_own_is_a_complaint() {
         let dialect = Dialect::new(Transport::Sse, "bench", None, 4);
-        assert_eq!(next(&dialect, b": \n\n"), Ok((vec![Unit::Other], 4)));
+        assert_eq!(next(&dialect, b":ok\n\n"), Ok((vec![Unit::Subscribed], 5)));
+        assert_eq!(next(&dialect, b"id: 0.e.bench\n\n"), Ok((vec![Unit::Other], 15)));
         let error = b"event: error\ndata: {\"code\":103}\n\n";
         assert_eq!(
             next(&dialect, error),

@@ -3,6 +3,7 @@
 //! Invariants: a line is written whole and flushed as soon as nothing more waits to be decoded; a connection that
 //! is lost is made again for ever, and every gap that leaves is said on stderr.
 
+mod events;
 mod printer;
 mod protocol;
 mod resp;
@@ -90,7 +91,7 @@ impl Subscribe {
                 "--pattern needs the line port: use --server HOST:PORT".to_owned(),
             ))),
             Server::Web(web) if web.websocket => self.follow_protocol(&mut printer).await,
-            Server::Web(web) => Err(Ended::Command(Failure::Usage(format!("{web}: not yet")))),
+            Server::Web(web) => self.follow_events(web, &mut printer).await,
             _ if self.pattern || self.server.key.is_some() => self.follow_resp(&mut printer).await,
             _ => match self.follow_protocol(&mut printer).await {
                 // RESP's way to say that it does not understand: a Redis.

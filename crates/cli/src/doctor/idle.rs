@@ -1,0 +1,92 @@
+//! Whether what is silent is left alone.
+
+use std::time::{Duration, Instant};
+
+use tidings_client::http::Stream;
+use tidings_client::{Connection, Error};
+use tokio::time::timeout;
+
+use super::live::Ways;
+use super::report::{Report, Verdict};
+use super::{Doctor, advice};
+use crate::failure::Failure;
+
+/// What became of an idle connection: how long it stood, and why it ended, if it did.
+struct Stood {
+    how_long: Duration,
+    why: Option<Error>,
+}
+
+impl Doctor {
+    /// Watches what is open for as long as it was asked to.
+    pub(super) async fn idle(&self, report: &mut Report, ways: Ways) -> Result<(), Failure> {
+        let limit = format!("{:?}", self.idle);
+        if self.idle.is_zero() {
+            return report.add(Verdict::Skipped, "idle", "--idle 0");
+        }
+        let Ways { websocket, stream, ping } = ways;
+        if websocket.is_none() && stream.is_none() {
+            return report.add(Verdict::Skipped, "idle", "nothing could be opened that could be watched");
+        }
+        let begun = Instant::now();
+        let watched =
+            async { tokio::join!(watch_websocket(websocket, self.idle), watch_stream(stream, self.idle)) };
+        tokio::pin!(watched);
+        let (websocket, stream) = loop {
+            tokio::select! {
+                ended = &mut watched => break ended,
+                () = tokio::time::sleep(Duration::from_millis(500)) => {
+                    report.doing(&format!("watching idle connections: {} s of {limit}", begun.elapsed().as_secs()));
+                }
+            }
+        };
+        let pings = if ping > 0 { format!("; the server pings every {ping} s") } else { String::new() };
+        for (name, stood) in [("WebSocket", websocket), ("event stream", stream)] {
+            match stood {
+                None => {}
+                Some(Stood { why: None, .. }) => {
+                    report.add(Verdict::Good, "idle", &format!("a {name} stood for {limit}{pings}"))?;
+                }
+                Some(Stood { how_long, why: Some(why) }) => {
+                    let saw = format!("a {name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
+                    report.advise(Verdict::Bad, "idle", &saw, &advice::IDLE)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn watch_websocket(connection: Option<Connection>, limit: Duration) -> Option<Stood> {
+    let mut connection = connection?;
+    let begun = Instant::now();
+    // Pings are answered on the way.
+    let ended = timeout(limit, async {
+        loop {
+            if let Err(error) = connection.next().await {
+                return error;
+            }
+        }
+    });
+    let why = ended.await.ok();
+    let how_long = begun.elapsed();
+    if why.is_none() {
+        connection.close().await;
+    }
+    Some(Stood { how_long, why })
+}
+
+async fn watch_stream(stream: Option<Stream>, limit: Duration) -> Option<Stood> {
+    let mut stream = stream?;
+    let begun = Instant::now();
+    let ended = timeout(limit, async {
+        loop {
+            match stream.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Error::Lost("it was closed".to_owned()),
+                Err(error) => return error,
+            }
+        }
+    });
+    Some(Stood { why: ended.await.ok(), how_long: begun.elapsed() })
+}

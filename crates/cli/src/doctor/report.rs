@@ -1,0 +1,125 @@
+//! What the checks found, for people.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+
+use tidings_client::Web;
+
+use super::advice::Advice;
+use crate::failure::Failure;
+use crate::text::{colours, print};
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// As it should be.
+    Good,
+    /// It works, but somebody should know.
+    Note,
+    /// It does not work.
+    Bad,
+    /// It was not looked at.
+    Skipped,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::Bad => "FAIL",
+            Self::Skipped => "skip",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Good => "\x1b[32m",
+            Self::Note => "\x1b[33m",
+            Self::Bad => "\x1b[1;31m",
+            Self::Skipped => "\x1b[2m",
+        }
+    }
+}
+
+/// The checks so far.
+pub(super) struct Report {
+    colours: bool,
+    made: usize,
+    failed: usize,
+    /// Whether a line that will be replaced stands on the terminal.
+    shown: bool,
+}
+
+impl Report {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// A stdout that cannot be written.
+    pub(super) fn new(url: &Web) -> Result<Self, Failure> {
+        print(format!("{url}\n\n").as_bytes())?;
+        Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
+    }
+
+    /// Adds a check and what it saw.
+    ///
+    /// # Errors
+    /// A stdout that cannot be written.
+    pub(super) fn add(&mut self, verdict: Verdict, name: &str, saw: &str) -> Result<(), Failure> {
+        self.clear();
+        if verdict != Verdict::Skipped {
+            self.made += 1;
+        }
+        self.failed += usize::from(verdict == Verdict::Bad);
+        let word = format!("{:<5}", verdict.word());
+        let word = if self.colours { format!("{}{word}\x1b[0m", verdict.colour()) } else { word };
+        let saw = saw.split_whitespace().collect::<Vec<_>>().join(" ");
+        print(format!("  {word} {name:<12} {saw}\n").as_bytes())
+    }
+
+    /// Adds a check that found something to be changed.
+    ///
+    /// # Errors
+    /// A stdout that cannot be written.
+    pub(super) fn advise(
+        &mut self,
+        verdict: Verdict,
+        name: &str,
+        saw: &str,
+        advice: &Advice,
+    ) -> Result<(), Failure> {
+        self.add(verdict, name, saw)?;
+        let mut text = format!("        {}\n", advice.why);
+        for line in advice.lines {
+            text.push_str(&format!("            {line}\n"));
+        }
+        print(text.as_bytes())
+    }
+
+    /// Shows what is being done, on a terminal.
+    pub(super) fn doing(&mut self, what: &str) {
+        if stderr().is_terminal() && crate::text::capable() {
+            eprint!("\r\x1b[K  …     {what}");
+            // A terminal that is gone is no reason to stop.
+            let _ = stderr().flush();
+            self.shown = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+
+    /// Sums up.
+    ///
+    /// # Errors
+    /// A check failed.
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        self.clear();
+        if self.failed == 0 {
+            return print(format!("\nnothing wrong found in {} checks\n", self.made).as_bytes());
+        }
+        Err(Failure::Failed(format!("{} of {} checks failed", self.failed, self.made)))
+    }
+}

@@ -1,0 +1,83 @@
+//! Over event streams, one for each channel. What was missed is recovered.
+
+use tidings_client::events::Happened;
+use tidings_client::{Body, Encoding, Error, Events, Web};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::printer::Printer;
+use super::{Ended, LONGEST_WAIT, Subscribe};
+use crate::failure::say;
+
+/// How many things may wait to be printed; with that many, the streams are left unread.
+const WAITING: usize = 1024;
+
+impl Subscribe {
+    /// Follows the channels over as many streams as it takes.
+    ///
+    /// # Errors
+    /// A server that refuses, a stdout that cannot be written.
+    pub(super) async fn follow_events(&self, web: &Web, printer: &mut Printer<'_>) -> Result<(), Ended> {
+        let token = self.server.client_token().map_err(Ended::Command)?;
+        let (sender, mut happened) = mpsc::channel(WAITING);
+        let mut streams = JoinSet::new();
+        for (at, channel) in self.channels.iter().enumerate() {
+            let mut events = Events::new(web.clone(), channel, token.as_deref(), LONGEST_WAIT);
+            let sender = sender.clone();
+            streams.spawn(async move {
+                loop {
+                    let next = events.next().await;
+                    let last = next.is_err();
+                    if sender.send((at, next)).await.is_err() || last {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        loop {
+            // Lines that wait go out as soon as nothing more is there to join them.
+            let next = match happened.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) => {
+                    printer.flush()?;
+                    happened.recv().await
+                }
+            };
+            let Some((at, next)) = next else {
+                return Err(Error::Lost("the streams have ended".to_owned()).into());
+            };
+            let channel = &self.channels[at];
+            match next? {
+                Happened::Published(raw) => {
+                    if printer.print(channel, &Body { raw, encoding: Encoding::Protobuf })? {
+                        return Ok(());
+                    }
+                }
+                other => {
+                    printer.flush()?;
+                    tell(channel, &other);
+                }
+            }
+        }
+    }
+}
+
+/// Says what a watcher has to know.
+fn tell(channel: &str, happened: &Happened) {
+    match happened {
+        Happened::Lost { why, retry_in } => {
+            say(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));
+        }
+        Happened::Open { again: true, resumed: true } => {
+            say(format_args!("{channel}: subscribed again; what was missed follows"));
+        }
+        Happened::Open { again: true, resumed: false } => {
+            say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
+        }
+        Happened::Gap => {
+            say(format_args!("{channel}: the history is too short: messages are missing here"));
+        }
+        Happened::Open { .. } | Happened::Published(_) => {}
+    }
+}
