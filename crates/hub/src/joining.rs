@@ -273,6 +273,18 @@ impl Hub {
                 return Err(Verdict::from(why).into());
             }
         };
+        let options = self.options(&channel);
+        let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
+        let limits = (self.settings.recovery_limit, self.settings.recovery_bytes);
+        let (missed, recovered) = match (&wish.since, &read) {
+            (Some(since), Some((_, page))) => recover(since, page, mode, limits),
+            _ => (Vec::new(), false),
+        };
+        if wish.all_or_error && wish.since.is_some() && read.is_some() && !recovered {
+            self.topics.caught(key);
+            self.release(key, fx);
+            return Err(Verdict::from(code::UNRECOVERABLE_POSITION).into());
+        }
         self.add_subscriber(slot, key);
         if let Some((_, page)) = &read {
             self.topics.caught(key);
@@ -284,16 +296,16 @@ impl Hub {
         let forced = set(admission.overrides.force_recovery, options.force_recovery);
         let positioned = set(admission.overrides.force_positioning, options.force_positioning);
         let recoverable = read.is_some() && (forced || wish.recoverable || wish.since.is_some());
-        let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
-        let limits = (self.settings.recovery_limit, self.settings.recovery_bytes);
-        let (missed, recovered) = match (&wish.since, &read) {
-            (Some(since), Some((_, page))) => recover(since, page, mode, limits),
-            _ => (Vec::new(), false),
-        };
         let Admission { info, data, expires, .. } = admission;
         if !marks.is_empty() || info.is_some() || expires.is_some() {
             let sub = Sub { topic: key, marks, info, expires };
             self.sessions[slot as usize].more().member.get_or_insert_default().subs.push(sub);
+        }
+        // Before the answer: who has it finds the client present.
+        if marks.has(Mark::Present) {
+            let info = Box::new(self.client_info(slot, Some(key)));
+            fx.push(Effect::Tell(Note::Present(channel.clone(), info)));
+            self.keep_present(slot, fx);
         }
         Ok(Settled {
             channel,
@@ -373,13 +385,9 @@ impl Hub {
         if let Some(at) = settled.expires {
             self.start_sub_expiry(slot, at, fx);
         }
-        let info = |hub: &Self| Box::new(hub.client_info(slot, Some(settled.key)));
-        if settled.marks.has(Mark::Present) {
-            fx.push(Effect::Tell(Note::Present(settled.channel.clone(), info(self))));
-            self.keep_present(slot, fx);
-        }
         if settled.marks.has(Mark::Announced) {
-            fx.push(Effect::Tell(Note::Joined(settled.channel.clone(), info(self))));
+            let info = Box::new(self.client_info(slot, Some(settled.key)));
+            fx.push(Effect::Tell(Note::Joined(settled.channel.clone(), info)));
         }
         if settled.owner == Owner::Connect {
             self.forget_nobody(slot);

@@ -98,7 +98,7 @@ impl Hub {
                 fx,
             );
         }
-        let wish = Wish { since, recoverable: true, join_leave: true };
+        let wish = Wish { since, recoverable: true, join_leave: true, all_or_error: false };
         let stage = self.reach(slot, channel, wish.since.as_ref(), fx);
         let (channel, admission) = (channel.clone(), admission.clone());
         let join = Join { channel, owner: Owner::Order, wish, admission, stage };

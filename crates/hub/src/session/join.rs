@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     pub(crate) recoverable: bool,
     /// To be told of others who come and go.
     pub(crate) join_leave: bool,
+    /// Not to be subscribed at all where what was published since is not all there.
+    pub(crate) all_or_error: bool,
 }
 
 /// The last publication that a client has seen. Its epoch may be empty: then any will do.

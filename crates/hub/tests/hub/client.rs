@@ -81,11 +81,15 @@ fn errors_carry_their_codes_and_the_connection_goes_on() {
 #[test]
 fn what_comes_before_connect_ends_the_connection_and_says_why() {
     let mut w = World::new(settings());
-    let c = w.open();
-    assert_eq!(w.input(c, "{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}\n"), Flow::Ended);
-    let last = w.output(c);
-    assert!(last.contains("\"disconnect\":{\"code\":3501,"), "{last}");
-    assert!(w.closed.contains(&c));
+    for first in
+        ["{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}\n", "{\"hello\n", "{\"id\":\"one\",\"connect\":{}}\n"]
+    {
+        let c = w.open();
+        assert_eq!(w.input(c, first), Flow::Ended, "{first}");
+        let last = w.output(c);
+        assert!(last.contains("\"disconnect\":{\"code\":3501,"), "{first}: {last}");
+        assert!(w.closed.contains(&c));
+    }
 }
 
 #[test]

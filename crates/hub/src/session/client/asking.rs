@@ -17,6 +17,9 @@ use crate::joining::since;
 /// What separates the users of a user-limited channel from its name, and from each other.
 const USERS: char = '#';
 const USER: char = ',';
+/// The bit of a subscription's `flag` by which a client wants error 112 rather than to miss something: it then fetches
+/// the state anew. Other bits ask for nothing that would be missed where it is not done.
+const REJECT_UNRECOVERED: i64 = 1 << 1;
 
 /// Why a command cannot be carried out.
 struct Refusal(Code, String);
@@ -71,6 +74,7 @@ impl Hub {
             since: subscribe.recover.then(|| since(subscribe)),
             recoverable: subscribe.recoverable,
             join_leave: subscribe.join_leave,
+            all_or_error: subscribe.flag & REJECT_UNRECOVERED != 0,
         };
         let stage = match permit {
             Permit::Yes => self.reach(slot, &channel, wish.since.as_ref(), fx),

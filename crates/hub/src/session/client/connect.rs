@@ -98,7 +98,7 @@ impl Hub {
         let mut joins = Vec::with_capacity(channels.len());
         for (channel, admission) in channels {
             let from = returning.iter().find(|(c, _)| *c == channel).map(|(_, since)| since.clone());
-            let wish = Wish { since: from, recoverable: true, join_leave: true };
+            let wish = Wish { since: from, recoverable: true, join_leave: true, all_or_error: false };
             let stage = self.reach(slot, &channel, wish.since.as_ref(), fx);
             joins.push(Join { channel, owner: Owner::Connect, wish, admission, stage });
         }

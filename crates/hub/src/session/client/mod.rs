@@ -61,6 +61,10 @@ impl Hub {
         }
         let command = match dialect.encoding().parse_command(message) {
             Ok(command) => command,
+            // A peer that has not said who it is and speaks something else does not know this protocol.
+            Err(error) if !connected && error.id == 0 && !self.sessions[slot as usize].is_queued() => {
+                return self.client_break(slot, &format!("bad request: {error}"), fx);
+            }
             Err(error) => {
                 return self.in_turn(slot, fx, |hub, fx| {
                     let words = format!("bad request: {error}");
