@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TIDINGS_TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-tools lint fmt bench bench-tables fuzz clean
+.PHONY: all help build run test test-tools lint fmt bench bench-tables autobahn fuzz clean
 
 all: build
 
@@ -43,6 +43,9 @@ bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings
 
 bench-tables: ## the table engine on a file of 1 GB, beside wc and what is there of DuckDB and qsv
 	scripts/bench-tables.py
+
+autobahn: ## Autobahn's WebSocket cases against an echo and the program (needs Python 2.7)
+	scripts/autobahn.py "$(TOOLS)/autobahn"
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz)
 	@for target in $(FUZZ_TARGETS); do \

@@ -1,0 +1,125 @@
+//! A WebSocket server that sends back every message as it came: what conformance suites speak with
+//! (docs/autobahn.md). `cargo run --example ws_echo -- 127.0.0.1:9001`; port 0 picks a free one. It prints where
+//! it listens, and serves each connection on a thread of its own, with the blocking sockets of the standard library.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use tidings_wire::ws::{self, CloseCode, Event, Kind, Opcode, Reader, Role, Rules, handshake};
+
+/// The longest message that comes back: 16 MiB, as long as suites send.
+const MAX_MESSAGE: u64 = 16 << 20;
+/// The longest head of a request.
+const MAX_HEAD: usize = 16 << 10;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let listener = TcpListener::bind(address)?;
+    println!("ws://{}/", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        std::thread::spawn(move || {
+            if let Err(error) = serve(stream) {
+                eprintln!("a connection ended: {error}");
+            }
+        });
+    }
+    Ok(())
+}
+
+fn serve(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let Some(received) = shake_hands(&mut stream)? else { return Ok(()) };
+    let rules = Rules { role: Role::Server, max_message: MAX_MESSAGE };
+    let (mut reader, mut message) = (Reader::default(), Vec::new());
+    let (mut input, mut output) = (received, Vec::new());
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let goes_on = answer(&input, &rules, &mut reader, &mut message, &mut output);
+        stream.write_all(&output)?;
+        output.clear();
+        if !goes_on {
+            return linger(&mut stream, &mut chunk);
+        }
+        let length = stream.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(());
+        }
+        input.clear();
+        input.extend_from_slice(&chunk[..length]);
+    }
+}
+
+/// Appends the answers to `input`; gives whether the connection goes on.
+fn answer(
+    mut input: &[u8],
+    rules: &Rules,
+    reader: &mut Reader,
+    message: &mut Vec<u8>,
+    output: &mut Vec<u8>,
+) -> bool {
+    while !input.is_empty() {
+        match reader.read(input, rules, message) {
+            Ok((used, event)) => {
+                input = &input[used..];
+                match event {
+                    Event::Partial | Event::Pong(_) => {}
+                    Event::Message(kind) => {
+                        let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+                        ws::frame(opcode, message, output);
+                        message.clear();
+                    }
+                    Event::Ping(payload) => ws::frame(Opcode::Pong, &payload, output),
+                    Event::Close(close) => {
+                        ws::close(close.code().unwrap_or(CloseCode::NORMAL), "", output);
+                        return false;
+                    }
+                }
+            }
+            Err(error) => {
+                ws::close(error.close_code(), &error.to_string(), output);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Says that nothing more comes and reads what still does, so that the peer gets the close frame and no reset.
+fn linger(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    while stream.read(chunk)? > 0 {}
+    Ok(())
+}
+
+/// Answers a handshake; gives what came behind it, or `None` when there was none.
+fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let mut received = Vec::new();
+    let end = loop {
+        if let Some(at) = received.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk)?;
+        if length == 0 || received.len() > MAX_HEAD {
+            return Ok(None);
+        }
+        received.extend_from_slice(&chunk[..length]);
+    };
+    let head = String::from_utf8_lossy(&received[..end]);
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+    });
+    let Some(key) = key.filter(|key| handshake::is_key(key)) else {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+        return Ok(None);
+    };
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        handshake::accept(key)
+    );
+    stream.write_all(answer.as_bytes())?;
+    Ok(Some(received.split_off(end)))
+}
