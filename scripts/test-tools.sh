@@ -30,29 +30,31 @@ if ((${#packages[@]})); then
 fi
 
 mkdir -p "$tools"
-stamp="$tools/python.$(sha256sum "$root/tests/clients/requirements.txt" | cut -c1-16)"
-if [[ ! -e $stamp ]]; then
-    echo "installing the Redis client of Python"
-    rm -rf "$tools/python" "$tools"/python.*
-    python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check -r "$root/tests/clients/requirements.txt"
+# from_pypi FOLDER SOURCE WHAT: what SOURCE/requirements.txt names, into FOLDER, unless it is there already.
+from_pypi() {
+    local stamp
+    stamp="$tools/$1.$(sha256sum "$root/$2/requirements.txt" | cut -c1-16)"
+    [[ ! -e $stamp ]] || return 0
+    echo "installing $3"
+    rm -rf "${tools:?}/$1" "$tools/$1".*
+    python3 -m venv "$tools/$1"
+    "$tools/$1/bin/pip" install --quiet --disable-pip-version-check -r "$root/$2/requirements.txt"
     touch "$stamp"
-fi
-stamp="$tools/node.$(sha256sum "$root/tests/clients/package-lock.json" | cut -c1-16)"
-if [[ ! -e $stamp ]]; then
-    echo "installing the Redis client of Node"
-    rm -rf "$tools/node" "$tools"/node.*
-    mkdir -p "$tools/node"
-    cp "$root"/tests/clients/package{,-lock}.json "$tools/node/"
-    (cd "$tools/node" && npm ci --silent --no-audit --no-fund)
+}
+# from_npm FOLDER SOURCE WHAT: the same for what SOURCE/package-lock.json names.
+from_npm() {
+    local stamp
+    stamp="$tools/$1.$(sha256sum "$root/$2/package-lock.json" | cut -c1-16)"
+    [[ ! -e $stamp ]] || return 0
+    echo "installing $3"
+    rm -rf "${tools:?}/$1" "$tools/$1".*
+    mkdir -p "$tools/$1"
+    cp "$root/$2"/package{,-lock}.json "$tools/$1/"
+    (cd "$tools/$1" && npm ci --silent --no-audit --no-fund)
     touch "$stamp"
-fi
-stamp="$tools/browser.$(sha256sum "$root/tests/browser/package-lock.json" | cut -c1-16)"
-if [[ ! -e $stamp ]]; then
-    echo "installing what drives a browser, and the type checker"
-    rm -rf "$tools/browser" "$tools"/browser.*
-    mkdir -p "$tools/browser"
-    cp "$root"/tests/browser/package{,-lock}.json "$tools/browser/"
-    (cd "$tools/browser" && npm ci --silent --no-audit --no-fund)
-    touch "$stamp"
-fi
+}
+from_pypi python tests/clients "the Redis client of Python"
+from_npm node tests/clients "the Redis client of Node"
+from_pypi sdk-python tests/clients/centrifuge "the Centrifugo SDK of Python"
+from_npm sdk-node tests/clients/centrifuge "the Centrifugo SDK of JavaScript"
+from_npm browser tests/browser "what drives a browser, and the type checker"

@@ -1,0 +1,6 @@
+//! The ready-made SDKs of Centrifugo, unchanged, live their everyday life against the program. What they do is in
+//! `tests/clients/centrifuge`, a scenario each; here servers are started for them, and their links are cut.
+
+mod javascript;
+mod python;
+mod world;

@@ -1,0 +1,138 @@
+//! What a script of scenarios needs: servers, and a link that can be cut. The script is a process; a line `>cut` on its
+//! standard output has the link cut, `>silence` has it swallow everything, `>resume` ends that; the answer is `done`.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidings_testkit::{Proxy, Tidings};
+
+/// The built program.
+pub(crate) const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+/// The keys in `keyed.toml`.
+pub(crate) const SECRET: &str = "a secret for these tests alone, long enough";
+pub(crate) const API_KEY: &str = "the backend of these tests";
+
+/// How long all scenarios of a script may take.
+const WHOLE: Duration = Duration::from_secs(300);
+
+/// Two servers, and a link to one of them.
+pub(crate) struct World {
+    /// Without any key: everybody may do everything.
+    open: Tidings,
+    /// With the options of `keyed.toml`.
+    keyed: Tidings,
+    /// In front of `keyed`.
+    link: Proxy,
+}
+
+impl World {
+    /// Starts them; `flags` are added to both.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let options = root().join("crates/cli/tests/sdk/keyed.toml");
+        let keyed = [&["--config", options.to_str().expect("a path in UTF-8")], flags].concat();
+        let (open, keyed) = (Tidings::start(TIDINGS, flags), Tidings::start(TIDINGS, &keyed));
+        let link = Proxy::to(keyed.http());
+        Self { open, keyed, link }
+    }
+
+    /// Where everything is, for a script.
+    fn place(&self) -> Value {
+        let cut = format!("http://{}/", self.link.addr());
+        json!({
+            "servers": { "open": self.open.http_url(), "keyed": self.keyed.http_url(), "cut": cut },
+            "secret": SECRET,
+            "apiKey": API_KEY,
+        })
+    }
+
+    /// Runs a script to its end, obeying it.
+    ///
+    /// # Panics
+    /// When it fails: with what it said.
+    pub(crate) fn run(&self, mut command: Command, args: &[&str]) {
+        let mut child = command
+            .arg(self.place().to_string())
+            .args(args)
+            // Narrows a run by hand to the scenarios whose names contain it.
+            .args(std::env::var_os("TIDINGS_SCENARIO"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let mut stdin = child.stdin.take().expect("a piped stdin");
+        let stdout = lines(child.stdout.take().expect("a piped stdout"));
+        let stderr = lines(child.stderr.take().expect("a piped stderr"));
+        let mut child = Killed(child);
+        let end = Instant::now() + WHOLE;
+        let mut said = String::new();
+        while let Ok(line) = stdout.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            match line.strip_prefix('>') {
+                None => said.push_str(&(line + "\n")),
+                Some(order) => {
+                    self.obey(order);
+                    // Nobody reads it when the script has just ended.
+                    let _ = stdin.write_all(b"done\n");
+                }
+            }
+        }
+        assert!(Instant::now() < end, "{command:?}: no end after {WHOLE:?}\n{said}");
+        let status = child.0.wait().expect("a child to wait for");
+        let errors: Vec<String> = stderr.into_iter().collect();
+        assert!(status.success(), "{command:?}: {status}\n{said}{}", errors.join("\n"));
+    }
+
+    fn obey(&self, order: &str) {
+        match order {
+            "cut" => self.link.cut(),
+            "silence" => self.link.black_hole(),
+            "resume" => self.link.resume(),
+            other => panic!("the script asks for {other:?}"),
+        }
+    }
+}
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().expect("the repository is there")
+}
+
+/// Where `make test-tools` has put the SDKs.
+pub(crate) fn tools() -> PathBuf {
+    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
+    for folder in ["sdk-node", "sdk-python", "browser"] {
+        assert!(tools.join(folder).exists(), "{folder} is missing in {tools:?}: run `make test-tools` once");
+    }
+    tools
+}
+
+/// A process that does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail only for one that is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Lines as they come; disconnected when there are no more.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
