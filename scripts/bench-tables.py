@@ -46,6 +46,7 @@ import duckdb
 file, questions = sys.argv[1], json.loads(sys.argv[2])
 database = duckdb.connect()
 database.execute("set threads = 1")
+database.execute("set enable_progress_bar = false")
 for name, question in questions.items():
     # Numbers are needed as numbers only where they are compared.
     types = "" if "amount" in question or "id desc" in question else ", all_varchar = true"

@@ -10,8 +10,8 @@ use crate::Error;
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Makes the operation return [`Error::Cancelled`] within some milliseconds (while a sort orders its keys
-    /// in memory, within the time which that takes: below a second for ten million).
+    /// Makes the operation return [`Error::Cancelled`] within some milliseconds; while a sort orders its keys in
+    /// memory, within a hundred or two.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -43,6 +43,11 @@ impl<'a> Control<'a> {
     #[must_use]
     pub const fn telling(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
         Self { progress: Some(progress), ..self }
+    }
+
+    /// The same without progress: for a step of an operation that tells of it otherwise.
+    pub(crate) const fn silently(self) -> Self {
+        Self { progress: None, ..self }
     }
 
     /// Tells that `done` of `of` is done, scaled into `span`.

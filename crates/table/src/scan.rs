@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - A thread holds one chunk and its layout: half a mebibyte, and [`Limits::scan_row_bytes`] more where a row
-//!   is as long as that.
+//!   is as long as that. Results that wait for others are of a few chunks for each thread, of one where rows are
+//!   that long.
 //! - Results are collected in the order of the lines, whatever thread came first.
 
 use std::io;
@@ -21,6 +22,19 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// How many chunks a thread gets before results are collected: few, so that memory stays small and a
 /// cancellation is seen soon.
 const CHUNKS_PER_THREAD: usize = 8;
+
+/// How many of `chunks` are a batch for so many threads: fewer where a row is long, whose results are large too,
+/// but one for each thread.
+fn batch(chunks: &[Chunk], threads: usize) -> usize {
+    let most = CHUNKS_PER_THREAD * threads;
+    let mut room = most as u64 * 2 * CHUNK_BYTES;
+    let fitting = chunks.iter().take(most).take_while(|chunk| {
+        let fits = room > 0;
+        room = room.saturating_sub(chunk.length);
+        fits
+    });
+    fitting.count().max(threads.min(chunks.len()))
+}
 
 /// A run of whole lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +97,10 @@ impl Reading {
         let spares = Mutex::new(Vec::new());
         let spares = || spares.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut done, mut clipped) = (0, 0);
-        for batch in chunks.chunks(CHUNKS_PER_THREAD * rayon::current_num_threads()) {
+        let mut rest = chunks;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(batch(rest, rayon::current_num_threads()));
+            rest = after;
             let one = |chunk: &Chunk| -> Result<(T, bool), Error> {
                 control.check()?;
                 let mut scratch: Scratch = spares().pop().unwrap_or_default();

@@ -258,6 +258,31 @@ fn equal_rows_stay_in_order_however_many_and_however_long() {
 }
 
 #[test]
+fn long_cells_that_are_equal_or_nearly_so_are_sorted_without_a_deep_stack() {
+    // Equal ones; some that differ at their ends; and each longer than the one before in another place.
+    let same = "x".repeat(300_000);
+    let cells: Vec<String> = (0..40)
+        .map(|_| same.clone())
+        .chain((0..40).map(|i| format!("{same}{}", 39 - i)))
+        .chain((0..600).map(|i| format!("{}b", "a".repeat(8 * (i * 7 % 600)))))
+        .collect();
+    let row = |(i, cell): (usize, &String)| [cell.clone(), i.to_string()];
+    let mut expected: Vec<_> = cells.iter().enumerate().map(row).collect();
+    let text: String = expected.iter().map(|row| row.join(",") + "\n").collect();
+    let limits = Limits { cell_bytes: 1 << 20, page_bytes: 1 << 30, ..Limits::default() };
+    let made = Made::of(text.as_bytes(), &[usize::MAX], exactly(commas(), false), limits);
+    // The same column again, the other way round, is nothing more to sort by.
+    let by = |desc| SortBy { column: 0, desc };
+    for desc in [false, true] {
+        let query = Query { sort: vec![by(desc), by(!desc)], ..Query::default() };
+        expected.sort_by(|a, b| if desc { b[0].cmp(&a[0]) } else { a[0].cmp(&b[0]) });
+        let view = made.reading().view(&query, Control::default()).unwrap();
+        assert!(rows(&view) == expected, "descending: {desc}");
+        expected = cells.iter().enumerate().map(row).collect();
+    }
+}
+
+#[test]
 fn what_follows_a_closing_quote_is_searched_too() {
     let made = Made::whole(b"1,\"x\"y\n2,xy\n3,\"x\",y\n", exactly(commas(), false));
     let search = Query { search: "XY".to_owned(), ..Query::default() };

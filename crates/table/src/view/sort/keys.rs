@@ -1,0 +1,173 @@
+//! Keys in memory, and how they are sorted.
+//!
+//! The first 8 bytes of a key lie beside its row's number in 16 bytes that are sorted as one integer; only what is
+//! equal there looks further, 8 bytes at a time.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::{Control, Error};
+
+/// The bytes of a key that are compared first.
+const PREFIX: usize = 8;
+
+/// Keys and the lines that they are of.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// For each line: 8 bytes of its key, its number, and where its whole key lies (see [`entry`]).
+    pub(super) entries: Vec<u128>,
+    /// The whole keys of those that are longer than that, each after its length.
+    pub(super) long: Vec<u8>,
+}
+
+/// 64 bits of a key, 32 bits of a line's number, 32 bits of the place of the whole key plus 1; 0 without one.
+fn entry(prefix: u64, line: u32, place: u32) -> u128 {
+    u128::from(prefix) << 64 | u128::from(line) << 32 | u128::from(place)
+}
+
+pub(super) fn prefix_of(entry: u128) -> u64 {
+    (entry >> 64) as u64
+}
+
+pub(super) fn line_of(entry: u128) -> u32 {
+    (entry >> 32) as u32
+}
+
+pub(super) fn place_of(entry: u128) -> Option<usize> {
+    (entry as u32).checked_sub(1).map(|place| place as usize)
+}
+
+/// 8 bytes of `key` from `at` on, as a number that compares as they do; 0 stands in for what is missing.
+fn eight(key: &[u8], at: usize) -> u64 {
+    let rest = key.get(at..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => {
+            let mut eight = [0; PREFIX];
+            eight[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(eight)
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn push(&mut self, line: u32, key: &[u8]) {
+        let mut place = 0;
+        if key.len() > PREFIX {
+            place = self.long.len() as u32 + 1;
+            self.long.extend_from_slice(&(key.len() as u32).to_le_bytes());
+            self.long.extend_from_slice(key);
+        }
+        self.entries.push(entry(eight(key, 0), line, place));
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.len() * size_of::<u128>() + self.long.len()
+    }
+
+    /// The whole key that lies at `place`.
+    pub(super) fn long(&self, place: usize) -> &[u8] {
+        let (length, rest) = self.long[place..].split_first_chunk().expect("a length stands before a key");
+        &rest[..u32::from_le_bytes(*length) as usize]
+    }
+
+    /// Appends `other`'s keys.
+    pub(super) fn append(&mut self, other: &Self) {
+        let base = self.long.len() as u128;
+        let moved = |entry: &u128| if place_of(*entry).is_some() { *entry + base } else { *entry };
+        self.entries.extend(other.entries.iter().map(moved));
+        self.long.extend_from_slice(&other.long);
+    }
+
+    /// Sorts, unless it is cancelled meanwhile; what is done of it is told within `span`.
+    pub(super) fn sort(&mut self, control: Control<'_>, span: (f32, f32)) -> Result<(), Error> {
+        let mut entries = std::mem::take(&mut self.entries);
+        let (all, done) = (entries.len() as u64, Mutex::new(0));
+        let tell = |count: usize| {
+            // Held while it is told, so that nobody hears less than before.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            *done += count as u64;
+            control.tell(*done, all, span);
+        };
+        sort_in_parts(&mut entries, &tell, control);
+        self.sort_equals(&mut entries, 0, LEVELS, control);
+        self.entries = entries;
+        control.check()
+    }
+
+    /// Sorts runs of entries that are sorted by their prefixes, the bytes of keys from `depth` on, before which
+    /// all are equal. `levels`: how often it may look deeper.
+    fn sort_equals(&self, entries: &mut [u128], depth: usize, levels: u32, control: Control<'_>) {
+        if self.long.is_empty() {
+            return;
+        }
+        let equal: Vec<&mut [u128]> = entries
+            .chunk_by_mut(|a, b| prefix_of(*a) == prefix_of(*b))
+            .filter(|run| run.len() > 1 && place_of(run[0]).is_some())
+            .collect();
+        equal.into_par_iter().for_each(|run| self.sort_equal(run, depth + PREFIX, levels, control));
+    }
+
+    /// Sorts entries whose keys are equal before `depth`, and that are in the order of their lines.
+    fn sort_equal(&self, run: &mut [u128], depth: usize, levels: u32, control: Control<'_>) {
+        /// Few keys are compared whole.
+        const FEW: usize = 32;
+        if control.check().is_err() {
+            return;
+        }
+        let key = |entry: u128| place_of(entry).map_or(&[][..], |place| self.long(place));
+        let first = key(run[0]);
+        // No key is the beginning of another one: if the first one ends where it is equal to all, they are all equal.
+        if first.len() <= depth {
+            return;
+        }
+        // What they have in common beyond that is passed over at once, if it is much.
+        let same = |end, entry: &u128| depth + common(&first[depth..end], &key(*entry)[depth..]);
+        let enough = |end: usize| (end >= depth + PREFIX).then_some(end);
+        let end = run.iter().try_fold(first.len(), |end, entry| enough(same(end, entry)));
+        let depth = end.unwrap_or(depth);
+        if first.len() == depth {
+            return;
+        }
+        if run.len() <= FEW || levels == 0 {
+            run.par_sort_unstable_by(|a, b| key(*a)[depth..].cmp(&key(*b)[depth..]).then(a.cmp(b)));
+            return;
+        }
+        for entry in run.iter_mut() {
+            *entry = u128::from(eight(key(*entry), depth)) << 64 | u128::from(*entry as u64);
+        }
+        sort_in_parts(run, &|_| {}, control);
+        self.sort_equals(run, depth, levels - 1, control);
+    }
+}
+
+/// How often equal prefixes are told apart by the next ones. Each time they differ somewhere, so that so many are
+/// enough for what people have; keys made to differ ever later are compared whole then, instead of taking a stack
+/// as deep as they are long.
+const LEVELS: u32 = 24;
+
+/// How many bytes of `a` are those that `b` starts with.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    if b.starts_with(a) {
+        return a.len();
+    }
+    a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()))
+}
+
+/// Sorts entries in parts, between which it is seen whether that is still wanted; `told` gets the lengths of those
+/// that are done.
+fn sort_in_parts(entries: &mut [u128], told: &(impl Fn(usize) + Sync), control: Control<'_>) {
+    /// A part takes some 50 ms on one core.
+    const PART: usize = 1 << 20;
+    if control.check().is_err() {
+        return;
+    }
+    if entries.len() <= PART {
+        entries.par_sort_unstable();
+        return told(entries.len());
+    }
+    let (below, _, above) = entries.select_nth_unstable(entries.len() / 2);
+    rayon::join(|| sort_in_parts(below, told, control), || sort_in_parts(above, told, control));
+    told(1);
+}
