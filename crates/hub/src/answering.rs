@@ -104,7 +104,12 @@ impl Hub {
 
     fn answered(&mut self, slot: u32, id: u32, answer: Answer, fx: &mut Effects) {
         match answer {
-            Answer::Failed(failure) => return self.failed(slot, id, &failure, fx),
+            Answer::Failed(failure) => {
+                if let Some(more) = self.sessions[slot as usize].existing_more() {
+                    more.greeting = None;
+                }
+                return self.failed(slot, id, &failure, fx);
+            }
             Answer::Connected(connected) => return self.let_in(slot, id, *connected, fx),
             _ => {}
         }
@@ -122,8 +127,10 @@ impl Hub {
             return self.admit(slot, id, connected, fx);
         }
         self.identify(slot, &connected, fx);
-        match protocol {
-            Protocol::Resp => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
+        let greeting = self.sessions[slot as usize].existing_more().and_then(|more| more.greeting.take());
+        match (protocol, greeting) {
+            (Protocol::Resp, Some(greeting)) => self.resp_greet(slot, *greeting, fx),
+            (Protocol::Resp, None) => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
             _ => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
         }
     }

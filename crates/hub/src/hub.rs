@@ -41,6 +41,23 @@ pub struct Stats {
     pub errors: u64,
     /// Bytes of half-read commands, and of those that wait for their turn.
     pub input_bytes: u64,
+    /// What has become of clients that came back and of those that were let in, since the start.
+    pub clients: ClientStats,
+}
+
+/// Numbers about sessions of the client protocol, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientStats {
+    /// Subscribers that came back and were sent everything that they had missed.
+    pub recovered: u64,
+    /// Subscribers that came back and were told that not all of it is there.
+    pub unrecovered: u64,
+    /// Subscriptions that ended because publications were lost.
+    pub lost: u64,
+    /// Connections and subscriptions that ended because their time was over.
+    pub expired: u64,
+    /// Orders of the application that were carried out on a session.
+    pub orders: u64,
 }
 
 /// What a handler made of a command.
@@ -66,6 +83,7 @@ pub struct Hub {
     pub(crate) by_dialect: [u64; Dialect::ALL.len()],
     pub(crate) published: u64,
     pub(crate) errors: u64,
+    pub(crate) clients: ClientStats,
     /// Bytes in all inboxes.
     pub(crate) kept: usize,
     /// The decoder of RESP sessions that have nothing half read.
@@ -90,6 +108,7 @@ impl Hub {
             by_dialect: [0; Dialect::ALL.len()],
             published: 0,
             errors: 0,
+            clients: ClientStats::default(),
             kept: 0,
             decoder: tidings_wire::resp::Decoder::default(),
             frames: None,
@@ -251,6 +270,7 @@ impl Hub {
             published: self.published,
             errors: self.errors,
             input_bytes: self.kept as u64,
+            clients: self.clients,
         }
     }
 

@@ -280,6 +280,11 @@ impl Hub {
             (Some(since), Some((_, page))) => recover(since, page, mode, limits),
             _ => (Vec::new(), false),
         };
+        if wish.since.is_some() && recovered {
+            self.clients.recovered += 1;
+        } else if wish.since.is_some() {
+            self.clients.unrecovered += 1;
+        }
         if wish.all_or_error && wish.since.is_some() && read.is_some() && !recovered {
             self.topics.caught(key);
             self.release(key, fx);

@@ -16,6 +16,7 @@ impl Hub {
     pub fn order(&mut self, directive: &Directive, fx: &mut Effects) {
         for slot in self.concerned(directive) {
             if self.sessions.contains(slot as usize) && !self.is_closing(slot) {
+                self.clients.orders += 1;
                 self.carry_out(slot, &directive.order, fx);
             }
         }
@@ -140,6 +141,7 @@ impl Hub {
 
     /// A subscriber has missed publications: it subscribes again by itself, or where it cannot, connects again.
     pub(crate) fn lose_position(&mut self, slot: u32, key: TopicKey, reason: &str, fx: &mut Effects) {
+        self.clients.lost += 1;
         let session = &self.sessions[slot as usize];
         let by_server = session
             .member()

@@ -36,6 +36,16 @@ pub struct Metrics {
     pub published: AtomicU64,
     /// Commands answered with an error.
     pub errors: AtomicU64,
+    /// Subscribers that came back and missed nothing.
+    pub recovered: AtomicU64,
+    /// Subscribers that came back and were told that they missed something.
+    pub unrecovered: AtomicU64,
+    /// Subscriptions that ended because publications were lost.
+    pub lost: AtomicU64,
+    /// Connections and subscriptions that ended because their time was over.
+    pub expired: AtomicU64,
+    /// Orders of the application carried out on sessions.
+    pub orders: AtomicU64,
     /// Bytes of half-read commands, and of those that wait for their turn.
     pub input_bytes: AtomicU64,
     /// Publications handed to subscribers' sockets or queues.
@@ -78,6 +88,12 @@ impl Metrics {
         self.subscriptions.store(stats.subscriptions, Ordering::Relaxed);
         self.published.store(stats.published, Ordering::Relaxed);
         self.errors.store(stats.errors, Ordering::Relaxed);
+        let clients = &stats.clients;
+        self.recovered.store(clients.recovered, Ordering::Relaxed);
+        self.unrecovered.store(clients.unrecovered, Ordering::Relaxed);
+        self.lost.store(clients.lost, Ordering::Relaxed);
+        self.expired.store(clients.expired, Ordering::Relaxed);
+        self.orders.store(clients.orders, Ordering::Relaxed);
         self.input_bytes.store(stats.input_bytes, Ordering::Relaxed);
     }
 

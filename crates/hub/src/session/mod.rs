@@ -27,6 +27,7 @@ pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;
 pub(crate) use join::{Admitting, Join, Owner, Since, Stage, Wish};
 pub(crate) use member::{Mark, Marks, Member, Sub};
+use resp_commands::Greeting;
 use subscriptions::{Only, Subscription};
 
 use crate::access::Identity;
@@ -225,6 +226,8 @@ pub(crate) struct More {
     subscriptions: Vec<Subscription>,
     /// `CLIENT SETNAME`.
     pub(crate) name: Option<Box<str>>,
+    /// `HELLO` whose token is being looked at.
+    pub(crate) greeting: Option<Box<Greeting>>,
     /// What the transport knows of the connection.
     pub(crate) about: Option<Arc<About>>,
     /// A message of a WebSocket that has begun, or whose commands are not all done.

@@ -278,6 +278,8 @@ impl Hub {
 fn error_text(code: Code, text: &str) -> String {
     if code == code::PERMISSION_DENIED {
         format!("NOPERM {} {text}", code.number)
+    } else if matches!(code.number, 101 | 109) {
+        format!("WRONGPASS {} {text}", code.number)
     } else {
         format!("ERR {} {text}", code.number)
     }

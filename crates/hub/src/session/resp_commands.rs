@@ -33,6 +33,14 @@ const COMMANDS: &[&str] = &[
     "unsubscribe",
 ];
 
+/// What `HELLO` asks for, while its token is looked at.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    version: Option<Dialect>,
+    /// The new name of the connection; `Some(None)` takes it away.
+    name: Option<Option<Box<str>>>,
+}
+
 impl Hub {
     pub(crate) fn resp_knows(&self, name: &str) -> bool {
         COMMANDS.contains(&name)
@@ -101,7 +109,7 @@ impl Hub {
     }
 
     fn resp_auth(&mut self, slot: u32, user: Option<&[u8]>, secret: &[u8], fx: &mut Effects) {
-        if self.settings.access.tokens && !self.settings.access.is_key(secret) {
+        if self.takes_token(secret) {
             return self.authenticate_token(slot, secret, fx);
         }
         if self.resp_admits(slot, user, secret, fx) {
@@ -142,13 +150,11 @@ impl Hub {
             },
         };
         let mut rest = args.get(1..).unwrap_or_default();
-        let mut name = None;
+        let (mut name, mut credentials) = (None, None);
         while let [option, tail @ ..] = rest {
             match (&option.to_ascii_lowercase()[..], tail) {
                 (b"auth", [user, secret, tail @ ..]) => {
-                    if !self.resp_admits(slot, Some(user), secret, fx) {
-                        return;
-                    }
+                    credentials = Some((user, secret));
                     rest = tail;
                 }
                 (b"setname", [given, tail @ ..]) => {
@@ -168,6 +174,27 @@ impl Hub {
                 }
             }
         }
+        let greeting = Greeting { version, name };
+        if let Some((user, secret)) = credentials {
+            if self.takes_token(secret) {
+                self.sessions[slot as usize].more().greeting = Some(Box::new(greeting));
+                return self.authenticate_token(slot, secret, fx);
+            }
+            if !self.resp_admits(slot, Some(user), secret, fx) {
+                return;
+            }
+        }
+        self.resp_greet(slot, greeting, fx);
+    }
+
+    /// Whether a password is to be looked at as a token.
+    fn takes_token(&self, secret: &[u8]) -> bool {
+        self.settings.access.tokens && !self.settings.access.is_key(secret)
+    }
+
+    /// Answers `HELLO`, which was allowed.
+    pub(crate) fn resp_greet(&mut self, slot: u32, greeting: Greeting, fx: &mut Effects) {
+        let Greeting { version, name } = greeting;
         if let Some(name) = name {
             self.sessions[slot as usize].more().name = name;
         }

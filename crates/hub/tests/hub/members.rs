@@ -302,3 +302,24 @@ fn what_a_channel_does_not_keep_is_not_available_and_what_is_not_allowed_is_deni
     assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
     assert_eq!(code(&mut w, json!({"id": 5, "publish": {"channel": "a b", "data": 1}})), Some(107));
 }
+
+#[test]
+fn a_connection_token_is_a_password_on_the_line_and_resp_ports() {
+    let mut w = with_tokens(options());
+    let line = w.open();
+    assert_eq!(w.say(line, "AUTH bad\r\n"), "ERROR 101 unauthorized\r\n");
+    assert_eq!(w.say(line, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
+    assert_eq!(w.say(line, "AUTH ann\r\nSUBSCRIBE news\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
+    let resp = w.open();
+    assert!(w.say(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$7\r\nexpired\r\n").starts_with("-WRONGPASS 109"));
+    assert_eq!(w.say(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$3\r\nann\r\n"), "+OK\r\n");
+    let modern = w.open();
+    let hello = |token: &str| {
+        format!(
+            "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$7\r\ndefault\r\n${}\r\n{token}\r\n",
+            token.len()
+        )
+    };
+    assert!(w.say(modern, hello("bad")).starts_with("-WRONGPASS 101"));
+    assert!(w.say(modern, hello("ann")).starts_with("%7\r\n"), "in RESP3, as asked for");
+}

@@ -97,6 +97,8 @@ const POLICIES: Labelled<4> = [
     ("unsubscribe", |m| &m.dropped[3]),
 ];
 
+const RECOVERIES: Labelled<2> = [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
+
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
@@ -165,6 +167,34 @@ impl Scrape {
             None,
             "Commands and lines of clients that were answered with an error",
             self.sum(|m| &m.errors),
+        )?;
+        self.clients(out)
+    }
+
+    fn clients(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_recoveries",
+            "Subscribers that came back, by whether all that they had missed was there",
+            "outcome",
+            self.sums(RECOVERIES),
+        )?;
+        out.counter(
+            "tidings_subscriptions_lost",
+            None,
+            "Subscriptions that ended because publications were lost or dropped",
+            self.sum(|m| &m.lost),
+        )?;
+        out.counter(
+            "tidings_expirations",
+            None,
+            "Connections and subscriptions that ended because their time was over",
+            self.sum(|m| &m.expired),
+        )?;
+        out.counter(
+            "tidings_orders",
+            None,
+            "Orders of the application carried out on sessions",
+            self.sum(|m| &m.orders),
         )
     }
 

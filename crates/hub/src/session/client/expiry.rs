@@ -31,6 +31,7 @@ impl Hub {
         let grace = self.settings.expired_close_delay.as_secs();
         let expires = self.sessions[id.slot as usize].member().and_then(|member| member.expires);
         if expires.is_some_and(|at| at + grace <= self.time) {
+            self.clients.expired += 1;
             self.end(id.slot, &Ending::Expired, fx);
         }
     }
@@ -41,6 +42,7 @@ impl Hub {
         let Some(member) = self.sessions[id.slot as usize].member() else { return };
         let over = member.subs.iter().filter(|sub| sub.expires.is_some_and(|at| at + grace <= now));
         let over: Vec<TopicKey> = over.map(|sub| sub.topic).collect();
+        self.clients.expired += over.len() as u64;
         for key in over {
             self.take_subscription(id.slot, key, code::SUBSCRIPTION_EXPIRED.number, "expired", fx);
         }
