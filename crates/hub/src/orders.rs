@@ -1,14 +1,16 @@
 //! What concerns sessions from outside: the application's orders, others who come and go, and lost publications.
 
+use std::ops::Range;
+
 use tidings_wire::client::push::{self, Event};
 use tidings_wire::code;
 use tidings_wire::{Channel, ClientInfo, Topic};
 
 use crate::deciding::{Admission, Directive, Order};
-use crate::effects::Effects;
+use crate::effects::{Effect, Effects};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Flag, Join, Mark, Owner, Protocol, Since, Wish, locate, send_push};
+use crate::session::{Dialect, Flag, Join, Mark, Owner, Protocol, Since, Wish, locate, send_push};
 use crate::topics::TopicKey;
 
 impl Hub {
@@ -120,22 +122,41 @@ impl Hub {
             member.and_then(|member| member.sub(key)).is_some_and(|sub| sub.marks.has(Mark::Watching))
         };
         let slots: Vec<u32> = entry.everybody().filter(watching).collect();
+        // Written once for each dialect, and sent to all who speak it.
+        let mut written: Vec<(Dialect, Range<usize>)> = Vec::new();
         for slot in slots {
+            let dialect = self.sessions[slot as usize].dialect;
+            if let Some((_, range)) = written.iter().find(|(one, _)| *one == dialect) {
+                fx.push(Effect::Send(slot, range.clone()));
+                continue;
+            }
             let info = Some(push::ClientInfo::from(info));
             let event =
                 if joined { Event::Join(push::Join { info }) } else { Event::Leave(push::Leave { info }) };
-            send_push(self.sessions[slot as usize].dialect, slot, channel.as_str(), event, fx);
+            let start = fx.bytes.len();
+            send_push(dialect, slot, channel.as_str(), event, fx);
+            written.push((dialect, start..fx.bytes.len()));
         }
     }
 
-    /// Publications of a topic are lost: subscribers that count on positions begin anew from theirs.
+    /// Publications of a topic are lost. Subscribers that know positions begin anew from theirs, plain ones are told,
+    /// and those whose dialect cannot say it come back.
     pub fn lost(&mut self, topic: &Topic, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
-        let Some(entry) = self.topics.get(key) else { return };
-        let client = |slot: &u32| self.sessions[*slot as usize].dialect.protocol() == Protocol::Client;
-        let slots: Vec<u32> = entry.everybody().filter(client).collect();
+        let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
+        let words = format!("{}: messages of {} were lost", code::INSUFFICIENT_STATE.text, topic.as_str());
         for slot in slots {
-            self.lose_position(slot, key, code::INSUFFICIENT_STATE.text, fx);
+            match self.sessions[slot as usize].dialect.protocol() {
+                Protocol::Client => self.lose_position(slot, key, code::INSUFFICIENT_STATE.text, fx),
+                Protocol::Plain => {
+                    let number = code::INSUFFICIENT_STATE.number;
+                    fx.send(slot, |out| tidings_wire::plain::error(number, &words, out));
+                }
+                Protocol::Resp => {
+                    let ending = Ending::Verdict(code::POSITION_LOST.number, words.clone());
+                    self.end(slot, &ending, fx);
+                }
+            }
         }
     }
 

@@ -323,3 +323,20 @@ fn a_connection_token_is_a_password_on_the_line_and_resp_ports() {
     assert!(w.say(modern, hello("bad")).starts_with("-WRONGPASS 101"));
     assert!(w.say(modern, hello("ann")).starts_with("%7\r\n"), "in RESP3, as asked for");
 }
+
+#[test]
+fn lost_publications_are_told_in_every_dialect() {
+    let mut w = World::new(Settings { auto_subscribe: vec![], ..settings() });
+    let plain = w.open();
+    w.say(plain, "SUBSCRIBE news\r\n");
+    let resp = w.open();
+    w.say(resp, "*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n");
+    let json = w.open();
+    w.say(json, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    w.with(|hub, fx| hub.lost(&Topic::Channel(channel("news")), fx));
+    assert_eq!(w.output(plain), "ERROR 2500 insufficient state: messages of news were lost\r\n");
+    assert!(w.output(resp).starts_with("-ERR 3010") && w.closed.contains(&resp));
+    assert_eq!(read(&mut w, json)[0]["push"]["unsubscribe"]["code"], 2500);
+    w.publish("news", "on");
+    assert_eq!(w.output(plain), "MESSAGE news on\r\n", "and goes on");
+}
