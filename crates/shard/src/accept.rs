@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Effects, Flow, Hub, SessionId};
+use tidings_hub::{Dialect, Effects, Flow, Hub, SessionId};
+use tidings_wire::code;
+use tidings_wire::ws::{self, CloseCode};
 
 use crate::conn::Conn;
 use crate::mailbox::{Arrival, Mail};
@@ -70,14 +72,16 @@ impl Shard {
 
     /// Owns a connection whose first byte will tell what it speaks.
     pub(crate) fn take_over(&mut self, socket: Socket) {
-        self.own(socket, Hub::open);
+        self.own(socket, Dialect::Unknown, Hub::open);
     }
 
     /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
     /// bytes that were read already.
     pub(crate) fn welcome(&mut self, arrival: Arrival) {
         let Arrival { socket, dialect, received, about } = arrival;
-        let Some(slot) = self.own(socket, |hub, fx| hub.open_as(dialect, about, fx)) else { return };
+        let Some(slot) = self.own(socket, dialect, |hub, fx| hub.open_as(dialect, about, fx)) else {
+            return;
+        };
         self.settle();
         let flow = self.hub.input(slot, &received, &mut self.fx);
         self.heed(slot, flow);
@@ -97,6 +101,7 @@ impl Shard {
     fn own(
         &mut self,
         mut socket: Socket,
+        dialect: Dialect,
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
         add(&self.metrics.accepted, 1);
@@ -104,11 +109,9 @@ impl Shard {
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
             self.process.connections.fetch_sub(1, Ordering::Relaxed);
             add(&self.metrics.refused, 1);
-            let mut notice = Vec::new();
-            tidings_hub::refusal_notice(self.drain.is_none().then_some(limit), &mut notice);
-            // Its dialect is not known yet. What it has said is read, lest the kernel reset the connection and
-            // take the notice with it.
-            if socket.write_some(&notice).is_ok() && socket.finish().is_ok() {
+            let notice = refusal(dialect, self.drain.is_none().then_some(limit));
+            // What it has said is read, lest the kernel reset the connection and take the notice with it.
+            if socket.refuse(&notice).is_ok() && socket.finish().is_ok() {
                 let _ = socket.read(&mut self.scratch);
             }
             return None;
@@ -128,4 +131,17 @@ impl Shard {
         self.conns[slot] = Some(Conn::new(socket));
         Some(id.slot)
     }
+}
+
+/// What a connection is told that is not let in, because there are as many as the limit, or (without one) because the
+/// server is stopping. Mostly its dialect is not known yet.
+fn refusal(dialect: Dialect, limit: Option<usize>) -> Vec<u8> {
+    let mut notice = Vec::new();
+    if dialect.is_websocket() {
+        let why = if limit.is_some() { code::CONNECTION_LIMIT } else { code::SHUTDOWN };
+        ws::close(CloseCode(why.number), why.text, &mut notice);
+    } else {
+        tidings_hub::refusal_notice(limit, &mut notice);
+    }
+    notice
 }

@@ -5,9 +5,10 @@
 //! other: the same shared bytes go to the same kind of socket, with a chunk's length before them (RFC 9112 §7.1).
 //!
 //! Invariants:
-//! - What was begun is finished: of a part that the socket takes only half, the other half is kept, up to [`PART`]
-//!   bytes and a chunk's frame; until it is gone, nothing more is taken. So whoever writes sees a socket that would
-//!   block, and the queue before it, with its bounds and policies, is that of any connection.
+//! - What was begun is finished: of a chunk that the socket takes only half, the other half is kept, less than
+//!   [`CHUNK`] bytes; until it is gone, nothing more is taken. So whoever writes sees a socket that would block, and the
+//!   queue before it, with its bounds and policies, is that of any connection. (Of several channels' plain events,
+//!   which are made for one client, the last one is kept whole.)
 //! - A body that is not behind owns no memory beyond itself.
 //! - What the client sends behind its request is thrown away, and too much of that ends the connection.
 
@@ -18,10 +19,14 @@ use mio::{Registry, Token};
 use crate::events::Events;
 use crate::socket::Socket;
 
-/// Most bytes of a part.
-const PART: usize = 64 * 1024;
-/// Most slices of a part.
+/// Most bytes of a chunk. Several go out at once; only what is left of one that was begun has to be kept.
+pub(crate) const CHUNK: usize = 4096;
+/// Most chunks written at once.
+const CHUNKS: usize = 16;
+/// Most slices of which they are made.
 const SLICES: usize = 64;
+/// The first line of a whole one.
+const WHOLE: &[u8] = b"1000\r\n";
 /// How often bytes of a client that has nothing to say are thrown away before the connection is.
 const READS: usize = 16;
 
@@ -69,6 +74,18 @@ impl Body {
         self.socket.register(registry, token)
     }
 
+    /// Answers otherwise than was meant, in these words. Nothing may have been sent yet.
+    pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
+        let len = notice.len();
+        let head = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\n\
+             connection: close\r\n\r\n"
+        );
+        self.rest = [head.as_bytes(), notice].concat();
+        (self.chunked, self.events) = (false, None);
+        self.flush().map(|_| ())
+    }
+
     /// Throws away what the client sends; 0 when it is gone.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         for _ in 0..READS {
@@ -82,8 +99,11 @@ impl Body {
     /// Writes what fits now, which may be nothing.
     pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
-        while taken < bytes.len() && self.flush()? {
-            taken += self.write_part(&[IoSlice::new(&bytes[taken..])])?;
+        while taken < bytes.len() {
+            match self.write(&[IoSlice::new(&bytes[taken..])])? {
+                0 => break,
+                n => taken += n,
+            }
         }
         Ok(taken)
     }
@@ -93,53 +113,85 @@ impl Body {
     /// # Errors
     /// As for a socket: "would block" when nothing fits.
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.flush()? { self.write_part(slices) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        match self.write(slices)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
     }
 
-    /// Begins and, as far as that fits, writes a part: some bytes of the beginning of the slices. Nothing may be kept.
-    /// Gives how many bytes that is, which then count as written.
-    fn write_part(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes some bytes of the beginning of the slices, and tells how many are taken: sent, or kept because a chunk
+    /// with them was begun. Less than all of them need not mean that the socket takes no more; none does.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.flush()? {
+            return Ok(0);
+        }
         if let Some(events) = &mut self.events {
-            // Events are looked at, so they are taken as they come: whole.
             let Some(bytes) = slices.first() else { return Ok(0) };
-            events.take(bytes, &mut self.rest);
-            self.flush()?;
-            return Ok(bytes.len());
-        }
-        let mut part = [IoSlice::new(&[]); SLICES + 2];
-        let (mut n, mut len) = (1, 0);
-        for slice in slices.iter().take(SLICES) {
-            let bytes = &slice[..slice.len().min(PART - len)];
-            part[n] = IoSlice::new(bytes);
-            n += 1;
-            len += bytes.len();
-            if len == PART {
-                break;
+            let taken = events.take(bytes, &mut self.rest);
+            if events.are_as_they_come() {
+                self.events = None;
             }
+            self.flush()?;
+            return Ok(taken);
         }
-        if len == 0 {
+        if self.chunked {
+            self.write_chunks(slices)
+        } else {
+            blocked_is_none(self.socket.write_vectored(slices))
+        }
+    }
+
+    /// Nothing may be kept.
+    fn write_chunks(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = &slices[..slices.len().min(SLICES)];
+        let all: usize = slices.iter().map(|slice| slice.len()).sum();
+        if all == 0 {
             return Ok(0);
         }
         let mut size = Size::default();
-        if self.chunked {
-            part[0] = IoSlice::new(size.of(len));
-            part[n] = IoSlice::new(b"\r\n");
+        let last = size.of((all - 1) % CHUNK + 1);
+        let mut parts = [IoSlice::new(&[]); SLICES + 3 * CHUNKS];
+        let (mut n, mut left) = (0, all.min(CHUNKS * CHUNK));
+        let mut slices = slices.iter().map(|slice| &**slice);
+        let mut slice: &[u8] = &[];
+        // Where each chunk ends among the parts, and with how many bytes of the slices.
+        let mut chunks = [(0, 0); CHUNKS];
+        let mut count = 0;
+        while left > 0 {
+            let len = left.min(CHUNK);
+            parts[n] = IoSlice::new(if len == CHUNK { WHOLE } else { last });
             n += 1;
-        }
-        let part = &part[..n];
-        let mut sent = loop {
-            match self.socket.write_vectored(part) {
-                Ok(sent) => break sent,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break 0,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            let mut missing = len;
+            while missing > 0 {
+                while slice.is_empty() {
+                    slice = slices.next().unwrap_or_default();
+                }
+                let (piece, behind) = slice.split_at(slice.len().min(missing));
+                slice = behind;
+                parts[n] = IoSlice::new(piece);
+                n += 1;
+                missing -= piece.len();
             }
-        };
-        for slice in part {
-            self.rest.extend_from_slice(&slice[sent.min(slice.len())..]);
-            sent = sent.saturating_sub(slice.len());
+            parts[n] = IoSlice::new(b"\r\n");
+            n += 1;
+            chunks[count] = (n, len);
+            count += 1;
+            left -= len;
         }
-        Ok(len)
+        let mut sent = blocked_is_none(self.socket.write_vectored(&parts[..n]))?;
+        let (mut taken, mut from) = (0, 0);
+        for (to, len) in &chunks[..count] {
+            if sent == 0 {
+                break;
+            }
+            for part in &parts[from..*to] {
+                self.rest.extend_from_slice(&part[sent.min(part.len())..]);
+                sent = sent.saturating_sub(part.len());
+            }
+            from = *to;
+            taken += len;
+        }
+        Ok(taken)
     }
 
     /// Writes what is kept; tells whether that is all of it.
@@ -169,6 +221,13 @@ impl Body {
             None => {}
         }
         if self.rest.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
+    }
+}
+
+fn blocked_is_none(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+        other => other,
     }
 }
 
@@ -292,11 +351,10 @@ mod tests {
                     }
                 }
             };
-            assert!(body.rest.len() <= PART + 32, "{}", body.rest.len());
+            assert!(body.rest.len() < CHUNK + WHOLE.len() + 2, "{}", body.rest.len());
             taken += n;
             if n == 0 {
                 blocked += 1;
-                assert!(!body.rest.is_empty());
                 read(&mut client, &mut got).unwrap();
             }
         }
@@ -308,6 +366,22 @@ mod tests {
         assert_eq!(body.rest.capacity(), 0, "memory that is not needed");
         let (all, ended) = put_together(got.strip_prefix(b"HEAD\r\n\r\n").unwrap());
         assert!(ended && all == [b"first", &sent[..]].concat());
+    }
+
+    #[test]
+    fn who_is_not_let_in_after_all_gets_a_whole_answer_that_says_so() {
+        for events in [None, Some(Events::default())] {
+            let (mut body, mut client) = body(Opening { events, ..chunked() });
+            body.refuse(b"ERROR 3001 shutdown\r\n").unwrap();
+            body.finish().unwrap();
+            let mut got = Vec::new();
+            assert_eq!(read(&mut client, &mut got), None);
+            let got = String::from_utf8(got).unwrap();
+            assert!(
+                got.starts_with("HTTP/1.1 503 ") && got.ends_with("\r\n\r\nERROR 3001 shutdown\r\n"),
+                "{got}"
+            );
+        }
     }
 
     #[test]

@@ -9,9 +9,7 @@
 //! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels each is made into those
 //! of all of them, so that a client that comes back with its last one misses nothing in any.
 
-use std::borrow::Cow;
-
-use crate::body::{LAST_CHUNK, frame};
+use crate::body::{CHUNK, LAST_CHUNK, frame};
 
 /// Bytes that are held back at most; with more of them it goes on as if everything had been subscribed to.
 const HELD: usize = 64 * 1024;
@@ -64,14 +62,12 @@ impl Events {
         self.chunked = chunked;
     }
 
-    /// Takes whole events from the session; appends what is to be sent.
-    pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    /// Takes whole events from the session, as many as make a good write, and tells how many bytes those are; appends
+    /// what is to be sent.
+    pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         match &mut self.stage {
-            Stage::Open => {
-                let shown = shown(bytes, self.positions.as_mut());
-                frame(&shown, self.chunked, out);
-            }
-            Stage::Refused => {}
+            Stage::Open => self.show(bytes, out),
+            Stage::Refused => bytes.len(),
             Stage::Held { opening, events } => {
                 events.extend_from_slice(bytes);
                 if let Some(error) = refusal(bytes) {
@@ -79,12 +75,39 @@ impl Events {
                     self.stage = Stage::Refused;
                 } else if events.len() > HELD || each(bytes).any(|event| event.starts_with(b":ok\n")) {
                     out.append(opening);
-                    let shown = shown(events, self.positions.as_mut());
-                    frame(&shown, self.chunked, out);
+                    let held = std::mem::take(events);
                     self.stage = Stage::Open;
+                    let mut shown = 0;
+                    while shown < held.len() {
+                        shown += self.show(&held[shown..], out);
+                    }
                 }
+                bytes.len()
             }
         }
+    }
+
+    /// Whether what is taken from now on is sent as it comes.
+    pub(crate) fn are_as_they_come(&self) -> bool {
+        matches!(self.stage, Stage::Open) && self.positions.is_none()
+    }
+
+    /// Appends events as the client gets them, as many as make a good write; tells how many bytes were made into those.
+    fn show(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+        let Some(positions) = &mut self.positions else {
+            frame(bytes, self.chunked, out);
+            return bytes.len();
+        };
+        let (mut used, mut shown) = (0, Vec::new());
+        for event in each(bytes) {
+            show(event, positions, &mut shown);
+            used += event.len();
+            if shown.len() >= CHUNK {
+                break;
+            }
+        }
+        frame(&shown, self.chunked, out);
+        used
     }
 
     /// Ends the answer, which may not have begun.
@@ -142,27 +165,21 @@ fn status(error: &[u8]) -> &'static str {
     }
 }
 
-/// Events as the client gets them.
-fn shown<'b>(bytes: &'b [u8], positions: Option<&mut Vec<(String, String)>>) -> Cow<'b, [u8]> {
-    let Some(positions) = positions else { return bytes.into() };
-    let mut out = Vec::with_capacity(bytes.len() * 2);
-    for event in each(bytes) {
-        // An id stands before the data, in which no line can look like one: all of them begin with `data: `.
-        for line in event.split_inclusive(|b| *b == b'\n') {
-            let id = line.strip_prefix(b"id: ").and_then(|line| std::str::from_utf8(line).ok());
-            let Some(id) = id else {
-                out.extend_from_slice(line);
-                continue;
-            };
-            note(id.trim_end(), positions);
-            out.extend_from_slice(b"id:");
-            for (channel, position) in &*positions {
-                out.extend_from_slice(format!(" {position}.{channel}").as_bytes());
-            }
-            out.push(b'\n');
+/// Appends an event as the client gets it: an id says where it stands in all channels.
+fn show(event: &[u8], positions: &mut Vec<(String, String)>, out: &mut Vec<u8>) {
+    // An id stands before the data, in which no line can look like one: all of them begin with `data: `.
+    for line in event.split_inclusive(|b| *b == b'\n') {
+        let Some(id) = line.strip_prefix(b"id: ").and_then(|line| std::str::from_utf8(line).ok()) else {
+            out.extend_from_slice(line);
+            continue;
+        };
+        note(id.trim_end(), positions);
+        out.extend_from_slice(b"id:");
+        for (channel, position) in &*positions {
+            out.extend_from_slice(format!(" {position}.{channel}").as_bytes());
         }
+        out.push(b'\n');
     }
-    out.into()
 }
 
 /// Notes the positions that an id names.
@@ -254,6 +271,21 @@ mod tests {
         let shown = "event: x\nid: 5.e.a 9.f.b.c\ndata: id: 1.e.a\n\nid: 6.e.a 9.f.b.c\ndata: 2\n\n";
         assert_eq!(taken(&mut events, two), shown);
         assert_eq!(taken(&mut events, "data: 3\n\nid: 1.g.d\n\n"), "data: 3\n\nid: 6.e.a 9.f.b.c 1.g.d\n\n");
+    }
+
+    #[test]
+    fn events_of_several_channels_are_made_a_few_at_a_time() {
+        let mut events = events(true, "");
+        taken(&mut events, ":ok\n\n");
+        let all = "data: x\n\n".repeat(CHUNK);
+        let mut got = Vec::new();
+        let mut used = 0;
+        while used < all.len() {
+            let before = got.len();
+            used += events.take(&all.as_bytes()[used..], &mut got);
+            assert!((1..CHUNK + 9).contains(&(got.len() - before)));
+        }
+        assert!(got == all.as_bytes());
     }
 
     #[test]

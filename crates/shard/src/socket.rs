@@ -62,6 +62,14 @@ impl Socket {
         }
     }
 
+    /// Says in these words that the connection is not let in.
+    pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => self.write_some(notice).map(|_| ()),
+            Self::Body(body) => body.refuse(notice),
+        }
+    }
+
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, s => s.write_vectored(slices), b => b.write_vectored(slices))
     }

@@ -193,7 +193,7 @@ pub(crate) fn accept(
     };
     let headers = request.headers();
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(bad("a WebSocket begins with GET in HTTP/1.1\n"));
+        return Err(bad("a WebSocket begins with GET in HTTP/1.1 (nginx: proxy_http_version 1.1)\n"));
     }
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(required(
