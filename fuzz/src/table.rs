@@ -19,6 +19,7 @@ const LIMITS: Limits = Limits {
     cell_bytes: 1 << 20,
     row_cells: 1 << 20,
     page_bytes: 1 << 28,
+    page_cells: 1 << 26,
     page_rows: 64,
     scan_row_bytes: 1 << 20,
     sort_bytes: 256,

@@ -1,5 +1,7 @@
 //! What kind of values a column has, from counts of its cells.
 
+use std::collections::HashMap;
+
 use crate::reading::Reading;
 use crate::scan;
 use crate::value::{Kind, Style};
@@ -100,27 +102,38 @@ pub(crate) struct Nature {
     pub(crate) column_type: ColumnType,
 }
 
+/// The natures of some columns.
+pub(crate) struct Natures(HashMap<usize, Nature>);
+
+impl Natures {
+    /// The nature of a column that was asked for.
+    pub(crate) fn of(&self, column: usize) -> Nature {
+        self.0[&column]
+    }
+}
+
 /// How many blocks speak for a column: a mebibyte at most, some milliseconds.
 const SAMPLE: usize = 64;
 
 impl Reading {
-    /// How the values of the first `columns` columns are to be understood, from blocks spread over the whole
-    /// file: for the same file always the same.
-    pub(crate) fn natures(&self, columns: usize, control: Control<'_>) -> Result<Vec<Nature>, Error> {
+    /// How the values of these columns are to be understood, from blocks spread over the whole file: for the
+    /// same file always the same.
+    pub(crate) fn natures(&self, columns: &[usize], control: Control<'_>) -> Result<Natures, Error> {
+        let keep = columns.iter().max().map_or(0, |most| most + 1);
         let (chunks, first) = (scan::sample(&self.state(), SAMPLE), self.first_line());
         let syntax = self.dialect().syntax;
-        let mut counts = vec![[Kinds::default(); 2]; columns];
+        let mut counts = vec![[Kinds::default(); 2]; columns.len()];
         self.scan(
             &chunks,
             control,
             (0.0, 0.0),
             |chunk, bytes, scratch| {
-                let mut counts = vec![[Kinds::default(); 2]; columns];
-                scratch.layout.fill(syntax, bytes, columns);
+                let mut counts = vec![[Kinds::default(); 2]; columns.len()];
+                scratch.layout.fill(syntax, bytes, keep);
                 for row in (first.saturating_sub(chunk.line) as usize)..scratch.layout.len() {
                     let line = scratch.layout.line(bytes, row);
-                    for (column, counts) in counts.iter_mut().enumerate() {
-                        let cell = syntax.unquote(line.raw(column), &mut scratch.spare);
+                    for (column, counts) in columns.iter().zip(&mut counts) {
+                        let cell = syntax.unquote(line.raw(*column), &mut scratch.spare);
                         counts[0].count(Kind::of(cell, Style::Point));
                         counts[1].count(Kind::of(cell, Style::Comma));
                     }
@@ -134,17 +147,12 @@ impl Reading {
                 Ok(())
             },
         )?;
-        Ok(counts
-            .iter()
-            .map(|[point, comma]| {
-                // A comma is a decimal mark where more cells are numbers with it; `1,234` alone is grouped.
-                let (style, kinds) = if comma.numbers() > point.numbers() {
-                    (Style::Comma, comma)
-                } else {
-                    (Style::Point, point)
-                };
-                Nature { style, column_type: kinds.column_type() }
-            })
-            .collect())
+        let nature = |[point, comma]: &[Kinds; 2]| {
+            // A comma is a decimal mark where more cells are numbers with it; `1,234` alone is grouped.
+            let (style, kinds) =
+                if comma.numbers() > point.numbers() { (Style::Comma, comma) } else { (Style::Point, point) };
+            Nature { style, column_type: kinds.column_type() }
+        };
+        Ok(Natures(columns.iter().copied().zip(counts.iter().map(nature)).collect()))
     }
 }

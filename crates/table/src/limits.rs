@@ -18,6 +18,9 @@ pub struct Limits {
     pub row_cells: usize,
     /// The text of one page. Each of its rows gets an equal share. Default 8 MiB.
     pub page_bytes: usize,
+    /// The cells of one page, which take memory even if they are empty. Each of its rows gets an equal share.
+    /// Default 250,000 (cells): all of a thousand rows of 250.
+    pub page_cells: usize,
     /// The rows of one page. Default 10,000 (rows).
     pub page_rows: usize,
     /// How much of one row sorts, filters, searches and facts look at. A row that is longer is told of
@@ -44,6 +47,7 @@ impl Default for Limits {
             cell_bytes: 4 << 10,
             row_cells: 1_000,
             page_bytes: 8 << 20,
+            page_cells: 250_000,
             page_rows: 10_000,
             scan_row_bytes: 16 << 20,
             sort_bytes: 192 << 20,

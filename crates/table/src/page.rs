@@ -19,7 +19,7 @@ pub struct Page {
 pub struct Row {
     /// Its place in the file, counted from 0, without the header (unless the view counts that as a row).
     pub number: u64,
-    /// Its cells, as many as it has; at most [`Limits::row_cells`].
+    /// Its cells, as many as it has; at most [`Limits::row_cells`], and its share of [`Limits::page_cells`].
     pub cells: Vec<Cell>,
     /// How many cells it has in truth.
     pub width: u64,
@@ -56,7 +56,7 @@ impl Shaper {
         let row_bytes = limits.page_bytes / rows.max(1);
         Self {
             cell_bytes: limits.cell_bytes,
-            row_cells: limits.row_cells,
+            row_cells: limits.row_cells.min((limits.page_cells / rows.max(1)).max(1)),
             row_bytes,
             cells: Vec::new(),
             width: 0,

@@ -69,10 +69,11 @@ impl Reading {
             (scan::chunks(&state, 0), state.tally)
         };
         let count = (tally.widest as usize).min(COLUMNS);
-        let (natures, first, syntax) =
-            (self.natures(count, control)?, self.first_line(), self.dialect().syntax);
+        let places: Vec<usize> = (0..count).collect();
+        let natures = self.natures(&places, control)?;
+        let (first, syntax) = (self.first_line(), self.dialect().syntax);
         let columns: Mutex<Vec<_>> =
-            Mutex::new(natures.iter().map(|nature| ColumnTally::new(nature.style)).collect());
+            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.of(*column).style)).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);
         let clipped = self.scan(
             &chunks,

@@ -82,7 +82,7 @@ impl Reading {
         if query.is_plain() {
             return Ok(View::plain(self, query.header_is_row));
         }
-        let natures = self.natures(columns.iter().max().map_or(0, |most| most + 1), control)?;
+        let natures = self.natures(&columns, control)?;
         let (chunks, settled) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.settled)
@@ -271,8 +271,7 @@ impl View {
         let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
             return self.reading.view(&self.query, control);
         };
-        let columns = self.query.columns();
-        let natures = self.reading.natures(columns.iter().max().map_or(0, |most| most + 1), control)?;
+        let natures = self.reading.natures(&self.query.columns(), control)?;
         let (chunks, settled) = {
             let state = self.reading.state();
             (scan::chunks(&state, self.settled), state.settled)

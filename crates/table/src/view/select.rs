@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::Query;
 use super::filter::{Test, containing};
 use crate::Error;
-use crate::column::Nature;
+use crate::column::Natures;
 use crate::reading::Reading;
 use crate::scan::Scratch;
 use crate::syntax::{Line, Syntax, is_break};
@@ -44,12 +44,12 @@ impl Scout {
 
 impl Selection {
     /// The conditions of `query` for the rows that `reading` has now.
-    pub(super) fn new(reading: &Reading, query: &Query, natures: &[Nature]) -> Result<Self, Error> {
+    pub(super) fn new(reading: &Reading, query: &Query, natures: &Natures) -> Result<Self, Error> {
         let syntax = reading.dialect().syntax;
         let tests: Vec<Test> = query
             .filter
             .iter()
-            .map(|filter| Test::new(filter, natures[filter.column]))
+            .map(|filter| Test::new(filter, natures.of(filter.column)))
             .collect::<Result<_, _>>()?;
         let search = (!query.search.is_empty()).then(|| containing(&query.search)).transpose()?;
         let mut needles: Vec<(&[u8], bool)> = tests.iter().map(Test::needle).collect();

@@ -74,6 +74,19 @@ fn a_page_never_takes_more_than_its_bound() {
 }
 
 #[test]
+fn a_page_of_many_wide_rows_shows_an_equal_share_of_each() {
+    let limits = Limits { page_cells: 100, ..Limits::default() };
+    let text = format!("{}\n", ";".repeat(49)).repeat(20);
+    let made = Made::of(text.as_bytes(), &[usize::MAX], Choice::default(), limits);
+    let view = View::plain(&made.reading(), true);
+    for (rows, cells) in [(1, 50), (4, 25), (20, 5)] {
+        let page = view.page(0, rows).unwrap();
+        assert_eq!(page.rows.len(), rows);
+        assert!(page.rows.iter().all(|row| (row.cells.len(), row.width) == (cells, 50)));
+    }
+}
+
+#[test]
 fn bytes_that_mean_nothing_are_shown_as_such_and_told_of() {
     let made = Made::whole("é\tb\n1\t".as_bytes(), Choice { header: Some(false), ..Choice::default() });
     assert!(!made.reading().summary().lossy);

@@ -283,6 +283,21 @@ fn long_cells_that_are_equal_or_nearly_so_are_sorted_without_a_deep_stack() {
 }
 
 #[test]
+fn a_column_far_to_the_right_is_sorted_and_filtered_as_any_other() {
+    let far = |cell: &str| format!("{}{cell}\n", ",".repeat(2_000_000));
+    let text = format!("first\n{}{}{}", far("10"), far("9"), far("11"));
+    let made = Made::of(text.as_bytes(), &[usize::MAX], exactly(commas(), false), Limits::default());
+    let numbers = |query| {
+        let view = made.reading().view(&query, Control::default()).unwrap();
+        view.page(0, 10).unwrap().rows.iter().map(|row| row.number).collect::<Vec<_>>()
+    };
+    let sort = vec![SortBy { column: 2_000_000, desc: false }];
+    assert_eq!(numbers(Query { sort, ..Query::default() }), [2, 1, 3, 0]);
+    let filter = vec![Filter { column: 2_000_000, op: Op::Less, value: "10".to_owned() }];
+    assert_eq!(numbers(Query { filter, ..Query::default() }), [2]);
+}
+
+#[test]
 fn what_follows_a_closing_quote_is_searched_too() {
     let made = Made::whole(b"1,\"x\"y\n2,xy\n3,\"x\",y\n", exactly(commas(), false));
     let search = Query { search: "XY".to_owned(), ..Query::default() };

@@ -13,7 +13,7 @@ mod runs;
 
 use super::select::Selection;
 use super::{SCAN, SortBy};
-use crate::column::Nature;
+use crate::column::{Nature, Natures};
 use crate::order::Order;
 use crate::reading::Reading;
 use crate::scan::Chunk;
@@ -27,7 +27,7 @@ use runs::Sorter;
 pub(super) fn sort(
     reading: &Reading,
     by: &[SortBy],
-    natures: &[Nature],
+    natures: &Natures,
     chunks: &[Chunk],
     selection: &Selection,
     first: u64,
@@ -77,9 +77,9 @@ struct Column {
 }
 
 impl KeyMaker {
-    fn new(by: &[SortBy], natures: &[Nature], syntax: Syntax) -> Self {
+    fn new(by: &[SortBy], natures: &Natures, syntax: Syntax) -> Self {
         let column = |by: &SortBy| {
-            let Nature { style, column_type } = natures[by.column];
+            let Nature { style, column_type } = natures.of(by.column);
             Column { column: by.column, desc: by.desc, numbers: column_type.is_numeric().then_some(style) }
         };
         // A column that is there again decides nothing any more.
