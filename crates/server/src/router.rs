@@ -20,7 +20,7 @@ use tidings_shard::{Control, Mail, Mailbox, Reply};
 use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
 use crate::canary::Canary;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Heard};
 
 /// How long a client is present after it was last said to be.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
@@ -200,6 +200,14 @@ impl Router {
         &self.cluster
     }
 
+    /// Gives commands to the session with this secret, if it is here: one frame of them. Gives whether it may be.
+    pub(crate) fn input(&self, session: &str, data: Bytes) -> bool {
+        let Some((shard, id)) = tidings_hub::locate(self.settings.node_seed, session) else { return false };
+        let Some(mailbox) = self.mailboxes().get(shard as usize) else { return false };
+        mailbox.post(Mail::Input(id, data));
+        true
+    }
+
     /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
     pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
         let routes = self.read();
@@ -293,8 +301,14 @@ impl Router {
         };
         if self.canary.is(channel) {
             self.canary.came_back(body);
-        } else if let Some(directive) = self.cluster.heard(body) {
-            self.post_to_all(|| Mail::Order(Arc::clone(&directive)));
+            return true;
+        }
+        match self.cluster.heard(body) {
+            Some(Heard::Order(directive)) => self.post_to_all(|| Mail::Order(Arc::clone(&directive))),
+            Some(Heard::Input(session, data)) => {
+                self.input(&session, data);
+            }
+            None => {}
         }
         true
     }

@@ -87,7 +87,7 @@ impl From<ClusterError> for ApiError {
         let code = match error {
             ClusterError::Broker(error) => return error.into(),
             ClusterError::TooLong | ClusterError::TooMany(_) => code::LIMIT_EXCEEDED,
-            ClusterError::Unheard | ClusterError::Silent(_) => code::INTERNAL,
+            ClusterError::Unheard | ClusterError::Nowhere | ClusterError::Silent(_) => code::INTERNAL,
         };
         Self { code: code.number, message: error.to_string().into() }
     }

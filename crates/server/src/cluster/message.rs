@@ -35,6 +35,13 @@ pub(super) enum Say {
     Gone {},
     /// To all: carry this out.
     Order(WireDirective),
+    /// To one: a session of yours has sent this, by another way.
+    Input {
+        /// The session's secret.
+        session: String,
+        /// Commands, as the session's dialect has them.
+        data: Data,
+    },
     /// To all: tell me your channels.
     Ask {
         /// Comes back with the answer.
@@ -260,6 +267,14 @@ mod tests {
                 Directive { user: "42".into(), client: Some("c".into()), session: Some("s".into()), order };
             assert_eq!(there_and_back(&directive), directive);
         }
+    }
+
+    #[test]
+    fn what_a_session_has_sent_arrives_byte_by_byte() {
+        let data = Data(Bytes::from_static(b"\x00\xff{}\n"));
+        let say = Say::Input { session: "s".into(), data: data.clone() };
+        let message = Message::read(&Message { from: "a".into(), say }.write()).expect("a message");
+        assert!(matches!(message.say, Say::Input { session, data: same } if session == "s" && same == data));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::node::Node;
-use message::{Message, Say};
+use message::{Data, Message, Say};
 use registry::{ANNOUNCE, Met, Registry};
 use survey::Surveys;
 
@@ -73,6 +73,15 @@ enum Todo {
     Answer { to: String, id: u64, pattern: Option<String> },
 }
 
+/// What other nodes have for sessions here.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// An order to all that it concerns.
+    Order(Arc<Directive>),
+    /// Commands that the session with this secret has sent elsewhere.
+    Input(String, Bytes),
+}
+
 /// Why something was not carried to other nodes.
 #[derive(Debug, Error)]
 pub(crate) enum ClusterError {
@@ -82,6 +91,9 @@ pub(crate) enum ClusterError {
     /// No node has heard it, not even this one: its connection for hearing is being made.
     #[error("no node has heard it")]
     Unheard,
+    /// There is no such node, or it has no such session.
+    #[error("no such session")]
+    Nowhere,
     /// It is longer than [`MAX_MESSAGE`].
     #[error("more than {MAX_MESSAGE} bytes for other nodes")]
     TooLong,
@@ -121,14 +133,14 @@ impl Cluster {
         self.registry.nodes(Instant::now())
     }
 
-    /// Judges what was published in one of its channels. Gives what sessions are to do, if it is that.
-    pub(crate) fn heard(&self, body: &[u8]) -> Option<Arc<Directive>> {
+    /// Judges what was published in one of its channels. Gives what is for sessions, if it is that.
+    pub(crate) fn heard(&self, body: &[u8]) -> Option<Heard> {
         let message = if body.len() > MAX_MESSAGE { None } else { Message::read(body).ok() };
         let Some(Message { from, say }) = message else { return self.ignore() };
         let own = from == self.uid;
         match say {
             Say::Order(directive) => match Directive::try_from(directive) {
-                Ok(directive) => return Some(Arc::new(directive)),
+                Ok(directive) => return Some(Heard::Order(Arc::new(directive))),
                 Err(_) => return self.ignore(),
             },
             Say::Node(_) | Say::Gone {} | Say::Ask { .. } if own => {}
@@ -139,6 +151,7 @@ impl Cluster {
                 Met::TooMany => return self.ignore(),
             },
             Say::Gone {} => self.registry.gone(&from),
+            Say::Input { session, data } => return Some(Heard::Input(session, data.0)),
             Say::Ask { id, pattern } => self.leave(Todo::Answer { to: from, id, pattern }),
             Say::Answer { id, channels } => {
                 // One that comes too late is nothing to worry about.
@@ -168,6 +181,28 @@ impl Cluster {
 pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), ClusterError> {
     match send(node, &node.router.cluster().all, Say::Order(directive.into())).await? {
         0 => Err(ClusterError::Unheard),
+        _ => Ok(()),
+    }
+}
+
+/// Gives commands to the session with this secret on the node with this uid, which may be this one: its connection
+/// goes only the other way. Commands given one after the other arrive in that order. `data` is one frame of them, in
+/// the session's own encoding.
+///
+/// # Errors
+/// [`ClusterError::Nowhere`] when there is no such node, or it is this one and the session is not here; whether another
+/// node has it is not waited for. Others of [`ClusterError`] when the node cannot be told.
+pub(crate) async fn forward(node: &Node, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
+    let cluster = node.router.cluster();
+    if to == cluster.uid {
+        return if node.router.input(session, data) { Ok(()) } else { Err(ClusterError::Nowhere) };
+    }
+    if !cluster.registry.knows(to, Instant::now()) {
+        return Err(ClusterError::Nowhere);
+    }
+    let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::Nowhere)?;
+    match send(node, &channel, Say::Input { session: session.to_owned(), data: Data(data) }).await? {
+        0 => Err(ClusterError::Nowhere),
         _ => Ok(()),
     }
 }

@@ -74,6 +74,11 @@ impl Registry {
         self.lock().remove(uid);
     }
 
+    /// Whether there is a node with this uid.
+    pub(super) fn knows(&self, uid: &str, now: Instant) -> bool {
+        self.lock().get(uid).is_some_and(|(_, last)| now.duration_since(*last) < FORGOTTEN)
+    }
+
     /// The nodes there are, in the order of their names.
     pub(super) fn nodes(&self, now: Instant) -> Vec<NodeInfo> {
         let mut nodes = self.lock();
@@ -110,6 +115,7 @@ mod tests {
         let later = start + 2 * ANNOUNCE;
         assert_eq!(registry.seen(node("b"), later), Met::Known);
         assert_eq!(uids(&registry, start + 3 * ANNOUNCE), ["a", "b"]);
+        assert!(registry.knows("a", start + 3 * ANNOUNCE) && !registry.knows("a", start + 4 * ANNOUNCE));
         assert_eq!(uids(&registry, start + 4 * ANNOUNCE), ["b"]);
         registry.gone("b");
         assert!(uids(&registry, later).is_empty());

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
-use crate::world::World;
+use crate::world::{USERS, World};
 
 fn names(world: &World) -> Vec<String> {
     let info = world.ask("info", &json!({}));
@@ -93,4 +93,26 @@ fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
     assert_eq!(names(&world).len(), 1);
     let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
     assert_eq!(world.ask("disconnect", &directive), Value::Object(serde_json::Map::new()));
+}
+
+#[test]
+fn an_order_given_to_one_node_is_carried_out_on_all() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let worlds = ["ann", "bob"].map(|_| World::with(&[&[&*broker], &USERS[..]].concat()));
+    let mut members = worlds.each_ref().map(|world| world.user("ann"));
+    worlds[0].ask("subscribe", &json!({"user": "ann", "channel": "news", "info": {"a": 1}}));
+    for member in &mut members {
+        assert_eq!(member.push("subscribe").0, "news");
+    }
+    for world in &worlds {
+        let stats = world.ask("presence_stats", &json!({"channel": "news"}));
+        assert_eq!(stats, json!({"num_clients": 2, "num_users": 1}));
+    }
+    let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
+    worlds[1].ask("disconnect", &order);
+    for member in &mut members {
+        assert_eq!(member.push("disconnect").1, json!({"code": 4000, "reason": "later"}));
+        member.expect_close();
+    }
 }

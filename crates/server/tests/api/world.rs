@@ -3,11 +3,82 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde_json::{Value, json};
 use tidings_server::config::{self, Overrides};
 use tidings_server::{Readiness, Server};
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 use tokio::runtime::Runtime;
+
+/// The options of a server that lets users in by their tokens, and any backend without a key.
+pub(crate) const USERS: [&str; 4] = [
+    "client.token.hmac_secret_key=users",
+    "http_api.insecure=true",
+    "channel.without_namespace.allow_subscribe_for_client=true",
+    "channel.without_namespace.presence=true",
+];
+
+/// A connection token for [`USERS`].
+fn token(user: &str) -> String {
+    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let text = format!("{}.{}", part(json!({"alg": "HS256"})), part(json!({"sub": user})));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"users");
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
+}
+
+/// A client of the client protocol, in JSON lines.
+pub(crate) struct Member {
+    line: LineClient,
+    next: u64,
+    /// Its id.
+    pub(crate) client: String,
+}
+
+impl Member {
+    /// What is answered to a command that succeeds. Pushes that come before are passed over.
+    pub(crate) fn ask(&mut self, command: &str, params: &Value) -> Value {
+        self.next += 1;
+        self.line.send(&json!({"id": self.next, command: params}).to_string());
+        loop {
+            let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+            if said["id"] == self.next {
+                assert!(said.get(command).is_some(), "{said}");
+                return said[command].take();
+            }
+        }
+    }
+
+    /// The next push of this kind: its channel, and what it says. Pings are passed over.
+    pub(crate) fn push(&mut self, kind: &str) -> (String, Value) {
+        loop {
+            let text = self.line.line();
+            let mut said: Value = serde_json::from_str(&text).expect("JSON");
+            if said == json!({}) {
+                continue;
+            }
+            let push = said.get_mut("push").unwrap_or_else(|| panic!("no {kind}, but {text}"));
+            let channel = push["channel"].as_str().unwrap_or_default().to_owned();
+            assert!(push.get(kind).is_some(), "no {kind}, but {text}");
+            return (channel, push[kind].take());
+        }
+    }
+
+    /// Waits until the server has closed the connection.
+    pub(crate) fn expect_close(&mut self) {
+        self.line.expect_closed();
+    }
+
+    /// Makes sure that nothing but pings comes.
+    pub(crate) fn expect_nothing(&mut self) {
+        // Whatever was on its way before this is answered comes before the answer.
+        self.next += 1;
+        self.line.send(&json!({"id": self.next, "presence_stats": {"channel": "nobody"}}).to_string());
+        let said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+        assert_eq!(said["id"], self.next, "{said}");
+    }
+}
 
 /// A server of this process, stopped when it is dropped.
 pub(crate) struct World {
@@ -67,6 +138,14 @@ impl World {
         client.send(&format!("SUBSCRIBE {channel}"));
         client.expect("CONFIRMED");
         client
+    }
+
+    /// A client of the client protocol that is connected as this user: the server has [`USERS`].
+    pub(crate) fn user(&self, user: &str) -> Member {
+        let mut member = Member { line: LineClient::connect(self.tcp()), next: 0, client: String::new() };
+        let connected = member.ask("connect", &json!({"token": token(user)}));
+        member.client = connected["client"].as_str().expect("a client id").to_owned();
+        member
     }
 
     pub(crate) fn resp(&self) -> RespClient {
