@@ -31,6 +31,8 @@ pub enum Flow {
 pub struct Stats {
     /// Sessions by dialect, in the order of [`Dialect::ALL`].
     pub sessions: [u64; Dialect::ALL.len()],
+    /// Users with sessions here; the anonymous ones are none.
+    pub users: u64,
     /// Topics with subscribers here.
     pub topics: u64,
     /// Subscriptions here.
@@ -265,6 +267,7 @@ impl Hub {
     pub fn stats(&self) -> Stats {
         Stats {
             sessions: self.by_dialect,
+            users: self.users.len() as u64,
             topics: self.topics.len() as u64,
             subscriptions: self.topics.subscriptions() as u64,
             published: self.published,

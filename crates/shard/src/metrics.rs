@@ -28,6 +28,8 @@ pub struct Metrics {
     pub refused: AtomicU64,
     /// Sessions by dialect, in the order of [`tidings_hub::Dialect::ALL`].
     pub sessions: [AtomicU64; tidings_hub::Dialect::ALL.len()],
+    /// Users with sessions on this shard.
+    pub users: AtomicU64,
     /// Topics with subscribers on this shard.
     pub topics: AtomicU64,
     /// Subscriptions on this shard.
@@ -84,6 +86,7 @@ impl Metrics {
         for (gauge, value) in self.sessions.iter().zip(stats.sessions) {
             gauge.store(value, Ordering::Relaxed);
         }
+        self.users.store(stats.users, Ordering::Relaxed);
         self.topics.store(stats.topics, Ordering::Relaxed);
         self.subscriptions.store(stats.subscriptions, Ordering::Relaxed);
         self.published.store(stats.published, Ordering::Relaxed);

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tidings_broker::BrokerError;
 use tidings_hub::Directive;
+use tidings_shard::Metrics;
 use tidings_wire::{Channel, Pattern, Topic};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -298,13 +299,16 @@ impl Node {
     /// What is told of this node.
     pub(crate) fn info(&self) -> NodeInfo {
         let cluster = self.router.cluster();
+        let sum = |of: fn(&Metrics) -> &AtomicU64| -> u64 {
+            self.shards.iter().map(|shard| of(shard).load(Ordering::Relaxed)).sum()
+        };
         NodeInfo {
             uid: cluster.uid.clone(),
             name: cluster.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             num_clients: self.process.connections.load(Ordering::Relaxed) as u64,
-            num_users: 0,
-            num_subs: self.shards.iter().map(|m| m.subscriptions.load(Ordering::Relaxed)).sum(),
+            num_users: sum(|m| &m.users),
+            num_subs: sum(|m| &m.subscriptions),
             num_channels: self.router.subscribed().0 as u64,
             uptime: self.began.elapsed().as_secs(),
         }

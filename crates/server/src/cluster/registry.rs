@@ -24,7 +24,7 @@ pub(crate) struct NodeInfo {
     pub(crate) version: String,
     /// Connections of clients.
     pub(crate) num_clients: u64,
-    /// Different users among them.
+    /// Users among them; one whose connections are on several shards counts once for each of those.
     pub(crate) num_users: u64,
     /// Subscriptions of all of them.
     pub(crate) num_subs: u64,

@@ -4,6 +4,7 @@ mod access;
 mod batch;
 mod bounds;
 mod channels;
+mod examples;
 mod methods;
 mod nodes;
 mod publishing;
