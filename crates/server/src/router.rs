@@ -200,14 +200,6 @@ impl Router {
         &self.cluster
     }
 
-    /// Gives commands to the session with this secret, if it is here: one frame of them. Gives whether it may be.
-    pub(crate) fn input(&self, session: &str, data: Bytes) -> bool {
-        let Some((shard, id)) = tidings_hub::locate(self.settings.node_seed, session) else { return false };
-        let Some(mailbox) = self.mailboxes().get(shard as usize) else { return false };
-        mailbox.post(Mail::Input(id, data));
-        true
-    }
-
     /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
     pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
         let routes = self.read();
@@ -306,7 +298,12 @@ impl Router {
         match self.cluster.heard(body) {
             Some(Heard::Order(directive)) => self.post_to_all(|| Mail::Order(Arc::clone(&directive))),
             Some(Heard::Input(session, data)) => {
-                self.input(&session, data);
+                // One that has ended meanwhile misses nothing.
+                if let Some((shard, id)) = tidings_hub::locate(self.settings.node_seed, &session)
+                    && let Some(mailbox) = self.mailboxes().get(shard as usize)
+                {
+                    mailbox.post(Mail::Input(id, data));
+                }
             }
             None => {}
         }

@@ -92,8 +92,8 @@ pub(crate) enum ClusterError {
     /// No node has heard it, not even this one: its connection for hearing is being made.
     #[error("no node has heard it")]
     Unheard,
-    /// There is no such node, or it has no such session.
-    #[error("no such session")]
+    /// There is no such node.
+    #[error("no such node")]
     Nowhere,
     /// It is longer than [`MAX_MESSAGE`].
     #[error("more than {MAX_MESSAGE} bytes for other nodes")]
@@ -186,19 +186,15 @@ pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), Clus
     }
 }
 
-/// Gives commands to the session with this secret on the node with this uid, which may be this one: its connection
-/// goes only the other way. Commands given one after the other arrive in that order. `data` is one frame of them, in
-/// the session's own encoding.
+/// Gives commands to the session with this secret on another node, the one with this uid: its connection goes only the
+/// other way. Commands given one after the other arrive in that order. `data` is one frame of them, in the session's
+/// own encoding.
 ///
 /// # Errors
-/// [`ClusterError::Nowhere`] when there is no such node, or it is this one and the session is not here; whether another
-/// node has it is not waited for. Others of [`ClusterError`] when the node cannot be told.
+/// [`ClusterError::Nowhere`] when there is no such node; whether it has the session is not waited for. Others of
+/// [`ClusterError`] when the node cannot be told.
 pub(crate) async fn forward(node: &Node, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
-    let cluster = node.router.cluster();
-    if to == cluster.uid {
-        return if node.router.input(session, data) { Ok(()) } else { Err(ClusterError::Nowhere) };
-    }
-    if !cluster.registry.knows(to, Instant::now()) {
+    if !node.router.cluster().registry.knows(to, Instant::now()) {
         return Err(ClusterError::Nowhere);
     }
     let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::Nowhere)?;

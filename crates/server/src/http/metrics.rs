@@ -19,6 +19,7 @@ use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
 use super::exposition::Out;
 use super::{Traffic, process};
+use crate::api::{Counters as ApiCounters, METHODS};
 use crate::node::{Node, Readiness};
 use crate::proxy::Kind;
 use crate::tables;
@@ -77,6 +78,7 @@ impl Collector for Scrape {
         }
         self.hooks(&mut out)?;
         self.http(&mut out)?;
+        self.api(&mut out)?;
         if let Some(tables) = &self.tables {
             table_numbers(tables, &mut out)?;
         }
@@ -333,6 +335,42 @@ impl Scrape {
             "Connections over HTTP that were refused before they began, by reason",
             "reason",
             self.node.gate.refused(),
+        )
+    }
+
+    fn api(&self, out: &mut Out<'_>) -> fmt::Result {
+        let ApiCounters { commands, errors, refused } = &self.node.api;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        out.counters(
+            "tidings_api_commands",
+            "Commands of backends to the server API, those of a batch one by one",
+            "method",
+            METHODS.into_iter().zip(commands.iter().map(of)),
+        )?;
+        out.counter(
+            "tidings_api_errors",
+            None,
+            "Commands to the server API, and publications of its broadcasts, that were answered with an error",
+            of(errors),
+        )?;
+        out.counter(
+            "tidings_api_refused",
+            None,
+            "Requests to the server API that were refused because of who sent them",
+            of(refused),
+        )?;
+        let cluster = self.node.router.cluster();
+        out.gauge(
+            "tidings_nodes",
+            None,
+            "Servers on this broker, this one included",
+            cluster.others().len() as u64 + 1,
+        )?;
+        out.counter(
+            "tidings_nodes_ignored",
+            None,
+            "Messages of other nodes that were not understood, or for which there was no room",
+            of(&cluster.ignored),
         )
     }
 

@@ -5,6 +5,7 @@ mod batch;
 mod bounds;
 mod channels;
 mod examples;
+mod libraries;
 mod methods;
 mod nodes;
 mod publishing;

@@ -1,7 +1,7 @@
 //! Several nodes on one Redis.
 
 use serde_json::{Value, json};
-use tidings_testkit::{PATIENCE, RedisServer, wait_until};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
 use crate::world::{USERS, World};
 
@@ -115,4 +115,63 @@ fn an_order_given_to_one_node_is_carried_out_on_all() {
         assert_eq!(member.push("disconnect").1, json!({"code": 4000, "reason": "later"}));
         member.expect_close();
     }
+}
+
+#[test]
+fn a_stream_on_one_node_takes_commands_that_come_to_another() {
+    let redis = RedisServer::start();
+    let worlds = pair(&redis);
+    until_they_know_each_other(&worlds);
+    // To HTTP/1.0 the answer comes as it is, without chunks.
+    let mut stream = LineClient::connect(worlds[0].http());
+    let connect = r#"{"id":1,"connect":{}}"#;
+    let length = connect.len();
+    stream.send_bytes(
+        format!("POST /connection/http_stream HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{connect}")
+            .as_bytes(),
+    );
+    while !stream.line().is_empty() {}
+    let mut line = || serde_json::from_str::<Value>(&stream.line()).expect("JSON");
+    let connected = line()["connect"].take();
+    // Binary data would travel as well; order is kept.
+    let emulate = |node: &Value, commands: &str| {
+        let body = json!({"session": connected["session"], "node": node, "data": commands});
+        worlds[1].post("/emulation", &[], &body.to_string()).status
+    };
+    for id in 2..30 {
+        let subscribe = json!({"id": id, "subscribe": {"channel": format!("c{id}")}}).to_string();
+        assert_eq!(emulate(&connected["node"], &subscribe), 204);
+    }
+    for id in 2..30 {
+        assert_eq!(line()["id"], id);
+    }
+    assert_eq!(emulate(&json!("elsewhere"), "{}"), 404);
+}
+
+#[test]
+fn what_the_api_and_the_nodes_do_is_counted() {
+    let redis = RedisServer::start();
+    let world = World::with(&[&format!("broker={}", redis.url()), "http_api.key=k"]);
+    let key = ["X-API-Key: k"];
+    world.post("/api/publish", &[], "{}");
+    world.post("/api/publish", &key, r#"{"channel":"a","data":1}"#);
+    world.post("/api/broadcast", &key, r#"{"channels":["a",""],"data":1}"#);
+    world.post(
+        "/api/batch",
+        &key,
+        r#"{"commands":[{"publish":{}},{"publish":{"channel":"a","data":1}},{"x":{}}]}"#,
+    );
+    redis.cli(&["PUBLISH", "tidings.node.control", "nonsense"]);
+    let counted = || world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let is = |sample: &str| counted().lines().any(|line| line == sample);
+    for sample in [
+        r#"tidings_api_commands_total{method="publish"} 3"#,
+        r#"tidings_api_commands_total{method="broadcast"} 1"#,
+        "tidings_api_errors_total 3",
+        "tidings_api_refused_total 1",
+        "tidings_nodes 1",
+    ] {
+        assert!(is(sample), "{sample} is not in\n{}", counted());
+    }
+    wait_until(PATIENCE, "an ignored message to be counted", || is("tidings_nodes_ignored_total 1"));
 }

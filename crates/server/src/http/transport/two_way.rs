@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Transports;
 use super::asking::{bad, encoding, first, harmless, not_head, read};
 use super::stream::{EVENT_STREAM, Stream};
+use crate::cluster::{self, ClusterError};
 
 /// One message a line, or each behind its length.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
@@ -88,10 +89,16 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
     let asked = encoding(&parts.headers)
         .parse_emulation(&body)
         .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
-    let unknown = || (StatusCode::NOT_FOUND, "there is no such session here\n").into_response();
+    let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
     let settings = transports.node.router.settings();
     if asked.node != settings.node {
-        return Err(unknown());
+        let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
+        let told =
+            cluster::forward(&transports.node, &asked.node, &asked.session, data.bytes.into_owned().into());
+        return told.await.map_err(|error| match error {
+            ClusterError::Nowhere => unknown(),
+            error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        });
     }
     let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
     let mailbox = transports.node.mailboxes.get(shard as usize).ok_or_else(unknown)?;

@@ -1,0 +1,70 @@
+//! Centrifugo's server libraries, unchanged.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+use tidings_testkit::RedisServer;
+
+use crate::world::World;
+
+const OPTIONS: [&str; 7] = [
+    "http_api.key=s3cret",
+    "client.token.hmac_secret_key=users",
+    "channel.namespaces=kept",
+    "channel.without_namespace.history_size=2000",
+    "channel.without_namespace.history_ttl=60s",
+    "channel.without_namespace.presence=true",
+    "channel.without_namespace.allow_subscribe_for_client=true",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where `make test-tools` has put the libraries.
+fn tools() -> PathBuf {
+    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
+    assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
+    tools
+}
+
+/// Runs a library's everyday life against a server with and without a Redis behind; a client hears its end of it.
+fn everyday_life(program: impl Fn() -> Command) {
+    let redis = RedisServer::start();
+    for broker in ["memory".to_owned(), redis.url()] {
+        let world = World::with(&[&[&*format!("broker={broker}")], &OPTIONS[..]].concat());
+        let mut member = world.user("42");
+        member.ask("subscribe", &json!({"channel": "lobby"}));
+        let url = format!("http://{}/api", world.http());
+        let output = program().args([&url, "s3cret", &member.client]).output().expect("the library starts");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.ends_with("ok\n"), "with {broker}:\n{out}{err}");
+        assert_eq!(member.push("subscribe").0, "vip");
+        assert_eq!(member.push("pub").1["data"], json!({"welcome": true}));
+        assert_eq!(member.push("unsubscribe").1["code"], 2000);
+        assert_eq!(member.push("refresh").1["expires"], true);
+        assert_eq!(member.push("disconnect").1, json!({"code": 4500, "reason": "go"}));
+        member.expect_close();
+    }
+}
+
+#[test]
+fn cent_for_python_works_with_a_redis_and_without() {
+    everyday_life(|| {
+        let mut python = Command::new(tools().join("python/bin/python"));
+        python.arg(root().join("tests/clients/python_cent.py"));
+        python
+    });
+}
+
+#[test]
+fn cent_for_node_works_with_a_redis_and_without() {
+    everyday_life(|| {
+        let mut node = Command::new("node");
+        node.env("TIDINGS_NODE_MODULES", tools().join("node"));
+        node.arg(root().join("tests/clients/node_cent.mjs"));
+        node
+    });
+}
