@@ -82,7 +82,8 @@ fn a_connection_token_names_what_the_server_subscribes_to() {
     let world = World::with_key(&[("http_api.key", "api key")]);
     let by_name = json!({"sub": "42", "channels": ["news"]});
     let with_options = json!({"sub": "42", "subs": {"news": {"data": {"hello": 1}}}});
-    for (claims, data) in [(by_name, Value::Null), (with_options, json!({"hello": 1}))] {
+    let both = json!({"sub": "42", "channels": ["a", "b", "news"], "subs": {"news": {"data": 3}, "c": {}}});
+    for (claims, data) in [(by_name, Value::Null), (with_options, json!({"hello": 1})), (both, json!(3))] {
         let mut client = world.client();
         let result = client.done("connect", json!({"token": token(claims)}));
         assert!(result["subs"].get("news").is_some(), "{result}");
