@@ -35,3 +35,39 @@ fn only_listed_headers_of_connect_are_passed_on_and_only_where_they_are_listed_a
     let asked = &application.asked("/connect")[1];
     assert_eq!((asked.header("x-static"), asked.header("authorization")), (Some("mine"), None));
 }
+
+#[test]
+fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
+    let application = Application::start();
+    application.answer("/connect", json!({"result": {"user": "56"}}));
+    application.answer("/subscribe", json!({"result": {}}));
+    let world = World::with_key(&[
+        ("client.proxy.connect.enabled", "true"),
+        ("client.proxy.connect.endpoint", &application.url("/connect")),
+        ("client.proxy.connect.http_headers", "Cookie,X-Real-Ip,Authorization"),
+        ("client.proxy.connect.emulated_headers", "Authorization,X-Real-Ip"),
+        ("channel.proxy.subscribe.endpoint", &application.url("/subscribe")),
+        ("channel.proxy.subscribe.http_headers", "Cookie"),
+        ("channel.without_namespace.subscribe_proxy_enabled", "true"),
+    ]);
+    let connect = json!({"headers": {"X-Real-Ip": "6.6.6.6", "Authorization": "Bearer 1"}});
+    let commands = [
+        json!({"id": 1, "connect": connect}).to_string(),
+        json!({"id": 2, "subscribe": {"channel": "a"}}).to_string(),
+    ];
+    let sent = "Cookie: session=1\r\nX-Real-Ip: 1.2.3.4\r\nX-Other: o\r\n";
+    let answer =
+        world.http("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
+    assert!(answer.contains(r#"{"id":1,"connect":"#), "{answer}");
+    let asked = application.asked_once("/connect");
+    assert_eq!(asked.body["transport"], json!("http_stream"));
+    assert_eq!((asked.header("cookie"), asked.header("x-other")), (Some("session=1"), None));
+    // What was sent goes before what was written into `connect`.
+    assert_eq!(
+        (asked.header("x-real-ip"), asked.header("authorization")),
+        (Some("1.2.3.4"), Some("Bearer 1"))
+    );
+    let asked = application.asked_once("/subscribe");
+    assert_eq!((asked.header("cookie"), asked.header("x-real-ip")), (Some("session=1"), None));
+    assert_eq!((&asked.body["user"], &asked.body["transport"]), (&json!("56"), &json!("http_stream")));
+}

@@ -77,6 +77,28 @@ impl World {
         client
     }
 
+    /// Sends an HTTP request, with this head behind its first line and this body, and gives what comes until `until` has.
+    pub(crate) fn http(&self, request: &str, headers: &str, body: &str, until: &str) -> String {
+        let address = self.address("http");
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let length = body.len();
+        let head =
+            format!("{request} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}\r\n");
+        stream.write_all((head + body).as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            let n = stream.read(&mut chunk).expect("more of an answer");
+            answer.extend_from_slice(&chunk[..n]);
+            let text = String::from_utf8_lossy(&answer);
+            if text.contains(until) {
+                return text.into_owned();
+            }
+            assert_ne!(n, 0, "the answer ended without {until:?}: {text}");
+        }
+    }
+
     /// A metric with its labels, by what `/metrics` says.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let address = self.address("http");
