@@ -1,25 +1,32 @@
-//! centrifuge-js, over each of its transports and encodings.
+//! centrifuge-js, over each of its transports and encodings, in Node and in Chromium.
 
 use std::process::Command;
 
 use crate::world::{World, root, tools};
 
-/// Lives the life of `tests/clients/centrifuge/life.mjs` in Node.
-fn node(flavour: &str) {
-    let world = World::start(&[]);
+/// Lives the life of `tests/clients/centrifuge/life.mjs` in this script.
+fn run(script: &str, flavours: &str) {
+    let world = World::start();
+    let tools = tools();
     let mut command = Command::new("node");
     command
-        .env("TIDINGS_NODE_MODULES", tools().join("sdk-node"))
-        .arg(root().join("tests/clients/centrifuge/node.mjs"));
-    world.run(command, &[flavour]);
+        .env("TIDINGS_NODE_MODULES", tools.join("sdk-node"))
+        .env("TIDINGS_BROWSER_MODULES", tools.join("browser"))
+        .arg(root().join("tests/clients/centrifuge").join(script));
+    world.run(command, &[flavours]);
 }
 
 #[test]
 fn centrifuge_js_works_unchanged_over_websocket() {
-    node("websocket-json");
+    run("node.mjs", "websocket-json");
 }
 
 #[test]
 fn centrifuge_js_works_unchanged_over_websocket_in_protobuf() {
-    node("websocket-protobuf");
+    run("node.mjs", "websocket-protobuf");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_in_a_browser() {
+    run("chromium.mjs", "websocket-json,websocket-protobuf");
 }

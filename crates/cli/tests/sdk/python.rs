@@ -6,7 +6,7 @@ use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.py`.
 fn python(flavour: &str) {
-    let world = World::start(&[]);
+    let world = World::start();
     let mut command = Command::new(tools().join("sdk-python/bin/python"));
     command.arg(root().join("tests/clients/centrifuge/life.py"));
     world.run(command, &[flavour]);

@@ -22,7 +22,7 @@ const WHOLE: Duration = Duration::from_secs(300);
 
 /// Two servers, and a link to one of them.
 pub(crate) struct World {
-    /// Without any key: everybody may do everything.
+    /// With the options of `open.toml`.
     open: Tidings,
     /// With the options of `keyed.toml`.
     keyed: Tidings,
@@ -31,11 +31,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts them; `flags` are added to both.
-    pub(crate) fn start(flags: &[&str]) -> Self {
-        let options = root().join("crates/cli/tests/sdk/keyed.toml");
-        let keyed = [&["--config", options.to_str().expect("a path in UTF-8")], flags].concat();
-        let (open, keyed) = (Tidings::start(TIDINGS, flags), Tidings::start(TIDINGS, &keyed));
+    /// Starts them.
+    pub(crate) fn start() -> Self {
+        let [open, keyed] = ["open", "keyed"].map(|name| {
+            let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
+            Tidings::start(TIDINGS, &["--config", options.to_str().expect("a path in UTF-8")])
+        });
         let link = Proxy::to(keyed.http());
         Self { open, keyed, link }
     }

@@ -82,10 +82,13 @@ impl Hub {
         if !dialect.is_one_way() {
             return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
         }
-        let number = match code {
+        // The application's words may be others than the table's: the number alone says which it is.
+        let number = match code.number {
             _ if code.temporary => code::SERVER_ERROR.number,
-            code::UNAUTHORIZED | code::TOKEN_EXPIRED => code::INVALID_TOKEN.number,
-            code::PERMISSION_DENIED => code::NO_PERMISSION.number,
+            n if n == code::UNAUTHORIZED.number || n == code::TOKEN_EXPIRED.number => {
+                code::INVALID_TOKEN.number
+            }
+            n if n == code::PERMISSION_DENIED.number => code::NO_PERMISSION.number,
             _ => code::BAD_PROTOCOL.number,
         };
         self.end(slot, &Ending::Verdict(number, text.to_owned()), fx);
