@@ -27,6 +27,31 @@ fn centrifuge_js_works_unchanged_over_websocket_in_protobuf() {
 }
 
 #[test]
-fn centrifuge_js_works_unchanged_in_a_browser() {
+fn centrifuge_js_works_unchanged_over_http_streaming() {
+    run("node.mjs", "http_stream-json");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_over_http_streaming_in_protobuf() {
+    run("node.mjs", "http_stream-protobuf");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_over_server_sent_events() {
+    run("node.mjs", "sse-json");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_in_a_browser_over_websocket() {
     run("chromium.mjs", "websocket-json,websocket-protobuf");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_in_a_browser_over_http_streaming() {
+    run("chromium.mjs", "http_stream-json,http_stream-protobuf");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_in_a_browser_over_server_sent_events() {
+    run("chromium.mjs", "sse-json");
 }
