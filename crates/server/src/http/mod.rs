@@ -1,14 +1,16 @@
 //! HTTP: health, readiness, metrics, the landing page; and what RESP's `INFO` says, from the same numbers.
 //!
 //! A listener's connections are accepted and bounded by [`serve`]; what they ask is answered by [`routes`], which
-//! reads the [`Node`] and changes nothing. Transports that begin as HTTP (WebSocket, SSE) start here as well: every
-//! connection is served so that it can be upgraded.
+//! reads the [`Node`] and changes nothing. Transports that begin as HTTP start here as well, in [`transport`]: a
+//! connection that has become a WebSocket ([`upgrade`]) or a stream is handed to a shard, and none of the bounds here
+//! holds for it any more.
 //!
 //! Invariants:
 //! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, unread answers and the
 //!   number of connections are limited, see [`serve::Bounds`].
 //! - `/health`, `/ready` and `/metrics` wait for nobody, and are answered until the very end of a stop.
 //! - While nobody needs a key, a browser is not fooled into asking for another site, see [`host`].
+//! - No page of another site connects unless it is listed, see [`origin`].
 //! - Whatever was not written here (addresses, reasons, names) is escaped before it is part of a page.
 
 mod escape;
