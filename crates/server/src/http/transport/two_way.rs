@@ -1,6 +1,8 @@
 //! The client protocol over an HTTP answer that goes on: `/connection/http_stream` and `/connection/sse`. The first
 //! commands come with the request, the others to `/emulation`, as the SDKs do it.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -90,22 +92,22 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
         .parse_emulation(&body)
         .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
     let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
-    let settings = transports.node.router.settings();
-    if asked.node != settings.node {
-        let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
-        let told =
-            cluster::forward(&transports.node, &asked.node, &asked.session, data.bytes.into_owned().into());
-        return told.await.map_err(|error| match error {
-            ClusterError::Nowhere => unknown(),
-            error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-        });
-    }
-    let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
-    let mailbox = transports.node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
+    let Transports { node, room, .. } = transports;
     let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
     let bytes: Bytes = data.bytes.into_owned().into();
+    let settings = node.router.settings();
+    if asked.node != settings.node {
+        return cluster::forward(node, &asked.node, &asked.session, bytes).await.map_err(
+            |error| match error {
+                ClusterError::Nowhere => unknown(),
+                error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+            },
+        );
+    }
+    let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
+    let mailbox = node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
     let size = u32::try_from(bytes.len().min(super::COMMANDS)).unwrap_or(u32::MAX);
-    let room = std::sync::Arc::clone(&transports.room).acquire_many_owned(size).await.ok();
+    let room = Arc::clone(room).acquire_many_owned(size).await.ok();
     mailbox.post(Mail::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
     Ok(())
 }
