@@ -17,6 +17,7 @@ mod canary;
 mod cluster;
 pub mod config;
 mod http;
+mod interest;
 mod listen;
 mod node;
 mod outbound;
@@ -24,6 +25,7 @@ mod proxy;
 mod router;
 mod server;
 mod settings;
+mod sync;
 mod tables;
 
 pub use node::{Node, Readiness};

@@ -1,11 +1,10 @@
-//! Which shards want which topics, and what the broker has confirmed.
+//! Joins shards and broker: carries out what sessions ask for, and hands on what the broker hears.
 //!
-//! The router is the shards' [`Control`] and the broker's [`Sink`]. Locks are taken in one order only: the order of
-//! interest, then the broker's own, then the routes; and the routes are never locked while the broker is called.
+//! The router is the shards' [`Control`] and the broker's [`Sink`]. Neither side waits for it: what takes time is
+//! answered later, through the shard's mailbox.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,32 +20,10 @@ use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
 use crate::canary::Canary;
 use crate::cluster::{self, Cluster, Heard};
+use crate::interest::{Interests, MAX_SHARDS, Route, Shards};
 
 /// How long a client is present after it was last said to be.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
-/// Most shards: one bit each in a route.
-pub(crate) const MAX_SHARDS: usize = 64;
-
-/// One topic on this node.
-#[derive(Debug, Default)]
-struct Route {
-    /// A bit for each shard that has subscribers or waits for some.
-    shards: u64,
-    /// The broker has confirmed it.
-    live: bool,
-    /// Subscribers on all shards together; the shards keep it.
-    subscribers: Arc<AtomicU64>,
-    /// Since when no shard wants it.
-    idle_since: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Routes {
-    /// Why there is no broker, if there is none.
-    down: Option<String>,
-    topics: HashMap<Topic, Route>,
-}
-
 /// Decides what clients may do, where that takes more than the channel's options.
 pub(crate) trait Authority: Send + Sync + 'static {
     /// Answers one question, now or later, through `reply`. Never blocks.
@@ -62,9 +39,7 @@ pub(crate) struct Router {
     broker: OnceLock<Arc<dyn Stateful>>,
     authority: OnceLock<Box<dyn Authority>>,
     settings: Arc<Settings>,
-    /// Held while interest is changed here and at the broker, so that both agree.
-    order: Mutex<()>,
-    routes: RwLock<Routes>,
+    interests: Interests,
     linger: Duration,
     canary: Canary,
     cluster: Cluster,
@@ -88,8 +63,7 @@ impl Router {
             broker: OnceLock::new(),
             authority: OnceLock::new(),
             settings,
-            order: Mutex::new(()),
-            routes: RwLock::new(Routes { down: Some("starting".into()), ..Routes::default() }),
+            interests: Interests::new(),
             linger,
             canary,
             cluster,
@@ -202,31 +176,29 @@ impl Router {
 
     /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
     pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
-        let routes = self.read();
-        let subscribed = routes.topics.iter().filter_map(|(topic, route)| match topic {
+        let table = self.interests.read();
+        let channels = table.subscribed().filter_map(|(topic, count)| match topic {
             Topic::Channel(c) if pattern.is_none_or(|p| p.matches(c.as_str())) => {
-                Some((c.as_str().to_owned(), route.subscribers.load(Ordering::Relaxed)))
+                Some((c.as_str().to_owned(), count))
             }
             _ => None,
         });
-        subscribed.filter(|(_, subscribers)| *subscribers > 0).collect()
+        channels.collect()
     }
 
     /// Why the broker is away, if it is.
     pub(crate) fn down_reason(&self) -> Option<String> {
-        self.read().down.clone()
+        self.interests.read().down_reason().map(str::to_owned)
     }
 
     /// Topics at the broker: those wanted, and those that linger.
     pub(crate) fn topics(&self) -> usize {
-        self.read().topics.len()
+        self.interests.read().len()
     }
 
     /// Channels and patterns that have subscribers on this node.
     pub(crate) fn subscribed(&self) -> (usize, usize) {
-        let routes = self.read();
-        let subscribed = routes.topics.iter().filter(|(_, r)| r.subscribers.load(Ordering::Relaxed) > 0);
-        subscribed.fold((0, 0), |(channels, patterns), (topic, _)| match topic {
+        self.interests.read().subscribed().fold((0, 0), |(channels, patterns), (topic, _)| match topic {
             Topic::Channel(_) => (channels + 1, patterns),
             Topic::Pattern(_) => (channels, patterns + 1),
         })
@@ -234,55 +206,37 @@ impl Router {
 
     /// Lets go of the topics that nobody has wanted for long enough.
     pub(crate) fn sweep(&self, now: Instant) {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = Vec::new();
-        self.write().topics.retain(|topic, route| {
-            let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= self.linger);
-            if over {
-                gone.push(topic.clone());
-            }
-            !over
-        });
-        if let Some(broker) = self.broker.get() {
-            for topic in &gone {
+        self.interests.sweep(now, self.linger, |topic| {
+            if let Some(broker) = self.broker.get() {
                 broker.unsubscribe(topic);
             }
-        }
+        });
     }
 
     /// Answers a question about the node.
     fn query(&self, query: &Query) -> Answer {
-        let routes = self.read();
-        let subscribed = |r: &Route| r.subscribers.load(Ordering::Relaxed) > 0;
         match query {
             Query::Channels(pattern) => {
-                let matching = |c: &Channel| pattern.as_ref().is_none_or(|p| p.matches(c.as_str()));
-                let channels = routes.topics.iter().filter_map(|(topic, route)| match topic {
-                    Topic::Channel(channel) if subscribed(route) && matching(channel) => {
-                        Some(channel.clone())
+                let table = self.interests.read();
+                let channels = table.subscribed().filter_map(|(topic, _)| match topic {
+                    Topic::Channel(c) if pattern.as_ref().is_none_or(|p| p.matches(c.as_str())) => {
+                        Some(c.clone())
                     }
                     _ => None,
                 });
                 Answer::Channels(channels.collect())
             }
-            Query::Subscribers(names) => Answer::Subscribers(
-                names
-                    .iter()
-                    .map(|name| {
-                        let count = Channel::new(name).map_or(0, |c| routes.subscribers(&Topic::Channel(c)));
-                        (name.clone(), count)
-                    })
-                    .collect(),
-            ),
-            Query::Patterns => {
-                let patterns =
-                    routes.topics.iter().filter(|(t, r)| matches!(t, Topic::Pattern(_)) && subscribed(r));
-                Answer::Count(patterns.count() as u64)
+            Query::Subscribers(names) => {
+                let table = self.interests.read();
+                let count = |name: &Bytes| {
+                    let topic = Channel::new(name).ok().map(Topic::Channel)?;
+                    table.route(&topic).map(Route::subscribers)
+                };
+                let counts = names.iter().map(|name| (name.clone(), count(name).unwrap_or(0)));
+                Answer::Subscribers(counts.collect())
             }
-            Query::Info => {
-                drop(routes);
-                Answer::Text((self.info)())
-            }
+            Query::Patterns => Answer::Count(self.subscribed().1 as u64),
+            Query::Info => Answer::Text((self.info)()),
         }
     }
 
@@ -314,66 +268,23 @@ impl Router {
         self.mailboxes.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn each(&self, mut shards: u64, mut act: impl FnMut(&Mailbox)) {
+    fn each(&self, shards: Shards, mut act: impl FnMut(&Mailbox)) {
         let mailboxes = self.mailboxes();
-        while shards != 0 {
-            act(&mailboxes[shards.trailing_zeros() as usize]);
-            shards &= shards - 1;
-        }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Routes> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Routes> {
-        self.routes.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Routes {
-    /// Adds a shard to a topic that is here already, and tells how it stands.
-    fn join(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
-        let down = self.down.is_some();
-        let route = self.topics.get_mut(topic)?;
-        route.shards |= 1 << shard;
-        route.idle_since = None;
-        let state = match (down, route.live) {
-            (true, _) => Interest::Unavailable,
-            (false, true) => Interest::Live,
-            (false, false) => Interest::Pending,
-        };
-        Some((state, Arc::clone(&route.subscribers)))
-    }
-
-    fn subscribers(&self, topic: &Topic) -> u64 {
-        self.topics.get(topic).map_or(0, |r| r.subscribers.load(Ordering::Relaxed))
+        shards.indices().for_each(|index| act(&mailboxes[index]));
     }
 }
 
 impl Control for Router {
     fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
-        match self.write().join(shard, topic) {
-            // One that is not live is asked for again: the broker may have refused it before.
-            None | Some((Interest::Pending, _)) => {}
-            Some(joined) => return joined,
-        }
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.write().topics.entry(topic.clone()).or_default().shards |= 1 << shard;
-        if let Some(broker) = self.broker.get() {
-            broker.subscribe(topic);
-        }
-        // The broker may have confirmed it meanwhile.
-        self.write().join(shard, topic).expect("only a sweep removes topics, and it waits for this order")
+        self.interests.want(shard, topic, |topic| {
+            if let Some(broker) = self.broker.get() {
+                broker.subscribe(topic);
+            }
+        })
     }
 
     fn unwant(&self, shard: usize, topic: &Topic) {
-        if let Some(route) = self.write().topics.get_mut(topic) {
-            route.shards &= !(1 << shard);
-            if route.shards == 0 {
-                route.idle_since = Some(Instant::now());
-            }
-        }
+        self.interests.unwant(shard, topic, Instant::now());
     }
 
     fn ask(&self, request: Request, reply: Reply) {
@@ -448,10 +359,9 @@ fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Answer) -> Ans
 
 impl Sink for Router {
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
-        let routes = self.read();
-        let mut receivers = 0;
-        let mut woken = 0;
-        let mut heard = 0;
+        let table = self.interests.read();
+        let (mut receivers, mut heard) = (0, 0);
+        let mut woken = Shards::default();
         for delivery in batch.drain(..) {
             if delivery.publication.channel.as_str().starts_with(cluster::RESERVED) {
                 // Nobody else's, whatever pattern it matches.
@@ -459,63 +369,50 @@ impl Sink for Router {
                 continue;
             }
             heard += 1;
-            let Some(route) = routes.topics.get(&delivery.topic) else { continue };
-            receivers += route.subscribers.load(Ordering::Relaxed);
-            woken |= route.shards;
+            let Some(route) = table.route(&delivery.topic) else { continue };
+            receivers += route.subscribers();
+            woken = woken.and(route.shards);
             self.each(route.shards, |mailbox| {
                 // What does not fit is counted there and announced to those who miss it.
                 mailbox.deliver(delivery.clone());
             });
         }
-        drop(routes);
+        drop(table);
         self.heard.fetch_add(heard, Ordering::Relaxed);
         self.each(woken, Mailbox::wake);
         receivers
     }
 
     fn live(&self, topics: &[Topic]) {
-        let mut routes = self.write();
         for topic in topics {
-            if let Some(route) = routes.topics.get_mut(topic) {
-                route.live = true;
-                // Posted under the lock: nothing delivered later can overtake it.
-                self.each(route.shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
-            }
+            self.interests.live(topic, |shards| {
+                self.each(shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
+            });
         }
     }
 
     fn refused(&self, topic: &Topic, why: &str) {
-        // Posted under the lock, as in `live` and `down`: mail about a topic comes in the order it was decided.
-        if let Some(route) = self.write().topics.get(topic) {
+        if let Some(route) = self.interests.read().route(topic) {
             self.each(route.shards, |mailbox| mailbox.post(Mail::Refused(topic.clone(), why.to_owned())));
         }
     }
 
     fn up(&self) {
-        self.write().down = None;
+        self.interests.up();
         self.canary.hurry();
         tracing::info!("the broker is connected");
     }
 
     fn down(&self, reason: &str) {
-        let mut routes = self.write();
-        let news = routes.down.as_deref() != Some(reason);
-        routes.down = Some(reason.to_owned());
-        for route in routes.topics.values_mut() {
-            route.live = false;
-        }
-        for mailbox in self.mailboxes() {
-            mailbox.post(Mail::BrokerDown);
-        }
-        drop(routes);
+        let news = self.interests.down(reason, || self.post_to_all(|| Mail::BrokerDown));
         if news {
             tracing::warn!(reason, "the broker is away");
         }
     }
 
     fn gap(&self, topic: &Topic, gap: &Gap) {
-        let routes = self.read();
-        let Some(route) = routes.topics.get(topic) else { return };
+        let table = self.interests.read();
+        let Some(route) = table.route(topic) else { return };
         tracing::warn!(
             channel = topic.as_str(),
             "publications after {} are lost; subscribers are told to begin anew",
@@ -525,8 +422,8 @@ impl Sink for Router {
     }
 
     fn changed(&self, channel: &Channel, change: &Change) {
-        let routes = self.read();
-        let Some(route) = routes.topics.get(&Topic::Channel(channel.clone())) else { return };
+        let table = self.interests.read();
+        let Some(route) = table.route(&Topic::Channel(channel.clone())) else { return };
         let (joined, info): (bool, &ClientInfo) = match change {
             Change::Join(info) => (true, info),
             Change::Leave(info) => (false, info),

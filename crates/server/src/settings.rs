@@ -148,7 +148,7 @@ pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
 pub(crate) fn shards(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match config.shards {
-        0 => cores.min(crate::router::MAX_SHARDS),
+        0 => cores.min(crate::interest::MAX_SHARDS),
         wanted => wanted,
     }
 }

@@ -1,0 +1,207 @@
+//! Which shards want which topics, and what the broker has confirmed: where subscribing and publishing meet.
+//!
+//! Locks are taken in one order only: the order of interest, then the broker's own, then the table; and the table is
+//! never locked while the broker is called.
+//!
+//! Invariants:
+//! - Mail about a topic is posted while the table is locked, so it comes in the order in which it was decided: what is
+//!   published after a shard was told that a topic is live finds the shard in the table.
+//! - A topic in the table is subscribed at the broker, or is about to be; what a sweep takes out, the broker is told
+//!   before anybody can put it in again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidings_hub::Interest;
+use tidings_wire::Topic;
+
+use crate::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Most shards: one bit each in a route.
+pub(crate) const MAX_SHARDS: usize = 64;
+
+/// Several shards, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shards(u64);
+
+impl Shards {
+    /// Those of either.
+    pub(crate) fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Their indices.
+    pub(crate) fn indices(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            (left != 0).then(|| {
+                let index = left.trailing_zeros() as usize;
+                left &= left - 1;
+                index
+            })
+        })
+    }
+}
+
+/// One topic on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    /// Those that have subscribers or wait for some.
+    pub(crate) shards: Shards,
+    /// The broker has confirmed it.
+    live: bool,
+    /// Subscribers on all shards together; the shards keep it.
+    subscribers: Arc<AtomicU64>,
+    /// Since when no shard wants it.
+    idle_since: Option<Instant>,
+}
+
+impl Route {
+    /// Subscribers on all shards together.
+    pub(crate) fn subscribers(&self) -> u64 {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+}
+
+/// All topics of this node.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Why there is no broker, if there is none.
+    down: Option<String>,
+    topics: HashMap<Topic, Route>,
+}
+
+impl Table {
+    /// Why the broker is away, if it is.
+    pub(crate) fn down_reason(&self) -> Option<&str> {
+        self.down.as_deref()
+    }
+
+    /// A topic, if anybody wants it or did lately.
+    pub(crate) fn route(&self, topic: &Topic) -> Option<&Route> {
+        self.topics.get(topic)
+    }
+
+    /// Topics at the broker: those wanted, and those that linger.
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// The topics that have subscribers, and how many.
+    pub(crate) fn subscribed(&self) -> impl Iterator<Item = (&Topic, u64)> {
+        self.topics.iter().map(|(topic, route)| (topic, route.subscribers())).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds a shard to a topic that is here already, and tells how it stands.
+    fn join(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
+        let down = self.down.is_some();
+        let route = self.topics.get_mut(topic)?;
+        route.shards.0 |= 1 << shard;
+        route.idle_since = None;
+        let state = match (down, route.live) {
+            (true, _) => Interest::Unavailable,
+            (false, true) => Interest::Live,
+            (false, false) => Interest::Pending,
+        };
+        Some((state, Arc::clone(&route.subscribers)))
+    }
+}
+
+/// The table, and the order in which it and the broker are changed.
+#[derive(Debug)]
+pub(crate) struct Interests {
+    /// Held while interest is changed here and at the broker, so that both agree.
+    order: Mutex<()>,
+    table: RwLock<Table>,
+}
+
+impl Interests {
+    /// Nobody wants anything, and there is no broker yet.
+    pub(crate) fn new() -> Self {
+        let table = Table { down: Some("starting".into()), topics: HashMap::new() };
+        Self { order: Mutex::new(()), table: RwLock::new(table) }
+    }
+
+    /// The table, to be looked at. Mail that is posted while it is held comes in its order.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A shard wants a topic; `subscribe` asks the broker for it where that is due, and may lead to
+    /// [`Interests::live`] before it returns. Gives how the topic stands, and the count of its subscribers.
+    pub(crate) fn want(
+        &self,
+        shard: usize,
+        topic: &Topic,
+        subscribe: impl FnOnce(&Topic),
+    ) -> (Interest, Arc<AtomicU64>) {
+        match self.write().join(shard, topic) {
+            // One that is not live is asked for again: the broker may have refused it before.
+            None | Some((Interest::Pending, _)) => {}
+            Some(joined) => return joined,
+        }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write().topics.entry(topic.clone()).or_default().shards.0 |= 1 << shard;
+        subscribe(topic);
+        // The broker may have confirmed it meanwhile.
+        self.write().join(shard, topic).expect("only a sweep removes topics, and it waits for this order")
+    }
+
+    /// A shard wants a topic no longer; since `now` perhaps nobody does.
+    pub(crate) fn unwant(&self, shard: usize, topic: &Topic, now: Instant) {
+        if let Some(route) = self.write().topics.get_mut(topic) {
+            route.shards.0 &= !(1 << shard);
+            if route.shards == Shards::default() {
+                route.idle_since = Some(now);
+            }
+        }
+    }
+
+    /// Lets go of the topics that nobody has wanted for as long as `linger`.
+    pub(crate) fn sweep(&self, now: Instant, linger: Duration, mut unsubscribe: impl FnMut(&Topic)) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        self.write().topics.retain(|topic, route| {
+            let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= linger);
+            if over {
+                gone.push(topic.clone());
+            }
+            !over
+        });
+        for topic in &gone {
+            unsubscribe(topic);
+        }
+    }
+
+    /// The broker has confirmed a topic; `post` tells the shards that want it.
+    pub(crate) fn live(&self, topic: &Topic, post: impl FnOnce(Shards)) {
+        if let Some(route) = self.write().topics.get_mut(topic) {
+            route.live = true;
+            // Under the lock: nothing delivered later can overtake it.
+            post(route.shards);
+        }
+    }
+
+    /// The broker is there.
+    pub(crate) fn up(&self) {
+        self.write().down = None;
+    }
+
+    /// The broker is away, and no topic is live; `post` tells the shards. Gives whether the reason is news.
+    pub(crate) fn down(&self, reason: &str, post: impl FnOnce()) -> bool {
+        let mut table = self.write();
+        let news = table.down.as_deref() != Some(reason);
+        table.down = Some(reason.to_owned());
+        for route in table.topics.values_mut() {
+            route.live = false;
+        }
+        post();
+        news
+    }
+}
