@@ -49,6 +49,7 @@ use tidings_shard::{Process, Socket};
 use tidings_wire::ws::handshake;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::origin::{self, Origins, Visitor};
 use super::patience::Patient;
@@ -77,7 +78,12 @@ pub(crate) struct Gate {
     refused: [AtomicU64; Self::REASONS.len()],
     /// How many connections there may be of all transports together.
     limit: usize,
+    /// For commands that come by requests of their own.
+    room: Arc<Semaphore>,
 }
+
+/// Bytes of such commands that may wait for shards, of all clients together.
+const ROOM: usize = 16 << 20;
 
 impl Gate {
     /// Why connections are refused, as metrics call it.
@@ -85,12 +91,24 @@ impl Gate {
 
     /// `limit` is how many connections there may be, of all transports together.
     pub(crate) fn new(config: &Config, limit: usize) -> Self {
-        Self { origins: Origins::of(config), refused: Default::default(), limit }
+        Self {
+            origins: Origins::of(config),
+            refused: Default::default(),
+            limit,
+            room: Arc::new(Semaphore::new(ROOM)),
+        }
     }
 
     /// How many were refused so far, by reason.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Self::REASONS.into_iter().zip(&self.refused).map(|(reason, n)| (reason, n.load(Ordering::Relaxed)))
+    }
+
+    /// Waits until so many bytes of commands may be on their way to a shard. They count until what this gives is
+    /// dropped.
+    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
 
     /// Finds out whose page has sent a request with these headers.

@@ -92,6 +92,25 @@ fn a_position_that_is_not_known_is_said_and_live_goes_on() {
     assert!(!before.contains("gap"), "{before}");
 }
 
+#[test]
+fn an_id_that_nobody_gave_says_nothing_in_the_stream() {
+    let world = World::with(&HISTORY);
+    for forged in ["1.e\ndata: forged\n\n.a", "1.e forged.a 2.f.c", "x.e.a", "1.\u{e9}.a"] {
+        let query = format!("channel=a&channel=b&last_event_id={}", crate::streams::escaped(forged));
+        let (mut stream, before) = open(&world, &query, "");
+        publish(&world, "b", "1");
+        let event = stream.until("\n\n");
+        for line in format!("{before}{event}").lines() {
+            let id = line.strip_prefix("id: ").unwrap_or_default();
+            for part in id.split(' ').filter(|part| !part.is_empty()) {
+                let parts: Vec<_> = part.split('.').collect();
+                assert!(matches!(parts[..], [_, epoch, "a" | "b"] if epoch != "e"), "{forged:?}: {line}");
+            }
+            assert!(!line.contains("forged"), "{forged:?}: {line}");
+        }
+    }
+}
+
 /// The status and the error of what is refused.
 fn refused(world: &World, query: &str, headers: &str) -> (u16, Value) {
     let path = format!("/events?{query}");

@@ -35,10 +35,12 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
             }
         }
         check(&channels)?;
-        let several = channels.len() > 1;
         let connect = Asked::Connect(Connect { token, ..Connect::default() });
-        let subscribes = channels.into_iter().map(|channel| Asked::Subscribe(subscribe(channel, &since)));
-        Ok((commands(std::iter::once(connect).chain(subscribes)), (several, since.clone().into_owned())))
+        let subscribes: Vec<_> = channels.into_iter().map(|channel| subscribe(channel, &since)).collect();
+        let known: Vec<_> = subscribes.iter().filter(|subscribe| subscribe.recover).map(id).collect();
+        let events = (subscribes.len() > 1, known.join(" "));
+        let subscribes = subscribes.into_iter().map(Asked::Subscribe);
+        Ok((commands(std::iter::once(connect).chain(subscribes)), events))
     });
     let (received, events) = match asked {
         Ok(asked) => asked,
@@ -75,13 +77,21 @@ fn check(channels: &[Cow<'_, str>]) -> Result<(), Response> {
     Ok(())
 }
 
-/// A subscription, from where the client stands in the channel if its id tells.
+/// A subscription, from where the client stands in the channel if its id tells. What no server can have given as an
+/// epoch is none: it would be part of the ids to come.
 fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
     let position = since.split(' ').find_map(|part| {
         let (offset, rest) = part.split_once('.')?;
         let (epoch, of) = rest.split_once('.')?;
-        (of == channel).then_some((offset.parse().ok()?, epoch))
+        let given = of == channel && epoch.bytes().all(|b| b.is_ascii_graphic());
+        given.then_some((offset.parse().ok()?, epoch))
     });
     let (offset, epoch) = position.unwrap_or((0, ""));
     Subscribe { channel, recover: position.is_some(), offset, epoch: epoch.into(), ..Subscribe::default() }
+}
+
+/// Where a subscription begins, as an id says it.
+fn id(subscribe: &Subscribe<'_>) -> String {
+    let Subscribe { offset, epoch, channel, .. } = subscribe;
+    format!("{offset}.{epoch}.{channel}")
 }

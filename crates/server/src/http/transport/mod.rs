@@ -32,13 +32,9 @@ use axum::middleware;
 use axum::routing::{get, post};
 use tidings_hub::About;
 use tidings_shard::{Arrival, Mail};
-use tokio::sync::Semaphore;
 
 use crate::node::Node;
 use crate::proxy;
-
-/// Bytes of commands that wait for shards, of all clients of `/emulation` together; further requests wait.
-const COMMANDS: usize = 16 << 20;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -46,8 +42,6 @@ struct Transports {
     node: Arc<Node>,
     /// Counts connections: they go round to the shards.
     next: Arc<AtomicUsize>,
-    /// Room for commands that come to `/emulation`, in bytes.
-    room: Arc<Semaphore>,
     /// Whether anybody will ask for the headers of a connection.
     wants_headers: bool,
 }
@@ -58,7 +52,6 @@ pub(super) fn routes(node: &Arc<Node>) -> Routes {
     let transports = Transports {
         node: Arc::clone(node),
         next: Arc::default(),
-        room: Arc::new(Semaphore::new(COMMANDS)),
         wants_headers: proxy::wants_headers(config),
     };
     let paths = [

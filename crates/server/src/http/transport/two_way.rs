@@ -1,8 +1,6 @@
 //! The client protocol over an HTTP answer that goes on: `/connection/http_stream` and `/connection/sse`. The first
 //! commands come with the request, the others to `/emulation`, as the SDKs do it.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -92,7 +90,7 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
         .parse_emulation(&body)
         .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
     let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
-    let Transports { node, room, .. } = transports;
+    let node = &transports.node;
     let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
     let bytes: Bytes = data.bytes.into_owned().into();
     let settings = node.router.settings();
@@ -106,8 +104,7 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
     }
     let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
     let mailbox = node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
-    let size = u32::try_from(bytes.len().min(super::COMMANDS)).unwrap_or(u32::MAX);
-    let room = Arc::clone(room).acquire_many_owned(size).await.ok();
+    let room = node.gate.room(bytes.len()).await;
     mailbox.post(Mail::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
     Ok(())
 }
