@@ -20,31 +20,33 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and greets (`HELLO 3`, with `AUTH` where there is a secret).
+    /// Connects and greets: `HELLO 3`, behind an `AUTH` where there is a secret (which takes tokens too).
     ///
     /// # Errors
     /// [`Error`]: nobody there, silence, another protocol, or a secret that is not accepted.
     pub async fn open(server: &Server, secret: Option<&str>) -> Result<Self, Error> {
         let mut connection = Self { pipe: Pipe::open(server).await? };
-        match secret {
-            Some(secret) => connection.queue(&[b"HELLO", b"3", b"AUTH", b"default", secret.as_bytes()]),
-            None => connection.queue(&[b"HELLO", b"3"]),
+        if let Some(secret) = secret {
+            connection.queue(&[b"AUTH", b"default", secret.as_bytes()]);
         }
-        match timeout(GREETING_TIMEOUT, connection.greeting()).await {
+        connection.queue(&[b"HELLO", b"3"]);
+        let answers = if secret.is_some() { 2 } else { 1 };
+        match timeout(GREETING_TIMEOUT, connection.greeting(answers)).await {
             Ok(Ok(())) => Ok(connection),
             Ok(Err(e)) => Err(e),
             Err(_) => Err(Error::Silent(GREETING_TIMEOUT.as_secs())),
         }
     }
 
-    async fn greeting(&mut self) -> Result<(), Error> {
-        loop {
+    async fn greeting(&mut self, mut answers: usize) -> Result<(), Error> {
+        while answers > 0 {
             match self.take()? {
                 Some(Value::Error(words)) => return Err(refused("the greeting", words)),
-                Some(_) => return Ok(()),
+                Some(_) => answers -= 1,
                 None => self.exchange().await?,
             }
         }
+        Ok(())
     }
 
     /// Adds one command to what [`Connection::exchange`] will write. The caller bounds how much waits.

@@ -36,6 +36,8 @@ pub enum Told {
 pub struct View {
     /// Its name in addresses.
     pub uuid: String,
+    /// Bytes of its file.
+    pub size: u64,
     /// Rows that the view pages through.
     pub rows: u64,
     /// Columns of its widest row on this page, or of its header.
@@ -134,6 +136,7 @@ fn told(message: &Value) -> Told {
         let rows = message["data"].as_array().map(Vec::as_slice).unwrap_or_default();
         return Told::View(View {
             uuid: uuid.to_owned(),
+            size: number(&message["size"]),
             rows: number(&message["total_number"]),
             columns: rows.iter().map(width).max().unwrap_or(0).max(width(&message["header"])),
             loading: message["loading"].as_bool().unwrap_or(false),
@@ -213,9 +216,8 @@ mod tests {
         );
         assert_eq!(of(r#"{"progress":{"view":0.5}}"#), Told::Other);
         assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), Told::Refused(413, "no".to_owned()));
-        let view = View { uuid: "u".to_owned(), rows: 9, columns: 3, loading: true };
-        let text =
-            r#"{"uuid":"u","total_number":9,"loading":true,"header":null,"data":[["a"],["a","b","c"]]}"#;
+        let view = View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true };
+        let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":null,"data":[["a"],["a","b","c"]]}"#;
         assert_eq!(of(text), Told::View(view));
     }
 }

@@ -68,7 +68,7 @@ pub(super) const COMPRESSED: Advice = Advice {
 pub(super) const IDLE: Advice = Advice {
     why: "Something in between ends connections that are silent for a while (the server pings every 25 s unless \
           client.ping_interval says otherwise). In nginx:",
-    lines: &["proxy_read_timeout 1h;", "proxy_send_timeout 1h;"],
+    lines: &["proxy_read_timeout 75s;", "proxy_send_timeout 75s;"],
 };
 
 /// Large requests are refused.

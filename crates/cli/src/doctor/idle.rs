@@ -41,14 +41,14 @@ impl Doctor {
             }
         };
         let pings = if ping > 0 { format!("; the server pings every {ping} s") } else { String::new() };
-        for (name, stood) in [("WebSocket", websocket), ("event stream", stream)] {
+        for (name, stood) in [("a WebSocket", websocket), ("an event stream", stream)] {
             match stood {
                 None => {}
                 Some(Stood { why: None, .. }) => {
-                    report.add(Verdict::Good, "idle", &format!("a {name} stood for {limit}{pings}"))?;
+                    report.add(Verdict::Good, "idle", &format!("{name} stood for {limit}{pings}"))?;
                 }
                 Some(Stood { how_long, why: Some(why) }) => {
-                    let saw = format!("a {name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
+                    let saw = format!("{name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
                     report.advise(Verdict::Bad, "idle", &saw, &advice::IDLE)?;
                 }
             }

@@ -73,7 +73,7 @@ impl Report {
         let word = format!("{:<5}", verdict.word());
         let word = if self.colours { format!("{}{word}\x1b[0m", verdict.colour()) } else { word };
         let saw = saw.split_whitespace().collect::<Vec<_>>().join(" ");
-        print(format!("  {word} {name:<12} {saw}\n").as_bytes())
+        print(format!("  {word} {name:<13} {saw}\n").as_bytes())
     }
 
     /// Adds a check that found something to be changed.

@@ -14,6 +14,9 @@ use crate::failure::{Failure, say};
 const MOST: usize = 1 << 20;
 /// The longest line, in bytes; more would not be taken by a server.
 const MAX_LINE: usize = 16 << 20;
+/// How long a request whose answer was lost may still be on its way to the table. When its size has not changed for
+/// so long, it is the size with or without the lines.
+const SETTLED: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -23,12 +26,15 @@ pub(super) struct Appender {
     /// What has come and is not appended: whole lines, and perhaps the beginning of one.
     waiting: Vec<u8>,
     rows: u64,
+    /// Bytes of the table's file with all that was appended: what tells whether lines whose answer was lost are in
+    /// it.
+    size: u64,
 }
 
 impl Appender {
-    /// To `table`, beginning with what has come already.
-    pub(super) fn new(table: Owned, waiting: Vec<u8>) -> Self {
-        Self { table, waiting, rows: 0 }
+    /// To a table of which the file has so many bytes, beginning with what has come already.
+    pub(super) fn new((table, size): (Owned, u64), waiting: Vec<u8>) -> Self {
+        Self { table, waiting, rows: 0, size }
     }
 
     /// Where to add what comes.
@@ -74,42 +80,74 @@ impl Appender {
     }
 
     async fn once(&mut self, lines: Bytes) -> Result<u64, Error> {
-        let mut backoff = Backoff::new(LONGEST_WAIT);
-        let mut told = false;
-        let mut pause = async |error: Error| {
-            if !error.may_pass() {
-                return Err(error);
-            }
-            if !std::mem::replace(&mut told, true) {
-                say(format_args!("{error}; trying again until it works"));
-            }
-            sleep(backoff.wait()).await;
-            Ok(())
-        };
-        // Without an answer, the size of the file tells whether the lines are in it.
-        let mut before = None;
+        let length = lines.len() as u64;
+        let mut patience = Patience::default();
+        let size = self.size;
         loop {
-            let size = match self.table.size().await {
-                Ok(size) => size,
-                Err(error) => {
-                    pause(error).await?;
-                    continue;
-                }
-            };
-            if before.is_some_and(|before| size > before) {
-                return Ok(0);
-            }
-            before = None;
             match self.table.append(lines.clone()).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) => {
-                    if matches!(error, Error::Lost(_) | Error::Silent(_)) {
-                        before = Some(size);
-                    }
-                    pause(error).await?;
+                Ok(rows) => {
+                    self.size = size + length;
+                    return Ok(rows);
                 }
+                Err(error @ (Error::Lost(_) | Error::Silent(_))) => {
+                    patience.pause(error).await?;
+                    let now = self.settled(&mut patience).await?;
+                    if now == size {
+                        continue;
+                    }
+                    self.size = now;
+                    if now != size + length {
+                        say(
+                            "the table has grown by something else meanwhile: some lines may be missing in it",
+                        );
+                    }
+                    return Ok(0);
+                }
+                Err(error) => patience.pause(error).await?,
             }
         }
+    }
+
+    /// How large the table's file is once nothing more is under way. What the server shows may be a moment behind.
+    async fn settled(&mut self, patience: &mut Patience) -> Result<u64, Error> {
+        let mut before = None;
+        loop {
+            match self.table.size().await {
+                Ok(size) if before == Some(size) => return Ok(size),
+                Ok(size) => before = Some(size),
+                Err(error) => patience.pause(error).await?,
+            }
+            sleep(SETTLED).await;
+        }
+    }
+}
+
+/// Tries again until it works.
+struct Patience {
+    backoff: Backoff,
+    told: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(LONGEST_WAIT), told: false }
+    }
+}
+
+impl Patience {
+    /// Waits before the next attempt; says once why.
+    ///
+    /// # Errors
+    /// The error, when it does not pass.
+    async fn pause(&mut self, error: Error) -> Result<(), Error> {
+        if !error.may_pass() {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            say(format_args!("{error}; trying again until it works"));
+        }
+        sleep(self.backoff.wait()).await;
+        Ok(())
     }
 }
 

@@ -3,8 +3,8 @@
 //! A file is sent over a WebSocket ([`upload`]); what comes afterwards, from standard input or a file that grows
 //! ([`tail`]), is appended line by line over HTTP ([`append`]).
 //!
-//! Invariants: stdout has the link in its first line, as soon as there is one; only whole lines are appended; a line
-//! is never appended twice.
+//! Invariants: stdout has the link in its first line, as soon as there is one; only whole lines are appended; lines
+//! whose answer was lost are sent again only when the table has not grown by them.
 
 mod append;
 mod meter;

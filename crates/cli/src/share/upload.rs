@@ -40,13 +40,13 @@ impl Share {
     }
 
     /// Sends what `from` gives, `size` bytes of it where that is known, prints the links, and waits until the table is
-    /// whole.
+    /// whole. Gives the table and how many bytes its file has.
     pub(super) async fn send(
         &self,
         from: &mut impl Read,
         size: Option<u64>,
         stop: &mut oneshot::Receiver<()>,
-    ) -> Result<Owned, Failure> {
+    ) -> Result<(Owned, u64), Failure> {
         let mut upload = Upload::begin(&self.server, &self.title(), size).await.map_err(Failure::of)?;
         let mut meter = Meter::new(size);
         let mut made = Made::default();
@@ -112,7 +112,7 @@ impl Share {
         print(format!("{link}\n{}", owner.unwrap_or_default()).as_bytes())
     }
 
-    fn made(&self, made: &Made, sent: u64, meter: &Meter) -> Result<Owned, Failure> {
+    fn made(&self, made: &Made, sent: u64, meter: &Meter) -> Result<(Owned, u64), Failure> {
         let (Some(view), Some(secret)) = (&made.view, &made.secret) else {
             return Err(Failure::Failed("the server did not say whose the table is".to_owned()));
         };
@@ -123,7 +123,7 @@ impl Share {
             bytes(sent),
             meter.elapsed().as_secs_f64()
         ));
-        Ok(Owned::new(self.server.clone(), &view.uuid, secret))
+        Ok((Owned::new(self.server.clone(), &view.uuid, secret), view.size))
     }
 }
 

@@ -6,12 +6,14 @@ use tidings_testkit::{RedisServer, free_port};
 use crate::tool::{Tool, command, run, server};
 
 #[test]
-fn every_delivery_is_counted_over_both_transports() {
+fn every_delivery_is_counted_over_every_transport() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
-    for transport in ["tcp", "resp"] {
+    let http = server.http_url();
+    for transport in ["tcp", "resp", "ws", "sse"] {
         let args =
             ["--subscribers", "20", "--messages", "500", "--publishers", "2", "--transport", transport];
+        let args = [&args[..], &["--http", &http]].concat();
         let done = run(&[&["bench", "--server", &addr, "--json"], &args[..]].concat(), b"");
         assert_eq!(done.code, Some(0), "{done:?}");
         let result: serde_json::Value = serde_json::from_str(done.text()).expect("JSON");
@@ -134,4 +136,8 @@ fn what_cannot_be_measured_is_one_line() {
     let addr = server.tcp().to_string();
     run(&["bench", "--server", &addr, "--server-pid", "999999999"], b"").refused(2, &["999999999"]);
     run(&["bench", "--server", &addr, "--key", "guess"], b"").refused(1, &["ERROR 101 unauthorized"]);
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let ws = ["bench", "--server", &addr, "--transport", "ws", "--http"];
+    run(&[&ws[..], &[&nobody]].concat(), b"").refused(1, &["cannot reach", &nobody]);
+    run(&[&ws[..], &["https://localhost"]].concat(), b"").refused(2, &["TLS is not measured"]);
 }

@@ -201,7 +201,8 @@ fn a_server_that_is_not_there_is_one_line() {
     let addr = format!("127.0.0.1:{}", free_port());
     run(&["connect", &addr], b"").refused(1, &[&addr, "refused"]);
     run(&["connect", "localhost"], b"").refused(2, &["HOST:PORT"]);
-    run(&["connect", "ws://localhost:1"], b"").refused(2, &["not in this version yet: use tcp://"]);
+    run(&["connect", "ws://localhost:1"], b"")
+        .refused(2, &["ws://localhost:1 is not a line port: use HOST:PORT"]);
 }
 
 #[test]

@@ -2,11 +2,16 @@
 
 mod bench;
 mod connect;
+mod doctor;
+mod nginx;
 mod publish;
+mod recovery;
 mod reference;
 mod resources;
 mod serve;
+mod share;
 mod subscribe;
 mod terminal;
+mod tls;
 mod token;
 mod tool;

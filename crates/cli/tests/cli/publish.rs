@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
 use std::thread;
 
-use tidings_testkit::{LineClient, RedisServer, RespClient, free_port};
+use tidings_testkit::{LineClient, Proxy, RedisServer, RespClient, free_port};
 
 use crate::tool::{Tool, command, run, server};
 
@@ -137,6 +137,78 @@ fn an_idle_connection_that_is_lost_is_made_again() {
     drop(tool.stdin.take());
     assert_eq!(tool.finish().code, Some(0));
     assert_eq!(subscriber.reply().texts(), ["message", "news", "still here"]);
+}
+
+#[test]
+fn bodies_are_exact_over_websocket_and_the_api() {
+    let server = server(&[]);
+    let http = server.http();
+    let mut subscriber = RespClient::connect(server.tcp());
+    subscriber.command(&["SUBSCRIBE", "raw"]);
+    for url in [format!("ws://{http}"), format!("http://{http}")] {
+        let mut publish = command(&["publish", "--server", &url, "raw", "text", "\"quoted\"", "two\nlines"]);
+        publish.arg(OsStr::from_bytes(b"\xff\xfe"));
+        let done = Tool::start(publish).finish();
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{url}");
+        for body in ["text", "\"quoted\"", "two\nlines"] {
+            assert_eq!(subscriber.reply().texts(), ["message", "raw", body], "{url}");
+        }
+        subscriber.reply();
+    }
+}
+
+#[test]
+fn ten_thousand_lines_arrive_once_and_in_order_over_websocket_and_the_api_on_a_link_that_is_cut() {
+    let server = server(&[]);
+    let proxy = Proxy::to(server.http());
+    let mut subscriber = RespClient::connect(server.tcp());
+    subscriber.command(&["SUBSCRIBE", "numbers"]);
+    let input: String = (0..10_000).map(|n| format!("{n}\n")).collect();
+    let ws = format!("ws://{}", server.http());
+    let done = run(&["publish", "numbers", "-", "--server", &ws], input.as_bytes());
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    for n in 0..10_000 {
+        assert_eq!(subscriber.reply().texts(), ["message", "numbers", &n.to_string()]);
+    }
+    // Over the API what may have been published is sent again, and taken once.
+    let http = format!("http://{}", proxy.addr());
+    let mut tool = Tool::start(command(&["publish", "numbers", "-", "--server", &http]));
+    let mut stdin = tool.stdin.take().expect("a piped stdin");
+    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+    for n in 0..10_000 {
+        assert_eq!(subscriber.reply().texts(), ["message", "numbers", &n.to_string()]);
+        if n % 1_000 == 999 {
+            proxy.cut();
+        }
+    }
+    writer.join().unwrap().unwrap();
+    assert_eq!(tool.finish().code, Some(0));
+}
+
+#[test]
+fn the_api_s_key_and_a_client_s_token_decide() {
+    let server = server(&[
+        "--set",
+        "http_api.key=secret",
+        "--set",
+        "client.token.hmac_secret_key=key",
+        "--set",
+        "channel.without_namespace.allow_publish_for_client=true",
+    ]);
+    let (http, ws) = (format!("http://{}", server.http()), format!("ws://{}", server.http()));
+    run(&["publish", "news", "hi", "--server", &http], b"").refused(1, &["the API needs its key (--key)"]);
+    let wrong = run(&["publish", "news", "hi", "--server", &http, "--key", "guess"], b"");
+    wrong.refused(1, &["is it the right key?"]);
+    let right = run(&["publish", "news", "hi", "--server", &http, "--key", "secret"], b"");
+    assert_eq!((right.code, right.stderr.as_str()), (Some(0), ""));
+    run(&["publish", "news", "hi", "--server", &ws], b"").refused(1, &["refused the connection"]);
+    let made = run(&["token", "connection", "--user", "42", "--secret", "key"], b"");
+    let token = made.text().trim();
+    let right = run(&["publish", "news", "hi", "--server", &ws, "--token", token], b"");
+    assert_eq!((right.code, right.stderr.as_str()), (Some(0), ""));
+    let tcp = server.tcp().to_string();
+    let right = run(&["publish", "news", "hi", "--server", &tcp, "--token", token], b"");
+    assert_eq!((right.code, right.stderr.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! `tidings share`.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tidings_testkit::{PATIENCE, Tidings, wait_until};
+
+use crate::tool::{Done, Tool, command, run, server};
+
+/// Starts `share` with these arguments at this server.
+fn share(server: &Tidings, args: &[&str]) -> Tool {
+    Tool::start(command(&[&["share", "--server", &server.http_url()], args].concat()))
+}
+
+/// The link in the first line of stdout, once it is there.
+fn link(tool: &Tool) -> String {
+    tool.lines(1).swap_remove(0)
+}
+
+/// A page of a table as it is now.
+fn page(link: &str) -> Value {
+    let url = format!("{link}.json?page_size=1000");
+    let got = Command::new("curl").args(["-sS", "-m", "20", &url]).output().expect("curl");
+    serde_json::from_slice(&got.stdout).unwrap_or_else(|e| panic!("{url}: {e}: {got:?}"))
+}
+
+/// Waits until the table has these rows.
+fn wait_for_rows(link: &str, rows: &[&[&str]]) {
+    let expected = serde_json::json!(rows);
+    let mut last = Value::Null;
+    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until(PATIENCE, "the rows", || {
+            last = page(link);
+            last["data"] == expected
+        });
+    }));
+    assert!(seen.is_ok(), "{last}");
+}
+
+fn append(path: &Path, text: &str) {
+    File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_file_becomes_a_table_whose_link_comes_first_and_the_owner_s_second() {
+    let server = server(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("scores.tsv");
+    let rows: String = (0..500).map(|n| format!("player {n}\t{}\n", n * n)).collect();
+    fs::write(&path, format!("name\tscore\n{rows}")).unwrap();
+    let Done { code, stdout, stderr } = share(&server, &[path.to_str().unwrap()]).finish();
+    assert_eq!(code, Some(0), "{stderr}");
+    let out = String::from_utf8(stdout).unwrap();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with(&format!("{}tables/", server.http_url())), "{out}");
+    assert!(lines[1].starts_with(&format!("owner: {}#owner=", lines[0])), "{out}");
+    assert!(stderr.contains("500 rows of 2 columns"), "{stderr}");
+    let page = page(lines[0]);
+    assert_eq!((&page["name"], &page["total_number"]), (&"scores.tsv".into(), &500.into()), "{page}");
+    assert_eq!(page["data"][499], serde_json::json!(["player 499", "249001"]));
+}
+
+#[test]
+fn standard_input_makes_the_table_and_goes_on_appending_until_it_ends() {
+    let server = server(&[]);
+    let mut tool = share(&server, &["-", "--name", "job"]);
+    let mut stdin = tool.stdin.take().expect("a piped stdin");
+    stdin.write_all(b"a,b\n1,x\n2,y\n3,").unwrap();
+    let link = link(&tool);
+    wait_for_rows(&link, &[&["1", "x"], &["2", "y"]]);
+    stdin.write_all(b"z\n4,\"with, comma\"\n").unwrap();
+    wait_for_rows(&link, &[&["1", "x"], &["2", "y"], &["3", "z"], &["4", "with, comma"]]);
+    stdin.write_all(b"5,end").unwrap();
+    drop(stdin);
+    let done = tool.finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("3 rows appended"), "{done:?}");
+    let last = page(&link);
+    assert_eq!(last["data"][4], serde_json::json!(["5", "end"]), "{last}");
+    assert_eq!(last["name"], "job");
+}
+
+#[test]
+fn a_growing_file_is_followed_across_rotation_and_truncation() {
+    let server = server(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.csv");
+    let tool = share(&server, &["--follow", path.to_str().unwrap()]);
+    tool.wait_for_stderr("waiting for the first line");
+    append(&path, "n,what\n1,first\n2,sec");
+    let link = link(&tool);
+    wait_for_rows(&link, &[&["1", "first"]]);
+    append(&path, "ond\n");
+    wait_for_rows(&link, &[&["1", "first"], &["2", "second"]]);
+    fs::rename(&path, dir.path().join("log.csv.1")).unwrap();
+    append(&dir.path().join("log.csv.1"), "3,late\n");
+    append(&path, "4,new file\n");
+    wait_for_rows(&link, &[&["1", "first"], &["2", "second"], &["3", "late"], &["4", "new file"]]);
+    tool.wait_for_stderr("was replaced");
+    fs::write(&path, "5,cut\n").unwrap();
+    tool.wait_for_stderr("was cut");
+    wait_until(PATIENCE, "the fifth row", || page(&link)["data"][4] == serde_json::json!(["5", "cut"]));
+    tool.signal(Signal::INT);
+    let done = tool.finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn lines_are_appended_once_although_the_link_is_cut() {
+    let server = server(&[]);
+    let proxy = tidings_testkit::Proxy::to(server.http());
+    let args = ["share", "-", "--server", &format!("http://{}", proxy.addr())];
+    let mut tool = Tool::start(command(&args));
+    let mut stdin = tool.stdin.take().expect("a piped stdin");
+    stdin.write_all(b"n,m\n0,0\n").unwrap();
+    let through = link(&tool);
+    let (_, uuid) = through.rsplit_once('/').unwrap();
+    let direct = format!("{}tables/{uuid}", server.http_url());
+    wait_until(PATIENCE, "the table", || page(&direct)["total_number"] == 1);
+    for n in 1..=200 {
+        stdin.write_all(format!("{n},{n}\n").as_bytes()).unwrap();
+        if n % 40 == 0 {
+            proxy.cut();
+            // So that it meets requests of every stage.
+            let rows = n / 2;
+            wait_until(PATIENCE, "some rows", || page(&direct)["total_number"].as_u64().unwrap() >= rows);
+        }
+    }
+    drop(stdin);
+    let done = tool.finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let page = page(&direct);
+    let numbers: Vec<&str> =
+        page["data"].as_array().unwrap().iter().map(|row| row[0].as_str().unwrap()).collect();
+    let expected: Vec<String> = (0..=200).map(|n: u32| n.to_string()).collect();
+    assert_eq!(numbers, expected, "{}", done.stderr);
+}
+
+#[test]
+fn what_cannot_be_shared_is_one_line() {
+    let server = server(&[]);
+    let url = server.http_url();
+    run(&["share", "/nowhere.csv", "--server", &url], b"").refused(1, &["/nowhere.csv", "No such file"]);
+    run(&["share", "/", "--server", &url], b"").refused(2, &["/ is a folder"]);
+    run(&["share", "-", "--server", &url], b"").refused(1, &["standard input is empty"]);
+    run(&["share", "-", "-F", "--server", &url], b"").refused(2, &["--follow"]);
+    run(&["share", "x", "--server", "localhost:5567"], b"").refused(2, &["http://HOST:PORT"]);
+    let nobody = format!("http://127.0.0.1:{}", tidings_testkit::free_port());
+    run(&["share", "/etc/hostname", "--server", &nobody], b"").refused(1, &["cannot reach", "refused"]);
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_in_the_server_s_words() {
+    let server = server(&["--set", "tables.max_size=1MiB"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.csv");
+    fs::write(&path, "a,b\n".repeat(500_000)).unwrap();
+    let done = share(&server, &[path.to_str().unwrap()]).finish();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("the server refused the file"), "{done:?}");
+}
