@@ -22,7 +22,7 @@ const show = (data, label) => {
   const list = $('messages');
   const text = typeof data === 'string' ? data : JSON.stringify(data);
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 30;
-  list.append(make('li', label ? { class: 'quiet' } : {}, make('time', {}, new Date().toLocaleTimeString('en-GB')), label ?? text));
+  list.append(make('p', label ? { class: 'quiet' } : {}, make('time', {}, new Date().toLocaleTimeString('en-GB')), label ?? text));
   while (list.childElementCount > MOST) list.firstElementChild?.remove();
   if (isAtEnd) list.scrollTop = list.scrollHeight;
 };
@@ -63,6 +63,7 @@ const hear = (text, channel) => {
       say(`The server has ended the subscription: ${message.push.unsubscribe.reason ?? ''}`);
       if (message.push.unsubscribe.code >= 2500) subscribe(channel);
     } else if (!Object.keys(message).length) {
+      socket?.beat();
       socket?.send({});
     }
   }

@@ -5,6 +5,12 @@ import { $, input, place, root } from './dom.js';
 // Each is loaded where it is needed.
 const table = () => import('./table.js');
 
+// A new table changes the address without loading the page again; what is relative to it must stay what it was.
+for (const link of document.querySelectorAll('a[href], link[href]')) {
+  const { href } = /** @type {HTMLAnchorElement} */ (link);
+  link.setAttribute('href', href);
+}
+
 const path = location.pathname.slice(root.pathname.length);
 const [, uuid] = /^(?:tables|parser\/share)\/([^/]+)$/.exec(path) ?? [];
 

@@ -48,10 +48,13 @@ const openColumn = (opener) => {
   const round = (/** @type {number} */ n) => n.toLocaleString('en', { maximumSignificantDigits: 6 });
   /** @type {[string, string][]} */
   const lines = fact ? [
-    ['Type', fact.type], ['Empty', count(fact.empty)], ['Distinct', `${fact.exact === false ? 'about ' : ''}${count(fact.distinct)}`],
+    ['Type', fact.type], ['Empty', count(fact.empty)], ['Distinct', `${fact.distinct.exact ? '' : 'about '}${count(fact.distinct.count)}`],
     ['Minimum', fact.min ?? ''], ['Maximum', fact.max ?? ''], ['Mean', typeof fact.mean === 'number' ? round(fact.mean) : ''],
   ] : [];
   $('column-facts').replaceChildren(...lines.filter(([, value]) => value).flatMap(([term, value]) => [make('dt', {}, term), make('dd', {}, value)]));
+  $('top').replaceChildren(...(fact && fact.distinct.count <= 100 ? fact.top.slice(0, 8) : []).map(([value, n]) => make('button', {
+    type: 'button', title: 'Show these alone', onclick: () => setFilter({ column: open, op: 'equals', value }),
+  }, `${value} · ${count(n)}`)));
   const filter = view?.filter.find(({ column }) => column === open);
   get('op', HTMLSelectElement).value = filter?.op ?? 'contains';
   input('value').value = filter?.value ?? '';
@@ -61,11 +64,10 @@ const openColumn = (opener) => {
   input('value').focus();
 };
 
-/** @param {boolean} on */
-const setFilter = (on) => {
+/** @param {import('./types').Filter} [filter] instead of the one that the open column has */
+const setFilter = (filter) => {
   const others = (state.view?.filter ?? []).filter(({ column }) => column !== open);
-  const op = /** @type {Op} */ (get('op', HTMLSelectElement).value);
-  ask({ filter: on ? [...others, { column: open, op, value: input('value').value }] : others });
+  ask({ filter: filter ? [...others, filter] : others });
   $('column').hidePopover();
 };
 
@@ -101,8 +103,11 @@ export const startMenus = () => {
       sortBy(Number(column), event.shiftKey);
     }
   };
-  get('filter', HTMLFormElement).onsubmit = (event) => { event.preventDefault(); setFilter(true); };
-  button('unfilter').onclick = () => setFilter(false);
+  get('filter', HTMLFormElement).onsubmit = (event) => {
+    event.preventDefault();
+    setFilter({ column: open, op: /** @type {Op} */ (get('op', HTMLSelectElement).value), value: input('value').value });
+  };
+  button('unfilter').onclick = () => setFilter();
   input('wrap').onchange = () => { document.body.classList.toggle('wrap', input('wrap').checked); };
   get('dialect', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();

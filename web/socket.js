@@ -13,6 +13,9 @@ export class Socket {
   #timer;
   /** @type {WebSocket | undefined} */
   #socket;
+  #beat = 0;
+  /** @type {number | undefined} */
+  #silence;
 
   /**
    * @param {() => string} address asked before each try
@@ -48,6 +51,14 @@ export class Socket {
     return true;
   }
 
+  /** The server has given a sign of life, which it does at regular times: when it misses two, it is gone. */
+  beat() {
+    const now = Date.now();
+    clearTimeout(this.#silence);
+    if (this.#beat) this.#silence = setTimeout(() => this.#lost(1006, ''), 2 * (now - this.#beat) + 5000);
+    this.#beat = now;
+  }
+
   /** Tries at once, if it is waiting to try. */
   retry() {
     if (this.#timer === undefined || this.#ended) return;
@@ -64,6 +75,8 @@ export class Socket {
   #drop() {
     const socket = this.#socket;
     this.#socket = undefined;
+    clearTimeout(this.#silence);
+    this.#beat = 0;
     if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
     socket?.close();
   }

@@ -4,7 +4,7 @@
 // their own gets windows of the same rows; sort, filter and search are everybody's.
 
 import { $, button, bytes, count, get, input, make, many, root, socketAddress } from './dom.js';
-import { action } from './keys.js';
+import { startControls } from './controls.js';
 import { draw } from './grid.js';
 import { format, parse, sameQuery } from './address.js';
 import { menus, startMenus } from './menus.js';
@@ -16,8 +16,8 @@ import * as recent from './recent.js';
 /** @typedef {import('./types').Place} Place */
 /** @typedef {import('./types').Message} Message */
 
-/** Close codes after which there is nothing to come back to: no such table, deleted, not allowed. */
-const FINAL = [4403, 4404, 4410];
+/** The close code of a table that is not there, or not any more. */
+const GONE = 4404;
 
 /** What the page knows of its table. */
 export const state = {
@@ -43,10 +43,12 @@ export const state = {
 
 /** @type {Socket | undefined} */
 let socket;
-/** The file that is on its way, or waits for the connection. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean } | null} */
+/** The file that is on its way, or waits for the connection; `makes`: a new table. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean, makes: boolean } | null} */
 let sending = null;
 /** When this browser asked for a change that has not come back yet. */
 let asked = 0;
+/** Whether nothing but the connection is there yet. */
+let isNew = true;
 /** Of which file the facts were asked for. */
 let factsOf = '';
 /** @type {number | undefined} */
@@ -90,15 +92,15 @@ export const ask = (message) => {
 };
 
 const pageSize = () => state.view?.page_size || 100;
-const pages = () => Math.max(1, Math.ceil((state.view?.total_number ?? 0) / pageSize()));
+export const pages = () => Math.max(1, Math.ceil((state.view?.total_number ?? 0) / pageSize()));
 /** The page that is shown here, counted from 1. */
-const page = () => (state.own === null ? state.view?.page_no ?? 1 : Math.floor(state.own / pageSize()) + 1);
+export const page = () => (state.own === null ? state.view?.page_no ?? 1 : Math.floor(state.own / pageSize()) + 1);
 
 /** Asks for one's own window. */
 const fetchOwn = () => socket?.send({ rows: { from: state.own ?? 0, count: pageSize() } });
 
 /** Turns to a page: for all, or alone. @param {number} to counted from 1 */
-const turn = (to) => {
+export const turn = (to) => {
   const target = Math.min(Math.max(1, to), pages());
   if (!state.view || target === page()) return update();
   if (state.own === null && mayLead()) return ask({ page: target });
@@ -107,13 +109,21 @@ const turn = (to) => {
   return update();
 };
 
-const follow = () => {
+export const follow = () => {
   if (state.own === null && !state.wanted) return;
   state.own = state.window = state.wanted = null;
   update();
 };
 
-const showAll = () => {
+/** Stops following: begins where the others are. */
+export const browseAlone = () => {
+  state.own = ((state.view?.page_no ?? 1) - 1) * pageSize();
+  fetchOwn();
+  update();
+};
+
+/** Shows to everybody what one sees, or what the address asked for. */
+export const showAll = () => {
   const { view, wanted } = state;
   if (!view) return;
   const to = wanted ?? { ...view, page: page() };
@@ -184,7 +194,6 @@ export const update = (fresh = Infinity) => {
   $('chips').replaceChildren(
     ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => ask({ sort: view.sort.filter((other) => other !== sort) }))),
     ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => ask({ filter: view.filter.filter((other) => other !== filter) }))),
-    ...(view.search ? [chip(`“${view.search}”`, 'search', () => ask({ search: '' }))] : []),
     ...(state.lock.view ? [make('span', {}, state.owner ? 'You lead' : 'The owner leads')] : []));
 
   $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
@@ -222,10 +231,11 @@ const askFacts = ({ loading, name, size, dialect }) => {
 /** @param {View} view */
 const show = (view) => {
   const before = state.uuid === view.uuid ? state.view : null;
-  const isNew = state.uuid !== view.uuid;
+  const isMade = state.uuid !== view.uuid;
   state.uuid = view.uuid;
   state.view = view;
-  if (isNew) history.pushState({ kept: true }, '', link());
+  isNew = false;
+  if (isMade) history.pushState({ kept: true }, '', link());
   else if (!before) arrive(view);
   if (state.own !== null) fetchOwn();
 
@@ -240,7 +250,7 @@ const show = (view) => {
   update(isSame && view.total_number > before.total_number ? (view.page_no - 1) * view.page_size + before.data.length : Infinity);
   if (what && state.own === null) {
     $('rows').scrollTop = 0;
-    $('said').textContent = `${mine ? '' : `${$('turned').textContent} `}Page ${view.page_no} of ${pages()}, rows ${$('range').textContent}.`;
+    $('said').textContent = `${mine ? '' : `${$('turned').textContent} `}Page ${view.page_no} of ${pages()}, from row ${count((view.page_no - 1) * pageSize() + 1)}.`;
   }
   if (view.loading) {
     if ($('work').hidden) work(`Loading ${view.name}…`);
@@ -253,13 +263,14 @@ const show = (view) => {
     work('');
   }
   askFacts(view);
-  if (view.name) recent.remember({ uuid: view.uuid, name: view.name, rows: view.total_number, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
+  if (view.dialect && !view.loading) recent.remember({ uuid: view.uuid, name: view.name, rows: view.total_number, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
 };
 
 /** @param {string} text */
 const hear = (text) => {
   /** @type {Message} */
   const message = JSON.parse(text);
+  if (text === '{}') socket?.beat();
   if (message.owner) state.owner = message.owner;
   if (message.facts) {
     state.facts = message.facts.columns;
@@ -284,8 +295,11 @@ const hear = (text) => {
     $('said').textContent = `On your own: page ${page()} of ${pages()}.`;
   }
   if (message.error) {
+    const { code } = message.error;
+    // The first word on a connection that named a secret: it is not the owner's (any more).
+    if (code === 403 && isNew) state.owner = undefined;
     if (sending) failed(message.error.message);
-    else note(`${message.error.message} (${message.error.code})`);
+    else if (code !== 404) note(`${message.error.message} (${message.error.code})`);
   }
   if (message.uuid && message.data) show(/** @type {View} */ (message));
 };
@@ -315,6 +329,8 @@ const connect = () => {
   socket = new Socket(() => socketAddress(path()), hear, (now) => {
     $('link').dataset.state = now.state;
     if (now.state === 'open') {
+      isNew = true;
+      state.lock = { uploads: false, view: false };
       start();
       return;
     }
@@ -324,9 +340,11 @@ const connect = () => {
     if (!state.uuid) socket?.end();
     if (now.state === 'ended') {
       socket = undefined;
-      note(now.reason || (now.code === 4403 ? 'The server does not let this page in.' : 'There is no such table, or it has been deleted.'));
+      note(now.reason || 'There is no such table, or it has been deleted.');
+      $('empty').textContent = '';
+      recent.forget(state.uuid ?? '');
     }
-  }, (code) => FINAL.includes(code));
+  }, (code) => code === GONE);
 };
 
 /** Uploads a file: into this table, or into a new one. @param {File} file */
@@ -334,7 +352,7 @@ export const take = (file) => {
   if (sending) return note('Another file is on its way; wait for it, or abort it.');
   note('');
   document.body.dataset.page = 'table';
-  sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false };
+  sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false, makes: !state.uuid };
   work(`Uploading ${file.name}: ${bytes(file.size)}`);
   if (!state.uuid) {
     $('name').textContent = file.name;
@@ -342,6 +360,17 @@ export const take = (file) => {
     connect();
   }
   return start();
+};
+
+/** Takes back what is being uploaded. */
+export const abort = () => {
+  const makes = sending?.makes;
+  sending?.stop.abort();
+  sending = null;
+  socket?.send({ upload_abort: {} });
+  work('');
+  if (makes) location.assign(root);
+  else note('The upload was aborted.', '');
 };
 
 /** Takes the owner's secret out of the address, so that it is not shared with it. */
@@ -355,59 +384,7 @@ const takeSecret = () => {
   return secret || undefined;
 };
 
-const listen = () => {
-  const clicks = {
-    first: () => turn(1), previous: () => turn(page() - 1), next: () => turn(page() + 1), last: () => turn(pages()),
-    follow, 'show-all': showAll, 'note-close': () => note(''),
-    own: () => { state.own = ((state.view?.page_no ?? 1) - 1) * pageSize(); fetchOwn(); update(); },
-    'work-stop': () => {
-      sending?.stop.abort();
-      sending = null;
-      socket?.send({ upload_abort: {} });
-      work('');
-      if (state.view?.name) note('The upload was aborted.', '');
-      else location.assign(root);
-    },
-  };
-  for (const [id, act] of Object.entries(clicks)) button(id).onclick = act;
-  const field = input('page');
-  field.oninput = () => { field.dataset.typed = 'yes'; };
-  field.onblur = () => { delete field.dataset.typed; };
-  get('go', HTMLFormElement).onsubmit = (event) => {
-    event.preventDefault();
-    delete field.dataset.typed;
-    turn(Math.round(Number(field.value)) || 1);
-  };
-  get('page-size', HTMLSelectElement).onchange = (event) => ask({ page_size: Number(/** @type {HTMLSelectElement} */ (event.target).value) });
-  /** @type {number | undefined} */
-  let typing;
-  const search = () => {
-    clearTimeout(typing);
-    if (input('search-text').value !== state.view?.search) ask({ search: input('search-text').value });
-  };
-  input('search-text').oninput = () => {
-    clearTimeout(typing);
-    typing = setTimeout(search, 350);
-  };
-  get('search', HTMLFormElement).onsubmit = (event) => { event.preventDefault(); search(); };
-  addEventListener('keydown', (event) => {
-    const at = /** @type {HTMLElement} */ (event.target);
-    const area = $('rows');
-    const scrolls = at === area && (event.key.length < 9 || area.scrollWidth > area.clientWidth);
-    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
-    const does = document.body.dataset.page === 'table' && action(event, { typing, menu: !!document.querySelector(':popover-open'), scrolls });
-    if (typing && event.key === 'Escape') at.blur();
-    if (!does) return;
-    event.preventDefault();
-    if (does === 'search') input('search-text').focus();
-    else if (does === 'follow') follow();
-    else if (does === 'help') $('help').showPopover();
-    else if (does === 'up' || does === 'down') area.scrollBy(0, does === 'up' ? -64 : 64);
-    else button(does).click();
-  });
-};
-
-listen();
+startControls();
 startMenus();
 
 /** Shows the table of the address. @param {string} uuid */

@@ -86,14 +86,14 @@ export interface Lock {
 export interface ColumnFacts {
   type: string;
   empty: number;
-  distinct: number;
-  /** Whether `distinct` is exact. */
-  exact: boolean;
+  distinct: { count: number; exact: boolean };
   min: string | null;
   max: string | null;
   mean: number | null;
-  /** How many numbers fall into each of some bins of the same width. */
-  histogram: number[];
+  /** Bins of the same width: from, to, and how many numbers are in it. */
+  histogram: [number, number, number][];
+  /** The most frequent values and their counts, where they could be counted. */
+  top: [string, number][];
 }
 
 /** An upload so far; or, as a part of 1, the making of a view. */

@@ -34,9 +34,10 @@ macro_rules! embedded {
 pub(super) const INDEX: &str = include_str!("../../../../../web/index.html");
 
 /// Every file that the page asks for, by its name.
-const FILES: [(&str, &str); 15] = embedded![
+const FILES: [(&str, &str); 16] = embedded![
     "address.js",
     "console.js",
+    "controls.js",
     "dom.js",
     "grid.js",
     "home.js",

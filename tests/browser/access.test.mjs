@@ -1,0 +1,113 @@
+// The page for everybody: without a mouse, with a screen reader, in any colours; and cells that would like to be code.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import test from 'node:test';
+
+import { eventually, file, fruit, require, serve, shows, turn, upload, visit } from './support.mjs';
+
+const { url } = await serve();
+const orders = file('orders.tsv', fruit(1234));
+const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe-core has to say against what is shown. */
+const check = async (page, where) => {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ['violations'] }));
+  const said = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html} ${any[0]?.message ?? ''}`).join('\n')}`);
+  assert.deepEqual(said, [], where);
+};
+
+for (const [colorScheme, width] of [['light', 1280], ['dark', 1280], ['light', 390], ['dark', 390]]) {
+  test(`axe-core finds nothing against any part of the page: ${colorScheme}, ${width} pixels wide`, async (t) => {
+    const page = await visit(t, url, { colorScheme, viewport: { width, height: 800 }, bypassCSP: true });
+    await check(page, 'home');
+    await upload(page, orders);
+    await page.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
+    await check(page, 'a table');
+    for (const name of ['QR code', 'File', 'Owner']) {
+      await page.getByRole('button', { name, exact: true }).click();
+      await page.locator(':popover-open').waitFor();
+      await check(page, name);
+      await page.keyboard.press('Escape');
+    }
+    await page.getByRole('button', { name: 'Filter price' }).click();
+    await check(page, 'the menu of a column');
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'price', exact: true }).click();
+    await page.getByLabel('Search').fill('fig');
+    await page.getByText('found').waitFor();
+    await page.getByRole('button', { name: 'Browse on my own' }).click();
+    await turn(page, 'Next page');
+    await page.locator('#banner').waitFor();
+    await check(page, 'alone, with a sort and a search');
+    await page.goto(url);
+    await page.getByRole('link', { name: /orders/ }).waitFor();
+    await check(page, 'home with tables');
+  });
+}
+
+test('every page turn is said to screen readers', async (t) => {
+  const maker = await visit(t, url);
+  const guest = await visit(t, await upload(maker, orders));
+  await shows(guest, 1);
+  const said = (page) => page.locator('[aria-live=polite]').innerText();
+  await turn(maker, 'Next page');
+  await eventually('said to the one who turned', async () => (await said(maker)) === 'Page 2 of 13, from row 101.');
+  await eventually('said to the others', async () => (await said(guest)) === 'Another viewer turned to page 2. Page 2 of 13, from row 101.');
+});
+
+test('the focus goes through the page in reading order, and stays where it is when rows change', async (t) => {
+  const page = await visit(t, url);
+  const focused = () => page.evaluate(() => document.activeElement?.getAttribute('aria-label') || document.activeElement?.textContent || document.activeElement?.id);
+  await page.keyboard.press('Tab');
+  const path = [];
+  for (let i = 0; i < 8; i++) {
+    path.push(await focused());
+    await page.keyboard.press('Tab');
+  }
+  assert.deepEqual(path.slice(0, 6), ['tidings, home', 'Ready', 'Health', 'Metrics', 'Choose a file', 'channel']);
+  await upload(page, orders);
+  const next = page.getByRole('button', { name: 'Next page' });
+  await next.focus();
+  await page.keyboard.press('Enter');
+  await shows(page, 101);
+  assert.equal(await focused(), 'Next page');
+  await page.getByRole('button', { name: 'Last page' }).press('Enter');
+  await shows(page, 1201);
+  assert.equal(await focused(), 'Last page', 'a button that has no more to do keeps the focus');
+  await page.getByRole('button', { name: 'price', exact: true }).press('Enter');
+  await eventually('sorted', async () => page.url().includes('sort=2'));
+  assert.equal(await focused(), 'price');
+});
+
+test('nothing in a file becomes markup, runs, or asks another host', async (t) => {
+  const evil = '<img src=http://127.0.0.1:1/x onerror=alert(1)>';
+  const page = await visit(t, url);
+  page.on('dialog', (dialog) => assert.fail(`a dialog: ${dialog.message()}`));
+  await upload(page, file('<svg onload=alert(1)>.csv', `${evil},<script>alert(2)</script>\n"<b>x</b>","=HYPERLINK(""http://127.0.0.1:1/"")"\n`));
+  await page.getByRole('button', { name: evil, exact: true }).waitFor();
+  assert.deepEqual(await page.locator('tbody td').allInnerTexts(), ['<b>x</b>', '=HYPERLINK("http://127.0.0.1:1/")']);
+  assert.equal(await page.locator('table :is(img, script, b, svg[onload]), h1 svg').count(), 0);
+  await page.getByRole('button', { name: `Filter ${evil}` }).click();
+  await page.getByRole('heading', { name: evil }).waitFor();
+});
+
+test('a page is under 60 KB with all it asks for, and shows something at once', async (t) => {
+  const page = await visit(t, url);
+  await upload(page, orders);
+  for (const address of [url, page.url()]) {
+    const loaded = await visit(t, 'about:blank');
+    const sizes = [];
+    loaded.on('response', (response) => sizes.push(response.body().then((body) => body.length)));
+    await loaded.goto(address);
+    if (address !== url) {
+      await shows(loaded, 1);
+      await loaded.getByRole('button', { name: 'QR code' }).click();
+      await loaded.getByRole('img', { name: 'QR code of the link' }).waitFor();
+    }
+    const all = (await Promise.all(sizes)).reduce((sum, size) => sum + size);
+    assert.ok(all < 60_000, `${all} bytes`);
+    const paint = await loaded.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
+    t.diagnostic(`${new URL(address).pathname}: ${all} bytes, first paint after ${Math.round(paint)} ms`);
+  }
+});

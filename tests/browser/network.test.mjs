@@ -1,0 +1,75 @@
+// A network that goes away and comes back.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { LOST, cable, file, fruit, serve, shows, turn, upload, visit } from './support.mjs';
+
+const server = await serve();
+const orders = file('orders.tsv', fruit(1234));
+const allow = [LOST];
+
+test('a cut is said, and after it everybody sees the same again', async (t) => {
+  const line = await cable(server.url);
+  const maker = await visit(t, server.url);
+  const link = await upload(maker, orders);
+  const guest = await visit(t, link.replace(server.url, line.url), { allow });
+  await shows(guest, 1);
+  line.cut();
+  await guest.getByText(/Reconnecting in \d+ s/).first().waitFor();
+  assert.equal(await guest.locator('tbody tr').count(), 100, 'what was there stays');
+  await turn(guest, 'Next page');
+  await guest.getByText('Not connected at the moment').waitFor();
+  await turn(maker, 'Last page');
+  await shows(maker, 1201);
+  line.mend();
+  await shows(guest, 1201);
+  await guest.getByText('2 viewing').waitFor();
+  await turn(guest, 'First page');
+  await shows(maker, 1);
+});
+
+test('a browser that is offline says so at once, and comes back at once', async (t) => {
+  const maker = await visit(t, server.url, { allow });
+  await upload(maker, orders);
+  await maker.context().setOffline(true);
+  await maker.getByText(/Reconnecting in \d+ s/).first().waitFor();
+  await maker.context().setOffline(false);
+  await maker.getByText('1 viewing').waitFor();
+  await turn(maker, 'Next page');
+  await shows(maker, 101);
+});
+
+test('who browses alone does so after a cut as well', async (t) => {
+  const line = await cable(server.url);
+  const page = await visit(t, line.url, { allow });
+  await upload(page, orders);
+  await page.getByRole('button', { name: 'Browse on my own' }).click();
+  await turn(page, 'Next page');
+  await shows(page, 101);
+  line.cut();
+  await page.getByText(/Reconnecting/).first().waitFor();
+  line.mend();
+  await page.getByText('1 viewing').waitFor();
+  await turn(page, 'Next page');
+  await shows(page, 201);
+  await page.getByText('Browsing on your own').waitFor();
+});
+
+test('an upload that is cut says so, and can be tried again', async (t) => {
+  const line = await cable(server.url);
+  const page = await visit(t, line.url, { allow });
+  await upload(page, orders);
+  const slow = await page.context().newCDPSession(page);
+  await slow.send('Network.enable');
+  const speed = (uploadThroughput) => slow.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput });
+  await speed(4e6);
+  await page.locator('#replace').setInputFiles(file('big.tsv', fruit(1_000_000)));
+  await page.getByText(/^Uploading big\.tsv: [\d.]+ MB of/).waitFor();
+  line.cut();
+  await page.getByText('The upload has ended: the connection was lost.').waitFor();
+  line.mend();
+  await speed(-1);
+  await page.getByText('1 viewing').waitFor();
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.getByText('big.tsv is complete: 1,000,000 rows').waitFor();
+});

@@ -1,0 +1,164 @@
+// What every test of the page needs: the program, a browser, files, and waiting for what should come.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after } from 'node:test';
+
+export const require = createRequire(`${process.env.TIDINGS_NODE_MODULES}/`);
+const { chromium } = require('playwright-core');
+
+/** How long a test waits for what should come; far longer than it takes, because the machine may be busy. */
+export const PATIENCE = 30_000;
+
+/** A folder of this test's own. */
+export const folder = mkdtempSync(join(tmpdir(), 'tidings-browser-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Waits until `look` gives something true, and gives that. */
+export const eventually = async (what, look) => {
+  const deadline = Date.now() + PATIENCE;
+  for (;;) {
+    const seen = await look();
+    if (seen) return seen;
+    if (Date.now() > deadline) assert.fail(`${what}: not in ${PATIENCE / 1000} s`);
+    await new Promise((wake) => { setTimeout(wake, 20); });
+  }
+};
+
+/** Ends a process and waits until it has. */
+const end = (child) => new Promise((ended) => {
+  if (child.exitCode !== null || child.signalCode !== null) return ended();
+  child.on('exit', ended);
+  child.kill('SIGTERM');
+  setTimeout(() => child.kill('SIGKILL'), 12_000).unref();
+});
+
+/** Starts the program on a free port; gives its address, and what stops it. It ends with the test. */
+export const serve = async (...options) => {
+  const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  child.stderr.on('data', (text) => { log += text; });
+  const stop = () => end(child);
+  after(stop);
+  let url;
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (line.startsWith('http ')) url = line.slice(5);
+    if (line === 'ready') return { url, stop, log: () => log };
+  }
+  assert.fail(`the program has ended: ${log}`);
+};
+
+/** Runs another server (nginx) until the test ends. */
+export const run = (command, args) => {
+  const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  after(() => end(child));
+  return child;
+};
+
+/** A port that nobody has. */
+export const freePort = () => new Promise((found) => {
+  const server = createServer().listen(0, '127.0.0.1', () => {
+    const { port } = server.address();
+    server.close(() => found(port));
+  });
+});
+
+/** A line to `target` that can be cut. */
+export const cable = async (target) => {
+  const { hostname, port } = new URL(target);
+  const sockets = new Set();
+  let isCut = false;
+  const server = createServer((near) => {
+    if (isCut) return near.destroy();
+    const far = connect(Number(port), hostname);
+    for (const [one, other] of [[near, far], [far, near]]) {
+      sockets.add(one);
+      one.on('error', () => other.destroy());
+      one.on('close', () => { sockets.delete(one); other.destroy(); });
+      one.pipe(other);
+    }
+    return undefined;
+  });
+  await new Promise((listening) => { server.listen(0, '127.0.0.1', listening); });
+  after(() => { server.close(); for (const socket of sockets) socket.destroy(); });
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`,
+    cut: () => { isCut = true; for (const socket of sockets) socket.destroy(); },
+    mend: () => { isCut = false; },
+  };
+};
+
+/** A browser, for as long as the tests of a file take. */
+export const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
+after(() => browser.close());
+
+/**
+ * Opens an address as somebody who was never here; `open` gives them another page. What the browser complains of fails
+ * the test, and so does a request to another host.
+ */
+export const visit = async (t, address, options = {}) => {
+  const { allow = [], ...rest } = options;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
+  context.setDefaultTimeout(PATIENCE);
+  const complaints = [];
+  const { host } = new URL(address === 'about:blank' ? 'http://127.0.0.1' : address);
+  context.on('console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()); });
+  context.on('weberror', (error) => complaints.push(String(error.error().stack)));
+  context.on('request', (request) => {
+    if (!request.url().startsWith('data:') && new URL(request.url()).host !== host) complaints.push(`asked ${request.url()}`);
+  });
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints.filter((text) => !allow.some((pattern) => pattern.test(text))), []);
+  });
+  const page = await context.newPage();
+  await page.goto(address);
+  return page;
+};
+
+/** What a lost connection makes a browser say. */
+export const LOST = /WebSocket connection to .* failed|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION/;
+
+/** The text of a table with so many rows: a number, a fruit, a price. */
+export const fruit = (rows, delimiter = '\t') => {
+  const names = ['Apples', 'Pears', 'Plums', 'Quinces', 'Cherries', 'Figs', 'Medlars'];
+  const lines = [['id', 'article', 'price', 'zip'].join(delimiter)];
+  for (let id = 1; id <= rows; id++) {
+    lines.push([id, names[(id * 5) % 7], ((id * 7919) % 10_000) / 100, String((id * 37) % 99_999).padStart(5, '0')].join(delimiter));
+  }
+  return `${lines.join('\n')}\n`;
+};
+
+/** Writes a file to be chosen. */
+export const file = (name, text) => {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+/** Uploads a file from home, and waits until its table is there; gives its address. */
+export const upload = async (page, path) => {
+  await page.getByLabel('Choose a file').first().setInputFiles(path);
+  await page.waitForURL(/\/tables\/[0-9a-f-]{36}$/);
+  await page.getByText(/is complete: /).waitFor();
+  return page.url();
+};
+
+/** The first column of the rows that are shown. */
+export const ids = (page) => page.locator('tbody tr td:first-of-type').allInnerTexts();
+export const firstId = async (page) => (await ids(page))[0];
+/** Waits until the first row begins with this. */
+export const shows = (page, id) => eventually(`first row ${id}`, async () => (await firstId(page)) === String(id));
+export const turn = (page, name) => page.getByRole('button', { name, exact: true }).click();
+
+/** Keeps a picture of what is shown. */
+export const shot = async (page, name) => {
+  const folder = process.env.TIDINGS_SHOTS ?? 'target/browser';
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+};

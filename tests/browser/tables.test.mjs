@@ -1,0 +1,218 @@
+// A table that two people look at: what one does, both see.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { eventually, file, fruit, ids, serve, shows, turn, upload, visit } from './support.mjs';
+
+const { url } = await serve();
+const orders = file('orders.tsv', fruit(1234));
+
+/** Two people at one link; the first has made the table. */
+const two = async (t) => {
+  const maker = await visit(t, url);
+  const link = await upload(maker, orders);
+  const guest = await visit(t, link);
+  await shows(guest, 1);
+  return [maker, guest];
+};
+
+/** A button on the head of a column. */
+const column = (page, name) => page.getByRole('button', { name, exact: true });
+
+test('a file that one uploads, both see, with as many rows as it has', async (t) => {
+  const [maker, guest] = await two(t);
+  assert.match(await maker.getByText('is complete').innerText(), /orders\.tsv is complete: 1,234 rows/);
+  for (const page of [maker, guest]) {
+    assert.equal(await page.getByRole('heading', { name: 'orders.tsv' }).count(), 1);
+    assert.deepEqual(await ids(page), Array.from({ length: 100 }, (_, i) => String(i + 1)));
+    await page.getByText('1–100 of 1,234').waitFor();
+    await page.getByText('2 viewing').waitFor();
+    assert.deepEqual(await page.getByRole('columnheader').locator('.sort').allInnerTexts(), ['id', 'article', 'price', 'zip']);
+  }
+  // Exactly as written.
+  assert.equal(await guest.locator('tbody tr').first().locator('td').last().innerText(), '00037');
+});
+
+test('a page that either turns, both turn', async (t) => {
+  const [maker, guest] = await two(t);
+  const both = async (id) => { await shows(maker, id); await shows(guest, id); };
+  await turn(maker, 'Next page');
+  await both(101);
+  await maker.getByText('You turned to page 2.').waitFor();
+  await guest.getByText('Another viewer turned to page 2.', { exact: true }).waitFor();
+  await turn(guest, 'Last page');
+  await both(1201);
+  await turn(maker, 'Previous page');
+  await both(1101);
+  await turn(guest, 'First page');
+  await both(1);
+  await guest.getByLabel('Page', { exact: true }).fill('7');
+  await guest.keyboard.press('Enter');
+  await both(601);
+  await maker.getByLabel('Rows per page').selectOption('25');
+  await eventually('25 rows', async () => (await ids(guest)).length === 25);
+});
+
+test('beyond the first and the last page there is nothing to turn to', async (t) => {
+  const [maker] = await two(t);
+  const off = (name) => maker.getByRole('button', { name, exact: true }).isDisabled();
+  assert.deepEqual([await off('First page'), await off('Previous page'), await off('Next page')], [true, true, false]);
+  await turn(maker, 'Last page');
+  await shows(maker, 1201);
+  assert.deepEqual([await off('Next page'), await off('Last page'), await off('First page')], [true, true, false]);
+  await maker.getByLabel('Page', { exact: true }).fill('9999');
+  await maker.keyboard.press('Enter');
+  await eventually('the last page', async () => (await maker.getByLabel('Page', { exact: true }).inputValue()) === '13');
+});
+
+test('a column that either sorts goes up, down, and back', async (t) => {
+  const [maker, guest] = await two(t);
+  const prices = async (page) => (await page.locator('tbody tr td:nth-of-type(3)').allInnerTexts()).map(Number);
+  const order = (page) => page.getByRole('columnheader').nth(3).getAttribute('aria-sort');
+  await column(maker, 'price').click();
+  await eventually('up', async () => (await order(guest)) === 'ascending');
+  assert.deepEqual(await prices(guest), (await prices(guest)).toSorted((a, b) => a - b));
+  await column(guest, 'price').click();
+  await eventually('down', async () => (await order(maker)) === 'descending');
+  assert.deepEqual(await prices(maker), (await prices(maker)).toSorted((a, b) => b - a));
+  await column(maker, 'price').click();
+  await eventually('back', async () => (await order(guest)) === 'none');
+  await shows(guest, 1);
+});
+
+test('a filter and a search from either narrow what both see, and are taken back', async (t) => {
+  const [maker, guest] = await two(t);
+  await maker.getByRole('button', { name: 'Filter article' }).click();
+  await maker.getByLabel('Condition').selectOption('equals');
+  await maker.getByLabel('Value').fill('Figs');
+  await maker.getByRole('button', { name: 'Filter', exact: true }).click();
+  await guest.getByText('1–100 of 177').waitFor();
+  await guest.getByLabel('Search').fill('0003');
+  await eventually('one row', async () => (await maker.getByText('found').count()) === 1 && (await ids(maker)).length < 5);
+  for (const page of [maker, guest]) {
+    for (const row of await page.locator('tbody tr').allInnerTexts()) assert.match(row, /Figs.*0003/s);
+  }
+  await guest.getByRole('button', { name: 'Remove filter: article equals Figs' }).click();
+  await guest.getByLabel('Search').fill('');
+  await maker.getByText('1–100 of 1,234').waitFor();
+});
+
+test('what is in a column stands in its head and its menu', async (t) => {
+  const [maker] = await two(t);
+  await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
+  assert.equal(await maker.locator('thead svg').count() > 0, true);
+  await maker.getByRole('button', { name: 'Filter article' }).click();
+  const menu = maker.getByRole('dialog', { name: 'article' });
+  assert.match(await menu.innerText(), /Distinct\s+7/);
+  await menu.getByRole('button', { name: /^Figs/ }).click();
+  await maker.getByText('1–100 of 177').waitFor();
+});
+
+test('a file is replaced for both, and may be aborted', async (t) => {
+  const [maker, guest] = await two(t);
+  await guest.getByRole('button', { name: 'File' }).click();
+  await guest.locator('#replace').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
+  await maker.getByRole('heading', { name: 'other.csv' }).waitFor();
+  for (const page of [maker, guest]) await eventually('rows', async () => (await ids(page)).join('|') === 'Ada, Countess|<b>Bob</b>');
+  assert.equal(await maker.locator('tbody b').count(), 0, 'a cell became markup');
+
+  // Slow enough to be caught in the middle.
+  const big = file('big.tsv', fruit(1_500_000));
+  const slow = await guest.context().newCDPSession(guest);
+  await slow.send('Network.enable');
+  await slow.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 4e6 });
+  await guest.locator('#replace').setInputFiles(big);
+  await guest.getByRole('button', { name: 'Abort' }).click();
+  await guest.getByText('The upload was aborted.').waitFor();
+  for (const page of [maker, guest]) {
+    await eventually('the old table', async () => (await page.getByRole('heading', { name: 'other.csv' }).count()) === 1 && (await ids(page)).length === 2);
+    await page.locator('#work').waitFor({ state: 'hidden' });
+  }
+});
+
+test('a file is read again as one says, without a new upload', async (t) => {
+  const maker = await visit(t, url);
+  await upload(maker, file('semicolons.csv', 'a;b,c\n1;2,3\n4;5,6\n'));
+  assert.equal(await maker.locator('tbody tr').first().locator('td').first().innerText(), '1');
+  await maker.getByRole('button', { name: 'File' }).click();
+  await maker.getByLabel('Delimiter').selectOption(',');
+  await maker.getByLabel('First row names the columns').uncheck();
+  await maker.getByRole('button', { name: 'Read again for everyone' }).click();
+  await shows(maker, 'a;b');
+  assert.deepEqual(await ids(maker), ['a;b', '1;2', '4;5']);
+});
+
+test('after a reload the table is as it was', async (t) => {
+  const [maker, guest] = await two(t);
+  await turn(maker, 'Next page');
+  await shows(guest, 101);
+  await guest.reload();
+  await shows(guest, 101);
+  await turn(maker, 'Next page');
+  await shows(guest, 201);
+  await guest.goto(url);
+  await guest.getByRole('link', { name: /orders\.tsv/ }).first().click();
+  await shows(guest, 201);
+});
+
+test('who made a table locks its view and its uploads, unlocks and deletes it', async (t) => {
+  const [maker, guest] = await two(t);
+  assert.equal(await guest.getByRole('button', { name: 'Owner' }).isVisible(), false);
+  await maker.getByRole('button', { name: 'Owner' }).click();
+  await maker.getByLabel('Lock view').check();
+  await maker.getByLabel('Lock uploads').check();
+  await guest.getByText('The owner leads').waitFor();
+  assert.equal(await guest.locator('#replace').isDisabled(), true);
+  await turn(guest, 'Next page');
+  await guest.getByText('Browsing on your own').waitFor();
+  await shows(guest, 101);
+  await shows(maker, 1);
+  await maker.keyboard.press('Escape');
+  await turn(maker, 'Last page');
+  await guest.keyboard.press('Escape');
+  await shows(guest, 1201);
+  // The owner's browser knows its owner after a reload too.
+  await maker.reload();
+  await maker.getByRole('button', { name: 'Owner' }).click();
+  await maker.getByLabel('Lock view').uncheck();
+  await guest.getByText('The owner leads').waitFor({ state: 'detached' });
+  await turn(guest, 'First page');
+  await shows(maker, 1);
+  maker.once('dialog', (dialog) => dialog.accept());
+  await maker.getByRole('button', { name: 'Delete table' }).click();
+  for (const page of [maker, guest]) await page.locator('#note').getByText(/deleted/).waitFor();
+});
+
+test('the link that is copied has no secret, and the one of the owner gives it to another browser', async (t) => {
+  const maker = await visit(t, url, { permissions: ['clipboard-read', 'clipboard-write'] });
+  await upload(maker, orders);
+  const copied = () => maker.evaluate(() => navigator.clipboard.readText());
+  await maker.getByRole('button', { name: 'Copy link' }).click();
+  await eventually('a link', async () => /tables\/[0-9a-f-]{36}$/.test(await copied()));
+  await maker.getByRole('button', { name: 'Owner' }).click();
+  await maker.getByRole('button', { name: 'Copy owner link' }).click();
+  const owner = await eventually('an owner link', async () => /#owner=.{20,}$/.test(await copied()) && copied());
+  const secret = owner.split('=')[1];
+  for (const frame of [maker.url(), await maker.content()]) assert.ok(!frame.includes(secret));
+  const phone = await visit(t, owner);
+  await shows(phone, 1);
+  await phone.getByRole('button', { name: 'Owner' }).waitFor();
+  assert.ok(!phone.url().includes('owner'), phone.url());
+});
+
+test('a table that is not there says so', async (t) => {
+  const page = await visit(t, `${url}tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10`);
+  await page.locator('#note').getByText(/no such table/).waitFor();
+  await page.getByText('Not connected').first().waitFor();
+});
+
+test("the article's page works on its own addresses", async (t) => {
+  const maker = await visit(t, `${url}parser/`);
+  await maker.getByLabel('Choose a file').first().setInputFiles(orders);
+  await maker.waitForURL(/\/parser\/share\/[0-9a-f-]{36}$/);
+  const guest = await visit(t, maker.url());
+  // There the header is a row.
+  await shows(guest, 'id');
+  await turn(maker, 'Next page');
+  await shows(guest, 100);
+});
