@@ -1,7 +1,7 @@
 // The menus of a table: sharing, the file and how it is read, the owner's controls, and one for each column.
 
 import { $, button, copy, count, get, input, make, place } from './dom.js';
-import { ask, link, mayLead, state, tableUrl } from './table.js';
+import { ask, link, mayLead, note, state, tableUrl } from './table.js';
 
 /** @typedef {import('./types').Sort} Sort */
 /** @typedef {import('./types').Op} Op */
@@ -101,6 +101,8 @@ export const startMenus = () => {
       openColumn(at);
     } else if (state.own === null) {
       sortBy(Number(column), event.shiftKey);
+    } else {
+      note('The order is everybody’s. Follow the others to change it.', '');
     }
   };
   get('filter', HTMLFormElement).onsubmit = (event) => {
