@@ -2,7 +2,9 @@
 
 import { $, button, get, input } from './dom.js';
 import { action } from './keys.js';
-import { abort, ask, browseAlone, follow, note, page, pages, showAll, state, turn } from './table.js';
+import { page, pages, state } from './state.js';
+import { abort, ask, browseAlone, follow, showAll, turn } from './table.js';
+import { note } from './update.js';
 
 /** Connects the controls with what they do. */
 export const startControls = () => {

@@ -1,7 +1,9 @@
 // The menus of a table: sharing, the file and how it is read, the owner's controls, and one for each column.
 
 import { $, button, copy, count, get, input, make, place } from './dom.js';
-import { ask, link, mayLead, note, state, tableUrl } from './table.js';
+import { link, mayLead, state, tableUrl } from './state.js';
+import { ask } from './table.js';
+import { note } from './update.js';
 
 /** @typedef {import('./types').Sort} Sort */
 /** @typedef {import('./types').Op} Op */

@@ -34,7 +34,7 @@ macro_rules! embedded {
 pub(super) const INDEX: &str = include_str!("../../../../../web/index.html");
 
 /// Every file that the page asks for, by its name.
-const FILES: [(&str, &str); 16] = embedded![
+const FILES: [(&str, &str); 18] = embedded![
     "address.js",
     "console.js",
     "controls.js",
@@ -48,8 +48,10 @@ const FILES: [(&str, &str); 16] = embedded![
     "qr.js",
     "recent.js",
     "socket.js",
+    "state.js",
     "style.css",
     "table.js",
+    "update.js",
     "upload.js",
 ];
 

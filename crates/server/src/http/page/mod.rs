@@ -26,10 +26,12 @@ pub(super) use assets::asset;
 /// The scripts that home begins with; what they import is asked for at once and not one after the other.
 const HOME: [&str; 6] = ["main.js", "dom.js", "home.js", "recent.js", "console.js", "socket.js"];
 /// The scripts that a table begins with.
-const TABLE: [&str; 11] = [
+const TABLE: [&str; 13] = [
     "main.js",
     "dom.js",
     "table.js",
+    "state.js",
+    "update.js",
     "controls.js",
     "menus.js",
     "grid.js",

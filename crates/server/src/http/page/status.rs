@@ -88,11 +88,11 @@ impl<'a> Status<'a> {
         }
         match self.access {
             Access::Workbench => out.write_str(
-                "<p class=\"state note\"><strong>A workbench.</strong> No key is configured: anybody on this machine may \
+                "<p class=\"state warn\"><strong>A workbench.</strong> No key is configured: anybody on this machine may \
                  connect, subscribe and publish everywhere.</p>\n",
             ),
             Access::Insecure => out.write_str(
-                "<p class=\"state note\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everybody who \
+                "<p class=\"state warn\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everybody who \
                  reaches this server may connect, subscribe and publish everywhere.</p>\n",
             ),
             Access::Keys => Ok(()),
@@ -117,7 +117,7 @@ impl<'a> Status<'a> {
             let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
             let speaks = match kind {
                 "tcp" => "plain lines, RESP, JSON lines",
-                _ => "this page, health, metrics",
+                _ => "this page, WebSocket, SSE, HTTP streaming, the API, health, metrics",
             };
             writeln!(
                 out,

@@ -1,0 +1,95 @@
+// Everything around the rows, brought in line with the state; and what is said to the person.
+
+import { $, button, bytes, count, get, input, make, many } from './dom.js';
+import { draw } from './grid.js';
+import { format, sameQuery } from './address.js';
+import { menus } from './menus.js';
+import { link, mayLead, page, pageSize, pages, state } from './state.js';
+import { ask } from './table.js';
+
+/** What the rows were drawn from. @type {{ data?: string[][], version?: number, facts?: object }} */
+let drawn = {};
+/** @type {number | undefined} */
+let noteTimer;
+
+/** Shows a sentence until it is closed. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: the connection is not there @param {() => void} [again] */
+export const note = (text, kind = 'bad', again) => {
+  $('note').hidden = !text;
+  $('note').className = `note ${kind}`;
+  $('note-text').textContent = text;
+  button('note-again').hidden = !again;
+  button('note-again').onclick = () => { note(''); again?.(); };
+  clearTimeout(noteTimer);
+  if (kind === 'good') noteTimer = setTimeout(() => note(''), 15_000);
+};
+
+/** Says what takes its time; nothing when it has ended. @param {string} text @param {number} [part] of 1; left out when nobody knows @param {boolean} [stops] whether it can be aborted here */
+export const work = (text, part, stops = false) => {
+  $('work').hidden = !text;
+  $('work-text').textContent = text;
+  const bar = get('work-bar', HTMLProgressElement);
+  if (part === undefined) bar.removeAttribute('value');
+  else bar.value = part;
+  button('work-stop').hidden = !stops;
+};
+
+/** Brings everything on the page in line with the state. @param {number} [fresh] from which row on rows are new */
+export const update = (fresh = Infinity) => {
+  const { view, own, wanted } = state;
+  if (!view) return;
+  const rows = own === null ? { ...view, from: (view.page_no - 1) * pageSize() } : state.window;
+  // A view that says only how many look at it leaves the rows alone, and what is selected in them.
+  if (rows && (rows.data !== drawn.data || view.version !== drawn.version || state.facts !== drawn.facts)) {
+    draw(view, rows, state.facts, fresh);
+    drawn = { data: rows.data, version: view.version, facts: state.facts };
+  }
+  const total = view.total_number;
+  const shown = rows?.data.length ?? 0;
+  const first = (rows?.from ?? 0) + 1;
+
+  document.title = `${view.name || 'A table'} · tidings`;
+  $('name').textContent = view.name || 'A table';
+  const ragged = view.ragged ? ` · ${many(view.ragged, 'ragged row')}` : '';
+  const { guessed, lossy, open_quote: openQuote, encoding } = view.dialect ?? {};
+  const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are no text' : '') + (openQuote ? ' · a quote is never closed' : '');
+  $('about').textContent = view.dialect ? `${many(total, 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
+  $('link-text').textContent = `Live · ${count(view.viewers)} viewing`;
+  $('range').textContent = shown ? `${count(first)}–${count(first + shown - 1)} of ${count(total)}` : 'No rows';
+  $('pages').textContent = `of ${count(pages())}`;
+  const field = input('page');
+  field.max = String(pages());
+  if (!field.dataset.typed) field.value = String(page());
+  for (const [id, off] of Object.entries({ first: page() <= 1, previous: page() <= 1, next: page() >= pages(), last: page() >= pages() })) {
+    $(id).setAttribute('aria-disabled', String(off));
+  }
+  const size = get('page-size', HTMLSelectElement);
+  if (![...size.options].some(({ value }) => value === String(view.page_size))) size.add(new Option(String(view.page_size)));
+  size.value = String(view.page_size);
+  const search = input('search-text');
+  if (document.activeElement !== search) search.value = view.search;
+
+  const alone = own !== null;
+  for (const field of [size, search]) field.disabled = alone || !mayLead();
+  $('table').classList.toggle('alone', alone);
+  $('own').hidden = alone || !!wanted;
+  $('banner').hidden = !alone && !wanted;
+  $('show-all').hidden = !mayLead();
+  $('banner-text').textContent = wanted
+    ? `This link asks for ${sameQuery(wanted, { ...view, page: 1 }) ? `page ${wanted.page}` : 'another sort, filter or search'}; the others are on page ${count(view.page_no)}.`
+    : `Browsing on your own. The others are on page ${count(view.page_no)}.`;
+
+  /** @param {string} text @param {string} label @param {() => void} remove */
+  const chip = (text, label, remove) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled: alone || !mayLead() }, `${text} ×`);
+  const name = (/** @type {number} */ column) => view.header?.[column] || `Column ${column + 1}`;
+  $('chips').replaceChildren(
+    ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => ask({ sort: view.sort.filter((other) => other !== sort) }))),
+    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => ask({ filter: view.filter.filter((other) => other !== filter) }))),
+    ...(state.lock.view ? [make('span', {}, state.owner ? 'You lead' : 'The owner leads')] : []));
+
+  $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
+  $('empty').textContent = view.name ? 'No row fits the search and the filters.' : 'Nothing here yet: drop a file, or choose one in the menu File.';
+  const place = wanted ?? { ...view, page: page() };
+  const address = link() + format(place);
+  if (address !== location.href || history.state?.own !== own) history.replaceState({ own, kept: true }, '', address);
+  menus();
+};
