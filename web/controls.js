@@ -27,12 +27,14 @@ export const startControls = () => {
   let typing;
   const search = () => {
     clearTimeout(typing);
+    typing = undefined;
     if (input('search-text').value !== state.view?.search) ask({ search: input('search-text').value });
   };
   input('search-text').oninput = () => {
     clearTimeout(typing);
     typing = setTimeout(search, 350);
   };
+  input('search-text').onblur = () => { if (typing !== undefined) search(); };
   get('search', HTMLFormElement).onsubmit = (event) => { event.preventDefault(); search(); };
   addEventListener('keydown', (event) => {
     const at = /** @type {HTMLElement} */ (event.target);
