@@ -14,14 +14,12 @@ for (const link of document.querySelectorAll('a[href], link[href]')) {
 const path = location.pathname.slice(root.pathname.length);
 const [, uuid] = /^(?:tables|parser\/share)\/([^/]+)$/.exec(path) ?? [];
 
-for (const id of ['file', 'replace']) {
-  const picker = input(id);
-  picker.onchange = () => {
-    const file = picker.files?.[0];
-    picker.value = '';
-    if (file) table().then(({ take }) => take(file));
-  };
-}
+const picker = input('file');
+picker.onchange = () => {
+  const file = picker.files?.[0];
+  picker.value = '';
+  if (file) table().then(({ take }) => take(file));
+};
 
 /** @param {DragEvent} event */
 const hasFile = (event) => event.dataTransfer?.types.includes('Files');

@@ -250,11 +250,19 @@ const connect = () => {
   }, (code) => code === GONE);
 };
 
+/** Home becomes the page of a new table, which takes over the way to choose a file. */
+const leaveHome = () => {
+  const home = document.getElementById('home');
+  $('pick').append(...home?.querySelectorAll('.pick') ?? []);
+  home?.remove();
+  document.body.dataset.page = 'table';
+};
+
 /** Uploads a file: into this table, or into a new one. @param {File} file */
 export const take = (file) => {
   if (sending) return note('Another file is on its way; wait for it, or abort it.');
   note('');
-  document.body.dataset.page = 'table';
+  leaveHome();
   sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false, makes: !socket };
   work(`Uploading ${file.name}: ${bytes(file.size)}`, undefined, true);
   // In place of a table that is gone, a new one.

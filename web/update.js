@@ -87,7 +87,7 @@ export const update = (fresh = Infinity) => {
     ...(state.lock.view ? [make('span', {}, state.owner ? 'You lead' : 'The owner leads')] : []));
 
   $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
-  $('empty').textContent = view.name ? 'No row fits the search and the filters.' : 'Nothing here yet: drop a file, or choose one in the menu File.';
+  $('empty').textContent = view.name ? 'No row fits the search and the filters.' : 'Nothing here yet: drop a file, or choose one.';
   const place = wanted ?? { ...view, page: page() };
   const address = link() + format(place);
   if (address !== location.href || history.state?.own !== own) history.replaceState({ own, kept: true }, '', address);

@@ -63,7 +63,7 @@ test('an upload that is cut says so, and can be tried again', async (t) => {
   await slow.send('Network.enable');
   const speed = (uploadThroughput) => slow.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput });
   await speed(4e6);
-  await page.locator('#replace').setInputFiles(file('big.tsv', fruit(1_000_000)));
+  await page.locator('#file').setInputFiles(file('big.tsv', fruit(1_000_000)));
   await page.getByText(/^Uploading big\.tsv: [\d.]+ MB of/).waitFor();
   line.cut();
   await page.getByText('The upload has ended: the connection was lost.').waitFor();

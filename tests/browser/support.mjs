@@ -40,7 +40,9 @@ const end = (child) => new Promise((ended) => {
 
 /** Starts the program on a free port; gives its address, and what stops it. It ends with the test. */
 export const serve = async (...options) => {
-  const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+  // It takes every TIDINGS_… for an option of its own.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
+  const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   child.stderr.on('data', (text) => { log += text; });
   const stop = () => end(child);
@@ -143,7 +145,7 @@ export const file = (name, text) => {
 
 /** Uploads a file from home, and waits until its table is there; gives its address. */
 export const upload = async (page, path) => {
-  await page.getByLabel('Choose a file').first().setInputFiles(path);
+  await page.getByLabel('Choose a file').setInputFiles(path);
   await page.waitForURL(/\/tables\/[0-9a-f-]{36}$/);
   await page.getByText(/is complete: /).waitFor();
   return page.url();

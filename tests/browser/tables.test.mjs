@@ -110,8 +110,8 @@ test('what is in a column stands in its head and its menu', async (t) => {
 
 test('a file is replaced for both, and may be aborted', async (t) => {
   const [maker, guest] = await two(t);
-  await guest.getByRole('button', { name: 'File' }).click();
-  await guest.locator('#replace').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
+  await guest.getByRole('button', { name: 'File', exact: true }).click();
+  await guest.locator('#file').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
   await maker.getByRole('heading', { name: 'other.csv' }).waitFor();
   for (const page of [maker, guest]) await eventually('rows', async () => (await ids(page)).join('|') === 'Ada, Countess|<b>Bob</b>');
   assert.equal(await maker.locator('tbody b').count(), 0, 'a cell became markup');
@@ -121,7 +121,7 @@ test('a file is replaced for both, and may be aborted', async (t) => {
   const slow = await guest.context().newCDPSession(guest);
   await slow.send('Network.enable');
   await slow.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 4e6 });
-  await guest.locator('#replace').setInputFiles(big);
+  await guest.locator('#file').setInputFiles(big);
   await guest.getByRole('button', { name: 'Abort' }).click();
   await guest.getByText('The upload was aborted.').waitFor();
   for (const page of [maker, guest]) {
@@ -134,7 +134,7 @@ test('a file is read again as one says, without a new upload', async (t) => {
   const maker = await visit(t, url);
   await upload(maker, file('semicolons.csv', 'a;b,c\n1;2,3\n4;5,6\n'));
   assert.equal(await maker.locator('tbody tr').first().locator('td').first().innerText(), '1');
-  await maker.getByRole('button', { name: 'File' }).click();
+  await maker.getByRole('button', { name: 'File', exact: true }).click();
   await maker.getByLabel('Delimiter').selectOption(',');
   await maker.getByLabel('First row names the columns').uncheck();
   await maker.getByRole('button', { name: 'Read again for everyone' }).click();
@@ -162,7 +162,7 @@ test('who made a table locks its view and its uploads, unlocks and deletes it', 
   await maker.getByLabel('Lock view').check();
   await maker.getByLabel('Lock uploads').check();
   await guest.getByText('The owner leads').waitFor();
-  assert.equal(await guest.locator('#replace').isDisabled(), true);
+  assert.equal(await guest.locator('#file').isDisabled(), true);
   await turn(guest, 'Next page');
   await guest.getByText('Browsing on your own').waitFor();
   await shows(guest, 101);
@@ -208,7 +208,7 @@ test('a table that is not there says so', async (t) => {
 
 test("the article's page works on its own addresses", async (t) => {
   const maker = await visit(t, `${url}parser/`);
-  await maker.getByLabel('Choose a file').first().setInputFiles(orders);
+  await maker.getByLabel('Choose a file').setInputFiles(orders);
   await maker.waitForURL(/\/parser\/share\/[0-9a-f-]{36}$/);
   const guest = await visit(t, maker.url());
   // There the header is a row.

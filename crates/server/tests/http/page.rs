@@ -121,7 +121,7 @@ fn the_page_of_a_server_with_keys_and_redis_shows_no_secret() {
     eventually("a reason", || world.get("/").body.contains("refused"));
     let page = world.get("/").body;
     assert!(page.contains("<strong>Not ready:</strong> broker unavailable: "), "{page}");
-    assert!(page.contains(&format!("<code>redis://***@127.0.0.1:{}</code></td><td>away</td>", redis.port())));
+    assert!(page.contains(&format!("<code>redis://***@127.0.0.1:{}</code></dd><dd>away</dd>", redis.port())));
     assert!(page.contains("--askpass") && page.contains("AUTH"), "{page}");
     assert!(!page.contains("workbench"), "{page}");
     for secret in ["hunter2", "swordfish", "mellon"] {

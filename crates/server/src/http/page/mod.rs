@@ -69,21 +69,40 @@ pub(super) fn home(node: &Node, headers: &HeaderMap, depth: Depth) -> Response {
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let channel = node.config.tcp.default_channel.as_str();
     let status = Status::of(node, asked).to_string();
-    Content::html(&document(depth, "home", &HOME, channel, &status)).answer(headers)
+    Content::html(&document(depth, "home", &HOME, Some((channel, &status)))).answer(headers)
 }
 
 /// The page of a table, the same for every table.
 pub(super) fn table(headers: &HeaderMap, depth: Depth) -> Response {
     static TABLES: LazyLock<[Content; 2]> = LazyLock::new(|| {
-        [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, "table", &TABLE, "", "")))
+        [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, "table", &TABLE, None)))
     });
     TABLES[usize::from(matches!(depth, Depth::Two))].answer(headers)
 }
 
-fn document(depth: Depth, page: &str, scripts: &[&str], channel: &str, status: &str) -> String {
+/// The way to choose a file, which stands where the page begins.
+const PICK: &str = "<p class=\"pick\"><input type=\"file\" id=\"file\" aria-label=\"Choose a file\">\
+                    <label for=\"file\" class=\"button main\">Choose a file</label></p>\n";
+
+fn document(depth: Depth, page: &str, scripts: &[&str], home: Option<(&str, &str)>) -> String {
     let preload = |name| format!("<link rel=\"modulepreload\" href=\"{{root}}assets/{name}\">\n");
+    let mut text = INDEX.to_owned();
+    let picks = match home {
+        Some(_) => [PICK, ""],
+        None => {
+            // A table's page has nothing of home.
+            if let (Some(from), Some(to)) = (text.find("<!--home-->"), text.find("<!--/home-->")) {
+                text.replace_range(from..to, "");
+            }
+            ["", PICK]
+        }
+    };
+    let (channel, status) = home.unwrap_or_default();
     // What others say comes last, so that no place is looked for in it.
-    INDEX
+    text.replace("<!--home-->", "")
+        .replace("<!--/home-->", "")
+        .replace("{pick-home}", picks[0])
+        .replace("{pick-table}", picks[1])
         .replace("{preload}", &scripts.iter().map(preload).collect::<String>())
         .replace("{page}", page)
         .replace("{root}", depth.root())
@@ -97,9 +116,10 @@ mod tests {
 
     #[test]
     fn a_page_with_all_that_it_may_ask_for_is_under_60_kb() {
-        for (page, scripts, later) in [("home", &HOME[..], &[][..]), ("table", &TABLE[..], &["qr.js"][..])] {
+        let home = ("home", &HOME[..], &[][..], Some(("updates", "")));
+        for (page, scripts, later, home) in [home, ("table", &TABLE[..], &["qr.js"][..], None)] {
             let files = scripts.iter().chain(later).chain(&["style.css", "icon.svg"]);
-            let all = document(Depth::Two, page, scripts, "updates", "").len();
+            let all = document(Depth::Two, page, scripts, home).len();
             let all = files.fold(all, |sum, name| sum + assets::length(name));
             assert!(all < 60_000, "{page}: {all} bytes");
         }

@@ -112,7 +112,7 @@ impl<'a> Status<'a> {
     }
 
     fn listeners(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("<table>\n")?;
+        out.write_str("<dl class=\"runs\">\n")?;
         for announcement in self.announcements {
             let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
             let speaks = match kind {
@@ -121,7 +121,7 @@ impl<'a> Status<'a> {
             };
             writeln!(
                 out,
-                "<tr><th scope=\"row\">{}</th><td><code>{}</code></td><td>{speaks}</td></tr>",
+                "<div><dt>{}</dt><dd><code>{}</code></dd><dd>{speaks}</dd></div>",
                 Html(kind),
                 Html(address)
             )?;
@@ -131,10 +131,7 @@ impl<'a> Status<'a> {
             BrokerUrl::Memory => "this process alone",
             BrokerUrl::Redis(_) => state,
         };
-        writeln!(
-            out,
-            "<tr><th scope=\"row\">broker</th><td><code>{broker}</code></td><td>{about}</td></tr>\n</table>"
-        )
+        writeln!(out, "<div><dt>broker</dt><dd><code>{broker}</code></dd><dd>{about}</dd></div>\n</dl>")
     }
 
     fn try_it(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
