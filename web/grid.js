@@ -54,7 +54,7 @@ const head = (shown, view, facts, numeric) => {
     if (!fact || !line) return line?.replaceChildren();
     const empty = fact.empty ? ` · ${count(fact.empty)} empty` : '';
     line.replaceChildren(make('span', {}, fact.type + empty));
-    if (fact.histogram.length) line.append(histogram(fact.histogram.map(([, , n]) => n)));
+    if (fact.histogram.length) line.append(histogram(fact.histogram));
   });
 };
 

@@ -50,11 +50,11 @@ const openColumn = (opener) => {
   const round = (/** @type {number} */ n) => n.toLocaleString('en', { maximumSignificantDigits: 6 });
   /** @type {[string, string][]} */
   const lines = fact ? [
-    ['Type', fact.type], ['Empty', count(fact.empty)], ['Distinct', `${fact.distinct.exact ? '' : 'about '}${count(fact.distinct.count)}`],
+    ['Type', fact.type], ['Empty', count(fact.empty)], ['Distinct', `${fact.exact ? '' : 'about '}${count(fact.distinct)}`],
     ['Minimum', fact.min ?? ''], ['Maximum', fact.max ?? ''], ['Mean', typeof fact.mean === 'number' ? round(fact.mean) : ''],
   ] : [];
   $('column-facts').replaceChildren(...lines.filter(([, value]) => value).flatMap(([term, value]) => [make('dt', {}, term), make('dd', {}, value)]));
-  $('top').replaceChildren(...(fact && fact.distinct.count <= 100 ? fact.top.slice(0, 8) : []).map(([value, n]) => make('button', {
+  $('top').replaceChildren(...(fact && fact.distinct <= 100 ? fact.top.slice(0, 8) : []).map(([value, n]) => make('button', {
     type: 'button', title: 'Show these alone', onclick: () => setFilter({ column: open, op: 'equals', value }),
   }, `${value} · ${count(n)}`)));
   const filter = view?.filter.find(({ column }) => column === open);

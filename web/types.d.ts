@@ -86,12 +86,14 @@ export interface Lock {
 export interface ColumnFacts {
   type: string;
   empty: number;
-  distinct: { count: number; exact: boolean };
+  distinct: number;
+  /** Whether `distinct` is exact. */
+  exact: boolean;
   min: string | null;
   max: string | null;
   mean: number | null;
-  /** Bins of the same width: from, to, and how many numbers are in it. */
-  histogram: [number, number, number][];
+  /** How many numbers fall into each of some bins of the same width. */
+  histogram: number[];
   /** The most frequent values and their counts, where they could be counted. */
   top: [string, number][];
 }

@@ -110,7 +110,6 @@ test('what is in a column stands in its head and its menu', async (t) => {
 
 test('a file is replaced for both, and may be aborted', async (t) => {
   const [maker, guest] = await two(t);
-  await guest.getByRole('button', { name: 'File', exact: true }).click();
   await guest.locator('#file').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
   await maker.getByRole('heading', { name: 'other.csv' }).waitFor();
   for (const page of [maker, guest]) await eventually('rows', async () => (await ids(page)).join('|') === 'Ada, Countess|<b>Bob</b>');
