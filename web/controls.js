@@ -42,7 +42,11 @@ export const startControls = () => {
     const scrolls = at === area && (event.key.length < 9 || area.scrollWidth > area.clientWidth);
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
     const does = document.body.dataset.page === 'table' && action(event, { typing, menu: !!document.querySelector(':popover-open'), scrolls });
-    if (typing && event.key === 'Escape') at.blur();
+    if (typing && event.key === 'Escape' && !document.querySelector(':popover-open')) {
+      // Without this some browsers would also empty the field.
+      event.preventDefault();
+      at.blur();
+    }
     if (!does) return;
     event.preventDefault();
     if (does === 'search') input('search-text').focus();

@@ -14,15 +14,18 @@ for (const link of document.querySelectorAll('a[href], link[href]')) {
 const path = location.pathname.slice(root.pathname.length);
 const [, uuid] = /^(?:tables|parser\/share)\/([^/]+)$/.exec(path) ?? [];
 
-const picker = input('file');
-picker.onchange = () => {
-  const file = picker.files?.[0];
-  picker.value = '';
-  if (file) table().then(({ take }) => take(file));
-};
+const hasTables = !!document.getElementById('file');
+if (hasTables) {
+  const picker = input('file');
+  picker.onchange = () => {
+    const file = picker.files?.[0];
+    picker.value = '';
+    if (file) table().then(({ take }) => take(file));
+  };
+}
 
 /** @param {DragEvent} event */
-const hasFile = (event) => event.dataTransfer?.types.includes('Files');
+const hasFile = (event) => hasTables && event.dataTransfer?.types.includes('Files');
 let depth = 0;
 /** @param {number} by */
 const deeper = (by) => {

@@ -34,12 +34,13 @@ macro_rules! embedded {
 pub(super) const INDEX: &str = include_str!("../../../../../web/index.html");
 
 /// Every file that the page asks for, by its name.
-const FILES: [(&str, &str); 18] = embedded![
+const FILES: [(&str, &str); 19] = embedded![
     "address.js",
     "console.js",
     "controls.js",
     "dom.js",
     "grid.js",
+    "home.css",
     "home.js",
     "icon.svg",
     "keys.js",

@@ -19,7 +19,7 @@ use axum::response::Response;
 use super::escape::Html;
 use crate::node::Node;
 use assets::{Content, INDEX};
-use status::Status;
+use status::{Short, Size, Status};
 
 pub(super) use assets::asset;
 
@@ -67,16 +67,26 @@ impl Depth {
 /// Home as it is right now; `headers` are those of the request for it.
 pub(super) fn home(node: &Node, headers: &HeaderMap, depth: Depth) -> Response {
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let channel = node.config.tcp.default_channel.as_str();
-    let status = Status::of(node, asked).to_string();
-    Content::html(&document(depth, "home", &HOME, Some((channel, &status)))).answer(headers)
+    let tables = &node.config.tables;
+    let limits = tables.enabled.then(|| {
+        format!(
+            "files up to {}, kept for {} after somebody last looked",
+            Size(tables.max_size as u64),
+            Short(tables.keep)
+        )
+    });
+    let home = Home {
+        channel: node.config.tcp.default_channel.as_str(),
+        status: &Status::of(node, asked).to_string(),
+        limits: limits.as_deref(),
+    };
+    Content::html(&document(depth, Some(&home))).answer(headers)
 }
 
 /// The page of a table, the same for every table.
 pub(super) fn table(headers: &HeaderMap, depth: Depth) -> Response {
-    static TABLES: LazyLock<[Content; 2]> = LazyLock::new(|| {
-        [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, "table", &TABLE, None)))
-    });
+    static TABLES: LazyLock<[Content; 2]> =
+        LazyLock::new(|| [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, None))));
     TABLES[usize::from(matches!(depth, Depth::Two))].answer(headers)
 }
 
@@ -84,30 +94,44 @@ pub(super) fn table(headers: &HeaderMap, depth: Depth) -> Response {
 const PICK: &str = "<p class=\"pick\"><input type=\"file\" id=\"file\" aria-label=\"Choose a file\">\
                     <label for=\"file\" class=\"button main\">Choose a file</label></p>\n";
 
-fn document(depth: Depth, page: &str, scripts: &[&str], home: Option<(&str, &str)>) -> String {
+/// What the server says on home.
+struct Home<'a> {
+    /// What the console begins with.
+    channel: &'a str,
+    status: &'a str,
+    /// What files may be; `None`: there are no tables here.
+    limits: Option<&'a str>,
+}
+
+/// The document of home, or of a table.
+fn document(depth: Depth, home: Option<&Home<'_>>) -> String {
+    let (page, scripts) = if home.is_some() { ("home", &HOME[..]) } else { ("table", &TABLE[..]) };
     let preload = |name| format!("<link rel=\"modulepreload\" href=\"{{root}}assets/{name}\">\n");
-    let mut text = INDEX.to_owned();
-    let picks = match home {
-        Some(_) => [PICK, ""],
-        None => {
-            // A table's page has nothing of home.
-            if let (Some(from), Some(to)) = (text.find("<!--home-->"), text.find("<!--/home-->")) {
-                text.replace_range(from..to, "");
-            }
-            ["", PICK]
-        }
-    };
-    let (channel, status) = home.unwrap_or_default();
+    let Home { channel, status, limits } = home.unwrap_or(&Home { channel: "", status: "", limits: None });
+    let text = part(INDEX, "home", home.is_some());
     // What others say comes last, so that no place is looked for in it.
-    text.replace("<!--home-->", "")
-        .replace("<!--/home-->", "")
-        .replace("{pick-home}", picks[0])
-        .replace("{pick-table}", picks[1])
+    part(&text, "tables", limits.is_some())
+        .replace("{pick-home}", if home.is_some() { PICK } else { "" })
+        .replace("{pick-table}", if home.is_some() { "" } else { PICK })
         .replace("{preload}", &scripts.iter().map(preload).collect::<String>())
         .replace("{page}", page)
         .replace("{root}", depth.root())
+        .replace("{limits}", limits.unwrap_or_default())
         .replace("{channel}", &Html(channel).to_string())
         .replace("{status}", status)
+}
+
+/// The text with what stands between marks of this name, or without it.
+fn part(text: &str, name: &str, stays: bool) -> String {
+    let (from, to) = (format!("<!--{name}-->"), format!("<!--/{name}-->"));
+    let mut pieces = text.split(&from);
+    let mut kept = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (within, after) = piece.split_once(&to).unwrap_or((piece, ""));
+        kept += if stays { within } else { "" };
+        kept += after;
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -115,13 +139,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_part_between_marks_stays_or_goes() {
+        let text = "a<!--x-->b<!--/x-->c<!--y-->d<!--/y--><!--x-->e<!--/x-->f";
+        assert_eq!(part(text, "x", true), "abc<!--y-->d<!--/y-->ef");
+        assert_eq!(part(text, "x", false), "ac<!--y-->d<!--/y-->f");
+    }
+
+    #[test]
     fn a_page_with_all_that_it_may_ask_for_is_under_60_kb() {
-        let home = ("home", &HOME[..], &[][..], Some(("updates", "")));
-        for (page, scripts, later, home) in [home, ("table", &TABLE[..], &["qr.js"][..], None)] {
-            let files = scripts.iter().chain(later).chain(&["style.css", "icon.svg"]);
-            let all = document(Depth::Two, page, scripts, home).len();
+        let home = Home { channel: "updates", status: "", limits: Some("files up to 1 GiB") };
+        for (home, scripts, more) in [(Some(&home), &HOME[..], "home.css"), (None, &TABLE[..], "qr.js")] {
+            let files = scripts.iter().chain(&["style.css", "icon.svg", more]);
+            let all = document(Depth::Two, home).len();
             let all = files.fold(all, |sum, name| sum + assets::length(name));
-            assert!(all < 60_000, "{page}: {all} bytes");
+            assert!(all < 60_000, "{all} bytes with {more}");
         }
     }
 }

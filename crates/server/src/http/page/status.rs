@@ -195,7 +195,7 @@ impl fmt::Display for Grouped {
 }
 
 /// A duration in the largest unit that says enough.
-struct Short(Duration);
+pub(super) struct Short(pub(super) Duration);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,6 +210,19 @@ impl fmt::Display for Short {
             seconds @ ..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
             seconds => write!(f, "{} d {} h", seconds / DAY, seconds % DAY / HOUR),
         }
+    }
+}
+
+/// A number of bytes in the largest binary unit that it fills.
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+        let power = (self.0.max(1).ilog2() / 10).min(4);
+        let value = self.0 as f64 / f64::from(1_u32 << 10).powi(power as i32);
+        let digits = usize::from(value.fract() >= 0.05);
+        write!(f, "{value:.digits$} {}", units[power as usize])
     }
 }
 
@@ -248,6 +261,8 @@ mod tests {
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
         let times: Vec<_> = [59, 61, 3_661, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
         assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
+        let sizes: Vec<_> = [0, 1023, 1 << 30, 3 << 19, u64::MAX].map(|n| Size(n).to_string()).into();
+        assert_eq!(sizes, ["0 B", "1023 B", "1 GiB", "1.5 MiB", "16777216 TiB"]);
         let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
         assert_eq!(times, ["0 µs", "180 µs", "2 ms"]);
     }
