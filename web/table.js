@@ -35,6 +35,7 @@ let factsTimer;
 /** Asks the server for something that all will see. @param {object} message */
 export const ask = (message) => {
   asked = { ...asked, ...message };
+  if ($('note').classList.contains('good')) note('');
   if (!socket?.send(message)) note('Not connected at the moment: nothing was changed.', 'lost');
 };
 

@@ -9,18 +9,14 @@ import { ask } from './table.js';
 
 /** What the rows were drawn from. @type {{ data?: string[][], version?: number, facts?: object }} */
 let drawn = {};
-/** @type {number | undefined} */
-let noteTimer;
 
-/** Shows a sentence until it is closed. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: the connection is not there @param {() => void} [again] */
+/** Shows a sentence until it is closed; a good one until something else is asked for. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: the connection is not there @param {() => void} [again] */
 export const note = (text, kind = 'bad', again) => {
   $('note').hidden = !text;
   $('note').className = `note ${kind}`;
   $('note-text').textContent = text;
   button('note-again').hidden = !again;
   button('note-again').onclick = () => { note(''); again?.(); };
-  clearTimeout(noteTimer);
-  if (kind === 'good') noteTimer = setTimeout(() => note(''), 15_000);
 };
 
 /** Says what takes its time; nothing when it has ended. @param {string} text @param {number} [part] of 1; left out when nobody knows @param {boolean} [stops] whether it can be aborted here */

@@ -23,7 +23,6 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
       await shows(guest, 1);
       await guest.keyboard.press('n');
       await shows(page, 101);
-      await page.getByRole('button', { name: 'Close' }).click();
       await picture('turned');
       for (const name of ['QR code', 'File', 'Owner', 'Filter price']) {
         await press(name);

@@ -13,7 +13,7 @@ export const require = createRequire(`${process.env.TIDINGS_NODE_MODULES}/`);
 const { chromium } = require('playwright-core');
 
 /** How long a test waits for what should come; far longer than it takes, because the machine may be busy. */
-export const PATIENCE = Number(process.env.PAT ?? 30_000);
+export const PATIENCE = 30_000;
 
 /** A folder of this test's own. */
 export const folder = mkdtempSync(join(tmpdir(), 'tidings-browser-'));
