@@ -163,7 +163,9 @@ const show = (view) => {
     work('');
   }
   askFacts(view);
-  if (view.dialect && !view.loading) recent.remember({ uuid: view.uuid, name: view.name, rows: view.total_number, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
+  if (!view.dialect || view.loading) return;
+  const rows = view.filter.length || view.search ? recent.find(view.uuid)?.rows ?? 0 : view.total_number;
+  recent.remember({ uuid: view.uuid, name: view.name, rows, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
 };
 
 /** @param {string} text */

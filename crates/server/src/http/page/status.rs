@@ -208,6 +208,7 @@ impl fmt::Display for Short {
             seconds @ ..MINUTE => write!(f, "{seconds} s"),
             seconds @ ..HOUR => write!(f, "{} min", seconds / MINUTE),
             seconds @ ..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
+            seconds if seconds % DAY < HOUR => write!(f, "{} d", seconds / DAY),
             seconds => write!(f, "{} d {} h", seconds / DAY, seconds % DAY / HOUR),
         }
     }
@@ -259,8 +260,9 @@ mod tests {
     fn numbers_and_times_are_readable() {
         let counts: Vec<_> = [0, 999, 1000, 1_234_567].map(|n| Grouped(n).to_string()).into();
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
-        let times: Vec<_> = [59, 61, 3_661, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
-        assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d 1 h"]);
+        let times: Vec<_> =
+            [59, 61, 3_661, 86_400, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
+        assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d", "1 d 1 h"]);
         let sizes: Vec<_> = [0, 1023, 1 << 30, 3 << 19, u64::MAX].map(|n| Size(n).to_string()).into();
         assert_eq!(sizes, ["0 B", "1023 B", "1 GiB", "1.5 MiB", "16777216 TiB"]);
         let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
