@@ -149,7 +149,7 @@ mod tests {
     fn a_page_with_all_that_it_may_ask_for_is_under_60_kb() {
         let home = Home { channel: "updates", status: "", limits: Some("files up to 1 GiB") };
         for (home, scripts, more) in [(Some(&home), &HOME[..], "home.css"), (None, &TABLE[..], "qr.js")] {
-            let files = scripts.iter().chain(&["style.css", "icon.svg", more]);
+            let files = scripts.iter().copied().chain(["style.css", "icon.svg", more]);
             let all = document(Depth::Two, home).len();
             let all = files.fold(all, |sum, name| sum + assets::length(name));
             assert!(all < 60_000, "{all} bytes with {more}");
