@@ -28,8 +28,8 @@ ROUNDS = 3
 CORE = str(max(os.sched_getaffinity(0)))
 ON_ONE_CORE = ["taskset", "-c", CORE]
 
-# What the benchmark calls a question, and how others are asked it. {file} is the file; DuckDB reads it with the columns
-# that it needs alone, and keeps the row numbers, as a view does.
+# What the benchmark calls a question, and how others are asked it. DuckDB reads of the file the columns
+# that it needs alone ({any}: all of them, in one text), and keeps the numbers of rows, as a view does.
 SAME = {
     "sort by number": ("order by amount", ["sort", "-N", "-s", "amount"]),
     "sort by text": ("order by name", ["sort", "-s", "name"]),
