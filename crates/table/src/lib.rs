@@ -91,7 +91,7 @@
 //! # Where to change what
 //! `syntax/` is the grammar and its three readers; `dialect/` the guess; `encoding.rs` and `compression.rs` come
 //! before them. `writer.rs` → `intake.rs` → `index.rs` is the way in, `cursor.rs` → `page.rs` the way out,
-//! `scan.rs` the way over all rows, on which `view/` (`select.rs`, `sort.rs`) and `facts/` stand. `value.rs` says
+//! `scan.rs` the way over all rows, on which `view/` (`select.rs`, `sort/`) and `facts/` stand. `value.rs` says
 //! what is a number.
 
 mod column;
