@@ -25,7 +25,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::answer_usage;
 
-/// Pushes updates to everyone who is connected: over TCP lines, RESP, JSON lines and HTTP
+/// Pushes updates to everyone who is connected: over TCP lines, RESP, WebSocket, server-sent events and HTTP
 #[derive(Parser, Debug)]
 #[command(
     name = "tidings",

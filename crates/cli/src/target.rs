@@ -1,7 +1,7 @@
 //! Which server a command speaks to, and who asks: the arguments that several commands take.
 
 use clap::Args;
-use tidings_client::{DEFAULT, Server};
+use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
 
@@ -28,31 +28,20 @@ impl ServerArgs {
         self.token.as_deref().or(self.key.as_deref())
     }
 
-    /// The connection token where a key would not do.
-    ///
-    /// # Errors
-    /// [`Failure::Usage`] when there is a key and no token: the wish to be more than a client would be ignored.
-    pub(crate) fn client_token(&self) -> Result<Option<String>, Failure> {
-        if self.token.is_none() && self.key.is_some() {
-            return Err(Failure::Usage(format!(
-                "{} takes a connection token (--token), not the API key; `tidings token connection` makes one",
-                self.server
-            )));
+    /// What an error means for the command. Whom a WebSocket or an event stream did not let in without a token is
+    /// told that it takes one: a key, which may be there for other servers, is nothing to them.
+    pub(crate) fn failure(&self, error: Error) -> Failure {
+        let is_web = matches!(self.server, Server::Web(_));
+        match error {
+            Error::Refused { what, words, temporary: false } if is_web && self.token.is_none() => {
+                Failure::Failed(format!(
+                    "the server refused {what}: {words}; --token gives a connection token, and `tidings token \
+                     connection` makes one"
+                ))
+            }
+            other => Failure::of(other),
         }
-        Ok(self.token.clone())
     }
-}
-
-/// A line port, and who asks.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct LineArgs {
-    /// The server's line port: HOST:PORT, tcp://HOST:PORT or unix:PATH
-    #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = line_port)]
-    pub(crate) server: Server,
-
-    /// The secret to authenticate with: the server's API key or a connection token
-    #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
-    pub(crate) key: Option<String>,
 }
 
 /// Reads the address of a line port.

@@ -21,8 +21,8 @@ const MAX_HEAD: usize = 16 << 10;
 pub(super) enum Approach {
     /// Nothing: it speaks to the line port.
     Line,
-    /// A WebSocket: the request, with this key.
-    WebSocket { request: Vec<u8>, key: String },
+    /// A WebSocket: the request.
+    WebSocket { request: Vec<u8> },
     /// An event stream: the request.
     Events { request: Vec<u8> },
 }
@@ -39,15 +39,7 @@ impl Approach {
     pub(super) fn new(transport: Transport, web: &Web, channel: &str, token: Option<&str>) -> Self {
         match transport {
             Transport::Tcp | Transport::Resp => Self::Line,
-            Transport::Ws => {
-                // All subscribers are this program: one key will do.
-                let key = handshake::key(fastrand::u128(..).to_be_bytes());
-                let (host, target) = (web.authority(), web.path("/connection/websocket"));
-                let asked = Request { host: &host, target: &target, key: &key, protocols: &[], headers: &[] };
-                let mut request = Vec::new();
-                asked.write(&mut request);
-                Self::WebSocket { request, key }
-            }
+            Transport::Ws => Self::websocket(web, &[]),
             Transport::Sse => {
                 let target = web.path(&format!("/events?channel={}", escaped(channel)));
                 let token =
@@ -61,6 +53,21 @@ impl Approach {
         }
     }
 
+    /// For a publisher at `web`, which speaks Protobuf: bodies are exact bytes there.
+    pub(super) fn publisher(web: &Web) -> Self {
+        Self::websocket(web, &["centrifuge-protobuf"])
+    }
+
+    fn websocket(web: &Web, protocols: &[&str]) -> Self {
+        // All of them are this program: one key will do.
+        let key = handshake::key(fastrand::u128(..).to_be_bytes());
+        let (host, target) = (web.authority(), web.path("/connection/websocket"));
+        let asked = Request { host: &host, target: &target, key: &key, protocols, headers: &[] };
+        let mut request = Vec::new();
+        asked.write(&mut request);
+        Self::WebSocket { request }
+    }
+
     /// Connects and asks.
     ///
     /// # Errors
@@ -68,10 +75,10 @@ impl Approach {
     pub(super) fn arrive(&self, target: &Target) -> Result<Arrived, String> {
         let lost = |e: io::Error| tidings_client::stream::reason(&e);
         let mut socket = Socket::connect(target).map_err(lost)?;
-        let (request, key) = match self {
+        let (request, status) = match self {
             Self::Line => return Ok(Arrived { socket, unread: Vec::new(), chunks: Chunks::None }),
-            Self::WebSocket { request, key } => (request, Some(key)),
-            Self::Events { request } => (request, None),
+            Self::WebSocket { request } => (request, "101"),
+            Self::Events { request } => (request, "200"),
         };
         socket.set_timeout(ANSWER_TIMEOUT).map_err(lost)?;
         socket.write_all(request).map_err(lost)?;
@@ -88,7 +95,6 @@ impl Approach {
             }
         };
         let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-        let status = if key.is_some() { "101" } else { "200" };
         let line = head.lines().next().unwrap_or_default();
         if line.split(' ').nth(1) != Some(status) {
             return Err(format!("the server answered {line}, not {status}"));

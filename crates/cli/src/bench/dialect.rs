@@ -18,7 +18,7 @@ use tidings_wire::ws::{self, Opcode};
 /// The longest frame that is not a message of the run, in bytes.
 const MAX_UNIT: usize = 1 << 20;
 /// What masks our frames: nothing a server or a proxy could be led astray with stands in them.
-const MASK: [u8; 4] = [0; 4];
+pub(super) const MASK: [u8; 4] = [0; 4];
 
 /// How subscribers are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -165,7 +165,7 @@ impl Dialect {
                 each(unit);
                 Ok(used)
             }
-            Transport::Ws => self.websocket_frame(buf, each),
+            Transport::Ws => self.websocket_units(buf, each),
             Transport::Sse => match memmem::find(buf, b"\n\n") {
                 Some(end) => {
                     each(self.event_unit(&buf[..=end]));
@@ -186,32 +186,16 @@ impl Dialect {
         rest.starts_with(self.tail).then_some(body)
     }
 
-    /// A server's frame (RFC 6455 §5.2): whole messages, as this server sends them.
-    fn websocket_frame<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
-        let (length, start) = match buf {
-            [_, length @ ..=125, ..] => (u64::from(*length), 2),
-            [_, 126, a, b, ..] => (u64::from(u16::from_be_bytes([*a, *b])), 4),
-            [_, 127, a, b, c, d, e, f, g, h, ..] => {
-                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 10)
+    fn websocket_units<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
+        let Some(frame) = websocket_frame(buf, self.size * 2 + MAX_UNIT)? else { return Ok(0) };
+        match frame.close() {
+            Some(words) => each(Unit::Complaint(words)),
+            None if frame.opcode == Some(Opcode::Text) => {
+                frame.payload.split(|byte| *byte == b'\n').for_each(|line| each(self.json_unit(line)));
             }
-            [_, masked, ..] if *masked >= 128 => return Err("a server's frame with a mask".to_owned()),
-            _ => return Ok(0),
-        };
-        let length = usize::try_from(length).ok().filter(|length| *length <= self.size * 2 + MAX_UNIT);
-        let length = length.ok_or("a WebSocket frame that is far too long")?;
-        let Some(payload) = buf.get(start..start + length) else { return Ok(0) };
-        match buf[0] {
-            // Final, text.
-            0x81 => payload.split(|byte| *byte == b'\n').for_each(|line| each(self.json_unit(line))),
-            // Final, close.
-            0x88 => {
-                let words = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
-                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                each(Unit::Complaint(format!("{words} (code {code})")));
-            }
-            _ => each(Unit::Other),
+            None => each(Unit::Other),
         }
-        Ok(start + length)
+        Ok(frame.used)
     }
 
     fn json_unit<'a>(&self, line: &'a [u8]) -> Unit<'a> {
@@ -258,6 +242,46 @@ impl Dialect {
         }
         Unit::Other
     }
+}
+
+/// A server's frame.
+pub(super) struct Frame<'a> {
+    /// What it is, if the RFC has such frames.
+    pub(super) opcode: Option<Opcode>,
+    pub(super) payload: &'a [u8],
+    /// How many bytes it takes, header included.
+    pub(super) used: usize,
+}
+
+impl Frame<'_> {
+    /// Why the server closes the connection, if that is what the frame says.
+    pub(super) fn close(&self) -> Option<String> {
+        if self.opcode != Some(Opcode::Close) {
+            return None;
+        }
+        let words = String::from_utf8_lossy(self.payload.get(2..).unwrap_or_default());
+        let code = self.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+        Some(format!("{words} (code {code})"))
+    }
+}
+
+/// The server's frame at the start of `buf` (RFC 6455 §5.2), whose payload is lent out where it lies; `None` when it
+/// has not come whole. This server sends whole messages.
+///
+/// # Errors
+/// A frame with a mask, or with more than `max` bytes, in words.
+pub(super) fn websocket_frame(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, String> {
+    let (length, start) = match buf {
+        [_, length @ ..=125, ..] => (u64::from(*length), 2),
+        [_, 126, a, b, ..] => (u64::from(u16::from_be_bytes([*a, *b])), 4),
+        [_, 127, a, b, c, d, e, f, g, h, ..] => (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 10),
+        [_, masked, ..] if *masked >= 128 => return Err("a server's frame with a mask".to_owned()),
+        _ => return Ok(None),
+    };
+    let length = usize::try_from(length).ok().filter(|length| *length <= max);
+    let length = length.ok_or_else(|| format!("a WebSocket frame longer than {max} bytes"))?;
+    let Some(payload) = buf.get(start..start + length) else { return Ok(None) };
+    Ok(Some(Frame { opcode: Opcode::new(buf[0] & 0x0F), payload, used: start + length }))
 }
 
 /// Appends `HELLO 3`, with the key where there is one.

@@ -45,11 +45,13 @@ use self::subscribers::{Subscribers, Tally};
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
-use crate::target::LineArgs;
+use crate::target::ServerArgs;
 use crate::text::{grouped, print};
 
 /// How long nothing may move before what is missing counts as lost, or a server as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Its cost would be the bench's own.
+const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT";
 /// How long an interrupted run may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -61,7 +63,8 @@ and the next one is sent when one has been confirmed and has reached every subsc
 are due at even intervals, and latency counts from the moment a message was due, so a server that falls behind shows.
 
 Publishers speak RESP on the line port (--server), subscribers what --transport says: on the line port, or on the HTTP \
-port (--http). A Redis can be measured with --transport resp. CPU and \
+port (--http). With ws:// as --server everything goes over the HTTP port, and publishers use WebSocket too. A Redis can \
+be measured with --transport resp. CPU and \
 memory of the server are shown when it runs on this machine and its process may be looked at.
 
 The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C ends the run early, with its table.
@@ -108,13 +111,9 @@ pub(crate) struct Bench {
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     transport: Transport,
 
-    /// The server's HTTP port, for --transport ws and sse
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000", value_parser = http_port)]
-    http: Web,
-
-    /// A connection token for the subscribers of --transport ws and sse, where the server wants one
-    #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    /// The server's HTTP port, for --transport ws and sse; --server, when that is one, else http://127.0.0.1:8000
+    #[arg(long, value_name = "URL", value_parser = http_port)]
+    http: Option<Web>,
 
     /// The server's process, when it cannot be found by its port
     #[arg(long, value_name = "PID")]
@@ -125,7 +124,7 @@ pub(crate) struct Bench {
     json: bool,
 
     #[command(flatten)]
-    server: LineArgs,
+    server: ServerArgs,
 }
 
 impl Bench {
@@ -136,6 +135,18 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be subscribed to: {e}", self.channel)))?;
+        match &self.server.server {
+            Server::Web(web) if web.secure => {
+                return Err(Failure::Usage(format!("{web}: {NO_TLS}")));
+            }
+            Server::Web(web) if !self.transport.is_web() => {
+                let name = self.transport.name();
+                return Err(Failure::Usage(format!(
+                    "--transport {name} needs a line port, and {web} is none"
+                )));
+            }
+            _ => {}
+        }
         let stop = interrupted(1, GRACE)?;
         allow_descriptors(self.subscribers).map_err(Failure::Failed)?;
         let (target, probe) = Target::find(&self.server.server)
@@ -173,21 +184,23 @@ impl Bench {
         processes: Option<&Processes>,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<Measured, String> {
-        let key = self.server.key.as_deref();
+        let key = self.server.secret();
         let size = usize::try_from(self.size).map_err(|e| e.to_string())?;
-        let secret = if self.transport.is_web() { self.token.as_deref() } else { key };
+        let token = self.server.token.as_deref();
+        let secret = if self.transport.is_web() { token } else { key };
         let dialect = Dialect::new(self.transport, &self.channel, secret, size);
-        let approach = Approach::new(self.transport, &self.http, &self.channel, secret);
+        let web = self.web();
+        let approach = Approach::new(self.transport, &web, &self.channel, secret);
         let subscribers_at = match self.transport.is_web() {
             true => {
-                let server = Server::Web(self.http.clone());
+                let server = Server::Web(web);
                 Target::find(&server).map_err(|e| format!("cannot reach {server}: {}", reason(&e)))?.0
             }
             false => target.clone(),
         };
         let run = Run::new(self.subscribers, self.window);
         let publishers: Vec<Publisher> =
-            (0..self.publishers).map(|_| Publisher::connect(target, key)).collect::<Result<_, _>>()?;
+            (0..self.publishers).map(|_| self.publisher(target)).collect::<Result<_, _>>()?;
         thread::scope(|scope| {
             let _end = EndOnDrop(&run);
             let (run, dialect, approach, at) = (&run, &dialect, &approach, &subscribers_at);
@@ -227,6 +240,28 @@ impl Bench {
             let report = self.report(run, &sent, &tallies, deliveries, taken, server);
             Ok(Measured { report, complaint: run.complaint() })
         })
+    }
+
+    /// The HTTP port.
+    fn web(&self) -> Web {
+        let given = self.http.clone().or_else(|| match &self.server.server {
+            Server::Web(web) => Some(web.clone()),
+            _ => None,
+        });
+        given.unwrap_or_else(|| Web {
+            secure: false,
+            websocket: false,
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            base: String::new(),
+        })
+    }
+
+    fn publisher(&self, target: &Target) -> Result<Publisher, String> {
+        match &self.server.server {
+            Server::Web(web) => Publisher::connect_web(target, web, self.server.token.as_deref()),
+            _ => Publisher::connect(target, self.server.secret()),
+        }
     }
 
     /// How many subscribers each thread gets: half of the cores are the server's.
@@ -369,10 +404,10 @@ impl Bench {
     }
 }
 
-/// Reads the address of an HTTP port that is measured: without TLS, whose cost would be the bench's own.
+/// Reads the address of an HTTP port that is measured.
 fn http_port(text: &str) -> Result<Web, String> {
     match text.parse()? {
-        Server::Web(web) if web.secure => Err(format!("{web}: TLS is not measured: use http://HOST:PORT")),
+        Server::Web(web) if web.secure => Err(format!("{web}: {NO_TLS}")),
         Server::Web(web) => Ok(web),
         other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT")),
     }

@@ -1,18 +1,24 @@
-//! A publisher: one connection in RESP, as a backend would publish, with one thread that writes and one that takes
-//! the answers.
+//! A publisher: one connection, with one thread that writes and one that takes the answers. It speaks RESP on the line
+//! port, as a backend would, or the client protocol in Protobuf over a WebSocket, where there is no line port.
 //!
 //! Invariants: a message is stamped with the moment it was due, not the one it was written at, so that a publisher
 //! that falls behind shows as latency (and not as fewer, faster messages); what is written is never written twice.
 
 use std::io::{self, Read as _, Write as _};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidings_client::Web;
+use tidings_wire::client::reply::Outcome;
+use tidings_wire::client::request::{self, Command, Request};
+use tidings_wire::client::{Data, Encoding};
 use tidings_wire::line::{self, Scan};
 use tidings_wire::resp::{self, Value};
+use tidings_wire::ws::{self, Opcode};
 
-use super::dialect::hello;
+use super::approach::{Approach, Arrived};
+use super::dialect::{MASK, hello, websocket_frame};
 use super::payload::{MAX_MESSAGES, Stamp};
 use super::run::Run;
 use super::socket::{Socket, Target};
@@ -53,6 +59,18 @@ pub(super) struct Publisher {
     socket: Socket,
     /// The same connection, for the thread that reads.
     answers: Socket,
+    speech: Speech,
+    /// What has come behind the greeting.
+    unread: Vec<u8>,
+    /// A ping is to be answered; whoever writes does it.
+    pong_due: AtomicBool,
+}
+
+/// What a publisher speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Resp,
+    Protocol,
 }
 
 impl Publisher {
@@ -82,17 +100,59 @@ impl Publisher {
                 Err(e) => return Err(format!("the server does not speak RESP: {e}")),
             }
         }
-        socket.set_timeout(GLANCE).map_err(lost)?;
-        Ok(Self { answers: socket.try_clone().map_err(lost)?, socket })
+        Self::new(socket, Speech::Resp, Vec::new()).map_err(lost)
+    }
+
+    /// Connects over a WebSocket at `web`, which is at `target`, with a token where there is one.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(super) fn connect_web(target: &Target, web: &Web, token: Option<&str>) -> Result<Self, String> {
+        let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
+        let Arrived { mut socket, unread: mut answer, .. } = Approach::publisher(web)
+            .arrive(target)
+            .map_err(|e| format!("a publisher cannot be connected: {e}"))?;
+        socket.set_timeout(GREETING_TIMEOUT).map_err(lost)?;
+        let connect =
+            request::Connect { token: token.unwrap_or_default().into(), ..request::Connect::default() };
+        let mut greeting = Vec::new();
+        frame(&Command { id: 1, request: Request::Connect(connect) }, &mut greeting);
+        socket.write_all(&greeting).map_err(lost)?;
+        let mut buf = [0; 4096];
+        loop {
+            let mut welcome = None;
+            let used = replies(&answer, |outcome| match outcome {
+                Outcome::Connect(_) => welcome = Some(Ok(())),
+                Outcome::Error(error) => welcome = Some(Err(error.message.into_owned())),
+                _ => {}
+            })?;
+            answer.drain(..used);
+            match welcome {
+                Some(Ok(())) => return Self::new(socket, Speech::Protocol, answer).map_err(lost),
+                Some(Err(words)) => return Err(format!("the server refused a publisher: {words}")),
+                None if used > 0 => {}
+                None => match socket.read(&mut buf).map_err(lost)? {
+                    0 => return Err("the server closed a publisher's connection".to_owned()),
+                    n => answer.extend_from_slice(&buf[..n]),
+                },
+            }
+        }
+    }
+
+    fn new(socket: Socket, speech: Speech, unread: Vec<u8>) -> io::Result<Self> {
+        socket.set_timeout(GLANCE)?;
+        let answers = socket.try_clone()?;
+        Ok(Self { socket, answers, speech, unread, pong_due: AtomicBool::new(false) })
     }
 
     /// Publishes until the task is done or the run stopped, and gives how many messages were written whole. The
     /// answers are taken until all have come or the run is over.
     pub(super) fn publish(self, run: &Run, task: &Task<'_>) -> u64 {
         thread::scope(|scope| {
-            let Self { mut socket, answers } = self;
-            scope.spawn(|| take_answers(answers, run));
-            let sent = match write_messages(&mut socket, run, task) {
+            scope.spawn(|| take_answers(&self.answers, self.speech, self.unread, &self.pong_due, run));
+            let mut pen =
+                Pen { socket: &self.socket, speech: self.speech, pong_due: &self.pong_due, last_id: 1 };
+            let sent = match pen.write_messages(run, task) {
                 Ok(sent) => sent,
                 Err((sent, why)) => {
                     broken(run, why);
@@ -105,76 +165,141 @@ impl Publisher {
     }
 }
 
-/// Writes messages, and gives how many; with an error also why no more.
-fn write_messages(socket: &mut Socket, run: &Run, task: &Task<'_>) -> Result<u64, (u64, String)> {
-    let most = task.messages.unwrap_or(MAX_MESSAGES);
-    let begin = Instant::now();
-    let mut sent = 0;
-    let mut out = Vec::new();
-    let mut payload = Vec::new();
-    while sent < most {
-        let (count, first_due, step) = match task.pace {
-            Pace::Window => match run.take_room(BATCH.min(most - sent)) {
-                Some(count) => (count, run.now(), 0),
-                None => break,
-            },
-            Pace::Every(period) => {
-                let Some(due) = wait_for(begin, period, sent, run) else { break };
-                let behind = begin.elapsed().saturating_sub(due);
-                let count = 1 + (behind.as_nanos() / period.as_nanos().max(1)) as u64;
-                let count = count.min(BATCH).min(most - sent);
-                run.sent.fetch_add(count, Ordering::SeqCst);
-                let due = begin.duration_since(run.started) + due;
-                (count, due.as_nanos() as u64, period.as_nanos() as u64)
-            }
-        };
-        out.clear();
-        for n in 0..count {
-            let stamp = Stamp {
-                run: run.id,
-                publisher: task.publisher,
-                sequence: sent + n,
-                due: first_due + n * step,
+/// What writes on a publisher's connection.
+struct Pen<'a> {
+    socket: &'a Socket,
+    speech: Speech,
+    pong_due: &'a AtomicBool,
+    /// The number of the last command.
+    last_id: u32,
+}
+
+impl Pen<'_> {
+    /// Writes messages, and gives how many; with an error also why no more.
+    fn write_messages(&mut self, run: &Run, task: &Task<'_>) -> Result<u64, (u64, String)> {
+        let most = task.messages.unwrap_or(MAX_MESSAGES);
+        let begin = Instant::now();
+        let mut sent = 0;
+        let mut out = Vec::new();
+        let mut payload = Vec::new();
+        while sent < most {
+            let (count, first_due, step) = match task.pace {
+                Pace::Window => match run.take_room(BATCH.min(most - sent)) {
+                    Some(count) => (count, run.now(), 0),
+                    None => break,
+                },
+                Pace::Every(period) => {
+                    let waited = self.wait_for(begin, period, sent, run).map_err(|why| (sent, why))?;
+                    let Some(due) = waited else { break };
+                    let behind = begin.elapsed().saturating_sub(due);
+                    let count = 1 + (behind.as_nanos() / period.as_nanos().max(1)) as u64;
+                    let count = count.min(BATCH).min(most - sent);
+                    run.sent.fetch_add(count, Ordering::SeqCst);
+                    let due = begin.duration_since(run.started) + due;
+                    (count, due.as_nanos() as u64, period.as_nanos() as u64)
+                }
             };
-            payload.clear();
-            stamp.write(task.size, &mut payload);
-            resp::command(&[b"PUBLISH", task.channel.as_bytes(), &payload], &mut out);
+            out.clear();
+            for n in 0..count {
+                let stamp = Stamp {
+                    run: run.id,
+                    publisher: task.publisher,
+                    sequence: sent + n,
+                    due: first_due + n * step,
+                };
+                payload.clear();
+                stamp.write(task.size, &mut payload);
+                self.publish(task.channel, &payload, &mut out);
+            }
+            self.pong(&mut out);
+            self.write_all(&out, run).map_err(|why| (sent, why))?;
+            sent += count;
         }
-        write_all(socket, &out, run).map_err(|why| (sent, why))?;
-        sent += count;
+        Ok(sent)
     }
-    Ok(sent)
-}
 
-/// Waits until message number `n` is due, and gives when that is, after `begin`; `None` when the run was stopped.
-fn wait_for(begin: Instant, period: Duration, n: u64, run: &Run) -> Option<Duration> {
-    let due = Duration::from_nanos(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).saturating_mul(n));
-    loop {
-        if run.is_stopped() {
-            return None;
-        }
-        match due.checked_sub(begin.elapsed()) {
-            None | Some(Duration::ZERO) => return Some(due),
-            Some(left) => thread::sleep(left.min(GLANCE)),
-        }
-    }
-}
-
-fn write_all(socket: &mut Socket, mut bytes: &[u8], run: &Run) -> Result<(), String> {
-    while !bytes.is_empty() {
-        match socket.write(bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(e) if is_pause(&e) && !run.is_over() => {}
-            Err(e) => return Err(format!("a publisher's connection was lost: {e}")),
+    /// Appends one publication.
+    fn publish(&mut self, channel: &str, body: &[u8], out: &mut Vec<u8>) {
+        match self.speech {
+            Speech::Resp => resp::command(&[b"PUBLISH", channel.as_bytes(), body], out),
+            Speech::Protocol => {
+                self.last_id = self.last_id.wrapping_add(1).max(1);
+                let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
+                frame(&Command { id: self.last_id, request: Request::Publish(publish) }, out);
+            }
         }
     }
-    Ok(())
+
+    /// Appends the answer to a ping, if one is due.
+    fn pong(&self, out: &mut Vec<u8>) {
+        if self.pong_due.swap(false, Ordering::SeqCst) {
+            frame(&Command { id: 0, request: Request::Pong }, out);
+        }
+    }
+
+    /// Waits until message number `n` is due, and gives when that is, after `begin`; `None` when the run was stopped.
+    fn wait_for(
+        &self,
+        begin: Instant,
+        period: Duration,
+        n: u64,
+        run: &Run,
+    ) -> Result<Option<Duration>, String> {
+        let due =
+            Duration::from_nanos(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).saturating_mul(n));
+        loop {
+            if run.is_stopped() {
+                return Ok(None);
+            }
+            let mut pong = Vec::new();
+            self.pong(&mut pong);
+            self.write_all(&pong, run)?;
+            match due.checked_sub(begin.elapsed()) {
+                None | Some(Duration::ZERO) => return Ok(Some(due)),
+                Some(left) => thread::sleep(left.min(GLANCE)),
+            }
+        }
+    }
+
+    fn write_all(&self, mut bytes: &[u8], run: &Run) -> Result<(), String> {
+        let mut socket = self.socket;
+        while !bytes.is_empty() {
+            match socket.write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if is_pause(&e) && !run.is_over() => {}
+                Err(e) => return Err(format!("a publisher's connection was lost: {e}")),
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Counts the answers to publications. Each is one line: an integer, or an error.
-fn take_answers(mut socket: Socket, run: &Run) {
+/// Appends a command of the client protocol in a frame of its own.
+fn frame(command: &Command<'_>, out: &mut Vec<u8>) {
+    let mut message = Vec::new();
+    Encoding::Protobuf.write_command(command, &mut message);
+    ws::masked_frame(Opcode::Binary, &message, MASK, out);
+}
+
+/// Gives the replies in the whole frames of `bytes` to `each`, and how many bytes these are.
+fn replies(bytes: &[u8], mut each: impl FnMut(Outcome<'_>)) -> Result<usize, String> {
+    let mut used = 0;
+    while let Some(frame) = websocket_frame(&bytes[used..], MAX_ANSWER)? {
+        used += frame.used;
+        if let Some(close) = frame.close() {
+            return Err(close);
+        }
+        for message in Encoding::Protobuf.messages(frame.payload) {
+            let reply = message.and_then(|message| Encoding::Protobuf.parse_reply(message));
+            each(reply.map_err(|e| e.to_string())?.outcome);
+        }
+    }
+    Ok(used)
+}
+
+/// Counts the answers to publications until all have come or the run is over.
+fn take_answers(mut socket: &Socket, speech: Speech, mut held: Vec<u8>, pong_due: &AtomicBool, run: &Run) {
     let mut buf = vec![0; 64 << 10];
-    let mut held = Vec::new();
     while !(run.is_over() || run.is_answered()) {
         match socket.read(&mut buf) {
             Ok(0) => return broken(run, "the server closed a publisher's connection".to_owned()),
@@ -182,18 +307,42 @@ fn take_answers(mut socket: Socket, run: &Run) {
             Err(e) if is_pause(&e) => continue,
             Err(e) => return broken(run, format!("a publisher's connection was lost: {e}")),
         }
-        let (mut used, mut answers) = (0, 0);
-        while let Scan::Line { line, used: length } = line::next(&held[used..], 0, MAX_ANSWER) {
-            used += length;
-            answers += 1;
-            if let Some(words) = line.strip_prefix(b"-") {
-                broken(run, format!("the server refused a publication: {}", String::from_utf8_lossy(words)));
-            }
+        let mut answers = 0;
+        let taken = match speech {
+            Speech::Resp => Ok(lines(&held, |refusal| {
+                answers += 1;
+                if let Some(words) = refusal {
+                    broken(run, format!("the server refused a publication: {words}"));
+                }
+            })),
+            Speech::Protocol => replies(&held, |outcome| match outcome {
+                Outcome::Publish => answers += 1,
+                Outcome::Error(error) => {
+                    answers += 1;
+                    broken(run, format!("the server refused a publication: {}", error.message));
+                }
+                Outcome::Ping => pong_due.store(true, Ordering::SeqCst),
+                _ => {}
+            }),
+        };
+        match taken {
+            Ok(used) => drop(held.drain(..used)),
+            Err(why) => return broken(run, format!("a publisher's connection ended: {why}")),
         }
-        held.drain(..used);
         run.answered.fetch_add(answers, Ordering::SeqCst);
         run.progressed();
     }
+}
+
+/// Gives the answers in the whole lines of RESP to `each`: an integer, or the words of an error. Gives how many bytes
+/// these are.
+fn lines(bytes: &[u8], mut each: impl FnMut(Option<String>)) -> usize {
+    let mut used = 0;
+    while let Scan::Line { line, used: length } = line::next(&bytes[used..], 0, MAX_ANSWER) {
+        used += length;
+        each(line.strip_prefix(b"-").map(|words| String::from_utf8_lossy(words).into_owned()));
+    }
+    used
 }
 
 fn broken(run: &Run, why: String) {

@@ -78,14 +78,14 @@ impl Publish {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be published to: {e}", self.channel)))?;
-        if let Server::Web(web) = &self.server.server {
-            if web.websocket {
-                self.server.client_token()?;
-            } else if self.server.token.is_some() && self.server.key.is_none() {
-                return Err(Failure::Usage(format!(
-                    "{web} takes the API key (--key), not a connection token; with a token publish to ws:// or the line port"
-                )));
-            }
+        if let Server::Web(web) = &self.server.server
+            && !web.websocket
+            && self.server.token.is_some()
+            && self.server.key.is_none()
+        {
+            return Err(Failure::Usage(format!(
+                "{web} takes the API key (--key), not a connection token; with a token publish to ws:// or the line port"
+            )));
         }
         block_on(async {
             let source = if self.messages == ["-"] {
@@ -194,6 +194,8 @@ impl Run<'_> {
         loop {
             match Publisher::open(&self.options.server).await {
                 Ok(publisher) => return Ok(publisher),
+                // Only clients are refused at once; the API refuses what is published.
+                Err(error) if !error.may_pass() => return Err(self.options.server.failure(error)),
                 Err(error) => retry.pause(error).await?,
             }
         }

@@ -18,7 +18,7 @@ impl Subscribe {
     /// # Errors
     /// A server that refuses, a stdout that cannot be written.
     pub(super) async fn follow_events(&self, web: &Web, printer: &mut Printer<'_>) -> Result<(), Ended> {
-        let token = self.server.client_token().map_err(Ended::Command)?;
+        let token = self.server.token.clone();
         let (sender, mut happened) = mpsc::channel(WAITING);
         let mut streams = JoinSet::new();
         for (at, channel) in self.channels.iter().enumerate() {

@@ -77,10 +77,18 @@ impl Subscribe {
         let stop = interrupted(0, GRACE)?;
         block_on(async {
             tokio::select! {
-                ended = self.follow() => ended.map_err(Failure::from),
+                ended = self.follow() => ended.map_err(|ended| self.failure(ended)),
                 _ = stop => Ok(()),
             }
         })
+    }
+
+    fn failure(&self, ended: Ended) -> Failure {
+        match ended {
+            Ended::Server(error) => self.server.failure(error),
+            Ended::Output(error) => Failure::of_output(&error),
+            Ended::Command(failure) => failure,
+        }
     }
 
     /// Follows the channels in the way that the server's address names.
@@ -120,15 +128,5 @@ impl From<Error> for Ended {
 impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
-    }
-}
-
-impl From<Ended> for Failure {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Server(error) => Self::of(error),
-            Ended::Output(error) => Self::of_output(&error),
-            Ended::Command(failure) => failure,
-        }
     }
 }

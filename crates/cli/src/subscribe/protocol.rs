@@ -15,7 +15,7 @@ impl Subscribe {
     /// # Errors
     /// A server that refuses, a stdout that cannot be written.
     pub(super) async fn follow_protocol(&self, printer: &mut Printer<'_>) -> Result<(), Ended> {
-        let token = self.server.client_token().map_err(Ended::Command)?;
+        let token = self.server.token.clone();
         let options =
             Options { token, longest_wait: LONGEST_WAIT, ..Options::new(self.server.server.clone()) };
         let mut client = Client::new(options);

@@ -31,6 +31,21 @@ fn every_delivery_is_counted_over_every_transport() {
 }
 
 #[test]
+fn a_server_of_which_there_is_only_the_http_port_is_measured_over_that() {
+    let server = server(&[]);
+    let url = format!("ws://{}", server.http());
+    for transport in ["ws", "sse"] {
+        let args = ["--subscribers", "5", "--messages", "300", "--publishers", "2", "--transport", transport];
+        let done = run(&[&["bench", "--server", &url, "--json"], &args[..]].concat(), b"");
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let result: serde_json::Value = serde_json::from_str(done.text()).expect("JSON");
+        assert_eq!((&result["sent"], &result["deliveries"]), (&300.into(), &1500.into()), "{result}");
+    }
+    run(&["bench", "--server", &url], b"").refused(2, &["--transport tcp needs a line port"]);
+    run(&["bench", "--server", "wss://h", "--transport", "ws"], b"").refused(2, &["TLS is not measured"]);
+}
+
+#[test]
 fn a_rate_is_kept_and_the_table_says_it_all() {
     let server = server(&[]);
     let addr = server.tcp().to_string();

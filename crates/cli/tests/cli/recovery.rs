@@ -182,6 +182,7 @@ fn a_token_lets_a_client_in_and_a_wrong_one_is_named() {
     for url in [format!("ws://{http}"), format!("http://{http}"), server.tcp().to_string()] {
         let none = run(&["subscribe", "news", "--server", &url], b"");
         none.refused(1, &["refused"]);
+        assert_eq!(none.stderr.contains("--token gives"), url.contains("://"), "{none:?}");
         let wrong = run(&["subscribe", "news", "--server", &url, "--token", "a.b.c"], b"");
         wrong.refused(1, &["refused"]);
         let args = ["news", "--count", "1", "--server", &url, "--token", token];
