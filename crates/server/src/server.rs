@@ -196,7 +196,6 @@ impl Server {
         let (timeout, drain) = (shutdown.timeout, shutdown.drain);
         self.node.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: telling clients to go elsewhere");
-        cluster::leave(&self.node);
         for mailbox in &self.node.mailboxes {
             mailbox.post(Mail::Drain(drain));
         }
@@ -214,6 +213,7 @@ impl Server {
         }
         self.http.stop(timeout.saturating_sub(began.elapsed()).min(LAST)).await;
         self.tasks.shutdown().await;
+        cluster::leave(&self.node, LAST).await;
         for mailbox in &self.node.mailboxes {
             mailbox.stop();
         }

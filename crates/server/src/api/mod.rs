@@ -37,7 +37,7 @@ use crate::node::Node;
 use command::Command;
 use gate::Gate;
 
-/// How long a request's body may take to arrive once its head has.
+/// How long a request's body may take to arrive, and how long it may wait for room before that.
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// Bytes of bodies that are held at a time, of all requests together, if the longest body allowed is not longer.
 const BODIES: usize = 64 << 20;
@@ -164,14 +164,15 @@ impl Api {
             return Err(too_long());
         }
         let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let taken = async {
-            let held = self.bodies.acquire_many(units).await.expect("a semaphore that nobody closes");
-            (Limited::new(body, limit).collect().await, held)
+        let Ok(held) = tokio::time::timeout(ARRIVAL, self.bodies.acquire_many(units)).await else {
+            let why = "too many requests are under way; try again later\n";
+            return Err((StatusCode::SERVICE_UNAVAILABLE, why).into_response());
         };
-        match tokio::time::timeout(ARRIVAL, taken).await {
-            Ok((Ok(body), held)) => Ok((body.to_bytes(), held)),
-            Ok((Err(error), _)) if error.is::<LengthLimitError>() => Err(too_long()),
-            Ok((Err(error), _)) => {
+        let held = held.expect("a semaphore that nobody closes");
+        match tokio::time::timeout(ARRIVAL, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => Ok((body.to_bytes(), held)),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+            Ok(Err(error)) => {
                 let why = format!("the body did not arrive whole: {error}\n");
                 Err((StatusCode::BAD_REQUEST, why).into_response())
             }

@@ -44,6 +44,8 @@ pub(crate) const RESERVED: &str = "tidings.node.";
 const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes; a longer one is not sent, and not read.
 const MAX_MESSAGE: usize = 4 << 20;
+/// When an announcement that did not get out is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// How long nodes may take to answer a question; [`ClusterError::Silent`] says it.
 const SURVEY: Duration = Duration::from_secs(3);
 /// Questions of other nodes, and reasons to announce oneself, that may wait for the task; further ones are counted.
@@ -219,10 +221,15 @@ pub(crate) async fn channels(node: &Node, pattern: Option<&Pattern>) -> Result<C
     let cluster = node.router.cluster();
     let others = cluster.others();
     let mut all = node.router.channels(pattern);
+    if node.router.down_reason().is_some() {
+        // Nobody knows how many others there are.
+        return Err(BrokerError::Unavailable.into());
+    }
     if others.is_empty() {
         return Ok(all);
     }
-    let mut survey = cluster.surveys.open(others.len());
+    // Newcomers answer too.
+    let mut survey = cluster.surveys.open(others.len() + 16);
     let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
     send(node, &cluster.all, Say::Ask { id: survey.id, pattern }).await?;
     let mut silent: Vec<_> = others;
@@ -264,6 +271,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 None => return,
             },
         };
+        let announces = matches!(todo, Todo::Announce);
         let (channel, say) = match todo {
             Todo::Announce => (cluster.all.clone(), Say::Node(node.info())),
             Todo::Answer { to, id, pattern } => {
@@ -275,19 +283,22 @@ pub(crate) async fn run(node: Arc<Node>) {
                 (channel, Say::Answer { id, channels: fits.then_some(channels) })
             }
         };
-        // Who waits for it asks again; who does not hear an announcement hears the next.
         if let Err(error) = send(&node, &channel, say).await {
             tracing::debug!(%error, "other nodes could not be told");
+            if announces {
+                beat.reset_after(AGAIN);
+            }
         }
     }
 }
 
-/// Tells the others that this node leaves. Does not wait.
-pub(crate) fn leave(node: &Node) {
-    let cluster = node.router.cluster();
-    if let (Some(broker), true) = (node.router.broker(), node.redis.is_some()) {
-        let message = Message { from: cluster.uid.clone(), say: Say::Gone {} };
-        broker.publish(&cluster.all, message.write(), Box::new(|_| {}));
+/// Tells the others that this node leaves, when it announces itself no more. Waits until that is on its way, but not
+/// for long.
+pub(crate) async fn leave(node: &Node, within: Duration) {
+    if node.redis.is_some() {
+        let gone = send(node, &node.router.cluster().all, Say::Gone {});
+        // Without it they find out by themselves.
+        let _ = tokio::time::timeout(within, gone).await;
     }
 }
 

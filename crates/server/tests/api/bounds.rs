@@ -48,6 +48,20 @@ fn bodies_that_do_not_come_do_not_keep_others_out_for_ever() {
 }
 
 #[test]
+fn json_of_any_depth_is_taken_as_it_is() {
+    let world = World::with(&[
+        "channel.without_namespace.history_size=1",
+        "channel.without_namespace.history_ttl=60s",
+    ]);
+    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let publish = format!(r#"{{"channel":"news","data":{deep},"unknown":{deep}}}"#);
+    assert_eq!(world.post("/api/publish", &[], &publish).status, 200);
+    // Deeper than the parsers of clients go, it is shown as text.
+    let page = world.ask("history", &json!({"channel": "news", "limit": 1}));
+    assert_eq!(page["publications"][0]["data"], deep);
+}
+
+#[test]
 fn what_is_no_request_is_a_bad_one_and_the_answer_says_where() {
     let world = World::with(&[]);
     for (path, body) in [

@@ -30,12 +30,13 @@ fn nodes_know_each_other_and_what_the_others_have() {
     let worlds = pair(&redis);
     until_they_know_each_other(&worlds);
     assert_eq!(names(&worlds[0]), ["ann", "bob"]);
-    let _client = worlds[1].subscriber("news");
+    let client = worlds[1].subscriber("news");
     wait_until(PATIENCE, "the news of a client elsewhere", || {
         let info = worlds[0].ask("info", &json!({}));
         let nodes = info["nodes"].as_array().expect("a list");
         nodes.iter().any(|n| n["name"] == "bob" && n["num_clients"] == 1 && n["num_channels"] == 1)
     });
+    drop(client);
     let [ann, bob] = worlds;
     bob.stop();
     // Well before three announcements were missed.

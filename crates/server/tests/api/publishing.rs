@@ -142,4 +142,6 @@ fn while_the_broker_is_away_the_error_is_temporary_and_says_so() {
     let failed = world.fail("publish", &json!({"channel": "news", "data": 1}));
     assert_eq!(failed, (100, "broker unavailable".into()));
     assert_eq!(world.fail("disconnect", &json!({"user": "42"})).0, 100);
+    // Other nodes may have channels that this one does not know of.
+    assert_eq!(world.fail("channels", &json!({})).0, 100);
 }
