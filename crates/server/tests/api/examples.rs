@@ -58,6 +58,7 @@ fn every_example_of_the_page_answers_what_the_page_says() {
     let world = World::with_file(&config, &[&[tokens], &clients[..]].concat());
     let mut member = world.user("7");
     member.ask("subscribe", &serde_json::json!({"channel": "lobby"}));
+    world.until_it_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
     let here = format!("http://{}/", world.http());
     let mut methods = Vec::new();
     while let Some((kind, command)) = blocks.next() {

@@ -37,6 +37,7 @@ fn everyday_life(program: impl Fn() -> Command) {
         let world = World::with(&[&[&*format!("broker={broker}")], &OPTIONS[..]].concat());
         let mut member = world.user("42");
         member.ask("subscribe", &json!({"channel": "lobby"}));
+        world.until_it_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
         let url = format!("http://{}/api", world.http());
         let output = program().args([&url, "s3cret", &member.client]).output().expect("the library starts");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

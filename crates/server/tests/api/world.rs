@@ -166,6 +166,15 @@ impl World {
         member
     }
 
+    /// Waits until the node's own numbers have caught up with its clients: connections, users, subscriptions, channels.
+    pub(crate) fn until_it_counts(&self, headers: &[&str], numbers: [u64; 4]) {
+        let keys = ["num_clients", "num_users", "num_subs", "num_channels"];
+        wait_until(PATIENCE, &format!("{keys:?} to be {numbers:?}"), || {
+            let info = self.post("/api/info", headers, "{}").json();
+            keys.map(|key| info["result"]["nodes"][0][key].as_u64().expect("a number")) == numbers
+        });
+    }
+
     pub(crate) fn resp(&self) -> RespClient {
         RespClient::connect(self.tcp())
     }
