@@ -3,7 +3,7 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::plain;
 
-use crate::deciding::{Connected, Verdict};
+use crate::deciding::{Connected, Decide, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, Request};
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -16,12 +16,16 @@ impl Hub {
         let session = &mut self.sessions[slot as usize];
         let generation = session.generation;
         let awaiting = &mut session.more().awaiting;
-        let ticket = match request {
-            Request::Publish(..) => {
-                self.published += 1;
-                awaiting.publish(id)
-            }
-            _ => awaiting.query(id),
+        let publishes = match &request {
+            Request::Publish(..) => true,
+            Request::Decide(question) => matches!(**question, Decide::Publish { .. }),
+            _ => false,
+        };
+        let ticket = if publishes {
+            self.published += 1;
+            awaiting.publish(id)
+        } else {
+            awaiting.query(id)
         };
         fx.push(Effect::Ask(SessionId { slot, generation }, ticket, request));
     }

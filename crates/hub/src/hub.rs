@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use slab::Slab;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Form, Position, Publication, Topic};
@@ -11,7 +12,7 @@ use crate::access::{Action, Identity};
 use crate::deciding::{About, Decide};
 use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::Ending;
-use crate::session::{Dialect, Flag, Frames, More, Session, SessionId};
+use crate::session::{Dialect, Flag, Frames, More, Protocol, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
 
@@ -308,8 +309,49 @@ impl Hub {
         self.ask(slot, 0, Request::Decide(Box::new(question)), fx);
     }
 
+    /// Whether the application is asked before the session does `action` in `channel`; its word counts then, and the
+    /// channel's options do not. A backend is the application.
+    pub(crate) fn is_asked(&self, slot: u32, action: Action, channel: &Channel) -> bool {
+        let options = self.options(channel);
+        let asked = match action {
+            Action::Subscribe => options.subscribe_proxy,
+            Action::Publish => options.publish_proxy,
+            Action::History | Action::Presence => false,
+        };
+        asked && self.sessions[slot as usize].identity != Identity::Backend
+    }
+
+    /// What publishing takes, if the session may.
+    ///
+    /// # Errors
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
+    pub(crate) fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
+        if !self.is_asked(slot, Action::Publish, &channel) {
+            self.may(slot, Action::Publish, &channel)?;
+            // Subscribers are told who it was, where somebody is somebody.
+            let is_client = self.sessions[slot as usize].dialect.protocol() == Protocol::Client;
+            let key = self.topics.key(&Topic::Channel(channel.clone()));
+            let info = is_client.then(|| Box::new(self.client_info(slot, key)));
+            return Ok(Request::Publish(channel, body, info));
+        }
+        self.settings.namespaces.of(channel.as_str())?;
+        if self.settings.access.is_reserved(channel.as_str()) {
+            return Err(code::PERMISSION_DENIED);
+        }
+        let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
+        let question = Decide::Publish { who: self.who(slot), channel, body, info };
+        Ok(Request::Decide(Box::new(question)))
+    }
+
     /// Whether the session may do `action` in `channel`.
+    ///
+    /// # Errors
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to be
+    /// asked, which only commands of the client protocol do.
     pub(crate) fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
+        if self.is_asked(slot, action, channel) {
+            return Err(code::PERMISSION_DENIED);
+        }
         let session = &self.sessions[slot as usize];
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));

@@ -29,9 +29,7 @@ impl Hub {
         }
         let settings = Arc::clone(&self.settings);
         for channel in &settings.auto_subscribe {
-            let identity = self.sessions[slot as usize].identity;
-            let (access, namespaces) = (&settings.access, &settings.namespaces);
-            if access.may(Action::Subscribe, identity, false, namespaces, channel.as_str()).is_ok() {
+            if self.may(slot, Action::Subscribe, channel).is_ok() {
                 self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
             }
         }

@@ -7,7 +7,7 @@ use tidings_wire::{Channel, Topic};
 
 use super::Flag;
 use crate::access::Action;
-use crate::effects::{Effects, Request};
+use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
 use crate::subscribing::Begun;
@@ -114,11 +114,10 @@ impl Hub {
         }
         let refusal = match Channel::new(channel) {
             Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
-            Ok(channel) => match self.may(slot, Action::Publish, &channel) {
+            Ok(channel) => match self.publishing(slot, channel, Bytes::copy_from_slice(body.as_bytes())) {
                 Err(code) => Some((code, code.text.to_owned())),
-                Ok(()) => {
-                    let body = Bytes::copy_from_slice(body.as_bytes());
-                    self.ask(slot, 0, Request::Publish(channel, body, None), fx);
+                Ok(request) => {
+                    self.ask(slot, 0, request, fx);
                     None
                 }
             },

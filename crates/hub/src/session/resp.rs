@@ -81,10 +81,10 @@ impl Hub {
         let refusal = match args {
             [_, name, body] => match Channel::new(name) {
                 Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
-                Ok(channel) => match self.may(slot, Action::Publish, &channel) {
+                Ok(channel) => match self.publishing(slot, channel, Bytes::copy_from_slice(body)) {
                     Err(code) => error_text(code, code.text),
-                    Ok(()) => {
-                        self.ask(slot, 0, Request::Publish(channel, Bytes::copy_from_slice(body), None), fx);
+                    Ok(request) => {
+                        self.ask(slot, 0, request, fx);
                         return Act::Next;
                     }
                 },

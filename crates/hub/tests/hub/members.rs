@@ -340,3 +340,40 @@ fn lost_publications_are_told_in_every_dialect() {
     w.publish("news", "on");
     assert_eq!(w.output(plain), "MESSAGE news on\r\n", "and goes on");
 }
+
+#[test]
+fn where_the_application_decides_no_dialect_gets_around_it() {
+    let hooks = NamespaceOptions {
+        subscribe_proxy: true,
+        publish_proxy: true,
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_anonymous: true,
+        ..NamespaceOptions::default()
+    };
+    let mut w = World::new(Settings {
+        namespaces: Namespaces::new(hooks, []),
+        auto_subscribe: vec![channel("updates")],
+        ..settings()
+    });
+    w.authority = |question| match question {
+        Decide::Publish { body, .. } if body == "no" => {
+            Answer::Failed(Verdict::from(code::PERMISSION_DENIED).into())
+        }
+        other => authority(other),
+    };
+    let plain = w.open();
+    assert_eq!(
+        w.say(plain, "PUBLISH news yes\r\nPUBLISH news no\r\n"),
+        "CONFIRMED\r\nERROR 103 permission denied\r\n"
+    );
+    assert_eq!(w.say(plain, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
+    assert!(w.wanted.is_empty(), "nor by itself");
+    let resp = w.open();
+    let publish = |body: &str| format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{body}\r\n", body.len());
+    assert_eq!(w.say(resp, publish("yes")), ":1\r\n");
+    assert!(w.say(resp, publish("no")).starts_with("-NOPERM 103"));
+    let json = w.open();
+    say(&mut w, json, &json!({"id": 1, "connect": {}}));
+    assert!(subscribe(&mut w, json, "news")["subscribe"].is_object(), "it was asked, and said yes");
+    assert_eq!(w.told.len(), 1, "with what it said of the subscription");
+}

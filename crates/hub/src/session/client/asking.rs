@@ -8,7 +8,7 @@ use tidings_wire::{Channel, Position, Topic};
 
 use super::super::{Join, Owner, Stage, Wish};
 use super::connect::{bytes, seconds_left};
-use crate::access::{Action, Identity};
+use crate::access::Action;
 use crate::deciding::Decide;
 use crate::effects::{Answer, Effects, HistoryQuery, Request};
 use crate::hub::{Act, Hub};
@@ -127,21 +127,20 @@ impl Hub {
         if !token.is_empty() {
             return Ok(Permit::Ask);
         }
-        if access.is_free(session.identity) {
-            return Ok(Permit::Yes);
-        }
-        if private {
+        let free = access.is_free(session.identity);
+        if private && !free {
             return Err(code::PERMISSION_DENIED.into());
         }
-        if options.subscribe_proxy {
-            return Ok(Permit::Ask);
-        }
         if options.allow_user_limited_channels
+            && !free
             && let Some((_, users)) = name.rsplit_once(USERS)
         {
             let user = session.member().map(|member| &*member.user).unwrap_or_default();
             let named = !user.is_empty() && users.split(USER).any(|one| one == user);
             return if named { Ok(Permit::Yes) } else { Err(code::PERMISSION_DENIED.into()) };
+        }
+        if self.is_asked(slot, Action::Subscribe, channel) {
+            return Ok(Permit::Ask);
         }
         self.may(slot, Action::Subscribe, channel)?;
         Ok(Permit::Yes)
@@ -170,27 +169,19 @@ impl Hub {
             return Act::Hold;
         }
         let checked = self.client_channel(&publish.channel).and_then(|channel| {
-            self.may(slot, Action::Publish, &channel)?;
             let Some(data) = &publish.data else {
                 return Err(Refusal(code::BAD_REQUEST, "bad request: publish without data".to_owned()));
             };
-            Ok((channel, Bytes::copy_from_slice(&data.bytes)))
+            Ok(self.publishing(slot, channel, Bytes::copy_from_slice(&data.bytes))?)
         });
-        let (channel, body) = match checked {
-            Ok(checked) => checked,
-            Err(refusal) => return self.client_refusal(slot, id, &refusal, fx),
-        };
-        let key = self.topics.key(&Topic::Channel(channel.clone()));
-        let info = self.client_info(slot, key);
-        let proxied = self.options(&channel).publish_proxy;
-        let request = if proxied && self.sessions[slot as usize].identity != Identity::Backend {
-            Request::Decide(Box::new(Decide::Publish { who: self.who(slot), channel, body, info }))
-        } else {
-            Request::Publish(channel, body, Some(Box::new(info)))
-        };
-        self.published += 1;
-        self.fly(slot, id, None, request, fx);
-        Act::Next
+        match checked {
+            Err(refusal) => self.client_refusal(slot, id, &refusal, fx),
+            Ok(request) => {
+                self.published += 1;
+                self.fly(slot, id, None, request, fx);
+                Act::Next
+            }
+        }
     }
 
     pub(crate) fn client_presence(
