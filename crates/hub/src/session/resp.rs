@@ -276,7 +276,7 @@ impl Hub {
 
 /// A code and words of ours as a Redis error: the kind first, as its clients look for it.
 fn error_text(code: Code, text: &str) -> String {
-    if code == code::PERMISSION_DENIED {
+    if code.number == code::PERMISSION_DENIED.number {
         format!("NOPERM {} {text}", code.number)
     } else if matches!(code.number, 101 | 109) {
         format!("WRONGPASS {} {text}", code.number)
