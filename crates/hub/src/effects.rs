@@ -175,19 +175,23 @@ pub struct Effects {
     pub bytes: Vec<u8>,
 }
 
+/// How far back a write is looked for that goes on.
+const LOOK_BACK: usize = 8;
+
 impl Effects {
-    /// Has `write` append bytes that go to `slot`.
+    /// Has `write` append bytes that go to `slot`. What goes to one session on end is one write, also with timers and
+    /// notes between its parts, which have no part in what the peer sees.
     pub(crate) fn send(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let end = self.bytes.len();
-        if let Some(Effect::Send(last, range)) = self.list.last_mut()
-            && *last == slot
-            && range.end == start
-        {
-            range.end = end;
-        } else if end > start {
-            self.list.push(Effect::Send(slot, start..end));
+        if end == start {
+            return;
+        }
+        let silent = |effect: &&mut Effect| matches!(effect, Effect::Start(..) | Effect::Tell(_));
+        match self.list.iter_mut().rev().take(LOOK_BACK).find(|effect| !silent(effect)) {
+            Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
+            _ => self.list.push(Effect::Send(slot, start..end)),
         }
     }
 
