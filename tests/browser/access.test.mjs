@@ -96,7 +96,7 @@ test('a page is under 60 KB with all it asks for, and shows something at once', 
   const page = await visit(t, url);
   await upload(page, orders);
   for (const address of [url, page.url()]) {
-    const loaded = await visit(t, 'about:blank');
+    const loaded = await visit(t, 'about:blank', { host: new URL(url).host });
     const sizes = [];
     loaded.on('response', (response) => sizes.push(response.body().then((body) => body.length)));
     await loaded.goto(address);
@@ -107,7 +107,7 @@ test('a page is under 60 KB with all it asks for, and shows something at once', 
     }
     const all = (await Promise.all(sizes)).reduce((sum, size) => sum + size);
     assert.ok(all < 60_000, `${all} bytes`);
-    const paint = await loaded.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
+    const paint = await eventually('a first paint', () => loaded.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime));
     t.diagnostic(`${new URL(address).pathname}: ${all} bytes, first paint after ${Math.round(paint)} ms`);
   }
 });

@@ -101,14 +101,13 @@ after(() => browser.close());
 
 /**
  * Opens an address as somebody who was never here; `open` gives them another page. What the browser complains of fails
- * the test, and so does a request to another host.
+ * the test (but `allow`), and so does a request to another host.
  */
 export const visit = async (t, address, options = {}) => {
-  const { allow = [], ...rest } = options;
+  const { allow = [], host = new URL(address).host, ...rest } = options;
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
   context.setDefaultTimeout(PATIENCE);
   const complaints = [];
-  const { host } = new URL(address === 'about:blank' ? 'http://127.0.0.1' : address);
   context.on('console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()); });
   context.on('weberror', (error) => complaints.push(String(error.error().stack)));
   context.on('request', (request) => {

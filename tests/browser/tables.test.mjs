@@ -129,6 +129,22 @@ test('a file is replaced for both, and may be aborted', async (t) => {
   }
 });
 
+test('rows that are appended appear, marked, to those who stand on the last page', async (t) => {
+  const [maker, guest] = await two(t);
+  await turn(maker, 'Last page');
+  await shows(guest, 1201);
+  const secret = await maker.evaluate(() => Object.values(localStorage).map((kept) => JSON.parse(kept)[0].owner)[0]);
+  const answer = await fetch(`${new URL(maker.url()).origin}${new URL(maker.url()).pathname}/rows`, {
+    method: 'POST', headers: { authorization: `Bearer ${secret}` }, body: '1235\tKiwis\t1.5\t00001\n',
+  });
+  assert.ok(answer.ok, await answer.text());
+  for (const page of [maker, guest]) {
+    await page.locator('tr.fresh', { hasText: 'Kiwis' }).waitFor();
+    assert.equal(await page.locator('tr.fresh').count(), 1);
+    await page.getByText('1,201–1,235 of 1,235', { exact: true }).waitFor();
+  }
+});
+
 test('a file is read again as one says, without a new upload', async (t) => {
   const maker = await visit(t, url);
   await upload(maker, file('semicolons.csv', 'a;b,c\n1;2,3\n4;5,6\n'));
