@@ -25,8 +25,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{self, Request};
-use tidings_wire::client::{Data, Encoding};
 use tidings_wire::code;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -229,13 +229,9 @@ impl Client {
         }
     }
 
-    /// Publishes; the server has it when this returns.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
-    pub async fn publish(&mut self, channel: &str, body: &[u8]) -> Result<(), Error> {
-        let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
-        self.call(Request::Publish(publish)).await.map(|_| ())
+    /// The token with which the next connection is made.
+    pub(crate) fn set_token(&mut self, token: &str) {
+        self.options.token = Some(token.to_owned());
     }
 
     /// Asks the server, connecting first where need be. Events that come meanwhile wait for [`Self::next`].

@@ -21,6 +21,7 @@
 
 pub mod api;
 pub mod backoff;
+mod calls;
 pub mod client;
 pub mod connection;
 pub mod error;

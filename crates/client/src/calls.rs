@@ -1,0 +1,91 @@
+//! What a client asks the server, by name: thin layers over [`Client::call`], whose errors are theirs.
+
+use tidings_wire::client::Data;
+use tidings_wire::client::request::{self, Request};
+
+use crate::message::{Answer, ClientInfo, Position, Publication};
+use crate::{Body, Client, Error};
+
+impl Client {
+    /// Publishes; the server has it when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn publish(&mut self, channel: &str, body: &[u8]) -> Result<(), Error> {
+        let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
+        self.call(Request::Publish(publish)).await.map(|_| ())
+    }
+
+    /// Who is subscribed to a channel, by the public id of their connections.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn presence(&mut self, channel: &str) -> Result<Vec<(String, ClientInfo)>, Error> {
+        match self.call(Request::Presence(request::Presence { channel: channel.into() })).await? {
+            Answer::Presence(clients) => Ok(clients),
+            _ => Err(another()),
+        }
+    }
+
+    /// How many connections are subscribed to a channel, and how many different users they are.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn presence_stats(&mut self, channel: &str) -> Result<(u32, u32), Error> {
+        let stats = request::PresenceStats { channel: channel.into() };
+        match self.call(Request::PresenceStats(stats)).await? {
+            Answer::PresenceStats { clients, users } => Ok((clients, users)),
+            _ => Err(another()),
+        }
+    }
+
+    /// What was published in a channel: at most `limit` publications (0 for none, below 0 for all that are kept), behind
+    /// `since` where that is given, from the newest on in `reverse`; and the channel's newest position.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn history(
+        &mut self,
+        channel: &str,
+        limit: i32,
+        since: Option<&Position>,
+        reverse: bool,
+    ) -> Result<(Vec<Publication>, Position), Error> {
+        let since =
+            since.map(|at| request::StreamPosition { offset: at.offset, epoch: at.epoch.as_str().into() });
+        let history = request::History { channel: channel.into(), limit, since, reverse };
+        match self.call(Request::History(history)).await? {
+            Answer::History { publications, position } => Ok((publications, position)),
+            _ => Err(another()),
+        }
+    }
+
+    /// Asks the backend; `data` is JSON where the connection speaks JSON.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn rpc(&mut self, method: &str, data: &[u8]) -> Result<Option<Body>, Error> {
+        let rpc = request::Rpc { data: Some(Data::from(data)), method: method.into() };
+        match self.call(Request::Rpc(rpc)).await? {
+            Answer::Rpc(body) => Ok(body),
+            _ => Err(another()),
+        }
+    }
+
+    /// Gives the connection a new token, with which it is also made again; tells in how many seconds that ends, where
+    /// it does.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn refresh(&mut self, token: &str) -> Result<Option<u32>, Error> {
+        self.set_token(token);
+        match self.call(Request::Refresh(request::Refresh { token: token.into() })).await? {
+            Answer::Refreshed(ttl) => Ok(ttl),
+            _ => Err(another()),
+        }
+    }
+}
+
+fn another() -> Error {
+    Error::Protocol { what: "the client protocol", why: "the answer is another command's".to_owned() }
+}
