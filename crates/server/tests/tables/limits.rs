@@ -1,1 +1,136 @@
+//! Bounds: what is past them is told, and what was there stays.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use tidings_testkit::{PATIENCE, wait_until};
+use tidings_wire::ws::{Header, Opcode};
+
+use crate::world::{World, listing, tsv};
+
+#[test]
+fn a_file_announced_too_large_is_refused_before_it_comes() {
+    let world = World::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    viewer.send(&json!({"upload": {"name": "big.tsv", "size": 100_001}}));
+    let (code, words) = viewer.error();
+    assert!(code == 413 && words.contains("100000") && words.contains("tables.max_size"), "{words}");
+    // Its chunks are dropped, not taken for files.
+    viewer.binary(tsv(100).as_bytes());
+    viewer.send(&json!({"upload_end": {}}));
+    viewer.upload("small.tsv", tsv(20).as_bytes());
+    assert_eq!(viewer.view(|_| true)["total_number"], 20);
+}
+
+#[test]
+fn a_file_that_grows_too_large_is_given_up_and_the_old_one_stays() {
+    let world = World::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let files = listing(&world.store());
+    viewer.send(&json!({"upload": {"name": "big.tsv"}}));
+    for _ in 0..10 {
+        viewer.binary(&[b'x'; 30_000]);
+    }
+    assert_eq!(viewer.error().0, 413);
+    assert_eq!(viewer.view(|_| true)["total_number"], 10);
+    wait_until(PATIENCE, "the half of it to be removed", || listing(&world.store()) == files);
+    viewer.send(&json!({"upload_end": {}}));
+    viewer.upload("small.tsv", tsv(20).as_bytes());
+    assert_eq!(viewer.view(|view| view["total_number"] == 20)["name"], "small.tsv");
+}
+
+#[test]
+fn a_whole_file_too_large_for_one_message_is_told_and_closed_with_1009() {
+    let world = World::with(&["tables.max_size=100000"]);
+    let mut viewer = world.viewer("/parser/ws");
+    let mut head = Vec::new();
+    Header { is_final: true, opcode: Opcode::Binary, mask: Some([0; 4]), length: 100_001 }.write(&mut head);
+    std::io::Write::write_all(&mut viewer.io, &head).expect("a head sent");
+    let (code, words) = viewer.error();
+    assert!(code == 413 && words.contains("100000"), "{words}");
+    assert_eq!(viewer.close_code(), 1009);
+}
+
+#[test]
+fn messages_that_are_too_long_are_told_and_closed_with_1009() {
+    let world = World::with(&[]);
+    let mut viewer = world.viewer("/tables/ws");
+    viewer.text(&format!("{{\"search\":\"{}\"}}", "x".repeat(65_536)));
+    let (code, words) = viewer.error();
+    assert!(code == 413 && words.contains("65536"), "{words}");
+    assert_eq!(viewer.close_code(), 1009);
+    let mut viewer = world.viewer("/tables/ws");
+    viewer.send(&json!({"upload": {"name": "a.tsv"}}));
+    viewer.binary(&vec![b'x'; (1 << 20) + 1]);
+    let (code, words) = viewer.error();
+    assert!(code == 413 && words.contains("1048576"), "{words}");
+    assert_eq!(viewer.close_code(), 1009);
+    wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
+}
+
+#[test]
+fn tables_that_nobody_looks_at_make_room_and_others_do_not() {
+    let world = World::with(&["tables.max_total=300000"]);
+    let text = "x\ty\n".repeat(30_000);
+    let (unused, first, _) = world.shared("first.tsv", &text);
+    drop(unused);
+    // A table that was looked at a moment ago is still open; after a restart nobody has it open.
+    let folder = world.stop();
+    let store = format!("data_dir={}", folder.path().display());
+    let world = World::start(&[&store, "tables.max_total=300000"]);
+    let (_second, ..) = world.shared("second.tsv", &text);
+    let (_third, third, _) = world.shared("third.tsv", &text);
+    assert_eq!(world.get(&format!("/tables/{first}.json")).0, 404);
+    let mut fourth = world.viewer("/tables/ws");
+    fourth.upload("fourth.tsv", text.as_bytes());
+    let (code, words) = fourth.error();
+    assert!(code == 507 && words.contains("tables.max_total"), "{words}");
+    assert_eq!(world.get(&format!("/tables/{third}.json")).0, 200);
+}
+
+/// A file system of one mebibyte, for as long as this is there.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    /// `None` where mounting is not allowed.
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir_all(at).expect("a folder");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tiny"]).arg(at).output();
+        mount.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_an_upload_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = Tiny::mount(&folder.path().join("disk")) else {
+        eprintln!("skipped: a disk that is full takes a mount, which is not allowed here");
+        return;
+    };
+    let world = World::start(&[&format!("tables.store={}", disk.0.display())]);
+    let (mut viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
+    let files = listing(&disk.0);
+    viewer.send(&json!({"upload": {"name": "big.tsv", "size": 3 << 20}}));
+    for _ in 0..30 {
+        viewer.binary("x\ty\tz\n".repeat(20_000).as_bytes());
+    }
+    viewer.send(&json!({"upload_end": {}}));
+    let (code, words) = viewer.error();
+    assert_eq!((code, &*words), (507, "the server's disk is full"));
+    assert_eq!(viewer.view(|_| true)["total_number"], 10);
+    wait_until(PATIENCE, "the half of it to be removed", || listing(&disk.0) == files);
+    // Rows that do not fit are refused whole, and those that do are taken afterwards.
+    let (status, answer) = world.append(&table, &secret, "text/plain", &"x\ty\tz\n".repeat(300_000));
+    assert_eq!(status, 507, "{answer}");
+    let (status, answer) = world.append(&table, &secret, "text/plain", "x\ty\tz\n");
+    assert_eq!((status, &answer["appended"]), (200, &json!(1)), "{answer}");
+    assert_eq!(viewer.view(|view| view["total_number"] == 11)["data"][10], json!(["x", "y", "z"]));
+    drop(world);
+}

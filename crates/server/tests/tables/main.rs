@@ -2,6 +2,10 @@
 
 mod article;
 mod http;
+mod life;
 mod limits;
+mod many;
+mod owner;
 mod shared;
+mod uploads;
 mod world;

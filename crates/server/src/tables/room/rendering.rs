@@ -108,7 +108,9 @@ impl Room {
                 if !is_now || !shown.same_rows(&self.record.shown) {
                     return self.render_soon(Duration::ZERO);
                 }
-                if self.render_at.is_none() {
+                // While rows are coming in, the page that is wanted may come yet.
+                let loading = self.data.as_ref().is_some_and(|data| data.loading);
+                if self.render_at.is_none() && !loading {
                     self.record.shown.page = page.page;
                 }
                 self.good = Shown { page: page.page, ..shown };

@@ -267,7 +267,7 @@ impl Room {
     /// Shows rows that were appended. Whoever stands on the last page stays on the last page.
     fn show_appended(&mut self) {
         if let Some(text) = self.text(Form::Tables) {
-            self.at_end |= self.good.page >= self.good.pages(text.total);
+            self.at_end |= self.good.sort.is_empty() && self.good.page >= self.good.pages(text.total);
         }
         let now = Instant::now();
         let next = self.appended.map_or(now, |last| last + PACE).max(now);

@@ -1,0 +1,75 @@
+//! How long a table lives.
+
+use serde_json::json;
+use tidings_testkit::{PATIENCE, wait_until};
+
+use crate::world::{Sent, World, listing, tsv};
+
+#[test]
+fn a_table_survives_a_restart_with_its_view_its_locks_and_its_owner() {
+    let world = World::with(&[]);
+    let (mut viewer, table, secret) = world.shared("rows.csv", &tsv(250).replace('\t', ","));
+    viewer.send(&json!({"sort": [{"column": 0, "desc": true}]}));
+    viewer.send(&json!({"page_size": 10}));
+    viewer.send(&json!({"lock": {"uploads": true}}));
+    viewer.send(&json!({"page": 3}));
+    let before = viewer.view(|view| view["page_no"] == 3 && view["page_size"] == 10);
+    let folder = world.stop();
+    // Whoever looks is told to come back.
+    let close = loop {
+        match viewer.next() {
+            Sent::Json(_) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(close, Sent::Close(1012));
+    let world = World::start(&[&format!("data_dir={}", folder.path().display())]);
+    let mut viewer = world.viewer(&format!("/tables/ws/{table}?owner={secret}"));
+    let view = viewer.view(|view| view["loading"] == false);
+    for field in ["uuid", "page_no", "page_size", "sort", "data", "header", "name", "size", "total_number"] {
+        assert_eq!(view[field], before[field], "{field}");
+    }
+    assert!(view["version"].as_u64() > before["version"].as_u64());
+    viewer.until("the locks", |message| message["lock"]["uploads"] == true);
+    viewer.send(&json!({"lock": {"uploads": false}}));
+    viewer.until("the locks", |message| message["lock"]["uploads"] == false);
+}
+
+#[test]
+fn a_table_that_nobody_looks_at_goes_after_its_time() {
+    let world = World::with(&["tables.keep=1s"]);
+    let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
+    let folder = world.store();
+    assert!(!listing(&folder).is_empty());
+    drop(viewer);
+    // The room stays in memory for a moment, which counts as being looked at.
+    let folder_of_world = world.stop();
+    let world = World::start(&[&format!("data_dir={}", folder_of_world.path().display()), "tables.keep=1s"]);
+    wait_until(PATIENCE, "the table to go", || listing(&folder).is_empty());
+    assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+}
+
+#[test]
+fn without_a_folder_tables_go_with_the_server() {
+    let world = World::start(&[]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    viewer.send(&json!({"search": "row 3"}));
+    assert_eq!(viewer.view(|view| view["search"] == "row 3")["total_number"], 1);
+}
+
+#[test]
+fn who_comes_back_finds_the_page_that_was_left() {
+    let world = World::with(&[]);
+    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
+    viewer.send(&json!({"page": 2}));
+    viewer.view(|view| view["page_no"] == 2);
+    drop(viewer);
+    let mut again = world.viewer(&format!("/tables/ws/{table}"));
+    assert_eq!(again.view(|_| true)["page_no"], 2);
+}
+
+#[test]
+fn without_tables_there_are_none() {
+    let world = World::start(&["tables.enabled=false"]);
+    assert_eq!(world.get("/parser/ws").0, 404);
+}

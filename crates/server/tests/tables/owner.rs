@@ -1,0 +1,99 @@
+//! Who may do what.
+
+use serde_json::json;
+use tidings_testkit::{PATIENCE, wait_until};
+
+use crate::world::{World, listing, tsv};
+
+#[test]
+fn the_owner_can_lock_the_view_and_unlock_it() {
+    let world = World::with(&[]);
+    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    owner.send(&json!({"lock": {"view": true}}));
+    let told = other.until("the locks", |message| message["lock"].is_object());
+    assert_eq!(told["lock"], json!({"uploads": false, "view": true}));
+    for message in [json!({"page": 2}), json!({"search": "x"}), json!({"dialect": {"header": false}})] {
+        other.send(&message);
+        assert_eq!(other.error().0, 403, "{message}");
+    }
+    // What is for the asker alone stays everybody's.
+    other.send(&json!({"rows": {"from": 100, "count": 1}}));
+    other.until("a window", |message| message["rows"].is_object());
+    owner.send(&json!({"page": 2}));
+    other.view(|view| view["page_no"] == 2);
+    // Who comes is told.
+    let mut late = world.viewer(&format!("/tables/ws/{table}"));
+    late.until("the locks", |message| message["lock"]["view"] == true);
+    owner.send(&json!({"lock": {"view": false}}));
+    other.until("the locks", |message| message["lock"]["view"] == false);
+    other.send(&json!({"page": 3}));
+    owner.view(|view| view["page_no"] == 3);
+}
+
+#[test]
+fn the_owner_can_lock_uploads() {
+    let world = World::with(&[]);
+    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
+    owner.send(&json!({"lock": {"uploads": true}}));
+    owner.until("the locks", |message| message["lock"]["uploads"] == true);
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    other.upload("mine.tsv", tsv(3).as_bytes());
+    assert_eq!(other.error().0, 403);
+    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    article.binary(tsv(3).as_bytes());
+    assert_eq!(article.error().0, 403);
+    // The connections live on, and everybody still turns pages.
+    other.send(&json!({"page": 2}));
+    article.view(|view| view["page_no"] == 2);
+    owner.upload("mine.tsv", tsv(30).as_bytes());
+    other.view(|view| view["total_number"] == 30);
+}
+
+#[test]
+fn the_secret_makes_an_owner_and_nothing_else_does() {
+    let world = World::with(&[]);
+    let (creator, table, secret) = world.shared("rows.tsv", &tsv(250));
+    drop(creator);
+    let mut owner = world.viewer(&format!("/tables/ws/{table}?owner={secret}"));
+    owner.send(&json!({"lock": {"uploads": true}}));
+    owner.until("the locks", |message| message["lock"]["uploads"] == true);
+    for path in [format!("/tables/ws/{table}"), format!("/tables/ws/{table}?owner=guess"), format!("/parser/ws/{table}?owner={secret}")] {
+        let mut other = world.viewer(&path);
+        other.view(|_| true);
+        other.send(&json!({"lock": {"uploads": false}}));
+        assert_eq!(other.error().0, 403, "{path}");
+        other.send(&json!({"delete": {}}));
+        assert_eq!(other.until("an error", |message| message["error"].is_object())["error"]["code"], 403, "{path}");
+    }
+    // It is sent to the creator alone, and kept as a hash.
+    let mut files = listing(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
+    let record = std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
+    assert!(!record.contains(&secret));
+}
+
+#[test]
+fn the_article_s_page_owns_nothing() {
+    let world = World::with(&[]);
+    let mut creator = world.viewer("/parser/ws");
+    creator.binary(tsv(3).as_bytes());
+    creator.view(|_| true);
+    creator.send(&json!({"delete": {}}));
+    assert_eq!(creator.error().0, 403);
+}
+
+#[test]
+fn a_deleted_table_is_gone_for_everybody() {
+    let world = World::with(&[]);
+    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    other.view(|_| true);
+    owner.send(&json!({"delete": {}}));
+    for viewer in [&mut owner, &mut other] {
+        assert_eq!(viewer.error().0, 404);
+        assert_eq!(viewer.close_code(), 4404);
+    }
+    wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
+    assert_eq!(world.get(&format!("/tables/{table}.json")).0, 404);
+    assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+}
