@@ -33,6 +33,10 @@ pub(crate) trait Authority: Send + Sync + 'static {
 /// Called once with what became of a publication, from any thread; must not block.
 pub(crate) type Done = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
 
+/// Is called with what is published in a channel of the server's own, on the thread that reads from the broker; must
+/// not block.
+pub(crate) type Hear = Box<dyn Fn(&Bytes) + Send + Sync>;
+
 /// Joins shards and broker.
 pub(crate) struct Router {
     mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
@@ -43,6 +47,8 @@ pub(crate) struct Router {
     linger: Duration,
     canary: Canary,
     cluster: Cluster,
+    /// Who hears what nodes tell each other of tables, and where.
+    tables: OnceLock<(Topic, Hear)>,
     /// Publications heard from the broker.
     pub(crate) heard: AtomicU64,
     /// What `INFO` begins with; the rest is counted when it is asked for.
@@ -67,6 +73,7 @@ impl Router {
             linger,
             canary,
             cluster,
+            tables: OnceLock::new(),
             heard: AtomicU64::new(0),
             info: Box::new(info),
         })
@@ -85,6 +92,15 @@ impl Router {
             broker.subscribe(&topic);
         }
         let _ = self.broker.set(broker);
+    }
+
+    /// Says who hears one more of the server's own channels. Once, after the broker is set.
+    pub(crate) fn listen(&self, topic: Topic, hear: Hear) {
+        if self.tables.set((topic.clone(), hear)).is_ok()
+            && let Some(broker) = self.broker.get()
+        {
+            broker.subscribe(&topic);
+        }
     }
 
     /// Says who decides. Once.
@@ -247,6 +263,12 @@ impl Router {
         };
         if self.canary.is(channel) {
             self.canary.came_back(body);
+            return true;
+        }
+        if let Some((topic, hear)) = self.tables.get()
+            && *topic == delivery.topic
+        {
+            hear(body);
             return true;
         }
         match self.cluster.heard(body) {

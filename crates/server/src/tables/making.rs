@@ -12,7 +12,7 @@ use super::message::{FileFacts, PageText};
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) view: Arc<View>,
-    received: u64,
+    of: Summary,
 }
 
 /// What there is to show.
@@ -50,7 +50,7 @@ pub(super) fn make(wanted: &Wanted, control: Control<'_>) -> Result<Page, Error>
         if form == Form::Article && !article {
             continue;
         }
-        let view = rows(reading, shown, form, before[form as usize].as_ref(), summary.received, control)?;
+        let view = rows(reading, shown, form, before[form as usize].as_ref(), summary, control)?;
         let mut number = shown.page.min(shown.pages(view.total()));
         let mut rows = at(&view, shown, number)?;
         // Rows may have come since the number was found; the page may even have moved.
@@ -60,7 +60,7 @@ pub(super) fn make(wanted: &Wanted, control: Control<'_>) -> Result<Page, Error>
         }
         page = page.max(number);
         text[form as usize] = Some(Arc::new(PageText::new(number, &rows, view.header()?.as_ref())));
-        made[form as usize] = Some(Made { view, received: summary.received });
+        made[form as usize] = Some(Made { view, of: summary });
     }
     Ok(Page { made, text, facts: FileFacts::of(reading), summary, page })
 }
@@ -75,7 +75,7 @@ fn rows(
     shown: &Shown,
     form: Form,
     before: Option<&Made>,
-    received: u64,
+    now: Summary,
     control: Control<'_>,
 ) -> Result<Arc<View>, Error> {
     let header_is_row = form == Form::Article;
@@ -85,7 +85,7 @@ fn rows(
     let query = shown.query(header_is_row);
     let same = before.filter(|made| Arc::ptr_eq(made.view.reading(), reading) && *made.view.query() == query);
     Ok(match same {
-        Some(made) if made.received == received => Arc::clone(&made.view),
+        Some(made) if made.of == now => Arc::clone(&made.view),
         Some(made) => Arc::new(made.view.refresh(control)?),
         None => Arc::new(reading.view(&query, control)?),
     })

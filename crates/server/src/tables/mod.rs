@@ -38,6 +38,7 @@ mod http;
 mod id;
 mod making;
 mod message;
+mod news;
 mod outbox;
 mod record;
 mod room;
@@ -57,6 +58,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::node::Node;
+use crate::settings;
 use counters::Counters;
 use failure::Failure;
 use id::TableId;
@@ -90,6 +92,8 @@ pub(crate) struct Service {
     max_size: u64,
     stopping: watch::Sender<bool>,
     node: Arc<Node>,
+    /// What tells this process from others that share its store.
+    own: u64,
     sweeping: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -116,6 +120,7 @@ impl Service {
             max_size: options.max_size as u64,
             stopping: watch::Sender::new(false),
             node: Arc::clone(node),
+            own: settings::node_seed(),
             sweeping: Mutex::default(),
         });
         let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
@@ -127,6 +132,7 @@ impl Service {
                 let _ = blocking(move || store.sweep()).await;
             }
         });
+        news::listen(&service);
         *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
         Ok(Some(service))
     }

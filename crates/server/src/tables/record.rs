@@ -19,7 +19,9 @@ pub(super) struct Record {
     pub(super) wish: Wish,
     pub(super) shown: Shown,
     pub(super) locks: Locks,
-    /// Counts changes; of two records the one with the larger stamp holds.
+    /// The number of the last view.
+    pub(super) version: u64,
+    /// When it was changed last; of two records the one with the larger stamp holds.
     pub(super) stamp: Stamp,
 }
 
@@ -32,7 +34,8 @@ pub(super) struct Locks {
     pub(super) view: bool,
 }
 
-/// When something changed: by the number of the view that showed it, and by node where two nodes made that number.
+/// When something was changed: the number that its view would have had then, which grows past every number that the
+/// node has heard of (Lamport's clock), and the node itself where two chose the same.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Stamp {
     pub(super) version: u64,
@@ -50,6 +53,7 @@ impl Record {
             wish: Wish::default(),
             shown: Shown::default(),
             locks: Locks::default(),
+            version: 0,
             stamp: Stamp::default(),
         }
     }

@@ -213,6 +213,9 @@ impl Store {
 
     /// Removes a table that this process has open, on its owner's word.
     pub(super) fn delete(&self, place: &Place) -> io::Result<()> {
+        if !place.folder.exists() {
+            return Ok(());
+        }
         let bytes = size(&place.folder);
         remove(&place.folder)?;
         self.release(bytes);
@@ -366,7 +369,11 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::remove_dir_all(folder)
+    match fs::remove_dir_all(folder) {
+        // Another node was quicker.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The bytes of the files in a table's folder.

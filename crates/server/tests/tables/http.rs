@@ -18,7 +18,10 @@ fn a_page_as_json_turns_nobody_s_page() {
     let (_, _, body) = world.get(&format!("/tables/{table}.json"));
     assert_eq!(serde_json::from_slice::<Value>(&body).expect("JSON")["page_no"], 1);
     let (_, _, body) = world.get(&format!("/tables/{table}.json?page=25&page_size=10"));
-    assert_eq!(serde_json::from_slice::<Value>(&body).expect("JSON")["data"].as_array().map(Vec::len), Some(10));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).expect("JSON")["data"].as_array().map(Vec::len),
+        Some(10)
+    );
     viewer.send(&json!({"page_size": 50}));
     assert_eq!(viewer.view(|view| view["page_size"] == 50)["page_no"], 1);
     for (path, status) in [
@@ -45,7 +48,10 @@ fn a_download_is_the_file_as_it_was_uploaded() {
     assert_eq!((status, &*body), (200, text.as_bytes()));
     let head = head.to_ascii_lowercase();
     assert!(head.contains(&format!("content-length: {}", text.len())), "{head}");
-    assert!(head.contains(r#"filename="_ber _uns_.csv"; filename*=utf-8''%c3%9cber%20%22uns%22.csv"#), "{head}");
+    assert!(
+        head.contains(r#"filename="_ber _uns_.csv"; filename*=utf-8''%c3%9cber%20%22uns%22.csv"#),
+        "{head}"
+    );
 }
 
 #[test]
@@ -81,7 +87,8 @@ fn a_backend_appends_lines_and_cells() {
     assert_eq!((status, answer), (200, json!({"appended": 2})));
     let view = viewer.view(|view| view["total_number"] == 3);
     assert_eq!(view["data"], json!([["1", "2"], ["3", "x, y"], ["4", "5"]]));
-    let (status, _) = world.append(&table, &secret, "application/json; charset=utf-8", r#"[["007",1.50],[null,true]]"#);
+    let (status, _) =
+        world.append(&table, &secret, "application/json; charset=utf-8", r#"[["007",1.50],[null,true]]"#);
     assert_eq!(status, 200);
     let view = viewer.view(|view| view["total_number"] == 5);
     assert_eq!((&view["data"][3], &view["data"][4]), (&json!(["007", "1.50"]), &json!(["", "true"])));
@@ -95,7 +102,9 @@ fn a_backend_appends_lines_and_cells() {
     ] {
         assert_eq!(world.append(table, secret, kind, rows).0, status, "{rows}");
     }
-    let request = format!("POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let request = format!(
+        "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
     let (status, head, _) = world.ask(request.as_bytes());
     assert!(status == 401 && head.to_ascii_lowercase().contains("www-authenticate: bearer"), "{head}");
 }

@@ -5,6 +5,7 @@ mod http;
 mod life;
 mod limits;
 mod many;
+mod nodes;
 mod owner;
 mod shared;
 mod uploads;

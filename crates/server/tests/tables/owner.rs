@@ -58,17 +58,26 @@ fn the_secret_makes_an_owner_and_nothing_else_does() {
     let mut owner = world.viewer(&format!("/tables/ws/{table}?owner={secret}"));
     owner.send(&json!({"lock": {"uploads": true}}));
     owner.until("the locks", |message| message["lock"]["uploads"] == true);
-    for path in [format!("/tables/ws/{table}"), format!("/tables/ws/{table}?owner=guess"), format!("/parser/ws/{table}?owner={secret}")] {
+    for path in [
+        format!("/tables/ws/{table}"),
+        format!("/tables/ws/{table}?owner=guess"),
+        format!("/parser/ws/{table}?owner={secret}"),
+    ] {
         let mut other = world.viewer(&path);
         other.view(|_| true);
         other.send(&json!({"lock": {"uploads": false}}));
         assert_eq!(other.error().0, 403, "{path}");
         other.send(&json!({"delete": {}}));
-        assert_eq!(other.until("an error", |message| message["error"].is_object())["error"]["code"], 403, "{path}");
+        assert_eq!(
+            other.until("an error", |message| message["error"].is_object())["error"]["code"],
+            403,
+            "{path}"
+        );
     }
     // It is sent to the creator alone, and kept as a hash.
     let mut files = listing(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
-    let record = std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
+    let record =
+        std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
     assert!(!record.contains(&secret));
 }
 

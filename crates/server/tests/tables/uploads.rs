@@ -27,7 +27,10 @@ fn the_first_page_shows_while_the_rest_still_arrives() {
     begin(&mut uploader, 150);
     uploader.until("the owner's secret", |message| message["owner"].is_string());
     let view = uploader.view(|_| true);
-    assert_eq!((&view["loading"], &view["name"], &view["size"]), (&json!(true), &json!("big.tsv"), &json!(1 << 20)));
+    assert_eq!(
+        (&view["loading"], &view["name"], &view["size"]),
+        (&json!(true), &json!("big.tsv"), &json!(1 << 20))
+    );
     assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
     // Somebody who comes now sees it too, and can turn the page.
     let table = view["uuid"].as_str().expect("a name").to_owned();
@@ -75,7 +78,10 @@ fn an_upload_that_is_aborted_leaves_the_old_table_and_nothing_else() {
     uploader.send(&json!({"upload_abort": {}}));
     for viewer in [&mut uploader, &mut other] {
         let view = viewer.view(|_| true);
-        assert_eq!((&view["total_number"], &view["page_no"], &view["name"]), (&json!(250), &json!(2), &json!("rows.tsv")));
+        assert_eq!(
+            (&view["total_number"], &view["page_no"], &view["name"]),
+            (&json!(250), &json!(2), &json!("rows.tsv"))
+        );
     }
     until_left(&world, &files);
     // The connection goes on as if nothing had been.

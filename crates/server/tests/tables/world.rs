@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidings_server::Server;
 use tidings_server::config::{self, Overrides};
-use tidings_testkit::PATIENCE;
+use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::handshake::{self, Request};
 use tidings_wire::ws::{self, Event, Header, Opcode, Reader, Role, Rules};
 use tokio::runtime::Runtime;
@@ -51,6 +51,11 @@ impl World {
         };
         let (http, tcp) = (address("http "), address("tcp "));
         Self { runtime, http, tcp, server: Some(server), folder: None }
+    }
+
+    /// Waits until its broker carries publications.
+    pub(crate) fn until_ready(&self) {
+        wait_until(PATIENCE, "the server to be ready", || self.get("/ready").0 == 200);
     }
 
     /// Stops the server, and gives its folder.

@@ -13,6 +13,7 @@ use crate::tables::board::{End, Form, Seen};
 use crate::tables::command::{Command, Shown, Sort};
 use crate::tables::failure::Failure;
 use crate::tables::message;
+use crate::tables::news::Say;
 
 /// How long after somebody came or went everybody is told how many they are.
 const COUNT: Duration = Duration::from_millis(250);
@@ -84,7 +85,7 @@ impl Room {
                 locks.view = view.unwrap_or(locks.view);
                 let frame = message::locks(*locks);
                 self.board.send_modify(|board| board.tell_locks(frame));
-                self.changed();
+                self.change();
                 Ok(())
             }
             Command::Delete => {
@@ -135,8 +136,8 @@ impl Room {
         }
         self.at_end = false;
         self.record.shown = shown;
-        self.render_for(viewer);
-        self.changed();
+        self.change();
+        self.render_for(Some(viewer));
         Ok(())
     }
 
@@ -147,19 +148,26 @@ impl Room {
 
     /// Removes the table, and tells everybody.
     fn delete(&mut self) {
+        self.gone();
+        self.tell_nodes(Say::Gone);
+        let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = service.store.delete(&place) {
+                tracing::warn!(%error, table = %place.id, "a deleted table cannot be removed");
+            }
+        });
+    }
+
+    /// The table is deleted, here or on another node.
+    pub(super) fn gone(&mut self) {
         let error = Some(Failure::new(404, "the owner has deleted this table"));
         self.finish(End { error, code: GONE, within: Duration::ZERO });
         self.record.file = None;
         self.data = None;
         self.page = None;
         self.unsaved = false;
-        let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
+        self.over = self.viewers.is_empty();
         self.service.forget(self.place.id, &self.me);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = service.store.delete(&place) {
-                tracing::warn!(%error, table = %place.id, "a deleted table cannot be removed");
-            }
-        });
     }
 
     /// Gives the table as it is, once its page was made.
@@ -186,7 +194,7 @@ impl Room {
         Some(Look {
             view: view(Form::Tables)?,
             article: view(Form::Article),
-            about: self.about(self.viewers.len() as u64, self.record.stamp.version),
+            about: self.about(self.everybody(), self.record.version),
             folder: self.place.file(&data.file),
             facts: Arc::clone(&data.facts),
         })

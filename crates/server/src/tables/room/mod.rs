@@ -11,6 +11,7 @@
 //! - The old file stays until the new one is whole; what is not whole leaves nothing behind.
 
 mod members;
+mod nodes;
 mod rendering;
 mod uploads;
 mod writing;
@@ -34,6 +35,7 @@ use super::failure::Failure;
 use super::id::TableId;
 use super::making::{Made, Page};
 use super::message::{About, PageText};
+use super::news::{News, Say};
 use super::outbox::Outbox;
 use super::record::Record;
 use super::rows::Rows;
@@ -41,6 +43,7 @@ use super::store::{Place, Reserved};
 use super::upload::{Far, Outcome, Upload};
 
 pub(super) use members::Seat;
+use nodes::Elsewhere;
 use rendering::Rendering;
 use writing::{Work, Working};
 
@@ -77,6 +80,8 @@ pub(super) enum Ask {
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
     /// Somebody wants to look at more than the page.
     Look(oneshot::Sender<Result<Look, Failure>>),
+    /// Another node has said something.
+    News(Box<News>),
     /// The server stops; viewers are to go within this time.
     Stop(Duration),
 }
@@ -173,6 +178,10 @@ pub(super) struct Room {
     count_at: Option<Instant>,
     working: Option<Working>,
     works: VecDeque<Work>,
+    /// How many look at it on other nodes.
+    elsewhere: Elsewhere,
+    /// Whether what is shown was last changed on another node, which tells the table's channel.
+    follows: bool,
     looking: Vec<oneshot::Sender<Result<Look, Failure>>>,
     /// Whether the record on disk is an old one, and the task that writes a newer one.
     unsaved: bool,
@@ -209,6 +218,8 @@ impl Room {
             count_at: None,
             working: None,
             works: VecDeque::new(),
+            elsewhere: Elsewhere::default(),
+            follows: false,
             looking: Vec::new(),
             unsaved: false,
             saving: None,
@@ -223,6 +234,7 @@ impl Room {
             if room.record.file.is_some() {
                 room.works.push_back(Work::Open);
                 room.work_on();
+                room.tell_nodes(Say::Hello);
             }
             room.run().await;
             drop(strong);
@@ -255,7 +267,11 @@ impl Room {
         let tick = busy.then_some(self.tick + TICK);
         let render = self.render_at.filter(|_| self.rendering.is_none());
         let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + LINGER);
-        [tick, render, self.count_at, idle].into_iter().flatten().min().unwrap_or(now + LINGER)
+        [tick, render, self.count_at, idle, self.elsewhere.next_moment()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + LINGER)
     }
 
     /// Does what is due.
@@ -272,9 +288,11 @@ impl Room {
             self.count_at = None;
             // Before anything was shown to anybody there is nothing to show again.
             if self.content > 0 {
-                self.post();
+                self.post(true);
             }
+            self.tell_nodes(Say::Here);
         }
+        self.nodes_moment(now);
         let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
         if self.viewers.is_empty() && !busy && now >= self.idle_since + LINGER {
             self.over = true;
@@ -297,6 +315,7 @@ impl Room {
             Ask::Opening(table) => self.opening(table),
             Ask::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             Ask::Look(reply) => self.look(reply),
+            Ask::News(news) => self.hear(*news),
             Ask::Stop(within) => {
                 self.finish(End { error: None, code: RESTART, within });
                 self.over = self.viewers.is_empty();
@@ -316,8 +335,8 @@ impl Room {
         self.data.as_ref().map(|data| data.table.reading())
     }
 
-    /// Something has changed that is to outlive the server.
-    fn changed(&mut self) {
+    /// What is shown is to outlive the server.
+    fn keep(&mut self) {
         self.unsaved = true;
         if self.saving.is_none() {
             self.save();
@@ -351,7 +370,8 @@ impl Room {
             (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
         self.data = None;
         let kept = tokio::task::spawn_blocking(move || match place.record() {
-            // Written once more, so that it counts as used until now.
+            // Written once more, so that it counts as used until now; another node may know a newer one.
+            Ok(Some(there)) if there.stamp > record.stamp => place.save(&there),
             Ok(Some(_)) if record.file.is_some() => place.save(&record),
             Ok(Some(_)) => Ok(()),
             // There never was a file, or the table is deleted.

@@ -46,9 +46,9 @@ impl Room {
         self.render_at = Some(self.render_at.map_or(at, |before| before.min(at)));
     }
 
-    /// Has the page made at once because this viewer wants another one.
-    pub(super) fn render_for(&mut self, viewer: u64) {
-        self.asker = Some(viewer);
+    /// Has the page made at once because this viewer wants another one; `None`: somebody on another node does.
+    pub(super) fn render_for(&mut self, viewer: Option<u64>) {
+        self.asker = viewer;
         if let Some(rendering) = &self.rendering
             && !rendering.shown.same_rows(&self.record.shown)
         {
@@ -69,9 +69,13 @@ impl Room {
         }
         self.render_at = None;
         let Some(reading) = self.reading() else {
-            self.page = None;
-            self.content += 1;
-            return self.post();
+            // A file that is being opened shows by itself.
+            if self.record.file.is_none() {
+                self.page = None;
+                self.content += 1;
+                self.post(true);
+            }
+            return;
         };
         let shown = Shown {
             page: if self.at_end { u64::MAX } else { self.record.shown.page },
@@ -110,13 +114,16 @@ impl Room {
                 }
                 // While rows are coming in, the page that is wanted may come yet.
                 let loading = self.data.as_ref().is_some_and(|data| data.loading);
-                if self.render_at.is_none() && !loading {
+                if self.render_at.is_none() && !loading && self.record.shown.page != page.page {
                     self.record.shown.page = page.page;
+                    if self.at_end {
+                        self.change();
+                    }
                 }
                 self.good = Shown { page: page.page, ..shown };
                 self.page = Some(page);
                 self.content += 1;
-                self.post();
+                self.post(!self.follows);
                 self.answer_lookers();
             }
             Ok(Err(Error::Cancelled)) => self.render_soon(Duration::ZERO),
@@ -139,7 +146,7 @@ impl Room {
         }
         if self.page.is_some() {
             self.content += 1;
-            self.post();
+            self.post(true);
         }
     }
 
@@ -151,8 +158,8 @@ impl Room {
         }
     }
 
-    /// Shows everybody what is there now.
-    pub(super) fn post(&mut self) {
+    /// Shows everybody what is there now; `publish`: those who follow the table's channel too, whom one node tells.
+    pub(super) fn post(&mut self, publish: bool) {
         self.count_at = None;
         for form in [Form::Tables, Form::Article] {
             let posted = (self.counted(form) > 0 && (self.text(form).is_some() || self.data.is_none()))
@@ -164,18 +171,18 @@ impl Room {
         if self.text(Form::Article).is_none() && self.counted(Form::Article) > 0 && self.data.is_some() {
             self.render_soon(Duration::ZERO);
         }
-        if let Some(text) = self.text(Form::Tables) {
-            let about = self.about(self.viewers.len() as u64, self.record.stamp.version);
+        if let Some(text) = self.text(Form::Tables).filter(|_| publish) {
+            let about = self.about(self.everybody(), self.record.version);
             self.service.publish(self.id(), message::view(&about, text, false));
         }
-        self.changed();
+        self.keep();
     }
 
     /// The view as it is now, under a version of its own.
     pub(super) fn encode(&mut self, form: Form) -> Posted {
-        self.record.stamp.version += 1;
-        let viewers = self.viewers.len() as u64;
-        let about = self.about(viewers, self.record.stamp.version);
+        self.record.version += 1;
+        let viewers = self.everybody();
+        let about = self.about(viewers, self.record.version);
         let empty;
         let text = match self.text(form) {
             Some(text) => text,

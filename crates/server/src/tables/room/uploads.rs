@@ -113,7 +113,7 @@ impl Room {
                 if let Some(working) = &self.working {
                     working.cancel();
                 }
-                self.changed();
+                self.change();
             }
             outcome => {
                 let which = if matches!(outcome, Outcome::Aborted) { 1 } else { 2 };
@@ -141,7 +141,7 @@ impl Room {
     }
 
     /// Removes a file, and gives back what it took unless that was done already.
-    fn remove_file(&self, file: String, counts: bool) {
+    pub(super) fn remove_file(&self, file: String, counts: bool) {
         let (place, store) = (Arc::clone(&self.place), Arc::clone(&self.service.store));
         tokio::task::spawn_blocking(move || {
             let bytes = place.remove_file(&file);

@@ -1,12 +1,14 @@
 //! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
 //! the other.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tidings_table::{Cancel, Choice, Control, Error, Table, Writer};
+use tidings_table::{Cancel, Choice, Control, Error, ORIGINAL, Table, Writer};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
@@ -70,12 +72,13 @@ impl Work {
     /// Does it. Waits for the disk.
     fn run(
         self,
-        writer: Result<Writer, Error>,
+        writer: Option<Writer>,
+        open: impl Fn() -> Result<Writer, Error>,
         folder: &Path,
         store: &Arc<Store>,
         control: Control<'_>,
     ) -> Worked {
-        let mut writer = match writer {
+        let mut writer = match writer.map_or_else(&open, Ok) {
             Ok(writer) => writer,
             Err(error) => {
                 let failed = Failure::from(error);
@@ -95,6 +98,27 @@ impl Work {
                 Worked { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
             }
             Self::Append(rows, reply) => {
+                // Another node may have appended meanwhile, and none may do so at the same time.
+                let (_lock, size) = match lock(folder) {
+                    Ok(locked) => locked,
+                    Err(error) => {
+                        return Worked {
+                            writer: Some(writer),
+                            answer: Answer::Appended(Err(error.into()), reply),
+                        };
+                    }
+                };
+                if size != writer.table().reading().summary().received {
+                    match open() {
+                        Ok(reopened) => writer = reopened,
+                        Err(error) => {
+                            return Worked {
+                                writer: None,
+                                answer: Answer::Appended(Err(error.into()), reply),
+                            };
+                        }
+                    }
+                }
                 let before = writer.table().reading().summary().received;
                 let reserved = match store.reserve(rows.most()) {
                     Ok(reserved) => reserved,
@@ -117,6 +141,14 @@ impl Work {
             }
         }
     }
+}
+
+/// Keeps other nodes from writing to the file in this folder; gives its length.
+fn lock(folder: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(folder.join(ORIGINAL))?;
+    file.lock()?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
 }
 
 /// Waits until it is done.
@@ -192,6 +224,8 @@ impl Room {
         let Some(file) = self.record.file.clone() else { return };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let writer = self.data.as_mut().filter(|data| data.file == file).and_then(|data| data.writer.take());
+        // What was written elsewhere, this writer does not know.
+        let writer = writer.filter(|_| !matches!(work, Work::Open));
         let choice = self.record.wish.choice(&self.record.name, self.record.is_article).unwrap_or_default();
         let (folder, limits, room) = (self.place.file(&file), self.limits(), self.me.clone());
         let (stop, tell, store) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.store));
@@ -205,7 +239,7 @@ impl Room {
                     }
                 })
             };
-            work.run(writer.map_or_else(open, Ok), &folder, &store, control)
+            work.run(writer, open, &folder, &store, control)
         });
         self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
     }
@@ -213,7 +247,8 @@ impl Room {
     /// The file on disk can be looked at while it is being read.
     pub(super) fn opening(&mut self, table: Table) {
         let Some(file) = self.working.as_ref().map(|working| working.file.clone()) else { return };
-        if self.record.file.as_ref() == Some(&file) {
+        // In place of a file that is there it comes when it is whole.
+        if self.record.file.as_ref() == Some(&file) && self.data.is_none() {
             self.data = Some(Data { file, table, writer: None, loading: true, facts: Arc::default() });
             self.render_soon(PACE);
         }
@@ -248,7 +283,7 @@ impl Room {
                     self.record.wish = wish;
                     self.forget_columns();
                     self.render_soon(Duration::ZERO);
-                    self.changed();
+                    self.change();
                 }
                 let _ = done.send(read);
             }
@@ -257,6 +292,7 @@ impl Room {
                 if let Ok(rows) = appended {
                     self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
                     self.show_appended();
+                    self.change();
                 }
                 let _ = reply.send(appended);
             }

@@ -1,0 +1,88 @@
+//! What nodes that share a store tell each other of tables, through the broker.
+//!
+//! A table's record is its whole state, and each change of it has a stamp: whoever hears of a larger one takes that
+//! record for its own, so all nodes end with the same, whatever was changed where at once. A node that has the table
+//! open says so again every [`super::room`] while, with how many look at it there; what is lost on the way is made up
+//! for by the next word.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidings_wire::{Channel, Topic};
+
+use super::Service;
+use super::id::TableId;
+use super::record::Record;
+use super::room::Ask;
+
+/// Where it is told: one of the server's own channels, closed to everybody else.
+const CHANNEL: &str = "tidings.node.tables";
+/// Longest message that is read, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// What a node says of a table.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct News {
+    /// Who says it.
+    pub(super) node: u64,
+    table: String,
+    pub(super) say: Say,
+    /// How many look at it there.
+    pub(super) viewers: u64,
+    /// The bytes of its file that the node knows of.
+    pub(super) received: u64,
+    pub(super) record: Option<Record>,
+}
+
+/// Why it is said.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Say {
+    /// Whoever has the table open is to say so.
+    Hello,
+    /// Somebody has it open.
+    Here,
+    /// It has been changed.
+    Changed,
+    /// It has been deleted.
+    Gone,
+}
+
+/// Hears what other nodes say; with one node there are none.
+pub(super) fn listen(service: &Arc<Service>) {
+    if !service.has_others() {
+        return;
+    }
+    let Ok(channel) = Channel::new(CHANNEL) else { return };
+    let service_ = Arc::downgrade(service);
+    let hear = move |body: &Bytes| {
+        let Some(service) = service_.upgrade() else { return };
+        let news = (body.len() <= MAX_MESSAGE).then(|| serde_json::from_slice::<News>(body).ok()).flatten();
+        let Some(news) = news.filter(|news| news.node != service.own) else { return };
+        let Ok(id) = news.table.parse::<TableId>() else { return };
+        let room = service.rooms().get(&id).cloned();
+        // A room that has too much to do hears the next word; a table that is not open here has nobody to tell.
+        if let Some(room) = room {
+            let _ = room.try_send(Ask::News(Box::new(news)));
+        }
+    };
+    service.node.router.listen(Topic::Channel(channel), Box::new(hear));
+}
+
+impl Service {
+    /// Whether there may be other nodes.
+    pub(super) fn has_others(&self) -> bool {
+        self.node.redis.is_some()
+    }
+
+    /// Tells the other nodes.
+    pub(super) fn tell(&self, id: TableId, say: Say, viewers: u64, received: u64, record: Option<&Record>) {
+        let (Some(broker), Ok(channel)) = (self.node.router.broker(), Channel::new(CHANNEL)) else { return };
+        let news =
+            News { node: self.own, table: id.to_string(), say, viewers, received, record: record.cloned() };
+        let Ok(body) = serde_json::to_vec(&news) else { return };
+        // What is lost is said again before long.
+        broker.publish(&channel, body.into(), Box::new(|_| {}));
+    }
+}

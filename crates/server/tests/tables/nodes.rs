@@ -1,0 +1,140 @@
+//! Two servers with one folder and one Redis are one.
+
+use serde_json::json;
+use tempfile::TempDir;
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
+
+use crate::world::{Viewer, World, listing, tsv};
+
+struct Two {
+    a: World,
+    b: World,
+    store: TempDir,
+    _redis: RedisServer,
+}
+
+impl Two {
+    fn start() -> Self {
+        let (redis, store) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+        let options = [format!("broker={}", redis.url()), format!("tables.store={}", store.path().display())];
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let (a, b) = (World::start(&options), World::start(&options));
+        a.until_ready();
+        b.until_ready();
+        Self { a, b, store, _redis: redis }
+    }
+
+    /// A table of so many rows with a viewer on each node, who know of each other.
+    fn shared(&self, rows: usize) -> (Viewer, Viewer, String, String) {
+        let (mut on_a, table, secret) = self.a.shared("rows.tsv", &tsv(rows));
+        let mut on_b = self.b.viewer(&format!("/tables/ws/{table}"));
+        on_a.view(|view| view["viewers"] == 2);
+        on_b.view(|view| view["viewers"] == 2);
+        (on_a, on_b, table, secret)
+    }
+}
+
+#[test]
+fn a_page_turn_on_one_node_is_seen_on_the_other() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(250);
+    on_a.send(&json!({"page": 2}));
+    let view = on_b.view(|view| view["page_no"] == 2);
+    assert_eq!(view["data"][0][0], "000100");
+    on_b.send(&json!({"sort": [{"column": 0, "desc": true}]}));
+    let view = on_a.view(|view| view["sort"] != json!([]));
+    assert_eq!((&view["data"][0][0], &view["page_no"]), (&json!("000249"), &json!(1)));
+    on_b.send(&json!({"search": "row 24"}));
+    on_a.view(|view| view["total_number"] == 11);
+    drop(on_b);
+    on_a.view(|view| view["viewers"] == 1);
+}
+
+#[test]
+fn another_file_another_dialect_and_locks_reach_the_other_node() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(250);
+    on_b.upload("new.csv", b"a;b,c\n1;2,3\n4;5,6\n");
+    let view = on_a.view(|view| view["name"] == "new.csv" && view["loading"] == false);
+    assert_eq!(view["total_number"], on_b.view(|view| view["name"] == "new.csv")["total_number"]);
+    on_a.send(&json!({"dialect": {"delimiter": ",", "header": true}}));
+    let view = on_b.view(|view| view["dialect"]["delimiter"] == ",");
+    assert_eq!(view["header"], json!(["a;b", "c"]));
+    // The creator's connection owns it.
+    on_a.send(&json!({"lock": {"view": true}}));
+    on_b.until("the locks", |message| message["lock"]["view"] == true);
+    on_b.send(&json!({"page": 1}));
+    assert_eq!(on_b.error().0, 403);
+    wait_until(PATIENCE, "the old file to be removed", || {
+        listing(two.store.path()).iter().filter(|name| name.ends_with("original")).count() == 1
+    });
+}
+
+#[test]
+fn rows_may_be_appended_on_any_node() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, table, secret) = two.shared(10);
+    for row in 0..6 {
+        let on = if row % 2 == 0 { &two.a } else { &two.b };
+        let (status, answer) = on.append(&table, &secret, "text/plain", &format!("new\trow\t{row}\n"));
+        assert_eq!(status, 200, "{answer}");
+    }
+    for viewer in [&mut on_a, &mut on_b] {
+        let view = viewer.view(|view| view["total_number"] == 16);
+        let new: Vec<_> =
+            (10..16).map(|row| view["data"][row][2].as_str().expect("a cell").to_owned()).collect();
+        assert_eq!(new, ["0", "1", "2", "3", "4", "5"]);
+    }
+}
+
+#[test]
+fn a_table_deleted_on_one_node_is_gone_on_the_other() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(10);
+    on_a.send(&json!({"delete": {}}));
+    for viewer in [&mut on_a, &mut on_b] {
+        assert_eq!(viewer.error().0, 404);
+        assert_eq!(viewer.close_code(), 4404);
+    }
+    wait_until(PATIENCE, "nothing to be left", || listing(two.store.path()).is_empty());
+}
+
+#[test]
+fn what_is_changed_on_both_nodes_at_once_ends_the_same_on_both() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, table, _) = two.shared(5000);
+    for turn in 1..=40 {
+        on_a.send(&json!({"page": turn}));
+        on_b.send(&json!({"page": 51 - turn}));
+    }
+    let shown = |world: &World| {
+        let (_, _, body) = world.get(&format!("/tables/{table}.json"));
+        serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")["page_no"].clone()
+    };
+    wait_until(PATIENCE, "both nodes to show the same page", || {
+        let (a, b) = (shown(&two.a), shown(&two.b));
+        a == b && (a == 40 || a == 11)
+    });
+    // And both go on from there.
+    on_a.send(&json!({"page": 50}));
+    on_b.view(|view| view["page_no"] == 50);
+    on_b.send(&json!({"page": 1}));
+    on_a.view(|view| view["page_no"] == 1);
+}
+
+#[test]
+fn a_page_turn_is_one_publication_whatever_the_nodes() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, table, _) = two.shared(250);
+    let mut follower = LineClient::connect(two.b.tcp);
+    follower.send(&format!("SUBSCRIBE tables:{table}"));
+    follower.expect("CONFIRMED");
+    for page in [2, 3, 1] {
+        on_a.send(&json!({"page": page}));
+        on_b.view(|view| view["page_no"] == page);
+    }
+    let told: Vec<_> = (0..3).map(|_| follower.line()).collect();
+    for (line, page) in told.iter().zip([2, 3, 1]) {
+        assert!(line.contains(&format!("\"page_no\":{page},")), "{told:?}");
+    }
+}
