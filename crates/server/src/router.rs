@@ -95,11 +95,11 @@ impl Router {
     }
 
     /// Says who hears one more of the server's own channels. Once, after the broker is set.
-    pub(crate) fn listen(&self, topic: Topic, hear: Hear) {
+    pub(crate) fn listen(&self, topic: &Topic, hear: Hear) {
         if self.tables.set((topic.clone(), hear)).is_ok()
             && let Some(broker) = self.broker.get()
         {
-            broker.subscribe(&topic);
+            broker.subscribe(topic);
         }
     }
 

@@ -84,10 +84,15 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Somebody who comes now: what was told before is not for them.
-    pub(super) fn from_now(form: Form, board: &Board) -> Self {
+    /// Somebody who comes now: what was told before is not for them, except locks that are on.
+    pub(super) fn from_now(form: Form, board: &Board, is_locked: bool) -> Self {
         let number = |told: &Option<(u64, Bytes)>| told.as_ref().map_or(0, |(number, _)| *number);
-        Self { form, view: None, progress: number(&board.progress), locks: number(&board.locks) }
+        Self {
+            form,
+            view: None,
+            progress: number(&board.progress),
+            locks: if is_locked { 0 } else { number(&board.locks) },
+        }
     }
 
     /// Puts the frames that this viewer has not seen into `out`; gives the end, if it has come.
@@ -108,9 +113,11 @@ impl Seen {
                 out.push(posted.frame.clone());
             }
         }
+        // Behind the first view, which comes at once.
         if let Some((number, frame)) = &board.locks
             && *number > self.locks
             && self.form == Form::Tables
+            && self.view.is_some()
         {
             self.locks = *number;
             out.push(frame.clone());
@@ -138,7 +145,7 @@ mod tests {
     #[test]
     fn who_looks_late_finds_the_newest_and_nothing_twice() {
         let mut board = Board::default();
-        let mut seen = Seen::from_now(Form::Tables, &board);
+        let mut seen = Seen::from_now(Form::Tables, &board, false);
         for content in 1..=5 {
             board.post(Form::Tables, posted(content, 1));
         }
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn the_article_s_page_is_told_of_pages_alone() {
         let mut board = Board::default();
-        let mut seen = Seen::from_now(Form::Article, &board);
+        let mut seen = Seen::from_now(Form::Article, &board, false);
         board.tell_progress("half".into());
         board.tell_locks("locks".into());
         board.post(Form::Tables, posted(1, 1));
@@ -163,10 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_is_told_of_locks_that_are_on_behind_the_view() {
+        let mut board = Board::default();
+        board.tell_locks("locked".into());
+        let mut seen = Seen::from_now(Form::Tables, &board, true);
+        assert_eq!(taken(&mut seen, &board), [""; 0]);
+        board.post(Form::Tables, posted(1, 1));
+        assert_eq!(taken(&mut seen, &board), ["view 1 for 1", "locked"]);
+    }
+
+    #[test]
     fn a_newcomer_is_not_told_what_is_over() {
         let mut board = Board::default();
         board.tell_progress("half".into());
-        let mut seen = Seen::from_now(Form::Tables, &board);
+        let mut seen = Seen::from_now(Form::Tables, &board, false);
         assert_eq!(taken(&mut seen, &board), [""; 0]);
         board.tell_progress("more".into());
         assert_eq!(taken(&mut seen, &board), ["more"]);

@@ -2,8 +2,8 @@
 //!
 //! A table's record is its whole state, and each change of it has a stamp: whoever hears of a larger one takes that
 //! record for its own, so all nodes end with the same, whatever was changed where at once. A node that has the table
-//! open says so again every [`super::room`] while, with how many look at it there; what is lost on the way is made up
-//! for by the next word.
+//! open says so again and again, with how many look at it there; what is lost on the way is made up for by the next
+//! word.
 
 use std::sync::Arc;
 
@@ -55,9 +55,9 @@ pub(super) fn listen(service: &Arc<Service>) {
         return;
     }
     let Ok(channel) = Channel::new(CHANNEL) else { return };
-    let service_ = Arc::downgrade(service);
+    let listening = Arc::downgrade(service);
     let hear = move |body: &Bytes| {
-        let Some(service) = service_.upgrade() else { return };
+        let Some(service) = listening.upgrade() else { return };
         let news = (body.len() <= MAX_MESSAGE).then(|| serde_json::from_slice::<News>(body).ok()).flatten();
         let Some(news) = news.filter(|news| news.node != service.own) else { return };
         let Ok(id) = news.table.parse::<TableId>() else { return };
@@ -67,7 +67,7 @@ pub(super) fn listen(service: &Arc<Service>) {
             let _ = room.try_send(Ask::News(Box::new(news)));
         }
     };
-    service.node.router.listen(Topic::Channel(channel), Box::new(hear));
+    service.node.router.listen(&Topic::Channel(channel), Box::new(hear));
 }
 
 impl Service {

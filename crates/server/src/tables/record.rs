@@ -42,6 +42,13 @@ pub(super) struct Stamp {
     pub(super) node: u64,
 }
 
+impl Locks {
+    /// Whether any is on.
+    pub(super) const fn any(self) -> bool {
+        self.uploads || self.view
+    }
+}
+
 impl Record {
     /// A table without a file, and who has this secret owns it.
     pub(super) fn new(secret: Option<&str>) -> Self {

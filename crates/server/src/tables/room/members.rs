@@ -38,7 +38,7 @@ impl Room {
         }
         self.viewers.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
         self.service.counters.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut seen = Seen::from_now(form, &self.board.borrow());
+        let mut seen = Seen::from_now(form, &self.board.borrow(), self.record.locks.any());
         if secret.is_some() && !is_owner {
             let wrong = Failure::new(403, "this is not the owner's secret; you may do what everybody may");
             outbox.push(message::error(&wrong));
@@ -49,9 +49,6 @@ impl Room {
             outbox.push(posted.frame);
         } else if !is_creator {
             self.render_soon(Duration::ZERO);
-        }
-        if form == Form::Tables && (self.record.locks.uploads || self.record.locks.view) {
-            outbox.push(message::locks(self.record.locks));
         }
         outbox.look_at((self.board.subscribe(), seen));
         self.count_at.get_or_insert_with(|| Instant::now() + COUNT);

@@ -34,7 +34,7 @@ use super::command::{Command, Shown};
 use super::failure::Failure;
 use super::id::TableId;
 use super::making::{Made, Page};
-use super::message::{About, PageText};
+use super::message::{self, About, PageText};
 use super::news::{News, Say};
 use super::outbox::Outbox;
 use super::record::Record;
@@ -228,6 +228,10 @@ impl Room {
             over: false,
             record,
         };
+        if room.record.locks.any() {
+            let frame = message::locks(room.record.locks);
+            room.board.send_modify(|board| board.tell_locks(frame));
+        }
         service.counters.open.fetch_add(1, Ordering::Relaxed);
         let strong = me.clone();
         tokio::spawn(async move {

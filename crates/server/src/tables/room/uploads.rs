@@ -12,7 +12,7 @@ use crate::tables::board::Form;
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
 use crate::tables::message;
-use crate::tables::store::Reserved;
+use crate::tables::store::{Reserved, TABLE};
 use crate::tables::upload::{self, Far, Job, Outcome, Upload};
 
 /// How long a first page waits for the rest of its file, so that a small one shows whole at once.
@@ -46,7 +46,7 @@ impl Room {
             return Err(Failure::new(503, "too many uploads are under way; try again"));
         };
         let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
-        let reserved = self.service.store.reserve(0)?;
+        let reserved = self.service.store.reserve(if self.record.file.is_none() { TABLE } else { 0 })?;
         // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
         let file = self.place.new_file()?;
         let choice = Wish::default().choice(&name, is_article)?;

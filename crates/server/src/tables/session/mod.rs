@@ -33,6 +33,8 @@ use write::Pulse;
 const MAX_TEXT: usize = 64 << 10;
 /// Longest binary message within an upload.
 const MAX_CHUNK: u64 = 1 << 20;
+/// What a connection is closed with that may come again (RFC 6455's registry: 1013).
+const AGAIN: CloseCode = CloseCode(1013);
 /// How long a peer may take to read the last words and to say goodbye.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -64,17 +66,21 @@ where
         reader: Reader::default(),
         message: Vec::new(),
     };
-    if let Some(id) = &entry.id
-        && let Err(failure) = session.enter(id).await
-    {
-        let code = if failure.code == 404 { GONE } else { CloseCode(1013) };
-        session.fail(&failure);
-        outbox.close(Some((code, failure.message)));
-    }
+    let refused = match &entry.id {
+        Some(id) => session.enter(id).await.err(),
+        None => None,
+    };
     let mut writing = std::pin::pin!(write::write(output, &outbox, &pulse, service.stopping.subscribe()));
-    let ended = tokio::select! {
-        closing = session.read(&mut input, early, &pulse) => Some(closing),
-        () = &mut writing => None,
+    let ended = match refused {
+        Some(failure) => {
+            session.fail(&failure);
+            let code = if failure.code == 404 { GONE } else { AGAIN };
+            Some(Some((code, failure.message)))
+        }
+        None => tokio::select! {
+            closing = session.read(&mut input, early, &pulse) => Some(closing),
+            () = &mut writing => None,
+        },
     };
     // An upload that was under way is over before anything else.
     session.incoming = Incoming::Nothing;

@@ -18,12 +18,15 @@ impl Session {
     ) -> Closing {
         let mut bytes = early;
         loop {
+            // While something is done that the peer has asked for, it is not heard, but not gone either.
+            pulse.busy();
             if !bytes.is_empty()
                 && let Err(closing) = self.take(&bytes).await
             {
                 return closing;
             }
             self.outbox.has_room().await;
+            pulse.heard();
             let uploads = self.uploads();
             let size = if uploads { MUCH } else { LITTLE };
             bytes.clear();

@@ -20,13 +20,16 @@ const UNREAD: Duration = Duration::from_secs(30);
 /// No answer to a ping, as the client protocol numbers it.
 const NO_PONG: CloseCode = CloseCode(3012);
 
+const BUSY: u64 = u64::MAX;
+
 /// Asks a peer again and again whether it is there.
 #[derive(Debug)]
 pub(super) struct Pulse {
     began: Instant,
     interval: Duration,
     patience: Duration,
-    /// When something was heard of the peer last, in milliseconds from the beginning.
+    /// When something was heard of the peer last, in milliseconds from the beginning; [`BUSY`] while the peer is not
+    /// listened to.
     heard: AtomicU64,
     beat: Bytes,
 }
@@ -47,6 +50,11 @@ impl Pulse {
     /// Something has come from the peer.
     pub(super) fn heard(&self) {
         self.heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The peer is not listened to until it is heard again.
+    pub(super) fn busy(&self) {
+        self.heard.store(BUSY, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
