@@ -30,6 +30,11 @@ assert.deepEqual(await api.getChannels(), { channels: { lobby: { num_clients: 1 
 assert.equal((await api.getInfo()).nodes.length, 1);
 
 await api.subscribe({ user: '42', channel: 'vip', data: [1] });
+// An order is answered when it is on its way; presence tells when it has been carried out.
+const deadline = Date.now() + 20_000;
+while ((await api.getPresenceStats({ channel: 'vip' })).num_clients === 0) {
+  assert.ok(Date.now() < deadline, 'the client is not subscribed');
+}
 await api.publish({ channel: 'vip', data: { welcome: true } });
 await api.unsubscribe({ user: '42', channel: 'vip' });
 await api.refresh({ user: '42', expire_at: 4102444800 });

@@ -4,6 +4,7 @@ CLIENT is the id of a connection of user 42 that is subscribed to `lobby`, in a 
 """
 
 import sys
+import time
 
 import cent
 
@@ -65,6 +66,10 @@ override = cent.ChannelOptionsOverride(presence=cent.BoolValue(value=True))
 api.subscribe(
     cent.SubscribeRequest(user="42", channel="vip", client=client_id, info={"vip": True}, data=[1], override=override)
 )
+# An order is answered when it is on its way; presence tells when it has been carried out.
+deadline = time.monotonic() + 20
+while api.presence_stats(cent.PresenceStatsRequest(channel="vip")).num_clients == 0:
+    assert time.monotonic() < deadline, "the client is not subscribed"
 api.publish(cent.PublishRequest(channel="vip", data={"welcome": True}))
 api.unsubscribe(cent.UnsubscribeRequest(user="42", channel="vip"))
 api.refresh(cent.RefreshRequest(user="42", expire_at=4102444800))

@@ -1,7 +1,7 @@
 //! `subscribe`, `unsubscribe`, `disconnect` and `refresh`.
 
 use serde_json::json;
-use tidings_testkit::RedisServer;
+use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
 use crate::world::{USERS, World};
 
@@ -63,11 +63,12 @@ fn a_user_is_subscribed_told_of_it_and_unsubscribed_again() {
     world.ask("publish", &json!({"channel": "news", "data": {"n": 1}, "tags": {"a": "b"}}));
     let (channel, said) = ann.push("pub");
     assert_eq!((&*channel, &said["data"], &said["tags"]), ("news", &json!({"n": 1}), &json!({"a": "b"})));
+    wait_until(PATIENCE, "the client to be present", || {
+        world.ask("presence_stats", &json!({"channel": "news"})) == json!({"num_clients": 1, "num_users": 1})
+    });
     let presence = world.ask("presence", &json!({"channel": "news"}));
     let there = json!({"client": ann.client, "user": "ann", "chan_info": {"role": "x"}});
     assert_eq!(presence, json!({"presence": {(ann.client.clone()): there}}));
-    let stats = world.ask("presence_stats", &json!({"channel": "news"}));
-    assert_eq!(stats, json!({"num_clients": 1, "num_users": 1}));
     world.ask("unsubscribe", &json!({"user": "ann", "channel": "news"}));
     let (channel, said) = ann.push("unsubscribe");
     assert_eq!((&*channel, &said["code"]), ("news", &json!(2000)));

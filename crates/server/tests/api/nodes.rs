@@ -107,8 +107,10 @@ fn an_order_given_to_one_node_is_carried_out_on_all() {
         assert_eq!(member.push("subscribe").0, "news");
     }
     for world in &worlds {
-        let stats = world.ask("presence_stats", &json!({"channel": "news"}));
-        assert_eq!(stats, json!({"num_clients": 2, "num_users": 1}));
+        wait_until(PATIENCE, "both to be present", || {
+            let stats = world.ask("presence_stats", &json!({"channel": "news"}));
+            stats == json!({"num_clients": 2, "num_users": 1})
+        });
     }
     let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
     worlds[1].ask("disconnect", &order);
