@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::text::harmless;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -53,7 +55,14 @@ impl Failure {
 
 /// One line to whoever watches: on stderr, with the program's name in front.
 pub(crate) fn say(message: impl Display) {
-    eprintln!("tidings: {}", one_line(&message.to_string()));
+    eprintln!("tidings: {}", told(&message.to_string()));
+}
+
+/// A message on one line. Parts of it may be a server's words: nothing in them can drive the terminal.
+pub(crate) fn told(message: &str) -> String {
+    let mut line = String::new();
+    harmless(one_line(message).as_bytes(), &mut line);
+    line
 }
 
 /// Answers what clap could not parse, or was asked to print (`--help`, `--version`), and gives the exit code.
@@ -100,6 +109,11 @@ mod tests {
             usage_line(rendered),
             "unexpected argument '--tpc' found; tip: a similar argument exists: '--tcp'; see --help"
         );
+    }
+
+    #[test]
+    fn a_server_s_words_stay_on_their_line_and_cannot_drive_the_terminal() {
+        assert_eq!(told("it says: no\r\n  \x1b[2Jway – so"), "it says: no \\x1b[2Jway – so");
     }
 
     #[test]

@@ -128,10 +128,14 @@ impl Upload {
 
 fn told(message: &Value) -> Told {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
-    if let Some(secret) = message["owner"].as_str() {
+    // Both become part of addresses, and are shown to people.
+    let is_name = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    if let Some(secret) = message["owner"].as_str().filter(is_name) {
         return Told::Owner(secret.to_owned());
     }
-    if let Some(uuid) = message["uuid"].as_str() {
+    if let Some(uuid) = message["uuid"].as_str().filter(is_name) {
         let width = |row: &Value| row.as_array().map_or(0, Vec::len);
         let rows = message["data"].as_array().map(Vec::as_slice).unwrap_or_default();
         return Told::View(View {
@@ -215,6 +219,7 @@ mod tests {
             Told::Progress { received: 10, rows: 3 }
         );
         assert_eq!(of(r#"{"progress":{"view":0.5}}"#), Told::Other);
+        assert_eq!(of(r#"{"uuid":"\u001b[2J"}"#), Told::Other);
         assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), Told::Refused(413, "no".to_owned()));
         let view = View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true };
         let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":null,"data":[["a"],["a","b","c"]]}"#;
