@@ -401,11 +401,22 @@ impl Hub {
 
     /// A subscribe will not be answered: what was kept for it is let go.
     pub(crate) fn abandon(&mut self, slot: u32, join: &Join, fx: &mut Effects) {
+        self.let_go(slot, join.catches(), join.holds(), fx);
+    }
+
+    /// A subscribe neither has publications kept for it by the one topic any more, nor holds the other.
+    pub(crate) fn let_go(
+        &mut self,
+        slot: u32,
+        catches: Option<TopicKey>,
+        holds: Option<TopicKey>,
+        fx: &mut Effects,
+    ) {
         let waiter: SessionId = self.id_of(slot);
-        if let Some(key) = join.catches() {
+        if let Some(key) = catches {
             self.topics.caught(key);
         }
-        if let Some(key) = join.holds() {
+        if let Some(key) = holds {
             self.topics.waits_no_more(key, waiter);
             self.release(key, fx);
         }

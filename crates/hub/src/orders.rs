@@ -6,11 +6,11 @@ use tidings_wire::client::push::{self, Event};
 use tidings_wire::code;
 use tidings_wire::{Channel, ClientInfo, Topic};
 
-use crate::deciding::{Admission, Directive, Order};
+use crate::deciding::{Admission, Directive, Order, Verdict};
 use crate::effects::{Effect, Effects};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag, Join, Mark, Owner, Protocol, Since, Wish, locate, send_push};
+use crate::session::{Dialect, Flag, Join, Mark, Owner, Protocol, Since, Stage, Wish, locate, send_push};
 use crate::topics::TopicKey;
 
 impl Hub {
@@ -63,6 +63,7 @@ impl Hub {
                     Some(channel) => self.topics.key(&Topic::Channel(channel.clone())).into_iter().collect(),
                     None => self.sessions[slot as usize].subscriptions().iter().map(|s| s.topic).collect(),
                 };
+                self.recall(slot, channel.as_ref(), fx);
                 for key in keys {
                     self.take_subscription(slot, key, *code, reason, fx);
                 }
@@ -111,6 +112,23 @@ impl Hub {
         } else {
             session.more().awaiting.join(join);
         }
+    }
+
+    /// Subscriptions by order that are still under way will not be made.
+    fn recall(&mut self, slot: u32, channel: Option<&Channel>, fx: &mut Effects) {
+        let mut index = 0;
+        loop {
+            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(join) = more.awaiting.joins_mut().nth(index) else { break };
+            index += 1;
+            if join.owner != Owner::Order || channel.is_some_and(|channel| join.channel != *channel) {
+                continue;
+            }
+            let (catches, holds) = (join.catches(), join.holds());
+            join.stage = Stage::Failed(Verdict::from(code::UNSUBSCRIBED_BY_SERVER).into());
+            self.let_go(slot, catches, holds, fx);
+        }
+        self.advance(slot, fx);
     }
 
     /// Somebody has come to a channel or left it: tells the subscribers that want to know.

@@ -44,7 +44,7 @@ fn publish(nodes: &[SocketAddr], rate: u32, stop: &AtomicBool) -> Vec<u64> {
         let due = Duration::from_secs(number) / rate;
         thread::sleep(due.saturating_sub(began.elapsed()));
         let node = nodes[usize::try_from(number / 100).expect("small") % nodes.len()];
-        if number % 100 == 0 {
+        if number.is_multiple_of(100) {
             client = None;
         }
         if client.is_none() {

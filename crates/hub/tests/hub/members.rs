@@ -10,7 +10,7 @@ use tidings_hub::{
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
-use crate::world::{World, settings};
+use crate::world::{Broker, World, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -256,6 +256,21 @@ fn an_order_reaches_all_connections_of_a_user_and_nobody_else() {
     let end = Order::Disconnect { code: 3503, reason: "force disconnect".into(), except: vec![] };
     w.with(|hub, fx| hub.order(&order(end), fx));
     assert!(w.closed.contains(&users[0]) && w.closed.contains(&users[1]) && !w.closed.contains(&users[2]));
+}
+
+#[test]
+fn an_order_to_unsubscribe_also_ends_what_is_still_under_way() {
+    let mut w = with_tokens(options());
+    let (slot, _) = connect(&mut w, "ann");
+    w.broker = Broker::Slow;
+    let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
+    let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.order(&order(sub), fx));
+    let unsub = Order::Unsubscribe { channel: Some(channel("vip")), code: 2000, reason: "no".into() };
+    w.with(|hub, fx| hub.order(&order(unsub), fx));
+    w.with(|hub, fx| hub.live(&Topic::Channel(channel("vip")), fx));
+    assert!(read(&mut w, slot).is_empty() && w.wanted.is_empty());
+    assert_eq!(w.hub.stats().subscriptions, 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidings_wire::client::reply::{self, Outcome};
-use tidings_wire::client::{Data, push, request};
+use tidings_wire::client::{Data, Encoding, push, request};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Position, Topic};
 
@@ -169,10 +169,17 @@ impl Hub {
             return Act::Hold;
         }
         let checked = self.client_channel(&publish.channel).and_then(|channel| {
-            let Some(data) = &publish.data else {
-                return Err(Refusal(code::BAD_REQUEST, "bad request: publish without data".to_owned()));
+            // Protobuf has no other way to say that there are no bytes.
+            let protobuf = self.sessions[slot as usize].dialect.encoding() == Encoding::Protobuf;
+            let body = match &publish.data {
+                Some(data) => Bytes::copy_from_slice(&data.bytes),
+                None if protobuf => Bytes::new(),
+                None => {
+                    let words = "bad request: publish without data".to_owned();
+                    return Err(Refusal(code::BAD_REQUEST, words));
+                }
             };
-            Ok(self.publishing(slot, channel, Bytes::copy_from_slice(&data.bytes))?)
+            Ok(self.publishing(slot, channel, body)?)
         });
         match checked {
             Err(refusal) => self.client_refusal(slot, id, &refusal, fx),
