@@ -106,13 +106,15 @@ impl Hub {
     /// How many of `bytes` to put behind what is kept: for lines up to the next line break, so that the rest is
     /// never copied; never more than shows that the limit is passed.
     fn next_piece(&self, slot: u32, held: &[u8], bytes: &[u8]) -> usize {
-        let max = self.settings.max_line;
+        let max = self.line_limit(slot);
         let dialect = self.sessions[slot as usize].dialect;
         let (whole, bound) = match dialect {
             Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
             // What is kept of these waits for its turn, and has no limit of its own.
             _ if dialect.is_websocket() || dialect.encoding() == Encoding::Protobuf => return bytes.len(),
-            _ => (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max + 2),
+            _ => {
+                (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max.saturating_add(2))
+            }
         };
         whole.min(bound.saturating_sub(held.len()))
     }
@@ -130,8 +132,19 @@ impl Hub {
         }
     }
 
+    /// Longest line of a session: the line port's limit, or none where requests bring the lines and are limited
+    /// themselves.
+    fn line_limit(&self, slot: u32) -> usize {
+        match self.sessions[slot as usize].dialect {
+            Dialect::StreamJson | Dialect::Sse | Dialect::UniStream | Dialect::UniSse | Dialect::Events => {
+                usize::MAX
+            }
+            _ => self.settings.max_line,
+        }
+    }
+
     fn run_lines(&mut self, slot: u32, bytes: &[u8], mut searched: usize, fx: &mut Effects) -> Step {
-        let max = self.settings.max_line;
+        let max = self.line_limit(slot);
         let mut used = 0;
         loop {
             match line::next(&bytes[used..], std::mem::take(&mut searched), max) {

@@ -60,6 +60,10 @@ pub(crate) struct Member {
     pub(crate) expires: Option<u64>,
     /// The subscriptions that are special.
     pub(crate) subs: Vec<Sub>,
+    /// When it is looked at next whether the connection's time is over, in Unix seconds.
+    pub(crate) expiry_check: Option<u64>,
+    /// When it is looked at next whether a subscription's is.
+    pub(crate) sub_expiry_check: Option<u64>,
     /// A timer that says who is present is running.
     pub(crate) presence_timer: bool,
 }

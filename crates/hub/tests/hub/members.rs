@@ -392,3 +392,32 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
     assert!(subscribe(&mut w, json, "news")["subscribe"].is_object(), "it was asked, and said yes");
     assert_eq!(w.told.len(), 1, "with what it said of the subscription");
 }
+
+#[test]
+fn a_time_that_never_comes_costs_nothing_and_ends_nobody() {
+    let mut w = with_tokens(options());
+    w.authority = |question| match question {
+        Decide::Refresh { .. } => Answer::Renewed { expires: Some(u64::MAX), info: None },
+        other => authority(other),
+    };
+    let (slot, _) = connect(&mut w, "late");
+    let timers = w.timers.len();
+    for id in 2..200 {
+        say(&mut w, slot, &json!({"id": id, "refresh": {"token": "new"}}));
+    }
+    assert_eq!(w.timers.len(), timers, "the look that is on its way will do");
+    for _ in 0..3 {
+        w.hub.set_time(1_000_000);
+        w.fire(slot, Timer::Expiry);
+    }
+    assert!(!w.closed.contains(&slot));
+    assert!(w.timers.iter().all(|(_, _, after)| *after <= Duration::from_secs(600)), "nor for long");
+}
+
+#[test]
+fn pings_in_less_than_a_second_are_told_as_one() {
+    let mut w = World::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
+    let slot = w.open();
+    let answer = say(&mut w, slot, &json!({"id": 1, "connect": {}}));
+    assert_eq!(answer[0]["connect"]["ping"], 1);
+}

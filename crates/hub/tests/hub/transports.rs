@@ -184,3 +184,13 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":107"), "and not ok");
     assert!(w.closed.contains(&slot));
 }
+
+#[test]
+fn the_line_ports_limit_is_not_that_of_requests() {
+    let mut w = World::new(Settings { max_line: 64, ..settings() });
+    let slot = open(&mut w, Dialect::StreamJson);
+    let long = "x".repeat(500);
+    let said = format!("{{\"id\":1,\"connect\":{{\"name\":\"{long}\"}}}}\n");
+    w.input(slot, said);
+    assert!(w.output(slot).starts_with("{\"id\":1,\"connect\""));
+}

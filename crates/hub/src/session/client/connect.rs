@@ -1,7 +1,5 @@
 //! `connect`: who a client is, and what it is subscribed to by that.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tidings_wire::Channel;
 use tidings_wire::client::Data;
@@ -173,7 +171,8 @@ impl Hub {
             ttl: left.unwrap_or(0),
             data: connected.data.as_deref().map(Data::from),
             subs: subs.into(),
-            ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
+            // In whole seconds, of which 0 would mean never.
+            ping: u32::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             pong: !interval.is_zero() && !self.settings.pong_timeout.is_zero() && !dialect.is_one_way(),
             session: if found { secret.as_str().into() } else { "".into() },
             node: if found { self.settings.node.as_str().into() } else { "".into() },
@@ -209,9 +208,4 @@ pub(crate) fn seconds_left(at: u64, now: u64) -> u32 {
 /// What an application put in, to be kept.
 pub(crate) fn bytes(data: Option<&Data<'_>>) -> Option<Bytes> {
     data.map(|data| Bytes::copy_from_slice(&data.bytes))
-}
-
-/// From `now` until `at` and `grace` more.
-pub(crate) fn until(at: u64, now: u64, grace: Duration) -> Duration {
-    Duration::from_secs(at.saturating_sub(now)) + grace
 }

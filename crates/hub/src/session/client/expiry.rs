@@ -6,7 +6,6 @@ use tidings_wire::client::push::{Event, Unsubscribe};
 use tidings_wire::code;
 
 use super::super::{Mark, SessionId};
-use super::connect::until;
 use crate::effects::{Effect, Effects, Note, Timer};
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -15,36 +14,70 @@ use crate::topics::TopicKey;
 /// How often it is said again where a client is present; well below the time after which it is forgotten.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
 
+/// The longest time between two looks at whether something is over: timers are not taken back, so those of sessions
+/// that are gone are to be short.
+const LOOK_AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// After how long to look at whether what ends at `at` is over; `None` when a look that is early enough is on its way.
+fn check_after(planned: &mut Option<u64>, at: u64, now: u64, grace: Duration) -> Option<Duration> {
+    let after = (Duration::from_secs(at.saturating_sub(now)).saturating_add(grace)).min(LOOK_AGAIN);
+    let when = now.saturating_add(after.as_secs());
+    if planned.is_some_and(|planned| planned <= when) {
+        return None;
+    }
+    *planned = Some(when);
+    Some(after)
+}
+
 impl Hub {
+    /// Sees to it that a connection which ends at `at` does.
     pub(crate) fn start_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
-        let after = until(at, self.time, self.settings.expired_close_delay);
-        fx.push(Effect::Start(self.id_of(slot), Timer::Expiry, after));
+        let (now, grace) = (self.time, self.settings.expired_close_delay);
+        let member = self.sessions[slot as usize].existing_member();
+        if let Some(after) = member.and_then(|member| check_after(&mut member.expiry_check, at, now, grace)) {
+            fx.push(Effect::Start(self.id_of(slot), Timer::Expiry, after));
+        }
     }
 
+    /// Sees to it that a subscription which ends at `at` does.
     pub(crate) fn start_sub_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
-        let after = until(at, self.time, self.settings.expired_sub_close_delay);
-        fx.push(Effect::Start(self.id_of(slot), Timer::SubExpiry, after));
+        let (now, grace) = (self.time, self.settings.expired_sub_close_delay);
+        let member = self.sessions[slot as usize].existing_member();
+        if let Some(after) = member.and_then(|m| check_after(&mut m.sub_expiry_check, at, now, grace)) {
+            fx.push(Effect::Start(self.id_of(slot), Timer::SubExpiry, after));
+        }
     }
 
-    /// The connection's time may be over: unless it was renewed, it ends. A renewed one has another timer.
+    /// The connection's time may be over: unless it was renewed, it ends.
     pub(crate) fn connection_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let grace = self.settings.expired_close_delay.as_secs();
-        let expires = self.sessions[id.slot as usize].member().and_then(|member| member.expires);
-        if expires.is_some_and(|at| at + grace <= self.time) {
-            self.clients.expired += 1;
-            self.end(id.slot, &Ending::Expired, fx);
+        let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
+        member.expiry_check = None;
+        match member.expires {
+            Some(at) if at.saturating_add(grace) <= self.time => {
+                self.clients.expired += 1;
+                self.end(id.slot, &Ending::Expired, fx);
+            }
+            Some(at) => self.start_expiry(id.slot, at, fx),
+            None => {}
         }
     }
 
     /// Subscriptions whose time is over end; their clients may subscribe again with a new token.
     pub(crate) fn subscription_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_sub_close_delay.as_secs());
-        let Some(member) = self.sessions[id.slot as usize].member() else { return };
-        let over = member.subs.iter().filter(|sub| sub.expires.is_some_and(|at| at + grace <= now));
+        let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
+        member.sub_expiry_check = None;
+        let is_over = |at: u64| at.saturating_add(grace) <= now;
+        let over = member.subs.iter().filter(|sub| sub.expires.is_some_and(is_over));
         let over: Vec<TopicKey> = over.map(|sub| sub.topic).collect();
+        let next = member.subs.iter().filter_map(|sub| sub.expires).filter(|at| !is_over(*at)).min();
         self.clients.expired += over.len() as u64;
         for key in over {
             self.take_subscription(id.slot, key, code::SUBSCRIPTION_EXPIRED.number, "expired", fx);
+        }
+        if let Some(at) = next {
+            self.start_sub_expiry(id.slot, at, fx);
         }
     }
 
