@@ -1,0 +1,204 @@
+//! Clients that do as they are told: of JSON lines, and of a WebSocket that only listens. And a backend that always gives
+//! the same answer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tidings_server::auth::sign_hs256;
+use tidings_server::config::Secret;
+use tidings_testkit::{LineClient, PATIENCE, Tidings};
+use tidings_wire::ws::handshake::{self, Request};
+use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
+
+/// A code as a client heard it.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) code: u16,
+    pub(super) words: String,
+    /// What is said of trying again, where it is said: `temporary` of an error, `reconnect` of a disconnect.
+    pub(super) temporary: Option<bool>,
+}
+
+impl Said {
+    /// From an `error`, an `unsubscribe` or a `disconnect`.
+    fn from(object: &Value) -> Self {
+        let code = object["code"].as_u64().and_then(|code| u16::try_from(code).ok()).expect("a code");
+        let words = ["message", "reason"].iter().find_map(|key| object[key].as_str()).unwrap_or_default();
+        let temporary = match object.get("message") {
+            Some(_) => Some(object["temporary"].as_bool().unwrap_or(false)),
+            None if code >= 3000 => Some(object["reconnect"].as_bool().unwrap_or(false)),
+            None => None,
+        };
+        Self { code, words: words.to_owned(), temporary }
+    }
+}
+
+/// A client of JSON lines that answers nothing by itself, pings neither.
+pub(super) struct Client {
+    line: LineClient,
+    last: u32,
+}
+
+impl Client {
+    pub(super) fn open(server: &Tidings) -> Self {
+        Self { line: LineClient::connect(server.tcp()), last: 0 }
+    }
+
+    /// One that says who it is.
+    pub(super) fn connected(server: &Tidings, connect: &Value) -> Self {
+        let mut client = Self::open(server);
+        let reply = client.ask("connect", connect);
+        assert!(reply["connect"].is_object(), "{reply}");
+        client
+    }
+
+    /// Sends a command.
+    pub(super) fn tell(&mut self, method: &str, what: &Value) {
+        self.last += 1;
+        self.line.send_bytes(format!("{}\n", json!({"id": self.last, method: what})).as_bytes());
+    }
+
+    /// Sends what need not be a command.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.line.send_bytes(bytes);
+    }
+
+    /// Sends a command; gives the answer.
+    pub(super) fn ask(&mut self, method: &str, what: &Value) -> Value {
+        self.tell(method, what);
+        let id = self.last;
+        self.until(|message| (message["id"] == id).then(|| message.clone()))
+    }
+
+    /// The error that a command is answered with.
+    pub(super) fn refused(&mut self, method: &str, what: &Value) -> Said {
+        let reply = self.ask(method, what);
+        assert!(reply["error"].is_object(), "{reply}");
+        Said::from(&reply["error"])
+    }
+
+    /// The first error that comes.
+    pub(super) fn first_error(&mut self) -> Said {
+        self.until(|message| message.get("error").map(Said::from))
+    }
+
+    /// The first push of this kind.
+    pub(super) fn pushed(&mut self, kind: &str) -> Said {
+        self.until(|message| message["push"].get(kind).map(Said::from))
+    }
+
+    /// The disconnect, behind which the connection ends.
+    pub(super) fn ended(&mut self) -> Said {
+        let said = self.pushed("disconnect");
+        self.line.expect_closed();
+        said
+    }
+
+    /// The line that ends a connection before it was known what it speaks.
+    pub(super) fn turned_away(&mut self) -> Said {
+        let line = self.line.line();
+        let (code, words) =
+            line.strip_prefix("ERROR ").and_then(|rest| rest.split_once(' ')).expect("an error");
+        Said { code: code.parse().expect("a code"), words: words.to_owned(), temporary: None }
+    }
+
+    fn until<T>(&mut self, look: impl Fn(&Value) -> Option<T>) -> T {
+        loop {
+            let line = self.line.line();
+            let message = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            if let Some(found) = look(&message) {
+                return found;
+            }
+        }
+    }
+}
+
+/// How the server closes `/connection/uni_websocket` after this introduction.
+pub(super) fn closed_one_way(server: &Tidings, introduction: &Value) -> Said {
+    let mut stream = TcpStream::connect(server.http()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
+    let (host, key) = (server.http().to_string(), handshake::key([7; 16]));
+    let request =
+        Request { host: &host, target: "/connection/uni_websocket", key: &key, protocols: &[], headers: &[] };
+    let mut bytes = Vec::new();
+    request.write(&mut bytes);
+    ws::masked_frame(Opcode::Text, introduction.to_string().as_bytes(), [1, 2, 3, 4], &mut bytes);
+    stream.write_all(&bytes).expect("sent");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("an end in time");
+    let accepted = handshake::read_answer(&received, &request).expect("a WebSocket").expect("a whole answer");
+    let rules = Rules { role: Role::Client, max_message: 1 << 20 };
+    let (mut reader, mut message, mut rest) = (Reader::default(), Vec::new(), &received[accepted.used..]);
+    loop {
+        let (used, event) = reader.read(rest, &rules, &mut message).expect("frames");
+        rest = &rest[used..];
+        match event {
+            Event::Close(close) => {
+                let code = close.code().expect("a code").0;
+                return Said { code, words: close.reason().to_owned(), temporary: None };
+            }
+            Event::Partial => panic!("no close frame in {received:?}"),
+            _ => message.clear(),
+        }
+    }
+}
+
+/// Calls the server API.
+pub(super) fn api(server: &Tidings, key: &str, method: &str, params: &Value) {
+    let body = params.to_string();
+    let mut stream = TcpStream::connect(server.http()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
+    let head = format!(
+        "POST /api/{method} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer in time");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"result\""), "{answer}");
+}
+
+/// A backend on a port of its own that answers everything with this; gives its address. It lives as long as the test's
+/// process.
+pub(super) fn backend(answer: &Value) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("a bound socket has an address"));
+    let body = answer.to_string();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // The whole question, which the end of its JSON tells.
+            let (mut question, mut chunk) = (Vec::new(), [0; 4096]);
+            while !question.ends_with(b"}") {
+                match stream.read(&mut chunk) {
+                    Ok(length @ 1..) => question.extend_from_slice(&chunk[..length]),
+                    _ => break,
+                }
+            }
+            // Fails for one who asks no more.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+/// The key of [`token`].
+pub(super) const KEY: &str = "a secret for these tests alone, long enough";
+
+/// A token with these claims.
+pub(super) fn token(claims: &Value) -> String {
+    sign_hs256(&Secret::new(KEY), claims).expect("a token")
+}
+
+/// So many seconds from now, in Unix time.
+pub(super) fn soon(seconds: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
+    i64::try_from(now).expect("a time") + seconds
+}

@@ -1,0 +1,86 @@
+//! Every code of `tidings_wire::code`, which are those of the protocol's documentation, provoked from outside: by a client
+//! that does what earns it, against the program. What cannot be provoked is named in [`NEVER`], and in
+//! docs/centrifugo.md with the reason.
+
+mod client;
+mod disconnects;
+mod errors;
+mod unsubscribes;
+
+use tidings_testkit::Tidings;
+
+use crate::world::TIDINGS;
+use client::Said;
+
+/// Codes that this server never sends of its own accord.
+const NEVER: [u16; 3] = [
+    // An ordinary end is a close frame or the end of the stream, without a code.
+    3000, // Messages without a reply go nowhere, and do no harm.
+    3508, // Errors are answered, however many.
+    3509,
+];
+
+/// A code, and what earns it.
+type Provoked = (u16, fn() -> Said);
+
+/// Starts the program with these options over the defaults of a test.
+fn server(options: &[(&str, &str)]) -> Tidings {
+    let flags = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--broker"];
+    let broker = options.iter().find(|(key, _)| *key == "broker").map_or("memory", |(_, broker)| broker);
+    let others = options.iter().filter(|(key, _)| *key != "broker");
+    let builder = Tidings::at(TIDINGS).args(flags).args([broker]);
+    let variable = |key: &str| format!("TIDINGS_{}", key.replace('.', "_").to_ascii_uppercase());
+    others.fold(builder, |builder, (key, value)| builder.env(&variable(key), value)).start()
+}
+
+/// The numbers of the table, and whether each is one of those after which trying again may help.
+fn table() -> Vec<(u16, bool)> {
+    let source = include_str!("../../../../wire/src/code.rs");
+    let entry = |line: &str| {
+        let (kind, rest) = line.strip_prefix("pub const ")?.split_once("= ")?.1.split_once('(')?;
+        Some((rest.split_once(',')?.0.parse().ok()?, kind == "passing"))
+    };
+    source.lines().filter_map(entry).collect()
+}
+
+/// Provokes all of them and holds what is said against the table.
+fn provoke(all: &[Provoked]) {
+    let table = table();
+    for (number, provoke) in all {
+        let said = provoke();
+        assert_eq!(said.code, *number, "{said:?}");
+        assert!(!said.words.is_empty(), "{said:?}");
+        let passes = table.contains(&(*number, true));
+        assert_eq!(said.temporary.unwrap_or(passes), passes, "{said:?}");
+    }
+}
+
+#[test]
+fn errors_carry_the_documented_codes() {
+    provoke(&errors::ALL);
+}
+
+#[test]
+fn subscriptions_that_the_server_ends_carry_the_documented_codes() {
+    provoke(&unsubscribes::ALL);
+}
+
+#[test]
+fn connections_that_the_server_ends_to_have_them_back_carry_the_documented_codes() {
+    provoke(&disconnects::TO_COME_BACK);
+}
+
+#[test]
+fn connections_that_the_server_ends_for_good_carry_the_documented_codes() {
+    provoke(&disconnects::FOR_GOOD);
+}
+
+#[test]
+fn every_code_of_the_table_is_provoked_or_named_as_one_that_never_comes() {
+    let mut known: Vec<u16> = table().into_iter().map(|(number, _)| number).collect();
+    let groups = [&errors::ALL[..], &unsubscribes::ALL, &disconnects::TO_COME_BACK, &disconnects::FOR_GOOD];
+    let mut provoked: Vec<u16> = groups.concat().iter().map(|(number, _)| *number).chain(NEVER).collect();
+    known.sort_unstable();
+    provoked.sort_unstable();
+    assert_eq!(provoked, known);
+}
