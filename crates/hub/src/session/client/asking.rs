@@ -63,6 +63,10 @@ impl Hub {
             return Act::Hold;
         }
         let permit = self.client_channel(&subscribe.channel).and_then(|channel| {
+            // Who wants some publications alone is not to be sent all of them.
+            if subscribe.tf.is_some() {
+                return Err(Refusal(code::NOT_AVAILABLE, "not available: filters by tags".to_owned()));
+            }
             let permit = self.may_join(slot, &channel, &subscribe.token)?;
             Ok((channel, permit))
         });
