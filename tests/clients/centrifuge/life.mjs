@@ -143,6 +143,15 @@ export const scenarios = {
     equal(client.heard.count('disconnected'), 0, 'disconnected');
   },
 
+  async 'differences are not spoken, and who wants them gets everything whole; a filter by tags is refused'(t) {
+    const client = await t.user('ann');
+    const subscription = await t.subscribed(client, t.name('chat:'), { delta: 'fossil' });
+    for (const n of numbers(1, 3)) await subscription.publish(t.data({ same: 'x'.repeat(200), n }));
+    await t.publications(subscription.heard, numbers(1, 3).map((n) => ({ same: 'x'.repeat(200), n })));
+    const filtered = t.subscription(client, t.name('chat:'), { tagsFilter: { key: 'kind', cmp: 'eq', val: 'a' } });
+    equal((await filtered.heard.one('unsubscribed')).code, 108, 'with a filter');
+  },
+
   async 'presence tells who is there, and how many'(t) {
     const channel = t.name('chat:');
     const [ann, bob, again] = [await t.user('ann'), await t.user('bob'), await t.user('bob')];

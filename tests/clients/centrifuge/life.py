@@ -18,6 +18,8 @@ from centrifuge import (
     CentrifugeError,
     Client,
     ClientEventHandler,
+    DeltaType,
+    Filter,
     ReplyError,
     StreamPosition,
     SubscriptionEventHandler,
@@ -357,6 +359,17 @@ async def what_is_not_allowed_unknown_or_switched_off_has_its_own_error(t):
     equal(await error(client.publish("nowhere:room", data(1))), 102, "publish")
     equal(await error(client.history("chat:elsewhere")), 103, "history of others")
     equal(client.heard.of("disconnected"), [], "ends")
+
+
+@scenario
+async def differences_are_not_spoken_and_who_wants_them_gets_everything_whole_a_filter_by_tags_is_refused(t):
+    client = await t.user("ann")
+    subscription = await t.subscribed(client, t.name("chat:"), delta=DeltaType.FOSSIL)
+    everything = [{"same": "x" * 200, "n": n} for n in range(3)]
+    for one in everything:
+        await subscription.publish(data(one))
+    await subscription.heard.publications(everything)
+    equal(await t.refused(client, t.name("chat:"), tags_filter=Filter.eq("kind", "a")), 108, "with a filter")
 
 
 @scenario

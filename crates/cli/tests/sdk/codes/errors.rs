@@ -1,7 +1,7 @@
 //! Errors: the answers to single commands.
 
 use serde_json::json;
-use tidings_testkit::{Proxy, RedisServer, free_port};
+use tidings_testkit::{PATIENCE, Proxy, RedisServer, free_port, wait_until};
 
 use super::client::{Client, KEY, Said, backend, soon, token};
 use super::{Provoked, server};
@@ -89,9 +89,10 @@ fn more_publications_than_wait_for_redis() -> Said {
     let redis = RedisServer::start();
     let link = Proxy::to(([127, 0, 0, 1], redis.port()).into());
     let server = server(&[("broker", &format!("redis://{}", link.addr()))]);
-    server.wait_for_log("the broker is connected");
     let mut client = Client::connected(&server, &json!({}));
-    assert_eq!(client.ask("publish", &json!({"channel": "news", "data": 1}))["publish"], json!({}));
+    wait_until(PATIENCE, "publications to reach Redis", || {
+        client.ask("publish", &json!({"channel": "news", "data": 1}))["publish"].is_object()
+    });
     link.black_hole();
     let data = "x".repeat(60_000);
     for _ in 0..290 {
