@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TIDINGS_TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-tools lint fmt bench bench-tables autobahn fuzz clean
+.PHONY: all help build run test test-slow test-tools lint fmt bench bench-tables autobahn fuzz clean
 
 all: build
 
@@ -23,6 +23,9 @@ run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1
 test: test-tools ## every test; installs what they need first
 	$(CARGO) test --workspace --locked
 	tests/browser/run.sh
+
+test-slow: test-tools ## what takes minutes and gigabytes of disk
+	$(CARGO) test --workspace --locked --test slow -- --ignored
 
 test-tools: ## redis-server, nginx, chromium, and the clients of Python and Node, where missing
 	scripts/test-tools.sh "$(TOOLS)"
