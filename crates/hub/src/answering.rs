@@ -7,7 +7,7 @@ use crate::deciding::{Connected, Decide, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, Request};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag, Outcome, Protocol, SessionId, send_error_event};
+use crate::session::{Flag, Outcome, Protocol, SessionId};
 use crate::topics::{Entry, TopicKey};
 
 impl Hub {
@@ -141,9 +141,6 @@ impl Hub {
 
     pub(crate) fn failed(&mut self, slot: u32, id: u32, failure: &Failure, fx: &mut Effects) {
         if let Failure::Disconnect(code, text) = failure {
-            if self.sessions[slot as usize].dialect == Dialect::Events {
-                send_error_event(slot, *code, text, fx);
-            }
             return self.end(slot, &Ending::Verdict(*code, text.clone()), fx);
         }
         let (code, text) = failure_words(failure);

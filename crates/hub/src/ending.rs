@@ -110,6 +110,11 @@ fn resp_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
     }
 }
 
+/// Whether a disconnect code asks the client to come back: the protocol's own, and those of applications.
+fn comes_back(number: u16) -> bool {
+    matches!(number, 3000..=3499 | 4000..=4499)
+}
+
 /// A WebSocket says it in its close frame; where there is none, a push does. A plain event source comes back by
 /// itself, and is only told what it need not come back for.
 fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects) {
@@ -128,12 +133,12 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
         _ => code.number,
     };
     if dialect == Dialect::Events {
-        if number >= 3500 && !matches!(ending, Ending::Verdict(..)) {
+        if !comes_back(number) {
             send_error_event(slot, number, &words, fx);
         }
         return;
     }
-    let reconnect = number < 3500;
+    let reconnect = comes_back(number);
     let event = Event::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
     send_push(dialect, slot, "", event, fx);
 }

@@ -176,8 +176,22 @@ pub(crate) struct Shard {
     pub(crate) drain: Option<(Vec<u32>, usize)>,
 }
 
+/// Ends the process when a shard panics: one that serves on with a part of its connections dead, and says that it is
+/// ready, helps nobody.
+struct Alarm;
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard has panicked; the process ends");
+            std::process::exit(1);
+        }
+    }
+}
+
 impl Shard {
     fn run(mut self) {
+        let _alarm = Alarm;
         let mut events = Events::with_capacity(EVENTS);
         let mut due = Vec::new();
         while !self.mailbox.is_stopping() {

@@ -31,7 +31,7 @@ use resp_commands::Greeting;
 use subscriptions::{Only, Subscription};
 
 use crate::access::Identity;
-use crate::deciding::About;
+use crate::deciding::{About, Admission};
 
 /// Names a session: its slot, and which of the slot's tenants it is. An answer for an earlier tenant is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -234,6 +234,8 @@ pub(crate) struct More {
     pub(crate) frames: Option<Box<Frames>>,
     /// Where a client that connects stood in channels that the server will subscribe it to again.
     pub(crate) returning: Vec<(Channel, Since)>,
+    /// Channels that an event source may ask for by its token.
+    pub(crate) granted: Vec<(Channel, Admission)>,
     /// Who it is and how it is subscribed, where there is something to be said.
     pub(crate) member: Option<Box<Member>>,
 }
@@ -298,6 +300,7 @@ impl Session {
             && more.about.is_none()
             && more.frames.is_none()
             && more.returning.is_empty()
+            && more.granted.is_empty()
             && more.member.is_none()
         {
             self.more = None;

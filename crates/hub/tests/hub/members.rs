@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, Connected, Decide, Directive, Failure, NamespaceOptions, Namespaces, Note,
-    Order, Overrides, Request, Settings, Timer, Verdict,
+    Access, Admission, Answer, Connected, Decide, Dialect, Directive, Effects, Failure, NamespaceOptions,
+    Namespaces, Note, Order, Overrides, Request, Settings, Timer, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
@@ -420,4 +420,24 @@ fn pings_in_less_than_a_second_are_told_as_one() {
     let slot = w.open();
     let answer = say(&mut w, slot, &json!({"id": 1, "connect": {}}));
     assert_eq!(answer[0]["connect"]["ping"], 1);
+}
+
+#[test]
+fn an_event_source_gets_what_it_asks_for_and_may_ask_for_what_its_token_grants() {
+    let mut w = with_tokens(NamespaceOptions::default());
+    let mut fx = Effects::default();
+    let slot = w.hub.open_as(Dialect::Events, None, &mut fx).slot;
+    w.input(
+        slot,
+        "{\"id\":1,\"connect\":{\"token\":\"subs\"}}\n{\"id\":2,\"subscribe\":{\"channel\":\"one\"}}\n",
+    );
+    assert_eq!(w.output(slot), ":ok\n\n");
+    w.publish("two", "not asked for");
+    w.publish("one", "asked for");
+    assert_eq!(w.output(slot), "data: asked for\n\n");
+    let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
+    let directive = Directive { user: "subs".into(), client: None, session: None, order: unsub };
+    w.with(|hub, fx| hub.order(&directive, fx));
+    assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":3503"));
+    assert!(w.closed.contains(&slot), "rather than wait for ever");
 }

@@ -1,6 +1,7 @@
 //! Tables over plain HTTP: the WebSocket handshakes, pages as JSON, downloads, and rows from a backend.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router as Routes;
 use axum::body::Bytes;
@@ -133,13 +134,25 @@ async fn page(State(service): Shared, request: Request, next: Next) -> Response 
     answer.into_response()
 }
 
+/// How long a page is waited for that may come while a table is being read, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// A page of what the view shows, without turning anybody's.
 async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
     let size = asked.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
-    let Look { view, mut about, .. } = look(service, id).await?;
-    about.shown.page_size = size.unwrap_or(about.shown.page_size);
-    let number = asked.page.unwrap_or(about.shown.page);
-    let pages = about.shown.pages(view.total());
+    let patience = Instant::now() + PATIENCE;
+    let (view, about, number, pages) = loop {
+        let Look { view, mut about, .. } = look(service, id).await?;
+        about.shown.page_size = size.unwrap_or(about.shown.page_size);
+        let number = asked.page.unwrap_or(about.shown.page);
+        let pages = about.shown.pages(view.total());
+        // A table that was asleep is read again, and the page asked for may come any moment.
+        if number <= pages || !about.loading || Instant::now() >= patience {
+            break (view, about, number, pages);
+        }
+        tokio::time::sleep(GLANCE).await;
+    };
     if number == 0 || asked.page.is_some() && number > pages {
         return Err(Failure::bad(format!("there is no page {number}; the last one is {pages}")));
     }

@@ -6,7 +6,7 @@ use tidings_wire::client::{Data, Encoding, push, request};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Position, Topic};
 
-use super::super::{Join, Owner, Stage, Wish};
+use super::super::{Join, More, Owner, Stage, Wish};
 use super::connect::{bytes, seconds_left};
 use crate::access::Action;
 use crate::deciding::Decide;
@@ -125,6 +125,10 @@ impl Hub {
         }
         if access.is_reserved(name) {
             return Err(code::PERMISSION_DENIED.into());
+        }
+        let granted = |more: &mut More| more.granted.iter().any(|(granted, _)| granted == channel);
+        if session.existing_more().is_some_and(granted) {
+            return Ok(Permit::Yes);
         }
         let prefix = &settings.private_prefix;
         let private = !prefix.is_empty() && name.starts_with(prefix.as_str());

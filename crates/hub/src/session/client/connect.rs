@@ -87,6 +87,10 @@ impl Hub {
                 Err(_) => self.errors += 1,
             }
         }
+        if self.sessions[slot as usize].dialect == Dialect::Events {
+            // It gets what it asks for and nothing else; what its token grants, it may ask for.
+            self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
+        }
         let limit = self.settings.channel_limit;
         if channels.len() > limit {
             let words = format!("{}: {limit} channels a connection", code::CHANNEL_LIMIT.text);

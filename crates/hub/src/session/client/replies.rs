@@ -78,6 +78,7 @@ impl Hub {
         let dialect = self.sessions[slot as usize].dialect;
         if dialect == Dialect::Events {
             send_error_event(slot, code.number, text, fx);
+            return self.end(slot, &Ending::Done, fx);
         }
         if !dialect.is_one_way() {
             return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
