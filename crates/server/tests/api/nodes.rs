@@ -115,7 +115,8 @@ fn an_order_given_to_one_node_is_carried_out_on_all() {
     let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
     worlds[1].ask("disconnect", &order);
     for member in &mut members {
-        assert_eq!(member.push("disconnect").1, json!({"code": 4000, "reason": "later"}));
+        let told = json!({"code": 4000, "reason": "later", "reconnect": true});
+        assert_eq!(member.push("disconnect").1, told);
         member.expect_close();
     }
 }
