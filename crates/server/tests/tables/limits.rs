@@ -7,7 +7,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::{Header, Opcode};
 
-use crate::world::{World, listing, tsv};
+use crate::world::{World, kept, listing, tsv};
 
 #[test]
 fn a_file_announced_too_large_is_refused_before_it_comes() {
@@ -27,7 +27,7 @@ fn a_file_announced_too_large_is_refused_before_it_comes() {
 fn a_file_that_grows_too_large_is_given_up_and_the_old_one_stays() {
     let world = World::with(&["tables.max_size=100000"]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = listing(&world.store());
+    let files = kept(&world.store());
     viewer.send(&json!({"upload": {"name": "big.tsv"}}));
     for _ in 0..10 {
         viewer.binary(&[b'x'; 30_000]);

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Viewer, World, listing, tsv};
+use crate::world::{Viewer, World, kept, listing, tsv};
 
 /// Begins an upload of a file that is larger, and sends its first rows.
 fn begin(viewer: &mut Viewer, rows: usize) {
@@ -72,7 +72,7 @@ fn an_upload_that_is_aborted_leaves_the_old_table_and_nothing_else() {
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     other.send(&json!({"page": 2}));
     uploader.view(|view| view["page_no"] == 2);
-    let files = listing(&world.store());
+    let files = kept(&world.store());
     begin(&mut uploader, 5000);
     other.until("progress", |message| message["progress"].is_object());
     uploader.send(&json!({"upload_abort": {}}));
@@ -93,7 +93,7 @@ fn an_upload_that_is_aborted_leaves_the_old_table_and_nothing_else() {
 fn an_uploader_that_vanishes_leaves_the_old_table_and_nothing_else() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
-    let files = listing(&world.store());
+    let files = kept(&world.store());
     for path in ["/tables/ws/", "/parser/ws/"] {
         let mut uploader = world.viewer(&format!("{path}{table}"));
         match path {
@@ -163,7 +163,7 @@ fn of_two_uploads_at_once_the_first_goes_on_and_the_second_is_refused() {
 fn what_is_no_table_is_refused_and_the_old_one_stays() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = listing(&world.store());
+    let files = kept(&world.store());
     viewer.upload("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     assert_eq!(viewer.error().0, 415);
     assert_eq!(viewer.view(|_| true)["total_number"], 10);

@@ -320,13 +320,26 @@ pub(crate) fn listing(folder: &Path) -> Vec<String> {
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
             let path = entry.path();
+            // A record that is being written has another name for a moment.
+            let passing =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("record.json."));
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !passing {
                 names.push(path.strip_prefix(folder).expect("below").display().to_string());
             }
         }
     }
     names.sort();
+    names
+}
+
+/// The same of a store with a table, once its record is there.
+pub(crate) fn kept(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    wait_until(PATIENCE, "the record of a table", || {
+        names = listing(folder);
+        names.iter().any(|name| name.ends_with("record.json"))
+    });
     names
 }
