@@ -2,6 +2,7 @@
 // focus stays where it is.
 
 import { $, count, make } from './dom.js';
+import { age } from './state.js';
 
 /** @typedef {import('./types').View} View */
 /** @typedef {import('./types').ColumnFacts} ColumnFacts */
@@ -85,9 +86,8 @@ const mark = (search) => {
  * @param {View} view
  * @param {import('./types').Rows} rows
  * @param {ColumnFacts[]} facts
- * @param {number} fresh from which row on they are new, counted like `from`
  */
-export const draw = (view, { from, data, cut, wide }, facts, fresh) => {
+export const draw = (view, { from, data, cut, wide }, facts) => {
   const shown = columns(view.header, data);
   const numeric = shown.map((_, i) => {
     const type = facts[i]?.type;
@@ -99,7 +99,12 @@ export const draw = (view, { from, data, cut, wide }, facts, fresh) => {
   const body = document.createDocumentFragment();
   data.forEach((row, y) => {
     const line = document.createElement('tr');
-    if (from + y >= fresh) line.className = 'fresh';
+    const since = age(from + y);
+    if (since !== undefined) {
+      line.className = 'fresh';
+      // A row that is drawn again goes on fading from where it was.
+      line.style.setProperty('--since', `${-since}ms`);
+    }
     line.append(make('th', { scope: 'row', class: 'n' }, count(from + y + 1)));
     for (let x = 0; x < shown.length; x++) {
       const cell = line.insertCell();

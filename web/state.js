@@ -20,6 +20,8 @@ export const state = {
   window: null,
   /** What only the owner may do. */
   lock: { uploads: false, view: false },
+  /** Rows that came lately: from which row on, counted from 0, and when. @type {{ from: number, at: number }[]} */
+  fresh: [],
   /** What the address asked for, until that is decided. @type {import('./types').Place | null} */
   wanted: null,
 };
@@ -30,6 +32,17 @@ const tablePath = () => `${state.parser ? 'parser/share' : 'tables'}/${state.uui
 export const link = () => new URL(tablePath(), root).href;
 /** Where the server has the table, whatever the page's address. */
 export const tableUrl = () => new URL(`tables/${state.uuid}`, root).href;
+/** How long rows that came lately are marked, in milliseconds; `fresh` in the style takes as long. */
+export const MARKED = 4000;
+/** How long ago a row came, in milliseconds, while that is worth a mark. @param {number} row counted from 0 @param {number} [now] */
+export const age = (row, now = Date.now()) => {
+  const came = state.fresh.findLast(({ from }) => row >= from);
+  return came && now - came.at < MARKED ? now - came.at : undefined;
+};
+/** Notes that rows came; what is no longer marked is forgotten. @param {number} from the first of them @param {number} [at] */
+export const arrived = (from, at = Date.now()) => {
+  state.fresh = [...state.fresh.filter((came) => at - came.at < MARKED), { from, at }];
+};
 /** Whether this viewer may change what all see. */
 export const mayLead = () => !!state.owner || !state.lock.view;
 

@@ -7,7 +7,7 @@ import { $, bytes, count, many, root, socketAddress } from './dom.js';
 import { startControls } from './controls.js';
 import { format, parse, sameQuery } from './address.js';
 import { startMenus } from './menus.js';
-import { link, mayLead, page, pageSize, pages, state } from './state.js';
+import { arrived, link, mayLead, page, pageSize, pages, state } from './state.js';
 import { note, update, work } from './update.js';
 import { Socket } from './socket.js';
 import { upload } from './upload.js';
@@ -147,7 +147,9 @@ const show = (view) => {
   }
   const isSame = before && before.page_no === view.page_no && sameQuery({ ...before, page: 1 }, { ...view, page: 1 })
     && before.name === view.name && !before.loading && !view.loading;
-  update(isSame && view.total_number > before.total_number ? (view.page_no - 1) * view.page_size + before.data.length : Infinity);
+  if (!isSame) state.fresh = [];
+  else if (view.total_number > before.total_number) arrived(before.total_number);
+  update();
   if (what && state.own === null) {
     $('rows').scrollTop = 0;
     $('said').textContent = `${mine ? '' : `${$('turned').textContent} `}Page ${view.page_no} of ${pages()}, from row ${count((view.page_no - 1) * pageSize() + 1)}.`;

@@ -29,14 +29,14 @@ export const work = (text, part, stops = false) => {
   button('work-stop').hidden = !stops;
 };
 
-/** Brings everything on the page in line with the state. @param {number} [fresh] from which row on rows are new */
-export const update = (fresh = Infinity) => {
+/** Brings everything on the page in line with the state. */
+export const update = () => {
   const { view, own, wanted } = state;
   if (!view) return;
   const rows = own === null ? { ...view, from: (view.page_no - 1) * pageSize() } : state.window;
   // A view that says only how many look at it leaves the rows alone, and what is selected in them.
   if (rows && (rows.data !== drawn.data || view.version !== drawn.version || state.facts !== drawn.facts)) {
-    draw(view, rows, state.facts, fresh);
+    draw(view, rows, state.facts);
     drawn = { data: rows.data, version: view.version, facts: state.facts };
   }
   const total = view.total_number;
