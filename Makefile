@@ -44,7 +44,7 @@ bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings
 	$(CARGO) bench --workspace --locked
 	scripts/bench.sh
 
-bench-tables: ## the table engine on a file of 1 GB, beside wc and what is there of DuckDB and qsv
+bench-tables: ## tables on a file of 1 GB: the engine beside wc and what is there of DuckDB and qsv, then the program with 1,000 viewers
 	scripts/bench-tables.py
 
 autobahn: ## Autobahn's WebSocket cases against an echo and the program (needs Python 2.7)

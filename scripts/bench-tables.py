@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the table engine on one big file, beside other programs on the same file in the same run.
+"""Measures tables on one big file: the engine beside other programs in the same run, then the program as people meet it.
 
 usage: scripts/bench-tables.py [ROWS]
 
@@ -8,6 +8,9 @@ and stays there. Everybody gets one core, the last one, and does the same work: 
 their order. Three rounds, in each of which every program runs once; what is printed are medians, the least and the
 greatest in brackets: milliseconds of the processor, which a busy machine changes least, and for pages that come from the
 disk milliseconds of the clock.
+
+Then the program serves the same file from core 0, and is loaded from the last core (crates/cli/benches/tables.rs): three
+rounds again, milliseconds of the clock.
 
 wc always runs. DuckDB runs when DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv when QSV names one of
 them or one is found. What is missing is said.
@@ -61,9 +64,9 @@ for name, question in questions.items():
 """
 
 
-def build():
-    """The benchmark's program."""
-    command = ["cargo", "build", "--release", "--locked", "-p", "tidings-table", "--bench", "big"]
+def build(package, bench):
+    """A benchmark's program."""
+    command = ["cargo", "build", "--release", "--locked", "-p", package, "--bench", bench]
     lines = subprocess.run([*command, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
     messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
     return next(message["executable"] for message in reversed(messages) if message.get("executable"))
@@ -127,7 +130,7 @@ def shown(seconds):
 def main():
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     FOLDER.mkdir(parents=True, exist_ok=True)
-    program, file = build(), FOLDER / f"{rows}.tsv"
+    program, service, file = build("tidings-table", "big"), build("tidings", "tables"), FOLDER / f"{rows}.tsv"
     if not file.exists():
         part = file.with_suffix(".part")
         subprocess.run([program, "make", str(part), str(rows)], check=True)
@@ -170,6 +173,23 @@ def main():
     for what, outcome in outcomes.items():
         if outcome:
             print(f"{what}: {outcome}")
+
+    served(service, file)
+
+
+def served(program, file):
+    """Prints what the program's users see."""
+    figures, units = {}, {}
+    for number in range(1, ROUNDS + 1):
+        print(f"serving, round {number} of {ROUNDS}", file=sys.stderr)
+        _, printed = timed([program, str(file)])
+        for name, value, unit in (line.split("\t") for line in printed.decode().splitlines()):
+            figures.setdefault(name, []).append(float(value))
+            units[name] = unit
+    print("\n| the program on one core | median (least–greatest) | |\n|---|---:|---|")
+    for name, values in figures.items():
+        low, middle, high = (f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in (min(values), statistics.median(values), max(values)))
+        print(f"| {name} | {middle} ({low}–{high}) | {units[name]} |")
 
 
 main()

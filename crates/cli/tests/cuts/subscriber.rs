@@ -45,6 +45,8 @@ pub(crate) struct Subscriber {
     known: bool,
     /// It is to be subscribed once, and no more yet.
     beginning: bool,
+    /// By when everything is to have come, once nothing is cut any more.
+    deadline: Option<Instant>,
     finished: bool,
 }
 
@@ -59,6 +61,7 @@ impl Subscriber {
             offset: 0,
             known: false,
             beginning: true,
+            deadline: None,
             finished: false,
         }
     }
@@ -76,12 +79,7 @@ impl Subscriber {
 
     /// Comes back again and again, until the last publication has arrived.
     pub(crate) fn run(mut self) -> Story {
-        let mut patience = None;
         while !self.finished {
-            if self.calm.load(Ordering::Relaxed) {
-                let end = *patience.get_or_insert_with(|| Instant::now() + PATIENCE * 2);
-                assert!(Instant::now() < end, "stands at {} and gets nothing more", self.offset);
-            }
             // It is away for a moment, in which publications go on.
             let _ = self.connection();
             thread::sleep(Duration::from_millis(self.random.u64(0..25)));
@@ -111,6 +109,10 @@ impl Subscriber {
             if self.finished || (self.beginning && subscribed) {
                 return Ok(());
             }
+            if calm && !self.beginning {
+                let end = *self.deadline.get_or_insert_with(|| Instant::now() + PATIENCE * 2);
+                assert!(Instant::now() < end, "stands at {} and gets nothing more", self.offset);
+            }
             if !calm && Instant::now() >= cut_at {
                 // Without a word, as a phone that loses its network; what is on its way is lost with it.
                 self.story.cuts += 1;
@@ -130,7 +132,16 @@ impl Subscriber {
                 }
                 if message["subscribe"].is_object() {
                     subscribed = true;
-                    self.subscribed(&message["subscribe"]);
+                    if !self.subscribed(&message["subscribe"]) {
+                        wire.send(&format!(
+                            r#"{{"id":3,"history":{{"channel":"{CHANNEL}","limit":1,"reverse":true}}}}"#
+                        ))?;
+                    }
+                }
+                // What it was told that it has missed may have been the last one.
+                if let Some(newest) = message["history"]["publications"].get(0) {
+                    self.finished |= newest["data"].as_u64() >= Some(LAST)
+                        && newest["offset"].as_u64() <= Some(self.offset);
                 }
                 let push = &message["push"];
                 if push["pub"].is_object() {
@@ -144,10 +155,12 @@ impl Subscriber {
         }
     }
 
-    fn subscribed(&mut self, reply: &Value) {
+    /// Gives whether it has got everything that it missed.
+    fn subscribed(&mut self, reply: &Value) -> bool {
         let epoch = reply["epoch"].as_str().expect("a position in every answer").to_owned();
         let offset = reply["offset"].as_u64().unwrap_or(0);
-        if self.known && reply["recovered"] == true {
+        let whole = !self.known || reply["recovered"] == true;
+        if self.known && whole {
             assert_eq!(epoch, self.epoch, "another life of the history");
             for publication in reply["publications"].as_array().unwrap_or(&Vec::new()) {
                 self.publication(publication);
@@ -160,6 +173,7 @@ impl Subscriber {
         self.epoch = epoch;
         self.offset = offset;
         self.known = true;
+        whole
     }
 
     fn publication(&mut self, publication: &Value) {

@@ -1,0 +1,337 @@
+//! Measures shared tables as people meet them: the program itself on one core, everybody who uses it on another.
+//! `make bench-tables` runs it beside the engine's own benchmark; by hand:
+//!
+//! `taskset -c 1 cargo bench -p tidings --bench tables -- FILE`, with a file that the engine's benchmark has made. It
+//! prints a line for each figure: name, value, unit, divided by tabs. Without a file it does nothing, as in a test run.
+//!
+//! The server begins on the caller's cores, so that it counts them as the ones it has, and moves to core 0.
+
+use std::error::Error;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use mio::{Events, Interest, Poll, Token};
+use tidings_client::table::{MAX_CHUNK, Told, Upload};
+use tidings_client::{Server, Web};
+use tidings_testkit::Tidings;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Bytes that may wait to be sent while a file is uploaded.
+const AHEAD: usize = 4 * MAX_CHUNK;
+const PAGE: u64 = 100;
+/// Windows that one person asks for, one after the other.
+const WINDOWS: usize = 3_000;
+/// Who looks on while pages are turned, and how often they are.
+const VIEWERS: usize = 1_000;
+const TURNS: u64 = 200;
+/// Between two turns: as fast as somebody might click.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Outcome<()> {
+    let Some(file) = std::env::args().skip(1).find(|arg| !arg.starts_with("--")) else {
+        println!("usage: cargo bench -p tidings --bench tables -- FILE");
+        return Ok(());
+    };
+    let folder = tempfile::tempdir_in(std::path::Path::new(&file).parent().unwrap_or(".".as_ref()))?;
+    let data = folder.path().to_str().ok_or("a folder's name is no text")?;
+    let server = Tidings::start(env!("CARGO_BIN_EXE_tidings"), &["--data-dir", data]);
+    let pinned = Command::new("taskset").args(["-a", "-c", "-p", "0", &server.pid().to_string()]).output()?;
+    assert!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
+
+    let (uuid, rows) = upload(&server, &file)?;
+    let mut asker = Viewer::open(server.http(), &uuid)?;
+    asker.until(|message| message.starts_with(b"{\"uuid\""))?;
+    windows(&mut asker, rows, "page of 100, as it comes")?;
+    turns(&server, &mut asker, &uuid, rows)?;
+    question(&mut asker, "sort by number, seen", r#"{"sort":[{"column":3,"desc":false}]}"#)?;
+    windows(&mut asker, rows, "page of 100, sorted by number")?;
+    question(&mut asker, "unsorted again, seen", r#"{"sort":[]}"#)?;
+    question(
+        &mut asker,
+        "filter by number, 1 %, seen",
+        r#"{"filter":[{"column":3,"op":"<","value":"1000"}]}"#,
+    )?;
+    question(&mut asker, "unfiltered again, seen", r#"{"filter":[]}"#)?;
+    question(&mut asker, "search, seen", r#"{"search":"c0ffee"}"#)?;
+    Ok(())
+}
+
+fn print(name: &str, value: f64, unit: &str) {
+    println!("{name}\t{value}\t{unit}");
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The median, the 99th of a hundred, and the last.
+fn spread(name: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    for (part, word) in [(0.5, "p50"), (0.99, "p99"), (1.0, "greatest")] {
+        let at = ((times.len() as f64 * part).ceil() as usize).clamp(1, times.len()) - 1;
+        print(&format!("{name}: {word}"), milliseconds(times[at]), "ms");
+    }
+}
+
+/// Sends the file over a WebSocket; gives the table's name and its rows.
+fn upload(server: &Tidings, file: &str) -> Outcome<(String, u64)> {
+    let mut source = std::fs::File::open(file)?;
+    let size = source.metadata()?.len();
+    let (own, all) = memory(server.pid());
+    let ends = Arc::new(AtomicBool::new(false));
+    let watch = {
+        let (ends, pid) = (Arc::clone(&ends), server.pid());
+        thread::spawn(move || {
+            let mut most = (0, 0);
+            while !ends.load(Ordering::Relaxed) {
+                let (own, all) = memory(pid);
+                most = (most.0.max(own), most.1.max(all));
+                thread::sleep(Duration::from_millis(20));
+            }
+            most
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Server::Web(web) = server.http_url().parse::<Server>()? else { return Err("no web address".into()) };
+    let (first, whole, uuid, rows) = runtime.block_on(send(&web, &mut source, size))?;
+    ends.store(true, Ordering::Relaxed);
+    let most = watch.join().map_err(|_| "the watch has failed")?;
+    print("upload: first page after", milliseconds(first), "ms");
+    print("upload", size as f64 / 1e6 / whole.as_secs_f64(), "MB/s");
+    print("upload: memory above start", most.0.saturating_sub(own) as f64 / 1e6, "MB");
+    print(
+        "upload: memory above start, the file's pages that it reads included",
+        most.1.saturating_sub(all) as f64 / 1e6,
+        "MB",
+    );
+    Ok((uuid, rows))
+}
+
+/// What a process takes: of its own, and with its part of what it shares and of files, in bytes.
+fn memory(pid: u32) -> (u64, u64) {
+    let value = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
+        line.unwrap_or(0_u64) * 1024
+    };
+    (value("status", "RssAnon:"), value("smaps_rollup", "Pss:"))
+}
+
+/// Gives when the first page had come and when the whole table, counted from the first byte; its name and its rows.
+async fn send(
+    web: &Web,
+    source: &mut std::fs::File,
+    size: u64,
+) -> Outcome<(Duration, Duration, String, u64)> {
+    let mut socket = Upload::begin(web, "big.tsv", Some(size)).await?;
+    let mut chunk = vec![0; MAX_CHUNK];
+    let (begun, mut first, mut ended) = (Instant::now(), None, false);
+    loop {
+        while !ended && socket.unsent() < AHEAD {
+            let length = source.read(&mut chunk)?;
+            ended = length == 0;
+            if ended { socket.end()? } else { socket.chunk(&chunk[..length])? }
+        }
+        socket.exchange().await?;
+        while let Some(told) = socket.take()? {
+            match told {
+                Told::View(view) if view.loading => {
+                    if view.rows >= PAGE {
+                        first.get_or_insert_with(|| begun.elapsed());
+                    }
+                }
+                Told::View(view) if view.size == size => {
+                    let whole = begun.elapsed();
+                    return Ok((first.unwrap_or(whole), whole, view.uuid, view.rows));
+                }
+                Told::Refused(code, words) => return Err(format!("{code} {words}").into()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One person asks for windows of their own, anywhere.
+fn windows(viewer: &mut Viewer, rows: u64, name: &str) -> Outcome<()> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut times = Vec::with_capacity(WINDOWS);
+    for _ in 0..WINDOWS {
+        let from = random.u64(0..rows / PAGE) * PAGE;
+        let begun = Instant::now();
+        viewer.say(&format!(r#"{{"rows":{{"from":{from},"count":{PAGE}}}}}"#))?;
+        viewer.until(|message| message.starts_with(b"{\"rows\""))?;
+        times.push(begun.elapsed());
+    }
+    spread(name, times);
+    Ok(())
+}
+
+/// Asks something that changes the view; says when it was seen, and whether progress was, before.
+fn question(viewer: &mut Viewer, name: &str, words: &str) -> Outcome<()> {
+    let (begun, mut progress) = (Instant::now(), 0.0);
+    viewer.say(words)?;
+    viewer.until(|message| {
+        progress += f64::from(u8::from(message.starts_with(b"{\"progress\"")));
+        message.starts_with(b"{\"uuid\"")
+    })?;
+    print(name, milliseconds(begun.elapsed()), "ms");
+    print(&format!("{name}: progress"), progress, "messages");
+    Ok(())
+}
+
+/// One person turns pages, a thousand look on: how long from the click until each of them has the whole page.
+fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome<()> {
+    let mut poll = Poll::new()?;
+    let mut viewers = Vec::with_capacity(VIEWERS);
+    for number in 0..VIEWERS {
+        let mut viewer = Viewer::open(server.http(), uuid)?;
+        viewer.until(|message| message.starts_with(b"{\"uuid\""))?;
+        viewer.stream.set_nonblocking(true)?;
+        let mut source = mio::net::TcpStream::from_std(viewer.stream.try_clone()?);
+        poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
+        viewers.push((viewer, source));
+    }
+    let mut events = Events::with_capacity(VIEWERS);
+    let mut times = Vec::with_capacity(VIEWERS * TURNS as usize);
+    for turn in 1..=TURNS {
+        thread::sleep(PAUSE);
+        let number = 1 + (turn * 7_919) % (rows / PAGE);
+        let wanted = format!("\"page_no\":{number},");
+        let begun = Instant::now();
+        asker.say(&format!(r#"{{"page":{number}}}"#))?;
+        let mut missing = VIEWERS;
+        while missing > 0 {
+            poll.poll(&mut events, Some(PATIENCE))?;
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{missing} viewers never saw page {number}").into());
+            }
+            for event in &events {
+                let (viewer, _) = &mut viewers[event.token().0];
+                viewer.read_all()?;
+                while let Some(length) = viewer.whole() {
+                    let message = &viewer.inbox[viewer.head()..length];
+                    // The view's first names come first.
+                    let head = &message[..message.len().min(200)];
+                    if memmem::find(head, wanted.as_bytes()).is_some() {
+                        times.push(begun.elapsed());
+                        missing -= 1;
+                    }
+                    viewer.inbox.drain(..length);
+                }
+            }
+        }
+        asker
+            .until(|message| memmem::find(&message[..message.len().min(200)], wanted.as_bytes()).is_some())?;
+    }
+    spread("a page turn, seen by 1,000", times);
+    Ok(())
+}
+
+/// A WebSocket of somebody who looks on: not the client library's, so that a thousand of them cost little more than
+/// their system calls.
+struct Viewer {
+    stream: TcpStream,
+    inbox: Vec<u8>,
+}
+
+impl Viewer {
+    fn open(http: SocketAddr, uuid: &str) -> Outcome<Self> {
+        let mut stream = TcpStream::connect(http)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "GET /tables/ws/{uuid} HTTP/1.1\r\nHost: {http}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )?;
+        let mut viewer = Self { stream, inbox: Vec::new() };
+        loop {
+            if let Some(end) = memmem::find(&viewer.inbox, b"\r\n\r\n") {
+                assert!(viewer.inbox.starts_with(b"HTTP/1.1 101"), "no WebSocket");
+                viewer.inbox.drain(..end + 4);
+                return Ok(viewer);
+            }
+            viewer.read_some()?;
+        }
+    }
+
+    /// Sends a text message of less than 126 bytes; its mask is nothing, which RFC 6455 §5.3 has a server not look at.
+    fn say(&mut self, text: &str) -> Outcome<()> {
+        let length =
+            u8::try_from(text.len()).ok().filter(|length| *length < 126).ok_or("too long a message")?;
+        let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        Ok(self.stream.write_all(&frame)?)
+    }
+
+    /// Waits for a message, and takes it and those before it away.
+    fn until(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) -> Outcome<()> {
+        loop {
+            while let Some(length) = self.whole() {
+                let message = &self.inbox[self.head()..length];
+                if message.starts_with(b"{\"error\"") {
+                    return Err(String::from_utf8_lossy(message).into());
+                }
+                let found = wanted(message);
+                self.inbox.drain(..length);
+                if found {
+                    return Ok(());
+                }
+            }
+            self.read_some()?;
+        }
+    }
+
+    fn read_some(&mut self) -> Outcome<()> {
+        let mut bytes = [0; 64 << 10];
+        let length = self.stream.read(&mut bytes)?;
+        if length == 0 {
+            return Err("the server has closed a connection".into());
+        }
+        self.inbox.extend_from_slice(&bytes[..length]);
+        Ok(())
+    }
+
+    /// Reads until nothing is there.
+    fn read_all(&mut self) -> Outcome<()> {
+        loop {
+            match self.read_some() {
+                Ok(()) => {}
+                Err(e) => match e.downcast_ref::<std::io::Error>() {
+                    Some(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                    _ => return Err(e),
+                },
+            }
+        }
+    }
+
+    /// Bytes before the payload of the first frame (RFC 6455 §5.2, which a server does not mask).
+    fn head(&self) -> usize {
+        match self.inbox.get(1).map_or(0, |byte| byte & 0x7F) {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        }
+    }
+
+    /// Where the first frame ends, once all of it is there.
+    fn whole(&self) -> Option<usize> {
+        let head = self.head();
+        let length = match (head, self.inbox.get(..head)?) {
+            (4, bytes) => usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+            (10, bytes) => usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().ok()?)).ok()?,
+            (_, bytes) => usize::from(bytes[1]),
+        };
+        (self.inbox.len() >= head + length).then_some(head + length)
+    }
+}
