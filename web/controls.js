@@ -2,14 +2,14 @@
 
 import { $, button, get, input } from './dom.js';
 import { action } from './keys.js';
-import { page, pages, state } from './state.js';
+import { pages, place, state } from './state.js';
 import { abort, ask, browseAlone, follow, showAll, turn } from './table.js';
 import { note } from './update.js';
 
 /** Connects the controls with what they do. */
 export const startControls = () => {
   const clicks = {
-    first: () => turn(1), previous: () => turn(page() - 1), next: () => turn(page() + 1), last: () => turn(pages()),
+    first: () => turn(1), previous: () => turn(place() - 1), next: () => turn(place() + 1), last: () => turn(pages()),
     follow, 'show-all': showAll, 'note-close': () => note(''),
     own: browseAlone, 'work-stop': abort,
   };

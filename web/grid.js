@@ -81,13 +81,20 @@ const mark = (search) => {
   CSS.highlights.set('hit', hits);
 };
 
+/** What was drawn last. @type {{ data?: string[][], rest?: string, facts?: object, numeric?: string }} */
+let drawn = {};
+
 /**
- * Shows rows.
+ * Shows rows, unless they stand there already.
  * @param {View} view
  * @param {import('./types').Rows} rows
  * @param {ColumnFacts[]} facts
  */
 export const draw = (view, { from, data, cut, wide }, facts) => {
+  // A view that says only how many look at it leaves the rows alone, and what is selected in them.
+  const rest = JSON.stringify([from, cut, wide, view.header, view.sort, view.filter, view.search]);
+  let isSame = data === drawn.data && rest === drawn.rest;
+  if (isSame && facts === drawn.facts) return;
   const shown = columns(view.header, data);
   const numeric = shown.map((_, i) => {
     const type = facts[i]?.type;
@@ -96,6 +103,9 @@ export const draw = (view, { from, data, cut, wide }, facts) => {
     return full.length > 0 && full.every((cell) => NUMBER.test(cell));
   });
   head(shown, view, facts, numeric);
+  isSame &&= String(numeric) === drawn.numeric;
+  drawn = { data, rest, facts, numeric: String(numeric) };
+  if (isSame) return;
   const body = document.createDocumentFragment();
   data.forEach((row, y) => {
     const line = document.createElement('tr');

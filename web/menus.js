@@ -23,7 +23,7 @@ export const menus = () => {
   for (const control of $('dialect').querySelectorAll('button, input, select')) {
     /** @type {HTMLButtonElement} */ (control).disabled = !mayLead();
   }
-  input('file').disabled = lock.uploads && !owner;
+  input('file').disabled = (lock.uploads || lock.view) && !owner;
   if ($('file-menu').matches(':popover-open') || !view) return;
   const delimiter = get('delimiter', HTMLSelectElement);
   const current = view.dialect?.delimiter ?? ',';

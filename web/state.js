@@ -18,6 +18,8 @@ export const state = {
   own: null,
   /** The rows of that window, once they are there. @type {import('./types').Rows | null} */
   window: null,
+  /** The page that all were asked to turn to and that has not come yet, and when. @type {{ to: number, at: number } | null} */
+  turning: null,
   /** What only the owner may do. */
   lock: { uploads: false, view: false },
   /** Rows that came lately: from which row on, counted from 0, and when. @type {{ from: number, at: number }[]} */
@@ -32,6 +34,10 @@ const tablePath = () => `${state.parser ? 'parser/share' : 'tables'}/${state.uui
 export const link = () => new URL(tablePath(), root).href;
 /** Where the server has the table, whatever the page's address. */
 export const tableUrl = () => new URL(`tables/${state.uuid}`, root).href;
+/** How long a page that was asked for may take before it is forgotten, in milliseconds. */
+const TURNING = 2000;
+/** The page from which one turns: the one that was asked for last, while it has not come. */
+export const place = () => (state.own === null && state.turning && Date.now() - state.turning.at < TURNING ? state.turning.to : page());
 /** How long rows that came lately are marked, in milliseconds; `fresh` in the style takes as long. */
 export const MARKED = 4000;
 /** How long ago a row came, in milliseconds, while that is worth a mark. @param {number} row counted from 0 @param {number} [now] */

@@ -7,7 +7,7 @@ import { $, bytes, count, many, root, socketAddress } from './dom.js';
 import { startControls } from './controls.js';
 import { format, parse, sameQuery } from './address.js';
 import { startMenus } from './menus.js';
-import { arrived, link, mayLead, page, pageSize, pages, state } from './state.js';
+import { arrived, link, mayLead, page, pageSize, pages, place, state } from './state.js';
 import { note, update, work } from './update.js';
 import { Socket } from './socket.js';
 import { upload } from './upload.js';
@@ -45,8 +45,11 @@ const fetchOwn = () => socket?.send({ rows: { from: state.own ?? 0, count: pageS
 /** Turns to a page: for all, or alone. @param {number} to counted from 1 */
 export const turn = (to) => {
   const target = Math.min(Math.max(1, to), pages());
-  if (!state.view || target === page()) return update();
-  if (state.own === null && mayLead()) return ask({ page: target });
+  if (!state.view || target === place()) return update();
+  if (state.own === null && mayLead()) {
+    state.turning = { to: target, at: Date.now() };
+    return ask({ page: target });
+  }
   state.own = (target - 1) * pageSize();
   fetchOwn();
   return update();
@@ -78,6 +81,9 @@ export const showAll = () => {
   ask({ page: to.page });
   follow();
 };
+
+/** @param {string[][]} one @param {string[][]} other */
+const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 /** What has changed from one view to the next, as a verb. @param {View} before @param {View} now */
 const change = (before, now) => {
@@ -133,8 +139,10 @@ const show = (view) => {
   isNew = false;
   if (isMade) history.pushState({ kept: true }, '', link());
   else if (!before) arrive(view);
-  if (before?.version === view.version) view.data = before.data;
-  else if (state.own !== null) {
+  if (state.turning?.to === view.page_no) state.turning = null;
+  // Rows that are the same stay the same, and with them what is drawn and what is selected in it.
+  if (before && isSame(before.data, view.data)) view.data = before.data;
+  if (state.own !== null && before?.version !== view.version) {
     // There may be fewer rows now.
     state.own = Math.min(state.own, (pages() - 1) * pageSize());
     fetchOwn();
@@ -145,9 +153,9 @@ const show = (view) => {
   if (what) {
     $('turned').textContent = `${mine ? 'You' : 'Another viewer'} ${what}.`;
   }
-  const isSame = before && before.page_no === view.page_no && sameQuery({ ...before, page: 1 }, { ...view, page: 1 })
+  const isSameQuery = before && before.page_no === view.page_no && sameQuery({ ...before, page: 1 }, { ...view, page: 1 })
     && before.name === view.name && !before.loading && !view.loading;
-  if (!isSame) state.fresh = [];
+  if (!isSameQuery) state.fresh = [];
   else if (view.total_number > before.total_number) arrived(before.total_number);
   update();
   if (what && state.own === null) {
@@ -194,13 +202,16 @@ const hear = (text) => {
   }
   // Who turns quickly gets windows that are not wanted any more.
   if (message.rows && message.rows.from === state.own) {
+    const { window } = state;
     state.window = message.rows;
+    if (window && isSame(window.data, message.rows.data)) state.window.data = window.data;
     update();
     $('said').textContent = `On your own: page ${page()} of ${pages()}.`;
   }
   if (message.error) {
     const { code } = message.error;
     asked = {};
+    state.turning = null;
     // The first word on a connection that named a secret: it is not the owner's (any more).
     if (code === 403 && isNew) state.owner = undefined;
     // What means nothing (400) is not said of an upload.

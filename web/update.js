@@ -7,9 +7,6 @@ import { menus } from './menus.js';
 import { link, mayLead, page, pageSize, pages, state } from './state.js';
 import { ask } from './table.js';
 
-/** What the rows were drawn from. @type {{ data?: string[][], version?: number, facts?: object }} */
-let drawn = {};
-
 /** Shows a sentence until it is closed; a good one until something else is asked for. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: the connection is not there @param {() => void} [again] */
 export const note = (text, kind = 'bad', again) => {
   $('note').hidden = !text;
@@ -34,11 +31,7 @@ export const update = () => {
   const { view, own, wanted } = state;
   if (!view) return;
   const rows = own === null ? { ...view, from: (view.page_no - 1) * pageSize() } : state.window;
-  // A view that says only how many look at it leaves the rows alone, and what is selected in them.
-  if (rows && (rows.data !== drawn.data || view.version !== drawn.version || state.facts !== drawn.facts)) {
-    draw(view, rows, state.facts);
-    drawn = { data: rows.data, version: view.version, facts: state.facts };
-  }
+  if (rows) draw(view, rows, state.facts);
   const total = view.total_number;
   const shown = rows?.data.length ?? 0;
   const first = (rows?.from ?? 0) + 1;
@@ -83,7 +76,8 @@ export const update = () => {
     ...(state.lock.view ? [make('span', {}, state.owner ? 'You lead' : 'The owner leads')] : []));
 
   $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
-  $('empty').textContent = view.name ? 'No row fits the search and the filters.' : 'Nothing here yet: drop a file, or choose one.';
+  const none = view.filter.length || view.search ? 'No row fits the search and the filters.' : 'The file has no rows.';
+  $('empty').textContent = view.name ? none : 'Nothing here yet: drop a file, or choose one.';
   const place = wanted ?? { ...view, page: page() };
   const address = link() + format(place);
   if (address !== location.href || history.state?.own !== own) history.replaceState({ own, kept: true }, '', address);

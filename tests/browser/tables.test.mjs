@@ -53,6 +53,37 @@ test('a page that either turns, both turn', async (t) => {
   await eventually('25 rows', async () => (await ids(guest)).length === 25);
 });
 
+test('three clicks turn three pages, however quickly they come', async (t) => {
+  const [maker, guest] = await two(t);
+  const click = (...names) => maker.evaluate((ids) => { for (const id of ids) document.getElementById(id).click(); }, names);
+  await click('next', 'next', 'next');
+  for (const page of [maker, guest]) await shows(page, 301);
+  await click('next', 'previous', 'previous');
+  for (const page of [maker, guest]) await shows(page, 201);
+});
+
+test('somebody who comes or goes leaves the rows alone, and what is selected in them', async (t) => {
+  const [maker] = await two(t);
+  // What is in the columns comes a moment later, and may move numbers to the right.
+  await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
+  await maker.locator('tbody tr').nth(2).locator('td').nth(1).evaluate((cell) => getSelection().selectAllChildren(cell));
+  const selected = () => maker.evaluate(() => [getSelection().toString(), getSelection().anchorNode.isConnected]);
+  const before = await selected();
+  assert.match(before[0], /^[A-Z][a-z]+$/);
+  const third = await visit(t, maker.url());
+  await maker.getByText('3 viewing').waitFor();
+  assert.deepEqual(await selected(), before);
+  await third.close();
+  await maker.getByText('2 viewing').waitFor();
+  assert.deepEqual(await selected(), before);
+});
+
+test('a file without rows says so', async (t) => {
+  const maker = await visit(t, url);
+  await maker.getByLabel('Choose a file').setInputFiles(file('empty.csv', ''));
+  await maker.getByText('The file has no rows.').waitFor();
+});
+
 test('beyond the first and the last page there is nothing to turn to', async (t) => {
   const [maker] = await two(t);
   const off = (name) => maker.getByRole('button', { name, exact: true }).isDisabled();

@@ -192,7 +192,8 @@ fn question(viewer: &mut Viewer, name: &str, words: &str) -> Outcome<()> {
 /// One person turns pages, a thousand look on: how long from the click until each of them has the whole page.
 fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome<()> {
     let mut poll = Poll::new()?;
-    let mut viewers = Vec::with_capacity(VIEWERS);
+    let mut events = Events::with_capacity(VIEWERS);
+    let mut viewers: Vec<(Viewer, mio::net::TcpStream)> = Vec::with_capacity(VIEWERS);
     for number in 0..VIEWERS {
         let mut viewer = Viewer::open(server.http(), uuid)?;
         viewer.until(|message| message.starts_with(b"{\"uuid\""))?;
@@ -200,8 +201,12 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
         let mut source = mio::net::TcpStream::from_std(viewer.stream.try_clone()?);
         poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
         viewers.push((viewer, source));
+        // Those who are there already see how many they are, and must go on reading.
+        poll.poll(&mut events, Some(Duration::ZERO))?;
+        for event in &events {
+            viewers[event.token().0].0.read_all()?;
+        }
     }
-    let mut events = Events::with_capacity(VIEWERS);
     let mut times = Vec::with_capacity(VIEWERS * TURNS as usize);
     for turn in 1..=TURNS {
         thread::sleep(PAUSE);

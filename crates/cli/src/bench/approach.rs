@@ -40,6 +40,7 @@ impl Approach {
         match transport {
             Transport::Tcp | Transport::Resp => Self::Line,
             Transport::Ws => Self::websocket(web, &[]),
+            Transport::WsProtobuf => Self::protobuf(web),
             Transport::Sse => {
                 let target = web.path(&format!("/events?channel={}", escaped(channel)));
                 let token =
@@ -53,8 +54,8 @@ impl Approach {
         }
     }
 
-    /// For a publisher at `web`, which speaks Protobuf: bodies are exact bytes there.
-    pub(super) fn publisher(web: &Web) -> Self {
+    /// For whoever speaks Protobuf at `web`: bodies are exact bytes there.
+    pub(super) fn protobuf(web: &Web) -> Self {
         Self::websocket(web, &["centrifuge-protobuf"])
     }
 

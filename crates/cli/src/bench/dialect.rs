@@ -4,11 +4,14 @@
 //! one stay with the caller. Messages of the run have one shape, so they are recognised by their first and last
 //! bytes; everything else goes through the codecs.
 
+use std::borrow::Cow;
+
 use clap::ValueEnum;
 use memchr::memmem;
+use tidings_wire::client::Data;
 use tidings_wire::client::Encoding;
-use tidings_wire::client::push::Event;
-use tidings_wire::client::reply::Outcome;
+use tidings_wire::client::push::{Event, Publication, Push};
+use tidings_wire::client::reply::{Outcome, Reply};
 use tidings_wire::client::request::{self, Command, Request};
 use tidings_wire::line::{self, Scan};
 use tidings_wire::plain;
@@ -29,6 +32,8 @@ pub(super) enum Transport {
     Resp,
     /// The client protocol in JSON over WebSocket, on the HTTP port
     Ws,
+    /// The same in Protobuf
+    WsProtobuf,
     /// Server-sent events (GET /events), on the HTTP port
     Sse,
 }
@@ -40,13 +45,14 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::Resp => "resp",
             Self::Ws => "ws",
+            Self::WsProtobuf => "ws-protobuf",
             Self::Sse => "sse",
         }
     }
 
     /// Whether it is a transport of the HTTP port.
     pub(super) fn is_web(self) -> bool {
-        matches!(self, Self::Ws | Self::Sse)
+        matches!(self, Self::Ws | Self::WsProtobuf | Self::Sse)
     }
 }
 
@@ -103,23 +109,34 @@ impl Dialect {
                 head.truncate(head.len() - size - b"\r\n".len());
             }
             Transport::Ws => {
-                let token = secret.unwrap_or_default().into();
-                let connect = request::Connect { token, ..request::Connect::default() };
-                let subscribe =
-                    request::Subscribe { channel: channel.into(), ..request::Subscribe::default() };
-                let commands = [Request::Connect(connect), Request::Subscribe(subscribe)];
-                let mut text = Vec::new();
-                for (id, request) in (1..).zip(commands) {
-                    Encoding::Json.write_command(&Command { id, request }, &mut text);
-                    text.push(b'\n');
-                }
-                ws::masked_frame(Opcode::Text, &text, MASK, &mut greeting);
+                ws::masked_frame(
+                    Opcode::Text,
+                    &commands(Encoding::Json, channel, secret),
+                    MASK,
+                    &mut greeting,
+                );
                 // A channel's name may have characters that JSON escapes.
                 head.extend_from_slice(b"{\"push\":{\"channel\":");
                 tidings_wire::body::write_json_string(channel, &mut head);
                 head.extend_from_slice(b",\"pub\":{\"data\":\"");
                 tail = b"\"";
                 ws::masked_frame(Opcode::Text, b"{}", MASK, &mut pong);
+            }
+            Transport::WsProtobuf => {
+                let words = commands(Encoding::Protobuf, channel, secret);
+                ws::masked_frame(Opcode::Binary, &words, MASK, &mut greeting);
+                // The body is the last field of a publication without a position; one with a position is read.
+                let publication = Publication { data: vec![b'x'; size].into(), ..Publication::default() };
+                let push = Push { channel: channel.into(), event: Event::Publication(publication) };
+                let mut frame = Vec::new();
+                let reply = Reply { id: 0, outcome: Outcome::Push(push) };
+                Encoding::Protobuf.write_reply(&reply, &mut frame);
+                head.extend(Encoding::Protobuf.messages(&frame).flatten().flatten());
+                head.truncate(head.len() - size);
+                tail = b"";
+                let mut ping = Vec::new();
+                Encoding::Protobuf.write_ping(&mut ping);
+                ws::masked_frame(Opcode::Binary, &ping, MASK, &mut pong);
             }
             Transport::Sse => {
                 head.extend_from_slice(b"data: ");
@@ -165,7 +182,7 @@ impl Dialect {
                 each(unit);
                 Ok(used)
             }
-            Transport::Ws => self.websocket_units(buf, each),
+            Transport::Ws | Transport::WsProtobuf => self.websocket_units(buf, each),
             Transport::Sse => match memmem::find(buf, b"\n\n") {
                 Some(end) => {
                     each(self.event_unit(&buf[..=end]));
@@ -191,23 +208,32 @@ impl Dialect {
         match frame.close() {
             Some(words) => each(Unit::Complaint(words)),
             None if frame.opcode == Some(Opcode::Text) => {
-                frame.payload.split(|byte| *byte == b'\n').for_each(|line| each(self.json_unit(line)));
+                frame.payload.split(|byte| *byte == b'\n').for_each(|line| each(self.reply_unit(line)));
+            }
+            None if frame.opcode == Some(Opcode::Binary) => {
+                for reply in Encoding::Protobuf.messages(frame.payload) {
+                    each(self.reply_unit(reply.map_err(|malformed| malformed.to_string())?));
+                }
             }
             None => each(Unit::Other),
         }
         Ok(frame.used)
     }
 
-    fn json_unit<'a>(&self, line: &'a [u8]) -> Unit<'a> {
-        if let Some(body) = self.body(line) {
+    fn reply_unit<'a>(&self, reply: &'a [u8]) -> Unit<'a> {
+        if let Some(body) = self.body(reply) {
             return Unit::Message(body);
         }
-        let Ok(reply) = Encoding::Json.parse_reply(line) else { return Unit::Other };
+        let encoding = if self.transport == Transport::Ws { Encoding::Json } else { Encoding::Protobuf };
+        let Ok(reply) = encoding.parse_reply(reply) else { return Unit::Other };
         match reply.outcome {
             Outcome::Ping => Unit::Ping,
             Outcome::Subscribe(_) => Unit::Subscribed,
             Outcome::Error(error) => Unit::Complaint(format!("{} (code {})", error.message, error.code)),
             Outcome::Push(push) => match push.event {
+                Event::Publication(Publication { data: Data { bytes: Cow::Borrowed(body), .. }, .. }) => {
+                    Unit::Message(body)
+                }
                 Event::Unsubscribe(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
                 Event::Disconnect(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
                 _ => Unit::Other,
@@ -284,6 +310,19 @@ pub(super) fn websocket_frame(buf: &[u8], max: usize) -> Result<Option<Frame<'_>
     Ok(Some(Frame { opcode: Opcode::new(buf[0] & 0x0F), payload, used: start + length }))
 }
 
+/// What a subscriber says over WebSocket, in one message.
+fn commands(encoding: Encoding, channel: &str, secret: Option<&str>) -> Vec<u8> {
+    let token = secret.unwrap_or_default().into();
+    let connect = request::Connect { token, ..request::Connect::default() };
+    let subscribe = request::Subscribe { channel: channel.into(), ..request::Subscribe::default() };
+    let mut words = Vec::new();
+    for (id, request) in (1..).zip([Request::Connect(connect), Request::Subscribe(subscribe)]) {
+        encoding.write_command(&Command { id, request }, &mut words);
+        words.extend_from_slice(encoding.separator());
+    }
+    words
+}
+
 /// Appends `HELLO 3`, with the key where there is one.
 pub(super) fn hello(key: Option<&str>, out: &mut Vec<u8>) {
     match key {
@@ -337,7 +376,9 @@ mod tests {
     #[test]
     fn messages_are_found_in_every_dialect_once_they_are_whole() {
         let body = b"0123456789";
-        for transport in [Transport::Tcp, Transport::Resp, Transport::Ws, Transport::Sse] {
+        for transport in
+            [Transport::Tcp, Transport::Resp, Transport::Ws, Transport::WsProtobuf, Transport::Sse]
+        {
             let dialect = Dialect::new(transport, "bench", None, body.len());
             let mut stream = Vec::new();
             match transport {
@@ -346,6 +387,15 @@ mod tests {
                 Transport::Ws => {
                     let push = r#"{"push":{"channel":"bench","pub":{"data":"0123456789","offset":12}}}"#;
                     stream = text_frame(push);
+                }
+                Transport::WsProtobuf => {
+                    let publication =
+                        Publication { data: body[..].into(), offset: 12, ..Publication::default() };
+                    let push = Push { channel: "bench".into(), event: Event::Publication(publication) };
+                    let mut frame = Vec::new();
+                    let reply = Reply { id: 0, outcome: Outcome::Push(push) };
+                    Encoding::Protobuf.write_reply(&reply, &mut frame);
+                    ws::frame(Opcode::Binary, &frame, &mut stream);
                 }
                 Transport::Sse => stream.extend_from_slice(b"id: 7.e.bench\ndata: 0123456789\n\n"),
             }

@@ -109,7 +109,7 @@ impl Publisher {
     /// As [`Self::connect`].
     pub(super) fn connect_web(target: &Target, web: &Web, token: Option<&str>) -> Result<Self, String> {
         let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
-        let Arrived { mut socket, unread: mut answer, .. } = Approach::publisher(web)
+        let Arrived { mut socket, unread: mut answer, .. } = Approach::protobuf(web)
             .arrive(target)
             .map_err(|e| format!("a publisher cannot be connected: {e}"))?;
         socket.set_timeout(GREETING_TIMEOUT).map_err(lost)?;

@@ -10,7 +10,7 @@ fn every_delivery_is_counted_over_every_transport() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let http = server.http_url();
-    for transport in ["tcp", "resp", "ws", "sse"] {
+    for transport in ["tcp", "resp", "ws", "ws-protobuf", "sse"] {
         let args =
             ["--subscribers", "20", "--messages", "500", "--publishers", "2", "--transport", transport];
         let args = [&args[..], &["--http", &http]].concat();
@@ -34,7 +34,7 @@ fn every_delivery_is_counted_over_every_transport() {
 fn a_server_of_which_there_is_only_the_http_port_is_measured_over_that() {
     let server = server(&[]);
     let url = format!("ws://{}", server.http());
-    for transport in ["ws", "sse"] {
+    for transport in ["ws", "ws-protobuf", "sse"] {
         let args = ["--subscribers", "5", "--messages", "300", "--publishers", "2", "--transport", transport];
         let done = run(&[&["bench", "--server", &url, "--json"], &args[..]].concat(), b"");
         assert_eq!(done.code, Some(0), "{done:?}");
