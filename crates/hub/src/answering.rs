@@ -125,17 +125,28 @@ impl Hub {
     }
 
     /// A token was accepted: of a client of the client protocol, or in `AUTH` on the other dialects.
-    fn let_in(&mut self, slot: u32, id: u32, connected: Connected, fx: &mut Effects) {
+    fn let_in(&mut self, slot: u32, id: u32, mut connected: Connected, fx: &mut Effects) {
         let protocol = self.sessions[slot as usize].dialect.protocol();
         if protocol == Protocol::Client {
             return self.admit(slot, id, connected, fx);
         }
+        let missing = self.refused_at_first(slot);
         self.identify(slot, &connected, fx);
+        // Nothing comes by itself to those who speak lines or RESP: they may ask for it.
+        let granted = self.channels_of(&mut connected);
+        let session = &mut self.sessions[slot as usize];
+        session.flags.set(Flag::Connected, true);
+        if !granted.is_empty() || session.existing_more().is_some_and(|more| !more.granted.is_empty()) {
+            session.more().granted = granted;
+        }
         let greeting = self.sessions[slot as usize].existing_more().and_then(|more| more.greeting.take());
         match (protocol, greeting) {
             (Protocol::Resp, Some(greeting)) => self.resp_greet(slot, *greeting, fx),
             (Protocol::Resp, None) => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
-            _ => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
+            _ => {
+                fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED));
+                self.subscribe_after_all(slot, &missing, fx);
+            }
         }
     }
 

@@ -12,9 +12,14 @@ use crate::access::{Action, Identity};
 use crate::deciding::{About, Decide};
 use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::Ending;
+use crate::namespace::NamespaceOptions;
 use crate::session::{Dialect, Flag, Frames, More, Protocol, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
+
+/// What comes before the users in the name of a channel for certain users, and between them.
+const USERS: char = '#';
+const USER: char = ',';
 
 /// Whether a session may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,21 +331,44 @@ impl Hub {
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
     pub(crate) fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
+        let session = &self.sessions[slot as usize];
+        let is_client = session.dialect.protocol() == Protocol::Client;
         if !self.is_asked(slot, Action::Publish, &channel) {
             self.may(slot, Action::Publish, &channel)?;
             // Subscribers are told who it was, where somebody is somebody.
-            let is_client = self.sessions[slot as usize].dialect.protocol() == Protocol::Client;
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = is_client.then(|| Box::new(self.client_info(slot, key)));
             return Ok(Request::Publish(channel, body, info));
         }
         self.settings.namespaces.of(channel.as_str())?;
-        if self.settings.access.is_reserved(channel.as_str()) {
+        // Whom the application lets in, it is asked about first, on every port.
+        let is_unknown = self.settings.connect_proxy && !is_client && !session.flags.has(Flag::Connected);
+        if is_unknown || self.settings.access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
         let question = Decide::Publish { who: self.who(slot), channel, body, info };
         Ok(Request::Decide(Box::new(question)))
+    }
+
+    /// Whether the session may subscribe to a channel, as far as the channel's name says it (`None`: it does not, and
+    /// the options decide): private ones are for those who have a token for them, those that name users for these
+    /// users. Nothing is said where the session may do everything.
+    pub(crate) fn by_name(&self, slot: u32, channel: &Channel, options: &NamespaceOptions) -> Option<bool> {
+        let session = &self.sessions[slot as usize];
+        if session.is_granted(channel) {
+            return Some(true);
+        }
+        if self.settings.access.is_free(session.identity) {
+            return None;
+        }
+        let (name, prefix) = (channel.as_str(), &self.settings.private_prefix);
+        if !prefix.is_empty() && name.starts_with(prefix.as_str()) {
+            return Some(false);
+        }
+        let (_, users) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels)?;
+        let user = session.member().map(|member| &*member.user).unwrap_or_default();
+        Some(!user.is_empty() && users.split(USER).any(|one| one == user))
     }
 
     /// Whether the session may do `action` in `channel`.
@@ -349,13 +377,23 @@ impl Hub {
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to be
     /// asked, which only commands of the client protocol do.
     pub(crate) fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
-        if self.is_asked(slot, action, channel) {
-            return Err(code::PERMISSION_DENIED);
-        }
         let session = &self.sessions[slot as usize];
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;
+        let by_name = self.by_name(slot, channel, namespaces.of(channel.as_str())?);
+        match (action, by_name) {
+            (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
+            (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
+            // What only some may hear, only they may look up.
+            (Action::History | Action::Presence, Some(false)) if !subscribed => {
+                return Err(code::PERMISSION_DENIED);
+            }
+            _ => {}
+        }
+        if self.is_asked(slot, action, channel) {
+            return Err(code::PERMISSION_DENIED);
+        }
         access.may(action, session.identity, subscribed, namespaces, channel.as_str())
     }
 }

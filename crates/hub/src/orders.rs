@@ -80,7 +80,9 @@ impl Hub {
                 let left = expires.map(|at| crate::session::seconds_left(at, self.time));
                 let refresh = push::Refresh { expires: left.is_some(), ttl: left.unwrap_or(0) };
                 let dialect = self.sessions[slot as usize].dialect;
-                send_push(dialect, slot, "", Event::Refresh(refresh), fx);
+                if dialect.protocol() == Protocol::Client {
+                    send_push(dialect, slot, "", Event::Refresh(refresh), fx);
+                }
             }
         }
     }
@@ -101,6 +103,14 @@ impl Hub {
                 &Ending::Verdict(code::CHANNEL_LIMIT.number, code::CHANNEL_LIMIT.text.into()),
                 fx,
             );
+        }
+        match session.dialect.protocol() {
+            Protocol::Client => {}
+            Protocol::Plain => {
+                return self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
+            }
+            // A client of RESP that asked for nothing takes what comes for the answer to something else.
+            Protocol::Resp => return,
         }
         let wish = Wish { since, recoverable: true, join_leave: true, all_or_error: false };
         let stage = self.reach(slot, channel, wish.since.as_ref(), fx);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tidings_wire::Topic;
 use tidings_wire::code::{self, Code};
+use tidings_wire::{Channel, Topic};
 
 use crate::access::Action;
 use crate::effects::{Effect, Effects, Failure};
@@ -28,7 +28,22 @@ impl Hub {
             return;
         }
         let settings = Arc::clone(&self.settings);
-        for channel in &settings.auto_subscribe {
+        self.subscribe_after_all(slot, &settings.auto_subscribe, fx);
+    }
+
+    /// The automatic subscriptions that a session of plain lines was not let make.
+    pub(crate) fn refused_at_first(&self, slot: u32) -> Vec<Channel> {
+        let session = &self.sessions[slot as usize];
+        if session.dialect != Dialect::Plain {
+            return Vec::new();
+        }
+        let channels = self.settings.auto_subscribe.iter();
+        channels.filter(|channel| self.may(slot, Action::Subscribe, channel).is_err()).cloned().collect()
+    }
+
+    /// Makes those of them that it may make now that it has said who it is.
+    pub(crate) fn subscribe_after_all(&mut self, slot: u32, channels: &[Channel], fx: &mut Effects) {
+        for channel in channels {
             if self.may(slot, Action::Subscribe, channel).is_ok() {
                 self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
             }
@@ -36,7 +51,7 @@ impl Hub {
     }
 
     /// Makes a subscription that nobody was promised: it takes effect when the topic is live.
-    fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
+    pub(crate) fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
         let key = self.ensure_topic(topic, fx);
         if !self.sessions[slot as usize].is_subscribed(key) {
             self.add_subscriber(slot, key);

@@ -180,7 +180,7 @@ pub(crate) enum Flag {
     Finishing = 1 << 2,
     /// It must not be read from until a [`crate::Effect::Resume`].
     Stopped = 1 << 3,
-    /// The client protocol's `connect` was accepted.
+    /// The client protocol's `connect` was accepted, or `AUTH` on the other dialects.
     Connected = 1 << 4,
     /// A ping was sent and not answered yet.
     PongDue = 1 << 5,
@@ -234,7 +234,8 @@ pub(crate) struct More {
     pub(crate) frames: Option<Box<Frames>>,
     /// Where a client that connects stood in channels that the server will subscribe it to again.
     pub(crate) returning: Vec<(Channel, Since)>,
-    /// Channels that an event source may ask for by its token.
+    /// Channels that it may ask for by its token, where they do not come by themselves: event sources, and the
+    /// dialects without a `connect`.
     pub(crate) granted: Vec<(Channel, Admission)>,
     /// Who it is and how it is subscribed, where there is something to be said.
     pub(crate) member: Option<Box<Member>>,
@@ -266,6 +267,11 @@ impl Session {
 
     pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {
         self.more.as_mut()?.member.as_deref_mut()
+    }
+
+    /// Whether its token lets it subscribe to this channel.
+    pub(crate) fn is_granted(&self, channel: &Channel) -> bool {
+        self.more.as_ref().is_some_and(|more| more.granted.iter().any(|(granted, _)| granted == channel))
     }
 
     pub(crate) fn about(&self) -> Option<&Arc<About>> {

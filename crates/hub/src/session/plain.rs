@@ -133,8 +133,10 @@ impl Hub {
     }
 
     fn plain_auth(&mut self, slot: u32, secret: &str, fx: &mut Effects) {
+        let missing = self.refused_at_first(slot);
         if self.authenticate(slot, secret.as_bytes()) {
             fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED));
+            self.subscribe_after_all(slot, &missing, fx);
         } else {
             self.authenticate_token(slot, secret.as_bytes(), fx);
         }

@@ -173,6 +173,14 @@ impl Hub {
         fx.send(slot, |out| resp::subscription(version, kind, Some(topic.as_str()), count as i64, out));
     }
 
+    /// Says that a subscription has ended.
+    pub(crate) fn resp_unsubscribed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
+        let version = self.resp_version(slot);
+        let kind = if matches!(topic, Topic::Pattern(_)) { "punsubscribe" } else { "unsubscribe" };
+        let count = self.sessions[slot as usize].subscriptions().len() as i64;
+        fx.send(slot, |out| resp::subscription(version, kind, Some(topic.as_str()), count, out));
+    }
+
     fn resp_unsubscribe(&mut self, slot: u32, patterns: bool, args: &[Cow<'_, [u8]>], fx: &mut Effects) {
         let version = self.resp_version(slot);
         let kind = if patterns { "punsubscribe" } else { "unsubscribe" };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tidings_wire::resp::{self, Version};
 
-use super::{Dialect, SessionId};
+use super::{Dialect, Flag, SessionId};
 use crate::access::Identity;
 use crate::effects::{Effects, Query, Request};
 use crate::ending::Ending;
@@ -295,8 +295,14 @@ impl Hub {
         self.set_dialect(slot, Dialect::Resp2);
         let session = &mut self.sessions[slot as usize];
         session.identity = Identity::Anonymous;
-        if let Some(more) = session.existing_more() {
+        session.flags.set(Flag::Connected, false);
+        let member = session.existing_more().and_then(|more| {
             more.name = None;
+            more.granted = Vec::new();
+            more.member.take()
+        });
+        if let Some(member) = member {
+            self.forget_user(slot, &member.user);
         }
         fx.send(slot, |out| resp::simple("RESET", out));
     }

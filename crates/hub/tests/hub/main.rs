@@ -4,6 +4,7 @@ mod client;
 mod members;
 mod plain;
 mod properties;
+mod raw_members;
 mod recovery;
 mod resp;
 mod transports;

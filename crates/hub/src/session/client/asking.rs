@@ -6,7 +6,7 @@ use tidings_wire::client::{Data, Encoding, push, request};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Position, Topic};
 
-use super::super::{Join, More, Owner, Stage, Wish};
+use super::super::{Join, Owner, Stage, Wish};
 use super::connect::{bytes, seconds_left};
 use crate::access::Action;
 use crate::deciding::Decide;
@@ -14,9 +14,6 @@ use crate::effects::{Answer, Effects, HistoryQuery, Request};
 use crate::hub::{Act, Hub};
 use crate::joining::since;
 
-/// What separates the users of a user-limited channel from its name, and from each other.
-const USERS: char = '#';
-const USER: char = ',';
 /// The bit of a subscription's `flag` by which a client wants error 112 rather than to miss something: it then fetches
 /// the state anew. Other bits ask for nothing that would be missed where it is not done.
 const REJECT_UNRECOVERED: i64 = 1 << 1;
@@ -126,26 +123,16 @@ impl Hub {
         if access.is_reserved(name) {
             return Err(code::PERMISSION_DENIED.into());
         }
-        let granted = |more: &mut More| more.granted.iter().any(|(granted, _)| granted == channel);
-        if session.existing_more().is_some_and(granted) {
+        if session.is_granted(channel) {
             return Ok(Permit::Yes);
         }
-        let prefix = &settings.private_prefix;
-        let private = !prefix.is_empty() && name.starts_with(prefix.as_str());
         if !token.is_empty() {
             return Ok(Permit::Ask);
         }
-        let free = access.is_free(session.identity);
-        if private && !free {
-            return Err(code::PERMISSION_DENIED.into());
-        }
-        if options.allow_user_limited_channels
-            && !free
-            && let Some((_, users)) = name.rsplit_once(USERS)
-        {
-            let user = session.member().map(|member| &*member.user).unwrap_or_default();
-            let named = !user.is_empty() && users.split(USER).any(|one| one == user);
-            return if named { Ok(Permit::Yes) } else { Err(code::PERMISSION_DENIED.into()) };
+        match self.by_name(slot, channel, options) {
+            Some(true) => return Ok(Permit::Yes),
+            Some(false) => return Err(code::PERMISSION_DENIED.into()),
+            None => {}
         }
         if self.is_asked(slot, Action::Subscribe, channel) {
             return Ok(Permit::Ask);

@@ -70,23 +70,7 @@ impl Hub {
     /// Lets a connection in: notes who it is and makes its subscriptions; the answer comes when they stand.
     pub(crate) fn admit(&mut self, slot: u32, id: u32, mut connected: Connected, fx: &mut Effects) {
         self.identify(slot, &connected, fx);
-        let mut channels = std::mem::take(&mut connected.subs);
-        if let Some(namespace) = &self.settings.personal_channel
-            && !connected.user.is_empty()
-        {
-            let name = match &**namespace {
-                "" => format!("#{}", connected.user),
-                namespace => format!("{namespace}:#{}", connected.user),
-            };
-            match Channel::new(&name) {
-                Ok(channel) if !channels.iter().any(|(c, _)| *c == channel) => {
-                    channels.push((channel, Admission::default()));
-                }
-                Ok(_) => {}
-                // A user whose name no channel's can hold has none.
-                Err(_) => self.errors += 1,
-            }
-        }
+        let mut channels = self.channels_of(&mut connected);
         if self.sessions[slot as usize].dialect == Dialect::Events {
             // It gets what it asks for and nothing else; what its token grants, it may ask for.
             self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
@@ -109,6 +93,28 @@ impl Hub {
             return self.admitted(slot, admitting, fx);
         }
         self.sessions[slot as usize].more().awaiting.admit(admitting);
+    }
+
+    /// The channels that a connection has by its token, or because the application says so, and its user's own.
+    pub(crate) fn channels_of(&mut self, connected: &mut Connected) -> Vec<(Channel, Admission)> {
+        let mut channels = std::mem::take(&mut connected.subs);
+        if let Some(namespace) = &self.settings.personal_channel
+            && !connected.user.is_empty()
+        {
+            let name = match &**namespace {
+                "" => format!("#{}", connected.user),
+                namespace => format!("{namespace}:#{}", connected.user),
+            };
+            match Channel::new(&name) {
+                Ok(channel) if !channels.iter().any(|(c, _)| *c == channel) => {
+                    channels.push((channel, Admission::default()));
+                }
+                Ok(_) => {}
+                // A user whose name no channel's can hold has none.
+                Err(_) => self.errors += 1,
+            }
+        }
+        channels
     }
 
     /// Notes who a session is.
