@@ -384,13 +384,15 @@ group! {
     pub struct ChannelOptions {
         /// Whether a client with a token may subscribe.
         allow_subscribe_for_client: bool = "false", ();
-        /// Whether a client without a token may subscribe as well, where one is let in at all.
+        /// Whether a client without a token may subscribe as well, where one is let in at all (on the line and RESP ports
+        /// everybody is).
         allow_subscribe_for_anonymous: bool = "false", ();
         /// Whether a client with a token may publish.
         allow_publish_for_client: bool = "false", ();
         /// Whether a client may publish that is subscribed to the channel.
         allow_publish_for_subscriber: bool = "false", ();
-        /// Whether a client without a token may publish as well, where one is let in at all.
+        /// Whether a client without a token may publish as well, where one is let in at all (on the line and RESP ports
+        /// everybody is).
         allow_publish_for_anonymous: bool = "false", ();
         /// How many publications of a channel are kept, so that clients who come back are sent what they missed.
         /// None when 0, or when `history_ttl` is.
