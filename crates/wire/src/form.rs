@@ -100,7 +100,7 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
         (Form::WsJson | Form::WsJsonDeflate, _) => {
             ws::frame_with(Opcode::Text, expected(publication), out, |out| {
                 push(Encoding::Json, context, publication, out);
-            })
+            });
         }
         (Form::WsProtobuf | Form::WsProtobufDeflate, _) => {
             ws::frame_with(Opcode::Binary, expected(publication), out, |out| {

@@ -231,7 +231,10 @@ fn a_text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,200}",
         ("[a-z\\{\":,]{1,20}", 0..200_usize).prop_map(|(word, times)| word.repeat(times)),
-        prop::collection::vec("[a-f]{1,8}", 0..300).prop_map(|words| words.join(" ")),
+        prop::collection::vec("[a-f]{1,8}", 0..1000).prop_map(|words| words.join(" ")),
+        // The same again from far away.
+        (prop::collection::vec("[a-f]{30}", 1..20), 90..300_usize)
+            .prop_map(|(words, n)| { words.iter().cycle().take(n).map(String::as_str).collect() }),
     ]
 }
 
@@ -269,6 +272,7 @@ proptest! {
             prop_assert!(!is_packed || (text.len() >= min_size && payload.len() < text.len()));
             let read = if is_packed { by_another(payload) } else { Some(payload.to_vec()) };
             prop_assert_eq!(read.as_deref(), Some(text.as_bytes()));
+            prop_assert!(!is_packed || in_a_small_window(payload) == text.as_bytes());
             // Alone it is the same: nothing of the messages before it is in it.
             let mut alone = Vec::new();
             Deflater::new(level, min_size).frame_with(Opcode::Text, &mut alone, |out| {
@@ -291,6 +295,7 @@ proptest! {
         sizes in prop::collection::vec(1_usize..400, 1..8),
     ) {
         let payload = by_compressor(text.as_bytes(), level, strategy, &flushes);
+        prop_assume!(payload.len() <= MAX + MAX / 4 + 64);
         let bytes = sent(Opcode::Text, &payload, &cuts);
         prop_assert_eq!(seen(Role::Server, &bytes, &sizes), (vec![(Kind::Text, text.into_bytes())], None));
     }
@@ -317,6 +322,27 @@ proptest! {
             {
                 prop_assert_eq!(message, &another);
             }
+        }
+    }
+}
+
+/// What a decompressor makes of it that has a window of 4 KiB and nothing else: a reach further back would be read as
+/// something else.
+fn in_a_small_window(payload: &[u8]) -> Vec<u8> {
+    use miniz_oxide::inflate::TINFLStatus;
+    use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+    let all = [payload, &[0, 0, 0xFF, 0xFF, 1, 0, 0, 0xFF, 0xFF]].concat();
+    let (mut state, mut window, mut out) = (DecompressorOxide::new(), [0; 4096], Vec::new());
+    let mut input = &all[..];
+    loop {
+        let at = out.len() % window.len();
+        let (status, used, written) = decompress(&mut state, input, &mut window, at, 0);
+        input = &input[used..];
+        out.extend_from_slice(&window[at..at + written]);
+        match status {
+            TINFLStatus::Done => return out,
+            TINFLStatus::HasMoreOutput => {}
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -14,10 +14,9 @@ fn run(script: &str, flavours: &str) {
 fn run_compressed(script: &str, flavours: &str) -> u64 {
     let world = World::with(&["websocket.compression=true"]);
     live(&world, script, flavours);
-    let [before, after] = ["before", "after"]
-        .map(|side| world.metric(&format!("tidings_websocket_deflated_bytes_total{{side=\"{side}\"}}")));
+    let [before, after] = ["before", "after"].map(|side| world.deflated(side));
     assert!(after > 0 && after < before, "{before} bytes of publications became {after}");
-    world.metric("tidings_websocket_inflated_bytes_total{side=\"before\"}")
+    world.inflated()
 }
 
 fn live(world: &World, script: &str, flavours: &str) {

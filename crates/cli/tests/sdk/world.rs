@@ -49,8 +49,18 @@ impl World {
         Self { open, keyed, link }
     }
 
+    /// Bytes of publications `before` or `after` they were compressed.
+    pub(crate) fn deflated(&self, side: &str) -> u64 {
+        self.metric(&format!("tidings_websocket_deflated_bytes_total{{side=\"{side}\"}}"))
+    }
+
+    /// Bytes of compressed messages that clients sent.
+    pub(crate) fn inflated(&self) -> u64 {
+        self.metric("tidings_websocket_inflated_bytes_total{side=\"before\"}")
+    }
+
     /// What a line of `/metrics` that begins like this says, of both servers together.
-    pub(crate) fn metric(&self, name: &str) -> u64 {
+    fn metric(&self, name: &str) -> u64 {
         let of = |server: &Tidings| {
             let mut peer = TcpStream::connect(server.http()).expect("a connection");
             let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

@@ -147,6 +147,9 @@ fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
         agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10, permessage-deflate"),
         AGREED
     );
+    // With the window that was asked for, or a smaller one.
+    let python = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
+    assert_eq!(agreed(&world, PATH, python), format!("{AGREED}; server_max_window_bits=12"));
     assert_eq!(agreed(&world, PATH, "permessage-deflate; unheard_of"), "");
     for path in ["/connection/uni_websocket", "/tables/ws", "/parser/ws"] {
         assert_eq!(agreed(&world, path, OFFER), "", "{path}");

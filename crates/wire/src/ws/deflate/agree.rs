@@ -2,20 +2,22 @@
 
 use std::borrow::Cow;
 
+use super::WINDOW_BITS;
+
 /// What the extension is called.
 pub const EXTENSION: &str = "permessage-deflate";
 
 /// The answer to an offer that says nothing of a window for what the server sends.
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-/// The answer to one that allows the largest window there is, which has to be repeated.
-const ANSWER_15: &str =
-    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
+/// The answer to one that says something of it, with [`WINDOW_BITS`].
+const ANSWER_12: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
 
 /// A server's `Sec-WebSocket-Extensions` for a client's, of which there may be several: the answer to the first offer
 /// of [`EXTENSION`] that can be kept to. `None` when there is none; then the connection goes without.
 ///
-/// An offer cannot be kept to that wants a smaller window of the server than the 32 KiB with which everybody's messages
-/// are compressed once (§7.1.2.1), nor one with a parameter that is unknown, comes twice or has a value that it cannot
+/// An offer cannot be kept to that wants a smaller window of the server than the one with which everybody's messages
+/// are compressed once (`server_max_window_bits` below 12, §7.1.2.1), nor one with a parameter that is unknown, comes twice or has a value that it cannot
 /// have (§7.1). What a client says of its own window is no matter: every window is read. What follows something that
 /// is not the header's grammar is not looked at.
 pub fn agree<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static str> {
@@ -79,7 +81,7 @@ impl Offer {
         }
         match self.server_max_window_bits[..] {
             [] => Some(ANSWER),
-            [15] => Some(ANSWER_15),
+            [bits] if bits >= WINDOW_BITS => Some(ANSWER_12),
             _ => None,
         }
     }
@@ -183,8 +185,13 @@ mod tests {
             // A quoted value that is no token is not this header's grammar.
             assert_eq!(agree([offer]), (!quoted_list).then_some(ANSWER), "{offer}");
         }
-        assert_eq!(agree(["permessage-deflate; server_max_window_bits=15"]), Some(ANSWER_15));
-        assert_eq!(agree(["permessage-deflate; server_max_window_bits=\"15\""]), Some(ANSWER_15));
+        for bits in ["12", "13", "14", "15", "\"15\""] {
+            let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+            assert_eq!(agree([&*offer]), Some(ANSWER_12), "{offer}");
+        }
+        // Python's websockets.
+        let offer = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
+        assert_eq!(agree([offer]), Some(ANSWER_12));
         assert_eq!(agree(["x-other", EXTENSION]), Some(ANSWER));
     }
 
@@ -196,9 +203,7 @@ mod tests {
             "x-webkit-deflate-frame",
             "permessage-deflate-2",
             "Permessage-Deflate",
-            "permessage-deflate; server_max_window_bits=14",
-            // Python's websockets, unless it is told otherwise.
-            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+            "permessage-deflate; server_max_window_bits=11",
             "permessage-deflate; server_max_window_bits=8",
             "permessage-deflate; server_max_window_bits",
             "permessage-deflate; server_max_window_bits=16",
@@ -230,9 +235,9 @@ mod tests {
             "permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits";
         assert_eq!(agree([first]), Some(ANSWER));
         let first = "permessage-deflate; server_max_window_bits=15, permessage-deflate";
-        assert_eq!(agree([first]), Some(ANSWER_15));
+        assert_eq!(agree([first]), Some(ANSWER_12));
         let in_two_headers = ["permessage-deflate; unknown", "permessage-deflate; server_max_window_bits=15"];
-        assert_eq!(agree(in_two_headers), Some(ANSWER_15));
+        assert_eq!(agree(in_two_headers), Some(ANSWER_12));
     }
 
     proptest! {

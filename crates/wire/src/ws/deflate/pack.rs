@@ -7,11 +7,11 @@ use miniz_oxide::deflate::core::{
     CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output,
 };
 
-use super::{COMPRESSED, Counts, TAIL};
+use super::{COMPRESSED, Counts, TAIL, WINDOW_BITS};
 use crate::ws::{Opcode, frame};
 
-/// The base-2 logarithm of the window, as `agree` answers.
-const WINDOW_BITS: u8 = 15;
+/// How far back a message reaches, in bytes.
+const WINDOW: usize = 1 << WINDOW_BITS;
 /// What is kept of a buffer between two messages, in bytes.
 const SPARE: usize = 1 << 16;
 
@@ -70,16 +70,25 @@ impl Deflater {
                 DataFormat::Raw,
                 level,
                 CompressionStrategy::Default,
-                WINDOW_BITS,
+                // The library makes smaller windows of the fastest level alone; the flushes make ours.
+                15,
             ))),
         };
         // What is not shorter than the message by then is of no use.
         let bound = plain.len() + TAIL.len();
-        let (status, used) = compress_to_output(state, plain, TDEFLFlush::Sync, |bytes| {
-            packed.extend_from_slice(bytes);
-            packed.len() < bound
-        });
-        let whole = status == TDEFLStatus::Okay && used == plain.len() && packed.ends_with(&TAIL);
+        let mut parts = plain.chunks(WINDOW).peekable();
+        while let Some(part) = parts.next() {
+            // Nothing after a full flush reaches back behind it.
+            let flush = if parts.peek().is_some() { TDEFLFlush::Full } else { TDEFLFlush::Sync };
+            let (status, used) = compress_to_output(state, part, flush, |bytes| {
+                packed.extend_from_slice(bytes);
+                packed.len() < bound
+            });
+            if status != TDEFLStatus::Okay || used != part.len() {
+                return false;
+            }
+        }
+        let whole = packed.ends_with(&TAIL);
         packed.truncate(packed.len().saturating_sub(TAIL.len()));
         whole && packed.len() < plain.len()
     }
