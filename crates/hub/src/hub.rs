@@ -270,6 +270,11 @@ impl Hub {
         self.topics.skipping(key, publications)
     }
 
+    /// Bytes that clients' compressed messages have become since the start.
+    pub fn inflated(&self) -> u64 {
+        self.inflater.counts().plain
+    }
+
     /// Numbers for metrics.
     pub fn stats(&self) -> Stats {
         Stats {

@@ -326,7 +326,7 @@ fn metrics_tell_who_has_agreed_and_what_it_saves() {
 }
 
 #[test]
-fn a_subscriber_that_does_not_read_gets_whole_compressed_messages_and_the_number_of_those_it_missed() {
+fn a_subscriber_that_does_not_read_gets_whole_compressed_messages_up_to_the_end_of_its_subscription() {
     let world = on(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
     let mut slow = Client::subscribed(&world, OFFER);
     slow.0.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");

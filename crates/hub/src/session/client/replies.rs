@@ -19,7 +19,7 @@ const EXPECTED: usize = 120;
 fn framed(dialect: Dialect, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     match dialect {
         Dialect::WsJson | Dialect::WsJsonDeflate | Dialect::UniWs => {
-            ws::frame_with(Opcode::Text, EXPECTED, out, write)
+            ws::frame_with(Opcode::Text, EXPECTED, out, write);
         }
         Dialect::WsProtobuf | Dialect::WsProtobufDeflate => {
             ws::frame_with(Opcode::Binary, EXPECTED, out, write);

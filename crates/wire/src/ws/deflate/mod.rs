@@ -31,7 +31,8 @@
 //! - What is sent reaches back 4 KiB and no further, so that it can be read with the smallest window that libraries
 //!   commonly ask for.
 //! - A message is decompressed when all of it has come, up to the longest message allowed and no further.
-//! - Neither side has memory before its first compressed message: about 330 KiB to compress, 10 KiB to decompress.
+//! - Neither side has memory before its first compressed message: about 310 KiB to compress, 10 KiB to decompress,
+//!   and buffers of up to 64 KiB each.
 
 mod agree;
 mod pack;

@@ -46,9 +46,10 @@ impl Deflater {
             frame(opcode, &self.plain, out);
             self.counts.add(self.plain.len(), self.plain.len());
         }
-        self.plain.clear();
-        self.plain.shrink_to(SPARE);
-        self.packed.shrink_to(SPARE);
+        for buffer in [&mut self.plain, &mut self.packed] {
+            buffer.clear();
+            buffer.shrink_to(SPARE);
+        }
     }
 
     /// What went through it.
