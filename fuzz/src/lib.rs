@@ -12,6 +12,7 @@ use tidings_wire::client::request::{Command, Publish, Request};
 use tidings_wire::client::{Encoding, Malformed};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 use tidings_wire::sse::Event as Message;
+use tidings_wire::ws::deflate::{self, Deflater, Inflater};
 use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 use tidings_wire::{Channel, Publication, line, plain};
@@ -171,14 +172,15 @@ fn rewritten<T>(encoding: Encoding, message: &T, write: fn(Encoding, &T, &mut Ve
     Some(message)
 }
 
-/// Frames read the same however they are split, within the limit; messages and control frames come back when they
-/// are written again.
+/// Frames read the same however they are split, within the limit, also compressed ones; messages and control frames come
+/// back when they are written again. Compression is agreed on as it is offered, or not at all.
 pub fn websocket(data: &[u8]) {
     const MAX: usize = 48;
     let (size, data) = size_of_pieces(data);
     for role in [Role::Server, Role::Client] {
         let whole = frames(role, data, data.len().max(1), MAX);
         assert_eq!(whole, frames(role, data, size, MAX));
+        deflated_frames(role, data, size, MAX);
         let mut written = Vec::new();
         for (opcode, payload) in &whole.0 {
             match role {
@@ -188,24 +190,53 @@ pub fn websocket(data: &[u8]) {
         }
         assert_eq!(frames(role, &written, size, MAX), (whole.0, None));
     }
+    let answer = std::str::from_utf8(data).ok().and_then(|offer| deflate::agree([offer]));
+    assert!(answer.is_none_or(|answer| deflate::agree([answer]) == Some(answer)));
     let request = Request101 { host: "h", target: "/", key: "k", protocols: &["p"], headers: &[] };
     if let Ok(Some(accepted)) = read_answer(data, &request) {
         assert!(accepted.used <= data.len() && accepted.protocol.is_none_or(|protocol| protocol == "p"));
     }
 }
 
+/// The same where compression was agreed on: a server's messages also come back when they are compressed.
+fn deflated_frames(role: Role, data: &[u8], size: usize, max: usize) {
+    let read = |bytes: &[u8], size| all_frames(role, bytes, size, max, Some(&mut Inflater::default()));
+    let whole = read(data, data.len().max(1));
+    assert_eq!(whole, read(data, size));
+    if role == Role::Server {
+        return;
+    }
+    let (mut deflater, mut written) = (Deflater::new(1, 0), Vec::new());
+    for (opcode, payload) in &whole.0 {
+        if opcode.is_control() {
+            ws::frame(*opcode, payload, &mut written);
+        } else {
+            deflater.frame_with(*opcode, &mut written, |out| out.extend_from_slice(payload));
+        }
+    }
+    assert_eq!(read(&written, size), (whole.0, None));
+}
+
+/// What frames are without extensions.
+fn frames(role: Role, data: &[u8], size: usize, max: usize) -> Seen {
+    all_frames(role, data, size, max, None)
+}
+
+type Seen = (Vec<(Opcode, Vec<u8>)>, Option<ws::ProtocolError>);
+
 /// What frames in pieces of `size` are, up to a close frame or what is wrong.
-fn frames(
-    role: Role,
-    data: &[u8],
-    size: usize,
-    max: usize,
-) -> (Vec<(Opcode, Vec<u8>)>, Option<ws::ProtocolError>) {
+fn all_frames(role: Role, data: &[u8], size: usize, max: usize, mut inflater: Option<&mut Inflater>) -> Seen {
+    // Compressed, a message of the longest size may be a little longer.
+    let most = if inflater.is_some() { max + max / 4 + 64 } else { max };
     let rules = Rules { role, max_message: max as u64 };
     let (mut reader, mut kept, mut seen) = (Reader::default(), Vec::new(), Vec::new());
     for mut piece in data.chunks(size) {
         while !piece.is_empty() {
-            let (used, event) = match reader.read(piece, &rules, &mut kept) {
+            let read = match &mut inflater {
+                Some(inflater) => reader.read_deflated(piece, &rules, &mut kept, inflater),
+                None => reader.read(piece, &rules, &mut kept),
+            };
+            let (used, event) = match read {
                 Ok(read) => read,
                 Err(error) => return (seen, Some(error)),
             };
@@ -213,6 +244,7 @@ fn frames(
             match event {
                 Event::Partial => {}
                 Event::Message(kind) => {
+                    assert!(kept.len() <= max);
                     let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
                     assert!(kind == Kind::Binary || std::str::from_utf8(&kept).is_ok());
                     seen.push((opcode, std::mem::take(&mut kept)));
@@ -227,7 +259,7 @@ fn frames(
                     return (seen, None);
                 }
             }
-            assert!(kept.len() - reader.own() <= max && reader.own() <= ws::MAX_CONTROL);
+            assert!(kept.len() - reader.own() <= most && reader.own() <= ws::MAX_CONTROL);
         }
     }
     (seen, None)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 use tidings_wire::code::{self, Code};
+use tidings_wire::ws::deflate::{Counts, Inflater};
 use tidings_wire::{Channel, Form, Position, Publication, Topic};
 
 use crate::access::{Action, Identity};
@@ -49,6 +50,8 @@ pub struct Stats {
     pub errors: u64,
     /// Bytes of half-read commands, and of those that wait for their turn.
     pub input_bytes: u64,
+    /// Compressed messages of clients, since the start.
+    pub inflated: Counts,
     /// What has become of clients that came back and of those that were let in, since the start.
     pub clients: ClientStats,
 }
@@ -98,6 +101,8 @@ pub struct Hub {
     pub(crate) decoder: tidings_wire::resp::Decoder,
     /// What WebSockets that have nothing half read are read through.
     pub(crate) frames: Option<Box<Frames>>,
+    /// What their compressed messages are read with.
+    pub(crate) inflater: Inflater,
     /// The sessions of each user.
     pub(crate) users: HashMap<Box<str>, Vec<u32>>,
     /// The time, in Unix seconds.
@@ -120,6 +125,7 @@ impl Hub {
             kept: 0,
             decoder: tidings_wire::resp::Decoder::default(),
             frames: None,
+            inflater: Inflater::default(),
             users: HashMap::new(),
             time: 0,
         }
@@ -269,6 +275,11 @@ impl Hub {
         self.topics.skipping(key, publications)
     }
 
+    /// Bytes that clients' compressed messages have become since the start.
+    pub fn inflated(&self) -> u64 {
+        self.inflater.counts().plain
+    }
+
     /// Numbers for metrics.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -279,6 +290,7 @@ impl Hub {
             published: self.published,
             errors: self.errors,
             input_bytes: self.kept as u64,
+            inflated: self.inflater.counts(),
             clients: self.clients,
         }
     }

@@ -141,6 +141,9 @@ pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
         connections,
         mailbox: client.queue_max_total / shards.max(1),
         close_delay: client.slow_close_delay,
+        // The option's bounds are within a byte.
+        compression_level: config.websocket.compression_level.try_into().unwrap_or(1),
+        compression_min_size: config.websocket.compression_min_size,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_hub::{Ending, Entry, Hub, Overflow, SlowConsumer, TopicKey, is_told};
+use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::metrics::add;
@@ -24,7 +25,7 @@ const PIECES: usize = 16;
 const NOWHERE: u32 = u32::MAX;
 
 /// Publications that wait to be fanned out, by topic, in the order they came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batches {
     topics: Vec<(TopicKey, Vec<Arc<Publication>>)>,
     /// Where each of them stands there, by key; `NOWHERE` for the others.
@@ -35,9 +36,22 @@ pub(crate) struct Batches {
     ends: Vec<usize>,
     /// Who did not take it all, and how many bytes of it they took.
     behind: Vec<(u32, usize)>,
+    /// Compresses what goes out in forms that are compressed.
+    deflater: Deflater,
 }
 
 impl Batches {
+    /// With nothing in them.
+    pub(crate) fn new(deflater: Deflater) -> Self {
+        let (topics, places, last, joined, ends, behind) = Default::default();
+        Self { topics, places, last, joined, ends, behind, deflater }
+    }
+
+    /// What was compressed so far: each publication once, however many subscribers it has.
+    pub(crate) fn deflated(&self) -> Counts {
+        self.deflater.counts()
+    }
+
     /// Takes in a publication, if anybody here wants it.
     pub(crate) fn add(&mut self, hub: &Hub, delivery: Delivery) {
         if let Some((topic, index)) = &self.last
@@ -174,11 +188,16 @@ impl Shard {
             return &[];
         }
         let context = entry.context();
-        let Batches { joined, ends, behind, .. } = &mut self.batches;
+        let Batches { joined, ends, behind, deflater, .. } = &mut self.batches;
         joined.clear();
         ends.clear();
+        let packed = form.is_packed() && matches!(audience, Audience::All { .. });
         for publication in publications {
-            form::encode(form, &context, publication, joined);
+            if packed {
+                form::encode_packed(form, &context, publication, deflater, joined);
+            } else {
+                form::encode(form, &context, publication, joined);
+            }
             ends.push(joined.len());
             if joined.len() >= JOIN {
                 break;

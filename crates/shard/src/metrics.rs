@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidings_hub::Stats;
+use tidings_wire::ws::deflate::Counts;
 
 /// Upper bounds of the fan-out histogram's buckets, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
@@ -56,6 +57,10 @@ pub struct Metrics {
     pub bytes_in: AtomicU64,
     /// Bytes sent.
     pub bytes_out: AtomicU64,
+    /// Publications for WebSockets that have them compressed, each once: bytes before and after.
+    pub deflated: [AtomicU64; 2],
+    /// Compressed messages of clients: bytes as they came and as they are.
+    pub inflated: [AtomicU64; 2],
     /// Bytes in the queues of this shard's connections.
     pub queued: AtomicU64,
     /// Connections that have a queue.
@@ -82,7 +87,7 @@ pub(crate) fn sub(counter: &AtomicU64, n: u64) {
 }
 
 impl Metrics {
-    pub(crate) fn take_in(&self, stats: &Stats) {
+    pub(crate) fn take_in(&self, stats: &Stats, deflated: Counts) {
         for (gauge, value) in self.sessions.iter().zip(stats.sessions) {
             gauge.store(value, Ordering::Relaxed);
         }
@@ -98,6 +103,11 @@ impl Metrics {
         self.expired.store(clients.expired, Ordering::Relaxed);
         self.orders.store(clients.orders, Ordering::Relaxed);
         self.input_bytes.store(stats.input_bytes, Ordering::Relaxed);
+        let inflated = stats.inflated;
+        self.deflated[0].store(deflated.plain, Ordering::Relaxed);
+        self.deflated[1].store(deflated.packed, Ordering::Relaxed);
+        self.inflated[0].store(inflated.packed, Ordering::Relaxed);
+        self.inflated[1].store(inflated.plain, Ordering::Relaxed);
     }
 
     pub(crate) fn fanned_out(&self, took: Duration) {

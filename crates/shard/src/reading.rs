@@ -8,8 +8,9 @@ use crate::conn::Phase;
 use crate::metrics::add;
 use crate::shard::{BACKLOG, SCRATCH, Shard};
 
-/// Bytes read from one connection before it is the others' turn.
-const TURN: usize = 4 * SCRATCH;
+/// Bytes read from one connection before it is the others' turn; those that compressed messages become count too, since
+/// they are what takes time.
+const TURN: u64 = 4 * SCRATCH as u64;
 
 impl Shard {
     /// Reads from a connection until it has nothing, must wait, or has had its turn.
@@ -38,6 +39,7 @@ impl Shard {
                 Err(_) => return self.lose(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
+            let inflated = self.hub.inflated();
             if conn.phase == Phase::Open {
                 let flow = self.hub.input(slot, &self.scratch[..n], &mut self.fx);
                 if flow == Flow::Stop {
@@ -45,7 +47,7 @@ impl Shard {
                 }
                 self.settle();
             }
-            turn += n;
+            turn += n as u64 + (self.hub.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
                 && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
             {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
 use tidings_hub::{Effect, Effects, Hub, Request, SessionId, Settings, Timer};
+use tidings_wire::ws::deflate::Deflater;
 
 use crate::conn::{Conn, Phase};
 use crate::control::{Control, Reply};
@@ -46,6 +47,10 @@ pub struct Limits {
     pub mailbox: usize,
     /// How long an ended connection may take to read what is left for it.
     pub close_delay: Duration,
+    /// How hard publications are compressed for WebSockets that want it, from 1 (fast) to 9 (small).
+    pub compression_level: u8,
+    /// Below how many bytes their messages are not.
+    pub compression_min_size: usize,
 }
 
 impl Limits {
@@ -106,7 +111,7 @@ pub fn spawn(
             metrics: Arc::clone(&metrics),
             process: Arc::clone(process),
             began: Instant::now(),
-            batches: Batches::default(),
+            batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
             spare: Vec::new(),
             later: Vec::new(),
             has_published: false,
@@ -230,7 +235,7 @@ impl Shard {
             for what in due.drain(..) {
                 self.fire(what);
             }
-            self.metrics.take_in(&self.hub.stats());
+            self.metrics.take_in(&self.hub.stats(), self.batches.deflated());
         }
     }
 

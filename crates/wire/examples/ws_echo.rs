@@ -1,10 +1,12 @@
 //! A WebSocket server that sends back every message as it came: what conformance suites speak with
 //! (docs/autobahn.md). `cargo run --example ws_echo -- 127.0.0.1:9001`; port 0 picks a free one. It prints where
 //! it listens, and serves each connection on a thread of its own, with the blocking sockets of the standard library.
+//! Messages go compressed where a client offers that.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
+use tidings_wire::ws::deflate::{self, Deflater, Inflater};
 use tidings_wire::ws::{self, CloseCode, Event, Kind, Opcode, Reader, Role, Rules, handshake};
 
 /// The longest message that comes back: 16 MiB, as long as suites send.
@@ -29,13 +31,13 @@ fn main() -> io::Result<()> {
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let Some(received) = shake_hands(&mut stream)? else { return Ok(()) };
-    let rules = Rules { role: Role::Server, max_message: MAX_MESSAGE };
-    let (mut reader, mut message) = (Reader::default(), Vec::new());
+    let Some((received, deflated)) = shake_hands(&mut stream)? else { return Ok(()) };
+    let codecs = deflated.then(|| (Deflater::new(1, 0), Inflater::default()));
+    let mut echo = Echo { reader: Reader::default(), message: Vec::new(), codecs };
     let (mut input, mut output) = (received, Vec::new());
     let mut chunk = vec![0; 64 << 10];
     loop {
-        let goes_on = answer(&input, &rules, &mut reader, &mut message, &mut output);
+        let goes_on = echo.answer(&input, &mut output);
         stream.write_all(&output)?;
         output.clear();
         if !goes_on {
@@ -50,39 +52,53 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Appends the answers to `input`; gives whether the connection goes on.
-fn answer(
-    mut input: &[u8],
-    rules: &Rules,
-    reader: &mut Reader,
-    message: &mut Vec<u8>,
-    output: &mut Vec<u8>,
-) -> bool {
-    while !input.is_empty() {
-        match reader.read(input, rules, message) {
-            Ok((used, event)) => {
-                input = &input[used..];
-                match event {
-                    Event::Partial | Event::Pong(_) => {}
-                    Event::Message(kind) => {
-                        let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-                        ws::frame(opcode, message, output);
-                        message.clear();
-                    }
-                    Event::Ping(payload) => ws::frame(Opcode::Pong, &payload, output),
-                    Event::Close(close) => {
-                        ws::close(close.code().unwrap_or(CloseCode::NORMAL), "", output);
-                        return false;
+struct Echo {
+    reader: Reader,
+    message: Vec<u8>,
+    /// Where compression was agreed on.
+    codecs: Option<(Deflater, Inflater)>,
+}
+
+impl Echo {
+    /// Appends the answers to `input`; gives whether the connection goes on.
+    fn answer(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> bool {
+        let rules = Rules { role: Role::Server, max_message: MAX_MESSAGE };
+        let Self { reader, message, codecs } = self;
+        while !input.is_empty() {
+            let read = match codecs {
+                Some((_, inflater)) => reader.read_deflated(input, &rules, message, inflater),
+                None => reader.read(input, &rules, message),
+            };
+            match read {
+                Ok((used, event)) => {
+                    input = &input[used..];
+                    match event {
+                        Event::Partial | Event::Pong(_) => {}
+                        Event::Message(kind) => {
+                            let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+                            match codecs {
+                                Some((deflater, _)) => {
+                                    deflater.frame_with(opcode, output, |out| out.extend_from_slice(message));
+                                }
+                                None => ws::frame(opcode, message, output),
+                            }
+                            message.clear();
+                        }
+                        Event::Ping(payload) => ws::frame(Opcode::Pong, &payload, output),
+                        Event::Close(close) => {
+                            ws::close(close.code().unwrap_or(CloseCode::NORMAL), "", output);
+                            return false;
+                        }
                     }
                 }
-            }
-            Err(error) => {
-                ws::close(error.close_code(), &error.to_string(), output);
-                return false;
+                Err(error) => {
+                    ws::close(error.close_code(), &error.to_string(), output);
+                    return false;
+                }
             }
         }
+        true
     }
-    true
 }
 
 /// Says that nothing more comes and reads what still does, so that the peer gets the close frame and no reset.
@@ -92,8 +108,8 @@ fn linger(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers a handshake; gives what came behind it, or `None` when there was none.
-fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+/// Answers a handshake; gives what came behind it, and whether compression was agreed on, or `None` when there was none.
+fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<(Vec<u8>, bool)>> {
     let mut received = Vec::new();
     let end = loop {
         if let Some(at) = received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -107,19 +123,28 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
         received.extend_from_slice(&chunk[..length]);
     };
     let head = String::from_utf8_lossy(&received[..end]);
-    let key = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
-    });
+    let headers = |wanted: &'static str| {
+        let of_line = |line| str::split_once(line, ':');
+        let named = move |(name, _): &(&str, &str)| name.eq_ignore_ascii_case(wanted);
+        head.lines().filter_map(of_line).filter(named).map(|(_, value)| value.trim())
+    };
+    let key = headers("sec-websocket-key").next();
     let Some(key) = key.filter(|key| handshake::is_key(key)) else {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
         return Ok(None);
     };
-    let answer = format!(
+    let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\n",
         handshake::accept(key)
     );
+    let extension = deflate::agree(headers("sec-websocket-extensions"));
+    if let Some(extension) = extension {
+        answer.push_str(&format!("Sec-WebSocket-Extensions: {extension}\r\n"));
+    }
+    answer.push_str("\r\n");
     stream.write_all(answer.as_bytes())?;
-    Ok(Some(received.split_off(end)))
+    let deflated = extension.is_some();
+    drop(head);
+    Ok(Some((received.split_off(end), deflated)))
 }

@@ -6,6 +6,7 @@ use crate::body::DataFormat;
 use crate::channel::Topic;
 use crate::client::Encoding;
 use crate::publication::{Position, Publication};
+use crate::ws::deflate::Deflater;
 use crate::ws::{self, Opcode};
 use crate::{plain, resp, sse};
 
@@ -25,6 +26,10 @@ pub enum Form {
     WsJson,
     /// The client protocol in Protobuf, one push in a WebSocket's binary frame.
     WsProtobuf,
+    /// As [`Self::WsJson`], compressed.
+    WsJsonDeflate,
+    /// As [`Self::WsProtobuf`], compressed.
+    WsProtobufDeflate,
     /// The client protocol in Protobuf, each push behind its length.
     ProtobufStream,
     /// The client protocol in JSON, one push in a server-sent event.
@@ -41,13 +46,15 @@ pub enum Form {
 
 impl Form {
     /// Every form, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Plain,
         Self::Resp2,
         Self::Resp3,
         Self::JsonLine,
         Self::WsJson,
         Self::WsProtobuf,
+        Self::WsJsonDeflate,
+        Self::WsProtobufDeflate,
         Self::ProtobufStream,
         Self::Sse,
         Self::UniWs,
@@ -57,6 +64,11 @@ impl Form {
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// Whether it is a compressed one: what is for many is written with [`encode_packed`].
+    pub const fn is_packed(self) -> bool {
+        matches!(self, Self::WsJsonDeflate | Self::WsProtobufDeflate)
+    }
 }
 
 /// What the encoding of a publication depends on besides its form; the same for all of a topic's subscribers.
@@ -70,7 +82,8 @@ pub struct Context<'a> {
     pub data_format: DataFormat,
 }
 
-/// Appends `publication` to `out` in `form`.
+/// Appends `publication` to `out` in `form`. In a compressed form it is as in the one that is not: each message says
+/// for itself whether it is compressed (RFC 7692 §6), and what is for one subscriber alone is not worth it.
 pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     let channel = publication.channel.as_str();
     let body = &publication.body[..];
@@ -84,12 +97,16 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
             push(Encoding::Json, context, publication, out);
             out.push(b'\n');
         }
-        (Form::WsJson, _) => ws::frame_with(Opcode::Text, expected(publication), out, |out| {
-            push(Encoding::Json, context, publication, out);
-        }),
-        (Form::WsProtobuf, _) => ws::frame_with(Opcode::Binary, expected(publication), out, |out| {
-            push(Encoding::Protobuf, context, publication, out);
-        }),
+        (Form::WsJson | Form::WsJsonDeflate, _) => {
+            ws::frame_with(Opcode::Text, expected(publication), out, |out| {
+                push(Encoding::Json, context, publication, out);
+            });
+        }
+        (Form::WsProtobuf | Form::WsProtobufDeflate, _) => {
+            ws::frame_with(Opcode::Binary, expected(publication), out, |out| {
+                push(Encoding::Protobuf, context, publication, out);
+            });
+        }
         (Form::ProtobufStream, _) => push(Encoding::Protobuf, context, publication, out),
         (Form::Sse, _) => sse::data_line(out, |out| push(Encoding::Json, context, publication, out)),
         (Form::UniWs, _) => ws::frame_with(Opcode::Text, expected(publication), out, |out| {
@@ -102,6 +119,22 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
         (Form::UniSse, _) => sse::data_line(out, |out| bare(context, publication, out)),
         (Form::Event, _) => event(publication, out),
     }
+}
+
+/// As [`encode`]; in a compressed form `deflater` decides whether the message is worth it, and compresses it.
+pub fn encode_packed(
+    form: Form,
+    context: &Context<'_>,
+    publication: &Publication,
+    deflater: &mut Deflater,
+    out: &mut Vec<u8>,
+) {
+    let (opcode, encoding) = match form {
+        Form::WsJsonDeflate => (Opcode::Text, Encoding::Json),
+        Form::WsProtobufDeflate => (Opcode::Binary, Encoding::Protobuf),
+        _ => return encode(form, context, publication, out),
+    };
+    deflater.frame_with(opcode, out, |out| push(encoding, context, publication, out));
 }
 
 /// Appends a publication as a reply with a push.
@@ -220,6 +253,18 @@ mod tests {
         assert_eq!(text(Form::Event), "id: 7.e.news\ndata: [1]\n\n");
         assert_eq!(encoded(Form::WsJson), in_frame(json));
         assert_eq!(encoded(Form::UniWs), in_frame(alone));
+
+        // As they are for one subscriber alone; compressed, where that is worth it, for many.
+        assert_eq!(encoded(Form::WsJsonDeflate), in_frame(json));
+        assert_eq!(encoded(Form::WsProtobufDeflate), encoded(Form::WsProtobuf));
+        for form in Form::ALL {
+            let mut packed = Vec::new();
+            encode_packed(form, &context, &publication, &mut Deflater::new(9, 1000), &mut packed);
+            assert_eq!(packed, encoded(form), "too short for it, in {form:?}");
+            packed.clear();
+            encode_packed(form, &context, &publication, &mut Deflater::new(9, 0), &mut packed);
+            assert_eq!(packed != encoded(form), form.is_packed() && packed[0] & 0x40 != 0, "{form:?}");
+        }
 
         let (framed, bare) = (encoded(Form::WsProtobuf), encoded(Form::ProtobufStream));
         assert_eq!(framed, [&[0x82, bare.len() as u8], &bare[..]].concat());

@@ -6,7 +6,20 @@ use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.mjs` in this script.
 fn run(script: &str, flavours: &str) {
-    let world = World::start();
+    live(&World::start(), script, flavours);
+}
+
+/// The same where compression is agreed on, which `ws` and browsers offer by themselves; gives how many bytes of
+/// messages they sent compressed.
+fn run_compressed(script: &str, flavours: &str) -> u64 {
+    let world = World::with(&["websocket.compression=true"]);
+    live(&world, script, flavours);
+    let [before, after] = ["before", "after"].map(|side| world.deflated(side));
+    assert!(after > 0 && after < before, "{before} bytes of publications became {after}");
+    world.inflated()
+}
+
+fn live(world: &World, script: &str, flavours: &str) {
     let tools = tools();
     let mut command = Command::new("node");
     command
@@ -54,4 +67,16 @@ fn centrifuge_js_works_unchanged_in_a_browser_over_http_streaming() {
 #[test]
 fn centrifuge_js_works_unchanged_in_a_browser_over_server_sent_events() {
     run("chromium.mjs", "sse-json");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_over_compressed_websocket() {
+    run_compressed("node.mjs", "websocket-json");
+    run_compressed("node.mjs", "websocket-protobuf");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_in_a_browser_over_compressed_websocket() {
+    let sent = run_compressed("chromium.mjs", "websocket-json");
+    assert!(sent > 0, "Chromium compresses what it sends");
 }

@@ -6,7 +6,10 @@ use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.py`.
 fn python(flavour: &str) {
-    let world = World::start();
+    live(&World::start(), flavour);
+}
+
+fn live(world: &World, flavour: &str) {
     let mut command = Command::new(tools().join("sdk-python/bin/python"));
     command.arg(root().join("tests/clients/centrifuge/life.py"));
     world.run(command, &[flavour]);
@@ -20,4 +23,13 @@ fn centrifuge_python_works_unchanged() {
 #[test]
 fn centrifuge_python_works_unchanged_in_protobuf() {
     python("protobuf");
+}
+
+#[test]
+fn centrifuge_python_works_unchanged_where_messages_are_compressed() {
+    let world = World::with(&["websocket.compression=true"]);
+    live(&world, "json");
+    let [before, after] = ["before", "after"].map(|side| world.deflated(side));
+    assert!(after > 0 && after < before, "{before} bytes of publications became {after}");
+    assert!(world.inflated() > 0, "what it sends is compressed");
 }

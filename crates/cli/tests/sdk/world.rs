@@ -2,6 +2,7 @@
 //! standard output has the link cut, `>silence` has it swallow everything, `>resume` ends that; the answer is `done`.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -33,12 +34,44 @@ pub(crate) struct World {
 impl World {
     /// Starts them.
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts them with these options as well, each `KEY=VALUE`.
+    pub(crate) fn with(more: &[&str]) -> Self {
         let [open, keyed] = ["open", "keyed"].map(|name| {
             let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
-            Tidings::start(TIDINGS, &["--config", options.to_str().expect("a path in UTF-8")])
+            let mut flags = vec!["--config", options.to_str().expect("a path in UTF-8")];
+            flags.extend(more.iter().flat_map(|option| ["--set", option]));
+            Tidings::start(TIDINGS, &flags)
         });
         let link = Proxy::to(keyed.http());
         Self { open, keyed, link }
+    }
+
+    /// Bytes of publications `before` or `after` they were compressed.
+    pub(crate) fn deflated(&self, side: &str) -> u64 {
+        self.metric(&format!("tidings_websocket_deflated_bytes_total{{side=\"{side}\"}}"))
+    }
+
+    /// Bytes of compressed messages that clients sent.
+    pub(crate) fn inflated(&self) -> u64 {
+        self.metric("tidings_websocket_inflated_bytes_total{side=\"before\"}")
+    }
+
+    /// What a line of `/metrics` that begins like this says, of both servers together.
+    fn metric(&self, name: &str) -> u64 {
+        let of = |server: &Tidings| {
+            let mut peer = TcpStream::connect(server.http()).expect("a connection");
+            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            peer.write_all(request.as_bytes()).expect("a request sent");
+            let mut text = String::new();
+            peer.read_to_string(&mut text).expect("an answer");
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+            line.parse::<u64>().unwrap_or_else(|e| panic!("{name} {line}: {e}"))
+        };
+        of(&self.open) + of(&self.keyed)
     }
 
     /// Where everything is, for a script.

@@ -66,7 +66,13 @@ impl Hub {
             }
             let max_message = self.settings.max_message as u64;
             let rules = Rules { role: Role::Server, max_message };
-            match frames.reader.read(&bytes[used..], &rules, &mut frames.message) {
+            let Frames { reader, message, .. } = &mut *frames;
+            let read = if self.sessions[slot as usize].dialect.is_deflated() {
+                reader.read_deflated(&bytes[used..], &rules, message, &mut self.inflater)
+            } else {
+                reader.read(&bytes[used..], &rules, message)
+            };
+            match read {
                 Ok((length, event)) => {
                     used += length;
                     match event {
@@ -116,7 +122,7 @@ impl Hub {
     /// Whether messages of this kind are commands here.
     fn takes(&self, slot: u32, kind: Kind) -> bool {
         match self.sessions[slot as usize].dialect {
-            Dialect::WsProtobuf => kind == Kind::Binary,
+            Dialect::WsProtobuf | Dialect::WsProtobufDeflate => kind == Kind::Binary,
             _ => kind == Kind::Text,
         }
     }

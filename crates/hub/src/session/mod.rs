@@ -60,6 +60,10 @@ pub enum Dialect {
     WsJson,
     /// The client protocol in Protobuf, in binary frames of a WebSocket.
     WsProtobuf,
+    /// As [`Self::WsJson`], where compression was agreed on: messages may be compressed, each on its own.
+    WsJsonDeflate,
+    /// As [`Self::WsProtobuf`], likewise.
+    WsProtobufDeflate,
     /// The client protocol in JSON, one object a line, over an HTTP body; commands come in other requests.
     StreamJson,
     /// The client protocol in Protobuf, each message behind its length, over an HTTP body.
@@ -86,7 +90,7 @@ pub(crate) enum Protocol {
 
 impl Dialect {
     /// All of them, in the order of [`crate::Stats::sessions`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Unknown,
         Self::Plain,
         Self::Resp2,
@@ -94,6 +98,8 @@ impl Dialect {
         Self::JsonLines,
         Self::WsJson,
         Self::WsProtobuf,
+        Self::WsJsonDeflate,
+        Self::WsProtobufDeflate,
         Self::StreamJson,
         Self::StreamProtobuf,
         Self::Sse,
@@ -113,6 +119,8 @@ impl Dialect {
             Self::JsonLines => "json",
             Self::WsJson => "websocket_json",
             Self::WsProtobuf => "websocket_protobuf",
+            Self::WsJsonDeflate => "websocket_json_deflate",
+            Self::WsProtobufDeflate => "websocket_protobuf_deflate",
             Self::StreamJson => "http_stream_json",
             Self::StreamProtobuf => "http_stream_protobuf",
             Self::Sse => "sse",
@@ -132,6 +140,8 @@ impl Dialect {
             Self::JsonLines | Self::StreamJson => Form::JsonLine,
             Self::WsJson => Form::WsJson,
             Self::WsProtobuf => Form::WsProtobuf,
+            Self::WsJsonDeflate => Form::WsJsonDeflate,
+            Self::WsProtobufDeflate => Form::WsProtobufDeflate,
             Self::StreamProtobuf => Form::ProtobufStream,
             Self::Sse => Form::Sse,
             Self::UniWs => Form::UniWs,
@@ -152,7 +162,7 @@ impl Dialect {
     /// How it writes the client protocol's messages; JSON where it does not speak it.
     pub fn encoding(self) -> Encoding {
         match self {
-            Self::WsProtobuf | Self::StreamProtobuf => Encoding::Protobuf,
+            Self::WsProtobuf | Self::WsProtobufDeflate | Self::StreamProtobuf => Encoding::Protobuf,
             _ => Encoding::Json,
         }
     }
@@ -164,7 +174,12 @@ impl Dialect {
 
     /// Whether its bytes are those of a WebSocket.
     pub fn is_websocket(self) -> bool {
-        matches!(self, Self::WsJson | Self::WsProtobuf | Self::UniWs)
+        matches!(self, Self::WsJson | Self::WsProtobuf | Self::UniWs) || self.is_deflated()
+    }
+
+    /// Whether those may be compressed.
+    pub fn is_deflated(self) -> bool {
+        matches!(self, Self::WsJsonDeflate | Self::WsProtobufDeflate)
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidings_hub::{Dialect, Effects, Flow, Settings, locate};
 use tidings_wire::client::Encoding;
+use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
 use crate::world::{Broker, World, settings};
@@ -193,4 +194,75 @@ fn the_line_ports_limit_is_not_that_of_requests() {
     let said = format!("{{\"id\":1,\"connect\":{{\"name\":\"{long}\"}}}}\n");
     w.input(slot, said);
     assert!(w.output(slot).starts_with("{\"id\":1,\"connect\""));
+}
+
+/// What a client sends compressed, in two fragments.
+fn packed(payload: &[u8]) -> Vec<u8> {
+    let (mut whole, mut out) = (Vec::new(), Vec::new());
+    Deflater::new(9, 0).frame_with(Opcode::Text, &mut whole, |out| out.extend_from_slice(payload));
+    assert!(whole[0] == 0xC1 && whole[1] < 126, "short when it is compressed");
+    let (head, tail) = whole[2..].split_at(5);
+    for (first, payload) in [(0x41, head), (0x80, tail)] {
+        out.extend([first, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
+        out.extend(payload);
+    }
+    out
+}
+
+#[test]
+fn compressed_commands_are_carried_out_and_an_idle_connection_keeps_nothing_of_them() {
+    let ping = br#"{"id":3,"ping":{}}"#;
+    let commands = [HELLO, &b"\n".repeat(200), ping].concat();
+    for size in [1, 3, 1000] {
+        let mut w = World::new(settings());
+        let slot = open(&mut w, Dialect::WsJsonDeflate);
+        for piece in packed(&commands).chunks(size) {
+            w.input(slot, piece);
+        }
+        let ids: Vec<_> = json(&received(&mut w, slot).0).iter().map(|m| m["id"].as_u64()).collect();
+        assert_eq!(ids, [Some(1), Some(2), Some(3)]);
+        assert!(w.hub.is_idle(slot) && w.hub.stats().input_bytes == 0);
+        let inflated = w.hub.stats().inflated;
+        assert!(inflated.plain == commands.len() as u64 && inflated.packed < inflated.plain / 2);
+        w.publish("news", "7");
+        assert_eq!(json(&received(&mut w, slot).0)[0]["push"]["pub"]["data"], 7);
+    }
+}
+
+#[test]
+fn compressed_commands_that_must_wait_wait_decompressed() {
+    let mut w = World::new(settings());
+    w.broker = Broker::Slow;
+    let slot = open(&mut w, Dialect::WsJsonDeflate);
+    let commands = [HELLO, &b"\n".repeat(200), br#"{"id":3,"ping":{}}"#].concat();
+    let behind = [&b" ".repeat(200)[..], br#"{"id":4,"ping":{}}"#].concat();
+    assert_eq!(w.input(slot, [packed(&commands), packed(&behind)].concat()), Flow::Stop);
+    assert!(w.hub.stats().input_bytes > 200);
+    let topic = tidings_wire::Channel::new("news").unwrap().into();
+    w.with(|hub, fx| hub.live(&topic, fx));
+    let ids: Vec<_> = json(&received(&mut w, slot).0).iter().map(|m| m["id"].as_u64()).collect();
+    assert_eq!(ids, [Some(1), Some(2), Some(3), Some(4)]);
+    assert!(w.hub.is_idle(slot) && w.hub.stats().input_bytes == 0);
+}
+
+#[test]
+fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
+    let mut w = World::new(Settings { max_message: 100, ..settings() });
+    let slot = open(&mut w, Dialect::WsJsonDeflate);
+    w.input(slot, packed(&[b' '; 101]));
+    let (messages, closed) = received(&mut w, slot);
+    let error = &json(&messages)[0]["error"];
+    assert!(error["code"] == 106 && error["message"].as_str().unwrap().contains("100 bytes"), "{error}");
+    assert_eq!(closed.unwrap().0, 1009);
+    assert_eq!(w.hub.stats().input_bytes, 0);
+}
+
+#[test]
+fn compression_counts_only_where_it_was_agreed_on() {
+    for dialect in [Dialect::WsJson, Dialect::WsProtobuf, Dialect::UniWs] {
+        let mut w = World::new(settings());
+        let slot = open(&mut w, dialect);
+        w.input(slot, packed(&[b' '; 101]));
+        assert_eq!(received(&mut w, slot).1.expect("a close frame").0, 1002);
+    }
 }

@@ -145,8 +145,17 @@ group! {
         /// Whether it is switched off.
         disabled: bool = "false", ();
         /// The longest message that a client may send over a WebSocket. Past it the connection is closed with code
-        /// 1009.
+        /// 1009. A compressed message counts with what it is when it is decompressed, which goes no further.
         message_size_limit: usize = "65536", bytes(64, 16 * MIB);
+        /// Whether messages may be compressed where a client offers that (`permessage-deflate`). What is published is
+        /// compressed once for all of a channel's subscribers that agreed on it, and no connection has memory of its
+        /// own for it; it costs a thread a third of a megabyte, and time for each publication.
+        compression: bool = "false", ();
+        /// The shortest publication, as a message, that is compressed; shorter ones, and those that would not become
+        /// shorter, go as they are.
+        compression_min_size: usize = "0", bytes(0, 16 * MIB);
+        /// How hard is tried, from 1 (fast) to 9 (small).
+        compression_level: usize = "1", count(1, 9);
     }
 }
 

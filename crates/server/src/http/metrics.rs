@@ -99,6 +99,10 @@ const POLICIES: Labelled<4> = [
     ("unsubscribe", |m| &m.dropped[3]),
 ];
 
+const DEFLATED: Labelled<2> = [("before", |m| &m.deflated[0]), ("after", |m| &m.deflated[1])];
+
+const INFLATED: Labelled<2> = [("before", |m| &m.inflated[0]), ("after", |m| &m.inflated[1])];
+
 const RECOVERIES: Labelled<2> = [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
@@ -233,6 +237,18 @@ impl Scrape {
         )?;
         out.counter("tidings_received", BYTES, "Bytes received from clients", self.sum(|m| &m.bytes_in))?;
         out.counter("tidings_sent", BYTES, "Bytes sent to clients", self.sum(|m| &m.bytes_out))?;
+        out.counters(
+            "tidings_websocket_deflated_bytes",
+            "Bytes of publications before and after they were compressed, each counted once on a shard whatever its subscribers there",
+            "side",
+            self.sums(DEFLATED),
+        )?;
+        out.counters(
+            "tidings_websocket_inflated_bytes",
+            "Bytes of compressed messages of clients before and after they were decompressed",
+            "side",
+            self.sums(INFLATED),
+        )?;
         let buckets = (0..=FANOUT_BOUNDS.len()).map(|i| {
             let bound = FANOUT_BOUNDS.get(i).map_or(f64::INFINITY, |micros| *micros as f64 / 1e6);
             (bound, self.sum(|m: &Metrics| &m.fanout[i]))

@@ -5,7 +5,8 @@
 //!
 //! ```ignore
 //! async fn websocket(State(node): State<Arc<Node>>, request: Request) -> Response {
-//!     match upgrade::accept(request, &node, &["centrifuge-protobuf"]) {
+//!     let terms = Terms { protocols: &["centrifuge-protobuf"], deflate: false };
+//!     match upgrade::accept(request, &node, &terms) {
 //!         Err(refusal) => refusal,
 //!         Ok((answer, upgraded)) => {
 //!             // Resolves after the answer is sent, so it cannot be awaited here.
@@ -37,8 +38,8 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -46,7 +47,7 @@ use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
 use tidings_shard::{Process, Socket};
-use tidings_wire::ws::handshake;
+use tidings_wire::ws::{deflate, handshake};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -163,6 +164,15 @@ impl Drop for Seat {
     }
 }
 
+/// What a handshake may agree on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'t> {
+    /// Sub-protocols.
+    pub(crate) protocols: &'t [&'static str],
+    /// Whether messages may be compressed (RFC 7692).
+    pub(crate) deflate: bool,
+}
+
 /// A connection that HTTP has let go of: WebSocket frames follow in both directions.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
@@ -172,6 +182,8 @@ pub(crate) struct Upgraded {
     pub(crate) received: Bytes,
     /// The sub-protocol that was agreed on, one of those offered to [`accept`].
     pub(crate) protocol: Option<&'static str>,
+    /// Whether it was agreed on that messages may be compressed.
+    pub(crate) deflate: bool,
     /// To be kept as long as the connection; a shard counts those it owns itself.
     pub(crate) seat: Seat,
 }
@@ -185,8 +197,8 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
-/// Decides whether a request becomes a WebSocket. Of `protocols` the first that the client offers as a sub-protocol is
-/// agreed on; a client that offers none of them is let in without one.
+/// Decides whether a request becomes a WebSocket. Of the sub-protocols in `terms` the first that the client offers is
+/// agreed on; a client that offers none of them is let in without one. So it is with compression.
 ///
 /// Gives the answer that is to be sent, and what resolves once it is. That fails when the connection breaks before, or
 /// the answer never reaches the HTTP connection.
@@ -197,7 +209,7 @@ pub(crate) enum Stream {
 pub(crate) fn accept(
     mut request: Request,
     node: &Node,
-    protocols: &[&'static str],
+    terms: &Terms<'_>,
 ) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
     let gate = &node.gate;
     let bad = |text: &str| gate.refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
@@ -233,8 +245,9 @@ pub(crate) fn accept(
     }
     gate.visitor(headers)?;
     let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base 64 is a header's value");
-    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let protocol = handshake::choose_protocol(offered, protocols);
+    let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), terms.protocols);
+    let extension = terms.deflate.then(|| deflate::agree(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
     let seat = Seat::take(node)?;
 
     let mut answer = Response::new(Body::empty());
@@ -246,10 +259,14 @@ pub(crate) fn accept(
     if let Some(protocol) = protocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
+    if let Some(extension) = extension {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(extension));
+    }
+    let deflate = extension.is_some();
     let coming = hyper::upgrade::on(&mut request);
     let upgraded = async move {
         let (stream, received) = take_back(coming.await.map_err(io::Error::other)?)?;
-        Ok(Upgraded { stream, received, protocol, seat })
+        Ok(Upgraded { stream, received, protocol, deflate, seat })
     };
     Ok((answer, upgraded))
 }

@@ -26,7 +26,7 @@ use super::message::{self, PageText};
 use super::room::{Ask, Look};
 use super::rows::Rows;
 use super::session::{self, Entry, blocking};
-use crate::http::upgrade::{self, Upgraded};
+use crate::http::upgrade::{self, Terms, Upgraded};
 
 /// Most bytes of rows in one request.
 const MAX_BODY: usize = 16 << 20;
@@ -95,7 +95,8 @@ async fn article(State(service): Shared, Path(id): Path<String>, request: Reques
 
 /// Answers a handshake, and serves the connection that comes of it.
 fn upgrade(service: Arc<Service>, request: Request, entry: Entry) -> Response {
-    match upgrade::accept(request, &service.node, &[]) {
+    // What a table shows is sent by a task of its own for each viewer: nothing there is compressed for all of them.
+    match upgrade::accept(request, &service.node, &Terms { protocols: &[], deflate: false }) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
             tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! What the HTTP port promises, asked over real sockets.
 
+mod deflate;
 mod events;
 mod host;
 mod info;

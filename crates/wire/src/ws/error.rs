@@ -47,6 +47,9 @@ pub enum ProtocolError {
     /// Text, or the reason of a close frame, is not UTF-8.
     #[error("text is not UTF-8")]
     NotUtf8,
+    /// A compressed message (RFC 7692) that nothing comes out of.
+    #[error("compressed message that cannot be decompressed")]
+    Deflate,
     /// Longer than [`super::Rules::max_message`].
     #[error("message longer than {0} bytes")]
     TooBig(u64),
@@ -56,7 +59,7 @@ impl ProtocolError {
     /// The number for the close frame that tells the peer.
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::NotUtf8 => CloseCode::INVALID,
+            Self::NotUtf8 | Self::Deflate => CloseCode::INVALID,
             Self::TooBig(_) => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL,
         }

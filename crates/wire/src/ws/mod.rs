@@ -5,7 +5,7 @@
 //! [`close()`] by a server, whose frames carry no mask, so that one frame serves any number of clients; and with
 //! [`masked_frame`] by a client.
 //!
-//! No extension is spoken: all reserved bits are 0.
+//! One extension is spoken where it was agreed on, see [`deflate`]; elsewhere all reserved bits are 0.
 //!
 //! ```
 //! use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
@@ -40,10 +40,13 @@
 //! Invariants:
 //! - A reader owns no heap memory, and between two messages it is equal to a new one: an idle connection needs
 //!   none. The bytes of a message that has not ended yet are the caller's.
-//! - What the caller keeps is never longer than the longest message allowed and one control frame's payload.
-//! - Text is valid UTF-8, and what cannot become valid any more is refused when its first wrong byte comes.
+//! - What the caller keeps is never longer than the longest message allowed and one control frame's payload; a
+//!   quarter longer while a compressed message comes.
+//! - Text is valid UTF-8, and what cannot become valid any more is refused when its first wrong byte comes (when the
+//!   message is whole, where it is compressed).
 
 mod close;
+pub mod deflate;
 mod error;
 pub mod handshake;
 mod mask;

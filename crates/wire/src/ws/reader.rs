@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::deflate::{self, Inflater};
 use super::utf8::Utf8;
 use super::{Close, CloseCode, Kind, MAX_CONTROL, Opcode, ProtocolError, Role, mask};
 
@@ -66,6 +67,8 @@ pub struct Reader {
     control: u8,
     /// The message that has begun and not ended.
     message: Option<Kind>,
+    /// That message is compressed.
+    compressed: bool,
     utf8: Utf8,
     /// Bytes of the frame's payload that have come.
     frame: u64,
@@ -103,10 +106,38 @@ impl Reader {
         rules: &Rules,
         buffer: &mut Vec<u8>,
     ) -> Result<(usize, Event), ProtocolError> {
+        self.read_some(input, rules, buffer, None)
+    }
+
+    /// As [`Reader::read`], on a connection where [`deflate`] was agreed on: a compressed message is kept as it comes,
+    /// and `inflater` puts what it says in its place when it is whole. The longest message allowed is meant of what it
+    /// says; compressed it may take a quarter more, since what cannot be made shorter becomes longer.
+    ///
+    /// A compressed message cannot be taken in pieces.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] as soon as the bytes show it; what is wrong inside of a compressed message, when it is whole.
+    pub fn read_deflated(
+        &mut self,
+        input: &[u8],
+        rules: &Rules,
+        buffer: &mut Vec<u8>,
+        inflater: &mut Inflater,
+    ) -> Result<(usize, Event), ProtocolError> {
+        self.read_some(input, rules, buffer, Some(inflater))
+    }
+
+    fn read_some(
+        &mut self,
+        input: &[u8],
+        rules: &Rules,
+        buffer: &mut Vec<u8>,
+        mut inflater: Option<&mut Inflater>,
+    ) -> Result<(usize, Event), ProtocolError> {
         let mut rest = input;
         loop {
             if !self.in_payload {
-                if !self.read_header(&mut rest, rules)? {
+                if !self.read_header(&mut rest, rules, inflater.is_some())? {
                     return Ok((input.len(), Event::Partial));
                 }
                 self.in_payload = true;
@@ -115,14 +146,14 @@ impl Reader {
             if !self.read_payload(&mut rest, buffer)? {
                 return Ok((input.len(), Event::Partial));
             }
-            if let Some(event) = self.end_frame(buffer)? {
+            if let Some(event) = self.end_frame(rules, buffer, inflater.as_deref_mut())? {
                 return Ok((input.len() - rest.len(), event));
             }
         }
     }
 
     /// Tells whether all of the header has come.
-    fn read_header(&mut self, rest: &mut &[u8], rules: &Rules) -> Result<bool, ProtocolError> {
+    fn read_header(&mut self, rest: &mut &[u8], rules: &Rules, deflate: bool) -> Result<bool, ProtocolError> {
         loop {
             let needed = self.header_len();
             let have = usize::from(self.have);
@@ -132,7 +163,7 @@ impl Reader {
             *rest = after;
             let (before, have) = (have, usize::from(self.have));
             if before < 1 && have >= 1 {
-                self.check_first()?;
+                self.check_first(deflate)?;
             }
             if before < 2 && have >= 2 {
                 self.check_second(rules)?;
@@ -148,12 +179,16 @@ impl Reader {
         }
     }
 
-    fn check_first(&mut self) -> Result<(), ProtocolError> {
+    fn check_first(&mut self, deflate: bool) -> Result<(), ProtocolError> {
         let first = self.header[0];
-        if first & 0x70 != 0 {
+        let opcode = first & 0x0F;
+        // RFC 7692 §6: the first frame of a message says it for all of them.
+        let may_be_compressed = deflate && matches!(Opcode::new(opcode), Some(Opcode::Text | Opcode::Binary));
+        let allowed = if may_be_compressed { deflate::COMPRESSED } else { 0 };
+        if first & 0x70 & !allowed != 0 {
             return Err(ProtocolError::ReservedBits);
         }
-        let opcode = Opcode::new(first & 0x0F).ok_or(ProtocolError::UnknownOpcode(first & 0x0F))?;
+        let opcode = Opcode::new(opcode).ok_or(ProtocolError::UnknownOpcode(opcode))?;
         match (opcode, self.message) {
             (Opcode::Continuation, None) => Err(ProtocolError::Continuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => Err(ProtocolError::Nested),
@@ -185,13 +220,19 @@ impl Reader {
         if self.is_control() {
             return Ok(());
         }
-        if self.total.saturating_add(length) > rules.max_message {
-            return Err(ProtocolError::TooBig(rules.max_message));
+        let begun = match self.opcode() {
+            Opcode::Text => Some(Kind::Text),
+            Opcode::Binary => Some(Kind::Binary),
+            _ => None,
+        };
+        if begun.is_some() {
+            self.message = begun;
+            self.compressed = self.header[0] & deflate::COMPRESSED != 0;
         }
-        match self.opcode() {
-            Opcode::Text => self.message = Some(Kind::Text),
-            Opcode::Binary => self.message = Some(Kind::Binary),
-            _ => {}
+        let max = rules.max_message;
+        let longest = if self.compressed { deflate::longest_packed(max) } else { max };
+        if self.total.saturating_add(length) > longest {
+            return Err(ProtocolError::TooBig(max));
         }
         Ok(())
     }
@@ -213,14 +254,19 @@ impl Reader {
             self.control += taken.len() as u8;
         } else {
             self.total += taken.len() as u64;
-            if self.message == Some(Kind::Text) {
+            if self.message == Some(Kind::Text) && !self.compressed {
                 self.utf8.feed(new).map_err(|_| ProtocolError::NotUtf8)?;
             }
         }
         Ok(taken.len() as u64 == missing)
     }
 
-    fn end_frame(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Event>, ProtocolError> {
+    fn end_frame(
+        &mut self,
+        rules: &Rules,
+        buffer: &mut Vec<u8>,
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Option<Event>, ProtocolError> {
         let (opcode, is_final) = (self.opcode(), self.is_final());
         self.have = 0;
         self.in_payload = false;
@@ -239,6 +285,13 @@ impl Reader {
         }
         if !self.utf8.is_whole() {
             return Err(ProtocolError::NotUtf8);
+        }
+        if self.compressed {
+            let inflater = inflater.ok_or(ProtocolError::ReservedBits)?;
+            inflater.unpack(buffer, rules.max_message)?;
+            if self.message == Some(Kind::Text) && std::str::from_utf8(buffer).is_err() {
+                return Err(ProtocolError::NotUtf8);
+            }
         }
         let message = self.message.take().map(Event::Message);
         *self = Self::default();

@@ -14,11 +14,16 @@ use crate::hub::Hub;
 /// What most replies stay below, in bytes.
 const EXPECTED: usize = 120;
 
-/// Appends one message, which `write` appends, in a frame of the dialect.
+/// Appends one message, which `write` appends, in a frame of the dialect. What is for one client alone is never
+/// compressed, also where that was agreed on.
 fn framed(dialect: Dialect, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     match dialect {
-        Dialect::WsJson | Dialect::UniWs => ws::frame_with(Opcode::Text, EXPECTED, out, write),
-        Dialect::WsProtobuf => ws::frame_with(Opcode::Binary, EXPECTED, out, write),
+        Dialect::WsJson | Dialect::WsJsonDeflate | Dialect::UniWs => {
+            ws::frame_with(Opcode::Text, EXPECTED, out, write);
+        }
+        Dialect::WsProtobuf | Dialect::WsProtobufDeflate => {
+            ws::frame_with(Opcode::Binary, EXPECTED, out, write);
+        }
         Dialect::StreamProtobuf => write(out),
         Dialect::Sse | Dialect::UniSse | Dialect::Events => sse::data_line(out, write),
         _ => {

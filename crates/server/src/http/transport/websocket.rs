@@ -7,7 +7,7 @@ use tidings_shard::Arrival;
 
 use super::Transports;
 use super::asking::parameters;
-use crate::http::upgrade::{self, Upgraded};
+use crate::http::upgrade::{self, Terms, Upgraded};
 
 /// The sub-protocol by which a client says that it speaks Protobuf.
 const PROTOBUF: &str = "centrifuge-protobuf";
@@ -19,35 +19,41 @@ const FORMATS: [&str; 2] = ["format", "cf_protocol"];
 pub(super) async fn two_way(State(transports): State<Transports>, request: Request) -> Response {
     let asked =
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
-    serve(transports, request, "websocket", &[PROTOBUF], move |protocol| {
-        let protobuf = asked || protocol == Some(PROTOBUF);
-        if protobuf { Dialect::WsProtobuf } else { Dialect::WsJson }
+    let terms = Terms { protocols: &[PROTOBUF], deflate: transports.node.config.websocket.compression };
+    serve(transports, request, "websocket", terms, move |protocol, deflate| {
+        match (asked || protocol == Some(PROTOBUF), deflate) {
+            (false, false) => Dialect::WsJson,
+            (true, false) => Dialect::WsProtobuf,
+            (false, true) => Dialect::WsJsonDeflate,
+            (true, true) => Dialect::WsProtobufDeflate,
+        }
     })
 }
 
 /// Pushes alone.
 pub(super) async fn one_way(State(transports): State<Transports>, request: Request) -> Response {
-    serve(transports, request, "uni_websocket", &[], |_| Dialect::UniWs)
+    let terms = Terms { protocols: &[], deflate: false };
+    serve(transports, request, "uni_websocket", terms, |_, _| Dialect::UniWs)
 }
 
 fn serve(
     transports: Transports,
     request: Request,
     transport: &'static str,
-    protocols: &[&'static str],
-    dialect: impl FnOnce(Option<&str>) -> Dialect + Send + 'static,
+    terms: Terms<'static>,
+    dialect: impl FnOnce(Option<&str>, bool) -> Dialect + Send + 'static,
 ) -> Response {
     let about = transports.about(transport, request.headers());
-    match upgrade::accept(request, &transports.node, protocols) {
+    match upgrade::accept(request, &transports.node, &terms) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
             tokio::spawn(async move {
                 let handed = upgraded.await.and_then(|upgraded| {
-                    let Upgraded { stream, received, protocol, seat } = upgraded;
+                    let Upgraded { stream, received, protocol, deflate, seat } = upgraded;
                     let socket = stream.into_socket()?;
                     // The shard counts it from here on.
                     drop(seat);
-                    let (dialect, received) = (dialect(protocol), received.into());
+                    let (dialect, received) = (dialect(protocol, deflate), received.into());
                     transports.hand_over(Arrival { socket, dialect, received, about });
                     Ok(())
                 });

@@ -1,0 +1,364 @@
+//! `permessage-deflate` as a client sees it: agreed on where it can be, publications compressed once beside those who
+//! have them as they are, and what clients send decompressed within the limit.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use serde_json::{Value, json};
+use tidings_testkit::RespClient;
+use tidings_wire::ws::{Opcode, mask};
+
+use crate::world::{Answer, World, eventually};
+
+const PATH: &str = "/connection/websocket";
+const OFFER: &str = "permessage-deflate; client_max_window_bits";
+const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
+
+/// The answer to a handshake that offers these extensions.
+fn handshake(world: &World, path: &str, offer: &str) -> (TcpStream, Answer) {
+    let mut peer = world.connect();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Extensions: {offer}\r\n\r\n"
+    );
+    peer.write_all(request.as_bytes()).expect("a request sent");
+    let answer = Answer::read_head(&mut peer);
+    (peer, answer)
+}
+
+/// A whole message compressed as RFC 7692 §7.2.1 has it, by the library that the tables use.
+fn packed(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 100);
+    let mut state = Compress::new(Compression::best(), false);
+    state.compress_vec(payload, &mut out, FlushCompress::Sync).expect("compressed");
+    assert_eq!(state.total_in(), payload.len() as u64);
+    out.strip_suffix(&[0, 0, 0xFF, 0xFF]).expect("an empty block").to_vec()
+}
+
+fn unpacked(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 << 20);
+    let all = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+    Decompress::new(false).decompress_vec(&all, &mut out, FlushDecompress::Sync).expect("decompressed");
+    out
+}
+
+/// A frame of a client whose first byte is this.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [1, 2, 3, 4];
+    let mut out = vec![first];
+    match payload.len() {
+        short @ 0..126 => out.push(0x80 | short as u8),
+        long => {
+            out.push(0x80 | 126);
+            out.extend(u16::try_from(long).expect("a middling frame").to_be_bytes());
+        }
+    }
+    out.extend(key);
+    let start = out.len();
+    out.extend(payload);
+    mask(&mut out[start..], key, 0);
+    out
+}
+
+const TEXT: u8 = 0x80 | Opcode::Text as u8;
+const RSV1: u8 = 0x40;
+
+struct Client(TcpStream);
+
+impl Client {
+    /// One that has agreed on compression, if it has offered that.
+    fn open(world: &World, path: &str, offer: &str) -> Self {
+        let (peer, answer) = handshake(world, path, offer);
+        assert_eq!(answer.header("sec-websocket-extensions"), if offer.is_empty() { "" } else { AGREED });
+        Self(peer)
+    }
+
+    /// One that is subscribed to `news`.
+    fn subscribed(world: &World, offer: &str) -> Self {
+        let mut client = Self::open(world, PATH, offer);
+        client.send(TEXT, &[CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat());
+        let mut replies = client.replies();
+        if replies.len() == 1 {
+            replies.extend(client.replies());
+        }
+        assert_eq!(replies[1], json!({"id": 2, "subscribe": {}}));
+        client
+    }
+
+    fn send(&mut self, first: u8, payload: &[u8]) {
+        self.0.write_all(&frame(first, payload)).expect("a frame sent");
+    }
+
+    /// The next frame's first byte and payload.
+    fn next(&mut self) -> (u8, Vec<u8>) {
+        let mut take = |n: usize| {
+            let mut bytes = vec![0; n];
+            self.0.read_exact(&mut bytes).expect("a frame");
+            bytes
+        };
+        let head = take(2);
+        let length = match head[1] {
+            126 => u16::from_be_bytes(take(2).try_into().expect("two bytes")).into(),
+            127 => usize::try_from(u64::from_be_bytes(take(8).try_into().expect("eight"))).expect("a length"),
+            short => short.into(),
+        };
+        (head[0], take(length))
+    }
+
+    fn replies(&mut self) -> Vec<Value> {
+        let (first, payload) = self.next();
+        assert_eq!(first, TEXT, "replies go as they are");
+        payload.split(|b| *b == b'\n').map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    }
+
+    fn closed(&mut self) -> (u16, String) {
+        let (first, payload) = self.next();
+        assert_eq!(first, 0x88, "{payload:?}");
+        (u16::from_be_bytes([payload[0], payload[1]]), String::from_utf8_lossy(&payload[2..]).into_owned())
+    }
+}
+
+fn publish(world: &World, body: &str) {
+    RespClient::connect(world.tcp()).command(&["PUBLISH", "news", body]);
+}
+
+fn on(more: &[&str]) -> World {
+    World::with(&[&["websocket.compression=true"], more].concat())
+}
+
+#[test]
+fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
+    let agreed = |world: &World, path: &str, offer: &str| {
+        let (_, answer) = handshake(world, path, offer);
+        assert_eq!(answer.status, 101, "{path} {offer}");
+        answer.header("sec-websocket-extensions").to_owned()
+    };
+    let off = World::with(&[]);
+    assert_eq!(agreed(&off, PATH, OFFER), "");
+    let world = on(&[]);
+    assert_eq!(agreed(&world, PATH, OFFER), AGREED);
+    assert_eq!(agreed(&world, "/connection/websocket?format=protobuf", OFFER), AGREED);
+    assert_eq!(agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10"), "");
+    assert_eq!(
+        agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10, permessage-deflate"),
+        AGREED
+    );
+    // With the window that was asked for, or a smaller one.
+    let python = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
+    assert_eq!(agreed(&world, PATH, python), format!("{AGREED}; server_max_window_bits=12"));
+    assert_eq!(agreed(&world, PATH, "permessage-deflate; unheard_of"), "");
+    for path in ["/connection/uni_websocket", "/tables/ws", "/parser/ws"] {
+        assert_eq!(agreed(&world, path, OFFER), "", "{path}");
+    }
+}
+
+#[test]
+fn a_publication_reaches_those_who_agreed_compressed_and_the_others_as_it_is() {
+    let world = on(&["shards=1"]);
+    let body = format!("[{}]", vec!["\"the same again and again\""; 40].join(","));
+    let mut packed = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
+    let mut plain = Client::subscribed(&world, "");
+    publish(&world, &body);
+    publish(&world, "\"short\"");
+    let (first, as_it_is) = plain.next();
+    assert_eq!(first, TEXT);
+    let frames = packed.each_mut().map(Client::next);
+    assert_eq!(frames[0], frames[1], "the same bytes for both");
+    let (first, payload) = &frames[0];
+    assert_eq!(*first, TEXT | RSV1);
+    assert!(payload.len() < as_it_is.len() / 5, "{} of {} bytes", payload.len(), as_it_is.len());
+    assert_eq!(unpacked(payload), as_it_is);
+    // What would not become shorter is not compressed, and the next one builds on nothing before it.
+    assert_eq!(packed[0].next(), plain.next());
+    publish(&world, &body);
+    assert_eq!(packed[1].next().0, TEXT);
+    assert_eq!(packed[0].next(), frames[0]);
+    assert_eq!(packed[1].next(), frames[0]);
+}
+
+#[test]
+fn protobuf_is_compressed_as_well() {
+    use tidings_wire::client::Encoding;
+    use tidings_wire::client::reply::Outcome;
+    let world = on(&[]);
+    let mut client = Client::open(&world, "/connection/websocket?format=protobuf", OFFER);
+    let mut commands = Vec::new();
+    for text in [CONNECT, br#"{"id":2,"subscribe":{"channel":"news"}}"#] {
+        Encoding::Protobuf
+            .write_command(&Encoding::Json.parse_command(text).expect("a command"), &mut commands);
+    }
+    client.send(0x82 | RSV1, &packed(&commands));
+    let mut outcomes = 0;
+    while outcomes < 2 {
+        let (first, payload) = client.next();
+        assert_eq!(first, 0x82);
+        outcomes += Encoding::Protobuf.messages(&payload).count();
+    }
+    publish(&world, &"tidings ".repeat(50));
+    let (first, payload) = client.next();
+    assert_eq!(first, 0x82 | RSV1);
+    let payload = unpacked(&payload);
+    let message = Encoding::Protobuf.messages(&payload).next().expect("a message").expect("a whole one");
+    let reply = Encoding::Protobuf.parse_reply(message).expect("a reply");
+    assert!(matches!(reply.outcome, Outcome::Push(_)), "{reply:?}");
+}
+
+#[test]
+fn publications_below_the_least_size_go_as_they_are() {
+    let world = on(&["websocket.compression_min_size=500", "websocket.compression_level=9"]);
+    let mut client = Client::subscribed(&world, OFFER);
+    publish(&world, &"a".repeat(400));
+    assert_eq!(client.next().0, TEXT);
+    publish(&world, &"a".repeat(500));
+    assert_eq!(client.next().0, TEXT | RSV1);
+}
+
+#[test]
+fn compressed_commands_are_understood_however_they_come() {
+    let world = on(&[]);
+    let long = format!("{}{}", " ".repeat(30_000), r#"{"id":1,"connect":{}}"#);
+    let payload = packed(long.as_bytes());
+    let whole = frame(TEXT | RSV1, &payload);
+    let (head, tail) = payload.split_at(payload.len() / 2);
+    let (ping, text) = (frame(0x89, b"still there?"), Opcode::Text as u8);
+    let fragments = [frame(text | RSV1, head), ping, frame(0x00, &[]), frame(0x80, tail)].concat();
+    for (bytes, ponged) in [(whole, false), (fragments, true)] {
+        for size in [1, 10, bytes.len()] {
+            let mut client = Client::open(&world, PATH, OFFER);
+            for piece in bytes.chunks(size) {
+                client.0.write_all(piece).expect("a piece sent");
+            }
+            if ponged {
+                assert_eq!(client.next(), (0x8A, b"still there?".to_vec()));
+            }
+            assert_eq!(client.replies()[0]["id"], 1);
+            // Behind it one that is not compressed, and the other way round.
+            client.send(TEXT, br#"{"id":2,"ping":{}}"#);
+            client.send(TEXT | RSV1, &packed(br#"{"id":3,"ping":{}}"#));
+            assert_eq!((&client.replies()[0]["id"], &client.replies()[0]["id"]), (&json!(2), &json!(3)));
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_when_it_is_decompressed_is_an_error_that_names_the_limit_and_then_1009() {
+    let world = on(&["websocket.message_size_limit=4000"]);
+    let mut client = Client::open(&world, PATH, OFFER);
+    let exactly = format!("{}{}", " ".repeat(4000 - CONNECT.len()), r#"{"id":1,"connect":{}}"#);
+    client.send(TEXT | RSV1, &packed(exactly.as_bytes()));
+    assert_eq!(client.replies()[0]["id"], 1);
+    for size in [4001, 3_000_000] {
+        let mut client = Client::open(&world, PATH, OFFER);
+        let bomb = packed(&vec![b' '; size]);
+        assert!(bomb.len() < 4000);
+        client.send(TEXT | RSV1, &bomb);
+        let error = &client.replies()[0]["error"];
+        assert_eq!(error["code"], 106, "{error}");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains("4000 bytes")), "{error}");
+        assert_eq!(client.closed().0, 1009);
+    }
+}
+
+#[test]
+fn what_cannot_be_decompressed_is_closed_with_1007() {
+    let world = on(&[]);
+    let cut = packed(&b"0123456789".repeat(3));
+    for (payload, words) in [
+        (&b"\xFF\xFF\xFF"[..], "decompressed"),
+        (&cut[..cut.len() - 3], "decompressed"),
+        (&packed(b"\xFF\xFE"), "UTF-8"),
+    ] {
+        let mut client = Client::open(&world, PATH, OFFER);
+        client.send(TEXT | RSV1, payload);
+        let (code, reason) = client.closed();
+        assert_eq!(code, 1007, "{reason}");
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+#[test]
+fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
+    let world = on(&[]);
+    let payload = packed(CONNECT);
+    let text = Opcode::Text as u8;
+    for (offer, bytes) in [
+        ("", frame(TEXT | RSV1, &payload)),
+        (OFFER, frame(0x89 | RSV1, b"ping")),
+        (OFFER, [frame(text | RSV1, &payload), frame(0x80 | RSV1, &[])].concat()),
+        (OFFER, frame(TEXT | RSV1 | 0x20, &payload)),
+        (OFFER, frame(TEXT | 0x10, &payload)),
+    ] {
+        let mut client = Client::open(&world, PATH, offer);
+        client.0.write_all(&bytes).expect("sent");
+        assert_eq!(client.closed().0, 1002);
+    }
+}
+
+#[test]
+fn metrics_tell_who_has_agreed_and_what_it_saves() {
+    let world = on(&["shards=1"]);
+    let mut clients = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
+    let mut plain = Client::subscribed(&world, "");
+    let spaces = format!("{}{}", " ".repeat(1000), r#"{"id":9,"ping":{}}"#);
+    let command = packed(spaces.as_bytes());
+    clients[0].send(TEXT | RSV1, &command);
+    assert_eq!(clients[0].replies()[0]["id"], 9);
+    publish(&world, &"a".repeat(1000));
+    let as_it_is = plain.next().1.len();
+    let sent = clients.each_mut().map(|client| client.next().1.len())[0];
+    let expected = [
+        "tidings_sessions{dialect=\"websocket_json\"} 1".to_owned(),
+        "tidings_sessions{dialect=\"websocket_json_deflate\"} 2".to_owned(),
+        // Once, although it has two subscribers.
+        format!("tidings_websocket_deflated_bytes_total{{side=\"before\"}} {as_it_is}"),
+        format!("tidings_websocket_deflated_bytes_total{{side=\"after\"}} {sent}"),
+        format!("tidings_websocket_inflated_bytes_total{{side=\"before\"}} {}", command.len()),
+        format!("tidings_websocket_inflated_bytes_total{{side=\"after\"}} {}", spaces.len()),
+    ];
+    eventually("the numbers", || {
+        let metrics = world.get("/metrics").body;
+        expected.iter().all(|line| metrics.lines().any(|l| l == line))
+    });
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_gets_whole_compressed_messages_up_to_the_end_of_its_subscription() {
+    let world = on(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
+    let mut slow = Client::subscribed(&world, OFFER);
+    slow.0.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
+    let mut publisher = RespClient::connect(world.tcp());
+    // Digits in no order: they become shorter by half and no more.
+    let body = |n: u64| {
+        let digits =
+            (0..400_u64).map(|i| ((n * 400 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).to_string());
+        format!("\"{n} {}\"", digits.collect::<Vec<_>>().concat())
+    };
+    let dropped =
+        || world.get("/metrics").body.contains("tidings_deliveries_dropped_total{policy=\"unsubscribe\"} 0");
+    let mut n = 0;
+    while dropped() {
+        for _ in 0..500 {
+            publisher.command(&["PUBLISH", "news", &body(n)]);
+            n += 1;
+        }
+    }
+    // Every message up to the end of the subscription is whole, and in order.
+    for expected in 0.. {
+        let (first, payload) = slow.next();
+        let message: Value = if first == TEXT | RSV1 {
+            serde_json::from_slice(&unpacked(&payload)).expect("JSON")
+        } else {
+            serde_json::from_slice(&payload).expect("JSON")
+        };
+        if message["push"]["unsubscribe"].is_object() {
+            assert!(expected > 0 && expected < n);
+            return;
+        }
+        let data = message["push"]["pub"]["data"].as_str().expect("a publication");
+        assert_eq!(data, body(expected).trim_matches('"'), "{message}");
+    }
+}

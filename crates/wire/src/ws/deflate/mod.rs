@@ -1,0 +1,70 @@
+//! `permessage-deflate` (RFC 7692) without I/O: agreeing on it, compressing what is sent, decompressing what comes.
+//!
+//! It is agreed on in one way alone: no message builds on an earlier one, in either direction (`…_no_context_takeover`).
+//! So one compressed message serves any number of clients, and a connection owns no window: a [`Deflater`] and an
+//! [`Inflater`] serve all connections of a thread, one message after the other.
+//!
+//! ```
+//! use tidings_wire::ws::deflate::{self, Deflater, Inflater};
+//! use tidings_wire::ws::{Event, Kind, Opcode, Reader, Role, Rules};
+//!
+//! let offered = ["permessage-deflate; client_max_window_bits"];
+//! let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+//! assert_eq!(deflate::agree(offered), Some(answer));
+//!
+//! // A server's side: the frame is for every client with which it was agreed on.
+//! let text = "tidings of comfort and joy, ".repeat(20);
+//! let (mut deflater, mut frame) = (Deflater::new(1, 0), Vec::new());
+//! deflater.frame_with(Opcode::Text, &mut frame, |out| out.extend_from_slice(text.as_bytes()));
+//! assert!(frame.len() < text.len() / 4);
+//!
+//! // The other side.
+//! let rules = Rules { role: Role::Client, max_message: 1000 };
+//! let (mut reader, mut inflater, mut message) = (Reader::default(), Inflater::default(), Vec::new());
+//! let (_, event) = reader.read_deflated(&frame, &rules, &mut message, &mut inflater)?;
+//! assert_eq!((event, &message[..]), (Event::Message(Kind::Text), text.as_bytes()));
+//! # Ok::<(), tidings_wire::ws::ProtocolError>(())
+//! ```
+//!
+//! Invariants:
+//! - Nothing of one message reaches another: neither in what is sent nor in what is read.
+//! - What is sent reaches back 4 KiB and no further, so that it can be read with the smallest window that libraries
+//!   commonly ask for.
+//! - A message is decompressed when all of it has come, up to the longest message allowed and no further.
+//! - Neither side has memory before its first compressed message: about 310 KiB to compress, 10 KiB to decompress,
+//!   and buffers of up to 64 KiB each.
+
+mod agree;
+mod pack;
+mod unpack;
+
+pub use agree::{EXTENSION, agree};
+pub use pack::Deflater;
+pub use unpack::Inflater;
+pub(super) use unpack::longest_packed;
+
+/// The base-2 logarithm of how far what is sent reaches back. Python's websockets asks for no more than this; with 15,
+/// a message of trades in JSON would be a tenth shorter from some 10 KB on, and the same below.
+const WINDOW_BITS: u8 = 12;
+
+/// What a compressed message would end with and does not (RFC 7692 §7.2.1): an empty block that is stored as it is.
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// The bit of a frame's first byte that says that its message is compressed, RSV1 (RFC 7692 §6).
+pub(super) const COMPRESSED: u8 = 0x40;
+
+/// Bytes that went through a [`Deflater`] or an [`Inflater`], since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of messages as they are meant.
+    pub plain: u64,
+    /// Of the same messages as they go over the wire, without their frames' headers.
+    pub packed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, plain: usize, packed: usize) {
+        self.plain += plain as u64;
+        self.packed += packed as u64;
+    }
+}

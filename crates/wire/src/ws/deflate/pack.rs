@@ -1,0 +1,102 @@
+//! Compressing what is sent (RFC 7692 §7.2.1).
+
+use std::fmt;
+
+use miniz_oxide::DataFormat;
+use miniz_oxide::deflate::core::{
+    CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output,
+};
+
+use super::{COMPRESSED, Counts, TAIL, WINDOW_BITS};
+use crate::ws::{Opcode, frame};
+
+/// How far back a message reaches, in bytes.
+const WINDOW: usize = 1 << WINDOW_BITS;
+/// What is kept of a buffer between two messages, in bytes.
+const SPARE: usize = 1 << 16;
+
+/// Compresses messages, each on its own.
+pub struct Deflater {
+    level: u8,
+    min_size: usize,
+    state: Option<Box<CompressorOxide>>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+    counts: Counts,
+}
+
+impl Deflater {
+    /// One that compresses with `level`, from 1 (fast) to 9 (small), messages of `min_size` bytes or more.
+    pub fn new(level: u8, min_size: usize) -> Self {
+        let (plain, packed) = (Vec::new(), Vec::new());
+        Self { level: level.clamp(1, 9), min_size, state: None, plain, packed, counts: Counts::default() }
+    }
+
+    /// Appends a server's frame: a whole message, whose payload `write` appends to what it is given, which is empty.
+    /// The message goes as it is when it is short, or would not become shorter.
+    pub fn frame_with(&mut self, opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        self.plain.clear();
+        write(&mut self.plain);
+        if self.plain.len() >= self.min_size.max(1) && self.pack() {
+            let start = out.len();
+            frame(opcode, &self.packed, out);
+            out[start] |= COMPRESSED;
+            self.counts.add(self.plain.len(), self.packed.len());
+        } else {
+            frame(opcode, &self.plain, out);
+            self.counts.add(self.plain.len(), self.plain.len());
+        }
+        for buffer in [&mut self.plain, &mut self.packed] {
+            buffer.clear();
+            buffer.shrink_to(SPARE);
+        }
+    }
+
+    /// What went through it.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Compresses the message; tells whether that is worth it.
+    fn pack(&mut self) -> bool {
+        let Self { state, plain, packed, .. } = self;
+        packed.clear();
+        let level = self.level;
+        let state = match state {
+            Some(state) => {
+                state.reset();
+                state
+            }
+            None => state.insert(Box::new(CompressorOxide::with_params(
+                DataFormat::Raw,
+                level,
+                CompressionStrategy::Default,
+                // The library makes smaller windows of the fastest level alone; the flushes make ours.
+                15,
+            ))),
+        };
+        // What is not shorter than the message by then is of no use.
+        let bound = plain.len() + TAIL.len();
+        let mut parts = plain.chunks(WINDOW).peekable();
+        while let Some(part) = parts.next() {
+            // Nothing after a full flush reaches back behind it.
+            let flush = if parts.peek().is_some() { TDEFLFlush::Full } else { TDEFLFlush::Sync };
+            let (status, used) = compress_to_output(state, part, flush, |bytes| {
+                packed.extend_from_slice(bytes);
+                packed.len() < bound
+            });
+            if status != TDEFLStatus::Okay || used != part.len() {
+                return false;
+            }
+        }
+        let whole = packed.ends_with(&TAIL);
+        packed.truncate(packed.len().saturating_sub(TAIL.len()));
+        whole && packed.len() < plain.len()
+    }
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflater").field("level", &self.level).field("counts", &self.counts).finish()
+    }
+}

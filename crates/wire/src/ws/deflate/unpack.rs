@@ -1,0 +1,147 @@
+//! Decompressing what comes (RFC 7692 §7.2.2).
+
+use std::fmt;
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF as IN_ONE_PIECE;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+
+use super::{Counts, TAIL};
+use crate::ws::ProtocolError;
+
+/// An empty block that is stored as it is, and the last one: where it is read, the message has ended between two blocks.
+const LAST: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
+/// What is put behind a message before it is read.
+const BEHIND: usize = TAIL.len() + LAST.len();
+
+/// What is kept of a buffer between two messages, in bytes.
+const SPARE: usize = 1 << 16;
+/// The least room that is made for a message at first, in bytes.
+const ROOM: usize = 1 << 10;
+/// How much more room is made when there is too little.
+const GROWTH: usize = 4;
+
+/// Decompresses messages, each on its own.
+#[derive(Default)]
+pub struct Inflater {
+    state: Option<Box<DecompressorOxide>>,
+    plain: Vec<u8>,
+    counts: Counts,
+}
+
+/// How many bytes a message of at most `max` may have while it is compressed. What cannot be made shorter becomes a
+/// little longer; zlib's own bound for its worst settings (`deflateBound`) is a seventh, and a few bytes.
+pub(in crate::ws) fn longest_packed(max: u64) -> u64 {
+    max.saturating_add(max / 4).saturating_add(64)
+}
+
+impl Inflater {
+    /// Puts the message in the place of the compressed one.
+    ///
+    /// # Errors
+    /// [`ProtocolError::TooBig`] when it has more than `max` bytes; no more than those are ever held.
+    /// [`ProtocolError::Deflate`] when it is no compressed message.
+    pub(in crate::ws) fn unpack(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
+        let length = message.len();
+        if length == 0 {
+            // Not even an empty block, as §7.2.3.6 wants it; libraries read it as nothing.
+            return Ok(());
+        }
+        message.extend_from_slice(&TAIL);
+        message.extend_from_slice(&LAST);
+        let done = self.read(message, max);
+        message.truncate(length);
+        if done.is_ok() {
+            self.counts.add(self.plain.len(), length);
+            std::mem::swap(message, &mut self.plain);
+        }
+        self.plain.clear();
+        self.plain.shrink_to(SPARE);
+        done
+    }
+
+    /// What went through it.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Reads all of `packed`, which has [`BEHIND`] at its end.
+    fn read(&mut self, packed: &[u8], max: u64) -> Result<(), ProtocolError> {
+        let state = self.state.get_or_insert_default();
+        // One byte more shows that it is too long.
+        let most = usize::try_from(max.saturating_add(1)).unwrap_or(usize::MAX);
+        let (mut input, mut begin, mut end) = (packed, 0, 0);
+        grow(&mut self.plain, packed.len().saturating_mul(GROWTH).max(ROOM).min(most));
+        state.init();
+        loop {
+            // In a buffer that does not go round, nothing from before the beginning can be meant.
+            let (status, used, written) =
+                decompress(state, input, &mut self.plain[begin..], end - begin, IN_ONE_PIECE);
+            input = &input[used..];
+            end += written;
+            match (status, input.len()) {
+                (TINFLStatus::Done, 0) => break,
+                // Its own last block is the end of it (§7.2.3.4 would have had one byte behind).
+                (TINFLStatus::Done, BEHIND) => break,
+                // More blocks follow the last one: a message in several streams.
+                (TINFLStatus::Done, more) if more > BEHIND => {
+                    state.init();
+                    begin = end;
+                }
+                (TINFLStatus::HasMoreOutput, _) if end >= most => return Err(ProtocolError::TooBig(max)),
+                (TINFLStatus::HasMoreOutput, _) => {
+                    let room = self.plain.len().saturating_mul(GROWTH).max(ROOM).min(most);
+                    grow(&mut self.plain, room);
+                }
+                _ => return Err(ProtocolError::Deflate),
+            }
+        }
+        if end >= most {
+            return Err(ProtocolError::TooBig(max));
+        }
+        self.plain.truncate(end);
+        Ok(())
+    }
+}
+
+/// Makes a buffer so long, and no larger.
+fn grow(buffer: &mut Vec<u8>, length: usize) {
+    buffer.reserve_exact(length.saturating_sub(buffer.len()));
+    buffer.resize(length, 0);
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater").field("counts", &self.counts).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_takes_no_more_memory_than_the_limit() {
+        use miniz_oxide::deflate::compress_to_vec;
+        for max in [0_u64, 1, 1000, 100_000] {
+            let mut bomb = compress_to_vec(&vec![0; 1 << 24], 9);
+            bomb.truncate(longest_packed(max).try_into().unwrap());
+            bomb.extend_from_slice(&TAIL);
+            bomb.extend_from_slice(&LAST);
+            let mut inflater = Inflater::default();
+            assert_eq!(inflater.read(&bomb, max), Err(ProtocolError::TooBig(max)));
+            assert!(inflater.plain.capacity() as u64 <= max + 1, "{}", inflater.plain.capacity());
+        }
+    }
+
+    #[test]
+    fn between_messages_little_is_kept() {
+        let mut inflater = Inflater::default();
+        assert!(inflater.state.is_none());
+        let mut message = miniz_oxide::deflate::compress_to_vec(&vec![7; 1 << 22], 1);
+        inflater.unpack(&mut message, 1 << 22).unwrap();
+        assert_eq!(message, vec![7; 1 << 22]);
+        assert!(inflater.plain.capacity() <= SPARE);
+        assert!(size_of::<DecompressorOxide>() <= 12 << 10, "{}", size_of::<DecompressorOxide>());
+    }
+}
