@@ -27,6 +27,15 @@ impl Shard {
                 conn.backlogged = true;
                 return;
             }
+            if conn.fresh {
+                match conn.socket.begins_with_tls() {
+                    Ok(true) => return self.secure(slot),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                    // What is wrong with it, a read says as well.
+                    Ok(false) | Err(_) => conn.fresh = false,
+                }
+            }
+            let holds_back = conn.socket.holds_back();
             let n = match conn.socket.read(&mut self.scratch) {
                 Ok(0) => {
                     conn.read_closed = true;
@@ -34,7 +43,13 @@ impl Shard {
                 }
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    turn += SCRATCH;
+                    if turn >= TURN {
+                        return self.list(slot);
+                    }
+                    continue;
+                }
                 Err(_) => return self.lose(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
@@ -55,7 +70,7 @@ impl Shard {
                 return self.list(slot);
             }
             // A short read has emptied the socket; what comes later raises a new event.
-            if n < SCRATCH && !closed {
+            if n < SCRATCH && !closed && !holds_back {
                 return;
             }
         }
