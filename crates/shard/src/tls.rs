@@ -142,3 +142,263 @@ impl<T: Transport> Tls<T> {
         self.flush().map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use rustls::crypto::ring;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+
+    use super::*;
+
+    /// A socket of which the test decides what it takes and gives.
+    #[derive(Default)]
+    struct Wire {
+        /// What has come, and how much of it a read gives.
+        coming: VecDeque<u8>,
+        piece: usize,
+        ended: bool,
+        /// What was sent, and how much more is taken.
+        sent: Vec<u8>,
+        room: usize,
+        shut: bool,
+    }
+
+    impl Read for Wire {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.coming.len() {
+                0 if self.ended => Ok(0),
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                len => {
+                    let n = buffer.len().min(self.piece).min(len);
+                    self.coming.read(&mut buffer[..n])
+                }
+            }
+        }
+    }
+
+    impl Write for Wire {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(!self.shut, "written behind the end");
+            match bytes.len().min(self.room) {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                n => {
+                    self.room -= n;
+                    self.sent.extend_from_slice(&bytes[..n]);
+                    Ok(n)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Transport for Wire {
+        fn shut(&mut self) -> io::Result<()> {
+            self.shut = true;
+            Ok(())
+        }
+    }
+
+    /// Both ends of a connection, after the handshake.
+    fn pair() -> (Tls<Wire>, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut flight = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut flight).unwrap();
+            }
+            let mut rest = &flight[..];
+            while !rest.is_empty() {
+                server.read_tls(&mut rest).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let mut flight = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut flight).unwrap();
+            }
+            take_in(&mut client, &flight);
+        }
+        (Tls::new(Wire { piece: usize::MAX, ..Wire::default() }, server), client)
+    }
+
+    /// What the client reads of these bytes.
+    fn take_in(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            client.process_new_packets().unwrap();
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = client.reader().read(&mut buffer) {
+                plain.extend_from_slice(&buffer[..n]);
+            }
+        }
+        plain
+    }
+
+    /// What the client sends when it says this.
+    fn said(client: &mut ClientConnection, plain: &[u8]) -> Vec<u8> {
+        client.set_buffer_limit(None);
+        client.writer().write_all(plain).unwrap();
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    fn pending(tls: &mut Tls<Wire>) -> usize {
+        tls.connection.process_new_packets().unwrap().tls_bytes_to_write()
+    }
+
+    /// Reads until the socket has nothing; what that was, and how often it was the others' turn.
+    fn read_all(tls: &mut Tls<Wire>, buffer: usize) -> (Vec<u8>, usize) {
+        let (mut all, mut turns, mut buffer) = (Vec::new(), 0, vec![0; buffer]);
+        loop {
+            match tls.read(&mut buffer) {
+                Ok(n) => {
+                    assert!(n > 0, "an end that nobody has said");
+                    all.extend_from_slice(&buffer[..n]);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return (all, turns),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => turns += 1,
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_taken_arrives_whole_and_a_record_waits_at_most(
+            steps in prop::collection::vec((0_usize..40_000, 0_usize..30_000, any::<bool>()), 1..40),
+        ) {
+            let (mut tls, mut client) = pair();
+            let source: Vec<u8> = (0..2_000_000_u32).map(|i| (i / 3) as u8).collect();
+            let (mut taken, mut got) = (0, Vec::new());
+            for (len, room, vectored) in steps {
+                tls.stream.room = room;
+                let bytes = &source[taken..taken + len];
+                let n = if vectored && len > 1 {
+                    let (a, b) = bytes.split_at(len / 2);
+                    match tls.write_vectored(&[IoSlice::new(a), IoSlice::new(b)]) {
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                        written => written.unwrap(),
+                    }
+                } else {
+                    tls.write_some(bytes).unwrap()
+                };
+                prop_assert!(n == len || vectored || tls.is_behind(), "it took less and could have more");
+                prop_assert!(pending(&mut tls) <= RECORD + 256);
+                taken += n;
+                got.extend(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)));
+            }
+            tls.stream.room = usize::MAX;
+            prop_assert!(tls.flush().unwrap() && !tls.is_behind());
+            got.extend(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)));
+            prop_assert!(got == source[..taken]);
+        }
+
+        #[test]
+        fn it_blocks_only_when_everything_that_has_come_is_read(
+            len in 0_usize..100_000, piece in 1_usize..9_000, buffer in 1_usize..20_000,
+        ) {
+            let (mut tls, mut client) = pair();
+            let plain: Vec<u8> = (0..len).map(|i| (i / 5) as u8).collect();
+            tls.stream.coming.extend(said(&mut client, &plain));
+            tls.stream.piece = piece;
+            let (got, _) = read_all(&mut tls, buffer);
+            prop_assert!(got == plain);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_says_little_in_many_pieces_has_to_wait_for_others() {
+        let (mut tls, mut client) = pair();
+        let plain = vec![b'x'; 1_000];
+        tls.stream.coming.extend(said(&mut client, &plain));
+        tls.stream.piece = 1;
+        let (got, turns) = read_all(&mut tls, 4096);
+        assert_eq!(got, plain);
+        assert!(turns >= 1_000 / FRUITLESS, "{turns}");
+    }
+
+    #[test]
+    fn the_end_is_said_behind_everything_else_and_then_the_socket_is_shut() {
+        let (mut tls, mut client) = pair();
+        tls.stream.room = 100;
+        assert_eq!(tls.write_some(&[b'x'; 3 * RECORD]).unwrap(), RECORD);
+        tls.finish().unwrap();
+        assert!(tls.is_behind() && !tls.stream.shut);
+        assert_eq!(tls.write_some(b"behind the end").unwrap(), 0);
+        tls.stream.room = usize::MAX;
+        assert!(tls.flush().unwrap());
+        assert!(tls.stream.shut && !tls.is_behind());
+        let sent = std::mem::take(&mut tls.stream.sent);
+        assert_eq!(take_in(&mut client, &sent).len(), RECORD);
+        // Not a broken connection: an end.
+        assert_eq!(client.reader().read(&mut [0; 10]).unwrap(), 0);
+        tls.finish().unwrap();
+        assert!(tls.stream.sent.is_empty());
+    }
+
+    #[test]
+    fn a_peer_may_leave_with_a_word_or_without() {
+        for with_a_word in [true, false] {
+            let (mut tls, mut client) = pair();
+            tls.stream.coming.extend(said(&mut client, b"bye"));
+            if with_a_word {
+                client.send_close_notify();
+                let mut bytes = Vec::new();
+                client.write_tls(&mut bytes).unwrap();
+                tls.stream.coming.extend(bytes);
+            } else {
+                tls.stream.ended = true;
+            }
+            let mut buffer = [0; 100];
+            assert_eq!(tls.read(&mut buffer).unwrap(), 3);
+            assert_eq!(tls.read(&mut buffer).unwrap(), 0);
+            // What it still reads is written.
+            tls.stream.room = usize::MAX;
+            assert_eq!(tls.write_some(b"answer").unwrap(), 6);
+            assert_eq!(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)), b"answer");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tls_is_an_error_that_the_peer_is_told_of() {
+        let (mut tls, mut client) = pair();
+        tls.stream.room = usize::MAX;
+        tls.stream.coming.extend(b"PING\r\nPING\r\n");
+        let error = tls.read(&mut [0; 100]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let alert = std::mem::take(&mut tls.stream.sent);
+        client.read_tls(&mut &alert[..]).unwrap();
+        let told = client.process_new_packets().unwrap_err();
+        assert!(matches!(told, rustls::Error::AlertReceived(_)), "{told}");
+    }
+}
