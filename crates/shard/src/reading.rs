@@ -100,13 +100,15 @@ impl Shard {
     }
 
     pub(crate) fn peer_finished(&mut self, slot: u32) {
-        match self.conns[slot as usize].as_ref().map(|c| c.phase) {
-            Some(Phase::Open) => {
+        let Some(conn) = &self.conns[slot as usize] else { return };
+        match conn.phase {
+            Phase::Open => {
                 self.hub.finish(slot, &mut self.fx);
                 self.settle();
             }
-            Some(Phase::Lingering) => self.lose(slot),
-            Some(Phase::Flushing) | None => {}
+            Phase::Lingering if !conn.socket.is_behind() => self.lose(slot),
+            // It ends when it has been sent what is left, or its time is over.
+            Phase::Lingering | Phase::Flushing => {}
         }
     }
 

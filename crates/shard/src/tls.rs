@@ -106,6 +106,11 @@ impl<T: Transport> Tls<T> {
             return Ok(0);
         }
         let taken = self.connection.writer().write_vectored(slices)?;
+        if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+            // The keys of TLS 1.2 are good for so many records (2²⁴ with AES-GCM), and cannot be renewed as those of 1.3.
+            self.finish()?;
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection's keys are used up"));
+        }
         self.flush()?;
         Ok(taken)
     }

@@ -6,7 +6,10 @@ use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.mjs` in this script.
 fn run(script: &str, flavours: &str) {
-    let world = World::start();
+    run_in(&World::start(), script, flavours);
+}
+
+fn run_in(world: &World, script: &str, flavours: &str) {
     let tools = tools();
     let mut command = Command::new("node");
     command
@@ -54,4 +57,12 @@ fn centrifuge_js_works_unchanged_in_a_browser_over_http_streaming() {
 #[test]
 fn centrifuge_js_works_unchanged_in_a_browser_over_server_sent_events() {
     run("chromium.mjs", "sse-json");
+}
+
+#[test]
+fn centrifuge_js_works_unchanged_over_tls() {
+    let world = World::start_tls();
+    for flavour in ["websocket-json", "http_stream-protobuf", "sse-json"] {
+        run_in(&world, "node.mjs", flavour);
+    }
 }

@@ -5,8 +5,7 @@ use std::process::Command;
 use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.py`.
-fn python(flavour: &str) {
-    let world = World::start();
+fn python(world: &World, flavour: &str) {
     let mut command = Command::new(tools().join("sdk-python/bin/python"));
     command.arg(root().join("tests/clients/centrifuge/life.py"));
     world.run(command, &[flavour]);
@@ -14,10 +13,15 @@ fn python(flavour: &str) {
 
 #[test]
 fn centrifuge_python_works_unchanged() {
-    python("json");
+    python(&World::start(), "json");
 }
 
 #[test]
 fn centrifuge_python_works_unchanged_in_protobuf() {
-    python("protobuf");
+    python(&World::start(), "protobuf");
+}
+
+#[test]
+fn centrifuge_python_works_unchanged_over_tls() {
+    python(&World::start_tls(), "protobuf");
 }
