@@ -34,7 +34,8 @@ in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag 
 environment over the file. 'tidings config docs' lists them all.
 
 SIGTERM or SIGINT stops it: clients are told to reconnect, what is queued is flushed, and the process ends within \
-shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1.
+shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1. With TLS on, SIGHUP has it read its \
+certificate again.
 
 Examples:
   tidings serve
@@ -121,11 +122,11 @@ fn log_to_stderr(options: &LogOptions) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch(config.tls.enabled)?;
     let workbench = config.is_workbench();
     let server = tokio::select! {
         started = Server::start(config) => started.map_err(not_started)?,
-        () = signals.next() => return Ok(()),
+        () = signals.stop.next() => return Ok(()),
     };
     if workbench {
         warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
@@ -133,10 +134,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     if let Err(error) = announce(server.announcements()) {
         warn!(%error, "cannot announce on standard output");
     }
-    signals.next().await;
+    loop {
+        tokio::select! {
+            () = signals.stop.next() => break,
+            () = signals.hangup.recv() => server.reload_certificates(),
+        }
+    }
     tokio::select! {
         () = server.stop() => Ok(()),
-        () = signals.next() => {
+        () = signals.stop.next() => {
             Failure::Failed("ended at once by a second signal".to_owned()).report();
             // Nothing that is still being put away may hold the process.
             process::exit(1)
@@ -158,23 +164,50 @@ fn not_started(error: StartError) -> Failure {
     if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::of(error) }
 }
 
-/// The signals that stop the server.
+/// The signals that stop the server, and the one that has it read its certificate again.
 struct Signals {
+    stop: Stop,
+    hangup: Hangup,
+}
+
+struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
+/// `SIGHUP`, where it means something; without a certificate it ends the process, as it does when a terminal is closed.
+struct Hangup(Option<Signal>);
+
 impl Signals {
-    fn watch() -> Result<Self, Failure> {
+    fn watch(has_certificate: bool) -> Result<Self, Failure> {
         let watch =
             |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")));
-        Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+        Ok(Self {
+            stop: Stop {
+                interrupt: watch(SignalKind::interrupt())?,
+                terminate: watch(SignalKind::terminate())?,
+            },
+            hangup: Hangup(has_certificate.then(|| watch(SignalKind::hangup())).transpose()?),
+        })
     }
+}
 
+impl Stop {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+impl Hangup {
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Which server a command speaks to, and who asks: the arguments that several commands take.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use tidings_client::tls::{Trust, trust};
 use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
@@ -8,8 +11,8 @@ use crate::failure::Failure;
 /// Any server, and who asks.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
-    /// The server: its line port (HOST:PORT, tcp://HOST:PORT, unix:PATH), or its HTTP port (ws://HOST:PORT,
-    /// http://HOST:PORT; wss:// and https:// for TLS; with the path prefix of a proxy, if there is one)
+    /// The server: its line port (HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH), or its HTTP port
+    /// (ws://HOST:PORT, http://HOST:PORT; wss:// and https:// for TLS; with the path prefix of a proxy, if there is one)
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT)]
     pub(crate) server: Server,
 
@@ -20,6 +23,36 @@ pub(crate) struct ServerArgs {
     /// A connection token, as `tidings token` makes them: for everything but the API
     #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// Whose certificates are good where TLS is spoken.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TlsArgs {
+    /// Trusts the certificates in this file (PEM) and those that they have signed, instead of this machine's
+    #[arg(long, value_name = "FILE")]
+    cafile: Option<PathBuf>,
+
+    /// Trusts every certificate, so that whoever is in between may read and change everything: for tests
+    #[arg(long, conflicts_with = "cafile")]
+    insecure: bool,
+}
+
+impl TlsArgs {
+    /// Has it hold for every connection from now on.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub(crate) fn apply(&self) -> Result<(), Failure> {
+        let whom = match &self.cafile {
+            Some(path) => Trust::File(path.clone()),
+            None if self.insecure => Trust::Anybody,
+            None => return Ok(()),
+        };
+        trust(&whom).map_err(|why| Failure::Usage(format!("--cafile: {why}")))
+    }
 }
 
 impl ServerArgs {
@@ -51,7 +84,7 @@ impl ServerArgs {
 pub(crate) fn line_port(text: &str) -> Result<Server, String> {
     match text.parse()? {
         Server::Web(web) => {
-            Err(format!("{web} is not a line port: use HOST:PORT, tcp://HOST:PORT or unix:PATH"))
+            Err(format!("{web} is not a line port: use HOST:PORT, tls://HOST:PORT or unix:PATH"))
         }
         server => Ok(server),
     }

@@ -72,7 +72,7 @@ impl Connection {
                 let socket = WebSocket::open(web, "/connection/websocket", protocols, &[]).await;
                 (Link::WebSocket(Box::new(socket.map_err(|denied| denied.into_error(web))?)), encoding)
             }
-            Server::Tcp(_) | Server::Unix(_) => {
+            Server::Tcp(_) | Server::Tls(_) | Server::Unix(_) => {
                 let pipe = Box::new(Pipe::open(server).await?);
                 (Link::Lines { pipe, searched: 0 }, Encoding::Json)
             }

@@ -16,7 +16,8 @@ pub enum Error {
     },
     /// There is no trust: TLS was not agreed on.
     #[error(
-        "no TLS with {address}: {why} (trusted are this machine's certificates, or those in SSL_CERT_FILE)"
+        "no TLS with {address}: {why} (trusted are this machine's certificates, those in SSL_CERT_FILE, or those in the \
+         file that --cafile names)"
     )]
     Untrusted {
         /// Where it was tried.

@@ -10,6 +10,8 @@
 //! | [`events`] | event streams |
 //! | [`table`] | shared tables |
 //!
+//! Whose certificates are good is said in [`tls`].
+//!
 //! It prints nothing and decides nothing that a command should decide. Everything runs on the caller's task: nothing
 //! is spawned but the driver of an HTTP connection, and what `await`s may be dropped half-way and called again.
 //!
@@ -33,6 +35,7 @@ pub mod resp;
 pub mod server;
 pub mod stream;
 pub mod table;
+pub mod tls;
 pub mod ws;
 
 pub use api::Api;

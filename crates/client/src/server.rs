@@ -1,4 +1,4 @@
-//! Where a server is: `HOST:PORT`, `tcp://HOST:PORT` or `unix:PATH` for its line port; `ws://`, `wss://`, `http://` or
+//! Where a server is: `HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:PATH` for its line port; `ws://`, `wss://`, `http://` or
 //! `https://` with a host, and a port and a path where they are not the usual ones, for its HTTP port.
 
 use std::fmt;
@@ -13,6 +13,8 @@ pub const DEFAULT: &str = "127.0.0.1:5567";
 pub enum Server {
     /// `HOST:PORT` of its line port; the host is resolved at every attempt to connect.
     Tcp(String),
+    /// The same, where TLS is spoken.
+    Tls(String),
     /// The path of a Unix socket of its line port.
     Unix(PathBuf),
     /// Its HTTP port.
@@ -85,15 +87,21 @@ impl FromStr for Server {
                 Ok(Self::Unix(path.into()))
             };
         }
+        let mut secure = false;
         let host_port = match text.split_once("://") {
             Some(("tcp", rest)) => rest.trim_end_matches('/'),
+            Some(("tls", rest)) => {
+                secure = true;
+                rest.trim_end_matches('/')
+            }
             Some((scheme @ ("ws" | "wss" | "http" | "https"), rest)) => {
                 let secure = matches!(scheme, "wss" | "https");
                 return web(rest, secure, scheme.starts_with("ws")).map(Self::Web);
             }
             Some((scheme, _)) => {
                 return Err(format!(
-                    "unknown scheme {scheme}://: use tcp://HOST:PORT, unix:PATH, ws://HOST:PORT or http://HOST:PORT"
+                    "unknown scheme {scheme}://: use tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT or \
+                     http://HOST:PORT"
                 ));
             }
             None => text,
@@ -103,7 +111,8 @@ impl FromStr for Server {
             .ok_or_else(|| format!("no port in '{host_port}': write HOST:PORT, such as {DEFAULT}"))?;
         check_host(host, host_port)?;
         number(port)?;
-        Ok(Self::Tcp(host_port.to_owned()))
+        let host_port = host_port.to_owned();
+        Ok(if secure { Self::Tls(host_port) } else { Self::Tcp(host_port) })
     }
 }
 
@@ -111,6 +120,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host_port) => f.write_str(host_port),
+            Self::Tls(host_port) => write!(f, "tls://{host_port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Web(web) => web.fmt(f),
         }
@@ -176,6 +186,8 @@ mod tests {
             assert_eq!(text.parse(), Ok(Server::Tcp("localhost:5567".to_owned())), "{text}");
         }
         assert_eq!("[::1]:1".parse(), Ok(Server::Tcp("[::1]:1".to_owned())));
+        assert_eq!("tls://[::1]:1/".parse(), Ok(Server::Tls("[::1]:1".to_owned())));
+        assert_eq!(Server::Tls("h:1".to_owned()).to_string(), "tls://h:1");
         assert_eq!("unix:/run/x.sock".parse(), Ok(Server::Unix("/run/x.sock".into())));
     }
 

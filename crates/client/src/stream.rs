@@ -1,18 +1,15 @@
 //! A connection's two directions, whatever it runs over.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::{Error, Server, Web};
+use crate::{Error, Server, Web, tls};
 
 /// How long an attempt to connect may take, name look-up and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +30,14 @@ pub async fn open(server: &Server) -> Result<(Incoming, Outgoing), Error> {
                 let stream = TcpStream::connect(host_port).await?;
                 stream.set_nodelay(true)?;
                 let (incoming, outgoing) = stream.into_split();
+                Ok((Box::new(incoming) as Incoming, Box::new(outgoing) as Outgoing))
+            }
+            Server::Tls(host_port) => {
+                let stream = TcpStream::connect(host_port).await?;
+                stream.set_nodelay(true)?;
+                let host = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host);
+                let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+                let (incoming, outgoing) = split(secure(stream, host, false).await?);
                 Ok((Box::new(incoming) as Incoming, Box::new(outgoing) as Outgoing))
             }
             Server::Unix(path) => {
@@ -88,37 +93,23 @@ async fn open_web(web: &Web) -> Result<Box<dyn Duplex>, Failed> {
     if !web.secure {
         return Ok(Box::new(stream));
     }
-    let tls = |e: String| Failed::Tls(e);
-    let name = ServerName::try_from(web.host.clone()).map_err(|e| tls(e.to_string()))?;
-    let stream = connector().map_err(tls)?.connect(name, stream).await.map_err(|e| {
+    Ok(Box::new(secure(stream, &web.host, true).await?))
+}
+
+/// Speaks TLS over a connection to `host`; `web` for HTTP inside.
+async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<TcpStream>, Failed> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| Failed::Tls(e.to_string()))?;
+    let connecting = tls::connector(web).map_err(Failed::Tls)?.connect(name, stream);
+    connecting.await.map_err(|e| {
         // A certificate that is refused is no passing state; a connection that broke is.
-        if e.kind() == io::ErrorKind::InvalidData { tls(reason(&e)) } else { Failed::Connect(e) }
-    })?;
-    Ok(Box::new(stream))
-}
-
-/// TLS with the certificates that this machine trusts (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`), loaded once.
-fn connector() -> Result<TlsConnector, String> {
-    static LOADED: OnceLock<Result<TlsConnector, String>> = OnceLock::new();
-    LOADED.get_or_init(load).clone()
-}
-
-fn load() -> Result<TlsConnector, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Old machines have certificates that are malformed; the others are still good.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        return Err(format!("this machine has no certificates to trust{why}"));
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+        match e.kind() {
+            io::ErrorKind::InvalidData if reason(&e).contains("InvalidContentType") => {
+                Failed::Tls("what it answers is no TLS".to_owned())
+            }
+            io::ErrorKind::InvalidData => Failed::Tls(reason(&e)),
+            _ => Failed::Connect(e),
+        }
+    })
 }
 
 /// The operating system's words without its error number.

@@ -27,7 +27,9 @@ mod server;
 mod settings;
 mod sync;
 mod tables;
+mod tls;
 
 pub use node::{Node, Readiness};
 pub use outbound::TlsError;
 pub use server::{Server, StartError};
+pub use tls::MaterialError;

@@ -9,6 +9,7 @@ use tidings_shard::{Mailbox, Metrics, Process};
 use crate::config::Config;
 use crate::http::upgrade::Gate;
 use crate::router::Router;
+use crate::tls::Tls;
 
 /// What HTTP handlers and metrics look at. Everything in it is shared and cheap to read.
 pub struct Node {
@@ -29,6 +30,8 @@ pub struct Node {
     pub(crate) api: crate::api::Counters,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
     pub(crate) gate: Gate,
+    /// What does TLS handshakes, if there is TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) draining: AtomicBool,
 }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
-use tidings_shard::{Control, Listener, Mail, Process};
+use tidings_shard::{Control, Listener, Mail, Porter, Process};
 use tokio::task::JoinSet;
 
 use crate::auth::SetupError;
@@ -22,6 +22,7 @@ use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
 use crate::node::Node;
 use crate::router::Router;
+use crate::tls::{Door, MaterialError, Tls, Way};
 use crate::{http, settings};
 
 /// How often topics that nobody wants are looked for.
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The keys of tokens or the addresses of hooks are not usable.
     #[error(transparent)]
     Authority(#[from] SetupError),
+    /// The certificate or its key is not usable.
+    #[error(transparent)]
+    Tls(#[from] MaterialError),
     /// A thread or an event queue could not be made.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -61,7 +65,7 @@ impl StartError {
             Self::Listen { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
             }
-            Self::Broker(_) | Self::Authority(_) => true,
+            Self::Broker(_) | Self::Authority(_) | Self::Tls(_) => true,
             Self::System(_) => false,
         }
     }
@@ -85,6 +89,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], with nothing left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let tls = Tls::of(&config)?;
         let (tcp, http) = bind_all(&config)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
@@ -92,6 +97,7 @@ impl Server {
         }
         for bound in &http {
             announcements.push(match bound {
+                Bound::Tcp(_) if tls.is_some() => format!("http https://{}/", bound.address()?),
                 Bound::Tcp(_) => format!("http http://{}/", bound.address()?),
                 Bound::Unix(..) => format!("http {}", bound.address()?),
             });
@@ -101,6 +107,9 @@ impl Server {
         let count = settings::shards(&config);
         let limits = settings::limits(&config, count);
         let process = Arc::new(Process::default());
+        let door =
+            tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
+        let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);
         let ready = &config.ready;
         let canary = Canary::new(seed.rotate_left(32), ready.canary_interval, ready.canary_limit);
         let mut handles = Vec::new();
@@ -123,12 +132,15 @@ impl Server {
                 Err(error) => failed = Some(error.into()),
             }
             let control: Arc<dyn Control> = Arc::clone(&router) as _;
-            match tidings_shard::spawn(count, &sessions, &limits, &control, &process) {
+            match tidings_shard::spawn(count, &sessions, &limits, &control, porter.as_ref(), &process) {
                 Ok(spawned) => handles = spawned,
                 Err(error) => failed = Some(StartError::System(error)),
             }
             let mailboxes: Vec<_> = handles.iter().map(|h| Arc::clone(&h.mailbox)).collect();
             router.set_mailboxes(mailboxes.clone());
+            if let Some(door) = &door {
+                door.set_mailboxes(mailboxes.clone());
+            }
             match start_broker(&config, &router) {
                 Ok((broker, kept)) => {
                     router.set_broker(broker);
@@ -148,6 +160,7 @@ impl Server {
                 hooks,
                 api: crate::api::Counters::default(),
                 redis,
+                tls: tls.clone(),
                 draining: AtomicBool::new(false),
             }
         });
@@ -159,8 +172,11 @@ impl Server {
         }
 
         let mut files = Vec::new();
-        for bound in tcp {
+        for (bound, address) in tcp.into_iter().zip(&node.config.tcp.listen) {
             let listener = match bound {
+                Bound::Tcp(listener) if tls.is_some() && node.config.tls.required.at(address) => {
+                    Listener::tls(listener)?
+                }
                 Bound::Tcp(listener) => Listener::tcp(listener)?,
                 Bound::Unix(listener, file) => {
                     files.push(file);
@@ -174,6 +190,9 @@ impl Server {
         tasks.spawn(canary::fly(Arc::clone(&node.router)));
         tasks.spawn(sweep(Arc::clone(&node.router)));
         tasks.spawn(cluster::run(Arc::clone(&node)));
+        if let Some(tls) = tls {
+            tasks.spawn(tls.watch());
+        }
         let threads = handles.into_iter().map(|h| h.thread).collect();
         Ok(Self { node, announcements, threads, tasks, http, _files: files })
     }
@@ -181,6 +200,13 @@ impl Server {
     /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
     pub fn announcements(&self) -> &[String] {
         &self.announcements
+    }
+
+    /// Has the TLS certificate and its key read again, as they are from time to time anyway. What comes of it is logged.
+    pub fn reload_certificates(&self) {
+        if let Some(tls) = &self.node.tls {
+            tls.ask_to_reload();
+        }
     }
 
     /// What the server looks like from inside.
@@ -195,6 +221,9 @@ impl Server {
         let shutdown = &self.node.config.shutdown;
         let (timeout, drain) = (shutdown.timeout, shutdown.drain);
         self.node.draining.store(true, Ordering::Relaxed);
+        if let Some(tls) = &self.node.tls {
+            tls.stop();
+        }
         tracing::info!("stopping: telling clients to go elsewhere");
         for mailbox in &self.node.mailboxes {
             mailbox.post(Mail::Drain(drain));

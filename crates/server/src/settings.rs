@@ -29,7 +29,8 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let port = announcements.iter().find_map(|line| {
-        line.strip_prefix("http http://")?.trim_end_matches('/').rsplit_once(':')?.1.parse::<u16>().ok()
+        let url = line.strip_prefix("http http://").or_else(|| line.strip_prefix("http https://"))?;
+        url.trim_end_matches('/').rsplit_once(':')?.1.parse::<u16>().ok()
     });
     port.map_or_else(|| host.clone(), |port| format!("{host}_{port}"))
 }

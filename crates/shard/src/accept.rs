@@ -37,6 +37,11 @@ impl Shard {
             match door.listener.accept() {
                 Ok(socket) => {
                     self.starved = false;
+                    if matches!(door.listener, Listener::Tls(_)) {
+                        add(&self.metrics.accepted, 1);
+                        self.hand_out(socket);
+                        continue;
+                    }
                     let next = self.next_peer;
                     self.next_peer = (next + 1) % self.peers.len();
                     if next == self.index {
@@ -70,9 +75,32 @@ impl Shard {
         }
     }
 
-    /// Owns a connection whose first byte will tell what it speaks.
+    /// Owns a connection whose first byte will tell what it speaks. With TLS that byte may have come with the handshake,
+    /// and no event will tell of it.
     pub(crate) fn take_over(&mut self, socket: Socket) {
-        self.own(socket, Dialect::Unknown, Hub::open);
+        let may_become_tls = self.porter.is_some() && matches!(socket, Socket::Tcp(_));
+        let holds_back = socket.holds_back();
+        let Some(slot) = self.own(socket, Dialect::Unknown, Hub::open) else { return };
+        if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
+            conn.fresh = may_become_tls;
+        }
+        if holds_back {
+            self.list(slot);
+        }
+    }
+
+    /// Lets go of a connection that begins with a TLS handshake; it comes back when that is done.
+    pub(crate) fn secure(&mut self, slot: u32) {
+        let Some(conn) = self.forget(slot) else { return };
+        self.hand_out(conn.socket);
+        self.settle();
+    }
+
+    /// Gives a connection to whoever does TLS handshakes.
+    fn hand_out(&self, socket: Socket) {
+        if let (Some(porter), Some(stream)) = (&self.porter, socket.into_tcp(self.poll.registry())) {
+            porter.secure(stream);
+        }
     }
 
     /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
@@ -104,7 +132,10 @@ impl Shard {
         dialect: Dialect,
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
-        add(&self.metrics.accepted, 1);
+        // One that comes back from its handshake was accepted before.
+        if !(dialect == Dialect::Unknown && matches!(socket, Socket::Tls(_))) {
+            add(&self.metrics.accepted, 1);
+        }
         let limit = self.limits.connections;
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
             self.process.connections.fetch_sub(1, Ordering::Relaxed);

@@ -196,6 +196,9 @@ impl Body {
 
     /// Writes what is kept; tells whether that is all of it.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        if !self.socket.flush()? {
+            return Ok(false);
+        }
         while self.sent < self.rest.len() {
             match self.socket.write_some(&self.rest[self.sent..])? {
                 0 => return Ok(false),
@@ -210,6 +213,11 @@ impl Body {
             }
         }
         Ok(true)
+    }
+
+    /// Whether something that was taken is not sent yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.rest.is_empty() || self.socket.is_behind()
     }
 
     /// Ends the body, and the sending half of the connection once everything is sent.

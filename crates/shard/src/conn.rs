@@ -35,6 +35,8 @@ pub(crate) struct Conn {
     pub(crate) resume_owed: bool,
     /// It has published, so it is read from more slowly while mailboxes are congested.
     pub(crate) publishes: bool,
+    /// Nothing has come yet, and what comes first may be a TLS handshake.
+    pub(crate) fresh: bool,
 }
 
 impl Conn {
@@ -49,6 +51,7 @@ impl Conn {
             backlogged: false,
             resume_owed: false,
             publishes: false,
+            fresh: false,
         }
     }
 

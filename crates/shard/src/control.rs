@@ -1,5 +1,6 @@
 //! What a shard asks of the control plane.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -25,6 +26,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// Whether more waits in mailboxes than is good; who publishes is then read more slowly.
     fn congested(&self) -> bool;
+}
+
+/// Who does the TLS handshakes of connections to the line port.
+pub trait Porter: Send + Sync + 'static {
+    /// Takes over a connection of which nothing has been read. Called on shard threads: may not block.
+    ///
+    /// It comes back to any shard as [`Mail::Connection`] once it is encrypted, and counts as a connection of the process
+    /// ([`Process::connections`](crate::Process::connections)) until then.
+    fn secure(&self, stream: TcpStream);
 }
 
 /// Where the outcome of a request goes: back to one session, if it is still there.

@@ -11,7 +11,7 @@
 //!   straight to every socket. Only what a socket does not take at once is queued, and only then a queue exists.
 //! - A queue is bounded in bytes; at the bound the channel's policy decides, and the peer is told what it missed.
 //!   Control traffic is never dropped: a peer that does not take its answers is not read from.
-//! - An idle connection owns no buffer and no timer.
+//! - An idle connection owns no buffer and no timer; one with TLS owns what rustls keeps for it, in a box of its own.
 
 mod accept;
 mod body;
@@ -26,13 +26,15 @@ mod queue;
 mod reading;
 mod shard;
 mod socket;
+mod tls;
 mod wheel;
 mod writing;
 
 pub use body::{Body, Opening};
-pub use control::{Control, Reply};
+pub use control::{Control, Porter, Reply};
 pub use events::Events;
 pub use mailbox::{Arrival, Change, Mail, Mailbox};
 pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
 pub use shard::{Handle, Limits, spawn};
 pub use socket::{Listener, Socket};
+pub use tls::{Tls, Transport};

@@ -21,8 +21,8 @@ pub struct Process {
 /// One shard's counters since its start, and gauges.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Connections by transport: TCP, Unix, the body of an HTTP answer.
-    pub connections: [AtomicU64; 3],
+    /// Connections by transport: TCP, Unix, the body of an HTTP answer, TLS.
+    pub connections: [AtomicU64; 4],
     /// Connections accepted so far.
     pub accepted: AtomicU64,
     /// Connections refused because there were too many.

@@ -15,7 +15,7 @@ const TURN: u64 = 4 * SCRATCH as u64;
 impl Shard {
     /// Reads from a connection until it has nothing, must wait, or has had its turn.
     pub(crate) fn readable(&mut self, slot: u32, closed: bool) {
-        let mut turn = 0;
+        let mut turn = 0_u64;
         loop {
             let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return };
             if conn.stopped || conn.read_closed {
@@ -28,6 +28,15 @@ impl Shard {
                 conn.backlogged = true;
                 return;
             }
+            if conn.fresh {
+                match conn.socket.begins_with_tls() {
+                    Ok(true) => return self.secure(slot),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                    // What is wrong with it, a read says as well.
+                    Ok(false) | Err(_) => conn.fresh = false,
+                }
+            }
+            let holds_back = conn.socket.holds_back();
             let n = match conn.socket.read(&mut self.scratch) {
                 Ok(0) => {
                     conn.read_closed = true;
@@ -35,7 +44,13 @@ impl Shard {
                 }
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    turn += SCRATCH as u64;
+                    if turn >= TURN {
+                        return self.list(slot);
+                    }
+                    continue;
+                }
                 Err(_) => return self.lose(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
@@ -57,7 +72,7 @@ impl Shard {
                 return self.list(slot);
             }
             // A short read has emptied the socket; what comes later raises a new event.
-            if n < SCRATCH && !closed {
+            if n < SCRATCH && !closed && !holds_back {
                 return;
             }
         }
@@ -87,13 +102,15 @@ impl Shard {
     }
 
     pub(crate) fn peer_finished(&mut self, slot: u32) {
-        match self.conns[slot as usize].as_ref().map(|c| c.phase) {
-            Some(Phase::Open) => {
+        let Some(conn) = &self.conns[slot as usize] else { return };
+        match conn.phase {
+            Phase::Open => {
                 self.hub.finish(slot, &mut self.fx);
                 self.settle();
             }
-            Some(Phase::Lingering) => self.lose(slot),
-            Some(Phase::Flushing) | None => {}
+            Phase::Lingering if !conn.socket.is_behind() => self.lose(slot),
+            // It ends when it has been sent what is left, or its time is over.
+            Phase::Lingering | Phase::Flushing => {}
         }
     }
 

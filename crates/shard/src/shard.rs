@@ -12,7 +12,7 @@ use tidings_hub::{Effect, Effects, Hub, Request, SessionId, Settings, Timer};
 use tidings_wire::ws::deflate::Deflater;
 
 use crate::conn::{Conn, Phase};
-use crate::control::{Control, Reply};
+use crate::control::{Control, Porter, Reply};
 use crate::fanout::Batches;
 use crate::mailbox::{self, Mail, Mailbox, Taken};
 use crate::metrics::{Metrics, Process, add};
@@ -72,7 +72,7 @@ pub struct Handle {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts `count` shards.
+/// Starts `count` shards. With a porter, a connection to the line port may begin with a TLS handshake.
 ///
 /// # Errors
 /// When a thread or an epoll instance cannot be made.
@@ -81,6 +81,7 @@ pub fn spawn(
     settings: &Arc<Settings>,
     limits: &Limits,
     control: &Arc<dyn Control>,
+    porter: Option<&Arc<dyn Porter>>,
     process: &Arc<Process>,
 ) -> io::Result<Vec<Handle>> {
     let polls = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -104,6 +105,7 @@ pub fn spawn(
             peers: mailboxes.clone(),
             next_peer: 0,
             control: Arc::clone(control),
+            porter: porter.cloned(),
             wheel: Wheel::new(),
             ready: VecDeque::new(),
             listeners: Vec::new(),
@@ -160,6 +162,8 @@ pub(crate) struct Shard {
     pub(crate) peers: Vec<Arc<Mailbox>>,
     pub(crate) next_peer: usize,
     pub(crate) control: Arc<dyn Control>,
+    /// Who does TLS handshakes, if anybody does.
+    pub(crate) porter: Option<Arc<dyn Porter>>,
     pub(crate) wheel: Wheel<Due>,
     /// Connections to read from without waiting for an event.
     pub(crate) ready: VecDeque<u32>,

@@ -6,26 +6,34 @@ use std::net::Shutdown;
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustls::ServerConnection;
 
 use crate::body::{Body, Opening};
+use crate::tls::Tls;
 
-/// A connection, non-blocking: TCP, a Unix socket, or either of them in the middle of an HTTP answer.
+/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1). No dialect of the line port begins so.
+const HELLO: u8 = 0x16;
+
+/// A connection, non-blocking: TCP with or without TLS, a Unix socket, or one of them in the middle of an HTTP answer.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
     /// The body of an HTTP answer.
     Body(Box<Body>),
 }
 
 macro_rules! either {
-    ($self:expr, $socket:ident => $do:expr, $body:ident => $other:expr) => {
+    ($self:expr, $socket:ident => $do:expr, $layer:ident => $other:expr) => {
         match $self {
             Self::Tcp($socket) => $do,
             Self::Unix($socket) => $do,
-            Self::Body($body) => $other,
+            Self::Tls($layer) => $other,
+            Self::Body($layer) => $other,
         }
     };
 }
@@ -39,6 +47,12 @@ impl Socket {
     /// Takes over a connection of a Unix socket that is non-blocking already.
     pub fn unix(stream: std::os::unix::net::UnixStream) -> Self {
         Self::Unix(UnixStream::from_std(stream))
+    }
+
+    /// Takes over a connection that is non-blocking already, and whose TLS handshake is done. What `connection` has read
+    /// and not handed out yet comes first.
+    pub fn tls(stream: std::net::TcpStream, connection: ServerConnection) -> Self {
+        Self::Tls(Box::new(Tls::new(TcpStream::from_std(stream), connection)))
     }
 
     /// Makes the connection one on which an HTTP answer is sent: what is written from now on is its body.
@@ -65,7 +79,7 @@ impl Socket {
     /// Says in these words that the connection is not let in.
     pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => self.write_some(notice).map(|_| ()),
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => self.write_some(notice).map(|_| ()),
             Self::Body(body) => body.refuse(notice),
         }
     }
@@ -78,8 +92,43 @@ impl Socket {
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tls(tls) => tls.flush(),
             Self::Body(body) => body.flush(),
         }
+    }
+
+    /// Whether something that was taken is not sent yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.is_behind(),
+            Self::Body(body) => body.is_behind(),
+        }
+    }
+
+    /// Whether a read that gives less than was asked for may have left something behind, of which no event tells.
+    pub(crate) fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether what the peer sends first is a TLS handshake, which is left to be read.
+    ///
+    /// # Errors
+    /// "Would block" when it has sent nothing yet; what the socket says.
+    pub(crate) fn begins_with_tls(&self) -> io::Result<bool> {
+        let mut first = [0];
+        match self {
+            Self::Tcp(stream) => Ok(stream.peek(&mut first)? == 1 && first[0] == HELLO),
+            _ => Ok(false),
+        }
+    }
+
+    /// The TCP connection itself, for whoever does its TLS handshake; nothing for other kinds.
+    pub(crate) fn into_tcp(self, registry: &Registry) -> Option<std::net::TcpStream> {
+        let Self::Tcp(mut stream) = self else { return None };
+        // One that was never watched needs no end of that.
+        let _ = registry.deregister(&mut stream);
+        Some(stream.into())
     }
 
     /// Says that nothing more will be sent.
@@ -89,7 +138,12 @@ impl Socket {
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        either!(self, s => s.register(registry, token, both), b => b.register(registry, token))
+        match self {
+            Self::Tcp(s) => s.register(registry, token, both),
+            Self::Unix(s) => s.register(registry, token, both),
+            Self::Tls(tls) => tls.stream.register(registry, token, both),
+            Self::Body(body) => body.register(registry, token),
+        }
     }
 }
 
@@ -98,6 +152,8 @@ impl Socket {
 pub enum Listener {
     /// TCP; `TCP_NODELAY` set on it holds for what it accepts.
     Tcp(TcpListener),
+    /// The same, where nobody speaks without TLS.
+    Tls(TcpListener),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -112,6 +168,15 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::from_std(listener)))
     }
 
+    /// Takes over a TCP listener on which every connection begins with a TLS handshake.
+    ///
+    /// # Errors
+    /// When it cannot be made non-blocking.
+    pub fn tls(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::Tls(TcpListener::from_std(listener)))
+    }
+
     /// Takes over a Unix listener that the caller has bound.
     ///
     /// # Errors
@@ -123,14 +188,14 @@ impl Listener {
 
     pub(crate) fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(l) => l.accept().map(|(s, _)| Socket::Tcp(s)),
+            Self::Tcp(l) | Self::Tls(l) => l.accept().map(|(s, _)| Socket::Tcp(s)),
             Self::Unix(l) => l.accept().map(|(s, _)| Socket::Unix(s)),
         }
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
-            Self::Tcp(l) => l.register(registry, token, Interest::READABLE),
+            Self::Tcp(l) | Self::Tls(l) => l.register(registry, token, Interest::READABLE),
             Self::Unix(l) => l.register(registry, token, Interest::READABLE),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::conn::Phase;
+use crate::conn::{Conn, Phase};
 use crate::metrics::{add, sub};
 use crate::queue::{Flushed, Queue};
 use crate::shard::{BACKLOG, Due, Shard};
@@ -23,7 +23,18 @@ impl Shard {
             Ok(false) => return,
             Err(_) => return self.lose(slot),
         }
-        let Some(queue) = &mut conn.queue else { return };
+        let Some(queue) = &mut conn.queue else {
+            match conn.phase {
+                Phase::Open => {}
+                Phase::Flushing => {
+                    self.linger(slot);
+                    self.settle();
+                }
+                Phase::Lingering if conn.read_closed => self.lose(slot),
+                Phase::Lingering => {}
+            }
+            return;
+        };
         let before = queue.cost();
         let mut sent = 0;
         let flushed = queue.flush(&mut conn.socket, &mut sent);
@@ -33,7 +44,8 @@ impl Shard {
             sub(&self.metrics.stalled, 1);
         }
         let caught_up = conn.backlogged && conn.control_backlog() <= BACKLOG;
-        let phase = conn.phase;
+        // What a layer below still holds is sent first.
+        let ended = conn.phase == Phase::Flushing && !conn.socket.is_behind();
         let mut resume = false;
         if caught_up {
             conn.backlogged = false;
@@ -43,7 +55,7 @@ impl Shard {
         self.queue_changed(before, after);
         match flushed {
             Err(_) => self.lose(slot),
-            Ok(Flushed::All) if phase == Phase::Flushing => {
+            Ok(Flushed::All) if ended => {
                 self.linger(slot);
                 self.settle();
             }
@@ -98,8 +110,7 @@ impl Shard {
         conn.phase = Phase::Flushing;
         conn.stopped = false;
         conn.resume_owed = false;
-        let queued = conn.queue.is_some();
-        if queued {
+        if conn.queue.is_some() || conn.socket.is_behind() {
             let delay = self.limits.close_delay;
             if let Some(id) = self.hub.id(slot) {
                 self.start(delay, Due::Close(id));
@@ -113,9 +124,9 @@ impl Shard {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
         conn.phase = Phase::Lingering;
         conn.backlogged = false;
-        // A body has an end of its own, which a client that only sends no more still reads.
-        let silent = conn.read_closed && !matches!(conn.socket, Socket::Body(_));
-        if silent || conn.socket.finish().is_err() || conn.read_closed {
+        // A body and TLS have an end of their own, which a client that only sends no more still reads.
+        let silent = conn.read_closed && matches!(conn.socket, Socket::Tcp(_) | Socket::Unix(_));
+        if silent || conn.socket.finish().is_err() || conn.read_closed && !conn.socket.is_behind() {
             return self.drop_conn(slot);
         }
         if let Some(id) = self.hub.id(slot) {
@@ -126,7 +137,12 @@ impl Shard {
 
     /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::settle`] does.
     pub(crate) fn drop_conn(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::take) else { return };
+        drop(self.forget(slot));
+    }
+
+    /// The same, but for its socket, which the caller may go on with.
+    pub(crate) fn forget(&mut self, slot: u32) -> Option<Conn> {
+        let conn = self.conns.get_mut(slot as usize).and_then(Option::take)?;
         if let Some(queue) = &conn.queue {
             sub(&self.metrics.stalled, 1);
             self.queue_changed(queue.cost(), 0);
@@ -134,6 +150,7 @@ impl Shard {
         sub(&self.metrics.connections[kind(&conn.socket)], 1);
         self.process.connections.fetch_sub(1, Ordering::Relaxed);
         self.hub.closed(slot, &mut self.fx);
+        Some(conn)
     }
 
     /// Forgets a connection, outside of [`Shard::settle`].
@@ -149,5 +166,6 @@ pub(crate) fn kind(socket: &Socket) -> usize {
         Socket::Tcp(_) => 0,
         Socket::Unix(_) => 1,
         Socket::Body(_) => 2,
+        Socket::Tls(_) => 3,
     }
 }

@@ -181,7 +181,8 @@ impl Tidings {
     /// When it has none.
     pub fn http(&self) -> SocketAddr {
         let url = self.http_url();
-        let addr = url.trim_start_matches("http://").trim_end_matches('/');
+        let (_, addr) = url.split_once("://").unwrap_or_else(|| panic!("no scheme in {url}"));
+        let addr = addr.trim_end_matches('/');
         addr.parse().unwrap_or_else(|e| panic!("no address in {url}: {e}"))
     }
 

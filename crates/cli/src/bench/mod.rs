@@ -51,7 +51,7 @@ use crate::text::{grouped, print};
 /// How long nothing may move before what is missing counts as lost, or a server as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Its cost would be the bench's own.
-const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT";
+const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT or HOST:PORT";
 /// How long an interrupted run may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -136,8 +136,8 @@ impl Bench {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be subscribed to: {e}", self.channel)))?;
         match &self.server.server {
-            Server::Web(web) if web.secure => {
-                return Err(Failure::Usage(format!("{web}: {NO_TLS}")));
+            Server::Web(Web { secure: true, .. }) | Server::Tls(_) => {
+                return Err(Failure::Usage(format!("{}: {NO_TLS}", self.server.server)));
             }
             Server::Web(web) if !self.transport.is_web() => {
                 let name = self.transport.name();

@@ -32,7 +32,10 @@ impl Target {
     pub(super) fn find(address: &Server) -> io::Result<(Self, Socket)> {
         let candidates: Vec<Self> = match address {
             Server::Unix(path) => vec![Self::Unix(path.clone())],
-            Server::Tcp(host_port) => host_port.to_socket_addrs()?.map(Self::Tcp).collect(),
+            // The caller has said that TLS is not measured.
+            Server::Tcp(host_port) | Server::Tls(host_port) => {
+                host_port.to_socket_addrs()?.map(Self::Tcp).collect()
+            }
             Server::Web(web) => (web.host.as_str(), web.port).to_socket_addrs()?.map(Self::Tcp).collect(),
         };
         let mut error = io::Error::other("the name has no address");

@@ -22,7 +22,7 @@ use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
 use crate::interrupt::block_on;
-use crate::target::line_port;
+use crate::target::{TlsArgs, line_port};
 use crate::text::capable;
 
 /// How long the server may take to close after `EXIT`, before the connection is half-closed, and again after
@@ -49,11 +49,15 @@ Examples:
   tidings connect
   tidings connect push.example.org:5567
   echo 'PUBLISH updates hello' | tidings connect
+  tidings connect tls://push.example.org:5567
   tidings connect unix:/run/tidings.sock")]
 pub(crate) struct Connect {
-    /// The server's line port: HOST:PORT, tcp://HOST:PORT or unix:PATH
+    /// The server's line port: HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:PATH
     #[arg(value_name = "HOST:PORT", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = line_port)]
     server: Server,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 impl Connect {
@@ -62,6 +66,7 @@ impl Connect {
     /// # Errors
     /// Nobody there, a connection that ends before it was asked to, a terminal that cannot be used.
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        self.tls.apply()?;
         block_on(async {
             let (incoming, outgoing) = open(&self.server).await.map_err(Failure::of)?;
             if stdin().is_terminal() && stdout().is_terminal() && capable() {

@@ -21,6 +21,7 @@ use self::report::Report;
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::{block_on, interrupted};
+use crate::target::TlsArgs;
 
 /// How long the command may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -60,6 +61,9 @@ pub(crate) struct Doctor {
     /// For how long idle connections are watched
     #[arg(long, value_name = "DURATION", default_value = "70s", value_parser = duration)]
     idle: Duration,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 impl Doctor {
@@ -68,6 +72,7 @@ impl Doctor {
     /// # Errors
     /// A check failed.
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        self.tls.apply()?;
         let stop = interrupted(1, GRACE)?;
         block_on(async {
             tokio::select! {

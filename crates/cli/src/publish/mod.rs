@@ -78,6 +78,7 @@ impl Publish {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be published to: {e}", self.channel)))?;
+        self.server.tls.apply()?;
         if let Server::Web(web) = &self.server.server
             && !web.websocket
             && self.server.token.is_some()

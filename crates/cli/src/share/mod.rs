@@ -19,6 +19,7 @@ use tidings_client::{Server, Web};
 
 use crate::failure::Failure;
 use crate::interrupt::{block_on, interrupted};
+use crate::target::TlsArgs;
 
 /// Where the HTTP port listens when nobody says otherwise.
 const DEFAULT: &str = "http://127.0.0.1:8000";
@@ -57,6 +58,9 @@ pub(crate) struct Share {
     /// The server's HTTP port, or the proxy in front of it, with its path prefix if there is one
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = http_port)]
     server: Web,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 impl Share {
@@ -69,6 +73,7 @@ impl Share {
         if is_stdin && self.follow {
             return Err(Failure::Usage("standard input is followed as it is: leave out --follow".to_owned()));
         }
+        self.tls.apply()?;
         let mut stop = interrupted(1, GRACE)?;
         block_on(async {
             if is_stdin {

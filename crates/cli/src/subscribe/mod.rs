@@ -74,6 +74,7 @@ impl Subscribe {
                 if self.pattern { Pattern::new(name).map(|_| ()) } else { Channel::new(name).map(|_| ()) };
             checked.map_err(|e| Failure::Usage(format!("'{name}' cannot be subscribed to: {e}")))?;
         }
+        self.server.tls.apply()?;
         let stop = interrupted(0, GRACE)?;
         block_on(async {
             tokio::select! {

@@ -3,6 +3,7 @@
 mod bench;
 mod connect;
 mod doctor;
+mod encrypted;
 mod library;
 mod nginx;
 mod publish;

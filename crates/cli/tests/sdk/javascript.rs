@@ -80,3 +80,11 @@ fn centrifuge_js_works_unchanged_in_a_browser_over_compressed_websocket() {
     let sent = run_compressed("chromium.mjs", "websocket-json");
     assert!(sent > 0, "Chromium compresses what it sends");
 }
+
+#[test]
+fn centrifuge_js_works_unchanged_over_tls() {
+    let world = World::start_tls();
+    for flavour in ["websocket-json", "http_stream-protobuf", "sse-json"] {
+        live(&world, "node.mjs", flavour);
+    }
+}

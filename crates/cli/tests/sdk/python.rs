@@ -5,11 +5,7 @@ use std::process::Command;
 use crate::world::{World, root, tools};
 
 /// Lives the life of `tests/clients/centrifuge/life.py`.
-fn python(flavour: &str) {
-    live(&World::start(), flavour);
-}
-
-fn live(world: &World, flavour: &str) {
+fn python(world: &World, flavour: &str) {
     let mut command = Command::new(tools().join("sdk-python/bin/python"));
     command.arg(root().join("tests/clients/centrifuge/life.py"));
     world.run(command, &[flavour]);
@@ -17,18 +13,23 @@ fn live(world: &World, flavour: &str) {
 
 #[test]
 fn centrifuge_python_works_unchanged() {
-    python("json");
+    python(&World::start(), "json");
 }
 
 #[test]
 fn centrifuge_python_works_unchanged_in_protobuf() {
-    python("protobuf");
+    python(&World::start(), "protobuf");
+}
+
+#[test]
+fn centrifuge_python_works_unchanged_over_tls() {
+    python(&World::start_tls(), "protobuf");
 }
 
 #[test]
 fn centrifuge_python_works_unchanged_where_messages_are_compressed() {
     let world = World::with(&["websocket.compression=true"]);
-    live(&world, "json");
+    python(&world, "json");
     let [before, after] = ["before", "after"].map(|side| world.deflated(side));
     assert!(after > 0 && after < before, "{before} bytes of publications became {after}");
     assert!(world.inflated() > 0, "what it sends is compressed");

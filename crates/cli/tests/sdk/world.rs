@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tidings_testkit::{Proxy, Tidings};
 
 /// The built program.
@@ -29,16 +30,35 @@ pub(crate) struct World {
     keyed: Tidings,
     /// In front of `keyed`.
     link: Proxy,
+    /// The certificate of both, where they speak TLS.
+    certificate: Option<TempDir>,
 }
 
 impl World {
     /// Starts them.
     pub(crate) fn start() -> Self {
-        Self::with(&[])
+        Self::made(None, &[])
     }
 
     /// Starts them with these options as well, each `KEY=VALUE`.
     pub(crate) fn with(more: &[&str]) -> Self {
+        Self::made(None, more)
+    }
+
+    /// Starts them with TLS.
+    pub(crate) fn start_tls() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("a file");
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let certificate = format!("tls.cert_pem_file={}", path("cert.pem"));
+        let key = format!("tls.key_pem_file={}", path("key.pem"));
+        Self::made(Some(dir), &["tls.enabled=true", &certificate, &key])
+    }
+
+    fn made(certificate: Option<TempDir>, more: &[&str]) -> Self {
         let [open, keyed] = ["open", "keyed"].map(|name| {
             let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
             let mut flags = vec!["--config", options.to_str().expect("a path in UTF-8")];
@@ -46,7 +66,7 @@ impl World {
             Tidings::start(TIDINGS, &flags)
         });
         let link = Proxy::to(keyed.http());
-        Self { open, keyed, link }
+        Self { open, keyed, link, certificate }
     }
 
     /// Bytes of publications `before` or `after` they were compressed.
@@ -76,7 +96,8 @@ impl World {
 
     /// Where everything is, for a script.
     fn place(&self) -> Value {
-        let cut = format!("http://{}/", self.link.addr());
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let cut = format!("{scheme}://{}/", self.link.addr());
         json!({
             "servers": { "open": self.open.http_url(), "keyed": self.keyed.http_url(), "cut": cut },
             "secret": SECRET,
@@ -89,6 +110,11 @@ impl World {
     /// # Panics
     /// When it fails: with what it said.
     pub(crate) fn run(&self, mut command: Command, args: &[&str]) {
+        if let Some(dir) = &self.certificate {
+            let certificate = dir.path().join("cert.pem");
+            // What Node trusts besides its own list, and what OpenSSL does, which Python uses.
+            command.env("NODE_EXTRA_CA_CERTS", &certificate).env("SSL_CERT_FILE", &certificate);
+        }
         let mut child = command
             .arg(self.place().to_string())
             .args(args)

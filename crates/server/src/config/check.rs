@@ -68,9 +68,44 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
         return Err(given.error("http.listen", what.into()));
     }
+    tls(config, given)?;
     hooks(config, given)?;
     personal_channels(config, given)?;
     exposure(config, given)
+}
+
+/// Refuses TLS without a certificate and its key, and something that is said twice.
+fn tls(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let tls = &config.tls;
+    let pairs = [
+        (
+            "tls.cert_pem_file",
+            tls.cert_pem_file.is_some(),
+            "tls.cert_pem",
+            !tls.cert_pem.text().is_empty(),
+            true,
+        ),
+        ("tls.key_pem_file", tls.key_pem_file.is_some(), "tls.key_pem", tls.key_pem.is_set(), true),
+        (
+            "tls.client_ca_pem_file",
+            tls.client_ca_pem_file.is_some(),
+            "tls.client_ca_pem",
+            !tls.client_ca_pem.text().is_empty(),
+            false,
+        ),
+    ];
+    for (file, has_file, text, has_text, needed) in pairs {
+        if has_file && has_text {
+            return Err(given.error(text, format!("{text} and {file} are both given; one of them is enough")));
+        }
+        if tls.enabled && needed && !has_file && !has_text {
+            let (place, line) = given.how_to_add("tls.enabled");
+            let what =
+                format!("tls.enabled is true, but {file} is not given; add {place}{}", line(file, "FILE"));
+            return Err(given.error("tls.enabled", what));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a hook that is switched on and leads nowhere.

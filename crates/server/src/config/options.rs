@@ -12,7 +12,8 @@ use super::namespace::Channels;
 use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
 use super::value::{
-    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
+    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, PemText, RecoveryMode, Secret, SlowConsumer,
+    TlsRequired, TlsVersion,
 };
 use crate::auth::{KeyType, PublicKey};
 
@@ -52,6 +53,8 @@ group! {
         tcp: TcpOptions;
         /// The HTTP port.
         http: HttpOptions;
+        /// TLS on both ports.
+        tls: TlsOptions;
         /// WebSocket.
         websocket: WebSocketOptions;
         /// Server-sent events with the client protocol.
@@ -135,6 +138,42 @@ group! {
         /// system. A connection that becomes a WebSocket or a stream no longer counts: for those
         /// `client.connection_limit` holds.
         connection_limit: usize = "512", count(1, 1_000_000);
+    }
+}
+
+group! {
+    /// TLS on the server's own listeners: `https` and `wss` on the HTTP port, and on the line port every dialect inside
+    /// of TLS, which the first byte of a connection announces. Unix sockets stay as they are. A certificate that is
+    /// renewed is taken up without a restart, and no connection ends for it.
+    pub struct TlsOptions {
+        /// Whether TLS is spoken. The HTTP port then speaks nothing else; for the line port see `tls.required`.
+        enabled: bool = "false", ();
+        /// The file with the certificate in PEM, and behind it those between it and the authority's.
+        cert_pem_file: Option<PathBuf> = "", ();
+        /// The same without a file: PEM, or its base 64. A path is taken as well, as Centrifugo 6 does.
+        cert_pem: PemText = "", ();
+        /// The file with the certificate's private key in PEM (PKCS #8, PKCS #1 or SEC 1), without a passphrase.
+        key_pem_file: Option<PathBuf> = "", ();
+        /// The same without a file: PEM, or its base 64, or a path.
+        key_pem: Secret = "", ();
+        /// The file with the certificates of authorities, in PEM, by which clients' certificates are verified. With one,
+        /// a client without such a certificate gets no connection.
+        client_ca_pem_file: Option<PathBuf> = "", ();
+        /// The same without a file: PEM, or its base 64, or a path.
+        client_ca_pem: PemText = "", ();
+        /// The oldest version of TLS that is spoken. There are no older ones here than 1.2.
+        min_version: TlsVersion = "1.2", ();
+        /// Whether the line port refuses who does not speak TLS. `auto`: it does where other machines reach it, and on a
+        /// loopback address both are spoken; `false`: both are spoken everywhere, and what a client says before it has
+        /// spoken TLS is anybody's to read.
+        required: TlsRequired = "auto", ();
+        /// How long a connection may take from being accepted to being encrypted.
+        handshake_timeout: Duration = "10s", millis(100, 10 * MINUTE);
+        /// How many handshakes may be under way at once, of both ports together; further ones wait their turn, no
+        /// longer than `tls.handshake_timeout`.
+        handshake_limit: usize = "1024", count(1, 1_000_000);
+        /// How often the files are looked at for a certificate that was renewed. `SIGHUP` has them read at once.
+        reload_interval: Duration = "1m", millis(100, 24 * HOUR);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::api::{Counters as ApiCounters, METHODS};
 use crate::node::{Node, Readiness};
 use crate::proxy::Kind;
 use crate::tables;
+use crate::tls::{Counters as TlsCounters, Tls};
 
 /// A registry that collects everything there is to say about a node.
 pub(super) fn registry(
@@ -78,6 +79,7 @@ impl Collector for Scrape {
         }
         self.hooks(&mut out)?;
         self.http(&mut out)?;
+        handshakes(self.node.tls.as_deref(), &mut out)?;
         self.api(&mut out)?;
         if let Some(tables) = &self.tables {
             table_numbers(tables, &mut out)?;
@@ -86,11 +88,35 @@ impl Collector for Scrape {
     }
 }
 
+/// What has happened with TLS; nothing where it is off.
+fn handshakes(tls: Option<&Tls>, out: &mut Out<'_>) -> fmt::Result {
+    let none = TlsCounters::default();
+    let counters = tls.map_or(&none, Tls::counters);
+    let under_way = tls.map_or(0, Tls::under_way);
+    out.counters(
+        "tidings_tls_handshakes",
+        "TLS handshakes of both ports by how they ended",
+        "outcome",
+        counters.handshakes(),
+    )?;
+    out.gauge("tidings_tls_handshakes_pending", None, "TLS handshakes under way", under_way)?;
+    out.counters(
+        "tidings_tls_reloads",
+        "Certificates that were read again: taken up, or not usable so that the one before stayed",
+        "outcome",
+        counters.reloads(),
+    )
+}
+
 /// Values of a shard that belong together, with the label that tells them apart.
 type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
 
-const TRANSPORTS: Labelled<3> =
-    [("tcp", |m| &m.connections[0]), ("unix", |m| &m.connections[1]), ("http", |m| &m.connections[2])];
+const TRANSPORTS: Labelled<4> = [
+    ("tcp", |m| &m.connections[0]),
+    ("unix", |m| &m.connections[1]),
+    ("http", |m| &m.connections[2]),
+    ("tls", |m| &m.connections[3]),
+];
 
 const POLICIES: Labelled<4> = [
     ("cut", |m| &m.dropped[0]),

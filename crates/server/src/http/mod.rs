@@ -42,7 +42,7 @@ use crate::tables;
 
 pub(crate) use info::info;
 
-use serve::{Bounds, Door};
+use serve::{Bounds, Door, Encrypted};
 
 /// What has happened on the HTTP listeners, for the metrics.
 #[derive(Debug, Default)]
@@ -82,7 +82,13 @@ impl Serving {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
                     let routes = routes::routes(node, &traffic, tables.as_ref(), own.clone());
-                    tasks.spawn(serve::listen(listener, routes, door, stopped));
+                    match &node.tls {
+                        Some(tls) => {
+                            let listener = Encrypted { listener, tls: Arc::clone(tls) };
+                            tasks.spawn(serve::listen(listener, routes, door, stopped))
+                        }
+                        None => tasks.spawn(serve::listen(listener, routes, door, stopped)),
+                    };
                 }
                 Bound::Unix(listener, file) => {
                     files.push(file);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream of which every single write must get on within `limit`; then it fails with
-/// [`io::ErrorKind::TimedOut`]. Reading is as before. A timer exists only while a write waits.
+/// A stream of which every single write, or flush where layers below keep what is written, must get on within `limit`;
+/// then it fails with [`io::ErrorKind::TimedOut`]. Reading is as before. A timer exists only while a write waits.
 #[derive(Debug)]
 pub(super) struct Patient<T> {
     io: T,
@@ -28,7 +28,7 @@ impl<T> Patient<T> {
     }
 
     /// Passes on what a write came to, or fails it when its time is over.
-    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             self.waiting = None;
             return written;
@@ -71,10 +71,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, shut)
     }
 }

@@ -1,6 +1,7 @@
 //! Accepting HTTP connections and serving them within bounds, until they end or are no longer HTTP's: a request may
 //! take its connection along, see [`Exit`].
 
+use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -18,9 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 use super::Traffic;
 use super::patience::Patient;
+use crate::tls::{Port, Tls};
 
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +75,7 @@ impl Door {
     }
 
     /// Waits for a place and for a connection to have it.
-    async fn next<A: Accept>(&self, listener: &A) -> (A::Io, Place) {
+    async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, Place) {
         let permit = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -112,11 +115,16 @@ impl Drop for Place {
 
 /// A listener of either kind.
 pub(super) trait Accept: Send + 'static {
-    /// Its connections.
+    /// Its connections as they are accepted.
+    type Raw: Send + 'static;
+    /// Its connections as HTTP is spoken over them.
     type Io: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Waits for the next connection. Dropping the future loses none.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// Does what comes before HTTP; gives nothing when the peer gets no further. Bounded in time.
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Self::Io>> + Send + 'static;
 }
 
 /// A connection that can leave.
@@ -137,6 +145,13 @@ impl Release for TcpStream {
 impl Release for UnixStream {
     fn release(self) -> io::Result<Socket> {
         Ok(Socket::unix(self.into_std()?))
+    }
+}
+
+impl Release for TlsStream<TcpStream> {
+    fn release(self) -> io::Result<Socket> {
+        let (stream, connection) = self.into_inner();
+        Ok(Socket::tls(stream.into_std()?, connection))
     }
 }
 
@@ -167,18 +182,48 @@ impl Exit {
 }
 
 impl Accept for TcpListener {
+    type Raw = TcpStream;
     type Io = TcpStream;
 
     async fn accept(&self) -> io::Result<TcpStream> {
         Ok(Self::accept(self).await?.0)
     }
+
+    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<TcpStream>> + Send + 'static {
+        ready(Some(raw))
+    }
 }
 
 impl Accept for UnixListener {
+    type Raw = UnixStream;
     type Io = UnixStream;
 
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(Self::accept(self).await?.0)
+    }
+
+    fn open(&self, raw: UnixStream) -> impl Future<Output = Option<UnixStream>> + Send + 'static {
+        ready(Some(raw))
+    }
+}
+
+/// A TCP listener of which every connection begins with a TLS handshake.
+pub(super) struct Encrypted {
+    pub(super) listener: TcpListener,
+    pub(super) tls: Arc<Tls>,
+}
+
+impl Accept for Encrypted {
+    type Raw = TcpStream;
+    type Io = TlsStream<TcpStream>;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+
+    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Self::Io>> + Send + 'static {
+        let tls = Arc::clone(&self.tls);
+        async move { tls.accept(raw, Port::Web).await }
     }
 }
 
@@ -192,25 +237,30 @@ pub(super) async fn listen<A: Accept + Sync>(
     let mut served = JoinSet::new();
     loop {
         let stopped = stop.clone();
-        let (io, place) = tokio::select! {
+        let (raw, place) = tokio::select! {
             () = stopping(&mut stop) => break,
             next = door.next(&listener) => next,
         };
         // Those that have ended make room; at most `Bounds::connections` have not.
         while served.try_join_next().is_some() {}
-        served.spawn(connection(io, place, routes.clone(), door.bounds, stopped));
+        served.spawn(connection(listener.open(raw), place, routes.clone(), door.bounds, stopped));
     }
     drop(listener);
     while served.join_next().await.is_some() {}
 }
 
 async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    io: I,
+    opening: impl Future<Output = Option<I>>,
     _place: Place,
     routes: Routes,
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
+    let io = tokio::select! {
+        io = opening => io,
+        () = stopping(&mut stop) => return,
+    };
+    let Some(io) = io else { return };
     let io = TokioIo::new(Patient::new(io, bounds.unread));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
@@ -488,7 +538,12 @@ mod tests {
     }
 
     impl Accept for Troubled {
+        type Raw = DuplexStream;
         type Io = DuplexStream;
+
+        fn open(&self, raw: DuplexStream) -> impl Future<Output = Option<DuplexStream>> + Send + 'static {
+            ready(Some(raw))
+        }
 
         async fn accept(&self) -> io::Result<DuplexStream> {
             if self.tried.fetch_add(1, Ordering::Relaxed) < self.failures {

@@ -51,6 +51,7 @@ use tidings_wire::ws::{deflate, handshake};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 
 use super::origin::{self, Origins, Visitor};
 use super::patience::Patient;
@@ -193,6 +194,8 @@ pub(crate) struct Upgraded {
 pub(crate) enum Stream {
     /// TCP.
     Tcp(TcpStream),
+    /// TLS over TCP. What is written is sent with the next flush.
+    Tls(Box<TlsStream<TcpStream>>),
     /// A Unix socket.
     Unix(UnixStream),
 }
@@ -277,6 +280,13 @@ fn take_back(upgraded: hyper::upgrade::Upgraded) -> io::Result<(Stream, Bytes)> 
         Ok(parts) => return Ok((Stream::Tcp(parts.io.into_inner().into_inner()), parts.read_buf)),
         Err(other) => other,
     };
+    let other = match other.downcast::<TokioIo<Patient<TlsStream<TcpStream>>>>() {
+        Ok(parts) => {
+            let stream = Stream::Tls(Box::new(parts.io.into_inner().into_inner()));
+            return Ok((stream, parts.read_buf));
+        }
+        Err(other) => other,
+    };
     match other.downcast::<TokioIo<Patient<UnixStream>>>() {
         Ok(parts) => Ok((Stream::Unix(parts.io.into_inner().into_inner()), parts.read_buf)),
         Err(_) => Err(io::Error::other("neither a TCP connection nor one of a Unix socket")),
@@ -304,6 +314,7 @@ impl Stream {
     pub(crate) fn into_socket(self) -> io::Result<Socket> {
         match self {
             Self::Tcp(stream) => stream.release(),
+            Self::Tls(stream) => stream.release(),
             Self::Unix(stream) => stream.release(),
         }
     }
@@ -313,6 +324,10 @@ macro_rules! either {
     ($self:expr, $stream:ident => $do:expr) => {
         match $self.get_mut() {
             Self::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $do
+            }
+            Self::Tls(stream) => {
                 let $stream = Pin::new(stream);
                 $do
             }

@@ -4,13 +4,14 @@
 //! secrets: of the broker's URL neither credentials nor parameters, of keys only whether there are any.
 
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_shard::Metrics;
 
 use super::lines::LinePort;
-use crate::config::BrokerUrl;
+use crate::config::{BrokerUrl, Config, TlsRequired};
 use crate::http::escape::Html;
 use crate::node::{Node, Readiness};
 
@@ -69,7 +70,10 @@ impl<'a> Status<'a> {
                 ("channels", node.router.topics() as u64),
                 ("deliveries", sum(|m| &m.deliveries)),
             ],
-            lines: node.announcements.iter().find_map(|line| LinePort::of(line.strip_prefix("tcp ")?, asked)),
+            lines: node.announcements.iter().find_map(|line| {
+                let announced = line.strip_prefix("tcp ")?;
+                LinePort::of(announced, asked, requires_tls(config, announced))
+            }),
             channel: config.tcp.default_channel.as_str(),
             automatic: config.tcp.auto_subscribe.contains(&config.tcp.default_channel),
         }
@@ -161,6 +165,18 @@ impl<'a> Status<'a> {
     }
 }
 
+/// Whether the listener that is announced so speaks nothing but TLS.
+fn requires_tls(config: &Config, announced: &str) -> bool {
+    let address: Option<SocketAddr> = announced.parse().ok();
+    let is_far = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    config.tls.enabled
+        && match config.tls.required {
+            TlsRequired::Auto => is_far,
+            TlsRequired::Always => address.is_some(),
+            TlsRequired::Never => false,
+        }
+}
+
 impl fmt::Display for Status<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -244,7 +260,7 @@ mod tests {
             down: Some("<img src=x>".into()),
             uptime: Duration::from_secs(1),
             counts: [("connections", 0), ("subscriptions", 0), ("channels", 0), ("deliveries", 1234)],
-            lines: LinePort::of("unix:/run/<b>/\"s\"", ""),
+            lines: LinePort::of("unix:/run/<b>/\"s\"", "", false),
             channel: "<u>'&",
             automatic: true,
         };

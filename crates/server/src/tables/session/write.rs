@@ -86,12 +86,17 @@ pub(super) async fn write(
         if now >= ping_at {
             batch.push(pulse.beat.clone());
         }
+        let unflushed = !batch.is_empty();
         for frame in batch.drain(..) {
             match tokio::time::timeout(UNREAD, io.write_all(&frame)).await {
                 Ok(Ok(())) => {}
                 // Gone, or it does not read.
                 Ok(Err(_)) | Err(_) => return,
             }
+        }
+        // TLS may still hold some of it.
+        if unflushed && !matches!(tokio::time::timeout(UNREAD, io.flush()).await, Ok(Ok(()))) {
+            return;
         }
         if now >= ping_at {
             let now = Instant::now();

@@ -1,0 +1,273 @@
+//! TLS on the server's own listeners: the certificate and its renewal, and the handshakes.
+//!
+//! What is configured becomes what rustls takes in [`material`]; handshakes are done here, on the runtime's threads: a
+//! shard that did them would keep all its connections waiting for a signature. The line port's come from shards and go
+//! back to them ([`door`]); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
+//! is served.
+//!
+//! Invariants:
+//! - A handshake has a deadline, and only so many are under way at once; who has not said anything yet takes no place.
+//! - A certificate that is renewed holds for every handshake from then on. One that cannot be used changes nothing: the
+//!   one before stays, and the log and a counter say so.
+//! - No connection is closed without being told why, in the protocol that it speaks, where it speaks one.
+
+mod door;
+mod material;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::{Config, TlsOptions};
+
+pub(crate) use door::{Door, Way};
+pub use material::MaterialError;
+
+use material::{Material, Ready};
+
+/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1).
+const HELLO: u8 = 0x16;
+/// What a peer that is not served may still send before its connection is closed, in bytes and in time: what it has
+/// sent and nobody has read would make the kernel take our last words back.
+const LAST_WORDS: (usize, Duration) = (64 << 10, Duration::from_secs(1));
+
+/// Which port a connection has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// The line port.
+    Line,
+    /// The HTTP port.
+    Web,
+}
+
+/// How handshakes have ended, and what became of certificates that were read again.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Handshakes, in the order of [`Counters::OUTCOMES`].
+    handshakes: [AtomicU64; Self::OUTCOMES.len()],
+    /// Certificates taken up since the start; then those that could not be.
+    reloads: [AtomicU64; 2],
+}
+
+/// How a handshake has ended.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    /// The connection is encrypted.
+    Done,
+    /// The two sides did not agree, or the peer left.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// The peer did not speak TLS where it must.
+    Plaintext,
+    /// There were as many connections as there may be.
+    Refused,
+}
+
+impl Counters {
+    /// How handshakes end, as metrics call it.
+    const OUTCOMES: [&str; 5] = ["done", "failed", "timed_out", "plaintext", "refused"];
+
+    fn count(&self, outcome: Outcome) {
+        self.handshakes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many handshakes have ended how.
+    pub(crate) fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::OUTCOMES.into_iter().zip(self.handshakes.iter().map(|n| n.load(Ordering::Relaxed)))
+    }
+
+    /// How many certificates were taken up since the start, and how many could not be.
+    pub(crate) fn reloads(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["done", "failed"].into_iter().zip(self.reloads.iter().map(|n| n.load(Ordering::Relaxed)))
+    }
+}
+
+/// What does handshakes.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    options: TlsOptions,
+    ready: RwLock<Ready>,
+    /// What was read last, whether it could be used or not.
+    seen: Mutex<Material>,
+    places: Semaphore,
+    counters: Counters,
+    asked: Notify,
+    stop: watch::Sender<bool>,
+}
+
+impl Tls {
+    /// Reads the certificate and its key; nothing when TLS is off.
+    ///
+    /// # Errors
+    /// What is wrong with them, and which option names them.
+    pub(crate) fn of(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
+        let options = &config.tls;
+        if !options.enabled {
+            return Ok(None);
+        }
+        let seen = Material::read(options)?;
+        let ready = seen.prepare(options)?;
+        Ok(Some(Arc::new(Self {
+            options: options.clone(),
+            ready: RwLock::new(ready),
+            seen: Mutex::new(seen),
+            places: Semaphore::new(options.handshake_limit),
+            counters: Counters::default(),
+            asked: Notify::new(),
+            stop: watch::Sender::new(false),
+        })))
+    }
+
+    /// What has happened so far.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Handshakes under way.
+    pub(crate) fn under_way(&self) -> u64 {
+        (self.options.handshake_limit - self.places.available_permits()) as u64
+    }
+
+    /// Has the certificate read again now.
+    pub(crate) fn ask_to_reload(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Ends handshakes under way, and begins no more.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Does the handshake of a connection that was just accepted. Nothing when there is none: the peer was told why, and
+    /// it was counted. The connection is closed then.
+    pub(crate) async fn accept(&self, stream: TcpStream, port: Port) -> Option<TlsStream<TcpStream>> {
+        let mut stopped = self.stop.subscribe();
+        let (outcome, secured) = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return None,
+            done = timeout(self.options.handshake_timeout, self.shake_hands(stream, port)) => match done {
+                Ok(Ok(secured)) => (Outcome::Done, Some(secured)),
+                Ok(Err(outcome)) => (outcome, None),
+                Err(_) => {
+                    tracing::debug!("a TLS handshake took too long");
+                    (Outcome::TimedOut, None)
+                }
+            },
+        };
+        self.counters.count(outcome);
+        secured
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, port: Port) -> Result<TlsStream<TcpStream>, Outcome> {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) if first[0] == HELLO => {}
+            Ok(1) => {
+                part(stream, &plaintext_notice(port, first[0])).await;
+                return Err(Outcome::Plaintext);
+            }
+            // It has left without a word: somebody who looks whether the port is open, most of the time.
+            Ok(_) | Err(_) => return Err(Outcome::Failed),
+        }
+        let _place = self.places.acquire().await.map_err(|_| Outcome::Failed)?;
+        let config = self.ready.read().unwrap_or_else(PoisonError::into_inner).of(port);
+        match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+            Ok(secured) => Ok(secured),
+            Err((error, stream)) => {
+                tracing::debug!(%error, "a TLS handshake has failed");
+                part(stream, b"").await;
+                Err(Outcome::Failed)
+            }
+        }
+    }
+
+    /// Looks again and again whether the certificate was renewed.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        loop {
+            let asked = tokio::select! {
+                () = tokio::time::sleep(self.options.reload_interval) => false,
+                () = self.asked.notified() => true,
+            };
+            let tls = Arc::clone(&self);
+            // Files may lie on a disk that takes its time.
+            let _ = tokio::task::spawn_blocking(move || tls.reload(asked)).await;
+        }
+    }
+
+    /// Takes up what the files hold, if that is new, or somebody has asked.
+    fn reload(&self, asked: bool) {
+        let read = Material::read(&self.options);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = match read {
+            Ok(material) if material == *seen && !asked => return,
+            Ok(material) => {
+                let prepared = material.prepare(&self.options);
+                *seen = material;
+                prepared
+            }
+            // Said once, and again when it is another matter.
+            Err(error) if seen.is_failed_with(&error.to_string()) && !asked => return,
+            Err(error) => {
+                *seen = Material::failed(error.to_string());
+                Err(error)
+            }
+        };
+        match prepared {
+            Ok(ready) => {
+                *self.ready.write().unwrap_or_else(PoisonError::into_inner) = ready;
+                self.counters.reloads[0].fetch_add(1, Ordering::Relaxed);
+                tracing::info!("the TLS certificate was read again and holds for new connections");
+            }
+            Err(error) => {
+                self.counters.reloads[1].fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "the TLS certificate cannot be taken up; the one before stays in use");
+            }
+        }
+    }
+}
+
+/// Tells a peer something, and that it is all; waits a little until the peer has it.
+async fn part(mut stream: TcpStream, notice: &[u8]) {
+    let (bytes, time) = LAST_WORDS;
+    let last = async {
+        stream.write_all(notice).await?;
+        stream.shutdown().await?;
+        let mut thrown_away = [0; 4096];
+        let mut left = bytes;
+        while left > 0 {
+            match stream.read(&mut thrown_away).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Who does not listen misses it.
+    let _ = timeout(time, last).await;
+}
+
+/// What somebody is told who begins with this byte where TLS is spoken.
+fn plaintext_notice(port: Port, first: u8) -> Vec<u8> {
+    let text = match (port, first) {
+        (Port::Web, _) => {
+            let body = "this port speaks TLS: use https:// (or wss://)\n";
+            format!(
+                "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{body}",
+                body.len()
+            )
+        }
+        (Port::Line, b'*') => "-ERR this port speaks TLS alone\r\n".to_owned(),
+        (Port::Line, _) => "ERROR 107 this port speaks TLS alone\r\n".to_owned(),
+    };
+    text.into_bytes()
+}

@@ -1,0 +1,115 @@
+//! Handshakes that do not come to their end, and those that wait for their turn.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidings_testkit::{LineClient, PATIENCE, wait_until};
+
+use crate::world::{A_WHILE, World, drain};
+
+/// How a handshake begins: the head of a record that announces 512 bytes, and some of them.
+const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+fn half(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(HALF).expect("sent");
+    stream
+}
+
+#[test]
+fn half_a_handshake_ends_in_time_on_both_ports() {
+    let world = World::with(&["tls.handshake_timeout=500ms"]);
+    let began = Instant::now();
+    for mut stream in [half(world.tcp()), half(world.http())] {
+        assert_eq!(drain(&mut stream), b"");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(400), "not waited for");
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+    assert_eq!(world.metric("tidings_tls_handshakes_pending"), 0);
+    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 0);
+}
+
+#[test]
+fn where_tls_is_required_silence_ends_in_time_too() {
+    let world = World::with(&["tls.handshake_timeout=500ms", "tls.required=true"]);
+    for address in [world.tcp(), world.http()] {
+        assert_eq!(drain(&mut TcpStream::connect(address).expect("a connection")), b"");
+    }
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+}
+
+#[test]
+fn garbage_behind_the_first_byte_is_answered_with_an_alert() {
+    let world = World::with(&[]);
+    for address in [world.tcp(), world.http()] {
+        for garbage in
+            [&b"\x16garbage of any kind"[..], &[0x16; 4096], b"\x16\x03\x01\x00\x05\xff\x00\x00\x01\x00"]
+        {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            stream.write_all(garbage).expect("sent");
+            let answer = drain(&mut stream);
+            assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
+        }
+    }
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"failed\"}", 6);
+    let mut beside = world.line();
+    beside.send(b"PING\r\n");
+    beside.expect("PONG");
+}
+
+#[test]
+fn handshakes_past_the_limit_wait_for_their_turn_and_hold_up_nobody_else() {
+    let world = World::with(&["tls.handshake_limit=1", "tls.handshake_timeout=60s"]);
+    let mut inside = world.line();
+    inside.subscribe("news");
+    let slow = half(world.tcp());
+    let mut waiting = world.line();
+    thread::scope(|scope| {
+        let waited = scope.spawn(|| {
+            waiting.send(b"PING\r\n");
+            waiting.expect("PONG");
+            Instant::now()
+        });
+        // Those who are inside, and those who come without TLS, do not wait.
+        let mut plain = LineClient::connect(world.tcp());
+        for n in 0..20 {
+            plain.send(&format!("PUBLISH news {n}"));
+            plain.expect("CONFIRMED");
+            inside.expect(&format!("MESSAGE news {n}"));
+        }
+        thread::sleep(A_WHILE);
+        assert!(!waited.is_finished(), "it did not wait");
+        let gone = Instant::now();
+        drop(slow);
+        assert!(waited.join().expect("an answer") >= gone);
+    });
+}
+
+#[test]
+fn a_connection_counts_while_its_handshake_is_under_way() {
+    let world = World::with(&["client.connection_limit=1", "tls.required=true"]);
+    let slow = half(world.tcp());
+    wait_until(PATIENCE, "half a handshake", || world.metric("tidings_tls_handshakes_pending") == 1);
+    assert_eq!(drain(&mut half(world.tcp())), b"");
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"refused\"}", 1);
+    drop(slow);
+    wait_until(PATIENCE, "a place", || {
+        let mut client = world.line();
+        client.try_send(b"PING\r\n").is_ok() && client.line() == "PONG"
+    });
+}
+
+#[test]
+fn a_handshake_under_way_does_not_hold_up_the_end_of_the_server() {
+    let mut world = World::with(&["tls.handshake_timeout=60s"]);
+    let mut halves = [half(world.tcp()), half(world.http())];
+    wait_until(PATIENCE, "two halves", || world.metric("tidings_tls_handshakes_pending") == 2);
+    let began = Instant::now();
+    world.stop();
+    assert!(began.elapsed() < Duration::from_secs(5), "it waited");
+    for stream in &mut halves {
+        drain(stream);
+    }
+}

@@ -1,0 +1,268 @@
+//! The line port: every dialect inside of TLS, and plaintext beside it or not.
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+
+use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
+use tokio_rustls::rustls::version;
+
+use crate::world::{A_WHILE, Client, World, drain};
+
+#[test]
+fn inside_of_tls_the_first_byte_tells_the_dialect_as_it_does_without() {
+    let world = World::with(&[]);
+    let mut plain = world.line();
+    plain.send(b"PING\r\n");
+    plain.expect("PONG");
+    let mut resp = world.line();
+    resp.send(b"*1\r\n$4\r\nPING\r\n");
+    resp.expect("+PONG");
+    let mut json = world.line();
+    json.send(b"{\"id\":1,\"connect\":{}}\n");
+    let answer = json.line();
+    assert!(answer.starts_with("{\"id\":1,\"connect\":{"), "{answer}");
+    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 3);
+    assert_eq!(world.metric("tidings_sessions{dialect=\"resp2\"}"), 1);
+}
+
+#[test]
+fn tls_1_2_is_spoken_unless_that_is_too_old() {
+    let world = World::with(&[]);
+    let mut old = Client::connect(world.tcp(), world.trusting(&version::TLS12));
+    old.send(b"PING\r\n");
+    old.expect("PONG");
+    let world = World::with(&["tls.min_version=1.3"]);
+    let mut old = Client::connect(world.tcp(), world.trusting(&version::TLS12));
+    let error = old.try_send(b"PING\r\n").expect_err("no handshake");
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    let mut new = world.line();
+    new.send(b"PING\r\n");
+    new.expect("PONG");
+}
+
+#[test]
+fn redis_cli_subscribes_and_publishes_over_tls() {
+    let world = World::with(&[]);
+    let redis_cli = |args: &[&str]| {
+        let mut command = Command::new("redis-cli");
+        let port = world.tcp().port().to_string();
+        command
+            .args(["-h", "127.0.0.1", "-p", &port, "--tls", "--cacert"])
+            .arg(world.path("ca.pem"))
+            .args(args);
+        command
+    };
+    let mut subscriber = redis_cli(&["SUBSCRIBE", "news"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("redis-cli is installed");
+    let publish = || redis_cli(&["PUBLISH", "news", "over TLS"]).output().expect("redis-cli is installed");
+    let mut received = String::new();
+    wait_until(PATIENCE, "a subscriber", || {
+        let out = publish();
+        received = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        received == "1"
+    });
+    let mut heard = String::new();
+    let mut stdout = subscriber.stdout.take().expect("piped");
+    let mut buffer = [0; 1024];
+    while !heard.contains("over TLS") {
+        let n = stdout.read(&mut buffer).expect("output");
+        assert!(n > 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    subscriber.kill().expect("it runs");
+    subscriber.wait().expect("it ends");
+}
+
+#[test]
+fn plaintext_is_spoken_on_loopback_beside_tls_unless_tls_is_required() {
+    let world = World::with(&[]);
+    let mut secure = world.line();
+    secure.subscribe("news");
+    let mut plain = LineClient::connect(world.tcp());
+    plain.send("PUBLISH news from the open");
+    plain.expect("CONFIRMED");
+    secure.expect("MESSAGE news from the open");
+
+    let world = World::with(&["tls.required=true", "tcp.auto_subscribe=updates", "tcp.first_byte_wait=0s"]);
+    for (said, told) in [
+        ("PING\r\n", "ERROR 107 this port speaks TLS alone\r\n"),
+        ("*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS alone\r\n"),
+    ] {
+        let mut plain = TcpStream::connect(world.tcp()).expect("a connection");
+        plain.write_all(said.as_bytes()).expect("sent");
+        assert_eq!(String::from_utf8_lossy(&drain(&mut plain)), told);
+    }
+    assert_eq!(world.metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}"), 2);
+    // Who says nothing hears nothing, whatever is published.
+    let mut silent = LineClient::connect(world.tcp());
+    let mut secure = world.line();
+    secure.send(b"PUBLISH updates secret\r\n");
+    secure.expect("secret");
+    secure.expect("CONFIRMED");
+    silent.expect_silence(A_WHILE);
+}
+
+#[test]
+fn with_a_public_address_plaintext_is_refused_without_a_word_about_it_in_the_options() {
+    let world = World::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true"]);
+    let at = ("127.0.0.1", world.tcp().port());
+    let mut plain = TcpStream::connect(at).expect("a connection");
+    plain.write_all(b"PING\r\n").expect("sent");
+    assert_eq!(drain(&mut plain), b"ERROR 107 this port speaks TLS alone\r\n");
+    let world = World::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true", "tls.required=false"]);
+    let mut plain = RespClient::connect(("127.0.0.1", world.tcp().port()));
+    assert_eq!(plain.command(&["PING"]).text(), "PONG");
+}
+
+#[test]
+fn a_long_line_comes_and_goes_whole() {
+    let world = World::with(&[]);
+    let mut subscriber = world.line();
+    subscriber.subscribe("news");
+    let mut publisher = world.line();
+    let body = "0123456789".repeat(6_000);
+    for _ in 0..5 {
+        publisher.send(format!("PUBLISH news {body}\r\n").as_bytes());
+        publisher.expect("CONFIRMED");
+        subscriber.expect(&format!("MESSAGE news {body}"));
+    }
+}
+
+#[test]
+fn what_was_said_before_leaving_is_answered_and_the_end_is_announced() {
+    let world = World::with(&[]);
+    let mut leaving = world.line();
+    leaving.send(b"PING\r\nEXIT\r\n");
+    assert_eq!(leaving.rest(), "PONG\r\n");
+    // One that only says that it sends no more, and one that shuts the connection without saying so.
+    for announced in [true, false] {
+        let mut leaving = world.line();
+        leaving.send(b"PING\r\nPING\r\n");
+        if announced {
+            leaving.stream.conn.send_close_notify();
+            leaving.stream.flush().expect("sent");
+        }
+        leaving.stream.sock.shutdown(Shutdown::Write).expect("shut");
+        assert_eq!(leaving.rest(), "PONG\r\nPONG\r\n");
+    }
+    let name = "tidings_connections{transport=\"tls\"}";
+    wait_until(PATIENCE, "nobody to be connected", || world.metric(name) == 0);
+}
+
+#[test]
+fn a_thousand_connections_get_everything_in_order() {
+    const CLIENTS: usize = 1_000;
+    const MESSAGES: usize = 100;
+    let world = World::with(&[]);
+    let config = world.trusting(&version::TLS13);
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect(world.tcp(), config.clone());
+            client.subscribe("news");
+            client
+        })
+        .collect();
+    let mut publisher = world.line();
+    for n in 0..MESSAGES {
+        publisher.send(format!("PUBLISH news {n}\r\n").as_bytes());
+    }
+    for _ in 0..MESSAGES {
+        publisher.expect("CONFIRMED");
+    }
+    for client in &mut clients {
+        for n in 0..MESSAGES {
+            client.expect(&format!("MESSAGE news {n}"));
+        }
+    }
+}
+
+/// Publishes numbered messages until some are dropped, and gives how many there were.
+fn publish_until_dropped(world: &World) -> usize {
+    let mut publisher = RespClient::connect(world.tcp());
+    let mut n = 0;
+    loop {
+        let commands: Vec<Vec<Vec<u8>>> = (n..n + 100)
+            .map(|i| {
+                vec![b"PUBLISH".to_vec(), b"news".to_vec(), format!("{i:08}{}", "x".repeat(992)).into_bytes()]
+            })
+            .collect();
+        publisher.pipeline(&commands);
+        n += 100;
+        let dropped: u64 = ["cut", "drop_oldest"]
+            .map(|policy| world.metric(&format!("tidings_deliveries_dropped_total{{policy=\"{policy}\"}}")))
+            .iter()
+            .sum();
+        if dropped > 0 {
+            return n;
+        }
+        assert!(n < 100_000, "nothing was ever dropped");
+    }
+}
+
+#[test]
+fn a_slow_reader_misses_what_it_is_told_of_and_nothing_else() {
+    let world =
+        World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
+    let mut slow = world.line();
+    slow.subscribe("news");
+    let mut beside = world.line();
+    beside.subscribe("other");
+    let total = publish_until_dropped(&world);
+    let mut publisher = RespClient::connect(world.tcp());
+    publisher.command(&["PUBLISH", "other", "not delayed"]);
+    beside.expect("MESSAGE other not delayed");
+    let (mut got, mut dropped, mut last) = (0, 0, None);
+    while last != Some(total - 1) {
+        let line = slow.line();
+        if let Some(n) =
+            line.strip_prefix("ERROR 3008 slow: ").and_then(|l| l.strip_suffix(" messages dropped"))
+        {
+            dropped += n.parse::<usize>().expect("a number");
+            continue;
+        }
+        let body = line.strip_prefix("MESSAGE news ").unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(body.len(), 1_000, "a message arrives whole");
+        let n = body[..8].parse::<usize>().expect("a number");
+        assert!(last.is_none_or(|last| n > last), "{n} behind {last:?}");
+        last = Some(n);
+        got += 1;
+    }
+    assert!(dropped > 0);
+    assert_eq!(got + dropped, total);
+    assert_eq!(world.metric("tidings_connections_stalled"), 0);
+    assert_eq!(world.metric("tidings_queue_bytes"), 0);
+}
+
+#[test]
+fn a_slow_reader_that_is_cut_is_told_so_behind_what_was_begun() {
+    let world = World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=cut"]);
+    let mut slow = world.line();
+    slow.subscribe("news");
+    publish_until_dropped(&world);
+    let rest = slow.rest();
+    let last = rest.trim_end().lines().last().expect("a line");
+    assert!(last.starts_with("ERROR 3008 slow"), "{last}");
+    for (n, line) in rest.lines().filter(|line| line.starts_with("MESSAGE")).enumerate() {
+        assert_eq!(line.len(), "MESSAGE news ".len() + 1_000);
+        assert!(line.starts_with(&format!("MESSAGE news {n:08}")), "{}", &line[..30]);
+    }
+}
+
+#[test]
+fn clients_show_a_certificate_where_an_authority_for_them_is_named() {
+    let world = World::with(&["tls.client_ca_pem_file=CA"]);
+    let mut nobody = world.line();
+    // In TLS 1.3 the client is done before the server has seen that it shows none.
+    let refused = nobody.try_send(b"PING\r\n").and_then(|()| nobody.stream.read(&mut [0; 100]).map(drop));
+    let refused = refused.expect_err("no connection").to_string();
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+    let (certificate, key) = world.authority.certificate();
+    let config = world.client(&version::TLS13, Some((&certificate, &key)));
+    let mut known = Client::connect(world.tcp(), config.into());
+    known.send(b"PING\r\n");
+    known.expect("PONG");
+}

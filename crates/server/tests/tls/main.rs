@@ -1,0 +1,7 @@
+//! What TLS on the server's own listeners promises, spoken to by rustls' client and by programs of others.
+
+mod handshakes;
+mod line;
+mod renewal;
+mod web;
+mod world;

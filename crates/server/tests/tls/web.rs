@@ -1,0 +1,198 @@
+//! The HTTP port: requests, WebSockets, streams and tables over TLS.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use tidings_testkit::{PATIENCE, RespClient, wait_until};
+use tidings_wire::ws::{self, Opcode};
+
+use crate::world::{Client, World, drain};
+
+const GET: &str = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// Reads the head of an answer; what follows stays to be read.
+fn head(client: &mut Client) -> String {
+    let mut head = String::new();
+    loop {
+        let line = client.line();
+        if line.is_empty() {
+            return head;
+        }
+        head.push_str(&line);
+        head.push('\n');
+    }
+}
+
+/// Begins a WebSocket.
+fn websocket(world: &World, path: &str, behind: &[u8]) -> Client {
+    let mut client = world.web();
+    let mut request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes();
+    request.extend_from_slice(behind);
+    client.send(&request);
+    let head = head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client
+}
+
+fn text(said: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    ws::masked_frame(Opcode::Text, said.as_bytes(), [1, 2, 3, 4], &mut frame);
+    frame
+}
+
+/// The payload of the next frame.
+fn frame(client: &mut Client) -> Vec<u8> {
+    let mut bytes = vec![0; 2];
+    client.read_exact(&mut bytes);
+    let len = match bytes[1] {
+        126 => {
+            let mut len = vec![0; 2];
+            client.read_exact(&mut len);
+            usize::from(u16::from_be_bytes([len[0], len[1]]))
+        }
+        127 => {
+            let mut len = vec![0; 8];
+            client.read_exact(&mut len);
+            u64::from_be_bytes(len.try_into().expect("eight bytes")) as usize
+        }
+        len => usize::from(len),
+    };
+    let mut payload = vec![0; len];
+    client.read_exact(&mut payload);
+    payload
+}
+
+#[test]
+fn requests_are_answered_over_tls_and_plain_ones_are_told_to_come_that_way() {
+    let world = World::with(&[]);
+    let mut client = world.web();
+    client.send(format!("GET /health {GET}").as_bytes());
+    let answer = client.rest();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
+    let mut page = world.web();
+    page.send(format!("GET / {GET}").as_bytes());
+    assert!(page.rest().contains("</html>"));
+    let mut plain = TcpStream::connect(world.http()).expect("a connection");
+    plain.write_all(format!("GET /health {GET}").as_bytes()).expect("sent");
+    let told = String::from_utf8(drain(&mut plain)).expect("text");
+    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("https://"), "{told}");
+}
+
+#[test]
+fn a_websocket_over_tls_loses_nothing_of_what_came_with_its_handshake() {
+    let world = World::with(&[]);
+    // In one piece with the request, and more of it than is read at once.
+    let connect = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
+    let mut behind = text(connect);
+    for id in 3..300 {
+        behind.extend(text(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"other\",\"data\":{{}}}}}}")));
+    }
+    let mut client = websocket(&world, "/connection/websocket", &behind);
+    let mut said = String::new();
+    while !said.contains("\"id\":299,") {
+        said.push_str(&String::from_utf8(frame(&mut client)).expect("text"));
+        said.push('\n');
+    }
+    for id in 1..300 {
+        assert!(said.contains(&format!("{{\"id\":{id},")), "{id} is missing");
+    }
+    let mut publisher = RespClient::connect(world.tcp());
+    publisher.command(&["PUBLISH", "news", "hello"]);
+    let push = String::from_utf8(frame(&mut client)).expect("text");
+    assert!(push.contains("\"data\":\"hello\""), "{push}");
+    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 1);
+}
+
+#[test]
+fn events_stream_over_tls_and_end_with_their_client() {
+    let world = World::with(&[]);
+    let mut client = world.web();
+    client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"), "{head}");
+    while client.line() != ":ok" {}
+    let mut publisher = RespClient::connect(world.tcp());
+    let body = "x".repeat(50_000);
+    for n in 0..20 {
+        publisher.command(&["PUBLISH", "news", &format!("{n} {body}")]);
+        // Chunks' lengths stand between, and within.
+        let mut data = String::new();
+        while data.len() < "data: ".len() + body.len() + n.to_string().len() + 1 {
+            let line = client.line();
+            let is_length = line.len() < 6 && line.bytes().all(|b| b.is_ascii_hexdigit());
+            if !is_length {
+                data.push_str(&line);
+            }
+        }
+        assert_eq!(data, format!("data: {n} {body}"));
+    }
+    let name = "tidings_connections{transport=\"http\"}";
+    assert_eq!(world.metric(name), 1);
+    drop(client);
+    wait_until(PATIENCE, "the stream to end", || world.metric(name) == 0);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_cut_at_its_bound_and_its_end_is_whole() {
+    let world = World::with(&[
+        "client.queue_max_size=65536",
+        "client.slow_close_delay=60s",
+        "channel.without_namespace.slow_consumer=cut",
+    ]);
+    let mut client = world.web();
+    client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    head(&mut client);
+    while client.line() != ":ok" {}
+    let mut publisher = RespClient::connect(world.tcp());
+    let name = "tidings_deliveries_dropped_total{policy=\"cut\"}";
+    let body = "x".repeat(10_000);
+    let mut published = 0;
+    while world.metric(name) == 0 {
+        for _ in 0..100 {
+            publisher.command(&["PUBLISH", "news", &body]);
+        }
+        published += 100;
+        assert!(published < 10_000, "nothing was ever dropped");
+        assert!(world.metric("tidings_queue_bytes") <= 65_536 + 1_024);
+    }
+    let rest = client.rest();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "{:?}", &rest[rest.len().saturating_sub(200)..]);
+    assert!(rest.matches("data: ").count() < published);
+    let name = "tidings_connections{transport=\"http\"}";
+    wait_until(PATIENCE, "the stream to end", || world.metric(name) == 0);
+}
+
+#[test]
+fn a_table_of_tens_of_megabytes_is_uploaded_over_tls_and_looked_at() {
+    let world = World::with(&[]);
+    let mut client = websocket(&world, "/tables/ws", b"");
+    let row = "0123456789,abcdefghij,ABCDEFGHIJ,the quick brown fox jumps over the lazy dog\n";
+    let rows = (32 << 20) / row.len();
+    let file = row.repeat(rows);
+    client.send(&text(&format!("{{\"upload\":{{\"name\":\"big.csv\",\"size\":{}}}}}", file.len())));
+    for chunk in file.as_bytes().chunks(1 << 20) {
+        let mut frame = Vec::new();
+        ws::masked_frame(Opcode::Binary, chunk, [1, 2, 3, 4], &mut frame);
+        client.send(&frame);
+    }
+    client.send(&text("{\"upload_end\":{}}"));
+    // One of the rows is taken for a header or not: all of them are the same.
+    let whole = [rows, rows - 1].map(|n| format!("\"total_number\":{n},"));
+    let uuid = loop {
+        let said = String::from_utf8(frame(&mut client)).expect("text");
+        assert!(!said.contains("\"error\""), "{said}");
+        if said.contains("\"loading\":false") && whole.iter().any(|whole| said.contains(whole)) {
+            let at = said.find("\"uuid\":\"").expect("its name") + 8;
+            break said[at..at + 36].to_owned();
+        }
+    };
+    let mut page = world.web();
+    page.send(format!("GET /tables/{uuid}/download {GET}").as_bytes());
+    let answer = page.rest();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{}", &answer[..200]);
+    assert!(answer.matches("the quick brown fox").count() >= rows - 1);
+}

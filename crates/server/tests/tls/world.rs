@@ -1,0 +1,264 @@
+//! A server with TLS in this process, certificates made for it, and a client.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tidings_server::Server;
+use tidings_server::config::{self, Overrides};
+use tidings_testkit::{PATIENCE, wait_until};
+use tokio::runtime::Runtime;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, version,
+};
+
+/// An authority, which signs what is asked for.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate that is signed in its own name for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "an authority of tests");
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for this machine, and its key, in PEM.
+    pub(crate) fn certificate(&self) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+}
+
+/// A running server, and the folder with its certificate.
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
+    server: Option<Server>,
+    announcements: Vec<String>,
+    pub(crate) authority: Authority,
+    dir: TempDir,
+}
+
+impl World {
+    /// Starts a server on free ports of 127.0.0.1 with TLS on and these options, each `KEY=VALUE`.
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let (authority, dir) = (Authority::new(), TempDir::new().expect("a folder"));
+        let (certificate, key) = authority.certificate();
+        std::fs::write(dir.path().join("cert.pem"), certificate).expect("a file");
+        std::fs::write(dir.path().join("key.pem"), key).expect("a file");
+        std::fs::write(dir.path().join("ca.pem"), &authority.pem).expect("a file");
+        let mut overrides = Overrides::default();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let own = [
+            "tcp.listen=127.0.0.1:0".to_owned(),
+            "http.listen=127.0.0.1:0".to_owned(),
+            "tcp.auto_subscribe=".to_owned(),
+            "tls.enabled=true".to_owned(),
+            format!("tls.cert_pem_file={}", path("cert.pem")),
+            format!("tls.key_pem_file={}", path("key.pem")),
+        ];
+        let options = options.iter().map(|option| option.replace("CA", &path("ca.pem")));
+        for option in own.into_iter().chain(options) {
+            overrides.set(&option).unwrap_or_else(|e| panic!("{option}: {e}"));
+        }
+        let config = config::load(None, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
+        let runtime = Runtime::new().expect("a runtime");
+        let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
+        let announcements = server.announcements().to_vec();
+        Self { runtime, server: Some(server), announcements, authority, dir }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("a server that runs")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Stops the server, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let server = self.server.take().expect("a server that runs");
+        self.runtime.block_on(server.stop());
+    }
+
+    fn announced(&self, kind: &str) -> &str {
+        let mut lines = self.announcements.iter().filter_map(|line| line.strip_prefix(kind));
+        lines.next().expect("a listener")
+    }
+
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.announced("tcp ").parse().expect("an address")
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.announced("http https://").trim_end_matches('/').parse().expect("an address")
+    }
+
+    /// A connection to the line port over TLS.
+    pub(crate) fn line(&self) -> Client {
+        Client::connect(self.tcp(), self.trusting(&version::TLS13))
+    }
+
+    /// A connection to the HTTP port over TLS.
+    pub(crate) fn web(&self) -> Client {
+        Client::connect(self.http(), self.trusting(&version::TLS13))
+    }
+
+    /// A client's configuration that trusts the authority.
+    pub(crate) fn trusting(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+        Arc::new(self.client(version, None))
+    }
+
+    /// The same, with a certificate of the client's own where there is one.
+    pub(crate) fn client(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        own: Option<(&str, &str)>,
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).expect("a certificate");
+        roots.add(authority).expect("a root");
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots);
+        match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate =
+                    CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+                builder.with_client_auth_cert(vec![certificate], key).expect("a key that fits")
+            }
+        }
+    }
+
+    /// The value of a metric, with its labels as they are written.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut client = self.web();
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let text = client.rest();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+    }
+
+    /// Waits until a metric is at least this.
+    pub(crate) fn wait_for_metric(&self, name: &str, least: u64) {
+        wait_until(PATIENCE, &format!("{name} to be {least}"), || self.metric(name) >= least);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop());
+        }
+    }
+}
+
+/// A blocking connection over TLS.
+pub(crate) struct Client {
+    pub(crate) stream: StreamOwned<ClientConnection, TcpStream>,
+    heard: Vec<u8>,
+}
+
+impl Client {
+    /// Connects; the handshake comes with what is sent first.
+    pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let connection =
+            ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("a configuration");
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+        Self { stream: StreamOwned::new(connection, stream), heard: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).expect("bytes sent");
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// The next line, without its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.heard[searched..].iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=searched + at).collect();
+                return String::from_utf8(line).expect("UTF-8").trim_end_matches(['\r', '\n']).to_owned();
+            }
+            searched = self.heard.len();
+            let mut buffer = [0; 16 << 10];
+            match self.stream.read(&mut buffer).expect("more") {
+                0 => panic!("an end behind {:?}", String::from_utf8_lossy(&self.heard)),
+                n => self.heard.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+
+    /// Fills the buffer.
+    pub(crate) fn read_exact(&mut self, buffer: &mut [u8]) {
+        let known = buffer.len().min(self.heard.len());
+        for (to, from) in buffer.iter_mut().zip(self.heard.drain(..known)) {
+            *to = from;
+        }
+        self.stream.read_exact(&mut buffer[known..]).expect("more");
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, line: &str) {
+        assert_eq!(self.line(), line);
+    }
+
+    /// Everything up to the end, which must be one that the server has announced (`close_notify`).
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = std::mem::take(&mut self.heard);
+        self.stream.read_to_end(&mut rest).expect("an announced end");
+        String::from_utf8(rest).expect("UTF-8")
+    }
+
+    /// Subscribes to a channel.
+    pub(crate) fn subscribe(&mut self, channel: &str) {
+        self.send(format!("SUBSCRIBE {channel}\r\n").as_bytes());
+        self.expect("CONFIRMED");
+    }
+}
+
+/// Reads until the peer has closed, however it does.
+pub(crate) fn drain(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Ok(_) => all,
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => all,
+        Err(e) => panic!("still open: {e}"),
+    }
+}
+
+/// For things that are not to happen.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
+
+/// Writes a certificate and its key over those there are.
+pub(crate) fn renew(dir: &Path, (certificate, key): &(String, String)) {
+    std::fs::write(dir.join("cert.pem"), certificate).expect("a file");
+    std::fs::write(dir.join("key.pem"), key).expect("a file");
+}
