@@ -277,17 +277,7 @@ local function named(key)
   return string.sub(tag, 1, 1) == ':' and string.sub(tag, 2) or string.sub(tag, 2, -2)
 end
 
-local functions = {
-  publish = publish,
-  history = history,
-  position = position,
-  history_remove = history_remove,
-  presence_add = presence_add,
-  presence_remove = presence_remove,
-  presence = presence,
-  presence_stats = presence_stats,
-}
-for name, call in pairs(functions) do
+local function register(name, call)
   redis.register_function('tidings_' .. name, call)
   if SHARDED then
     redis.register_function('tidings_keyed_' .. name, function(keys, args)
@@ -295,3 +285,12 @@ for name, call in pairs(functions) do
     end)
   end
 end
+
+register('publish', publish)
+register('history', history)
+register('position', position)
+register('history_remove', history_remove)
+register('presence_add', presence_add)
+register('presence_remove', presence_remove)
+register('presence', presence)
+register('presence_stats', presence_stats)

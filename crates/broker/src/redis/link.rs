@@ -306,7 +306,8 @@ impl Link {
                     ingest.settle(|tracker, out| {
                         let next = tracker.settle(channel, position, out);
                         if let Some(term) = term {
-                            tracker.in_term(channel, term);
+                            // A history that is not there yet begins with the first one.
+                            tracker.in_term(channel, term.max(1));
                         }
                         next
                     })

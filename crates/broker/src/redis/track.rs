@@ -136,6 +136,10 @@ impl Track {
     /// Announces that everything up to `next` is lost.
     fn skip_to(&mut self, next: Position, out: &mut Vec<Out>) {
         if let Some(last) = self.last.replace(next.clone()) {
+            if last.epoch != next.epoch {
+                // An epoch begins with the first one.
+                self.term = self.term.map(|_| 1);
+            }
             out.push(Out::Gap(self.channel.clone(), Gap { last, next: Some(next) }));
         }
         self.snapshot = None;
