@@ -150,7 +150,8 @@ impl Canary {
             let flight = old.remove(&channel).filter(|flight| flight.through == through);
             let flight = flight.unwrap_or_else(|| {
                 // The same way in another channel is no news.
-                let last = old.values().find(|flight| flight.through == through).and_then(|flight| flight.last);
+                let last =
+                    old.values().find(|flight| flight.through == through).and_then(|flight| flight.last);
                 new.push(channel.clone());
                 Flight { through, last, began: now, reset: now, away: false }
             });
@@ -164,7 +165,8 @@ impl Canary {
     fn due(&self) -> Vec<(Channel, Option<String>)> {
         let mut flights = self.lock();
         let due = flights.iter_mut().map(|(channel, flight)| {
-            let why = self.judge(flight).err().filter(|_| !flight.away && flight.reset.elapsed() > self.limit);
+            let why =
+                self.judge(flight).err().filter(|_| !flight.away && flight.reset.elapsed() > self.limit);
             if why.is_some() {
                 flight.reset = Instant::now();
             }

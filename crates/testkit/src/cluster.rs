@@ -126,7 +126,10 @@ impl RedisCluster {
     /// # Panics
     /// When the first node is not running.
     pub fn name_at(&self, primary: usize, begins: &str) -> String {
-        (0..).map(|number| format!("{begins}{number}")).find(|name| self.primary_of(name) == primary).expect("one")
+        (0..)
+            .map(|number| format!("{begins}{number}"))
+            .find(|name| self.primary_of(name) == primary)
+            .expect("one")
     }
 
     /// Moves a slot from one primary to another, as `redis-cli --cluster reshard` does: `halfway` is called when half of
@@ -183,6 +186,9 @@ impl Node {
             &bus.to_string(),
             "--cluster-node-timeout",
             NODE_TIMEOUT,
+            // One that has given its last slot away stays a primary.
+            "--cluster-allow-replica-migration",
+            "no",
             "--repl-diskless-sync-delay",
             "0",
         ]);

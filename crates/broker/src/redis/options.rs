@@ -114,7 +114,9 @@ impl fmt::Debug for Options {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OptionsError {
     /// Not the URL of a Redis.
-    #[error("broker URL: expected redis://, rediss://, redis+sentinel://, redis+cluster:// or rediss+cluster://")]
+    #[error(
+        "broker URL: expected redis://, rediss://, redis+sentinel://, redis+cluster:// or rediss+cluster://"
+    )]
     Scheme,
     /// Something else is wrong with the URL.
     #[error("broker URL: {0}")]

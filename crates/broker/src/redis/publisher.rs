@@ -151,7 +151,9 @@ impl Publisher {
 
     /// Loads the function library. A Redis that will not have it serves plain publications all the same.
     async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), String> {
-        match tokio::time::timeout(self.response_timeout, library::load(connection, self.names.sharded())).await {
+        match tokio::time::timeout(self.response_timeout, library::load(connection, self.names.sharded()))
+            .await
+        {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) if is_refusal(&e) => {
                 let why = self.dialer.words(&e);

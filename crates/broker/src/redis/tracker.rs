@@ -239,7 +239,8 @@ impl Tracker {
             return None;
         }
         let table = lock(&self.table);
-        let track = table.tracks.get(channel).filter(|track| track.held.is_none() && track.stay == Stay::Here)?;
+        let track =
+            table.tracks.get(channel).filter(|track| track.held.is_none() && track.stay == Stay::Here)?;
         let position = track.last.clone()?;
         let publications = match &query.since {
             None => Vec::new(),
@@ -293,7 +294,9 @@ impl Tracker {
     /// publication was ever heard now has a position.
     pub(super) fn complete(&self, channel: &Channel, now: &Position, read: &[Arc<Publication>]) {
         let mut table = lock(&self.table);
-        let Some(track) = table.tracks.get_mut(channel).filter(|track| track.stay == Stay::Here) else { return };
+        let Some(track) = table.tracks.get_mut(channel).filter(|track| track.stay == Stay::Here) else {
+            return;
+        };
         if track.last.is_none() && track.held.is_none() && now.offset == 0 {
             track.last = Some(now.clone());
         }

@@ -1,6 +1,6 @@
 //! A Redis Cluster: what is published anywhere is heard, slots move, primaries fail, and nothing is lost in silence.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidings_broker::redis::Options;
@@ -9,7 +9,8 @@ use tidings_testkit::{PATIENCE, RedisCluster, RedisServer, Reply, wait_until};
 use tidings_wire::{ClientInfo, Position};
 
 use crate::node::{
-    Event, Node, after, channel, history_of, impatient, keep, name, page, pattern, position, publish_with, wait,
+    Event, Node, after, channel, history_of, impatient, keep, name, page, pattern, position, publish_with,
+    wait,
 };
 
 /// A node that has all of a cluster, and can publish on every primary.
@@ -52,9 +53,11 @@ fn a_plain_publication_on_any_node_reaches_every_subscriber_of_channels_on_every
                 bodies == said
             });
         }
-        node.sink.wait(18, "every plain message through the pattern", |event| {
-            matches!(event, Event::Heard { topic, .. } if topic == "new*")
-        });
+        node.sink.wait(
+            18,
+            "every plain message through the pattern",
+            |event| matches!(event, Event::Heard { topic, .. } if topic == "new*"),
+        );
     }
 }
 
@@ -71,7 +74,8 @@ fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once(
             for (primary, name) in names.iter().enumerate() {
                 // Through a node, and by any other client, which knows nothing of how keys are called.
                 if number % 2 == 0 {
-                    let options = PublishOptions { history: Some(history_of(100)), ..PublishOptions::default() };
+                    let options =
+                        PublishOptions { history: Some(history_of(100)), ..PublishOptions::default() };
                     let done = publish_with(&*nodes[0].broker, name, &number.to_string(), options).unwrap();
                     assert_eq!((done.receivers, done.position.unwrap().offset), (receivers, number));
                 } else {
@@ -104,7 +108,11 @@ fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once(
         wait_until(PATIENCE, "all by name", || nodes[1].sink.offsets(name).len() == 20);
     }
     assert_eq!(nodes[0].sink.count(through), 30);
-    assert_eq!(nodes[0].sink.count(|event| matches!(event, Event::Heard { .. })), 60, "and each by name once");
+    assert_eq!(
+        nodes[0].sink.count(|event| matches!(event, Event::Heard { .. })),
+        60,
+        "and each by name once"
+    );
     // Without patterns, nothing of it goes through the whole cluster.
     nodes[0].broker.unsubscribe(&pattern("kep*"));
     wait_until(PATIENCE, "nobody listens for patterns", || {
@@ -160,7 +168,9 @@ fn presence_results_histories_and_messages_between_nodes_work_on_every_primary()
         assert_eq!(nodes[0].publish(&own, b"anybody?").unwrap().receivers, 0);
         nodes.iter().for_each(|node| node.subscribe(&channel(&own)));
         assert_eq!(nodes[0].publish(&own, b"anybody?").unwrap().receivers, 2);
-        wait_until(PATIENCE, "both have it", || nodes.iter().all(|node| node.sink.bodies(&own) == ["anybody?"]));
+        wait_until(PATIENCE, "both have it", || {
+            nodes.iter().all(|node| node.sink.bodies(&own) == ["anybody?"])
+        });
     }
 }
 
@@ -228,7 +238,7 @@ fn when_a_primary_fails_its_subscribers_miss_nothing_that_its_replica_has() {
     let positioned: Vec<_> = node.sink.offsets(&lost).into_iter().filter(|offset| *offset > 0).collect();
     assert_eq!(positioned, (1..=41).collect::<Vec<_>>());
     assert_eq!(node.sink.gaps(), []);
-    assert_eq!(node.sink.offsets(&other), [1]);
+    wait_until(PATIENCE, "what was published beside it", || node.sink.offsets(&other) == [1]);
     let elsewhere = |event: &Event| *event == Event::Away(channel(&other)) || matches!(event, Event::Down(_));
     assert_eq!(node.sink.count(elsewhere), 0, "the others were as they were");
 }
@@ -263,11 +273,22 @@ fn what_a_failed_primary_had_not_replicated_is_said_to_be_lost() {
     wait_until(PATIENCE, "the loss is told", || node.sink.gaps().iter().any(|gap| gap.last == before));
     let position = keep_at_last(&node, &lossy, "after");
     assert_ne!(position.epoch, before.epoch, "nobody goes on from what is lost");
-    wait_until(PATIENCE, "it goes on", || node.sink.bodies(&lossy).last().is_some_and(|body| body == "after"));
+    wait_until(PATIENCE, "it goes on", || {
+        node.sink.bodies(&lossy).last().is_some_and(|body| body == "after")
+    });
     // Beside it, in the same slot or not, what has lost nothing goes on.
     keep_at_last(&node, &idle, "11");
     wait_until(PATIENCE, "the idle one", || node.sink.offsets(&idle) == (1..=11).collect::<Vec<_>>());
     assert_eq!(node.sink.gaps().len(), 1);
+}
+
+/// Tells threads to stop as it goes, also when the test panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -283,8 +304,9 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
         node.subscribe(&channel(&plain));
     }
     let slot = cluster.slot(&tag);
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let (published, said) = std::thread::scope(|scope| {
+        let end = Ends(&stop);
         let publisher = scope.spawn(|| {
             let mut positions = Vec::new();
             while !stop.load(Ordering::Relaxed) {
@@ -317,11 +339,14 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
             });
             wait_until(PATIENCE, "it goes on there", || nodes[1].sink.offsets(&kept).len() > before + 20);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
         (publisher.join().unwrap(), talker.join().unwrap())
     });
     let last = published.last().unwrap().0.offset;
-    assert!(published.iter().all(|(position, _)| position.epoch == published[0].0.epoch), "one epoch throughout");
+    assert!(
+        published.iter().all(|(position, _)| position.epoch == published[0].0.epoch),
+        "one epoch throughout"
+    );
     for node in &nodes {
         wait_until(PATIENCE, "the last one", || node.sink.offsets(&kept).last() == Some(&last));
         assert_eq!(node.sink.offsets(&kept), (1..=last).collect::<Vec<_>>());

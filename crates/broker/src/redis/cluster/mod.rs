@@ -58,6 +58,7 @@ use super::{Counters, Options};
 use crate::{Probe, SharedSink, lock};
 
 mod later;
+mod lookout;
 mod member;
 mod news;
 mod redirect;
@@ -65,7 +66,6 @@ pub(super) mod slots;
 mod subscriptions;
 mod table;
 mod topology;
-mod lookout;
 
 pub(super) use later::Later;
 pub(super) use member::Member;
@@ -272,12 +272,9 @@ impl Fleet {
         let (host, port) = (addr.host.to_string(), addr.port);
         let seed = &self.seeds.nodes[0];
         let addr = match seed.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
             _ => ConnectionAddr::Tcp(host, port),
         };
         Client::open(seed.clone().set_addr(addr))

@@ -26,9 +26,8 @@ const fn table() -> [u16; 256] {
 
 /// The slot of a key or of a sharded channel.
 pub(in crate::redis) fn slot(name: &[u8]) -> u16 {
-    let crc = hashed(name)
-        .iter()
-        .fold(0_u16, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
+    let crc =
+        hashed(name).iter().fold(0_u16, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
     crc % SLOTS
 }
 
@@ -59,7 +58,9 @@ mod tests {
 
     #[test]
     fn a_tag_is_what_the_first_braces_hold() {
-        for (name, part) in [("a{b}c", "b"), ("{}{b}", "{}{b}"), ("a{b", "a{b"), ("{{b}}", "{b"), ("a}{b}", "b")] {
+        for (name, part) in
+            [("a{b}c", "b"), ("{}{b}", "{}{b}"), ("a{b", "a{b"), ("{{b}}", "{b"), ("a}{b}", "b")]
+        {
             assert_eq!(hashed(name.as_bytes()), part.as_bytes(), "{name}");
         }
     }

@@ -5,11 +5,11 @@ use redis::{Pipeline, Value};
 use tidings_wire::Topic;
 
 use super::{Later, Member, Redirect};
+use crate::BrokerError;
 use crate::redis::dial::is_refusal;
 use crate::redis::ingest::Ingest;
 use crate::redis::link::{Link, Part, by_kind, channels_of};
 use crate::redis::queue::refusal;
-use crate::BrokerError;
 
 /// Where a node listens on every primary while it has patterns: see the function library.
 const PATTERNS: &str = "tidings patterns";

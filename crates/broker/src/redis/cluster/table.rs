@@ -56,7 +56,13 @@ impl Entry {
 impl Table {
     /// Wants a topic, with its primary if it has one.
     pub(super) fn want(&mut self, topic: &Topic, own: bool, home: Option<Arc<Member>>) {
-        self.topics.entry(topic.clone()).or_insert(Entry { own, home, plain: false, at: Vec::new(), said: false });
+        self.topics.entry(topic.clone()).or_insert(Entry {
+            own,
+            home,
+            plain: false,
+            at: Vec::new(),
+            said: false,
+        });
     }
 
     /// Wants it no longer; gives its primary.
@@ -117,7 +123,10 @@ impl Table {
     /// Gives those that are live and were not said to be.
     pub(super) fn complete(&mut self) -> Vec<Topic> {
         let (all, plain_up) = (&self.all, self.plain_up);
-        let news = self.topics.iter_mut().filter(|(topic, entry)| !entry.said && entry.is_complete(topic, all, plain_up));
+        let news = self
+            .topics
+            .iter_mut()
+            .filter(|(topic, entry)| !entry.said && entry.is_complete(topic, all, plain_up));
         news.map(|(topic, entry)| {
             entry.said = true;
             topic.clone()
@@ -161,11 +170,8 @@ impl Table {
         names: &Names,
     ) -> Vec<Topic> {
         self.home_of_all = topology.clone();
-        self.all = members
-            .iter()
-            .filter(|(addr, _)| topology.serves(addr))
-            .map(|(_, member)| member.id)
-            .collect();
+        self.all =
+            members.iter().filter(|(addr, _)| topology.serves(addr)).map(|(_, member)| member.id).collect();
         let mut away = Vec::new();
         for (topic, entry) in &mut self.topics {
             let Topic::Channel(channel) = topic else {

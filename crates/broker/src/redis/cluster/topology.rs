@@ -76,7 +76,8 @@ impl Node {
         }
         let mut parts = address.split(',');
         let (address, _) = parts.next()?.split_once('@')?;
-        let mut addr = if has("myself") { Addr::read(address, &from.host)? } else { Addr::read(address, "")? };
+        let mut addr =
+            if has("myself") { Addr::read(address, &from.host)? } else { Addr::read(address, "")? };
         let hostname = parts.find(|part| !part.is_empty() && !part.contains('='));
         if let Some(hostname) = hostname.filter(|_| names) {
             addr.host = hostname.into();
@@ -230,7 +231,8 @@ something else
 
     #[test]
     fn addresses_are_read_as_redis_writes_them() {
-        for (text, host, port) in [("10.0.0.1:7", "10.0.0.1", 7), ("::1:7", "::1", 7), (":7", "me", 7), ("?:7", "me", 7)]
+        for (text, host, port) in
+            [("10.0.0.1:7", "10.0.0.1", 7), ("::1:7", "::1", 7), (":7", "me", 7), ("?:7", "me", 7)]
         {
             assert_eq!(Addr::read(text, "me"), Some(Addr::new(host, port)), "{text}");
         }
