@@ -137,6 +137,9 @@ impl Canary {
         {
             flight.away = !there;
             flight.reset = Instant::now();
+            if there && flight.last.is_none() {
+                self.hurry.notify_one();
+            }
         }
     }
 

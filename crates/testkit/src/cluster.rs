@@ -39,8 +39,8 @@ impl RedisCluster {
             Self { nodes: (0..primaries * (1 + each)).map(|_| Node::start()).collect(), primaries };
         for (at, node) in cluster.nodes[..primaries].iter().enumerate() {
             let (first, last) = (SLOTS * at / primaries, SLOTS * (at + 1) / primaries - 1);
-            ok(node.server.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]));
-            ok(node.server.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]));
+            ok(&node.server.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]));
+            ok(&node.server.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]));
         }
         for node in &cluster.nodes[1..] {
             cluster.meet(node);
@@ -48,7 +48,7 @@ impl RedisCluster {
         cluster.wait_until_whole();
         for at in primaries..cluster.nodes.len() {
             let primary = cluster.nodes[at % primaries].id.clone();
-            ok(cluster.nodes[at].server.cli(&["CLUSTER", "REPLICATE", &primary]));
+            ok(&cluster.nodes[at].server.cli(&["CLUSTER", "REPLICATE", &primary]));
         }
         wait_until(PATIENCE, "replicas that have all data", || {
             cluster.nodes[primaries..].iter().all(|node| {
@@ -139,14 +139,14 @@ impl RedisCluster {
     /// When a node refuses.
     pub fn move_slot(&self, slot: usize, from: usize, to: usize, halfway: impl FnOnce()) {
         let (slot, source, target) = (slot.to_string(), &self.nodes[from], &self.nodes[to]);
-        ok(target.server.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source.id]));
-        ok(source.server.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target.id]));
+        ok(&target.server.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source.id]));
+        ok(&source.server.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target.id]));
         let count = source.server.cli(&["CLUSTER", "COUNTKEYSINSLOT", &slot]).int();
         let port = target.server.port().to_string();
         let migrate = |count: i64| {
             let keys = source.server.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, &count.to_string()]).texts();
             for key in &keys {
-                ok(source.server.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]));
+                ok(&source.server.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]));
             }
             keys.len()
         };
@@ -155,13 +155,13 @@ impl RedisCluster {
         while migrate(100) > 0 {}
         // The target first, so that the slot is never without a primary.
         for node in [target, source] {
-            ok(node.server.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target.id]));
+            ok(&node.server.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target.id]));
         }
     }
 
     fn meet(&self, node: &Node) {
         let (port, bus) = (node.server.port().to_string(), node.bus.to_string());
-        ok(self.nodes[0].server.cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]));
+        ok(&self.nodes[0].server.cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]));
     }
 
     fn wait_until_whole(&self) {
@@ -198,6 +198,6 @@ impl Node {
 }
 
 #[track_caller]
-fn ok(reply: Reply) {
+fn ok(reply: &Reply) {
     assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
 }

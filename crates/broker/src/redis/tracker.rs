@@ -551,6 +551,35 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_that_goes_to_another_primary_goes_on_there_where_it_was_heard_last() {
+        let (here, there) = (Tracker::default(), Tracker::default());
+        let mut out = Vec::new();
+        let at = |offset| Some(Position { offset, epoch: "e".into() });
+        here.settle(&channel(), at(3), &mut out);
+        here.in_term(&channel(), 7);
+        there.adopt(here.release(&channel(), &mut out).unwrap());
+        assert!(here.release(&channel(), &mut out).is_none(), "it is gone");
+        // What still comes here with a position comes there as well; what has none does not.
+        here.admit(delivery(at(4)), &mut out);
+        assert_eq!(out, []);
+        here.admit(delivery(None), &mut out);
+        assert_eq!(out.drain(..).count(), 1);
+        // An old subscription that ends there does not take along what has come.
+        there.forget(&channel());
+        assert_eq!(there.heard(&channel()), Some((at(3).unwrap(), Some(7))));
+        assert_eq!(there.settle(&channel(), at(5), &mut out), Next::Fetch(3));
+        let missed = (4..6).map(|offset| delivery(at(offset))).collect();
+        assert_eq!(there.fill(&channel(), at(5).unwrap(), missed, &mut out), Next::Nothing);
+        assert_eq!(out.drain(..).count(), 2);
+        // And what is left of it here goes once nothing more can be heard.
+        here.sweep(|_| true);
+        assert_eq!(lock(&here.table).tracks.len(), 1);
+        here.sweep(|_| false);
+        assert_eq!((lock(&here.table).tracks.len(), lock(&here.table).holding), (0, 0));
+        assert_eq!(lock(&there.table).holding, 0);
+    }
+
+    #[test]
     fn what_does_not_fit_is_fetched_again_and_without_a_position_passed_on() {
         let tracker = Tracker::default();
         let mut out = Vec::new();

@@ -141,8 +141,8 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
     });
     here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} promoted", kept[0])));
     nodes.iter().for_each(wait_until_ready);
-    for (name, publisher) in kept.iter().zip(publishers.iter_mut().cycle()) {
-        publisher.command(&["PUBLISH", name, "after"]);
+    for (number, name) in kept.iter().enumerate() {
+        publishers[number % 2].command(&["PUBLISH", name, "after"]);
         here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {name} after")));
     }
     for name in &plain {
