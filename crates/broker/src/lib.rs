@@ -75,8 +75,34 @@ pub trait Broker: Send + Sync + 'static {
     /// comes through. `reason` is for the log.
     fn reset(&self, reason: &str);
 
+    /// The channels by which it is tried whether publications come through: one for every part of the broker that may
+    /// fail by itself, as they are now. Names begin with `own`, among the deployment's own channels, or with `plain`, for
+    /// what goes the way of those that anybody else publishes; an end is added where there are several.
+    ///
+    /// Both must be able to begin a channel's name, or there are none.
+    fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
+        let _ = plain;
+        let channel = Channel::new(own).ok();
+        channel.map(|channel| Probe { channel, through: "the broker".to_owned() }).into_iter().collect()
+    }
+
+    /// Does as [`Broker::reset`] with the connections that a publication of this channel takes.
+    fn reset_for(&self, channel: &Channel, reason: &str) {
+        let _ = channel;
+        self.reset(reason);
+    }
+
     /// The broker's kind, for people: `memory`, `redis`.
     fn name(&self) -> &'static str;
+}
+
+/// One way through a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is published here takes it.
+    pub channel: Channel,
+    /// Through what, for people: `the broker`.
+    pub through: String,
 }
 
 /// Where a broker hands what it hears.
@@ -101,6 +127,12 @@ pub trait Sink: Send + Sync + 'static {
     /// The connection to the broker is lost or was never made: no topic is live any more. Said again when the
     /// reason changes. The reason holds no secret.
     fn down(&self, reason: &str);
+
+    /// These topics are not live any more, or cannot be at present, for the part of the broker that they are with is away;
+    /// the others are as they were. [`Sink::live`] is said when they are again. The reason holds no secret.
+    fn away(&self, topics: &[Topic], reason: &str) {
+        tracing::debug!("{} topics are away: {reason}", topics.len());
+    }
 
     /// Publications of this channel were missed and cannot be fetched any more; what is delivered from now on comes
     /// after `gap.next`. Told in order with the deliveries of its topic.

@@ -207,6 +207,14 @@ impl Hub {
         }
     }
 
+    /// The part of the broker that a topic is with is away: whoever waits for it is told so.
+    pub fn away(&mut self, topic: &Topic, fx: &mut Effects) {
+        if let Some(key) = self.topics.key(topic) {
+            self.topics.set_away(key);
+            self.fail_waiters(key, &Failure::Unavailable, fx);
+        }
+    }
+
     /// The broker is away: whoever waits for a subscription is told so.
     pub fn broker_down(&mut self, fx: &mut Effects) {
         for key in self.topics.all_down() {

@@ -330,6 +330,10 @@ impl Topics {
         self.entries[key as usize].live = true;
     }
 
+    pub(crate) fn set_away(&mut self, key: TopicKey) {
+        self.entries[key as usize].live = false;
+    }
+
     /// No topic is live any more; gives the keys of those that sessions wait for.
     pub(crate) fn all_down(&mut self) -> Vec<TopicKey> {
         let mut waited = Vec::new();

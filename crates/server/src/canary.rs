@@ -1,36 +1,50 @@
 //! The canary: a message of the server's own that travels through the broker again and again.
 //!
 //! That a connection stands, or that a broker answers pings, says nothing about whether publications come
-//! through. Only a publication that came back does.
+//! through. Only a publication that came back does. One takes one way, though: where the broker has several parts that may
+//! fail by themselves, as a cluster has, one canary flies through each, and the server is ready while all come back.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tidings_broker::Probe;
 use tidings_wire::{Channel, Topic};
 use tokio::sync::Notify;
 
 use crate::router::Router;
 
 /// How the channels of canaries begin, among those of the server's own ([`crate::cluster::RESERVED`]).
-const PREFIX: &str = "tidings.node.canary.";
+pub(crate) const PREFIX: &str = "tidings.node.canary.";
+/// How those begin that go the way of what others publish, where that is another one.
+const PLAIN: &str = "tidings.node.plain.";
 
-#[derive(Clone, Copy, Debug, Default)]
+/// One way through the broker.
+#[derive(Clone, Debug)]
 struct Flight {
+    /// Through what, for people.
+    through: String,
     /// When the last one came back, and how long it took.
     last: Option<(Instant, Duration)>,
+    /// Since when it may have been expected.
+    began: Instant,
+    /// When its connections were made, or made anew, for all that is known.
+    reset: Instant,
+    /// The broker has said that this way is closed.
+    away: bool,
 }
 
 /// Where canaries fly, and how the last ones did.
 #[derive(Debug)]
 pub(crate) struct Canary {
-    topic: Topic,
-    channel: Channel,
+    own: String,
+    plain: String,
     began: Instant,
     interval: Duration,
     limit: Duration,
-    flight: Mutex<Flight>,
+    flights: Mutex<HashMap<Channel, Flight>>,
     sent: AtomicU64,
     hurry: Notify,
 }
@@ -38,103 +52,166 @@ pub(crate) struct Canary {
 impl Canary {
     /// A canary of this node, which no other node has.
     pub(crate) fn new(node: u64, interval: Duration, limit: Duration) -> Self {
-        let channel = Channel::new(format!("{PREFIX}{node:016x}")).expect("a short name of printable ASCII");
         Self {
-            topic: Topic::Channel(channel.clone()),
-            channel,
+            own: format!("{PREFIX}{node:016x}"),
+            plain: format!("{PLAIN}{node:016x}"),
             began: Instant::now(),
             interval,
             limit,
-            flight: Mutex::default(),
+            flights: Mutex::default(),
             sent: AtomicU64::new(0),
             hurry: Notify::new(),
         }
     }
 
-    /// Whether this is the channel it flies in.
+    /// Whether this is a channel that it flies in, or did lately.
     pub(crate) fn is(&self, channel: &Channel) -> bool {
-        *channel == self.channel
-    }
-
-    pub(crate) fn topic(&self) -> &Topic {
-        &self.topic
+        channel.as_str().starts_with(&self.own) || channel.as_str().starts_with(&self.plain)
     }
 
     /// A canary has come back; its body says when it left.
-    pub(crate) fn came_back(&self, body: &[u8]) {
+    pub(crate) fn came_back(&self, channel: &Channel, body: &[u8]) {
         let left = std::str::from_utf8(body).ok().and_then(|s| s.parse().ok()).map(Duration::from_micros);
         let now = Instant::now();
         let Some(took) = left.and_then(|left| now.duration_since(self.began).checked_sub(left)) else {
             return;
         };
         // One that was lost on the way for longer than the limit says nothing good.
-        if took <= self.limit {
-            self.lock().last = Some((now, took));
+        if took <= self.limit
+            && let Some(flight) = self.lock().get_mut(channel)
+        {
+            flight.last = Some((now, took));
         }
     }
 
-    /// How long the last one took, if it came back within the limit.
+    /// How long the slowest of the last ones took, if all came back within the limit.
     ///
     /// # Errors
     /// What is wrong, in words for an operator.
     pub(crate) fn verdict(&self) -> Result<Duration, String> {
-        let limit = self.limit;
-        match self.lock().last {
-            Some((when, took)) if when.elapsed() <= limit => Ok(took),
+        let flights = self.lock();
+        let mut slowest = None;
+        for flight in flights.values() {
+            if let Some(took) = self.judge(flight)? {
+                slowest = slowest.max(Some(took));
+            }
+        }
+        slowest.ok_or_else(|| "nothing has come back through the broker yet".to_owned())
+    }
+
+    /// The same of one flight; nothing while a new one may still be expected.
+    fn judge(&self, flight: &Flight) -> Result<Option<Duration>, String> {
+        let Flight { through, last, began, .. } = flight;
+        match last {
+            Some((when, took)) if when.elapsed() <= self.limit => Ok(Some(*took)),
             Some((when, _)) => Err(format!(
-                "nothing has come back through the broker for {:.1} s (limit {:.1} s)",
+                "nothing has come back through {through} for {:.1} s (limit {:.1} s)",
                 when.elapsed().as_secs_f64(),
-                limit.as_secs_f64()
+                self.limit.as_secs_f64()
             )),
-            None => Err("nothing has come back through the broker yet".into()),
+            None if began.elapsed() <= self.limit => Ok(None),
+            None => Err(format!("nothing has come back through {through} yet")),
         }
     }
 
-    /// How long publications take through the broker: as long as the last canary, or, when the next one is overdue,
-    /// as long as it is overdue by now.
+    /// How long publications take through the broker: as long as the slowest of the last canaries, or, when the next one
+    /// is overdue, as long as it is overdue by now.
     pub(crate) fn lag(&self) -> Duration {
-        match self.lock().last {
+        let of = |flight: &Flight| match flight.last {
             Some((when, took)) => took.max(when.elapsed().saturating_sub(self.interval)),
-            None => self.began.elapsed(),
-        }
+            None => flight.began.elapsed(),
+        };
+        self.lock().values().map(of).max().unwrap_or_else(|| self.began.elapsed())
     }
 
-    /// Sends the next one at once.
+    /// Sends the next ones at once.
     pub(crate) fn hurry(&self) {
         self.hurry.notify_one();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Flight> {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The broker has confirmed a topic, or says that it is away.
+    pub(crate) fn is_there(&self, topic: &Topic, there: bool) {
+        if let Topic::Channel(channel) = topic
+            && self.is(channel)
+            && let Some(flight) = self.lock().get_mut(channel)
+        {
+            flight.away = !there;
+            flight.reset = Instant::now();
+            if there && flight.last.is_none() {
+                self.hurry.notify_one();
+            }
+        }
+    }
+
+    /// These are the ways now; gives the channels that are new and those that are no longer among them.
+    fn ways(&self, probes: Vec<Probe>) -> (Vec<Channel>, Vec<Channel>) {
+        let mut flights = self.lock();
+        let now = Instant::now();
+        let mut old = std::mem::take(&mut *flights);
+        let mut new = Vec::new();
+        for Probe { channel, through } in probes {
+            let flight = old.remove(&channel).filter(|flight| flight.through == through);
+            let flight = flight.unwrap_or_else(|| {
+                // The same way in another channel is no news.
+                let last =
+                    old.values().find(|flight| flight.through == through).and_then(|flight| flight.last);
+                new.push(channel.clone());
+                Flight { through, last, began: now, reset: now, away: false }
+            });
+            flights.insert(channel, flight);
+        }
+        (new, old.into_keys().collect())
+    }
+
+    /// The channels in which canaries are to fly, and why its connections are to be made anew, where nothing has come
+    /// back for too long although they stand.
+    fn due(&self) -> Vec<(Channel, Option<String>)> {
+        let mut flights = self.lock();
+        let due = flights.iter_mut().map(|(channel, flight)| {
+            let why =
+                self.judge(flight).err().filter(|_| !flight.away && flight.reset.elapsed() > self.limit);
+            if why.is_some() {
+                flight.reset = Instant::now();
+            }
+            (channel.clone(), why)
+        });
+        due.collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Channel, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Sends canaries for ever; when none has come back for too long, has the broker connect anew.
 pub(crate) async fn fly(router: std::sync::Arc<Router>) {
     let canary = router.canary();
-    let mut reset = Instant::now();
     loop {
         if let Some(broker) = router.broker() {
-            let body = canary.began.elapsed().as_micros().to_string();
-            canary.sent.fetch_add(1, Ordering::Relaxed);
-            // A failure shows by the canary not coming back.
-            broker.publish(&canary.channel, Bytes::from(body), Box::new(|_| {}));
+            let probes = broker.probes(&canary.own, &canary.plain);
+            if !probes.is_empty() {
+                let (new, gone) = canary.ways(probes);
+                new.into_iter().for_each(|channel| broker.subscribe(&Topic::Channel(channel)));
+                gone.into_iter().for_each(|channel| broker.unsubscribe(&Topic::Channel(channel)));
+            }
             let connected = router.down_reason().is_none();
-            if let Err(why) = canary.verdict()
-                && connected
-                && canary.sent.load(Ordering::Relaxed) > 1
-                && reset.elapsed() > canary.limit
-            {
-                tracing::warn!(reason = why, "connecting to the broker anew");
-                reset = Instant::now();
-                broker.reset(&why);
+            let first = canary.sent.fetch_add(1, Ordering::Relaxed) == 0;
+            for (channel, overdue) in canary.due() {
+                let body = canary.began.elapsed().as_micros().to_string();
+                // A failure shows by the canary not coming back.
+                broker.publish(&channel, Bytes::from(body), Box::new(|_| {}));
+                if let Some(why) = overdue.filter(|_| connected && !first) {
+                    tracing::warn!(reason = why, "connecting to the broker anew");
+                    broker.reset_for(&channel, &why);
+                }
             }
         }
         tokio::select! {
             () = tokio::time::sleep(canary.interval) => {}
             () = canary.hurry.notified() => {
                 // A connection that has just been made is given its whole time.
-                reset = Instant::now();
+                let now = Instant::now();
+                canary.lock().values_mut().for_each(|flight| flight.reset = now);
             }
         }
     }

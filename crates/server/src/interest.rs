@@ -188,6 +188,14 @@ impl Interests {
         }
     }
 
+    /// The broker has a topic no longer, or cannot have it now; `post` tells the shards that want it.
+    pub(crate) fn away(&self, topic: &Topic, post: impl FnOnce(Shards)) {
+        if let Some(route) = self.write().topics.get_mut(topic) {
+            route.live = false;
+            post(route.shards);
+        }
+    }
+
     /// The broker is there.
     pub(crate) fn up(&self) {
         self.write().down = None;

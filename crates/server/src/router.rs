@@ -87,7 +87,6 @@ impl Router {
 
     /// Says which broker it is. Once.
     pub(crate) fn set_broker(&self, broker: Arc<dyn Stateful>) {
-        broker.subscribe(self.canary.topic());
         for topic in self.cluster.topics() {
             broker.subscribe(&topic);
         }
@@ -262,7 +261,7 @@ impl Router {
             return false;
         };
         if self.canary.is(channel) {
-            self.canary.came_back(body);
+            self.canary.came_back(channel, body);
             return true;
         }
         if let Some((topic, hear)) = self.tables.get()
@@ -407,6 +406,7 @@ impl Sink for Router {
 
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
+            self.canary.is_there(topic, true);
             self.interests.live(topic, |shards| {
                 self.each(shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
             });
@@ -416,6 +416,16 @@ impl Sink for Router {
     fn refused(&self, topic: &Topic, why: &str) {
         if let Some(route) = self.interests.read().route(topic) {
             self.each(route.shards, |mailbox| mailbox.post(Mail::Refused(topic.clone(), why.to_owned())));
+        }
+    }
+
+    fn away(&self, topics: &[Topic], reason: &str) {
+        tracing::debug!(reason, "{} topics are away", topics.len());
+        for topic in topics {
+            self.canary.is_there(topic, false);
+            self.interests.away(topic, |shards| {
+                self.each(shards, |mailbox| mailbox.post(Mail::Away(topic.clone())));
+            });
         }
     }
 

@@ -275,6 +275,9 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
     Ok((all("tcp.listen", &config.tcp.listen)?, all("http.listen", &config.http.listen)?))
 }
 
+/// How the names of channels begin that nodes speak in among themselves, but for the canaries that go the way of others.
+const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::news::CHANNEL];
+
 type Started = (Arc<dyn Stateful>, Option<Arc<Redis>>);
 
 fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, OptionsError> {
@@ -286,6 +289,7 @@ fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, Option
                 prefix: config.redis.prefix.clone(),
                 connect_timeout: config.redis.connect_timeout,
                 response_timeout: config.redis.response_timeout,
+                own: &OWN,
                 ..Options::new(url.expose())
             };
             let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;

@@ -338,7 +338,13 @@ fn listen_addresses_are_checked_before_anything_binds() {
 
 #[test]
 fn brokers_are_known_by_their_scheme() {
-    for good in ["redis://h", "rediss://u:p@h:1/2", "redis+sentinel://a,b/m", "redis+cluster://h:1"] {
+    for good in [
+        "redis://h",
+        "rediss://u:p@h:1/2",
+        "redis+sentinel://a,b/m",
+        "redis+cluster://h:1,i:2",
+        "rediss+cluster://u:p@h",
+    ] {
         let set = format!("broker={good}");
         assert!(matches!(load_sets(&[&set]).expect(good).broker, BrokerUrl::Redis(_)));
     }

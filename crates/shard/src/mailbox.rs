@@ -28,6 +28,8 @@ pub enum Mail {
     Live(Topic),
     /// The broker refuses a topic, in these words.
     Refused(Topic, String),
+    /// The part of the broker that a topic is with is away.
+    Away(Topic),
     /// The broker is away.
     BrokerDown,
     /// What came of a session's request.

@@ -301,6 +301,7 @@ impl Shard {
             match mail {
                 Mail::Deliver(_) | Mail::Live(_) => unreachable!("sorted out before"),
                 Mail::Refused(topic, why) => self.hub.refused(&topic, &why, &mut self.fx),
+                Mail::Away(topic) => self.hub.away(&topic, &mut self.fx),
                 Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
                 Mail::Answer(id, ticket, answer) => self.hub.answer(id, ticket, answer, &mut self.fx),
                 Mail::Connection(socket) => self.take_over(socket),

@@ -8,6 +8,7 @@
 //! | guard | is |
 //! |---|---|
 //! | [`RedisServer`] | a real `redis-server` on a free port, to kill and restart |
+//! | [`RedisCluster`] | several of them that form a cluster, with replicas to be promoted and slots to be moved |
 //! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
 //! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
 //! | [`LineClient`] | a blocking client of the line port |
@@ -16,12 +17,14 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
+mod cluster;
 mod line;
 mod proxy;
 mod redis;
 mod resp;
 mod tidings;
 
+pub use cluster::RedisCluster;
 pub use line::LineClient;
 pub use proxy::Proxy;
 pub use redis::RedisServer;

@@ -97,6 +97,11 @@ impl RedisServer {
         format!("redis://{}", self.addr())
     }
 
+    /// Whether it was started and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Kills it at once, as a crash would; nothing happens when it is not running.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -1,11 +1,14 @@
 //! How a connection is made, and when the next attempt may be.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use rustls::crypto::{CryptoProvider, ring};
+
+use crate::lock;
 
 /// The first ceiling of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
@@ -25,7 +28,14 @@ pub(super) enum Target {
     Server(Box<Client>),
     /// The master that Sentinels name at the time.
     Sentinel(Box<SentinelClient>),
+    /// One primary of a cluster.
+    Member(Box<Client>),
+    /// Any node of a cluster: another one for each attempt, in no order.
+    Any(Nodes),
 }
+
+/// The nodes of a cluster that are known; never none.
+pub(super) type Nodes = Arc<Mutex<Vec<Client>>>;
 
 impl Dialer {
     pub(super) fn new(target: Target, secrets: Secrets, timeout: Duration) -> Self {
@@ -52,7 +62,14 @@ impl Dialer {
             .set_push_sender(pushes);
         let attempt = async {
             let mut connection = match &mut self.target {
-                Target::Server(client) => {
+                Target::Any(nodes) => {
+                    let client = {
+                        let nodes = lock(nodes);
+                        nodes[fastrand::usize(..nodes.len())].clone()
+                    };
+                    client.get_multiplexed_async_connection_with_config(&config).await?
+                }
+                Target::Server(client) | Target::Member(client) => {
                     client.get_multiplexed_async_connection_with_config(&config).await?
                 }
                 Target::Sentinel(client) => client.get_async_connection_with_config(&config).await?,
@@ -72,6 +89,15 @@ impl Dialer {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(e)) => Err(self.secrets.words(&e)),
             Err(_) => Err(format!("no connection within {:?}", self.timeout)),
+        }
+    }
+
+    /// Who is meant, for the log.
+    pub(super) fn whom(&self) -> String {
+        match &self.target {
+            Target::Server(_) | Target::Sentinel(_) => "redis".to_owned(),
+            Target::Member(client) => format!("redis {}", client.get_connection_info().addr()),
+            Target::Any(_) => "redis, plain messages".to_owned(),
         }
     }
 

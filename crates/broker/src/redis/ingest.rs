@@ -10,6 +10,7 @@
 //! - What has a position goes through the [`Tracker`], and to the sink in the order in which that lets it.
 //! - After [`Ingest::close`] has returned, nothing of this connection reaches the sink any more.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +23,7 @@ use super::Counters;
 use super::envelope::{self, Envelope};
 use super::flights::publication;
 use super::names::Names;
-use super::track::Out;
+use super::track::{Out, Track};
 use super::tracker::Tracker;
 use crate::{SharedSink, lock};
 
@@ -39,8 +40,13 @@ pub(super) struct Ingest {
     tracker: Arc<Tracker>,
     state: Mutex<State>,
     ready: Notify,
+    evicted: Notify,
     /// How many pushes of any kind have come: whether the peer lives, when an answer is long in coming.
     pushes: AtomicU64,
+    /// Requests that are to be answered on this connection.
+    pub(super) asked: AtomicU64,
+    /// Whether this is a connection for plain messages beside others for sharded ones.
+    beside: bool,
 }
 
 #[derive(Default)]
@@ -53,6 +59,12 @@ struct State {
     recent: Option<Channel>,
     lost: bool,
     closed: bool,
+    /// Sharded names whose subscription is about to be ended.
+    leaving: HashSet<Vec<u8>>,
+    /// Those that Redis has ended by itself.
+    ended: Vec<Vec<u8>>,
+    /// One was ended while an answer was due, and may have been taken for it: no answer is to be trusted any more.
+    confused: bool,
 }
 
 impl Ingest {
@@ -61,6 +73,7 @@ impl Ingest {
         sink: SharedSink,
         counters: Arc<Counters>,
         tracker: Arc<Tracker>,
+        beside: bool,
     ) -> Self {
         Self {
             names,
@@ -69,7 +82,10 @@ impl Ingest {
             tracker,
             state: Mutex::default(),
             ready: Notify::new(),
+            evicted: Notify::new(),
             pushes: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            beside,
         }
     }
 
@@ -77,9 +93,11 @@ impl Ingest {
     pub(super) fn push(&self, push: PushInfo) {
         self.pushes.fetch_add(1, Ordering::Relaxed);
         let mut parts = push.data.into_iter();
+        let sharded = push.kind == PushKind::SMessage;
         let (pattern, channel, body) = match push.kind {
-            PushKind::Message => (None, parts.next(), parts.next()),
+            PushKind::Message | PushKind::SMessage => (None, parts.next(), parts.next()),
             PushKind::PMessage => (parts.next(), parts.next(), parts.next()),
+            PushKind::SUnsubscribe => return self.ended(parts.next().as_ref()),
             PushKind::Disconnection => {
                 lock(&self.state).lost = true;
                 self.ready.notify_one();
@@ -93,7 +111,7 @@ impl Ingest {
         if state.closed {
             return;
         }
-        if let Err(counter) = self.take(&mut state, pattern.as_ref(), channel.as_ref(), body) {
+        if let Err(counter) = self.take(&mut state, sharded, pattern.as_ref(), channel.as_ref(), body) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -105,6 +123,59 @@ impl Ingest {
         let result = learn(&self.tracker, &mut out);
         self.let_go(&mut state, out);
         result
+    }
+
+    /// Lets go of a channel that another primary has now; everything that was heard of it is handed over before.
+    pub(super) fn release(&self, channel: &Channel) -> Option<Track> {
+        let mut state = lock(&self.state);
+        let mut out = std::mem::take(&mut state.out);
+        let track = self.tracker.release(channel, &mut out);
+        self.let_go(&mut state, out);
+        self.hand_over(&mut state);
+        track
+    }
+
+    /// These sharded names are about to be unsubscribed.
+    pub(super) fn leaving(&self, names: &[Vec<u8>]) {
+        lock(&self.state).leaving.extend(names.iter().cloned());
+    }
+
+    /// These were subscribed no longer.
+    pub(super) fn left(&self, names: &[Vec<u8>]) {
+        let mut state = lock(&self.state);
+        state.leaving.retain(|name| !names.contains(name));
+    }
+
+    /// The sharded names of which Redis has ended the subscription by itself since the last time.
+    pub(super) fn take_ended(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut lock(&self.state).ended)
+    }
+
+    /// Waits until there may be some.
+    pub(super) async fn some_ended(&self) {
+        self.evicted.notified().await;
+    }
+
+    /// Whether answers on this connection can be told apart from what was not asked for.
+    pub(super) fn is_confused(&self) -> bool {
+        lock(&self.state).confused
+    }
+
+    /// A sharded subscription is over. When a slot leaves a node, Redis says so without having been asked; the client
+    /// library takes it for the answer to the oldest request, if there is one under way.
+    fn ended(&self, name: Option<&Value>) {
+        let Some(name) = name.and_then(envelope::bytes) else { return };
+        let mut state = lock(&self.state);
+        if state.leaving.remove(name) {
+            return;
+        }
+        if self.asked.load(Ordering::SeqCst) > 0 {
+            state.confused = true;
+            state.lost = true;
+            self.ready.notify_one();
+        }
+        state.ended.push(name.to_vec());
+        self.evicted.notify_one();
     }
 
     /// Hands over what is collected, again and again, until the connection is lost.
@@ -146,13 +217,19 @@ impl Ingest {
     fn take(
         &self,
         state: &mut State,
+        sharded: bool,
         pattern: Option<&Value>,
         name: Option<&Value>,
         body: Option<Value>,
     ) -> Result<(), &AtomicU64> {
         let wrong = &self.counters.invalid_names;
         let full = name.and_then(envelope::bytes).ok_or(wrong)?;
-        let plain = Names::without_suffix(full);
+        let plain = if sharded {
+            let (plain, envelope) = Names::without_tag(full);
+            envelope.then_some(plain)
+        } else {
+            Names::without_suffix(full)
+        };
         let glob = match pattern {
             Some(glob) => {
                 let glob = envelope::bytes(glob).ok_or(wrong)?;
@@ -177,6 +254,10 @@ impl Ingest {
             Publication::new(channel, body)
         } else {
             match envelope::read(&body).ok_or(&self.counters.invalid_envelopes)? {
+                // For the patterns; the channel's own subscribers hear it through its sharded name.
+                Envelope::Publication(written) if self.beside && glob.is_none() && written.offset > 0 => {
+                    return Ok(());
+                }
                 Envelope::Publication(written) => {
                     let position = (written.offset > 0).then(|| Position {
                         offset: written.offset,

@@ -94,6 +94,17 @@ impl Interest {
         lock(&self.table).topics.get(topic).is_some_and(|entry| entry.wanted)
     }
 
+    /// Whether any pattern is wanted.
+    pub(super) fn wants_patterns(&self) -> bool {
+        let table = lock(&self.table);
+        table.topics.iter().any(|(topic, entry)| entry.wanted && matches!(topic, Topic::Pattern(_)))
+    }
+
+    /// Whether a topic is wanted, or subscribed still.
+    pub(super) fn knows(&self, topic: &Topic) -> bool {
+        lock(&self.table).topics.contains_key(topic)
+    }
+
     /// Begins with a new connection, on which nothing is subscribed yet.
     pub(super) fn connected(&self) {
         let mut table = lock(&self.table);
@@ -157,6 +168,29 @@ impl Interest {
             news
         });
         topics
+    }
+
+    /// Tries again those that were taken and not confirmed; gives those that are wanted no longer.
+    pub(super) fn again(&self, topics: Vec<Topic>) -> Vec<Topic> {
+        let mut table = lock(&self.table);
+        let (wanted, unwanted) = topics
+            .into_iter()
+            .partition::<Vec<_>, _>(|topic| table.topics.get(topic).is_some_and(|entry| entry.wanted));
+        wanted.iter().for_each(|topic| table.enqueue(topic));
+        self.changed.notify_one();
+        unwanted
+    }
+
+    /// Redis has ended these subscriptions by itself: they are to be made anew.
+    pub(super) fn ended(&self, topics: &[Topic]) {
+        let mut table = lock(&self.table);
+        for topic in topics {
+            if let Some(entry) = table.topics.get_mut(topic) {
+                (entry.subscribed, entry.announced) = (false, false);
+                table.enqueue(topic);
+            }
+        }
+        self.changed.notify_one();
     }
 
     /// Redis has confirmed that these are subscribed no longer.

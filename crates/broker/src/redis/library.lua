@@ -10,6 +10,12 @@
 --
 -- A publication with a position or extras goes to the Pub/Sub channel `NAME tidings`, in an envelope. No channel of
 -- tidings has a space in its name, so a plain PUBLISH to a channel never arrives there.
+--
+-- In a cluster, one with a position goes to the sharded Pub/Sub channel `TAG tidings` instead, and the meta hash says
+-- more: n the primary that wrote last, t how often that has changed (the term), f the offset at the last change.
+
+-- Whether this is a cluster; set as the library is loaded.
+local SHARDED = false
 
 -- A name with a hash tag of its own keeps it; any other becomes one.
 local function tagged(name)
@@ -46,12 +52,33 @@ local function only_channel(keys)
   return keys[1], tagged(keys[1])
 end
 
+-- While a slot is moved from one node of a cluster to another, some of a channel's keys may be here and some there, or
+-- not be at all, which nobody can tell apart. Redis refuses a command with several keys then; so is the whole call, before
+-- anything is written. Elsewhere it costs a look.
+local function together(...)
+  if SHARDED and type(redis.pcall('EXISTS', ...)) == 'table' then
+    error({err = 'TRYAGAIN tidings: the hash slot of this channel is being moved'})
+  end
+end
+
+local function myself() return redis.call('CLUSTER', 'MYID') end
+
 -- Begins the history of a channel; what an earlier one has left is in nobody's epoch.
 local function begin(tag)
   local epoch = new_epoch()
-  redis.call('DEL', 'tidings:stream:' .. tag)
-  redis.call('HSET', 'tidings:meta:' .. tag, 'e', epoch, 'o', 0)
+  local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
+  together(meta, stream)
+  redis.call('DEL', stream)
+  redis.call('HSET', meta, 'e', epoch, 'o', 0)
+  if SHARDED then redis.call('HSET', meta, 'n', myself(), 't', 1, 'f', 0) end
   return epoch
+end
+
+-- A history that another primary wrote last: it was moved here, or that one has failed, and what it had not replicated
+-- is lost. From now on this one gives the same offsets out again, in another term.
+local function take_over(meta, offset)
+  redis.call('HSET', meta, 'n', myself(), 'f', offset)
+  return redis.call('HINCRBY', meta, 't', 1)
 end
 
 -- body [size [ttl ms [meta ttl ms [idempotency key [extras]]]]]
@@ -65,7 +92,9 @@ local function publish(keys, args)
   local kept = tonumber(size) > 0
   local key, extras = args[5] or '', args[6] or ''
   local once = key ~= '' and 'tidings:once:' .. tag .. ':' .. key
+  local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
   if once then
+    together(meta, stream, once)
     local first = redis.call('GET', once)
     if first then
       local receivers, offset, epoch = string.match(first, '^(%d+) (%d+) (%w*)$')
@@ -74,8 +103,15 @@ local function publish(keys, args)
   end
   local offset, epoch, receivers = '0', '', nil
   if kept then
-    local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
-    epoch = redis.call('HGET', meta, 'e') or begin(tag)
+    if SHARDED then
+      local state = redis.call('HMGET', meta, 'e', 'o', 'n')
+      epoch = state[1]
+      if epoch then together(meta, stream) end
+      if epoch and state[3] ~= myself() then take_over(meta, state[2]) end
+      epoch = epoch or begin(tag)
+    else
+      epoch = redis.call('HGET', meta, 'e') or begin(tag)
+    end
     offset = digits(redis.call('HINCRBY', meta, 'o', 1))
     if extras == '' then
       redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body)
@@ -87,7 +123,17 @@ local function publish(keys, args)
   end
   if kept or extras ~= '' then
     local head = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n'
-    receivers = redis.call('PUBLISH', name .. ' tidings', head .. extras .. body)
+    local envelope = head .. extras .. body
+    if SHARDED and kept then
+      receivers = redis.call('SPUBLISH', tag .. ' tidings', envelope)
+      -- There are no sharded patterns. Nodes with patterns listen there on every primary, so that the others are spared
+      -- the way through the whole cluster.
+      if redis.call('PUBSUB', 'NUMSUB', 'tidings patterns')[2] > 0 then
+        redis.call('PUBLISH', name .. ' tidings', envelope)
+      end
+    else
+      receivers = redis.call('PUBLISH', name .. ' tidings', envelope)
+    end
   else
     receivers = redis.call('PUBLISH', name, body)
   end
@@ -113,6 +159,7 @@ local function history(keys, args)
   if highest == '' then highest = '+' end
   if count == '0' or (lowest ~= '-' and tonumber(lowest) > tonumber(offset)) then return {epoch, offset, {}} end
   local stream, range = 'tidings:stream:' .. tag, nil
+  together(meta, stream)
   if args[5] == 'reverse' then
     range = {'XREVRANGE', stream, highest, lowest}
   else
@@ -124,32 +171,50 @@ local function history(keys, args)
   return {epoch, offset, redis.call(unpack(range))}
 end
 
--- [offset, epoch: what a node has heard last] -> epoch, offset; '' and 0 where there is no history
+-- [offset, epoch [, term]: what a node has heard last] -> epoch, offset; '' and 0 where there is no history;
+-- in a cluster the term as well
 -- A history that a node has heard of but that is gone, or that has not come as far as the node has heard (it was
--- restored from older data, and would give the same offsets out again), begins anew.
+-- restored from older data, and would give the same offsets out again), begins anew. So does, in a cluster, one of which
+-- the node has heard more than this primary had when it took over, also when it has come further since.
 local function position(keys, args)
   local _, tag = only_channel(keys)
   local meta = 'tidings:meta:' .. tag
-  local state = redis.call('HMGET', meta, 'e', 'o')
-  local epoch, offset = state[1], state[2]
-  local heard, heard_epoch = args[1], args[2]
-  if not heard then return {epoch or '', offset or '0'} end
-  if not epoch or (heard_epoch == epoch and tonumber(offset) < tonumber(heard)) then
+  local state = redis.call('HMGET', meta, 'e', 'o', 'n', 't', 'f')
+  local epoch, offset, term, fork = state[1], state[2], tonumber(state[4] or '0'), tonumber(state[5] or '0')
+  if SHARDED and epoch and state[3] ~= myself() then
+    term, fork = take_over(meta, offset), tonumber(offset)
+  end
+  local heard, heard_epoch, heard_term = tonumber(args[1] or ''), args[2], tonumber(args[3] or '')
+  local function answer()
+    if SHARDED then return {epoch or '', offset or '0', digits(term)} end
+    return {epoch or '', offset or '0'}
+  end
+  if not heard then return answer() end
+  local lost = not epoch
+  if heard_epoch == epoch then
+    lost = tonumber(offset) < heard
+    if heard_term and heard_term ~= term then
+      lost = lost or heard > fork or heard_term + 1 ~= term
+    end
+  end
+  if lost then
     local left = redis.call('PTTL', meta)
-    epoch, offset = begin(tag), '0'
+    epoch, offset, term = begin(tag), '0', 1
     redis.call('PEXPIRE', meta, left > 0 and left or 604800000)
   end
-  return {epoch, offset}
+  return answer()
 end
 
 local function history_remove(keys)
   local _, tag = only_channel(keys)
+  together('tidings:meta:' .. tag, 'tidings:stream:' .. tag)
   return redis.call('DEL', 'tidings:stream:' .. tag)
 end
 
 -- Lets go of the members whose time is over; every node calls often enough that there are never many.
 local function expire(tag, time)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
+  together(until_key, present)
   while true do
     local gone = redis.call('ZRANGEBYSCORE', until_key, '-inf', digits(time), 'LIMIT', 0, 1000)
     if #gone == 0 then return end
@@ -178,6 +243,7 @@ end
 -- client
 local function presence_remove(keys, args)
   local _, tag = only_channel(keys)
+  together('tidings:until:' .. tag, 'tidings:present:' .. tag)
   redis.call('ZREM', 'tidings:until:' .. tag, args[1])
   redis.call('HDEL', 'tidings:present:' .. tag, args[1])
   return redis.status_reply('OK')
@@ -204,11 +270,27 @@ local function presence_stats(keys)
   return {#infos, count}
 end
 
-redis.register_function('tidings_publish', publish)
-redis.register_function('tidings_history', history)
-redis.register_function('tidings_position', position)
-redis.register_function('tidings_history_remove', history_remove)
-redis.register_function('tidings_presence_add', presence_add)
-redis.register_function('tidings_presence_remove', presence_remove)
-redis.register_function('tidings_presence', presence)
-redis.register_function('tidings_presence_stats', presence_stats)
+-- In a cluster, nodes call each function by a key of the channel's instead of its name: while its slot is moved, Redis
+-- answers on which side such a key is, whereas a name is no key and so on neither.
+local function named(key)
+  local tag = string.match(key or '', '^tidings:%w+:(.+)$') or ''
+  return string.sub(tag, 1, 1) == ':' and string.sub(tag, 2) or string.sub(tag, 2, -2)
+end
+
+local function register(name, call)
+  redis.register_function('tidings_' .. name, call)
+  if SHARDED then
+    redis.register_function('tidings_keyed_' .. name, function(keys, args)
+      return call({named(keys[1])}, args)
+    end)
+  end
+end
+
+register('publish', publish)
+register('history', history)
+register('position', position)
+register('history_remove', history_remove)
+register('presence_add', presence_add)
+register('presence_remove', presence_remove)
+register('presence', presence)
+register('presence_stats', presence_stats)

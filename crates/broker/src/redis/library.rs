@@ -3,7 +3,10 @@
 //! It is loaded on every new publishing connection, replacing what was there: by then Redis may be another one, or have
 //! come back without its data. Anybody may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.
 //! The user needs `+fcall +function|load`, the keys `~tidings:*` and those named as the channels, and the Pub/Sub
-//! channels `&name` and `&name?tidings` for each (an ACL takes no space, and `?` stands for any one character).
+//! channels `&name` and `&name?tidings` for each (an ACL takes no space, and `?` stands for any one character). In a
+//! cluster `&{name}?tidings` as well, and `&tidings?patterns`.
+
+use std::borrow::Cow;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, ServerError, Value};
@@ -11,21 +14,49 @@ use redis::{RedisResult, ServerError, Value};
 /// The library's text.
 const SOURCE: &str = include_str!("library.lua");
 
-pub(super) const PUBLISH: &str = "tidings_publish";
-pub(super) const HISTORY: &str = "tidings_history";
-pub(super) const POSITION: &str = "tidings_position";
-pub(super) const HISTORY_REMOVE: &str = "tidings_history_remove";
-pub(super) const PRESENCE_ADD: &str = "tidings_presence_add";
-pub(super) const PRESENCE_REMOVE: &str = "tidings_presence_remove";
-pub(super) const PRESENCE: &str = "tidings_presence";
-pub(super) const PRESENCE_STATS: &str = "tidings_presence_stats";
+/// The line that is changed for a cluster.
+const SINGLE: &str = "local SHARDED = false";
 
-/// Loads the library.
+/// One function of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Function {
+    /// Called with a channel's name.
+    pub(super) name: &'static str,
+    /// Called with a key of the channel's, in a cluster.
+    pub(super) keyed: &'static str,
+    /// How that key begins; the channel's tag follows.
+    pub(super) key: &'static str,
+}
+
+macro_rules! functions {
+    ($($constant:ident = $name:literal, $key:literal;)*) => {
+        $(pub(super) const $constant: Function = Function {
+            name: concat!("tidings_", $name),
+            keyed: concat!("tidings_keyed_", $name),
+            key: $key,
+        };)*
+    };
+}
+
+functions! {
+    PUBLISH = "publish", "tidings:meta:";
+    HISTORY = "history", "tidings:meta:";
+    POSITION = "position", "tidings:meta:";
+    HISTORY_REMOVE = "history_remove", "tidings:meta:";
+    PRESENCE_ADD = "presence_add", "tidings:present:";
+    PRESENCE_REMOVE = "presence_remove", "tidings:present:";
+    PRESENCE = "presence", "tidings:present:";
+    PRESENCE_STATS = "presence_stats", "tidings:present:";
+}
+
+/// Loads the library: that for a cluster when `sharded`.
 ///
 /// # Errors
 /// What Redis answers: it may be too old, or the user may not.
-pub(super) async fn load(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(SOURCE).query_async(connection).await
+pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) -> RedisResult<()> {
+    let source: Cow<'_, str> =
+        if sharded { SOURCE.replacen(SINGLE, "local SHARDED = true", 1).into() } else { SOURCE.into() };
+    redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&*source).query_async(connection).await
 }
 
 /// Whether a function was called that Redis does not have, so that nothing was done.

@@ -1,4 +1,7 @@
-//! The task of the hearing connection: connects for ever, subscribes what is wanted, hands over what is heard.
+//! The task of a hearing connection: connects for ever, subscribes what is wanted, hands over what is heard.
+//!
+//! One server has one such connection. A cluster has one for each primary, which hears what is sharded and knows of
+//! positions, and one beside them to any node, which hears what is plain: see [`Part`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +14,9 @@ use tidings_wire::{Channel, Delivery, Topic};
 use tokio::sync::watch;
 
 use super::Counters;
+use super::cluster::{Later, Member, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
+use super::envelope::bytes;
 use super::flights::{self, Read};
 use super::ingest::Ingest;
 use super::interest::Interest;
@@ -29,13 +34,28 @@ const PAGE: usize = 128;
 /// For how long a position is remembered that begins while publications are fetched, which are lost then.
 const META_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// What a connection is there for.
+#[derive(Clone)]
+pub(super) enum Part {
+    /// Everything: there is one server.
+    Whole,
+    /// What is published plainly anywhere in a cluster.
+    Plain,
+    /// What belongs to the hash slots of one primary of a cluster.
+    Sharded(Arc<Member>),
+}
+
 /// The task's belongings.
 pub(super) struct Link {
+    pub(super) part: Part,
     pub(super) dialer: Dialer,
     pub(super) names: Arc<Names>,
     pub(super) interest: Arc<Interest>,
     pub(super) tracker: Arc<Tracker>,
+    /// Where messages go.
     pub(super) sink: SharedSink,
+    /// Where the news of the connection and its subscriptions go: the same sink, or whoever joins several connections.
+    pub(super) news: SharedSink,
     pub(super) counters: Arc<Counters>,
     pub(super) reset: watch::Sender<String>,
     pub(super) resets: watch::Receiver<String>,
@@ -56,6 +76,7 @@ impl Link {
                 Arc::clone(&self.sink),
                 Arc::clone(&self.counters),
                 Arc::clone(&self.tracker),
+                matches!(self.part, Part::Plain),
             ));
             let pushes = {
                 let ingest = Arc::clone(&ingest);
@@ -79,8 +100,8 @@ impl Link {
                 Err(why) => why,
             };
             if said.as_ref() != Some(&why) {
-                tracing::warn!("redis: no connection, trying again: {why}");
-                self.sink.down(&why);
+                tracing::warn!("{}: no connection, trying again: {why}", self.dialer.whom());
+                self.news.down(&why);
                 said = Some(why);
             }
             tokio::time::sleep(backoff.pause()).await;
@@ -88,12 +109,15 @@ impl Link {
     }
 
     /// Keeps one connection until it ends; gives why it did.
-    async fn serve(&mut self, connection: MultiplexedConnection, ingest: &Ingest) -> String {
+    async fn serve(&mut self, connection: MultiplexedConnection, ingest: &Arc<Ingest>) -> String {
         let mut resets = self.resets.clone();
         resets.mark_unchanged();
-        self.sink.up();
-        self.interest.connected();
         self.tracker.retain(|channel| self.interest.wants(&Topic::Channel(channel.clone())));
+        if let Part::Sharded(member) = &self.part {
+            member.hears(Some(Arc::clone(ingest)));
+        }
+        self.news.up();
+        self.interest.connected();
         let why = tokio::select! {
             () = ingest.pump() => "connection lost".to_owned(),
             why = self.follow(connection.clone(), ingest) => why,
@@ -101,13 +125,18 @@ impl Link {
             reason = next_reset(&mut resets) => reason,
         };
         ingest.close();
+        if let Part::Sharded(member) = &self.part {
+            member.hears(None);
+        }
         self.interest.disconnected();
         why
     }
 
     /// Makes the subscriptions what they ought to be, for ever.
     async fn follow(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
+        let mut later = Later::default();
         loop {
+            self.heed_ends(ingest);
             let work = self.interest.take(BATCH);
             if work.is_empty() {
                 let holes = self.tracker.take_holes();
@@ -115,11 +144,19 @@ impl Link {
                     tokio::select! {
                         () = self.interest.changed() => {}
                         () = self.tracker.unsettled() => {}
+                        () = ingest.some_ended() => {}
+                        () = later.due() => {
+                            let gone = later.again(&self.interest, &self.tracker);
+                            if let Err(why) = self.unsubscribe(&mut connection, ingest, gone).await {
+                                return why;
+                            }
+                        }
                     }
                 }
                 for holes in holes.chunks(BATCH) {
-                    if let Err(why) = self.settle(&mut connection, ingest, holes).await {
-                        return why;
+                    match self.settle(&mut connection, ingest, holes).await {
+                        Ok(unclear) => later.holes(unclear),
+                        Err(why) => return why,
                     }
                 }
                 continue;
@@ -127,12 +164,32 @@ impl Link {
             self.say_live(&work.live);
             let done = async {
                 self.unsubscribe(&mut connection, ingest, work.unsubscribe).await?;
-                self.subscribe(&mut connection, ingest, work.subscribe).await
+                self.subscribe(&mut connection, ingest, work.subscribe, &mut later).await
             };
             if let Err(why) = done.await {
                 return why;
             }
         }
+    }
+
+    /// What Redis has ended by itself is to be subscribed anew, wherever that may be by now.
+    fn heed_ends(&self, ingest: &Ingest) {
+        let Part::Sharded(member) = &self.part else { return };
+        let names = ingest.take_ended();
+        if names.is_empty() {
+            return;
+        }
+        let channel = |name: &Vec<u8>| self.names.heard_channel(Names::without_tag(name).0);
+        let mut topics: Vec<_> = names.iter().filter_map(channel).map(Topic::Channel).collect();
+        topics.dedup();
+        tracing::debug!("{}: {} channels are no longer here", self.dialer.whom(), topics.len());
+        self.interest.ended(&topics);
+        for channel in channels_of(&topics) {
+            if !self.interest.wants(&Topic::Channel(channel.clone())) {
+                self.tracker.forget(channel);
+            }
+        }
+        member.misled();
     }
 
     async fn unsubscribe(
@@ -141,6 +198,9 @@ impl Link {
         ingest: &Ingest,
         topics: Vec<Topic>,
     ) -> Result<(), String> {
+        if matches!(self.part, Part::Sharded(_)) {
+            return self.unsubscribe_sharded(connection, ingest, topics).await;
+        }
         let (channels, patterns) = by_kind(topics);
         for topics in [channels, patterns] {
             if let Some(first) = topics.first() {
@@ -164,7 +224,11 @@ impl Link {
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         topics: Vec<Topic>,
+        later: &mut Later,
     ) -> Result<(), String> {
+        if matches!(self.part, Part::Sharded(_)) {
+            return self.subscribe_sharded(connection, ingest, topics, later).await;
+        }
         let (channels, patterns) = by_kind(topics);
         let mut left = vec![patterns, channels];
         while let Some(mut topics) = left.pop() {
@@ -177,7 +241,9 @@ impl Link {
             match answer {
                 Ok(()) => {
                     let channels: Vec<_> = channels_of(&topics).cloned().collect();
-                    self.settle(connection, ingest, &channels).await?;
+                    if matches!(self.part, Part::Whole) {
+                        self.settle(connection, ingest, &channels).await?;
+                    }
                     let live = self.interest.subscribed(topics);
                     self.say_live(&live);
                 }
@@ -188,9 +254,7 @@ impl Link {
                     left.extend([half, topics]);
                 }
                 Err(e) if is_refusal(&e) => {
-                    let why = self.dialer.words(&e);
-                    tracing::warn!("redis: {} is refused: {why}", topics[0].as_str());
-                    self.sink.refused(&topics[0], &why);
+                    self.refuse(&topics[0], &self.dialer.words(&e));
                 }
                 Err(e) => return Err(self.dialer.words(&e)),
             }
@@ -198,65 +262,106 @@ impl Link {
         Ok(())
     }
 
+    /// The broker will not have it.
+    pub(super) fn refuse(&self, topic: &Topic, why: &str) {
+        tracing::warn!("{}: {} is refused: {why}", self.dialer.whom(), topic.as_str());
+        self.news.refused(topic, why);
+    }
+
     /// Asks where these channels stand, and fetches what was missed of those that are unsettled. Asked on the
-    /// hearing connection, so that every message up to the answer has come before it.
-    async fn settle(
+    /// hearing connection, so that every message up to the answer has come before it. Gives those of a cluster's of which
+    /// it cannot be said yet.
+    pub(super) async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         channels: &[Channel],
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Channel>, String> {
+        let mut unclear = Vec::new();
         if channels.is_empty() {
-            return Ok(());
+            return Ok(unclear);
         }
         let mut requests = Vec::with_capacity(channels.len());
         for channel in channels {
             let mut args = Vec::new();
-            if let Some(heard) = self.tracker.heard(channel) {
+            if let Some((heard, term)) = self.tracker.heard(channel) {
                 args = vec![Arg::Number(heard.offset), Arg::text(heard.epoch.as_str())];
+                args.extend(term.map(Arg::Number));
             }
             requests.push(Request::Call(library::POSITION, channel.clone(), args));
         }
         let answers = self.call(connection, ingest, &requests).await?;
-        for (channel, answer) in channels.iter().zip(answers) {
-            let position = refusal(answer).map(|answer| match answer {
-                Value::Array(parts) if parts.len() == 2 => read_position(&parts[0], &parts[1]),
+        for ((channel, request), answer) in channels.iter().zip(requests).zip(answers) {
+            let answer = self.here_or_there(request, answer).await;
+            let position = answer.map(|answer| match answer {
+                Value::Array(parts) if parts.len() >= 2 => {
+                    Some((read_position(&parts[0], &parts[1])?, parts.get(2).and_then(read_number)))
+                }
                 _ => None,
             });
             let mut next = match position {
                 Ok(position) => {
+                    let (position, term) = position.map_or((None, None), |(at, term)| (Some(at), term));
                     let position = position.filter(|position| !position.epoch.as_str().is_empty());
-                    ingest.settle(|tracker, out| tracker.settle(channel, position, out))
+                    ingest.settle(|tracker, out| {
+                        let next = tracker.settle(channel, position, out);
+                        if let Some(term) = term {
+                            // A history that is not there yet begins with the first one.
+                            tracker.in_term(channel, term.max(1));
+                        }
+                        next
+                    })
+                }
+                Err(BrokerError::Unavailable) if matches!(self.part, Part::Sharded(_)) => {
+                    unclear.push(channel.clone());
+                    continue;
                 }
                 Err(error) => self.abandon(ingest, channel, &error)?,
             };
             while let Next::Fetch(after) = next {
-                next = self.fetch(connection, ingest, channel, after).await?;
+                match self.fetch(connection, ingest, channel, after).await? {
+                    Some(further) => next = further,
+                    None => {
+                        unclear.push(channel.clone());
+                        break;
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(unclear)
     }
 
-    /// Fetches some of what was missed of a channel after an offset.
+    /// An answer, from another node of the cluster where the first one sends us there.
+    async fn here_or_there(&self, request: Request, answer: Value) -> Result<Value, BrokerError> {
+        match (&self.part, Redirect::read(&answer)) {
+            (Part::Sharded(member), Some(redirect)) => member.ask_there(request, redirect).await,
+            _ => refusal(answer),
+        }
+    }
+
+    /// Fetches some of what was missed of a channel after an offset; gives nothing when a cluster cannot tell yet.
     async fn fetch(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         channel: &Channel,
         after: u64,
-    ) -> Result<Next, String> {
+    ) -> Result<Option<Next>, String> {
         let count = PAGE.to_string();
         let request = flights::history(channel, META_TTL, Some(after + 1), None, &count, "");
-        let answer = self.call(connection, ingest, &[request]).await?.pop().unwrap_or(Value::Nil);
-        Ok(match refusal(answer).and_then(|answer| flights::read(channel, &answer)) {
+        let answer =
+            self.call(connection, ingest, std::slice::from_ref(&request)).await?.pop().unwrap_or(Value::Nil);
+        let answer = self.here_or_there(request, answer).await;
+        Ok(match answer.and_then(|answer| flights::read(channel, &answer)) {
             Ok(Read { position, publications }) => {
                 self.counters.fetched.fetch_add(publications.len() as u64, Ordering::Relaxed);
                 let topic = Topic::Channel(channel.clone());
                 let delivery = |publication| Delivery { topic: topic.clone(), publication };
                 let missed = publications.into_iter().map(delivery).collect();
-                ingest.settle(|tracker, out| tracker.fill(channel, position, missed, out))
+                Some(ingest.settle(|tracker, out| tracker.fill(channel, position, missed, out)))
             }
-            Err(error) => self.abandon(ingest, channel, &error)?,
+            Err(BrokerError::Unavailable) if matches!(self.part, Part::Sharded(_)) => None,
+            Err(error) => Some(self.abandon(ingest, channel, &error)?),
         })
     }
 
@@ -288,7 +393,7 @@ impl Link {
                 return Ok(replies);
             }
             // All of them only read, or begin what has no beginning: they may be called again.
-            match self.answered(ingest, library::load(connection)).await? {
+            match self.answered(ingest, library::load(connection, self.names.sharded())).await? {
                 Err(e) if !is_refusal(&e) => return Err(self.dialer.words(&e)),
                 _ => loaded = true,
             }
@@ -305,7 +410,7 @@ impl Link {
             match self.answered(ingest, ask).await {
                 Ok(Ok(answer)) => {
                     let replica = is_replica(&answer);
-                    if was_master && replica {
+                    if was_master && replica && !matches!(self.part, Part::Plain) {
                         self.reset.send_replace("the master has become a replica".to_owned());
                     }
                     was_master = !replica;
@@ -321,25 +426,32 @@ impl Link {
 
     /// Waits for the answer to a request as long as it takes while messages keep coming, for they stand before it in
     /// the queue; but not longer than the response timeout in silence.
-    async fn answered<T>(
+    pub(super) async fn answered<T>(
         &self,
         ingest: &Ingest,
         request: impl Future<Output = RedisResult<T>>,
     ) -> Result<Result<T, RedisError>, String> {
         let mut request = std::pin::pin!(request);
+        ingest.asked.fetch_add(1, Ordering::SeqCst);
         loop {
             let before = ingest.pushes();
             match tokio::time::timeout(self.response_timeout, &mut request).await {
-                Ok(answer) => return Ok(answer),
+                Ok(_) if ingest.is_confused() => {
+                    return Err("hash slots have left while an answer was due".to_owned());
+                }
+                Ok(answer) => {
+                    ingest.asked.fetch_sub(1, Ordering::SeqCst);
+                    return Ok(answer);
+                }
                 Err(_) if ingest.pushes() != before => {}
                 Err(_) => return Err(format!("no answer within {:?}", self.response_timeout)),
             }
         }
     }
 
-    fn say_live(&self, topics: &[Topic]) {
+    pub(super) fn say_live(&self, topics: &[Topic]) {
         if !topics.is_empty() {
-            self.sink.live(topics);
+            self.news.live(topics);
         }
     }
 
@@ -354,13 +466,18 @@ fn is_replica(answer: &Value) -> bool {
     matches!(answer, Value::Array(items) if items.first() == Some(&Value::BulkString(b"slave".to_vec())))
 }
 
+/// Reads a number that is written as a text.
+fn read_number(value: &Value) -> Option<u64> {
+    std::str::from_utf8(bytes(value)?).ok()?.parse().ok()
+}
+
 /// The channels among these.
-fn channels_of(topics: &[Topic]) -> impl Iterator<Item = &Channel> {
+pub(super) fn channels_of(topics: &[Topic]) -> impl Iterator<Item = &Channel> {
     topics.iter().filter_map(|topic| if let Topic::Channel(channel) = topic { Some(channel) } else { None })
 }
 
 /// The channels and the patterns among these.
-fn by_kind(topics: Vec<Topic>) -> (Vec<Topic>, Vec<Topic>) {
+pub(super) fn by_kind(topics: Vec<Topic>) -> (Vec<Topic>, Vec<Topic>) {
     topics.into_iter().partition(|topic| matches!(topic, Topic::Channel(_)))
 }
 

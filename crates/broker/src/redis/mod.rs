@@ -1,4 +1,5 @@
-//! The broker that stands on a Redis server, or on the master that Sentinels name.
+//! The broker that stands on a Redis server, on the master that Sentinels name, or on a cluster (see `cluster`, and
+//! there what is different).
 //!
 //! Two connections, each with a task of its own that reconnects for ever: one hears (`SUBSCRIBE`, RESP3 pushes), one
 //! publishes and asks (`PUBLISH`, `FCALL`, pipelined). A flood of messages never delays a publication, and either may
@@ -24,6 +25,7 @@
 //! | `publisher` | the task of that connection |
 //! | `flights` | reads of histories, shared by all who ask at once |
 //! | `stateful` | the broker's questions as calls of functions |
+//! | `cluster` | a pair of connections for each primary of a cluster, and which channel is with which |
 //!
 //! Invariants:
 //! - No lock is held over an await, and none while `done` is called.
@@ -42,8 +44,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{Broker, Done, SharedSink};
+use crate::{Broker, Done, Probe, SharedSink};
 
+mod cluster;
 mod dial;
 mod envelope;
 mod flights;
@@ -62,9 +65,13 @@ mod tracker;
 
 pub use options::{Options, OptionsError};
 
+use cluster::Fleet;
+use dial::Dialer;
 use flights::Flights;
 use interest::Interest;
+use link::{Link, Part};
 use names::Names;
+use options::Place;
 use queue::{Queue, Reply, Request};
 use tracker::Tracker;
 
@@ -91,13 +98,24 @@ pub struct Counters {
     pub reconnects: AtomicU64,
 }
 
-/// The Redis broker. Dropping it ends both connections; publications not yet answered are answered `Unavailable`.
+/// The Redis broker. Dropping it ends all connections; publications not yet answered are answered `Unavailable`.
 pub struct Redis {
+    counters: Arc<Counters>,
+    place: Connected,
+}
+
+/// To whom there are connections.
+enum Connected {
+    One(Server),
+    Many(Arc<Fleet>),
+}
+
+/// One server.
+struct Server {
     interest: Arc<Interest>,
     queue: Arc<Queue>,
     tracker: Arc<Tracker>,
     flights: Arc<Flights>,
-    counters: Arc<Counters>,
     resets: watch::Sender<String>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -108,21 +126,64 @@ impl Redis {
     /// # Errors
     /// [`OptionsError`] when the options cannot work; never because of the state of the network.
     pub fn start(options: Options, sink: SharedSink, runtime: &Handle) -> Result<Arc<Self>, OptionsError> {
-        let (for_link, for_publisher) = (options.dialer()?, options.dialer()?);
-        let names = Arc::new(Names::new(options.prefix));
         let counters = Arc::new(Counters::default());
+        let names = Names::new(options.prefix.clone());
+        let place = match (options.place()?, options.place()?) {
+            (Place::Server(for_link), Place::Server(for_publisher)) => {
+                let dialers = (for_link, for_publisher);
+                Connected::One(Server::start(dialers, &options, names, sink, &counters, runtime))
+            }
+            (Place::Cluster(seeds), _) | (_, Place::Cluster(seeds)) => {
+                let names = Arc::new(names.in_cluster(options.own));
+                let secrets = seeds.secrets.clone();
+                let fleet = Fleet::start(options, seeds, names, sink, Arc::clone(&counters), runtime);
+                Connected::Many(fleet.map_err(|e| OptionsError::url(&e, &secrets))?)
+            }
+        };
+        Ok(Arc::new(Self { counters, place }))
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Sends a request to whoever has the channel.
+    fn send(&self, channel: &Channel, request: Request, reply: Reply) {
+        match &self.place {
+            Connected::One(server) => server.queue.push(request, reply),
+            Connected::Many(fleet) => match fleet.member(channel) {
+                Some(member) => member.queue.push(request, reply),
+                None => reply.unavailable(&self.counters),
+            },
+        }
+    }
+}
+
+impl Server {
+    fn start(
+        (for_link, for_publisher): (Dialer, Dialer),
+        options: &Options,
+        names: Names,
+        sink: SharedSink,
+        counters: &Arc<Counters>,
+        runtime: &Handle,
+    ) -> Self {
+        let names = Arc::new(names);
         let interest = Arc::new(Interest::default());
-        let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(&counters)));
+        let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(counters)));
         let tracker = Arc::new(Tracker::default());
         let flights = Flights::new(Arc::clone(&queue), Arc::clone(&tracker));
         let (resets, heed) = watch::channel(String::new());
-        let link = link::Link {
+        let link = Link {
+            part: Part::Whole,
             dialer: for_link,
             names: Arc::clone(&names),
             interest: Arc::clone(&interest),
             tracker: Arc::clone(&tracker),
+            news: Arc::clone(&sink),
             sink,
-            counters: Arc::clone(&counters),
+            counters: Arc::clone(counters),
             reset: resets.clone(),
             resets: heed.clone(),
             ping_interval: options.ping_interval,
@@ -135,32 +196,54 @@ impl Redis {
             resets: heed,
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,
+            fleet: None,
         };
         let tasks = [runtime.spawn(link.run()), runtime.spawn(publisher.run())];
-        Ok(Arc::new(Self { interest, queue, tracker, flights, counters, resets, tasks }))
-    }
-
-    /// What has happened so far.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+        Self { interest, queue, tracker, flights, resets, tasks }
     }
 }
 
 impl Broker for Redis {
     fn subscribe(&self, topic: &Topic) {
-        self.interest.subscribe(topic);
+        match &self.place {
+            Connected::One(server) => server.interest.subscribe(topic),
+            Connected::Many(fleet) => fleet.subscribe(topic),
+        }
     }
 
     fn unsubscribe(&self, topic: &Topic) {
-        self.interest.unsubscribe(topic);
+        match &self.place {
+            Connected::One(server) => server.interest.unsubscribe(topic),
+            Connected::Many(fleet) => fleet.unsubscribe(topic),
+        }
     }
 
     fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
-        self.queue.push(Request::Plain(channel.clone(), body), Reply::Published(done));
+        self.send(channel, Request::Plain(channel.clone(), body), Reply::Published(done));
     }
 
     fn reset(&self, reason: &str) {
-        self.resets.send_replace(reason.to_owned());
+        match &self.place {
+            Connected::One(server) => drop(server.resets.send_replace(reason.to_owned())),
+            Connected::Many(fleet) => fleet.reset(reason),
+        }
+    }
+
+    fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
+        match &self.place {
+            Connected::One(_) => {
+                let probe = |channel| Probe { channel, through: "the broker".to_owned() };
+                Channel::new(own).map(probe).into_iter().collect()
+            }
+            Connected::Many(fleet) => fleet.probes(own, plain),
+        }
+    }
+
+    fn reset_for(&self, channel: &Channel, reason: &str) {
+        match &self.place {
+            Connected::One(_) => self.reset(reason),
+            Connected::Many(fleet) => fleet.reset_for(channel, reason),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -170,7 +253,10 @@ impl Broker for Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // As it goes, the publishing task answers what is left.
-        self.tasks.iter().for_each(JoinHandle::abort);
+        // As it goes, a publishing task answers what is left.
+        match &self.place {
+            Connected::One(server) => server.tasks.iter().for_each(JoinHandle::abort),
+            Connected::Many(fleet) => fleet.stop(),
+        }
     }
 }

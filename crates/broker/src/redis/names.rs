@@ -2,10 +2,15 @@
 //!
 //! Beside the plain name of each channel there is one for envelopes, ` tidings` behind it. Neither prefix nor channel
 //! has a space in it, so the two kinds never meet, and an ACL that allows `&news:*` allows both.
+//!
+//! In a cluster, keys and the sharded name for envelopes hold the channel's *tag*, as the function library does: the name
+//! in braces, or behind a colon when it has a hash tag of its own. So all that belongs to a channel is in one hash slot.
 
 use std::borrow::Cow;
 
 use tidings_wire::{Channel, Pattern, Topic};
+
+use super::cluster::slots::{hashed, slot};
 
 /// What the name for envelopes ends with.
 const SUFFIX: &[u8] = b" tidings";
@@ -16,6 +21,10 @@ pub(super) struct Names {
     prefix: Vec<u8>,
     /// The prefix as a glob that matches itself alone.
     glob: Vec<u8>,
+    /// Whether this is a cluster.
+    sharded: bool,
+    /// How the names of channels begin that the nodes of the deployment keep to themselves.
+    own: &'static [&'static str],
 }
 
 impl Names {
@@ -27,7 +36,60 @@ impl Names {
             }
             glob.push(byte);
         }
-        Self { prefix: prefix.into_bytes(), glob }
+        Self { prefix: prefix.into_bytes(), glob, sharded: false, own: &[] }
+    }
+
+    /// The same in a cluster, where what is published in channels that begin so is sharded.
+    pub(super) fn in_cluster(self, own: &'static [&'static str]) -> Self {
+        Self { sharded: true, own, ..self }
+    }
+
+    /// Whether this is a cluster.
+    pub(super) fn sharded(&self) -> bool {
+        self.sharded
+    }
+
+    /// Whether the nodes keep a channel to themselves.
+    pub(super) fn is_own(&self, channel: &Channel) -> bool {
+        self.own.iter().any(|own| channel.as_str().starts_with(own))
+    }
+
+    /// The hash slot of everything that belongs to a channel.
+    pub(super) fn slot(&self, channel: &Channel) -> u16 {
+        slot(&tagged(&self.channel(channel)))
+    }
+
+    /// A key of a channel that begins so.
+    pub(super) fn key(&self, begins: &str, channel: &Channel) -> Vec<u8> {
+        [begins.as_bytes(), &tagged(&self.channel(channel))].concat()
+    }
+
+    /// What to `SPUBLISH` envelopes to.
+    pub(super) fn sharded_envelopes(&self, channel: &Channel) -> Vec<u8> {
+        [&tagged(&self.channel(channel)), SUFFIX].concat()
+    }
+
+    /// What to `SSUBSCRIBE` to. The plain name as well, unless what is between its braces takes it to another slot than
+    /// its keys.
+    pub(super) fn sharded_names(&self, channel: &Channel) -> Vec<Vec<u8>> {
+        let plain = self.channel(channel);
+        let mut names = Vec::with_capacity(2);
+        if !self.is_own(channel) {
+            names.push(self.sharded_envelopes(channel));
+        }
+        if slot(&plain) == self.slot(channel) {
+            names.push(plain.into_owned());
+        }
+        names
+    }
+
+    /// The plain name of what came through a sharded one, and whether it is an envelope.
+    pub(super) fn without_tag(name: &[u8]) -> (&[u8], bool) {
+        match name.strip_suffix(SUFFIX) {
+            None => (name, false),
+            Some([b':', name @ ..] | [b'{', name @ .., b'}']) => (name, true),
+            Some(name) => (name, true),
+        }
     }
 
     /// What to publish to.
@@ -97,6 +159,11 @@ fn prefixed<'a>(prefix: &[u8], name: &'a str) -> Cow<'a, [u8]> {
     Cow::Owned([prefix, name.as_bytes()].concat())
 }
 
+/// A name's tag: see the library.
+fn tagged(name: &[u8]) -> Vec<u8> {
+    if hashed(name).len() < name.len() { [b":", name].concat() } else { [b"{", name, b"}"].concat() }
+}
+
 #[cfg(test)]
 mod tests {
     use tidings_wire::channel::glob_matches;
@@ -153,5 +220,21 @@ mod tests {
         assert_eq!(names.heard_channel(b"app:"), None, "an empty name");
         assert_eq!(names.heard_channel(b"app:a b"), None, "a space");
         assert_eq!(names.heard_channel(b"app:\xff"), None, "not ASCII");
+    }
+
+    #[test]
+    fn all_names_of_a_channel_in_a_cluster_are_in_one_slot_and_come_back() {
+        let names = Names::new("app:".to_owned()).in_cluster(&["own."]);
+        for name in ["news", "a{b}c", "{news}", "{}", "a{c", "a}b", ":a", "own.a"] {
+            let channel = Channel::new(name).unwrap();
+            let sharded = names.sharded_names(&channel);
+            assert!(!sharded.is_empty());
+            for sharded in &sharded {
+                assert_eq!(slot(sharded), names.slot(&channel), "{name}");
+                let (plain, _) = Names::without_tag(sharded);
+                assert_eq!(names.heard_channel(plain), Some(channel.clone()), "{name}");
+            }
+            assert_eq!(slot(&names.key("tidings:meta:", &channel)), names.slot(&channel), "{name}");
+        }
     }
 }

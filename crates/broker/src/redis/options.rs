@@ -9,6 +9,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Protocol
 use thiserror::Error;
 use tidings_wire::channel::MAX_CHANNEL;
 
+use super::cluster::Seeds;
 use super::dial::{Dialer, Secrets, Target};
 
 /// The port of a Sentinel where the URL names none.
@@ -20,7 +21,9 @@ pub struct Options {
     /// `redis://[user:password@]host[:port][/db]`, the same with `rediss` for TLS (verified against the system's
     /// certificates, or those in the file that `SSL_CERT_FILE` names), or
     /// `redis+sentinel://[user:password@]host[:port][,host[:port]…]/master[/db]`, where the credentials are those of
-    /// the Redis servers; those of the Sentinels are `?sentinel_user=` and `?sentinel_password=`.
+    /// the Redis servers; those of the Sentinels are `?sentinel_user=` and `?sentinel_password=`. A cluster is
+    /// `redis+cluster://[user:password@]host[:port][,host[:port]…]`, or `rediss+cluster` for TLS, where each host is a
+    /// node of it by which the others are found.
     pub url: String,
     /// Put before every channel name, so that several deployments can share one Redis: printable ASCII without
     /// spaces, at most 255 bytes; none when empty.
@@ -32,6 +35,9 @@ pub struct Options {
     /// How often Redis is asked whether it lives and is still what it was. A dead connection is noticed after this
     /// and the response timeout.
     pub ping_interval: Duration,
+    /// How the names of channels begin that the nodes of the deployment keep to themselves: in a cluster they are
+    /// published sharded, heard so alone, and the number of their receivers is that of the nodes.
+    pub own: &'static [&'static str],
     /// How many bytes of publications may wait for Redis; a further one is `Overloaded`.
     pub publish_budget: u64,
 }
@@ -45,12 +51,13 @@ impl Options {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(3),
             ping_interval: Duration::from_secs(3),
+            own: &[],
             publish_budget: 16 << 20,
         }
     }
 
     /// Checks everything that can be checked without a network.
-    pub(super) fn dialer(&self) -> Result<Dialer, OptionsError> {
+    pub(super) fn place(&self) -> Result<Place, OptionsError> {
         if self.prefix.len() > MAX_CHANNEL || !self.prefix.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(OptionsError::Prefix);
         }
@@ -72,11 +79,22 @@ impl Options {
                 Target::Server(Box::new(client))
             }
             "redis+sentinel" => sentinel(rest, &mut secrets)?,
-            "redis+cluster" => return Err(OptionsError::Cluster),
+            "redis+cluster" | "rediss+cluster" => {
+                let nodes = cluster(&scheme[..scheme.len() - "+cluster".len()], rest, &mut secrets)?;
+                return Ok(Place::Cluster(Seeds { nodes, secrets }));
+            }
             _ => return Err(OptionsError::Scheme),
         };
-        Ok(Dialer::new(target, secrets, self.connect_timeout))
+        Ok(Place::Server(Dialer::new(target, secrets, self.connect_timeout)))
     }
+}
+
+/// Where to connect to.
+pub(super) enum Place {
+    /// One server at a time.
+    Server(Dialer),
+    /// The nodes of a cluster.
+    Cluster(Seeds),
 }
 
 impl fmt::Debug for Options {
@@ -96,14 +114,13 @@ impl fmt::Debug for Options {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OptionsError {
     /// Not the URL of a Redis.
-    #[error("broker URL: expected redis://, rediss://, redis+sentinel:// or redis+cluster://")]
+    #[error(
+        "broker URL: expected redis://, rediss://, redis+sentinel://, redis+cluster:// or rediss+cluster://"
+    )]
     Scheme,
     /// Something else is wrong with the URL.
     #[error("broker URL: {0}")]
     Url(String),
-    /// Redis Cluster.
-    #[error("broker URL: redis+cluster:// is not built yet; use redis:// or redis+sentinel://")]
-    Cluster,
     /// A prefix that cannot begin a channel name.
     #[error("prefix: must be printable ASCII without spaces, at most {MAX_CHANNEL} bytes")]
     Prefix,
@@ -113,7 +130,7 @@ pub enum OptionsError {
 }
 
 impl OptionsError {
-    fn url(error: &redis::RedisError, secrets: &Secrets) -> Self {
+    pub(super) fn url(error: &redis::RedisError, secrets: &Secrets) -> Self {
         let text = error.to_string();
         // The library adds the name of its own kind of error, which tells nobody anything.
         let words = text.split(" - ").next().unwrap_or(&text);
@@ -190,6 +207,24 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     builder.build().map(|client| Target::Sentinel(Box::new(client))).map_err(wrong)
 }
 
+/// Reads what follows `redis+cluster://`: each node with the credentials of all.
+fn cluster(scheme: &str, rest: &str, secrets: &mut Secrets) -> Result<Vec<ConnectionInfo>, OptionsError> {
+    let wrong = |why: &str| Err(OptionsError::Url(why.to_owned()));
+    let (credentials, hosts) = rest.rsplit_once('@').map_or(("", rest), |(c, rest)| (c, rest));
+    let at = if credentials.is_empty() { "" } else { "@" };
+    let hosts = hosts.strip_suffix('/').unwrap_or(hosts);
+    if hosts.contains('/') {
+        return wrong("a cluster has no databases: redis+cluster://host:port[,host:port…]");
+    }
+    if hosts.contains(['?', '#']) {
+        return wrong("redis+cluster:// takes no parameters; TLS is rediss+cluster://");
+    }
+    if hosts.split(',').any(str::is_empty) {
+        return wrong("redis+cluster:// needs a node, or several: redis+cluster://host:port[,host:port…]");
+    }
+    hosts.split(',').map(|host| server(&format!("{scheme}://{credentials}{at}{host}"), secrets)).collect()
+}
+
 /// Reads `host`, `host:port`, `[address]` or `[address]:port`.
 fn sentinel_address(host: &str) -> redis::RedisResult<ConnectionAddr> {
     let info = format!("redis://{host}").into_connection_info()?;
@@ -212,7 +247,7 @@ mod tests {
     use super::*;
 
     fn error(url: &str) -> String {
-        Options::new(url).dialer().err().map(|e| e.to_string()).unwrap_or_default()
+        Options::new(url).place().err().map(|e| e.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -223,12 +258,22 @@ mod tests {
             "redis://[::1]:6379",
             "rediss://localhost",
             "redis+sentinel://a:1,b,[::1]:3/mymaster",
+            "redis+cluster://localhost",
+            "redis+cluster://u:p@a:1,b,[::1]:3/",
+            "rediss+cluster://:p@a:1,b:2",
             "redis+sentinel://u:p@a/mymaster/3?sentinel_user=s&sentinel_password=t",
         ] {
             assert_eq!(error(url), "", "{url}");
         }
         for (url, part) in [
-            ("redis+cluster://localhost", "not built yet"),
+            ("redis+cluster://", "needs a node"),
+            ("redis+cluster://a:1,,b:2", "needs a node"),
+            ("redis+cluster://u:p@", "needs a node"),
+            ("redis+cluster://a:1/3", "no databases"),
+            ("redis+cluster://a:1?tls=true", "rediss+cluster://"),
+            ("redis+cluster://a:x", "broker URL"),
+            ("rediss+cluster://a:1#insecure", "takes no parameters"),
+            ("redis+cluster:a:1", "expected redis://"),
             ("http://localhost", "expected redis://"),
             ("localhost:6379", "expected redis://"),
             ("redis://", "broker URL"),
@@ -252,11 +297,14 @@ mod tests {
             "hunter2://localhost",
             "redis+sentinel://u:hunter2@a",
             "redis+sentinel://u:hunter2@a:x/m",
+            "redis+cluster://u:hunter2@a:x",
+            "redis+cluster://u:hunter2@a:1/x",
+            "rediss+cluster://u:hunter2@a:1,b:99999",
             "redis+sentinel://a/m?sentinel_password=hunter2&x=1",
             "redis+sentinel://a/m?hunter2",
         ] {
             let options = Options::new(url);
-            let error = options.dialer().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
+            let error = options.place().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
             assert!(!format!("{error:?} {options:?}").contains("hunter2"), "{url}: {error:?}");
         }
     }
@@ -278,7 +326,7 @@ mod tests {
     fn a_prefix_must_be_able_to_begin_a_channel_name() {
         for (prefix, allowed) in [("", true), ("app:", true), ("a b", false), ("ü", false)] {
             let options = Options { prefix: prefix.to_owned(), ..Options::new("redis://localhost") };
-            assert_eq!(options.dialer().is_ok(), allowed, "{prefix:?}");
+            assert_eq!(options.place().is_ok(), allowed, "{prefix:?}");
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Everything that waits goes out as one pipeline, and the next one when that is answered: one round trip per up to
 //! 512 requests, their order kept, nothing to sort out when the connection breaks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 
+use super::cluster::{Fleet, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::library;
 use super::link::next_reset;
@@ -24,6 +25,8 @@ pub(super) struct Publisher {
     pub(super) resets: watch::Receiver<String>,
     pub(super) ping_interval: Duration,
     pub(super) response_timeout: Duration,
+    /// Of which this is the connection to one node, if it is.
+    pub(super) fleet: Option<Weak<Fleet>>,
 }
 
 impl Publisher {
@@ -103,16 +106,33 @@ impl Publisher {
     ) -> Result<Vec<Waiting>, String> {
         let mut pipeline = redis::Pipeline::with_capacity(batch.len());
         for waiting in &batch {
+            if waiting.asking {
+                pipeline.cmd("ASKING");
+            }
             waiting.request.put(&self.names, &mut pipeline);
         }
         let replies = self.send(connection, &pipeline).await?;
-        let mut orphans = Vec::new();
-        for (waiting, reply) in batch.into_iter().zip(replies) {
+        let (mut orphans, mut elsewhere) = (Vec::new(), Vec::new());
+        let mut replies = replies.into_iter();
+        for waiting in batch {
+            if waiting.asking {
+                replies.next();
+            }
+            let Some(reply) = replies.next() else { break };
             if again && library::is_missing(&reply) {
                 orphans.push(waiting);
+            } else if self.fleet.is_some()
+                && let Some(redirect) = Redirect::read(&reply)
+            {
+                elsewhere.push((waiting, redirect));
             } else {
                 waiting.answer.give(reply);
             }
+        }
+        if !elsewhere.is_empty()
+            && let Some(fleet) = self.fleet.as_ref().and_then(Weak::upgrade)
+        {
+            fleet.send_on(elsewhere);
         }
         Ok(orphans)
     }
@@ -131,7 +151,9 @@ impl Publisher {
 
     /// Loads the function library. A Redis that will not have it serves plain publications all the same.
     async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), String> {
-        match tokio::time::timeout(self.response_timeout, library::load(connection)).await {
+        match tokio::time::timeout(self.response_timeout, library::load(connection, self.names.sharded()))
+            .await
+        {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) if is_refusal(&e) => {
                 let why = self.dialer.words(&e);

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::Counters;
 use super::envelope::bytes;
+use super::library::Function;
 use super::names::Names;
 use crate::{BrokerError, Done, Published, lock};
 
@@ -48,7 +49,9 @@ pub(super) enum Request {
     /// An envelope to where those go.
     Envelope(Channel, Bytes),
     /// A function of the library, for a channel, with its arguments.
-    Call(&'static str, Channel, Vec<Arg>),
+    Call(Function, Channel, Vec<Arg>),
+    /// What a node knows of its cluster.
+    Nodes,
 }
 
 /// An argument of a function.
@@ -73,20 +76,35 @@ impl Request {
                 let arg = |arg: &Arg| if let Arg::Bytes(bytes) = arg { bytes.len() + 16 } else { 16 };
                 channel.as_str().len() + args.iter().map(arg).sum::<usize>()
             }
+            Self::Nodes => 0,
         }
     }
 
     /// Appends its command.
     pub(super) fn put(&self, names: &Names, pipeline: &mut Pipeline) {
         match self {
+            // Whom the nodes of a cluster speak to among themselves is subscribed at the slot's primary alone.
+            Self::Plain(channel, body) if names.sharded() && names.is_own(channel) => {
+                pipeline.cmd("SPUBLISH").arg(&*names.channel(channel)).arg(&body[..]);
+            }
             Self::Plain(channel, body) => {
                 pipeline.cmd("PUBLISH").arg(&*names.channel(channel)).arg(&body[..]);
+            }
+            Self::Envelope(channel, body) if names.sharded() => {
+                pipeline.cmd("SPUBLISH").arg(names.sharded_envelopes(channel)).arg(&body[..]);
             }
             Self::Envelope(channel, body) => {
                 pipeline.cmd("PUBLISH").arg(names.envelopes(channel)).arg(&body[..]);
             }
+            Self::Nodes => {
+                pipeline.cmd("CLUSTER").arg("NODES");
+            }
             Self::Call(function, channel, args) => {
-                pipeline.cmd("FCALL").arg(*function).arg(1).arg(&*names.channel(channel));
+                if names.sharded() {
+                    pipeline.cmd("FCALL").arg(function.keyed).arg(1).arg(names.key(function.key, channel));
+                } else {
+                    pipeline.cmd("FCALL").arg(function.name).arg(1).arg(&*names.channel(channel));
+                }
                 for arg in args {
                     match arg {
                         Arg::Bytes(bytes) => pipeline.arg(&bytes[..]),
@@ -106,10 +124,21 @@ pub(super) enum Reply {
     Value(Box<dyn FnOnce(Result<Value, BrokerError>) + Send>),
 }
 
+impl Reply {
+    /// Answers at once: there is nobody to send the request to.
+    pub(super) fn unavailable(self, counters: &Arc<Counters>) {
+        Answer { reply: Some(self), cost: 0, counters: Arc::clone(counters) }.fail(BrokerError::Unavailable);
+    }
+}
+
 /// One request.
 pub(super) struct Waiting {
     pub(super) request: Request,
     pub(super) answer: Answer,
+    /// How often it was sent on to another node.
+    pub(super) hops: u8,
+    /// Whether it is to be answered by a node to which the slot is only on its way (`ASKING`).
+    pub(super) asking: bool,
 }
 
 /// Owes somebody the outcome, and the queue its bytes. Dropped without one, the outcome is `Unavailable`: the request
@@ -159,6 +188,15 @@ impl Queue {
 
     /// Takes a request, or answers at once why not.
     pub(super) fn push(&self, request: Request, reply: Reply) {
+        self.enter(request, reply, false);
+    }
+
+    /// The same for a node to which the slot is only on its way.
+    pub(super) fn push_asking(&self, request: Request, reply: Reply) {
+        self.enter(request, reply, true);
+    }
+
+    fn enter(&self, request: Request, reply: Reply, asking: bool) {
         let cost = (request.size() + OVERHEAD) as u64;
         let waiting = self.counters.bytes_waiting.fetch_add(cost, Ordering::Relaxed) + cost;
         let answer = Answer { reply: Some(reply), cost, counters: Arc::clone(&self.counters) };
@@ -170,10 +208,25 @@ impl Queue {
             drop(state);
             answer.fail(BrokerError::Overloaded);
         } else {
-            state.waiting.push_back(Waiting { request, answer });
+            state.waiting.push_back(Waiting { request, answer, hops: 0, asking });
             drop(state);
             self.pushed.notify_one();
         }
+    }
+
+    /// Takes a request that another node has not answered. Its bytes are still counted.
+    pub(super) fn push_on(&self, waiting: Waiting) {
+        let mut state = lock(&self.state);
+        if state.open {
+            state.waiting.push_back(waiting);
+            drop(state);
+            self.pushed.notify_one();
+        }
+    }
+
+    /// Whether there is a connection to send on.
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.state).open
     }
 
     /// Takes no more, and answers `Unavailable` to all that wait.

@@ -7,8 +7,9 @@ use redis::Value;
 use tidings_wire::{Channel, ClientInfo};
 
 use super::flights::millis;
+use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
-use super::{Redis, envelope, library};
+use super::{Connected, Redis, envelope, library};
 use crate::{
     BrokerError, Change, Done, HistoryDone, HistoryQuery, MAX_IDEMPOTENCY_KEY, PresenceDone, PresenceStats,
     PublishOptions, Settled, Stateful, StatsDone,
@@ -17,12 +18,13 @@ use crate::{
 impl Redis {
     fn call(
         &self,
-        function: &'static str,
+        function: Function,
         channel: &Channel,
         args: Vec<Arg>,
         done: impl FnOnce(Result<Value, BrokerError>) + Send + 'static,
     ) {
-        self.queue.push(Request::Call(function, channel.clone(), args), Reply::Value(Box::new(done)));
+        let request = Request::Call(function, channel.clone(), args);
+        self.send(channel, request, Reply::Value(Box::new(done)));
     }
 }
 
@@ -54,15 +56,26 @@ impl Stateful for Redis {
             }
             Request::Call(library::PUBLISH, channel.clone(), args)
         };
-        self.queue.push(request, Reply::Published(done));
+        self.send(channel, request, Reply::Published(done));
     }
 
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
-        self.flights.ask(channel, query, done);
+        match &self.place {
+            Connected::One(server) => server.flights.ask(channel, query, done),
+            Connected::Many(fleet) => match fleet.member(channel) {
+                Some(member) => member.flights.ask(channel, query, done),
+                None => done(Err(BrokerError::Unavailable)),
+            },
+        }
     }
 
     fn history_remove(&self, channel: &Channel, done: Settled) {
-        self.tracker.drop_snapshot(channel);
+        match &self.place {
+            Connected::One(server) => server.tracker.drop_snapshot(channel),
+            Connected::Many(fleet) => {
+                fleet.member(channel).into_iter().for_each(|member| member.tracker.drop_snapshot(channel));
+            }
+        }
         self.call(library::HISTORY_REMOVE, channel, Vec::new(), move |value| done(value.map(drop)));
     }
 
@@ -91,7 +104,7 @@ impl Stateful for Redis {
 
     fn announce(&self, channel: &Channel, change: Change, done: Settled) {
         let request = Request::Envelope(channel.clone(), envelope::write_change(&change).into());
-        self.queue.push(request, Reply::Value(Box::new(move |value| done(value.map(drop)))));
+        self.send(channel, request, Reply::Value(Box::new(move |value| done(value.map(drop)))));
     }
 }
 

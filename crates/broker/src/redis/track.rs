@@ -40,6 +40,22 @@ pub(super) struct Track {
     /// What waits until it is settled; `None` when it is.
     pub(super) held: Option<Held>,
     pub(super) snapshot: Option<Snapshot>,
+    /// The term of what was heard last, in a cluster: how often the channel's primary had changed.
+    pub(super) term: Option<u64>,
+    /// How it stands with the channel's primary, in a cluster.
+    pub(super) stay: Stay,
+}
+
+/// Whether a channel is with the primary that its track belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is.
+    #[default]
+    Here,
+    /// It has come from another one, and is not subscribed here yet.
+    Coming,
+    /// It has gone to another one; what is still heard of it here is heard there as well.
+    Gone,
 }
 
 /// Messages that wait.
@@ -54,12 +70,26 @@ pub(super) struct Held {
 impl Track {
     /// One that begins at a position.
     pub(super) fn at(channel: Channel, last: Option<Position>) -> Self {
-        Self { channel, last, held: None, snapshot: None }
+        Self { channel, last, held: None, snapshot: None, term: None, stay: Stay::Here }
+    }
+
+    /// One that has gone to another primary.
+    pub(super) fn gone(channel: Channel) -> Self {
+        Self { stay: Stay::Gone, ..Self::at(channel, None) }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// Takes a message. When it skips offsets, the track is unsettled from then on.
     pub(super) fn admit(&mut self, delivery: Delivery, out: &mut Vec<Out>) {
-        if self.held.is_some() {
+        if self.stay == Stay::Gone {
+            // What has a position is heard, or fetched, where the channel has gone to.
+            if delivery.publication.position.is_none() {
+                out.push(Out::Deliver(delivery));
+            }
+        } else if self.held.is_some() {
             self.hold(delivery, out);
         } else if let Some(early) = self.step(delivery, out) {
             self.held = Some(Held::default());
@@ -106,6 +136,10 @@ impl Track {
     /// Announces that everything up to `next` is lost.
     fn skip_to(&mut self, next: Position, out: &mut Vec<Out>) {
         if let Some(last) = self.last.replace(next.clone()) {
+            if last.epoch != next.epoch {
+                // An epoch begins with the first one.
+                self.term = self.term.map(|_| 1);
+            }
             out.push(Out::Gap(self.channel.clone(), Gap { last, next: Some(next) }));
         }
         self.snapshot = None;

@@ -21,7 +21,7 @@ use tidings_wire::{Channel, Delivery, Epoch, Position, Publication};
 use tokio::sync::Notify;
 
 use super::snapshot::{Snapshot, Total};
-use super::track::{Next, Out, Track, before};
+use super::track::{Next, Out, Stay, Track, before};
 use crate::{History, HistoryPage, HistoryQuery, lock};
 
 /// The channels that are subscribed.
@@ -80,18 +80,79 @@ impl Tracker {
         last.filter(|last| last.epoch.as_str() == text).map_or_else(|| text.into(), |last| last.epoch.clone())
     }
 
-    /// What was heard last of an unsettled channel.
-    pub(super) fn heard(&self, channel: &Channel) -> Option<Position> {
+    /// What was heard last of an unsettled channel, and in which term.
+    pub(super) fn heard(&self, channel: &Channel) -> Option<(Position, Option<u64>)> {
         let table = lock(&self.table);
-        table.tracks.get(channel).filter(|track| track.held.is_some())?.last.clone()
+        let track = table.tracks.get(channel).filter(|track| track.held.is_some())?;
+        Some((track.last.clone()?, track.term))
+    }
+
+    /// What is heard of a channel from now on is of this term.
+    pub(super) fn in_term(&self, channel: &Channel, term: u64) {
+        if let Some(track) = lock(&self.table).tracks.get_mut(channel) {
+            track.term = Some(term);
+        }
+    }
+
+    /// Gives a channel's track away to another primary's tracker: it is unsettled there. Nothing more of the channel is
+    /// let go here.
+    pub(super) fn release(&self, channel: &Channel, out: &mut Vec<Out>) -> Option<Track> {
+        let mut table = lock(&self.table);
+        let track = table.tracks.get_mut(channel).filter(|track| track.stay != Stay::Gone)?;
+        let was_held = track.held.is_some();
+        track.disconnect(out);
+        let mut released = if track.stay == Stay::Coming {
+            table.tracks.remove(channel)?
+        } else {
+            std::mem::replace(track, Track::gone(channel.clone()))
+        };
+        released.stay = Stay::Coming;
+        table.holding -= usize::from(was_held);
+        Some(released)
+    }
+
+    /// Takes over such a track.
+    pub(super) fn adopt(&self, track: Track) {
+        let mut table = lock(&self.table);
+        let channel = track.channel().clone();
+        table.holding += usize::from(track.held.is_some());
+        if table.tracks.insert(channel, track).is_some_and(|old| old.held.is_some()) {
+            table.holding -= 1;
+        }
+    }
+
+    /// Nobody waits for a channel that has come from another primary or gone to one: it begins anew when it is wanted.
+    pub(super) fn disown(&self, channel: &Channel) {
+        let mut table = lock(&self.table);
+        if table.tracks.get(channel).is_some_and(|track| track.stay != Stay::Here)
+            && table.tracks.remove(channel).is_some_and(|track| track.held.is_some())
+        {
+            table.holding -= 1;
+        }
+    }
+
+    /// Forgets the channels that have gone to other primaries, but for those of which more may be heard here.
+    pub(super) fn sweep(&self, heard: impl Fn(&Channel) -> bool) {
+        let mut table = lock(&self.table);
+        table.tracks.retain(|channel, track| track.stay != Stay::Gone || heard(channel));
+        table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
+    }
+
+    /// Asks for these again where they have a hole still.
+    pub(super) fn ask_again(&self, channels: Vec<Channel>) {
+        lock(&self.table).holes.extend(channels);
+        self.unsettled.notify_one();
     }
 
     /// A channel stands there, says Redis after its subscription (`None`: it has no history).
     pub(super) fn settle(&self, channel: &Channel, now: Option<Position>, out: &mut Vec<Out>) -> Next {
         let mut table = lock(&self.table);
-        if !table.tracks.contains_key(channel) {
+        let Some(track) = table.tracks.get_mut(channel) else {
             table.tracks.insert(channel.clone(), Track::at(channel.clone(), now));
             return Next::Nothing;
+        };
+        if track.stay == Stay::Coming {
+            track.stay = Stay::Here;
         }
         let next = table.act(channel, |track| track.settle(now, out)).unwrap_or(Next::Nothing);
         self.again(&mut table, channel, next)
@@ -138,13 +199,21 @@ impl Tracker {
     /// Forgets the channels that are not to be kept.
     pub(super) fn retain(&self, keep: impl Fn(&Channel) -> bool) {
         let mut table = lock(&self.table);
-        table.tracks.retain(|channel, _| keep(channel));
+        table.tracks.retain(|channel, track| match track.stay {
+            Stay::Coming => true,
+            Stay::Here => keep(channel),
+            Stay::Gone => false,
+        });
         table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
     }
 
     /// Forgets a channel.
     pub(super) fn forget(&self, channel: &Channel) {
         let mut table = lock(&self.table);
+        if table.tracks.get(channel).is_some_and(|track| track.stay == Stay::Coming) {
+            // The channel is here again already, and what was ended is what it had here before.
+            return;
+        }
         if table.tracks.remove(channel).is_some_and(|track| track.held.is_some()) {
             table.holding -= 1;
         }
@@ -170,7 +239,8 @@ impl Tracker {
             return None;
         }
         let table = lock(&self.table);
-        let track = table.tracks.get(channel).filter(|track| track.held.is_none())?;
+        let track =
+            table.tracks.get(channel).filter(|track| track.held.is_none() && track.stay == Stay::Here)?;
         let position = track.last.clone()?;
         let publications = match &query.since {
             None => Vec::new(),
@@ -224,7 +294,9 @@ impl Tracker {
     /// publication was ever heard now has a position.
     pub(super) fn complete(&self, channel: &Channel, now: &Position, read: &[Arc<Publication>]) {
         let mut table = lock(&self.table);
-        let Some(track) = table.tracks.get_mut(channel) else { return };
+        let Some(track) = table.tracks.get_mut(channel).filter(|track| track.stay == Stay::Here) else {
+            return;
+        };
         if track.last.is_none() && track.held.is_none() && now.offset == 0 {
             track.last = Some(now.clone());
         }
@@ -476,6 +548,35 @@ mod tests {
                 prop_assert_eq!(world.gaps, 0, "nothing was lost");
             }
         }
+    }
+
+    #[test]
+    fn a_channel_that_goes_to_another_primary_goes_on_there_where_it_was_heard_last() {
+        let (here, there) = (Tracker::default(), Tracker::default());
+        let mut out = Vec::new();
+        let at = |offset| Some(Position { offset, epoch: "e".into() });
+        here.settle(&channel(), at(3), &mut out);
+        here.in_term(&channel(), 7);
+        there.adopt(here.release(&channel(), &mut out).unwrap());
+        assert!(here.release(&channel(), &mut out).is_none(), "it is gone");
+        // What still comes here with a position comes there as well; what has none does not.
+        here.admit(delivery(at(4)), &mut out);
+        assert_eq!(out, []);
+        here.admit(delivery(None), &mut out);
+        assert_eq!(out.drain(..).count(), 1);
+        // An old subscription that ends there does not take along what has come.
+        there.forget(&channel());
+        assert_eq!(there.heard(&channel()), Some((at(3).unwrap(), Some(7))));
+        assert_eq!(there.settle(&channel(), at(5), &mut out), Next::Fetch(3));
+        let missed = (4..6).map(|offset| delivery(at(offset))).collect();
+        assert_eq!(there.fill(&channel(), at(5).unwrap(), missed, &mut out), Next::Nothing);
+        assert_eq!(out.drain(..).count(), 2);
+        // And what is left of it here goes once nothing more can be heard.
+        here.sweep(|_| true);
+        assert_eq!(lock(&here.table).tracks.len(), 1);
+        here.sweep(|_| false);
+        assert_eq!((lock(&here.table).tracks.len(), lock(&here.table).holding), (0, 0));
+        assert_eq!(lock(&there.table).holding, 0);
     }
 
     #[test]

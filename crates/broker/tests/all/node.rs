@@ -22,6 +22,7 @@ pub(crate) enum Event {
     Refused(Topic, String),
     Up,
     Down(String),
+    Away(Topic),
     Gap(Topic, Gap),
     Changed(String, Change),
 }
@@ -131,6 +132,10 @@ impl Sink for Recorder {
 
     fn down(&self, reason: &str) {
         self.events().push(Event::Down(reason.to_owned()));
+    }
+
+    fn away(&self, topics: &[Topic], _reason: &str) {
+        self.events().extend(topics.iter().cloned().map(Event::Away));
     }
 
     fn gap(&self, topic: &Topic, gap: &Gap) {

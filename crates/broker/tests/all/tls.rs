@@ -37,28 +37,44 @@ fn a_tls_connection_is_made_when_its_certificate_is_trusted_and_only_then() {
     let dir = TempDir::new().unwrap();
     certificates(dir.path());
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let port = free_port();
-    let _redis = RedisServer::start_with(&[
-        "--tls-port".to_owned(),
-        port.to_string(),
-        "--tls-cert-file".to_owned(),
-        path("server.pem"),
-        "--tls-key-file".to_owned(),
-        path("server.key"),
-        "--tls-auth-clients".to_owned(),
-        "no".to_owned(),
-    ]);
-    let url = format!("rediss://localhost:{port}");
-    let node = Node::start(Options::new(url.as_str()));
-    assert!(node.sink.wait_down().to_lowercase().contains("certificate"), "the authority is unknown here");
-    // The authority is named in the environment, which only a process of its own may have changed.
+    let tls = |port: u16, more: &[&str]| {
+        let port = port.to_string();
+        let (cert, key, ca) = (path("server.pem"), path("server.key"), path("ca.pem"));
+        let flags = [
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            &cert,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            "no",
+        ];
+        RedisServer::start_with(&[&flags[..], more].concat())
+    };
+    let (port, cluster_port, bus) = (free_port(), free_port(), free_port().to_string());
+    let _redis = tls(port, &[]);
+    // A cluster of one, known by its name, which stands in the certificate.
+    let cluster = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus];
+    let cluster = tls(cluster_port, &[&cluster[..], &["--cluster-announce-hostname", "localhost"]].concat());
+    cluster.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let name = "tls::a_tls_connection_is_made_when_its_certificate_is_trusted_and_only_then";
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name])
-        .env(URL, &url)
-        .env("SSL_CERT_FILE", path("ca.pem"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    for url in [format!("rediss://localhost:{port}"), format!("rediss+cluster://localhost:{cluster_port}")] {
+        let node = Node::start(Options::new(url.as_str()));
+        assert!(
+            node.sink.wait_down().to_lowercase().contains("certificate"),
+            "the authority is unknown here"
+        );
+        // The authority is named in the environment, which only a process of its own may have changed.
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(URL, &url)
+            .env("SSL_CERT_FILE", path("ca.pem"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{url}: {said}");
+    }
 }

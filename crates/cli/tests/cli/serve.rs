@@ -83,7 +83,7 @@ fn an_address_or_broker_that_cannot_be_is_a_fault_of_the_configuration() {
     // RFC 5737: nobody's address.
     let elsewhere = ["--tcp", "192.0.2.1:5567", "--http", "off", "--set", "client.insecure=true"];
     refused(&elsewhere).refused(2, &["192.0.2.1:5567", "tcp.listen"]);
-    refused(&["--broker", "redis+cluster://127.0.0.1:1"]).refused(2, &["redis+cluster"]);
+    refused(&["--broker", "redis+cluster://127.0.0.1:1/3"]).refused(2, &["a cluster has no databases"]);
 }
 
 #[test]

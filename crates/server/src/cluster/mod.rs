@@ -41,7 +41,7 @@ pub(crate) use survey::Channels;
 /// How the server's own channels begin.
 pub(crate) const RESERVED: &str = "tidings.node.";
 /// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
-const CONTROL: &str = "tidings.node.control";
+pub(crate) const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes; a longer one is not sent, and not read.
 const MAX_MESSAGE: usize = 4 << 20;
 /// When an announcement that did not get out is tried again.

@@ -34,7 +34,8 @@ group! {
         /// Which broker carries publications: `memory` is this process alone; a Redis URL also reaches every other
         /// node, and everybody who publishes there. `redis://[user:password@]host:port[/db]` is one server,
         /// `rediss://` the same over TLS, `redis+sentinel://host[:port][,…]/master[/db]` the master that
-        /// Sentinels know; `redis+cluster://` is not served yet. The flag is `--broker`.
+        /// Sentinels know, `redis+cluster://[user:password@]host:port[,…]` a cluster, by some of its nodes, and
+        /// `rediss+cluster://` the same over TLS. The flag is `--broker`.
         broker: BrokerUrl = "memory", ();
         /// How long a channel whose last subscriber left stays subscribed at the broker, so that a client that
         /// returns, or pages that follow one another, cost the broker nothing.

@@ -179,13 +179,13 @@ impl Setting for Text {
 pub enum BrokerUrl {
     /// This process alone.
     Memory,
-    /// A Redis server, Sentinel or Cluster, by its URL: one of the schemes `redis`, `rediss`, `redis+sentinel`
-    /// and `redis+cluster`. Secret, because it may hold a password.
+    /// A Redis server, Sentinel or Cluster, by its URL: one of the schemes `redis`, `rediss`, `redis+sentinel`,
+    /// `redis+cluster` and `rediss+cluster`. Secret, because it may hold a password.
     Redis(Secret),
 }
 
 /// The schemes of a Redis URL.
-const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+sentinel", "redis+cluster"];
+const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+sentinel", "redis+cluster", "rediss+cluster"];
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,7 +228,7 @@ impl Setting for BrokerUrl {
     }
 
     fn kind((): &()) -> String {
-        "`memory` or a URL (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`)".into()
+        "`memory` or a URL (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `rediss+cluster://`)".into()
     }
 
     fn toml(&self) -> Option<String> {

@@ -38,7 +38,7 @@ mod http;
 mod id;
 mod making;
 mod message;
-mod news;
+pub(crate) mod news;
 mod outbox;
 mod record;
 mod room;

@@ -17,7 +17,7 @@ use super::record::Record;
 use super::room::Ask;
 
 /// Where it is told: one of the server's own channels, closed to everybody else.
-const CHANNEL: &str = "tidings.node.tables";
+pub(crate) const CHANNEL: &str = "tidings.node.tables";
 /// Longest message that is read, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 

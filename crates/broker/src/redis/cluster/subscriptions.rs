@@ -1,0 +1,134 @@
+//! Subscribing at one primary: sharded names, one command for each, for those of one command must share their slot.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
+use tidings_wire::Topic;
+
+use super::{Later, Member, Redirect};
+use crate::BrokerError;
+use crate::redis::dial::is_refusal;
+use crate::redis::ingest::Ingest;
+use crate::redis::link::{Link, Part, by_kind, channels_of};
+use crate::redis::queue::refusal;
+
+/// Where a node listens on every primary while it has patterns: see the function library.
+const PATTERNS: &str = "tidings patterns";
+
+/// What became of one channel.
+enum Outcome {
+    Subscribed,
+    Later,
+    Refused(String),
+}
+
+impl Link {
+    /// Subscribes each of the topics here, or tries again later, or tells that it is refused.
+    pub(in crate::redis) async fn subscribe_sharded(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        topics: Vec<Topic>,
+        later: &mut Later,
+    ) -> Result<(), String> {
+        let Part::Sharded(member) = &self.part else { return Ok(()) };
+        let (channels, patterns) = by_kind(topics);
+        if !patterns.is_empty() {
+            match self.answered(ingest, connection.subscribe(PATTERNS)).await? {
+                Ok(()) => {
+                    let live = self.interest.subscribed(patterns);
+                    self.say_live(&live);
+                }
+                Err(e) if is_refusal(&e) => {
+                    let why = self.dialer.words(&e);
+                    patterns.iter().for_each(|topic| self.refuse(topic, &why));
+                }
+                Err(e) => return Err(self.dialer.words(&e)),
+            }
+        }
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.each(connection, ingest, "SSUBSCRIBE", &channels).await?;
+        let mut good = Vec::with_capacity(channels.len());
+        for (topic, answers) in channels.into_iter().zip(outcomes) {
+            match outcome(member, answers) {
+                Outcome::Subscribed => good.push(topic),
+                Outcome::Later => later.topics([topic]),
+                Outcome::Refused(why) => self.refuse(&topic, &why),
+            }
+        }
+        let asked: Vec<_> = channels_of(&good).cloned().collect();
+        let unclear = self.settle(connection, ingest, &asked).await?;
+        good.retain(|topic| !matches!(topic, Topic::Channel(channel) if unclear.contains(channel)));
+        later.topics(unclear.into_iter().map(Topic::Channel));
+        let live = self.interest.subscribed(good);
+        self.say_live(&live);
+        Ok(())
+    }
+
+    /// Ends these subscriptions; those of a slot that has left are over already.
+    pub(in crate::redis) async fn unsubscribe_sharded(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        topics: Vec<Topic>,
+    ) -> Result<(), String> {
+        let (channels, patterns) = by_kind(topics);
+        if !patterns.is_empty() {
+            if !self.interest.wants_patterns() {
+                let answer = self.answered(ingest, connection.unsubscribe(PATTERNS)).await?;
+                answer.map_err(|e| self.dialer.words(&e))?;
+            }
+            self.interest.unsubscribed(&patterns);
+        }
+        if channels.is_empty() {
+            return Ok(());
+        }
+        for channel in channels_of(&channels) {
+            ingest.leaving(&self.names.sharded_names(channel));
+        }
+        let outcomes = self.each(connection, ingest, "SUNSUBSCRIBE", &channels).await?;
+        for (channel, answers) in channels_of(&channels).zip(outcomes) {
+            if answers.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
+                ingest.left(&self.names.sharded_names(channel));
+            }
+            self.tracker.forget(channel);
+        }
+        self.interest.unsubscribed(&channels);
+        Ok(())
+    }
+
+    /// Sends a command for every sharded name of every channel; gives the answers for each channel.
+    async fn each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        command: &str,
+        channels: &[Topic],
+    ) -> Result<Vec<Vec<Value>>, String> {
+        let names: Vec<_> = channels_of(channels).map(|channel| self.names.sharded_names(channel)).collect();
+        let mut pipeline = Pipeline::with_capacity(2 * names.len());
+        for name in names.iter().flatten() {
+            pipeline.cmd(command).arg(&name[..]);
+        }
+        let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
+        let mut replies =
+            self.answered(ingest, replies).await?.map_err(|e| self.dialer.words(&e))?.into_iter();
+        Ok(names.iter().map(|names| replies.by_ref().take(names.len()).collect()).collect())
+    }
+}
+
+fn outcome(member: &Member, answers: Vec<Value>) -> Outcome {
+    for answer in answers {
+        if Redirect::read(&answer).is_some() {
+            member.misled();
+            return Outcome::Later;
+        }
+        match refusal(answer) {
+            Ok(_) => {}
+            Err(BrokerError::Refused(why)) => return Outcome::Refused(why),
+            Err(_) => return Outcome::Later,
+        }
+    }
+    Outcome::Subscribed
+}

@@ -1,0 +1,152 @@
+//! Two nodes on one Redis Cluster, as an operator and their clients see them.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisCluster, Reply, RespClient, Tidings, wait_until};
+
+use crate::tool::{Tool, command, server};
+
+/// Asks a node over HTTP; gives the status line's number and the body.
+fn http(node: &Tidings, request: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(node.http()).unwrap();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn wait_until_ready(node: &Tidings) {
+    let mut answer = String::new();
+    wait_until(PATIENCE, "a node that is ready", || {
+        let (status, body) = http(node, "GET /ready", "");
+        answer = body;
+        status == 200
+    });
+}
+
+fn subscriber(node: &Tidings, channels: &[String]) -> LineClient {
+    let mut client = LineClient::connect(node.tcp());
+    for channel in channels {
+        client.send(&format!("SUBSCRIBE {channel}"));
+        client.expect("CONFIRMED");
+    }
+    client
+}
+
+#[test]
+fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
+    let mut cluster = RedisCluster::with_replicas(3, 1);
+    let url = cluster.url();
+    let flags = [
+        "--broker",
+        &url,
+        "--set",
+        "ready.canary_interval=100ms",
+        "--set",
+        "ready.canary_limit=1s",
+        "--set",
+        "redis.response_timeout=500ms",
+        "--set",
+        "channel.namespaces=kept",
+        "--set",
+        "channel.namespaces.kept.history_size=1000",
+        "--set",
+        "channel.namespaces.kept.history_ttl=60s",
+        "--set",
+        "channel.namespaces.kept.force_recovery=true",
+    ];
+    let nodes = [server(&flags), server(&flags)];
+    nodes.iter().for_each(wait_until_ready);
+
+    // What anybody publishes plainly, anywhere.
+    let plain: Vec<_> = (0..3).map(|primary| cluster.name_at(primary, "news")).collect();
+    let kept: Vec<_> = (0..3).map(|primary| cluster.name_at(primary, "kept:")).collect();
+    let mut clients: Vec<_> = nodes.iter().map(|node| subscriber(node, &plain)).collect();
+    for (at, redis) in cluster.nodes().enumerate() {
+        for name in &plain {
+            redis.cli(&["PUBLISH", name, &format!("at {at}")]);
+            clients.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {name} at {at}")));
+        }
+    }
+
+    // What is kept, published by clients of a node, and by the function; somebody is away meanwhile and comes back.
+    let link = Proxy::to(nodes[1].http());
+    let away: Vec<_> = kept
+        .iter()
+        .map(|name| {
+            let url = format!("ws://{}", link.addr());
+            Tool::start(command(&["subscribe", "--server", &url, name, "--count", "20"]))
+        })
+        .collect();
+    let mut publishers: Vec<_> = nodes.iter().map(|node| RespClient::connect(node.tcp())).collect();
+    for name in &kept {
+        wait_until(PATIENCE, "the subscriber", || {
+            publishers[1].command(&["PUBSUB", "NUMSUB", name]).texts() == [name, "1"]
+        });
+    }
+    let mut here: Vec<_> = nodes.iter().map(|node| subscriber(node, &kept)).collect();
+    for number in 0..20 {
+        if number == 10 {
+            link.cut();
+        }
+        for (primary, name) in kept.iter().enumerate() {
+            let body = number.to_string();
+            if number % 2 == 0 {
+                publishers[number / 2 % 2].command(&["PUBLISH", name, &body]);
+            } else {
+                let call = ["FCALL", "tidings_publish", "1", name, &body];
+                assert!(matches!(cluster.node(primary).cli(&call), Reply::Array(_)));
+            }
+            here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {name} {body}")));
+        }
+    }
+    let expected: String = (0..20).map(|number| format!("{number}\n")).collect();
+    for tool in away {
+        let done = tool.finish();
+        assert_eq!((done.code, done.text()), (Some(0), &*expected), "{}", done.stderr);
+    }
+
+    // The nodes know each other, and answer for each other.
+    let info = http(&nodes[0], "POST /api/info", "{}").1;
+    assert_eq!(info.matches("\"uid\"").count(), 2, "{info}");
+    let (_, channels) = http(&nodes[0], "POST /api/channels", "{}");
+    for name in plain.iter().chain(&kept) {
+        assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");
+    }
+
+    // A primary fails. The others serve on, nobody is called ready meanwhile, and nothing that is kept is missed.
+    cluster.node_mut(0).kill();
+    for node in &nodes {
+        wait_until(PATIENCE, "/ready to say which primary it is", || {
+            let (status, body) = http(node, "GET /ready", "");
+            status == 503 && body.contains(&format!("{} of the cluster", cluster.node(0).addr()))
+        });
+    }
+    publishers[0].command(&["PUBLISH", &kept[1], "beside"]);
+    here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} beside", kept[1])));
+    let mut late = LineClient::connect(nodes[0].tcp());
+    late.send(&format!("SUBSCRIBE {}", cluster.name_at(0, "late")));
+    let answer = late.line();
+    assert!(answer.starts_with("ERROR 100") || answer == "CONFIRMED", "{answer}");
+    wait_until(PATIENCE, "the replica takes publications", || {
+        let call = ["FCALL", "tidings_publish", "1", &kept[0], "promoted"];
+        matches!(cluster.node(3).cli(&call), Reply::Array(_))
+    });
+    here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} promoted", kept[0])));
+    nodes.iter().for_each(wait_until_ready);
+    for (number, name) in kept.iter().enumerate() {
+        publishers[number % 2].command(&["PUBLISH", name, "after"]);
+        here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {name} after")));
+    }
+    for name in &plain {
+        cluster.node(2).cli(&["PUBLISH", name, "after"]);
+        clients.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {name} after")));
+    }
+}
