@@ -104,6 +104,12 @@ impl Intake {
         self.rest.build.as_ref().is_some_and(|build| build.indexer.is_in_row())
     }
 
+    /// Whether the file ends within a character, so that whatever follows would be read as something else.
+    pub(crate) fn is_in_character(&self) -> bool {
+        let is_half = |build: &Build| build.reading.dialect().encoding.is_utf_16() && build.fed % 2 == 1;
+        self.rest.build.as_ref().is_some_and(is_half)
+    }
+
     /// What was found when the file was whole, if that was noted.
     pub(crate) fn kept(&self) -> Option<&Kept> {
         self.known.kept.as_ref()

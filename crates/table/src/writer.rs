@@ -158,6 +158,9 @@ impl Writer {
         self.keep(true)?;
         let reading = self.table.reading();
         let dialect = reading.dialect();
+        if self.intake.is_in_character() {
+            return Err(Error::Unwritable("the file ends within a character"));
+        }
         let mut text = Vec::new();
         if self.intake.is_in_row() {
             if reading.summary().open_quote {

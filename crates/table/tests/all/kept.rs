@@ -203,6 +203,15 @@ fn every_kind_of_file_is_opened_as_it_was_with_rows_appended() {
     }
 }
 
+#[test]
+fn nothing_is_appended_to_half_a_character() {
+    let utf_16: Vec<u8> = "\u{FEFF}a;b\n1;ä\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut made = Made::whole(&[&utf_16[..], b"x"].concat(), Choice::default());
+    let before = seen(&made.reading());
+    assert!(matches!(made.writer.append_rows([["x", "y"]]), Err(tidings_table::Error::Unwritable(_))));
+    assert_eq!(seen(&made.reading()), before);
+}
+
 /// As Python's `csv.reader(delimiter="\t")` reads them, whose rules the csv crate shares.
 #[test]
 fn the_article_s_reader_divides_at_tabs_and_nothing_else() {
