@@ -51,6 +51,9 @@ const ENOUGH_WHEN_NAMED: f64 = 0.15;
 /// The same where each line is one value as it stands, such as the time 12:30:00.
 const ENOUGH_FOR_VALUES: f64 = 0.5;
 
+/// How much text without delimiters looks like one value.
+const CLEAN_TEXT: f64 = 0.8;
+
 /// File formats that people take for tables, by their first bytes.
 const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"PK\x03\x04", "a ZIP archive or a spreadsheet (save it as CSV first)"),
@@ -370,6 +373,3 @@ fn cleanness(cell: &[u8]) -> f64 {
         CLEAN_TEXT
     }
 }
-
-/// How much text without delimiters looks like one value.
-const CLEAN_TEXT: f64 = 0.8;

@@ -169,7 +169,7 @@ impl Kept {
 }
 
 /// Whether a choice of one thing is what was `found`, or leaves it open as it was left open then.
-fn is_same<T: PartialEq>(choice: Option<T>, found: T, given: bool) -> bool {
+fn is_same<T: Copy + PartialEq>(choice: Option<T>, found: T, given: bool) -> bool {
     choice.map_or(!given, |choice| choice == found)
 }
 
