@@ -26,7 +26,8 @@ const LIMITS: Limits = Limits {
     order_bytes: 64,
 };
 
-/// A file is the same table however it arrives, and reads back from its download.
+/// A file is the same table however it arrives and when it is opened again, also once rows were appended, which changes no
+/// row before; and it reads back from its download.
 ///
 /// The first byte is the size of the pieces.
 pub fn file(data: &[u8]) {
@@ -43,11 +44,30 @@ pub fn file(data: &[u8]) {
     assert_eq!(whole.rows, pieces.rows);
     assert_eq!(whole.rows.len() as u64, whole.summary.lines);
 
+    grow(&pieces);
     let syntax = Syntax::new(b',', Some(b'"'), None).expect("three bytes that differ");
     let mut written = Vec::new();
     let view = View::plain(&whole.reading, true);
     view.write(Format::Csv, &mut written, Control::default()).expect("memory does not fail");
     assert_eq!(shown(&cells(&written, syntax)), whole.rows, "from {}", written.escape_ascii());
+}
+
+/// Appends to a file that has ended.
+fn grow(table: &Read) {
+    let folder = table.folder.path();
+    let open =
+        || Writer::open(folder, Choice::default(), LIMITS, Control::default(), |_| {}).expect("it was read");
+    let mut writer = open();
+    let reading = writer.table().reading();
+    assert_eq!((reading.dialect(), reading.summary()), (&table.dialect, table.summary));
+    if writer.append_rows([["a;b;c", "d\te", "1,5 \"x\""]; 3]).is_err() {
+        return;
+    }
+    let after = all_rows(&writer.table().reading()).expect("a file can be read");
+    // With one line or none it was not known how it is written.
+    let known = if table.summary.lines > 1 { &table.rows[..] } else { &[] };
+    assert_eq!(after[..known.len()], *known);
+    assert_eq!(all_rows(&open().table().reading()).expect("a file can be read"), after);
 }
 
 /// A view has the rows that hold what it asks for, in order, and says so in all ways.
@@ -104,7 +124,7 @@ struct Read {
     dialect: Dialect,
     summary: Summary,
     rows: Vec<Vec<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn read(bytes: &[u8], size: usize, choice: Choice) -> Result<Read, tidings_table::Error> {
@@ -115,15 +135,19 @@ fn read(bytes: &[u8], size: usize, choice: Choice) -> Result<Read, tidings_table
     }
     let summary = writer.finish()?;
     let reading = writer.table().reading();
-    let view = View::plain(&reading, true);
-    let mut rows = Vec::new();
+    let rows = all_rows(&reading)?;
+    Ok(Read { dialect: reading.dialect().clone(), reading, summary, rows, folder })
+}
+
+fn all_rows(reading: &Arc<Reading>) -> Result<Vec<Vec<String>>, tidings_table::Error> {
+    let (view, mut rows) = (View::plain(reading, true), Vec::new());
     while (rows.len() as u64) < view.total() {
         for row in view.page(rows.len() as u64, 64)?.rows {
             assert_eq!(row.cells.len() as u64, row.width);
             rows.push(row.cells.into_iter().map(|cell| cell.text).collect());
         }
     }
-    Ok(Read { dialect: reading.dialect().clone(), reading, summary, rows, _folder: folder })
+    Ok(rows)
 }
 
 fn numbers(view: &View) -> Vec<u64> {

@@ -3,11 +3,12 @@
 //! Invariants:
 //! - What is held is bounded: one piece of input, its output (below [`PIECE`] × 1,032, the most that deflate
 //!   makes of a byte), and for zstd the window that its frame asks for, at most [`WINDOW_BYTES`].
-//! - The output is the same however the input was cut. Several members or frames follow each other as one text.
+//! - The output is the same however the input was cut. Several members or frames follow each other as one text;
+//!   zeros after a gzip member are none of it.
 
 use std::io::Write;
 
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::Error;
@@ -74,7 +75,7 @@ impl Compression {
 pub(crate) enum Unpacker {
     None,
     Gzip {
-        decoder: Box<MultiGzDecoder<Vec<u8>>>,
+        decoder: Box<GzDecoder<Vec<u8>>>,
         /// Whether a member has begun and may not be whole.
         begun: bool,
     },
@@ -85,9 +86,7 @@ impl Unpacker {
     pub(crate) fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self::None,
-            Compression::Gzip => {
-                Self::Gzip { decoder: Box::new(MultiGzDecoder::new(Vec::new())), begun: false }
-            }
+            Compression::Gzip => Self::Gzip { decoder: Box::new(GzDecoder::new(Vec::new())), begun: false },
             Compression::Zstd => Self::Zstd(Box::default()),
         }
     }
@@ -101,14 +100,7 @@ impl Unpacker {
         match self {
             Self::None => sink(bytes),
             Self::Gzip { decoder, begun } => {
-                *begun |= !bytes.is_empty();
-                for piece in bytes.chunks(PIECE) {
-                    decoder.write_all(piece).map_err(|error| broken("gzip", error))?;
-                    let unpacked = decoder.get_mut();
-                    sink(unpacked)?;
-                    unpacked.clear();
-                }
-                Ok(())
+                bytes.chunks(PIECE).try_for_each(|piece| unpack_gzip(decoder, begun, piece, &mut sink))
             }
             Self::Zstd(zstd) => zstd.unpack(bytes, sink),
         }
@@ -128,6 +120,37 @@ impl Unpacker {
                 Err(early("zstd"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// Unpacks a piece of gzip members. Zeros between and after them are padding, as on tapes and in blocks of fixed size,
+/// and as gzip(1) has it.
+fn unpack_gzip(
+    decoder: &mut GzDecoder<Vec<u8>>,
+    begun: &mut bool,
+    mut piece: &[u8],
+    sink: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    loop {
+        if !*begun {
+            let padding = piece.iter().take_while(|byte| **byte == 0).count();
+            piece = &piece[padding..];
+        }
+        if piece.is_empty() {
+            return Ok(());
+        }
+        *begun = true;
+        let used = decoder.write(piece).map_err(|error| broken("gzip", error))?;
+        piece = &piece[used..];
+        let is_over = used == 0;
+        if is_over {
+            decoder.try_finish().map_err(|error| broken("gzip", error))?;
+        }
+        sink(decoder.get_ref())?;
+        decoder.get_mut().clear();
+        if is_over {
+            (*decoder, *begun) = (GzDecoder::new(Vec::new()), false);
         }
     }
 }

@@ -28,6 +28,11 @@ impl Encoding {
         self.0.name()
     }
 
+    /// Whether characters are pairs of bytes.
+    pub(crate) fn is_utf_16(self) -> bool {
+        self.0 == encoding_rs::UTF_16LE || self.0 == encoding_rs::UTF_16BE
+    }
+
     /// `text` in this encoding.
     ///
     /// # Errors

@@ -2,21 +2,24 @@
 //!
 //! Until [`HEAD_BYTES`] of text have come the guess is made anew whenever the text has doubled, and the reading
 //! begins again if it came out differently; so the first rows show at once, and a slow stream is not judged by
-//! its first line. An end before that ends nothing: when the file goes on, so does the guess, and comes to what it
-//! would have been had all come at once.
+//! its first line.
+//!
+//! When the file ends and has two lines or more, what was found is final ([`Kept`]): rows that are appended are read as
+//! the rows before, and bytes that mean nothing in the encoding are shown as U+FFFD. With one line or none the guess goes
+//! on with what follows.
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection};
 
 use crate::compression::Unpacker;
-use crate::dialect::{self, Choice, Dialect, HEAD_BYTES};
+use crate::dialect::{self, Choice, Dialect, Given, HEAD_BYTES, Kept, Known, LONG_HEAD_BYTES};
+use crate::disk::{Folder, Nameless};
 use crate::encoding::{self, Decoder, Encoding, Evidence};
 use crate::index::Indexer;
-use crate::reading::{Reading, Text};
+use crate::reading::{Reading, Source, Text};
 use crate::{Compression, Error, Limits};
 
 /// How much is decoded and indexed at once, so that it stays in a core's cache from step to step.
@@ -28,32 +31,28 @@ pub(crate) struct Place {
     /// The file as it was received.
     pub(crate) original: Arc<File>,
     /// Where temporary files go.
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Folder,
     pub(crate) limits: Limits,
 }
 
 /// The state of reading one file with one choice.
 pub(crate) struct Intake {
     place: Place,
-    guess: Guess,
+    known: Known,
     /// The first bytes, until they say how the file is packed.
     magic: Vec<u8>,
     unpacker: Option<Unpacker>,
     rest: Rest,
 }
 
-/// What goes into every guess, besides the text.
-struct Guess {
-    choice: Choice,
-    /// What the text was found to be in after its head.
-    later: Option<Encoding>,
-    compression: Compression,
-}
-
 /// What comes after unpacking.
 struct Rest {
     /// The first unpacked bytes, until the guess is final; empty afterwards.
     head: Vec<u8>,
+    /// How long the head may become.
+    most: usize,
+    /// How much of the head went into the last guess.
+    looked: usize,
     /// How long the head was when it was last judged, and whether the file ended there; `None` when the guess is
     /// final.
     judged: Option<(usize, bool)>,
@@ -72,14 +71,26 @@ pub(crate) enum Finding {
 }
 
 impl Intake {
-    /// An intake at the start of a file. `later`: what an earlier one found ([`Finding::Encoding`]).
-    pub(crate) fn new(place: Place, choice: Choice, later: Option<Encoding>) -> Self {
+    /// An intake at the start of a file. `later`: what an earlier one found ([`Finding::Encoding`]); `kept`: what
+    /// was found when the file was whole.
+    pub(crate) fn new(place: Place, choice: Choice, later: Option<Encoding>, kept: Option<Kept>) -> Self {
+        let most = match &kept {
+            Some(kept) if !kept.header_open => kept.looked.min(LONG_HEAD_BYTES as u64) as usize,
+            _ => HEAD_BYTES,
+        };
         Self {
             place,
-            guess: Guess { choice, later, compression: Compression::None },
+            known: Known { choice, later, compression: Compression::None, kept },
             magic: Vec::new(),
             unpacker: None,
-            rest: Rest { head: Vec::new(), judged: Some((0, false)), build: None, suspicion: None },
+            rest: Rest {
+                head: Vec::new(),
+                most,
+                looked: 0,
+                judged: Some((0, false)),
+                build: None,
+                suspicion: None,
+            },
         }
     }
 
@@ -91,6 +102,38 @@ impl Intake {
     /// Whether the text ends within a row, which bytes that follow would continue.
     pub(crate) fn is_in_row(&self) -> bool {
         self.rest.build.as_ref().is_some_and(|build| build.indexer.is_in_row())
+    }
+
+    /// Whether the file ends within a character, so that whatever follows would be read as something else.
+    pub(crate) fn is_in_character(&self) -> bool {
+        let is_half = |build: &Build| build.reading.dialect().encoding.is_utf_16() && build.fed % 2 == 1;
+        self.rest.build.as_ref().is_some_and(is_half)
+    }
+
+    /// What was found when the file was whole, if that was noted.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.known.kept.as_ref()
+    }
+
+    /// How the file is read now, for good; `header_open`: but for the header.
+    pub(crate) fn found(&self, header_open: bool) -> Option<Kept> {
+        Some(Kept {
+            dialect: self.reading()?.dialect().clone(),
+            given: Given::by(&self.known.choice),
+            looked: self.rest.looked as u64,
+            header_open,
+        })
+    }
+
+    /// Holds on to what was found, whatever follows.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        if !kept.header_open {
+            (self.rest.judged, self.rest.head) = (None, Vec::new());
+        }
+        if let Some(build) = &mut self.rest.build {
+            build.sure = true;
+        }
+        self.known.kept = Some(kept);
     }
 
     /// Takes the bytes that follow in the file, of which `received` have been received with them.
@@ -109,64 +152,73 @@ impl Intake {
         if self.unpacker.is_none() {
             self.begin(true)?;
         }
-        let Self { place, guess, rest, unpacker, .. } = self;
+        let Self { place, known, rest, unpacker, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
-        unpacker.finish(|piece| rest.take(piece, place, guess))?;
-        rest.judge(true, place, guess)?;
+        unpacker.finish(|piece| rest.take(piece, place, known))?;
+        rest.judge(true, place, known)?;
         rest.feed(&[], true, place)?;
         Ok(rest.publish(received, true))
     }
 
     /// Starts unpacking when the first bytes say how.
     fn begin(&mut self, whole: bool) -> Result<(), Error> {
-        let Some(compression) = Compression::of(&self.magic, whole) else { return Ok(()) };
-        self.guess.compression = compression;
+        let kept = self.kept().map(|kept| kept.dialect.compression);
+        let Some(compression) = kept.or_else(|| Compression::of(&self.magic, whole)) else { return Ok(()) };
+        self.known.compression = compression;
         self.unpacker = Some(Unpacker::new(compression));
         let first = std::mem::take(&mut self.magic);
         self.unpack(&first)
     }
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let Self { place, guess, rest, unpacker, .. } = self;
+        let Self { place, known, rest, unpacker, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
         bytes
             .chunks(PIECE)
-            .try_for_each(|piece| unpacker.unpack(piece, |piece| rest.take(piece, place, guess)))
+            .try_for_each(|piece| unpacker.unpack(piece, |piece| rest.take(piece, place, known)))
     }
 }
 
 impl Rest {
-    fn take(&mut self, mut bytes: &[u8], place: &Place, guess: &Guess) -> Result<(), Error> {
-        if let Some((judged, _)) = self.judged {
-            let (first, after) = bytes.split_at(bytes.len().min(HEAD_BYTES - self.head.len()));
+    fn take(&mut self, mut bytes: &[u8], place: &Place, known: &Known) -> Result<(), Error> {
+        // Once more when the guess asks for a longer head.
+        while let Some((judged, _)) = self.judged {
+            let (first, after) = bytes.split_at(bytes.len().min(self.most - self.head.len()));
             self.head.extend_from_slice(first);
-            let has_grown = self.head.len() >= 2 * judged.max(1) || self.head.len() == HEAD_BYTES;
+            let has_grown = self.head.len() >= 2 * judged.max(1) || self.head.len() == self.most;
             if has_grown || self.build.as_ref().is_some_and(|build| build.is_refuted_by(first)) {
-                self.judge(false, place, guess)?;
+                self.judge(false, place, known)?;
             } else {
                 self.feed(first, false, place)?;
             }
             bytes = after;
+            if bytes.is_empty() {
+                break;
+            }
         }
         bytes.chunks(PIECE).try_for_each(|piece| self.feed(piece, false, place))
     }
 
     /// Guesses from the head, and reads it anew if the guess is another one than before.
-    fn judge(&mut self, whole: bool, place: &Place, guess: &Guess) -> Result<(), Error> {
+    fn judge(&mut self, whole: bool, place: &Place, known: &Known) -> Result<(), Error> {
         if self.judged.is_none_or(|judged| judged == (self.head.len(), whole) && whole) {
             return Ok(());
         }
-        let Guess { choice, later, compression } = guess;
-        let dialect = dialect::guess(&self.head, whole, choice, *later, *compression)?;
+        let is_full = self.head.len() == self.most;
+        // The head of a file that was whole then is all there was; but one that was cut goes on.
+        let was_cut = matches!(self.most, HEAD_BYTES | LONG_HEAD_BYTES);
+        let (dialect, open) = dialect::guess(&self.head, whole || is_full && !was_cut, known)?;
         let mark = if dialect.encoding == Encoding::UTF_8 { encoding::mark(&self.head) } else { 0 };
         let build = match self.build.take() {
             Some(build) if *build.reading.dialect() == dialect && build.mark == mark => build,
-            _ => Build::new(dialect, mark, place)?,
+            _ => Build::new(dialect, mark, known.is_sure(), place)?,
         };
         let build = self.build.insert(build);
         build.feed(&self.head[build.fed..], false, place)?;
-        self.judged = Some((self.head.len(), whole));
-        if self.head.len() == HEAD_BYTES {
+        (self.judged, self.looked) = (Some((self.head.len(), whole)), self.head.len());
+        if is_full && open && self.most == HEAD_BYTES {
+            self.most = LONG_HEAD_BYTES;
+        } else if is_full {
             self.judged = None;
             self.head = Vec::new();
         }
@@ -206,7 +258,7 @@ struct Build {
     decoder: Decoder,
     indexer: Indexer,
     /// The file of UTF-8 beside the original; `None` when the original is UTF-8 itself.
-    beside: Option<Arc<File>>,
+    beside: Option<Arc<Nameless>>,
     /// The unpacked bytes taken so far.
     fed: usize,
     /// The bytes of UTF-8 that came of them.
@@ -214,22 +266,28 @@ struct Build {
     /// How many bytes of a byte order mark are left out of the text.
     mark: u64,
     lossy: bool,
+    /// Whether the encoding was found when the file was whole: whatever follows, it is that.
+    sure: bool,
 }
 
 impl Build {
-    fn new(dialect: Dialect, mark: u64, place: &Place) -> Result<Self, Error> {
+    fn new(dialect: Dialect, mark: u64, sure: bool, place: &Place) -> Result<Self, Error> {
         let is_original = dialect.encoding == Encoding::UTF_8 && dialect.compression == Compression::None;
-        let beside = if is_original { None } else { Some(Arc::new(tempfile::tempfile_in(&place.folder)?)) };
-        let file = beside.as_ref().unwrap_or(&place.original);
-        let text = Text::new(Arc::clone(file), mark);
+        let beside = if is_original { None } else { Some(Arc::new(place.folder.nameless()?)) };
+        let source = match &beside {
+            Some(beside) => Source::Beside(Arc::clone(beside)),
+            None => Source::Original(Arc::clone(&place.original)),
+        };
+        let text = Text::new(source, mark);
         let (decoder, indexer) = (Decoder::new(dialect.encoding), Indexer::new(dialect.syntax));
         let reading = Reading::new(dialect, place.limits, text, place.folder.clone());
-        Ok(Self { reading: Arc::new(reading), decoder, indexer, beside, fed: 0, text: 0, mark, lossy: false })
+        let reading = Arc::new(reading);
+        Ok(Self { reading, decoder, indexer, beside, fed: 0, text: 0, mark, lossy: false, sure })
     }
 
     /// Whether these bytes, which follow, show that the text is not UTF-8 though it was taken for that.
     fn is_refuted_by(&self, bytes: &[u8]) -> bool {
-        self.reading.dialect().evidence == Evidence::Valid && self.decoder.is_refuted_by(bytes)
+        !self.sure && self.reading.dialect().evidence == Evidence::Valid && self.decoder.is_refuted_by(bytes)
     }
 
     fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {

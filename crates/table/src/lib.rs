@@ -20,8 +20,11 @@
 //!   views of a query anew on the new reading.
 //! - **Live rows**: [`Writer::append`] for a file that grows, [`Writer::append_rows`] for cells.
 //! - **Column facts**: [`Reading::facts`], in the background.
-//! - **Restart**: [`Writer::open`] on the same folder. **Delete**: drop the writer, remove the folder. **A new
-//!   upload in place of an old one**: a second folder and writer; swap the [`Table`] when it is whole.
+//! - **Restart**: [`Writer::open`] on the same folder, which reads it as it was read before. **Delete**: drop the
+//!   writer, remove the folder. **A new upload in place of an old one**: a second folder and writer; swap the
+//!   [`Table`] when it is whole.
+//! - **What it costs**: [`Reading::disk_bytes`], [`View::bytes`]; [`Limits::text_bytes`] bounds what a small packed
+//!   file may unpack to.
 //!
 //! ```
 //! use tidings_table::{Cancel, Choice, Control, Filter, Limits, Op, Query, SortBy, View, Writer};
@@ -70,13 +73,18 @@
 //! # Invariants
 //! - No cell is ever changed. It is shown as written, without the quotes around it, cut where it is too long
 //!   with its true length told ([`Cell::cut`]), and whole in a download. Types serve sorting and facts alone.
-//! - A folder holds one file, [`ORIGINAL`], exactly as received. Whatever else is on disk is nameless and goes
-//!   with the process: there is nothing to clean up and nothing that could be stale.
+//! - Nor does a cell change afterwards. When a file has ended and has two lines, its delimiter, quote, escape, encoding
+//!   and header are final, and lie beside it ([`DIALECT`], some 200 bytes): whatever is appended, a restart and another
+//!   node read the rows before just as they were. With one line or none there is nothing to hold on to, and the guess
+//!   goes on with what follows; but cells that are appended then are read as they were written. Only
+//!   [`Writer::reread`] with another [`Choice`] changes it, and judges by the file as it was then.
+//! - A folder holds one file, [`ORIGINAL`], exactly as received, and [`DIALECT`]. Whatever else is on disk is nameless
+//!   and goes with the process: there is nothing to clean up and nothing that could be stale.
 //! - Everything is bounded by [`Limits`], and what is left out at a bound is told of.
 //! - Rows are never held in memory: the index takes 16 bytes for each 16 KiB of text, a sorted or filtered view
 //!   what [`Limits::order_bytes`] says.
-//! - A view, its facts and a guess depend on the file and the query alone: not on how the file arrived, on the
-//!   number of threads, or on which bound sent something to disk.
+//! - A view, its facts and a guess depend on the file (and on where it ended first) and the query alone: not on how the
+//!   file arrived, on the number of threads, or on which bound sent something to disk.
 //!
 //! # Why it is built so
 //! - **Positioned reads, no memory mapping.** Reading 1 GB through a buffer costs 60 ms more than through a
@@ -99,6 +107,7 @@ mod compression;
 mod control;
 mod cursor;
 mod dialect;
+mod disk;
 mod encode;
 mod encoding;
 mod error;
@@ -118,7 +127,7 @@ mod writer;
 pub use column::{ColumnType, Kinds};
 pub use compression::Compression;
 pub use control::{Cancel, Control};
-pub use dialect::{Choice, Dialect, LineEnd};
+pub use dialect::{Choice, DIALECT, Dialect, LineEnd};
 pub use encoding::{Encoding, Evidence};
 pub use error::Error;
 pub use facts::{Bin, ColumnFacts, Distinct, Facts};

@@ -1,24 +1,24 @@
 //! The lines of a view in their order: numbers of 32 bits, in memory up to a bound, else on disk.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+
+use crate::disk::{Folder, Nameless};
 
 /// The numbers of lines, in the order of a view.
 #[derive(Debug)]
 pub(crate) struct Order {
     lines: Vec<u32>,
     /// Where all of them are, when they are too many for memory.
-    file: Option<File>,
+    file: Option<Nameless>,
     count: u64,
 }
 
 /// Takes the numbers of an [`Order`].
 pub(crate) struct Collector<'a> {
     order: Order,
-    folder: &'a Path,
+    folder: &'a Folder,
     /// How many numbers memory may hold.
     most: usize,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Collector<'a> {
 impl<'a> Collector<'a> {
     /// A collector that holds up to `bytes` in memory (at least a page of 4 KiB), the rest in a nameless file
     /// in `folder`.
-    pub(crate) fn new(folder: &'a Path, bytes: usize) -> Self {
+    pub(crate) fn new(folder: &'a Folder, bytes: usize) -> Self {
         let order = Order { lines: Vec::new(), file: None, count: 0 };
         Self { order, folder, most: (bytes / size_of::<u32>()).max(1024) }
     }
@@ -48,7 +48,7 @@ impl<'a> Collector<'a> {
     fn spill(&mut self) -> io::Result<()> {
         let file = match &mut self.order.file {
             Some(file) => file,
-            none => none.insert(tempfile::tempfile_in(self.folder)?),
+            none => none.insert(self.folder.nameless()?),
         };
         let bytes: Vec<u8> = self.order.lines.iter().flat_map(|line| line.to_le_bytes()).collect();
         file.write_all(&bytes)?;
@@ -75,7 +75,7 @@ impl Order {
             return Ok(self.lines[positions.start as usize..positions.end as usize].to_vec());
         };
         let mut bytes = vec![0; (positions.end - positions.start) as usize * 4];
-        file.read_exact_at(&mut bytes, positions.start * 4)?;
+        file.file().read_exact_at(&mut bytes, positions.start * 4)?;
         Ok(bytes.as_chunks().0.iter().map(|line| u32::from_le_bytes(*line)).collect())
     }
 }

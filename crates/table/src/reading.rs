@@ -11,31 +11,49 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::dialect::Dialect;
+use crate::disk::{Folder, Nameless};
 use crate::index::{Block, Tally};
 use crate::limits::Limits;
 
 /// UTF-8 in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
-    file: Arc<File>,
+    file: Source,
     /// Where the text starts: after a byte order mark.
     start: u64,
 }
 
+/// The file that holds a text.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The one that was received.
+    Original(Arc<File>),
+    /// One of UTF-8 beside it.
+    Beside(Arc<Nameless>),
+}
+
+impl Source {
+    fn file(&self) -> &File {
+        match self {
+            Self::Original(file) => file,
+            Self::Beside(nameless) => nameless.file(),
+        }
+    }
+}
+
 impl Text {
-    pub(crate) const fn new(file: Arc<File>, start: u64) -> Self {
+    pub(crate) const fn new(file: Source, start: u64) -> Self {
         Self { file, start }
     }
 
     /// Fills `buffer` with the bytes at `offset` of the text, as far as the file goes; gives how many.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
+        let (file, mut filled) = (self.file.file(), 0);
         while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], self.start + offset + filled as u64) {
+            match file.read_at(&mut buffer[filled..], self.start + offset + filled as u64) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -54,7 +72,7 @@ impl Text {
 
             use rustix::fs::{Advice, fadvise};
             // Advice that is not taken costs time alone.
-            let _ = fadvise(&self.file, self.start + offset, NonZeroU64::new(length), Advice::WillNeed);
+            let _ = fadvise(self.file.file(), self.start + offset, NonZeroU64::new(length), Advice::WillNeed);
         }
         #[cfg(not(target_os = "linux"))]
         let _ = (offset, length);
@@ -91,7 +109,7 @@ pub struct Reading {
     limits: Limits,
     text: Text,
     /// Where temporary files go.
-    folder: PathBuf,
+    folder: Folder,
     state: RwLock<State>,
 }
 
@@ -112,7 +130,7 @@ pub(crate) struct State {
 }
 
 impl Reading {
-    pub(crate) fn new(dialect: Dialect, limits: Limits, text: Text, folder: PathBuf) -> Self {
+    pub(crate) fn new(dialect: Dialect, limits: Limits, text: Text, folder: Folder) -> Self {
         Self { dialect, limits, text, folder, state: RwLock::default() }
     }
 
@@ -142,6 +160,14 @@ impl Reading {
         }
     }
 
+    /// The bytes that the table takes on disk in all at this moment: the file as it was received, the UTF-8 beside it
+    /// when it is packed or in another encoding, and what sorted and filtered views (of every reading that is still held)
+    /// keep there or are sorting. All but the first go when nobody looks at the table any more. Not counted are the few
+    /// hundred bytes of [`DIALECT`](crate::DIALECT); the index is in memory.
+    pub fn disk_bytes(&self) -> u64 {
+        self.state().received + self.folder.nameless_bytes()
+    }
+
     /// The line of the first row: 1 after a header.
     pub(crate) fn first_line(&self) -> u64 {
         u64::from(self.dialect.header)
@@ -151,7 +177,7 @@ impl Reading {
         &self.text
     }
 
-    pub(crate) const fn folder(&self) -> &PathBuf {
+    pub(crate) const fn folder(&self) -> &Folder {
         &self.folder
     }
 

@@ -1,16 +1,20 @@
 //! Where a table grows: the one writer of its file.
 //!
 //! Invariants:
-//! - The file in the folder holds exactly what was received, byte for byte; everything else is derived from it
-//!   and lies in nameless files that end with the process.
+//! - The file in the folder holds exactly what was received, byte for byte. Beside it lies how it is read, once that is
+//!   final ([`DIALECT`](crate::DIALECT)); everything else is derived from the two and lies in nameless files that end
+//!   with the process.
 //! - An append that fails leaves the file as it was before.
+//! - The dialect is final when the file has ended and has two lines; before cells are appended to fewer, all of it but
+//!   whether there is a header. Only [`Writer::reread`] with another choice changes it then.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::dialect::Choice;
+use crate::dialect::{Choice, Kept};
+use crate::disk::Folder;
 use crate::encode;
 use crate::encoding::Encoding;
 use crate::intake::{Finding, Intake, Place};
@@ -62,7 +66,9 @@ impl Writer {
     /// Opens the table that `folder` holds and reads all of it: about as fast as the disk, up to three times
     /// the time of `wc -l`. `opened` gets the table at once, so that its first rows can be shown meanwhile.
     ///
-    /// Nothing but the file itself is kept on disk, so there is no index that could be stale after a crash.
+    /// It is read as it was before, whatever was appended: in the dialect that was found when it was whole
+    /// ([`DIALECT`](crate::DIALECT)), which a `choice` other than then replaces as [`Self::reread`] does. Nothing else
+    /// is kept on disk, so there is no index that could be stale after a crash.
     ///
     /// # Errors
     /// As [`Self::append`], and [`Error::Cancelled`].
@@ -75,22 +81,24 @@ impl Writer {
     ) -> Result<Self, Error> {
         let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
         let received = file.metadata()?.len();
+        let kept = Kept::load(folder)?;
         let mut writer = Self::new(file, folder, choice, limits)?;
         opened(&writer.table);
         writer.received = received;
-        writer.read_again(choice, None, true, true, control)?;
+        writer.read_again(choice, None, kept, true, true, control)?;
+        writer.keep(false)?;
         Ok(writer)
     }
 
     fn new(file: File, folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
-        let place = Place { original: Arc::new(file), folder: folder.to_owned(), limits };
+        let place = Place { original: Arc::new(file), folder: Folder::new(folder), limits };
         // Something to look at before the first byte: what an empty file is.
-        let mut empty = Intake::new(place.clone(), choice, None);
+        let mut empty = Intake::new(place.clone(), choice, None, None);
         empty.finish(0)?;
         let reading = empty.reading().expect("a finished intake has a reading");
         reading.state_mut().finished = false;
         let table = Table(Arc::new(RwLock::new(Arc::clone(reading))));
-        let intake = Intake::new(place.clone(), choice, None);
+        let intake = Intake::new(place.clone(), choice, None, None);
         Ok(Self { table, place, intake, choice, received: 0, finished: false, broken: false })
     }
 
@@ -114,7 +122,9 @@ impl Writer {
         })
     }
 
-    /// Says that the file is whole: a last row without a line break counts from now on. More may be appended.
+    /// Says that the file is whole: a last row without a line break counts from now on. More may be appended, and is read
+    /// in the dialect that was found until now, if there are two lines or more; bytes that mean nothing in its encoding
+    /// are then shown as U+FFFD ([`Summary::lossy`]).
     ///
     /// # Errors
     /// As [`Self::append`]; [`Error::Compression`] when packed data ends early.
@@ -122,7 +132,9 @@ impl Writer {
         self.guarded(|writer| {
             writer.finished = true;
             let finding = writer.intake.finish(writer.received)?;
-            writer.follow(finding)
+            let summary = writer.follow(finding)?;
+            writer.keep(false)?;
+            Ok(summary)
         })
     }
 
@@ -142,8 +154,13 @@ impl Writer {
             return Err(Error::Broken);
         }
         self.finish()?;
+        // Whatever is written in it must be read in it.
+        self.keep(true)?;
         let reading = self.table.reading();
         let dialect = reading.dialect();
+        if self.intake.is_in_character() {
+            return Err(Error::Unwritable("the file ends within a character"));
+        }
         let mut text = Vec::new();
         if self.intake.is_in_row() {
             if reading.summary().open_quote {
@@ -170,7 +187,8 @@ impl Writer {
         if self.broken {
             return Err(Error::Broken);
         }
-        self.read_again(choice, None, self.finished, false, control)?;
+        let kept = self.intake.kept().cloned();
+        self.read_again(choice, None, kept, self.finished, false, control)?;
         Ok(self.table.reading().summary())
     }
 
@@ -179,12 +197,13 @@ impl Writer {
         &mut self,
         choice: Choice,
         later: Option<Encoding>,
+        kept: Option<Kept>,
         finished: bool,
         show: bool,
         control: Control<'_>,
     ) -> Result<(), Error> {
         choice.check()?;
-        let mut intake = Intake::new(self.place.clone(), choice, later);
+        let mut intake = Intake::new(self.place.clone(), choice, later, kept);
         let mut finding = Finding::None;
         let (mut at, mut buffer) = (0, vec![0; PIECE]);
         while at < self.received && finding == Finding::None {
@@ -202,7 +221,8 @@ impl Writer {
             finding = intake.finish(at)?;
         }
         if let Finding::Encoding(encoding) = finding {
-            return self.read_again(choice, Some(encoding), finished, show, control);
+            let kept = intake.kept().cloned();
+            return self.read_again(choice, Some(encoding), kept, finished, show, control);
         }
         self.show(&intake);
         (self.intake, self.choice, self.finished) = (intake, choice, finished);
@@ -224,11 +244,30 @@ impl Writer {
         match finding {
             Finding::None => self.show(&self.intake),
             Finding::Encoding(encoding) => {
-                let (choice, later) = (self.choice, Some(encoding));
-                self.read_again(choice, later, self.finished, false, Control::default())?;
+                let (choice, later, kept) = (self.choice, Some(encoding), self.intake.kept().cloned());
+                self.read_again(choice, later, kept, self.finished, false, Control::default())?;
             }
         }
         Ok(self.table.reading().summary())
+    }
+
+    /// Holds on to how the file is read, if it has ended and two lines show how; `anyway`: to all but the header, however
+    /// little there is.
+    fn keep(&mut self, anyway: bool) -> Result<(), Error> {
+        if self.intake.kept().is_some_and(|kept| !kept.header_open) {
+            return Ok(());
+        }
+        let header_open = self.table.reading().summary().lines < 2;
+        if header_open && !anyway {
+            return Ok(());
+        }
+        if let Some(kept) = self.intake.found(header_open) {
+            if self.intake.kept() != Some(&kept) {
+                kept.save(self.place.folder.path())?;
+            }
+            self.intake.keep(kept);
+        }
+        Ok(())
     }
 
     fn show(&self, intake: &Intake) {

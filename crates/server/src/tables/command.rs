@@ -118,15 +118,15 @@ impl Wish {
             Some(Some(text)) => Some(byte("the delimiter", text)?),
             _ => None,
         };
-        // What the article's page uploads are tab-separated values.
-        let hinted = Choice::hinted_by(if is_article { ".tsv" } else { name });
+        // What the article's page uploads are tab-separated values by definition; a wish still says otherwise.
+        let known = if is_article { Choice::tab_separated() } else { Choice::hinted_by(name) };
         Ok(Choice {
-            delimiter,
-            quote: mark("the quote", &self.quote)?,
-            escape: mark("the escape", &self.escape)?,
+            delimiter: delimiter.or(known.delimiter),
+            quote: mark("the quote", &self.quote)?.or(known.quote),
+            escape: mark("the escape", &self.escape)?.or(known.escape),
             header: self.header.flatten(),
             encoding,
-            ..hinted
+            ..known
         })
     }
 }

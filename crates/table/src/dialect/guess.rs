@@ -4,13 +4,17 @@
 //! rows have the same number of cells, that quoted cells are quoted well, and that cells look like values and
 //! do not hold other delimiters. One odd line costs its share and no more.
 
-use super::{Choice, Dialect, LineEnd, header};
+use super::quoting::{Quoting, is_sound};
+use super::{Choice, Dialect, Kept, LineEnd, header};
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
 use crate::value::{Kind, Style};
 use crate::{Compression, Encoding, Error, Evidence, encoding};
 
 /// How many bytes a guess looks at; it is final when so many have come, or the end.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
+
+/// How many when those end within a quote of which they do not tell whether it closes.
+pub(crate) const LONG_HEAD_BYTES: usize = 1 << 20;
 
 /// How many rows a guess looks at, and how many cells of each.
 const ROWS: usize = 300;
@@ -31,11 +35,24 @@ const DELIMITERS: [(u8, f64); 10] = [
     (b' ', 0.6),
 ];
 
+/// The delimiters that are seldom anything else. With one of them rows of about the same width count for something,
+/// too: people leave out cells.
+const PLAIN: [u8; 6] = [b'\t', b',', b';', b'|', 0x1F, 0x01];
+
+/// What a row counts that has another width than most, times how near it is.
+const NEARLY: f64 = 0.5;
+
 /// A delimiter that scores less is none: the text is one column.
 const ENOUGH: f64 = 0.35;
 
+/// The same for a usual delimiter in a file whose name says that there is one.
+const ENOUGH_WHEN_NAMED: f64 = 0.15;
+
 /// The same where each line is one value as it stands, such as the time 12:30:00.
 const ENOUGH_FOR_VALUES: f64 = 0.5;
+
+/// How much text without delimiters looks like one value.
+const CLEAN_TEXT: f64 = 0.8;
 
 /// File formats that people take for tables, by their first bytes.
 const NOT_TEXT: [(&[u8], &str); 7] = [
@@ -48,36 +65,63 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"\xFF\xD8\xFF\xE0", "an image"),
 ];
 
-/// Guesses the dialect of a file whose unpacked bytes start with `head`. `whole`: nothing follows them.
-/// `later`: what bytes after the head were found to be in, though the head is ASCII.
+/// What goes into a guess besides the text.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) choice: Choice,
+    /// What the text was found to be in after its head, though the head is ASCII.
+    pub(crate) later: Option<Encoding>,
+    pub(crate) compression: Compression,
+    /// What was found when the file was whole.
+    pub(crate) kept: Option<Kept>,
+}
+
+impl Known {
+    /// Whether the encoding is known for good.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.encoding(&self.choice).is_some())
+    }
+}
+
+/// Guesses the dialect of a file whose unpacked bytes start with `head`. `whole`: nothing follows them. Gives too
+/// whether more of the text than [`HEAD_BYTES`] could turn the guess.
 ///
 /// # Errors
-/// [`Error::NotText`] when they are those of another format, [`Error::Dialect`] when `choice` cannot be.
-pub(crate) fn guess(
-    head: &[u8],
-    whole: bool,
-    choice: &Choice,
-    later: Option<Encoding>,
-    compression: Compression,
-) -> Result<Dialect, Error> {
+/// [`Error::NotText`] when they are those of another format, [`Error::Dialect`] when the choice cannot be.
+pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect, bool), Error> {
+    let Known { choice, later, compression, kept } = known;
     choice.check()?;
-    if let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic)) {
+    if kept.is_none()
+        && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic))
+    {
         return Err(Error::NotText(what));
     }
-    let (encoding, evidence) = match (choice.encoding, later) {
-        (Some(encoding), _) => (encoding, Evidence::Given),
-        (None, Some(encoding)) => (encoding, Evidence::Guessed),
-        (None, None) => encoding::guess(head, whole),
+    let kept_encoding = kept.as_ref().and_then(|kept| kept.encoding(choice));
+    let (encoding, evidence) = match (choice.encoding, kept_encoding, later) {
+        (Some(encoding), ..) => (encoding, Evidence::Given),
+        (None, Some(kept), _) => kept,
+        (None, None, Some(later)) => (*later, Evidence::Guessed),
+        (None, None, None) => encoding::guess(head, whole),
     };
-    let mut text = Vec::with_capacity(head.len());
-    encoding::Decoder::new(encoding).decode(head, whole, |piece| {
-        text.extend_from_slice(piece);
-        Ok(())
-    })?;
-    let text = &text[encoding::mark(&text) as usize..];
-    let syntax = guess_syntax(text, whole, choice)?;
-    let header = choice.header.unwrap_or_else(|| header::guess(text, whole, syntax));
-    Ok(Dialect { syntax, header, line_end: guess_line_end(text), encoding, evidence, compression })
+    let kept_syntax = kept.as_ref().and_then(|kept| kept.syntax(choice));
+    let kept_header = kept.as_ref().and_then(|kept| kept.header(choice));
+    let line_end = kept.as_ref().map(|kept| kept.dialect.line_end);
+    let mut text = Vec::new();
+    if kept_syntax.is_none() || kept_header.is_none() && choice.header.is_none() {
+        text.reserve(head.len());
+        encoding::Decoder::new(encoding).decode(head, whole, |piece| {
+            text.extend_from_slice(piece);
+            Ok(())
+        })?;
+        text.drain(..encoding::mark(&text) as usize);
+    }
+    let (syntax, open) = match kept_syntax {
+        Some(syntax) => (syntax, false),
+        None => guess_syntax(&text, whole, choice)?,
+    };
+    let header = choice.header.or(kept_header).unwrap_or_else(|| header::guess(&text, whole, syntax));
+    let line_end = line_end.unwrap_or_else(|| guess_line_end(&text));
+    Ok((Dialect { syntax, header, line_end, encoding, evidence, compression: *compression }, open && !whole))
 }
 
 fn guess_line_end(text: &[u8]) -> LineEnd {
@@ -92,59 +136,134 @@ fn guess_line_end(text: &[u8]) -> LineEnd {
     }
 }
 
-fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<Syntax, Error> {
-    let has = |byte: u8| memchr::memchr(byte, text).is_some();
-    let quotes: Vec<Option<u8>> = match choice.quote {
-        Some(quote) => vec![quote],
-        None => {
-            let mut quotes = vec![Some(b'"')];
-            quotes.extend((has(b'"') || choice.delimiter == Some(b'"')).then_some(None));
-            quotes.extend(has(b'\'').then_some(Some(b'\'')));
-            quotes
-        }
-    };
-    let escapes = match choice.escape {
-        Some(escape) => vec![escape],
-        None if has(b'\\') => vec![None, Some(b'\\')],
-        None => vec![None],
-    };
-    let delimiters = match choice.delimiter {
-        Some(delimiter) => vec![(delimiter, 1.0)],
-        None => DELIMITERS.to_vec(),
-    };
-    let (mut best, mut layout) = (None, Layout::default());
-    for (delimiter, belief) in delimiters {
-        // A delimiter that is not there is worth trying only if it is the one.
-        if choice.delimiter.is_none() && !has(delimiter) {
-            continue;
-        }
-        let mut is_well_quoted = false;
-        for (quote, escape) in
-            quotes.iter().flat_map(|quote| escapes.iter().map(move |escape| (*quote, *escape)))
-        {
-            let Ok(syntax) = Syntax::new(delimiter, quote, escape.filter(|_| quote.is_some())) else {
-                continue;
-            };
-            if quote.is_none() && is_well_quoted {
-                continue;
+/// What of the delimiters, quotes and escapes is tried.
+struct Tried {
+    delimiters: Vec<(u8, f64)>,
+    quotes: Vec<Option<u8>>,
+    escapes: Vec<Option<u8>>,
+}
+
+impl Tried {
+    fn of(text: &[u8], choice: &Choice) -> Self {
+        let has = |byte: u8| memchr::memchr(byte, text).is_some();
+        let quotes = match choice.quote {
+            Some(quote) => vec![quote],
+            None => {
+                // Without quotes comes after with them, and is judged by how those fit.
+                let mut quotes = vec![Some(b'"')];
+                quotes.extend((has(b'"') || choice.delimiter == Some(b'"')).then_some(None));
+                quotes.extend(has(b'\'').then_some(Some(b'\'')));
+                quotes
             }
-            let hint = if choice.hint == Some(delimiter) { 1.5 } else { 1.0 };
-            let score = belief * hint * score(text, whole, syntax, &mut layout);
-            // Quotes speak for one way of quoting against another, not for or against the delimiter.
-            let is_one_of_many = quotes.len() * escapes.len() > 1;
-            let quoting =
-                if is_one_of_many { Quoting::of(text, whole, syntax, &layout) } else { Quoting::default() };
-            is_well_quoted |= quoting.is_good();
-            let quoting = if is_one_of_many { quoting.score() } else { 1.0 };
-            if best.is_none_or(|(most, _, _)| score * quoting > most) {
-                best = Some((score * quoting, score, syntax));
-            }
+        };
+        let escapes = match choice.escape {
+            Some(escape) => vec![escape],
+            None if has(b'\\') => vec![None, Some(b'\\')],
+            None => vec![None],
+        };
+        let delimiters = match choice.delimiter {
+            Some(delimiter) => vec![(delimiter, 1.0)],
+            // A delimiter that is not there is worth trying only if it is the one.
+            None => DELIMITERS.into_iter().filter(|(delimiter, _)| has(*delimiter)).collect(),
+        };
+        Self { delimiters, quotes, escapes }
+    }
+
+    /// The syntaxes with this delimiter that can be.
+    fn syntaxes(&self, delimiter: u8) -> impl Iterator<Item = Syntax> {
+        let both =
+            self.quotes.iter().flat_map(|quote| self.escapes.iter().map(move |escape| (*quote, *escape)));
+        both.filter_map(move |(quote, escape)| {
+            Syntax::new(delimiter, quote, escape.filter(|_| quote.is_some())).ok()
+        })
+    }
+
+    /// Whether there is something to choose between besides the delimiter.
+    fn is_quoting_open(&self) -> bool {
+        self.quotes.len() * self.escapes.len() > 1
+    }
+}
+
+/// A syntax, and how well the text reads in it.
+#[derive(Clone, Copy)]
+struct Candidate {
+    syntax: Syntax,
+    /// By its rows and cells alone.
+    score: f64,
+    /// With how its cells are quoted.
+    total: f64,
+    /// Whether more of the text could turn how its quotes were judged.
+    open: bool,
+}
+
+/// The syntax of a text, and whether more of the text could turn the judgement.
+fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<(Syntax, bool), Error> {
+    let tried = Tried::of(text, choice);
+    let (mut best, mut layout): (Option<Candidate>, _) = (None, Layout::default());
+    let is_all_values = is_all_values(text, whole);
+    for (delimiter, belief) in &tried.delimiters {
+        let Some(candidate) = best_quoting(text, whole, *delimiter, &tried, &mut layout) else { continue };
+        // A comma is what `.csv` says, but so are called files of semicolons and tabs.
+        let hint = if choice.hint == Some(*delimiter) && *delimiter != b',' { 1.5 } else { 1.0 };
+        let (score, total) = (candidate.score * belief * hint, candidate.total * belief * hint);
+        let is_enough =
+            choice.delimiter.is_some() || score > 0.0 && score >= enough(*delimiter, choice, is_all_values);
+        if is_enough && best.is_none_or(|best| total > best.total) {
+            best = Some(Candidate { total, ..candidate });
         }
     }
-    let enough = if is_all_values(text, whole) { ENOUGH_FOR_VALUES } else { ENOUGH };
     match best {
-        Some((_, score, syntax)) if choice.delimiter.is_some() || score >= enough => Ok(syntax),
-        _ => fallback(text, whole, choice, &quotes, &escapes, &mut layout),
+        Some(best) => Ok((best.syntax, best.open)),
+        None => fallback(text, whole, choice, &tried, &mut layout),
+    }
+}
+
+/// The way of quoting in which the text reads best with this delimiter.
+fn best_quoting(
+    text: &[u8],
+    whole: bool,
+    delimiter: u8,
+    tried: &Tried,
+    layout: &mut Layout,
+) -> Option<Candidate> {
+    let (mut best, mut quoted): (Option<Candidate>, Option<Quoting>) = (None, None);
+    let mut open = false;
+    for syntax in tried.syntaxes(delimiter) {
+        if syntax.quote().is_none() && quoted.is_some_and(|quoted| quoted.is_good()) {
+            continue;
+        }
+        let score = score(text, whole, syntax, layout);
+        let mut weight = 1.0;
+        if tried.is_quoting_open() {
+            weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
+            open |= quoted.is_some_and(|quoted| quoted.is_open());
+        }
+        let candidate = Candidate { syntax, score, total: score * weight, open: false };
+        if best.is_none_or(|best| candidate.total > best.total) {
+            best = Some(candidate);
+        }
+    }
+    best.map(|best| Candidate { open, ..best })
+}
+
+/// How far a way of quoting is believed. `quoted` is the best one with the usual quotes so far, by which the one without
+/// is judged.
+fn weigh(quoting: Option<Quoting>, quoted: &mut Option<Quoting>) -> f64 {
+    let Some(quoting) = quoting else { return quoted.map_or(1.0, |quoted| quoted.score_without()) };
+    if quoted.is_none_or(|quoted| quoting.score() > quoted.score()) && quoting.is_usual() {
+        *quoted = Some(quoting);
+    }
+    quoting.score()
+}
+
+/// What a delimiter must score at least; below, the text is one column.
+fn enough(delimiter: u8, choice: &Choice, is_all_values: bool) -> f64 {
+    match choice.hint {
+        // The file says by its name that tabs are what divides it.
+        Some(b'\t') if delimiter == b'\t' => 0.0,
+        Some(b',') if PLAIN.contains(&delimiter) => ENOUGH_WHEN_NAMED,
+        _ if is_all_values => ENOUGH_FOR_VALUES,
+        _ => ENOUGH,
     }
 }
 
@@ -159,30 +278,30 @@ fn is_all_values(text: &[u8], whole: bool) -> bool {
     values * 10 >= lines.len() * 9
 }
 
-/// The syntax of a text of one column: a delimiter that does not occur, tabs if possible, and the quote that
-/// fits best.
+/// The syntax of a text of one column: the delimiter that its name speaks for or one that does not occur, tabs if
+/// possible, and the quote that fits best.
 fn fallback(
     text: &[u8],
     whole: bool,
     choice: &Choice,
-    quotes: &[Option<u8>],
-    escapes: &[Option<u8>],
+    tried: &Tried,
     layout: &mut Layout,
-) -> Result<Syntax, Error> {
-    let absent =
-        [b'\t', b',', b';', b'|', 0x1F].into_iter().find(|byte| memchr::memchr(*byte, text).is_none());
-    let delimiter = choice.delimiter.or(absent).unwrap_or(b'\t');
-    let candidates = quotes.iter().flat_map(|quote| escapes.iter().map(move |escape| (*quote, *escape)));
-    let mut best: Option<(f64, Syntax)> = None;
-    for (quote, escape) in candidates {
-        let Ok(syntax) = Syntax::new(delimiter, quote, escape.filter(|_| quote.is_some())) else { continue };
+) -> Result<(Syntax, bool), Error> {
+    let named = choice.hint.filter(|hint| *hint != b',');
+    let others = choice.hint.into_iter().chain([b'\t', b',', b';', b'|', 0x1F]);
+    let absent = || others.into_iter().find(|byte| memchr::memchr(*byte, text).is_none());
+    let delimiter = choice.delimiter.or(named).or_else(absent).unwrap_or(b'\t');
+    let (mut best, mut quoted): (Option<(f64, Syntax)>, _) = (None, None);
+    for syntax in tried.syntaxes(delimiter) {
         fill(text, whole, syntax, layout);
-        let quoting = Quoting::of(text, whole, syntax, layout).score();
-        if best.is_none_or(|(most, _)| quoting > most) {
-            best = Some((quoting, syntax));
+        let weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
+        if best.is_none_or(|(most, _)| weight > most) {
+            best = Some((weight, syntax));
         }
     }
-    best.map(|(_, syntax)| syntax).ok_or(Error::Dialect("delimiter, quote and escape do not go together"))
+    let open = tried.is_quoting_open() && quoted.is_some_and(|quoted| quoted.is_open());
+    best.map(|(_, syntax)| (syntax, open))
+        .ok_or(Error::Dialect("delimiter, quote and escape do not go together"))
 }
 
 /// Lays out the whole rows of the head.
@@ -200,23 +319,43 @@ fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
 fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
     fill(text, whole, syntax, layout);
     let rows = || (0..layout.len()).map(|row| layout.line(text, row));
-    // The width that most rows have; of two the larger one.
     let mut counts = [0_u32; CELLS + 1];
     rows().for_each(|row| counts[row.len()] += 1);
-    let Some((width, count)) = counts.iter().enumerate().max_by_key(|(_, count)| **count) else { return 0.0 };
+    // The width that most rows have; of several that of the first row, else the largest.
+    let Some((mut width, count)) = counts.iter().enumerate().max_by_key(|(_, count)| **count) else {
+        return 0.0;
+    };
+    if let Some(first) = rows().next()
+        && first.len() > 1
+        && counts[first.len()] == *count
+    {
+        width = first.len();
+    }
     if width < 2 {
         return 0.0;
     }
-    let consistency = f64::from(*count) / layout.len() as f64;
-    let (mut clean, mut cells, mut scratch) = (0.0, 0.0, Vec::new());
-    for row in rows().filter(|row| row.len() == width) {
-        for column in 0..width {
-            clean += cleanness(syntax.unquote(row.raw(column), &mut scratch));
+    let is_plain = PLAIN.contains(&syntax.delimiter());
+    let (mut consistency, mut clean, mut cells, mut scratch) = (0.0, 0.0, 0.0, Vec::new());
+    for row in rows() {
+        if row.len() == width {
+            consistency += 1.0;
+        } else if is_plain && row.len() > 1 {
+            consistency += NEARLY * (row.len().min(width) as f64 / row.len().max(width) as f64);
+        } else {
+            continue;
+        }
+        for raw in (0..row.len()).map(|column| row.raw(column)) {
+            let is_quoted = syntax
+                .quote()
+                .is_some_and(|quote| raw.first() == Some(&quote) && is_sound(raw, quote, syntax.escape()));
+            let found = cleanness(syntax.unquote(raw, &mut scratch));
+            // What stands between quotes may be anything.
+            clean += if is_quoted { found.max(CLEAN_TEXT) } else { found };
             cells += 1.0;
         }
     }
     let columns = 1.0 - 1.0 / (width + 1) as f64;
-    consistency * columns * (clean / cells)
+    consistency / layout.len() as f64 * columns * (clean / cells)
 }
 
 /// How much a cell looks like one value: 1 for a number or a date, 0 for what a tab should have divided.
@@ -231,100 +370,6 @@ fn cleanness(cell: &[u8]) -> f64 {
     } else if cell.contains(&b',') {
         0.7
     } else {
-        0.8
+        CLEAN_TEXT
     }
-}
-
-/// How the cells of a text are quoted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Quoting {
-    quote: Option<u8>,
-    /// Cells that a quote opens and closes, and that are sound in between.
-    sound: usize,
-    /// Cells that a quote opens and that are not.
-    broken: usize,
-    cells: usize,
-    /// How much of the text stands after a quote that does not close.
-    swallowed: f64,
-}
-
-impl Quoting {
-    fn of(text: &[u8], whole: bool, syntax: Syntax, layout: &Layout) -> Self {
-        let mut quoting = Self { quote: syntax.quote(), ..Self::default() };
-        // Without quotes: what would have been sound with them speaks against it.
-        let quote = syntax.quote().unwrap_or(b'"');
-        for row in (0..layout.len()).map(|row| layout.line(text, row)) {
-            for raw in (0..row.len()).map(|column| row.raw(column)) {
-                quoting.cells += 1;
-                if raw.first() == Some(&quote) {
-                    let is_sound = is_sound(raw, quote, syntax.escape());
-                    *(if is_sound { &mut quoting.sound } else { &mut quoting.broken }) += 1;
-                }
-            }
-        }
-        if syntax.quote().is_some() {
-            let (mut scanner, mut read) = (Scanner::new(syntax), 0);
-            scanner.scan(text, |base, marks| {
-                if marks.rows != 0 {
-                    read = base + marks.rows.ilog2() as usize;
-                }
-            });
-            // A quote that never closes has swallowed all that follows. In a head that goes on it may still close,
-            // unless what follows is long and goes on in rows as the first one: a long cell does not.
-            let rest = &text[read..];
-            let is_lost = whole
-                || rest.len() > HEAD_BYTES / 4 && {
-                    let first = if layout.len() > 0 { layout.line(text, 0).range() } else { 0..0 };
-                    goes_on_in_rows(&text[first], rest, syntax.delimiter())
-                };
-            if scanner.is_in_quotes() && is_lost {
-                quoting.swallowed = rest.len() as f64 / text.len() as f64;
-            }
-        }
-        quoting
-    }
-
-    /// Whether quotes are used and always well.
-    fn is_good(&self) -> bool {
-        self.quote == Some(b'"') && self.sound > 0 && self.broken == 0 && self.swallowed == 0.0
-    }
-
-    /// From 0 for quotes that are all broken to 1 for what is in order.
-    fn score(&self) -> f64 {
-        let (sound, broken, cells) = (self.sound as f64, self.broken as f64, self.cells as f64);
-        match self.quote {
-            None => 1.0 - 0.6 * sound / cells.max(1.0) - if sound > broken { 0.1 } else { 0.01 },
-            Some(b'"') => (sound + 1.0) / (sound + 1.0 + 4.0 * broken) * (1.0 - 0.5 * self.swallowed.sqrt()),
-            // Another quote must be used throughout to be believed: the cell 'tis is none.
-            Some(_) if broken + self.swallowed > 0.0 || sound * 5.0 < cells => 0.0,
-            Some(_) => 1.2,
-        }
-    }
-}
-
-/// Whether at least half of the lines of `rest` after its first one have as many delimiters as `row`.
-fn goes_on_in_rows(row: &[u8], rest: &[u8], delimiter: u8) -> bool {
-    let delimiters = |line: &[u8]| memchr::memchr_iter(delimiter, line).count();
-    let expected = delimiters(row);
-    let lines = rest.split(|byte| is_break(*byte)).filter(|line| !line.is_empty()).skip(1);
-    let (mut alike, mut all) = (0, 0);
-    for line in lines {
-        alike += usize::from(delimiters(line) == expected);
-        all += 1;
-    }
-    all > 0 && alike * 2 >= all
-}
-
-/// Whether a quote opens and closes `raw` and every quote in between is doubled or escaped.
-fn is_sound(raw: &[u8], quote: u8, escape: Option<u8>) -> bool {
-    let [_, inside @ .., last] = raw else { return false };
-    let mut bytes = inside.iter();
-    while let Some(byte) = bytes.next() {
-        if Some(*byte) == escape {
-            bytes.next();
-        } else if *byte == quote && bytes.next() != Some(&quote) {
-            return false;
-        }
-    }
-    *last == quote
 }

@@ -6,11 +6,14 @@ use super::guess::{CELLS, HEAD_BYTES};
 use crate::syntax::{Layout, Syntax};
 use crate::value::{Kind, Style};
 
+/// Of so many cells one at least is the first one again, and two in all, where that is a value as they are.
+const AGAIN: usize = 20;
+
 /// Whether the first row of `text` is a header. `whole`: nothing follows `text`.
 ///
 /// It is none if there is no name or one is a value itself. (Some may be missing, as above the row numbers that
 /// programs write.) Beyond that columns vote: for a header where the first cell is a word above numbers, dates or
-/// booleans; against it where it is written just as the cells below (`item-1` above `item-2`) or comes again. Without
+/// booleans; against it where it is written just as the cells below (`item-1` above `item-2`) or comes again often. Without
 /// a vote a table of several columns has one, as most files do, unless a name is there twice.
 pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     let mut layout = Layout::default();
@@ -38,7 +41,7 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     }
     let mut votes = 0;
     for (column, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-        let (mut cells, mut values, mut alike, mut again) = (0, 0, 0, false);
+        let (mut cells, mut values, mut alike, mut again) = (0, 0, 0, 0);
         for row in 1..layout.len() {
             let line = layout.line(text, row);
             let cell = syntax.unquote(line.raw(column), &mut scratch);
@@ -46,14 +49,16 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
                 cells += 1;
                 values += usize::from(is_value(cell));
                 alike += usize::from(shape(cell).eq(shape(name)));
-                again |= cell == name;
+                again += usize::from(cell == name);
             }
         }
         // Words are alike too easily; digits and signs at the same places are not.
         let is_marked = name.iter().any(u8::is_ascii_digit);
+        // A value comes again and again; a name may by chance, or where files were joined.
+        let is_one_of_them = again > 1 && again * AGAIN >= cells;
         if cells > 0 && values * 10 >= cells * 9 {
             votes += 1;
-        } else if cells > 0 && (again || is_marked && alike * 10 >= cells * 9) {
+        } else if cells > 0 && (is_one_of_them || is_marked && alike * 10 >= cells * 9) {
             votes -= 1;
         }
     }

@@ -1,12 +1,17 @@
 //! How a file is written: its delimiter, quotes, line ends, encoding and packing, and whether it has a header.
 //!
-//! A dialect is guessed from the first [`HEAD_BYTES`] of the text, and whatever of it a
-//! person or a program knows better replaces the guess ([`Choice`]).
+//! A dialect is guessed from the first [`HEAD_BYTES`] of the text (from [`LONG_HEAD_BYTES`] when those end within a quote
+//! that may close or not), and whatever of it a person or a program knows better replaces the guess ([`Choice`]). Once the
+//! file is whole what was found is kept beside it ([`DIALECT`]) and holds for all that follows.
 
 mod guess;
 mod header;
+mod kept;
+mod quoting;
 
-pub(crate) use guess::{HEAD_BYTES, guess};
+pub(crate) use guess::{HEAD_BYTES, Known, LONG_HEAD_BYTES, guess};
+pub use kept::DIALECT;
+pub(crate) use kept::{Given, Kept};
 
 use crate::syntax::Syntax;
 use crate::{Compression, Encoding, Error, Evidence};
@@ -64,18 +69,35 @@ pub struct Choice {
     pub header: Option<bool>,
     /// The encoding.
     pub encoding: Option<Encoding>,
-    /// A delimiter that the name of the file speaks for, which is no proof ([`Self::hinted_by`]).
+    /// A delimiter that the name of the file speaks for, which is no proof ([`Self::hinted_by`]): tabs are believed when
+    /// there are any, a comma says only that there are several columns.
     pub hint: Option<u8>,
 }
 
 impl Choice {
     /// A choice that leaves everything to the guess, with the hint that a file's name gives: `.tsv` and `.tab`
-    /// speak for tabs.
+    /// speak for tabs, `.csv` for some delimiter.
     pub fn hinted_by(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
-        let is_tabbed = name.ends_with(".tsv") || name.ends_with(".tab");
-        Self { hint: is_tabbed.then_some(b'\t'), ..Self::default() }
+        let hint = match name.rsplit_once('.') {
+            Some((_, "tsv" | "tab")) => Some(b'\t'),
+            Some((_, "csv")) => Some(b','),
+            _ => None,
+        };
+        Self { hint, ..Self::default() }
+    }
+
+    /// Tab-separated values, whatever they look like: as Python's `csv.reader(lines, delimiter="\t")` reads them, with
+    /// `"` around cells that hold tabs or line breaks and doubled within. The header and the encoding are guessed.
+    pub fn tab_separated() -> Self {
+        Self {
+            delimiter: Some(b'\t'),
+            quote: Some(Some(b'"')),
+            escape: Some(None),
+            hint: Some(b'\t'),
+            ..Self::default()
+        }
     }
 
     /// An error if no file can be written so.

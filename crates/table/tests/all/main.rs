@@ -3,7 +3,9 @@
 mod facts;
 mod golden;
 mod growing;
+mod guess;
 mod index;
+mod kept;
 mod packed;
 mod pages;
 mod reader;

@@ -93,6 +93,30 @@ fn a_zstd_frame_of_another_program_reads_the_same() {
 }
 
 #[test]
+fn zeros_after_gzip_members_are_padding() {
+    let zeros = |count| vec![0; count];
+    let (first, second) = (gzip(b"a,b\n1,2\n"), gzip(b"3,4\n"));
+    for packed in [
+        [&first[..], &second, &zeros(512)].concat(),
+        [&first[..], &zeros(1), &second].concat(),
+        [&first[..], &zeros(5_000), &second, &zeros(70_000)].concat(),
+    ] {
+        for sizes in [&[usize::MAX][..], &[1], &[first.len()], &[2_049, 3]] {
+            let mut made = Made::of(&packed, sizes, Choice::default(), Limits::default());
+            assert_eq!(made.rows(), [["1", "2"], ["3", "4"]]);
+            made.writer.append_rows([["5", "6"]]).unwrap();
+            assert_eq!(made.rows()[2], ["5", "6"]);
+        }
+    }
+    for wrong in [&b"\0x"[..], b"\x1F\x8B", b"x"] {
+        let mut made = Made::empty(Choice::default(), Limits::default());
+        let packed = [&first[..], wrong].concat();
+        let result = made.writer.append(&packed).and_then(|_| made.writer.finish());
+        assert!(matches!(result, Err(Error::Compression(_))), "{result:?}");
+    }
+}
+
+#[test]
 fn packed_data_that_ends_early_or_is_broken_is_an_error() {
     for packed in [gzip(text(3_000).as_bytes()), zstd(text(3_000).as_bytes())] {
         for length in [5, 11, 30, packed.len() / 2, packed.len() - 1] {

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use super::SCAN;
 use super::keys::{Keys, line_of, place_of, prefix_of};
+use crate::disk::Nameless;
 use crate::order::{Collector, Order};
 use crate::reading::Reading;
 use crate::{Control, Error};
@@ -22,7 +23,7 @@ pub(super) struct Sorter<'a> {
 
 /// Sorted runs of keys in a file.
 struct Spilled {
-    file: BufWriter<File>,
+    file: BufWriter<Nameless>,
     length: u64,
     /// Where each run ends.
     ends: Vec<u64>,
@@ -76,7 +77,7 @@ impl<'a> Sorter<'a> {
         let spilled = match &mut self.spilled {
             Some(spilled) => spilled,
             none => none.insert(Spilled {
-                file: BufWriter::with_capacity(256 << 10, tempfile::tempfile_in(self.reading.folder())?),
+                file: BufWriter::with_capacity(256 << 10, self.reading.folder().nameless()?),
                 length: 0,
                 ends: Vec::new(),
             }),
@@ -111,7 +112,7 @@ impl Spilled {
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let mut runs: Vec<Run<'_>> = starts
             .zip(&ends)
-            .map(|(at, end)| Run { file: &file, at, end: *end, window, held: Vec::new(), used: 0 })
+            .map(|(at, end)| Run { file: file.file(), at, end: *end, window, held: Vec::new(), used: 0 })
             .collect();
         let mut heads = BinaryHeap::with_capacity(runs.len());
         for (i, run) in runs.iter_mut().enumerate() {

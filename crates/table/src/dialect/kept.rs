@@ -1,0 +1,253 @@
+//! What was found of a file when it was whole, kept beside it: rows that are appended, a restart or another node change
+//! nothing in how the rows before are read.
+//!
+//! It is a text of one line for each thing, such as `delimiter 59`. Whatever cannot be read in it (a crash of the machine
+//! may leave an empty one) is as if it were not there, and the file is guessed anew.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{Choice, Dialect, LineEnd};
+use crate::syntax::Syntax;
+use crate::{Compression, Encoding, Evidence};
+
+/// The name of the file with the dialect that was found, in the folder of a table. Whoever copies a table copies both.
+pub const DIALECT: &str = "dialect";
+
+/// The first line; another one is another form.
+const FORM: &str = "dialect 1";
+
+/// The most bytes of the file, which has 200.
+const MOST_BYTES: u64 = 4096;
+
+/// A dialect that was found, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) dialect: Dialect,
+    /// What of it was not found but chosen.
+    pub(crate) given: Given,
+    /// How many of the first unpacked bytes were looked at: a guess for another choice looks at the same ones.
+    pub(crate) looked: u64,
+    /// Whether there was one row at most: whether that is a header is not known yet.
+    pub(crate) header_open: bool,
+}
+
+/// What of a dialect was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    delimiter: bool,
+    quote: bool,
+    escape: bool,
+    header: bool,
+    encoding: bool,
+}
+
+impl Given {
+    pub(crate) const fn by(choice: &Choice) -> Self {
+        Self {
+            delimiter: choice.delimiter.is_some(),
+            quote: choice.quote.is_some(),
+            escape: choice.escape.is_some(),
+            header: choice.header.is_some(),
+            encoding: choice.encoding.is_some(),
+        }
+    }
+}
+
+impl Kept {
+    /// The syntax, if `choice` asks for no other one.
+    pub(crate) fn syntax(&self, choice: &Choice) -> Option<Syntax> {
+        let (syntax, given) = (self.dialect.syntax, self.given);
+        let fits = is_same(choice.delimiter, syntax.delimiter(), given.delimiter)
+            && is_same(choice.quote, syntax.quote(), given.quote)
+            && is_same(choice.escape, syntax.escape(), given.escape);
+        // Another encoding makes another text.
+        let is_same_text = is_same(choice.encoding, self.dialect.encoding, given.encoding);
+        (fits && is_same_text).then_some(syntax)
+    }
+
+    /// The encoding and what spoke for it, if `choice` asks for no other one and it was found.
+    pub(crate) fn encoding(&self, choice: &Choice) -> Option<(Encoding, Evidence)> {
+        let is_found = choice.encoding.is_none() && !self.given.encoding;
+        is_found.then_some((self.dialect.encoding, self.dialect.evidence))
+    }
+
+    /// Whether the first row is a header, if that was found of what `choice` asks for.
+    pub(crate) fn header(&self, choice: &Choice) -> Option<bool> {
+        let is_found = choice.header.is_none() && !self.given.header && !self.header_open;
+        (is_found && self.syntax(choice).is_some()).then_some(self.dialect.header)
+    }
+
+    /// What lies in this folder, if something does.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn load(folder: &Path) -> io::Result<Option<Self>> {
+        let path = folder.join(DIALECT);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > MOST_BYTES => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            known => known?,
+        };
+        Ok(std::str::from_utf8(&fs::read(path)?).ok().and_then(Self::parse))
+    }
+
+    /// Writes it into this folder, all of it or nothing.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(self.text().as_bytes())?;
+        file.persist(folder.join(DIALECT)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let Self { dialect, given, looked, header_open } = self;
+        let byte = |byte: Option<u8>| byte.map_or("none".to_owned(), |byte| byte.to_string());
+        let lines = [
+            FORM.to_owned(),
+            format!("looked {looked}"),
+            format!("delimiter {} {}", dialect.syntax.delimiter(), given.delimiter),
+            format!("quote {} {}", byte(dialect.syntax.quote()), given.quote),
+            format!("escape {} {}", byte(dialect.syntax.escape()), given.escape),
+            format!(
+                "header {} {}",
+                if *header_open { "open" } else { name(&HEADERS, dialect.header) },
+                given.header
+            ),
+            format!("encoding {} {}", dialect.encoding.name(), given.encoding),
+            format!("evidence {}", name(&EVIDENCE, dialect.evidence)),
+            format!("line_end {}", name(&LINE_ENDS, dialect.line_end)),
+            format!("compression {}", name(&COMPRESSIONS, dialect.compression)),
+        ];
+        lines.map(|line| line + "\n").concat()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next()? != FORM {
+            return None;
+        }
+        let mut line = |what: &str| {
+            let (name, rest) = lines.next()?.split_once(' ')?;
+            (name == what).then_some(rest)
+        };
+        let given = |text: &str| text.parse::<bool>().ok();
+        let looked = line("looked")?.parse().ok()?;
+        let mut byte = |what: &str| {
+            let (byte, is_given) = line(what)?.split_once(' ')?;
+            let byte = if byte == "none" { None } else { Some(byte.parse::<u8>().ok()?) };
+            Some((byte, given(is_given)?))
+        };
+        let (delimiter, quote, escape) = (byte("delimiter")?, byte("quote")?, byte("escape")?);
+        let (header, header_given) = line("header")?.split_once(' ')?;
+        let (encoding, encoding_given) = line("encoding")?.split_once(' ')?;
+        let header_open = header == "open";
+        Some(Self {
+            dialect: Dialect {
+                syntax: Syntax::new(delimiter.0?, quote.0, escape.0).ok()?,
+                header: !header_open && named(&HEADERS, header)?,
+                encoding: Encoding::named(encoding)?,
+                evidence: named(&EVIDENCE, line("evidence")?)?,
+                line_end: named(&LINE_ENDS, line("line_end")?)?,
+                compression: named(&COMPRESSIONS, line("compression")?)?,
+            },
+            given: Given {
+                delimiter: delimiter.1,
+                quote: quote.1,
+                escape: escape.1,
+                header: given(header_given)?,
+                encoding: given(encoding_given)?,
+            },
+            looked,
+            header_open,
+        })
+    }
+}
+
+/// Whether a choice of one thing is what was `found`, or leaves it open as it was left open then.
+fn is_same<T: Copy + PartialEq>(choice: Option<T>, found: T, given: bool) -> bool {
+    choice.map_or(!given, |choice| choice == found)
+}
+
+const HEADERS: [(&str, bool); 2] = [("yes", true), ("no", false)];
+const EVIDENCE: [(&str, Evidence); 5] = [
+    ("given", Evidence::Given),
+    ("mark", Evidence::Mark),
+    ("valid", Evidence::Valid),
+    ("pattern", Evidence::Pattern),
+    ("guessed", Evidence::Guessed),
+];
+const LINE_ENDS: [(&str, LineEnd); 3] = [("lf", LineEnd::Lf), ("crlf", LineEnd::CrLf), ("cr", LineEnd::Cr)];
+const COMPRESSIONS: [(&str, Compression); 3] =
+    [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+
+fn name<T: Copy + PartialEq>(all: &[(&'static str, T)], value: T) -> &'static str {
+    all.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
+}
+
+fn named<T: Copy>(all: &[(&'static str, T)], name: &str) -> Option<T> {
+    all.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(header_open: bool) -> Kept {
+        Kept {
+            dialect: Dialect {
+                syntax: Syntax::new(b' ', Some(b'\''), None).unwrap(),
+                header: !header_open,
+                line_end: LineEnd::CrLf,
+                encoding: Encoding::named("windows-1252").unwrap(),
+                evidence: Evidence::Guessed,
+                compression: Compression::Zstd,
+            },
+            given: Given { quote: true, ..Given::default() },
+            looked: 65_536,
+            header_open,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        for header_open in [false, true] {
+            let kept = kept(header_open);
+            assert_eq!(Kept::parse(&kept.text()), Some(kept));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_of_another_form_is_as_if_it_were_not_there() {
+        let text = kept(false).text();
+        for length in 0..text.len() - 1 {
+            assert_eq!(Kept::parse(&text[..length]), None, "{length} bytes");
+        }
+        assert_eq!(Kept::parse(&text.replace("dialect 1", "dialect 2")), None);
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Kept::load(folder.path()).unwrap(), None);
+        fs::write(folder.path().join(DIALECT), text.repeat(100)).unwrap();
+        assert_eq!(Kept::load(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn another_choice_is_guessed_and_the_same_is_not() {
+        let (kept, same) = (kept(false), Choice { quote: Some(Some(b'\'')), ..Choice::default() });
+        assert_eq!((kept.syntax(&same), kept.header(&same)), (Some(kept.dialect.syntax), Some(true)));
+        let named = Choice { delimiter: Some(b' '), header: Some(false), ..same };
+        assert_eq!((kept.syntax(&named), kept.header(&named)), (Some(kept.dialect.syntax), None));
+        let others = [
+            Choice::default(),
+            Choice { delimiter: Some(b','), ..same },
+            Choice { escape: Some(Some(b'\\')), ..same },
+            Choice { encoding: Some(Encoding::UTF_8), ..same },
+        ];
+        for other in others {
+            assert_eq!((kept.syntax(&other), kept.header(&other)), (None, None), "{other:?}");
+        }
+    }
+}

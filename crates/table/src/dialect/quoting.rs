@@ -1,0 +1,125 @@
+//! How far a text speaks for a way of quoting its cells.
+
+use super::guess::HEAD_BYTES;
+use crate::syntax::{Layout, Scanner, Syntax, is_break};
+
+/// Of so many sound cells one may be broken before quotes have to prove themselves against none.
+const SOUND_FOR_BROKEN: usize = 20;
+
+/// How the cells of a text are quoted, when it is read with quotes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quoting {
+    quote: u8,
+    /// Cells that a quote opens and closes, and that are sound in between.
+    sound: usize,
+    /// Cells that a quote opens and that are not.
+    broken: usize,
+    cells: usize,
+    /// How much of the text stands after a quote that does not close.
+    swallowed: f64,
+    /// Whether that quote may still close in what follows the text.
+    open: bool,
+}
+
+impl Quoting {
+    /// How `text`, laid out in `layout` with this syntax, is quoted; `None` when its quotes have no meaning.
+    pub(super) fn of(text: &[u8], whole: bool, syntax: Syntax, layout: &Layout) -> Option<Self> {
+        let quote = syntax.quote()?;
+        let mut quoting = Self { quote, ..Self::default() };
+        for row in (0..layout.len()).map(|row| layout.line(text, row)) {
+            for raw in (0..row.len()).map(|column| row.raw(column)) {
+                quoting.cells += 1;
+                if raw.first() == Some(&quote) {
+                    let is_sound = is_sound(raw, quote, syntax.escape());
+                    *(if is_sound { &mut quoting.sound } else { &mut quoting.broken }) += 1;
+                }
+            }
+        }
+        let (mut scanner, mut read) = (Scanner::new(syntax), 0);
+        scanner.scan(text, |base, marks| {
+            if marks.rows != 0 {
+                read = base + marks.rows.ilog2() as usize;
+            }
+        });
+        if scanner.is_in_quotes() {
+            // A quote that never closes has swallowed all that follows. In a head that goes on it may still close,
+            // unless what follows is long and goes on in rows as the first one: a long cell seldom does.
+            let rest = &text[read..];
+            let is_lost = whole
+                || rest.len() > HEAD_BYTES / 4 && {
+                    let first = if layout.len() > 0 { layout.line(text, 0).range() } else { 0..0 };
+                    goes_on_in_rows(&text[first], rest, syntax.delimiter())
+                };
+            if is_lost {
+                quoting.swallowed = rest.len() as f64 / text.len() as f64;
+                quoting.open = !whole;
+            }
+        }
+        Some(quoting)
+    }
+
+    /// Whether this is about the quotes that nearly all files have.
+    pub(super) const fn is_usual(&self) -> bool {
+        self.quote == b'"'
+    }
+
+    /// Whether more of the text could turn the judgement: a quote that has swallowed much may close yet.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether quotes are used, and well but for a cell here and there.
+    pub(super) fn is_good(&self) -> bool {
+        self.is_usual()
+            && self.sound > 0
+            && self.broken * SOUND_FOR_BROKEN <= self.sound
+            && self.swallowed == 0.0
+    }
+
+    /// From 0 for quotes that are all broken to 1 for what is in order; more for an unusual quote that is used
+    /// throughout.
+    pub(super) fn score(&self) -> f64 {
+        let (sound, broken, cells) = (self.sound as f64, self.broken as f64, self.cells as f64);
+        match self.quote {
+            // Each broken cell costs its share and no more.
+            b'"' => (sound + 1.0) / (sound + 1.0 + broken) * (1.0 - 0.5 * self.swallowed.sqrt()),
+            // Another quote must be used throughout to be believed: the cell 'tis is none.
+            _ if broken + self.swallowed > 0.0 || sound * 5.0 < cells => 0.0,
+            _ => 1.2,
+        }
+    }
+
+    /// The same for the text read without quotes: what is sound with them speaks against it. (Without them the
+    /// cell `"x, y"` is two pieces that say nothing.)
+    pub(super) fn score_without(&self) -> f64 {
+        let share = self.sound as f64 / self.cells.max(1) as f64;
+        1.0 - 0.6 * share - if self.sound > self.broken { 0.1 } else { 0.01 }
+    }
+}
+
+/// Whether at least half of the lines of `rest` after its first one have as many delimiters as `row`.
+fn goes_on_in_rows(row: &[u8], rest: &[u8], delimiter: u8) -> bool {
+    let delimiters = |line: &[u8]| memchr::memchr_iter(delimiter, line).count();
+    let expected = delimiters(row);
+    let lines = rest.split(|byte| is_break(*byte)).filter(|line| !line.is_empty()).skip(1);
+    let (mut alike, mut all) = (0, 0);
+    for line in lines {
+        alike += usize::from(delimiters(line) == expected);
+        all += 1;
+    }
+    all > 0 && alike * 2 >= all
+}
+
+/// Whether a quote opens and closes `raw` and every quote in between is doubled or escaped.
+pub(super) fn is_sound(raw: &[u8], quote: u8, escape: Option<u8>) -> bool {
+    let [_, inside @ .., last] = raw else { return false };
+    let mut bytes = inside.iter();
+    while let Some(byte) = bytes.next() {
+        if Some(*byte) == escape {
+            bytes.next();
+        } else if *byte == quote && bytes.next() != Some(&quote) {
+            return false;
+        }
+    }
+    *last == quote
+}
