@@ -8,6 +8,7 @@
 //! | guard | is |
 //! |---|---|
 //! | [`RedisServer`] | a real `redis-server` on a free port, to kill and restart |
+//! | [`S3Server`] | a server that speaks S3, with a bucket |
 //! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
 //! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
 //! | [`LineClient`] | a blocking client of the line port |
@@ -20,6 +21,7 @@ mod line;
 mod proxy;
 mod redis;
 mod resp;
+mod s3;
 mod tidings;
 
 pub use line::LineClient;
@@ -27,6 +29,7 @@ pub use proxy::Proxy;
 pub use redis::RedisServer;
 pub use resp::{Reply, RespClient};
 pub use rustix::process::Signal;
+pub use s3::S3Server;
 pub use tidings::{Builder, Tidings};
 
 /// How long anything may take that ought to happen at once. Generous: it only costs time when a test fails, and

@@ -35,8 +35,8 @@ pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
     HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
-    SseOptions, SubscriptionTokenOptions, TablesOptions, TcpOptions, TokenOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    SseOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TokenOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use print::{default_file, docs};
 pub use proxy::{
@@ -46,6 +46,7 @@ pub use proxy::{
 pub use source::{Overrides, environment};
 pub use value::{
     AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, RecoveryMode, Secret, SlowConsumer,
+    TablesStore,
 };
 
 use error::{Origin, nearest};
