@@ -27,7 +27,7 @@ test: test-tools ## every test; installs what they need first
 test-slow: test-tools ## what takes minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored
 
-test-tools: ## redis-server, nginx, chromium, and the clients of Python and Node, where missing
+test-tools: ## redis-server, nginx, chromium, moto, and the clients of Python and Node, where missing
 	scripts/test-tools.sh "$(TOOLS)"
 
 lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation

@@ -88,13 +88,7 @@ impl Outbound {
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
     pub(crate) fn new(address: &Uri, option: &str, idle: Duration) -> Result<Self, TlsError> {
-        let https = address.scheme_str() == Some("https");
-        let roots = if https { native_roots(option)? } else { RootCertStore::empty() };
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| TlsError::Setup { option: option.to_owned(), reason: e.to_string() })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls(address.scheme_str() == Some("https"), option)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -136,6 +130,21 @@ impl Outbound {
             Err(error) => Err(OutboundError::Body(error.to_string())),
         }
     }
+}
+
+/// What is needed to speak TLS (`https`: whether it will be) to an address that the option `option` named, with ring and
+/// the certificates that this machine trusts.
+///
+/// # Errors
+/// [`TlsError`] when TLS cannot be set up.
+pub(crate) fn tls(https: bool, option: &str) -> Result<ClientConfig, TlsError> {
+    let roots = if https { native_roots(option)? } else { RootCertStore::empty() };
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| TlsError::Setup { option: option.to_owned(), reason: e.to_string() })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tls)
 }
 
 /// Which kind of error it was; its own words are those of the innermost one, which knows.

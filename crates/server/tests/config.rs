@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidings_server::config::{
-    self, BrokerUrl, Config, ListenAddr, LogFormat, LogLevel, Overrides, SlowConsumer,
+    self, BrokerUrl, Config, ListenAddr, LogFormat, LogLevel, Overrides, SlowConsumer, TablesStore,
 };
 use tidings_wire::Channel;
 use tidings_wire::body::DataFormat;
@@ -589,4 +589,30 @@ fn variables_that_kubernetes_makes_for_a_service_named_tidings_are_no_mistake() 
     ];
     assert_eq!(load_env(&made).expect("passed over"), Config::default());
     assert!(load_env(&[("TIDINGS_PORT", "8000")]).is_err());
+}
+
+#[test]
+fn tables_are_kept_in_a_folder_or_in_a_bucket() {
+    let store = |text: &str| {
+        let config = load_sets(&[&format!("tables.store={text}")]).expect("a configuration");
+        config.tables.store.expect("a store")
+    };
+    assert_eq!(store("/var/lib/tables"), TablesStore::Folder("/var/lib/tables".into()));
+    let in_bucket =
+        |bucket: &str, prefix: &str| TablesStore::S3 { bucket: bucket.into(), prefix: prefix.into() };
+    assert_eq!(store("s3://tables"), in_bucket("tables", ""));
+    assert_eq!(store("s3://tables/"), in_bucket("tables", ""));
+    assert_eq!(store("s3://my.tables/some/prefix/"), in_bucket("my.tables", "some/prefix"));
+    assert_eq!(store("s3://my.tables/some/prefix/").to_string(), "s3://my.tables/some/prefix");
+    for wrong in ["s3://", "s3:///prefix", "s3://a b", "s3://tables/../x", "s3://tables/a//b", "gs://tables"]
+    {
+        let words = complaint(load_sets(&[&format!("tables.store={wrong}")]));
+        assert!(words.contains("s3://BUCKET/PREFIX"), "{wrong}: {words}");
+    }
+    let words = complaint(load_sets(&["tables.s3.endpoint=http://minio:9000"]));
+    assert!(words.contains("tables.s3.allow_http = true"), "{words}");
+    let words = complaint(load_sets(&["tables.s3.access_key_id=me"]));
+    assert!(words.contains("tables.s3.secret_access_key is not"), "{words}");
+    let config = load_sets(&["tables.s3.access_key_id=me", "tables.s3.secret_access_key=hush"]);
+    assert!(!format!("{:?}", config.expect("a configuration")).contains("hush"));
 }

@@ -18,7 +18,8 @@
 //! - **Another dialect**: [`Writer::reread`] reads the same file again, also in the middle of an upload; readers
 //!   keep the old reading until it is done, and whoever holds a [`View`] keeps it as long as they like. Make the
 //!   views of a query anew on the new reading.
-//! - **Live rows**: [`Writer::append`] for a file that grows, [`Writer::append_rows`] for cells.
+//! - **Live rows**: [`Writer::append`] for a file that grows, [`Writer::append_rows`] for cells, and
+//!   [`Writer::catch_up`] for what another process has written to the file.
 //! - **Column facts**: [`Reading::facts`], in the background.
 //! - **Restart**: [`Writer::open`] on the same folder, which reads it as it was read before. **Delete**: drop the
 //!   writer, remove the folder. **A new upload in place of an old one**: a second folder and writer; swap the

@@ -178,6 +178,36 @@ impl Writer {
         self.finish()
     }
 
+    /// Takes in what somebody else has written at the end of the file since: another process that has it open, or
+    /// whoever fetches it from elsewhere. It is for them to see that nobody appends meanwhile, here or there.
+    ///
+    /// # Errors
+    /// As [`Self::append`], but for the bound of the file's own size, and [`Error::Cancelled`]. The file is left alone
+    /// then; every further call is [`Error::Broken`].
+    pub fn catch_up(&mut self, control: Control<'_>) -> Result<Summary, Error> {
+        if self.broken {
+            return Err(Error::Broken);
+        }
+        let taken = self.take_in(control);
+        self.broken = taken.is_err();
+        taken
+    }
+
+    fn take_in(&mut self, control: Control<'_>) -> Result<Summary, Error> {
+        let end = self.place.original.metadata()?.len();
+        let mut buffer = vec![0; PIECE];
+        while self.received < end {
+            control.check()?;
+            let length = (end - self.received).min(PIECE as u64) as usize;
+            self.place.original.read_exact_at(&mut buffer[..length], self.received)?;
+            self.received += length as u64;
+            self.finished = false;
+            let finding = self.intake.take(&buffer[..length], self.received)?;
+            self.follow(finding)?;
+        }
+        Ok(self.table.reading().summary())
+    }
+
     /// Reads the file again in another dialect, as far as it has been received. Until that is done readers
     /// have the old reading; the time is that of [`Self::open`].
     ///

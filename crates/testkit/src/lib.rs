@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`RedisServer`] | a real `redis-server` on a free port, to kill and restart |
 //! | [`RedisCluster`] | several of them that form a cluster, with replicas to be promoted and slots to be moved |
+//! | [`S3Server`] | a server that speaks S3, with a bucket |
 //! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
 //! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
 //! | [`LineClient`] | a blocking client of the line port |
@@ -22,6 +23,7 @@ mod line;
 mod proxy;
 mod redis;
 mod resp;
+mod s3;
 mod tidings;
 
 pub use cluster::RedisCluster;
@@ -30,6 +32,7 @@ pub use proxy::Proxy;
 pub use redis::RedisServer;
 pub use resp::{Reply, RespClient};
 pub use rustix::process::Signal;
+pub use s3::S3Server;
 pub use tidings::{Builder, Tidings};
 
 /// How long anything may take that ought to happen at once. Generous: it only costs time when a test fails, and

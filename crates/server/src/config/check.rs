@@ -70,6 +70,7 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
     }
     tls(config, given)?;
     hooks(config, given)?;
+    bucket(config, given)?;
     personal_channels(config, given)?;
     exposure(config, given)
 }
@@ -128,6 +129,30 @@ fn hooks(config: &Config, given: &Given) -> Result<(), ConfigError> {
         if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
             return nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
         }
+    }
+    Ok(())
+}
+
+/// Refuses half a key, and a store that everybody on the way could read without its being meant.
+fn bucket(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let s3 = &config.tables.s3;
+    let (id, secret) = ("tables.s3.access_key_id", "tables.s3.secret_access_key");
+    for (one, other, is_half) in [
+        (id, secret, !s3.access_key_id.is_empty() && !s3.secret_access_key.is_set()),
+        (secret, id, s3.access_key_id.is_empty() && s3.secret_access_key.is_set()),
+    ] {
+        if is_half {
+            return Err(given.error(one, format!("{one} is given, and {other} is not; they go together")));
+        }
+    }
+    let is_plain = s3.endpoint.as_ref().is_some_and(|url| url.uri().scheme_str() == Some("http"));
+    if is_plain && !s3.allow_http {
+        let key = "tables.s3.endpoint";
+        let what = format!(
+            "{key} begins with http://, so everybody on the way could read and change tables; set \
+             tables.s3.allow_http = true if that is meant"
+        );
+        return Err(given.error(key, what));
     }
     Ok(())
 }

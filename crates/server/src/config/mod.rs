@@ -35,8 +35,8 @@ pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
     HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
-    SseOptions, SubscriptionTokenOptions, TablesOptions, TcpOptions, TlsOptions, TokenOptions,
-    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    SseOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
+    TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use print::{default_file, docs};
 pub use proxy::{
@@ -46,7 +46,7 @@ pub use proxy::{
 pub use source::{Overrides, environment};
 pub use value::{
     AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, PemText, RecoveryMode, Secret, SlowConsumer,
-    TlsRequired, TlsVersion,
+    TablesStore, TlsRequired, TlsVersion,
 };
 
 use error::{Origin, nearest};

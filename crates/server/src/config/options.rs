@@ -13,7 +13,7 @@ use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
 use super::value::{
     AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, PemText, RecoveryMode, Secret, SlowConsumer,
-    TlsRequired, TlsVersion,
+    TablesStore, TlsRequired, TlsVersion,
 };
 use crate::auth::{KeyType, PublicKey};
 
@@ -506,9 +506,45 @@ group! {
         /// How much the files of all tables may take together. For more, tables that nobody looks at are removed, the
         /// one that was used longest ago first; when all are in use, uploads are refused.
         max_total: usize = "10GiB", bytes(1, 1024 * 1024 * GIB);
-        /// The folder for tables; several nodes that use the same Redis may share one. Without it, `tables` in
-        /// `data_dir`; without that too, a temporary one that goes with the server.
-        store: Option<PathBuf> = "", ();
+        /// Where tables are kept: a folder, or `s3://BUCKET/PREFIX` (see `tables.s3`). Several nodes that use the same
+        /// Redis may share either. Without it, the folder `tables` in `data_dir`; without that too, a temporary one
+        /// that goes with the server. With a bucket, copies of the tables that are looked at lie in `tables.cache` in
+        /// `data_dir` (without that, in a temporary folder), and `tables.max_total` holds for the copies of each node
+        /// and for the bucket.
+        store: Option<TablesStore> = "", ();
+    }
+    groups {
+        /// The bucket that `tables.store` names, in S3 or a store that speaks its protocol and keeps to `If-Match` and
+        /// `If-None-Match` of writes. What is not given here is taken from the usual variables (`AWS_ACCESS_KEY_ID`,
+        /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …), and credentials else
+        /// from the machine's or the container's role.
+        s3: TablesS3Options;
+    }
+}
+
+group! {
+    /// The bucket that `tables.store` names, in S3 or a store that speaks its protocol and keeps to `If-Match` and
+    /// `If-None-Match` of writes. What is not given here is taken from the usual variables (`AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …), and credentials else from
+    /// the machine's or the container's role.
+    pub struct TablesS3Options {
+        /// Where the store answers, when it is not Amazon's: `https://minio.example.com:9000`.
+        endpoint: Option<HttpUrl> = "", "https://minio.example.com:9000";
+        /// The bucket's region; without it and without a variable, `us-east-1`.
+        region: String = "", Longest(64);
+        /// Whether the store may be spoken to over plain HTTP, where everybody on the way reads and changes tables.
+        allow_http: bool = "false", ();
+        /// Whether the bucket's name stands in the host's name (`https://BUCKET.HOST/…`) in place of the path
+        /// (`https://HOST/BUCKET/…`). An `endpoint` has the name in it then.
+        virtual_hosted_style: bool = "false", ();
+        /// Whose key requests are signed with; with `tables.s3.secret_access_key`.
+        access_key_id: String = "", Longest(1024);
+        /// The key that requests are signed with; with `tables.s3.access_key_id`.
+        secret_access_key: Secret = "", ();
+        /// How long the store may take until it answers one request, with the part of a file in it (8 MiB, more for
+        /// files above 70 GiB), and how long an answer may pause. What does not change when it is done twice is then
+        /// tried again, three times at most and for no longer than this time.
+        timeout: Duration = "20s", millis(100, HOUR);
     }
 }
 

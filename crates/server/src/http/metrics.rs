@@ -437,8 +437,13 @@ impl Scrape {
 fn table_numbers(tables: &tables::Service, out: &mut Out<'_>) -> fmt::Result {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (counters, (stored, bytes)) = (&tables.counters, tables.stored());
-    out.gauge("tidings_tables", None, "Tables on disk", stored)?;
-    out.gauge("tidings_tables_stored", BYTES, "Bytes of the files of all tables on disk", bytes)?;
+    out.gauge("tidings_tables", None, "Tables kept; in a bucket, as last counted", stored)?;
+    out.gauge(
+        "tidings_tables_stored",
+        BYTES,
+        "Bytes of the files of all tables kept; in a bucket, as last counted",
+        bytes,
+    )?;
     out.gauge(
         "tidings_tables_open",
         None,
@@ -471,7 +476,53 @@ fn table_numbers(tables: &tables::Service, out: &mut Out<'_>) -> fmt::Result {
         "Views of tables that were encoded, each for all who see it",
         of(&counters.views),
     )?;
-    out.counter("tidings_table_errors", None, "Errors that viewers of tables were told", of(&counters.errors))
+    out.counter(
+        "tidings_table_errors",
+        None,
+        "Errors that viewers of tables were told",
+        of(&counters.errors),
+    )?;
+    match tables.bucket() {
+        Some((numbers, copies)) => bucket_numbers(numbers, copies, out),
+        None => Ok(()),
+    }
+}
+
+fn bucket_numbers(numbers: &tables::Numbers, copies: u64, out: &mut Out<'_>) -> fmt::Result {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let up = u64::from(numbers.up.load(Ordering::Relaxed));
+    out.gauge(
+        "tidings_tables_bucket_up",
+        None,
+        "Whether the last request to the bucket of tables was answered",
+        up,
+    )?;
+    out.gauge(
+        "tidings_tables_copies",
+        BYTES,
+        "Bytes of tables of the bucket that lie on this node's disk",
+        copies,
+    )?;
+    out.counters(
+        "tidings_tables_bucket_requests",
+        "Requests to the bucket of tables, by whether they were answered (with a status below 500)",
+        "outcome",
+        ["answered", "failed"].into_iter().zip(numbers.requests.iter().map(of)),
+    )?;
+    let (sent, received) = (of(&numbers.sent), of(&numbers.received));
+    out.counter("tidings_tables_bucket_sent", BYTES, "Bytes sent to the bucket of tables", sent)?;
+    out.counter(
+        "tidings_tables_bucket_received",
+        BYTES,
+        "Bytes received from the bucket of tables",
+        received,
+    )?;
+    out.counter(
+        "tidings_tables_bucket_conflicts",
+        None,
+        "Appends that were done again because another node had appended at the same place",
+        of(&numbers.conflicts),
+    )
 }
 
 fn redis_counters(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {

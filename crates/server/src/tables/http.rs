@@ -171,6 +171,21 @@ async fn look(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
     service.ask(id, Ask::Look).await?
 }
 
+/// The same, once all of the file has come.
+async fn whole(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let look = look(service, id).await?;
+        if !look.about.loading {
+            return Ok(look);
+        }
+        if Instant::now() >= patience {
+            return Err(Failure::new(503, "the file is still coming in; try again when it is whole"));
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
 /// What is to be downloaded.
 #[derive(Deserialize)]
 struct Wanted {
@@ -182,7 +197,7 @@ async fn download(
     Path(id): Path<String>,
     Query(Wanted { view }): Query<Wanted>,
 ) -> Answer {
-    let look = look(&service, &id).await?;
+    let look = whole(&service, &id).await?;
     let name = &look.about.name;
     match view.as_deref() {
         None => {

@@ -7,7 +7,7 @@
 //!      ↙  ↓  ↘
 //! upload.rs  making.rs  board.rs   files in; pages made; what everybody is to see
 //!      ↘  ↓
-//!     store.rs      folders on disk
+//!     store/        on disk, and in a bucket
 //! ```
 //!
 //! Invariants:
@@ -49,6 +49,7 @@ mod upload;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ use room::{Ask, Room};
 use session::blocking;
 use store::Store;
 
+pub(crate) use store::Numbers;
+
 pub(crate) use http::{pages, routes};
 
 /// How many files may come in at once.
@@ -79,6 +82,8 @@ const HEAVY: u64 = 16 << 20;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long rooms may take to end when the server stops, past the time that viewers have to go.
 const LAST: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// All tables of this process.
 pub(crate) struct Service {
@@ -101,15 +106,13 @@ impl Service {
     /// Opens the store that the configuration names; `None` when there are to be no tables. Within a runtime.
     ///
     /// # Errors
-    /// When the store's folder cannot be made or read.
+    /// When the store's folder cannot be made or read, or its bucket cannot be used as the options say.
     pub(crate) fn start(node: &Arc<Node>) -> io::Result<Option<Arc<Self>>> {
         let options = &node.config.tables;
         if !options.enabled {
             return Ok(None);
         }
-        let root = options.store.clone();
-        let root = root.or_else(|| node.config.data_dir.as_ref().map(|folder| folder.join("tables")));
-        let store = Store::open(root.as_deref(), options.max_total as u64, options.keep)?;
+        let store = Store::open(&node.config)?;
         let service = Arc::new(Self {
             store: Arc::new(store),
             rooms: Mutex::default(),
@@ -127,9 +130,9 @@ impl Service {
         let store = Arc::clone(&service.store);
         let sweeping = tokio::spawn(async move {
             loop {
+                let sweeping = Arc::clone(&store);
+                let _ = blocking(move || sweeping.sweep()).await;
                 tokio::time::sleep(every).await;
-                let store = Arc::clone(&store);
-                let _ = blocking(move || store.sweep()).await;
             }
         });
         news::listen(&service);
@@ -151,15 +154,25 @@ impl Service {
             for room in &rooms {
                 room.closed().await;
             }
+            // A room that takes no more still puts its table away.
+            while self.counters.open.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(GLANCE).await;
+            }
         };
         if tokio::time::timeout(drain + LAST, all).await.is_err() {
             tracing::warn!("some tables were not put away in time");
         }
+        self.store.close();
     }
 
-    /// How many tables there are, and the bytes of their files.
+    /// How many tables there are, and the bytes of their files; with a bucket as it was last counted.
     pub(crate) fn stored(&self) -> (u64, u64) {
-        (self.store.tables(), self.store.used())
+        self.store.stored()
+    }
+
+    /// What has happened between this node and the bucket of its tables, and the bytes of its copies; `None` without one.
+    pub(crate) fn bucket(&self) -> Option<(&Numbers, u64)> {
+        self.store.numbers()
     }
 
     /// The room of a table, which is opened if it is not in memory.

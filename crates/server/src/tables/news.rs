@@ -32,7 +32,19 @@ pub(super) struct News {
     pub(super) viewers: u64,
     /// The bytes of its file that the node knows of.
     pub(super) received: u64,
+    /// How far a file is that comes in there.
+    #[serde(default)]
+    pub(super) loading: Option<Loading>,
     pub(super) record: Option<Record>,
+}
+
+/// How far a file is that comes in on another node.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Loading {
+    pub(super) received: u64,
+    /// Its size, if that was said.
+    pub(super) size: Option<u64>,
+    pub(super) rows: u64,
 }
 
 /// Why it is said.
@@ -45,6 +57,10 @@ pub(super) enum Say {
     Here,
     /// It has been changed.
     Changed,
+    /// A file for it is coming in.
+    Loading,
+    /// None is coming in any more; if one has become the table's, its record tells.
+    Stopped,
     /// It has been deleted.
     Gone,
 }
@@ -77,12 +93,22 @@ impl Service {
     }
 
     /// Tells the other nodes.
-    pub(super) fn tell(&self, id: TableId, say: Say, viewers: u64, received: u64, record: Option<&Record>) {
+    pub(super) fn tell(&self, id: TableId, word: Word, record: Option<&Record>) {
         let (Some(broker), Ok(channel)) = (self.node.router.broker(), Channel::new(CHANNEL)) else { return };
-        let news =
-            News { node: self.own, table: id.to_string(), say, viewers, received, record: record.cloned() };
+        let Word { say, viewers, received, loading } = word;
+        let (node, table, record) = (self.own, id.to_string(), record.cloned());
+        let news = News { node, table, say, viewers, received, loading, record };
         let Ok(body) = serde_json::to_vec(&news) else { return };
         // What is lost is said again before long.
         broker.publish(&channel, body.into(), Box::new(|_| {}));
     }
+}
+
+/// What a node has to say of a table, besides its record; see [`News`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) say: Say,
+    pub(super) viewers: u64,
+    pub(super) received: u64,
+    pub(super) loading: Option<Loading>,
 }

@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::failure::Failure;
 use super::room::Ask;
-use super::store::Reserved;
+use super::store::{Place, Reserved, Store};
 
 /// How many pieces may wait to be written; a piece is what one read from a socket gave.
 const PIECES: usize = 8;
 /// Rows that make a first page.
-const FIRST: u64 = 100;
+pub(super) const FIRST: u64 = 100;
 
 /// The end of an upload that gets the bytes.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ pub(super) struct Job {
     /// Which one of its room it is.
     pub(super) number: u64,
     pub(super) writer: Writer,
+    /// Where the file goes.
+    pub(super) store: Arc<Store>,
+    pub(super) place: Arc<Place>,
+    pub(super) file: String,
     pub(super) reserved: Reserved,
     pub(super) far: Arc<Far>,
     pub(super) room: mpsc::Sender<Ask>,
@@ -109,7 +113,14 @@ impl Job {
         end: oneshot::Sender<()>,
     ) {
         let taken = self.take(incoming, written);
-        let Self { number, writer, reserved, room, permit, .. } = self;
+        let Self { number, writer, store, place, file, reserved, room, permit, .. } = self;
+        // Nobody is told that it is whole before all can have it.
+        let taken = taken.and_then(|is_whole| {
+            if is_whole {
+                store.publish(&place, &file)?;
+            }
+            Ok(is_whole)
+        });
         let (outcome, reserved) = match taken {
             Ok(true) => (Outcome::Whole(Box::new(writer)), Some(reserved)),
             Ok(false) => (Outcome::Aborted, None),

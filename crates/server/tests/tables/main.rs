@@ -1,6 +1,7 @@
 //! Shared live tables, over real sockets against a whole server.
 
 mod article;
+mod bucket;
 mod http;
 mod life;
 mod limits;

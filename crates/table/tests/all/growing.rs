@@ -332,3 +332,34 @@ fn a_quote_that_never_closes_is_told_of() {
     made.writer.reread(Choice { quote: Some(None), ..choice(true) }, Control::default()).unwrap();
     assert_eq!(made.rows(), [["1", "\"2"], ["3", "4"]]);
 }
+
+#[test]
+fn what_another_process_has_written_is_taken_in_without_reading_the_file_again() {
+    let mut made = Made::whole(b"time;place\n1;Oslo\n2;Rome", choice(true));
+    let append_to = |made: &Made, bytes: &[u8]| {
+        let path = made.folder.path().join(ORIGINAL);
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+    };
+    let before = made.reading();
+    // Within a row, and then its end and many more.
+    append_to(&made, b"opolis");
+    assert_eq!(made.writer.catch_up(Control::default()).unwrap().rows, 1);
+    let many: String = (3..50_000).map(|row| format!("\n{row};Bern")).collect();
+    append_to(&made, many.as_bytes());
+    made.writer.catch_up(Control::default()).unwrap();
+    assert_eq!(made.writer.finish().unwrap().rows, 49_999);
+    assert_eq!(made.rows()[1], ["2", "Romeopolis"]);
+    assert!(std::sync::Arc::ptr_eq(&before, &made.reading()));
+    // Nothing new is nothing to do; and here it goes on as before.
+    assert!(made.writer.catch_up(Control::default()).unwrap().finished);
+    made.writer.append_rows([["50000", "Paris"]]).unwrap();
+    let again = Writer::open(made.folder.path(), choice(true), Limits::default(), Control::default(), |_| {});
+    assert_eq!(again.unwrap().table().reading().summary(), made.reading().summary());
+    // What shows another encoding has it read again, from the start.
+    let mut ascii = Made::whole("a;b\n1;x\n".repeat(50_000).as_bytes(), Choice::default());
+    append_to(&ascii, b"M\xfcnchen;K\xf6ln\n");
+    ascii.writer.catch_up(Control::default()).unwrap();
+    ascii.writer.finish().unwrap();
+    assert_ne!(ascii.reading().dialect().encoding, Encoding::UTF_8);
+}

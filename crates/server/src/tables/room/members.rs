@@ -148,10 +148,19 @@ impl Room {
         self.gone();
         self.tell_nodes(Say::Gone);
         let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = service.store.delete(&place) {
-                tracing::warn!(%error, table = %place.id, "a deleted table cannot be removed");
+        let saving = self.saving.take();
+        tokio::spawn(async move {
+            // A record that is being written must not come after.
+            if let Some(saving) = saving {
+                let _ = saving.await;
             }
+            let removed = tokio::task::spawn_blocking(move || {
+                if let Err(failure) = service.store.delete(&place) {
+                    let why = failure.message;
+                    tracing::warn!(table = %place.id, why, "a deleted table cannot be removed; it goes after tables.keep");
+                }
+            });
+            let _ = removed.await;
         });
     }
 
@@ -174,7 +183,7 @@ impl Room {
             if let Some(look) = self.look_now() {
                 let _ = reply.send(Ok(look));
             }
-        } else if self.data.is_none() && self.record.file.is_none() {
+        } else if self.data.is_none() && self.record.file.is_none() && Instant::now() >= self.asked_until {
             let _ = reply.send(Err(Failure::empty()));
         } else if self.looking.len() < PATIENT {
             self.looking.push(reply);

@@ -39,7 +39,7 @@ use super::news::{News, Say};
 use super::outbox::Outbox;
 use super::record::Record;
 use super::rows::Rows;
-use super::store::{Place, Reserved};
+use super::store::{Place, Reserved, Saved};
 use super::upload::{Far, Outcome, Upload};
 
 pub(super) use members::Seat;
@@ -51,6 +51,10 @@ use writing::{Work, Working};
 const ASKS: usize = 256;
 /// How long a table without viewers stays in memory.
 const LINGER: Duration = Duration::from_secs(30);
+/// How long after a record could not be written it is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
+/// How long other nodes may take to say what they know of a table.
+const ASKED: Duration = Duration::from_secs(1);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(200);
 /// How many may wait for the first page to be made.
@@ -125,6 +129,8 @@ struct Viewer {
 /// A file that can be looked at.
 struct Data {
     file: String,
+    /// As its uploader calls it; the record may name another one already, which is being fetched.
+    name: String,
     table: Table,
     /// There unless it is being used, or the file is still coming in.
     writer: Option<Writer>,
@@ -178,19 +184,33 @@ pub(super) struct Room {
     count_at: Option<Instant>,
     working: Option<Working>,
     works: VecDeque<Work>,
+    /// When the file is to be looked for again that the store did not give.
+    open_at: Option<Instant>,
     /// How many look at it on other nodes.
     elsewhere: Elsewhere,
     /// Whether what is shown was last changed on another node, which tells the table's channel.
     follows: bool,
     looking: Vec<oneshot::Sender<Result<Look, Failure>>>,
-    /// Whether the record on disk is an old one, and the task that writes a newer one.
+    /// Until when another node may say that it has a file which the record that was found does not name yet.
+    asked_until: Instant,
+    /// Whether the record that is kept is an old one, the task that writes a newer one, and when it may be written again.
     unsaved: bool,
-    saving: Option<JoinHandle<()>>,
+    saving: Option<JoinHandle<Saving>>,
+    save_at: Instant,
+    /// Whether the record that is kept only announces a first upload here.
+    announced: bool,
+    /// When it is to be written although nothing has changed.
+    touch_at: Option<Instant>,
+    /// Files that go once the record is written that does not name them.
+    obsolete: Vec<String>,
     tick: Instant,
     /// Since when nobody looks.
     idle_since: Instant,
     over: bool,
 }
+
+/// What became of a record that was written, and files that are to go yet.
+type Saving = (Result<Saved, Failure>, Vec<String>);
 
 impl Room {
     /// Starts the room of a table that lies at this place, and gives its address.
@@ -218,11 +238,17 @@ impl Room {
             count_at: None,
             working: None,
             works: VecDeque::new(),
+            open_at: None,
             elsewhere: Elsewhere::default(),
             follows: false,
             looking: Vec::new(),
+            asked_until: if service.has_others() { now + ASKED } else { now },
             unsaved: false,
             saving: None,
+            save_at: now,
+            announced: false,
+            touch_at: service.store.lease().map(|_| now),
+            obsolete: Vec::new(),
             tick: now,
             idle_since: now,
             over: false,
@@ -238,8 +264,8 @@ impl Room {
             if room.record.file.is_some() {
                 room.works.push_back(Work::Open);
                 room.work_on();
-                room.tell_nodes(Say::Hello);
             }
+            room.tell_nodes(Say::Hello);
             room.run().await;
             drop(strong);
         });
@@ -256,7 +282,7 @@ impl Room {
                 },
                 made = rendering::finished(&mut self.rendering) => self.made(made),
                 worked = writing::finished(&mut self.working) => self.worked(worked),
-                () = saved(&mut self.saving) => self.save(),
+                saved = saved(&mut self.saving) => self.saved(saved),
                 () = tokio::time::sleep_until(next) => {}
             }
             self.moments();
@@ -271,7 +297,10 @@ impl Room {
         let tick = busy.then_some(self.tick + TICK);
         let render = self.render_at.filter(|_| self.rendering.is_none());
         let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + LINGER);
-        [tick, render, self.count_at, idle, self.elsewhere.next_moment()]
+        let save = (self.unsaved && self.saving.is_none()).then_some(self.save_at);
+        let others = self.elsewhere.next_moment();
+        let asked = (!self.looking.is_empty() && self.record.file.is_none()).then_some(self.asked_until);
+        [asked, tick, render, self.count_at, idle, others, save, self.touch_at, self.open_at]
             .into_iter()
             .flatten()
             .min()
@@ -297,6 +326,23 @@ impl Room {
             self.tell_nodes(Say::Here);
         }
         self.nodes_moment(now);
+        if now >= self.asked_until && self.data.is_none() && self.record.file.is_none() {
+            for looker in self.looking.drain(..) {
+                let _ = looker.send(Err(Failure::empty()));
+            }
+        }
+        if self.open_at.is_some_and(|at| now >= at) {
+            // Past any other time, until it is known whether it could be opened.
+            self.open_at = Some(now + LINGER);
+            self.open_again();
+        }
+        if self.touch_at.is_some_and(|at| now >= at) {
+            self.touch_at = self.service.store.lease().map(|lease| now + lease);
+            self.unsaved |= self.record.file.is_some();
+        }
+        if self.unsaved && self.saving.is_none() && now >= self.save_at {
+            self.save();
+        }
         let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
         if self.viewers.is_empty() && !busy && now >= self.idle_since + LINGER {
             self.over = true;
@@ -342,22 +388,56 @@ impl Room {
     /// What is shown is to outlive the server.
     fn keep(&mut self) {
         self.unsaved = true;
-        if self.saving.is_none() {
+        if self.saving.is_none() && Instant::now() >= self.save_at {
             self.save();
         }
     }
 
-    /// Writes the record, if it has changed.
+    /// Writes the record, or removes the one of a first upload that came to nothing.
     fn save(&mut self) {
-        if !std::mem::take(&mut self.unsaved) || self.record.file.is_none() {
+        self.unsaved = false;
+        let has_file = self.record.file.is_some();
+        let is_table = has_file || self.upload.is_some();
+        if !is_table && !self.announced {
             return;
         }
-        let (place, record) = (Arc::clone(&self.place), self.record.clone());
+        self.announced = is_table && !has_file;
+        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
+        let (record, obsolete) = (self.record.clone(), std::mem::take(&mut self.obsolete));
         self.saving = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = place.save(&record) {
-                tracing::warn!(%error, table = %place.id, "what is shown of a table cannot be saved");
+            let saved = match is_table {
+                true => store.save(&place, &record),
+                false => store.forget(&place).map(|()| Saved::Kept),
+            };
+            if saved != Ok(Saved::Kept) {
+                return (saved, obsolete);
             }
+            // Files that no record names go last, and what is left of them is swept.
+            for file in obsolete {
+                if let Err(failure) = store.remove_file(&place, &file) {
+                    let why = failure.message;
+                    tracing::warn!(table = %place.id, why, "an old file cannot be removed yet");
+                }
+            }
+            (saved, Vec::new())
         }));
+    }
+
+    /// The record is written, or cannot be.
+    fn saved(&mut self, saved: Option<Saving>) {
+        let now = Instant::now();
+        self.save_at = now + self.service.store.pace();
+        match saved {
+            Some((Ok(Saved::Kept), _)) => {}
+            Some((Ok(Saved::Gone), _)) => self.gone(),
+            Some((Err(failure), obsolete)) => {
+                tracing::warn!(table = %self.id(), why = failure.message, "what is shown of a table cannot be saved yet");
+                self.obsolete.extend(obsolete);
+                self.unsaved = true;
+                self.save_at = now + SAVE_AGAIN;
+            }
+            None => tracing::error!(table = %self.id(), "saving a table has panicked"),
+        }
     }
 
     /// The room is empty, or the table deleted: leaves everything as it is to be found again.
@@ -367,23 +447,18 @@ impl Room {
         if let Some(rendering) = &self.rendering {
             rendering.cancel.cancel();
         }
+        if self.announced && self.upload.is_none() && self.saving.is_none() {
+            self.save();
+        }
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
         }
-        let (service, place, record) =
-            (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
+        let (store, place, record) =
+            (Arc::clone(&self.service.store), Arc::clone(&self.place), self.record.clone());
         self.data = None;
-        let kept = tokio::task::spawn_blocking(move || match place.record() {
-            // Written once more, so that it counts as used until now; another node may know a newer one.
-            Ok(Some(there)) if there.stamp > record.stamp => place.save(&there),
-            Ok(Some(_)) if record.file.is_some() => place.save(&record),
-            Ok(Some(_)) => Ok(()),
-            // There never was a file, or the table is deleted.
-            Ok(None) => service.store.delete(&place),
-            Err(error) => Err(error),
-        });
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(%error, table = %self.place.id, "a table cannot be put away");
+        let kept = tokio::task::spawn_blocking(move || store.put_away(&place, &record));
+        if let Ok(Err(failure)) = kept.await {
+            tracing::warn!(table = %self.place.id, why = failure.message, "a table cannot be put away");
         }
         self.service.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -410,11 +485,12 @@ impl Room {
 }
 
 /// Waits for a record to be written.
-async fn saved(saving: &mut Option<JoinHandle<()>>) {
+async fn saved(saving: &mut Option<JoinHandle<Saving>>) -> Option<Saving> {
     match saving {
         Some(task) => {
-            let _ = task.await;
+            let saved = task.await.ok();
             *saving = None;
+            saved
         }
         None => std::future::pending().await,
     }

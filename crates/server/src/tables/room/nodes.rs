@@ -1,13 +1,14 @@
 //! The same table on other nodes.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Room, Work};
 use crate::tables::message;
-use crate::tables::news::{News, Say};
+use crate::tables::news::{Loading, News, Say, Word};
 use crate::tables::record::{Record, Stamp};
 
 /// How often a node says that it has a table open.
@@ -24,6 +25,8 @@ const NODES: usize = 1_024;
 pub(super) struct Elsewhere {
     /// How many, and when that was said, by node.
     viewers: HashMap<u64, (u64, Instant)>,
+    /// A file that comes in on one of them, how far it is, and when that was said.
+    loading: Option<(u64, Loading, Instant)>,
     /// When to say again that it is open here; `None` where there are no other nodes.
     again: Option<Instant>,
 }
@@ -31,6 +34,11 @@ pub(super) struct Elsewhere {
 impl Elsewhere {
     pub(super) fn next_moment(&self) -> Option<Instant> {
         self.again
+    }
+
+    /// The file that comes in on another node.
+    pub(super) fn loading(&self) -> Option<Loading> {
+        self.loading.map(|(_, loading, _)| loading)
     }
 }
 
@@ -52,11 +60,18 @@ impl Room {
 
     /// Tells the other nodes, if there are any.
     pub(super) fn tell_nodes(&mut self, say: Say) {
-        if !self.service.has_others() || self.record.file.is_none() && say != Say::Gone {
+        if !self.service.has_others() {
             return;
         }
-        let received = self.reading().map_or(0, |reading| reading.summary().received);
-        self.service.tell(self.id(), say, self.viewers.len() as u64, received, Some(&self.record));
+        let loading = self.upload.as_ref().map(|upload| Loading {
+            received: upload.far.received.load(Ordering::Relaxed),
+            size: upload.size,
+            rows: upload.far.rows.load(Ordering::Relaxed),
+        });
+        let received = self.data.as_ref().filter(|data| self.record.file.as_ref() == Some(&data.file));
+        let received = received.map_or(0, |data| data.table.reading().summary().received);
+        let word = Word { say, viewers: self.viewers.len() as u64, received, loading };
+        self.service.tell(self.id(), word, Some(&self.record));
         self.elsewhere.again = Some(Instant::now() + AGAIN);
     }
 
@@ -68,6 +83,11 @@ impl Room {
             self.tell_nodes(Say::Here);
             if self.everybody() != before {
                 self.count_at = Some(now);
+            }
+            // A node that is gone has taken along what came in there.
+            if self.elsewhere.loading.is_some_and(|(.., when)| now.duration_since(when) >= SILENT) {
+                self.elsewhere.loading = None;
+                self.render_soon(Duration::ZERO);
             }
         }
     }
@@ -86,8 +106,9 @@ impl Room {
         match news.say {
             Say::Gone => return self.gone(),
             Say::Hello => self.tell_nodes(Say::Here),
-            Say::Here | Say::Changed => {}
+            Say::Here | Say::Changed | Say::Loading | Say::Stopped => {}
         }
+        self.hear_loading(news.node, news.loading);
         let Some(record) = news.record else { return };
         self.record.version = self.record.version.max(record.version);
         let is_newer = record.stamp > self.record.stamp;
@@ -106,21 +127,42 @@ impl Room {
             } else {
                 self.render_for(None);
             }
-            if let Some(file) = old.file.filter(|_| is_other_file) {
-                self.remove_file(file, true);
-            }
+            self.obsolete.extend(old.file.filter(|_| is_other_file));
             self.keep();
         }
         // Rows that were appended there.
         let received = self.reading().map_or(0, |reading| reading.summary().received);
         if !is_other_file && news.received > received && self.data.as_ref().is_some_and(|data| !data.loading)
         {
-            self.open_again();
+            if !self.works.iter().any(|work| matches!(work, Work::Grow | Work::Open)) {
+                self.works.push_back(Work::Grow);
+            }
+            self.work_on();
+        }
+    }
+
+    /// Another node has said how far a file is that comes in there, or that none does.
+    fn hear_loading(&mut self, node: u64, loading: Option<Loading>) {
+        let before = self.elsewhere.loading;
+        match loading {
+            Some(now) => {
+                self.elsewhere.loading = Some((node, now, Instant::now()));
+                if before.is_none_or(|(_, before, _)| before != now) {
+                    let frame = message::progress(now.received, now.size, now.rows);
+                    self.board.send_modify(|board| board.tell_progress(frame));
+                }
+            }
+            None if before.is_some_and(|(of, ..)| of == node) => self.elsewhere.loading = None,
+            None => return,
+        }
+        // A first file shows as one that is loading; whoever watched another sees that it has ended.
+        if before.is_some() != self.elsewhere.loading.is_some() {
+            self.render_soon(Duration::ZERO);
         }
     }
 
     /// Has the file that the record names read from the start.
-    fn open_again(&mut self) {
+    pub(super) fn open_again(&mut self) {
         if !self.works.iter().any(|work| matches!(work, Work::Open)) {
             self.works.push_back(Work::Open);
         }

@@ -15,6 +15,7 @@ use crate::tables::command::Shown;
 use crate::tables::failure::Failure;
 use crate::tables::making::{self, Page, Wanted};
 use crate::tables::message::{self, About, PageText};
+use crate::tables::news::Say;
 
 /// After how long everybody is told how far the making of a page is.
 const LONG: Duration = Duration::from_millis(500);
@@ -73,7 +74,8 @@ impl Room {
             if self.record.file.is_none() {
                 self.page = None;
                 self.content += 1;
-                self.post(true);
+                // Where it is coming in, the table's channel is told.
+                self.post(self.elsewhere.loading().is_none());
             }
             return;
         };
@@ -198,12 +200,16 @@ impl Room {
 
     pub(super) fn about(&self, viewers: u64, version: u64) -> About {
         let first = self.upload.as_ref().filter(|_| self.record.file.is_none());
-        let loading = first.is_some() || self.data.as_ref().is_some_and(|data| data.loading);
+        let elsewhere = self.elsewhere.loading().filter(|_| self.record.file.is_none());
+        let is_coming = first.is_some() || elsewhere.is_some();
+        let loading = is_coming || self.data.as_ref().is_some_and(|data| data.loading);
         let received = self.page.as_ref().map_or(0, |page| page.summary.received);
         About {
             id: self.id(),
-            name: self.record.name.clone(),
-            size: first.and_then(|upload| upload.size).unwrap_or(received),
+            name: self.data.as_ref().map_or(&self.record.name, |data| &data.name).clone(),
+            size: first
+                .map_or(elsewhere.and_then(|file| file.size), |upload| upload.size)
+                .unwrap_or(received),
             loading,
             viewers,
             version,
@@ -215,7 +221,11 @@ impl Room {
 
     /// Tells everybody how far it is, where that takes long.
     pub(super) fn tell_progress(&mut self, at_last: bool) {
-        let frame = self.upload_progress(at_last).or_else(|| self.making_progress());
+        let progress = self.upload_progress(at_last);
+        if progress.is_some() {
+            self.tell_nodes(Say::Loading);
+        }
+        let frame = progress.or_else(|| self.making_progress());
         if let Some(frame) = frame {
             self.board.send_modify(|board| board.tell_progress(frame));
         }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_table::{Limits, Table, Writer};
+use tokio::time::Instant;
 
 use super::{Data, Room, Uploading};
 use crate::tables::board::Form;
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
 use crate::tables::message;
+use crate::tables::news::Say;
 use crate::tables::store::{Reserved, TABLE};
 use crate::tables::upload::{self, Far, Job, Outcome, Upload};
 
@@ -46,7 +48,8 @@ impl Room {
             return Err(Failure::new(503, "too many uploads are under way; try again"));
         };
         let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
-        let reserved = self.service.store.reserve(if self.record.file.is_none() { TABLE } else { 0 })?;
+        let store = Arc::clone(&self.service.store);
+        let reserved = store.reserve(if self.record.file.is_none() { TABLE } else { 0 })?;
         // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
         let file = self.place.new_file()?;
         let choice = Wish::default().choice(&name, is_article)?;
@@ -58,9 +61,25 @@ impl Room {
         if self.record.file.is_none() {
             self.record.name.clone_from(&name);
         }
-        self.upload =
-            Some(Uploading { number, viewer, file, name, size, is_article, far: Arc::clone(&far), told: 0 });
-        Ok(upload::start(Job { number, writer, reserved, far, room, permit }))
+        let place = Arc::clone(&self.place);
+        let job = Job {
+            number,
+            writer,
+            store,
+            place,
+            file: file.clone(),
+            reserved,
+            far: Arc::clone(&far),
+            room,
+            permit,
+        };
+        self.upload = Some(Uploading { number, viewer, file, name, size, is_article, far, told: 0 });
+        if self.record.file.is_none() {
+            // So that the table is found by its link on every node, and shown there as loading.
+            self.keep();
+        }
+        self.tell_nodes(Say::Loading);
+        Ok(upload::start(job))
     }
 
     /// A first file is shown while it comes in; one in place of another only when it is whole.
@@ -70,7 +89,8 @@ impl Room {
             return;
         }
         let file = upload.file.clone();
-        self.data = Some(Data { file, table, writer: None, loading: true, facts: Arc::default() });
+        let name = upload.name.clone();
+        self.data = Some(Data { file, name, table, writer: None, loading: true, facts: Arc::default() });
         self.render_soon(GRACE);
     }
 
@@ -94,7 +114,7 @@ impl Room {
                 let rows = table.reading().summary().rows;
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
                 let (old, is_first) = (self.record.file.replace(upload.file.clone()), self.data.is_some());
-                self.record.name = upload.name;
+                self.record.name.clone_from(&upload.name);
                 self.record.is_article = upload.is_article;
                 self.record.wish = Wish::default();
                 if old.is_some() || !is_first {
@@ -102,23 +122,24 @@ impl Room {
                 }
                 self.data = Some(Data {
                     file: upload.file,
+                    name: upload.name,
                     table,
                     writer: Some(*writer),
                     loading: false,
                     facts: Arc::default(),
                 });
-                if let Some(old) = old {
-                    self.remove_file(old, true);
-                }
+                self.obsolete.extend(old);
                 if let Some(working) = &self.working {
                     working.cancel();
                 }
+                // What names it is not to wait for anything.
+                self.save_at = Instant::now();
                 self.change();
             }
             outcome => {
                 let which = if matches!(outcome, Outcome::Aborted) { 1 } else { 2 };
                 counters.uploads[which].fetch_add(1, Ordering::Relaxed);
-                self.remove_file(upload.file, false);
+                self.discard(upload.file);
                 if let Outcome::Failed(failure) = outcome
                     && let Some(outbox) = self.outbox(upload.viewer)
                 {
@@ -130,7 +151,9 @@ impl Room {
                     self.page = None;
                     self.record.name.clear();
                     self.over |= self.viewers.is_empty();
+                    self.keep();
                 }
+                self.tell_nodes(Say::Stopped);
             }
         }
         if let Some(rendering) = &self.rendering {
@@ -140,13 +163,10 @@ impl Room {
         self.render_soon(Duration::ZERO);
     }
 
-    /// Removes a file, and gives back what it took unless that was done already.
-    pub(super) fn remove_file(&self, file: String, counts: bool) {
-        let (place, store) = (Arc::clone(&self.place), Arc::clone(&self.service.store));
-        tokio::task::spawn_blocking(move || {
-            let bytes = place.remove_file(&file);
-            store.release(if counts { bytes } else { 0 });
-        });
+    /// Removes a file that did not become the table's; what it took was given back already.
+    fn discard(&self, file: String) {
+        let place = Arc::clone(&self.place);
+        tokio::task::spawn_blocking(move || place.remove_file(&file));
     }
 
     /// How far the upload is, if that is more than was told.

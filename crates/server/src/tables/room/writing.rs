@@ -1,14 +1,11 @@
 //! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
 //! the other.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tidings_table::{Cancel, Choice, Control, Error, ORIGINAL, Table, Writer};
+use tidings_table::{Cancel, Choice, Control, Table, Writer};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
@@ -18,11 +15,17 @@ use super::{Ask, Data, Done, Room};
 use crate::tables::board::{End, Form};
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
+use crate::tables::message;
 use crate::tables::rows::{Appended, Rows};
-use crate::tables::store::Store;
+use crate::tables::store::{Place, Store, Written};
+use crate::tables::upload::FIRST;
 
 /// How many pieces of work may wait.
 const WORKS: usize = 64;
+/// Most bytes of rows that are appended together: those of several requests, if they wait for one another.
+const BATCH: u64 = 16 << 20;
+/// How long after the store was found away a file is looked for again.
+const AWAY: Duration = Duration::from_secs(5);
 /// The least time between two pages that are shown because rows were appended.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -30,10 +33,18 @@ const PACE: Duration = Duration::from_millis(50);
 pub(super) enum Work {
     /// Read the file that the record names.
     Open,
+    /// Take in what was appended to it elsewhere.
+    Grow,
     /// Read it in this dialect.
     Reread(Wish, Choice, Done),
     /// Add these rows.
-    Append(Arc<Rows>, oneshot::Sender<Result<u64, Failure>>),
+    Append(Vec<Addition>),
+}
+
+/// Rows to be added, and who waits for that.
+pub(super) struct Addition {
+    rows: Arc<Rows>,
+    reply: oneshot::Sender<Result<u64, Failure>>,
 }
 
 /// Work that is being done.
@@ -64,91 +75,112 @@ pub(super) struct Worked {
 /// Who is told, and what.
 enum Answer {
     Opened(Result<(), Failure>),
+    Grown(Result<(), Failure>),
     Reread(Wish, Result<(), Failure>, Done),
-    Appended(Result<u64, Failure>, oneshot::Sender<Result<u64, Failure>>),
+    Appended(Vec<(Result<u64, Failure>, Addition)>),
+}
+
+/// What the work is done with.
+struct Bench<'a> {
+    store: &'a Arc<Store>,
+    place: &'a Arc<Place>,
+    file: &'a str,
+    control: Control<'a>,
+    /// Opens the file and takes in all of it.
+    open: &'a dyn Fn() -> Result<Writer, Failure>,
+    /// Opens as much of it as lies on the disk.
+    reopen: &'a dyn Fn() -> Result<Writer, Failure>,
 }
 
 impl Work {
-    /// Does it. Waits for the disk.
-    fn run(
-        self,
-        writer: Option<Writer>,
-        open: impl Fn() -> Result<Writer, Error>,
-        folder: &Path,
-        store: &Arc<Store>,
-        control: Control<'_>,
-    ) -> Worked {
-        let mut writer = match writer.map_or_else(&open, Ok) {
+    /// Does it. Waits for the disk, and for the store.
+    fn run(self, writer: Option<Writer>, bench: &Bench<'_>) -> Worked {
+        let mut writer = match writer.map_or_else(bench.open, Ok) {
             Ok(writer) => writer,
-            Err(error) => {
-                let failed = Failure::from(error);
+            Err(failed) => {
                 let answer = match self {
                     Self::Open => Answer::Opened(Err(failed)),
+                    Self::Grow => Answer::Grown(Err(failed)),
                     Self::Reread(wish, _, done) => Answer::Reread(wish, Err(failed), done),
-                    Self::Append(_, reply) => Answer::Appended(Err(failed), reply),
+                    Self::Append(additions) => Answer::Appended(refused(additions, &failed)),
                 };
                 return Worked { writer: None, answer };
             }
         };
         match self {
             Self::Open => Worked { writer: Some(writer), answer: Answer::Opened(Ok(())) },
+            Self::Grow => {
+                let Bench { store, place, file, control, .. } = bench;
+                let grown = store.catch_up(place, file, &mut writer, *control, &mut |_, _| {});
+                // What could not be fetched has not come to the writer.
+                let is_well = grown.as_ref().err().is_none_or(|failure| failure.code == 503);
+                Worked { writer: is_well.then_some(writer), answer: Answer::Grown(grown) }
+            }
             Self::Reread(wish, choice, done) => {
                 // When it fails, the writer and what readers see are as before.
-                let read = writer.reread(choice, control).map(|_| ()).map_err(Failure::from);
+                let read = writer.reread(choice, bench.control).map(|_| ()).map_err(Failure::from);
                 Worked { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
             }
-            Self::Append(rows, reply) => {
-                // Another node may have appended meanwhile, and none may do so at the same time.
-                let (_lock, size) = match lock(folder) {
-                    Ok(locked) => locked,
-                    Err(error) => {
-                        return Worked {
-                            writer: Some(writer),
-                            answer: Answer::Appended(Err(error.into()), reply),
-                        };
-                    }
-                };
-                if size != writer.table().reading().summary().received {
-                    match open() {
-                        Ok(reopened) => writer = reopened,
-                        Err(error) => {
-                            return Worked {
-                                writer: None,
-                                answer: Answer::Appended(Err(error.into()), reply),
-                            };
-                        }
-                    }
-                }
-                let before = writer.table().reading().summary().received;
-                let reserved = match store.reserve(rows.most()) {
-                    Ok(reserved) => reserved,
-                    Err(failure) => {
-                        return Worked {
-                            writer: Some(writer),
-                            answer: Answer::Appended(Err(failure), reply),
-                        };
-                    }
-                };
-                let appended = rows.append(&mut writer, folder);
-                let after = writer.table().reading().summary().received;
-                reserved.keep_only(after.saturating_sub(before));
-                let (writer, appended) = match appended {
-                    Appended::Rows(rows) => (Some(writer), Ok(rows)),
-                    Appended::Refused(failure) => (Some(writer), Err(failure)),
-                    Appended::Failed(failure) => (None, Err(failure)),
-                };
-                Worked { writer, answer: Answer::Appended(appended, reply) }
-            }
+            Self::Append(additions) => append(writer, additions, bench),
         }
     }
 }
 
-/// Keeps other nodes from writing to the file in this folder; gives its length.
-fn lock(folder: &Path) -> io::Result<(File, u64)> {
-    let file = File::open(folder.join(ORIGINAL))?;
-    file.lock()?;
-    let length = file.metadata()?.len();
-    Ok((file, length))
+/// Appends rows of several requests together; each is answered for itself.
+fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Worked {
+    let Bench { store, place, file, reopen, .. } = bench;
+    let most = additions.iter().map(|addition| addition.rows.most()).sum();
+    let reserved = match store.reserve(most) {
+        Ok(reserved) => reserved,
+        Err(failure) => {
+            return Worked { writer: Some(writer), answer: Answer::Appended(refused(additions, &failure)) };
+        }
+    };
+    let folder = place.file(file);
+    let (mut is_broken, mut grown) = (false, 0);
+    let written = store.append(place, file, &mut writer, reopen, &mut |writer| {
+        let received = |writer: &Writer| writer.table().reading().summary().received;
+        let before = received(writer);
+        let mut outcomes: Vec<Result<u64, Failure>> = Vec::new();
+        for addition in &additions {
+            outcomes.push(match outcomes.last() {
+                Some(Err(failure)) if is_broken => Err(failure.clone()),
+                _ => match addition.rows.append(writer, &folder) {
+                    Appended::Rows(rows) => Ok(rows),
+                    Appended::Refused(failure) => Err(failure),
+                    Appended::Failed(failure) => {
+                        is_broken = true;
+                        Err(failure)
+                    }
+                },
+            });
+        }
+        grown = received(writer).saturating_sub(before);
+        Ok(Written::Done(outcomes))
+    });
+    let (is_usable, outcomes) = match written {
+        Ok(Written::Done(outcomes)) => {
+            reserved.keep_only(grown);
+            (!is_broken, outcomes.into_iter().zip(additions).collect())
+        }
+        Ok(Written::Refused(failure)) => (!is_broken, refused(additions, &failure)),
+        Err(failure) => (false, refused(additions, &failure)),
+    };
+    if store.is_to_join(place) {
+        let (store, place, file) = (Arc::clone(store), Arc::clone(place), (*file).to_owned());
+        tokio::task::spawn_blocking(move || {
+            if let Err(failure) = store.join(&place, &file) {
+                // It is tried again after the next rows.
+                tracing::warn!(table = %place.id, why = failure.message, "pieces of a file cannot be joined");
+            }
+        });
+    }
+    Worked { writer: is_usable.then_some(writer), answer: Answer::Appended(outcomes) }
+}
+
+/// The same answer for all.
+fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<u64, Failure>, Addition)> {
+    additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }
 
 /// Waits until it is done.
@@ -192,7 +224,7 @@ impl Room {
         };
         match allowed {
             Ok(()) => {
-                self.works.push_back(Work::Append(rows, reply));
+                self.works.push_back(Work::Append(vec![Addition { rows, reply }]));
                 self.work_on();
             }
             Err(failure) => {
@@ -220,36 +252,72 @@ impl Room {
         if self.working.is_some() {
             return;
         }
-        let Some(work) = self.works.pop_front() else { return };
+        let Some(mut work) = self.works.pop_front() else { return };
         let Some(file) = self.record.file.clone() else { return };
+        if let Work::Append(additions) = &mut work {
+            self.take_along(additions);
+        }
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let writer = self.data.as_mut().filter(|data| data.file == file).and_then(|data| data.writer.take());
         // What was written elsewhere, this writer does not know.
         let writer = writer.filter(|_| !matches!(work, Work::Open));
         let choice = self.record.wish.choice(&self.record.name, self.record.is_article).unwrap_or_default();
-        let (folder, limits, room) = (self.place.file(&file), self.limits(), self.me.clone());
+        let (place, limits, room) = (Arc::clone(&self.place), self.limits(), self.me.clone());
         let (stop, tell, store) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.store));
+        let name = file.clone();
         let task = tokio::task::spawn_blocking(move || {
+            let file = &*name;
             let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);
             let control = Control::default().cancelled_by(&stop).telling(&tell);
-            let open = || {
-                Writer::open(&folder, choice, limits, control, |table| {
-                    if let Some(room) = room.upgrade() {
-                        let _ = room.blocking_send(Ask::Opening(table.clone()));
-                    }
-                })
+            let show = |table: &Table| {
+                if let Some(room) = room.upgrade() {
+                    let _ = room.blocking_send(Ask::Opening(table.clone()));
+                }
             };
-            work.run(writer, open, &folder, &store, control)
+            let reopen = || Ok(Writer::open(&place.file(file), choice, limits, control, |_| {})?);
+            let open = || {
+                store.prepare(&place, file)?;
+                let mut writer = Writer::open(&place.file(file), choice, limits, control, show)?;
+                let mut shown = writer.table().reading().summary().rows;
+                store.catch_up(&place, file, &mut writer, control, &mut |writer, part| {
+                    tell(part);
+                    let rows = writer.table().reading().summary().rows;
+                    if shown < FIRST && rows >= FIRST {
+                        shown = rows;
+                        show(writer.table());
+                    }
+                })?;
+                Ok(writer)
+            };
+            work.run(
+                writer,
+                &Bench { store: &store, place: &place, file, control, open: &open, reopen: &reopen },
+            )
         });
         self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
+    }
+
+    /// Has rows that wait next appended together with these, up to a bound.
+    fn take_along(&mut self, additions: &mut Vec<Addition>) {
+        let mut bytes: u64 = additions.iter().map(|addition| addition.rows.len()).sum();
+        while let Some(Work::Append(next)) = self.works.front_mut() {
+            bytes += next.iter().map(|addition| addition.rows.len()).sum::<u64>();
+            if bytes > BATCH {
+                return;
+            }
+            additions.append(next);
+            self.works.pop_front();
+        }
     }
 
     /// The file on disk can be looked at while it is being read.
     pub(super) fn opening(&mut self, table: Table) {
         let Some(file) = self.working.as_ref().map(|working| working.file.clone()) else { return };
         // In place of a file that is there it comes when it is whole.
-        if self.record.file.as_ref() == Some(&file) && self.data.is_none() {
-            self.data = Some(Data { file, table, writer: None, loading: true, facts: Arc::default() });
+        let is_first = self.data.as_ref().is_none_or(|data| data.file == file && data.loading);
+        if self.record.file.as_ref() == Some(&file) && is_first {
+            let name = self.record.name.clone();
+            self.data = Some(Data { file, name, table, writer: None, loading: true, facts: Arc::default() });
             self.render_soon(PACE);
         }
     }
@@ -267,16 +335,22 @@ impl Room {
             match self.data.as_mut().filter(|data| data.file == file) {
                 Some(data) => (data.table, data.writer, data.loading) = (table, Some(writer), false),
                 None => {
-                    let facts = Arc::default();
-                    self.data = Some(Data { file, table, writer: Some(writer), loading: false, facts });
+                    let (name, facts) = (self.record.name.clone(), Arc::default());
+                    self.data = Some(Data { file, name, table, writer: Some(writer), loading: false, facts });
                 }
             }
         }
         let replaced = || Failure::new(409, "the file was replaced meanwhile");
         match answer {
-            Answer::Opened(Ok(())) => self.render_soon(Duration::ZERO),
+            Answer::Opened(Ok(())) => {
+                self.open_at = None;
+                self.render_soon(Duration::ZERO);
+            }
             Answer::Opened(Err(_)) if !is_now => {}
             Answer::Opened(Err(failure)) => self.cannot_open(failure),
+            Answer::Grown(Ok(())) => self.show_appended(),
+            // The next word of who appended them asks for them again.
+            Answer::Grown(Err(_)) => {}
             Answer::Reread(wish, read, done) => {
                 let read = if is_now { read } else { Err(replaced()) };
                 if read.is_ok() {
@@ -287,14 +361,17 @@ impl Room {
                 }
                 let _ = done.send(read);
             }
-            Answer::Appended(appended, reply) => {
-                let appended = if is_now { appended } else { Err(replaced()) };
-                if let Ok(rows) = appended {
-                    self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
+            Answer::Appended(outcomes) => {
+                if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
                     self.change();
                 }
-                let _ = reply.send(appended);
+                for (appended, Addition { reply, .. }) in outcomes {
+                    let appended = if is_now { appended } else { Err(replaced()) };
+                    let rows = *appended.as_ref().unwrap_or(&0);
+                    self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
+                    let _ = reply.send(appended);
+                }
             }
         }
         self.work_on();
@@ -311,8 +388,23 @@ impl Room {
         self.render_soon(next - now);
     }
 
-    /// The file is not what it was: nobody can look at it.
+    /// Nobody can look at the file: it is not what it was, or the store is away. In the second case what is shown stays,
+    /// and it is tried again.
     fn cannot_open(&mut self, failure: Failure) {
+        if failure.code == 503 {
+            for looker in self.looking.drain(..) {
+                let _ = looker.send(Err(failure.clone()));
+            }
+            if self.open_at.replace(Instant::now() + AWAY).is_none() {
+                let frame = message::error(&failure);
+                for viewer in self.viewers.values() {
+                    viewer.outbox.push(frame.clone());
+                }
+                self.service.counters.errors.fetch_add(self.viewers.len() as u64, Ordering::Relaxed);
+            }
+            self.over |= self.viewers.is_empty();
+            return;
+        }
         tracing::error!(table = %self.id(), why = failure.message, "a table cannot be opened");
         for looker in self.looking.drain(..) {
             let _ = looker.send(Err(failure.clone()));

@@ -1,4 +1,4 @@
-//! Where tables lie on disk: a folder each, within a bound of bytes for all together.
+//! Where tables lie on a disk: a folder each, within a bound of bytes for all together.
 //!
 //! ```text
 //! <store>/<uuid>/lock           locked (shared) by every process that has the table open
@@ -6,12 +6,12 @@
 //!               /f-<random>/    the file that the record names, or one that is being uploaded
 //! ```
 //!
-//! Several nodes may share a store. Invariants:
+//! Several nodes may share a disk, or it holds one node's copies of what is in a bucket. Invariants:
 //! - Whatever no record names belongs to a process that has the table locked, or is left over from one that is gone
-//!   and is removed: at the start, and by every [`Store::sweep`].
+//!   and is removed: at the start, and by every [`Disk::sweep`].
 //! - A table that some process has open is never evicted. An owner may delete it all the same: whoever has its file
 //!   open reads on until they hear of it.
-//! - [`Store::reserve`] comes before every byte that is written. Not counted are the nameless files in which the
+//! - [`Disk::reserve`] comes before every byte that is written. Not counted are the nameless files in which the
 //!   engine decodes what is packed or not in UTF-8, and sorts; they end with the table's being looked at.
 //!
 //! Everything here may wait for the disk.
@@ -20,15 +20,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use object_store::UpdateVersion;
 use tempfile::TempDir;
 
-use super::failure::Failure;
-use super::id::{self, TableId};
-use super::record::Record;
+use crate::tables::failure::Failure;
+use crate::tables::id::{self, TableId};
+use crate::tables::record::Record;
 
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
@@ -36,14 +37,16 @@ const RECORD: &str = "record.json";
 const TEMPORARY: &str = "tidings-tables-";
 
 /// What a table takes besides its file, so that many small ones count too.
-pub(super) const TABLE: u64 = 8 << 10;
+pub(in crate::tables) const TABLE: u64 = 8 << 10;
 
-/// All tables of a server, or of all servers that share a folder.
+/// All tables in a folder.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Disk {
     root: PathBuf,
-    /// Held while this process uses a temporary store, whose folder goes with it.
+    /// Held while this process uses a temporary folder, which goes with it.
     _temporary: Option<(TempDir, File)>,
+    /// Held while this process has the folder for itself.
+    _own: Option<File>,
     max_total: u64,
     keep: Duration,
     /// Bytes of all files, as last counted and with what was written since.
@@ -54,18 +57,30 @@ pub(super) struct Store {
 
 /// A table's folder, which is kept from being evicted while this is there.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) id: TableId,
+pub(in crate::tables) struct Place {
+    pub(in crate::tables) id: TableId,
     folder: PathBuf,
     _lock: File,
+    /// The version of the record in the bucket that was read or written here last.
+    pub(super) seen: Mutex<Option<UpdateVersion>>,
+    /// Up to where a file that was appended to is to be joined in the bucket; 0 while there is no need.
+    pub(super) to_join: AtomicU64,
+    /// Held while that is done.
+    pub(super) joining: Mutex<()>,
 }
 
-impl Store {
-    /// Opens the store in this folder, or a temporary one, and removes what is left over in it.
+impl Disk {
+    /// Opens a folder of tables, or a temporary one, and removes what is left over in it. `is_own`: no other process
+    /// may use it.
     ///
     /// # Errors
-    /// When the folder cannot be made or read, with its name.
-    pub(super) fn open(root: Option<&Path>, max_total: u64, keep: Duration) -> io::Result<Self> {
+    /// When the folder cannot be made, read, or had for this process alone; with its name.
+    pub(super) fn open(
+        root: Option<&Path>,
+        max_total: u64,
+        keep: Duration,
+        is_own: bool,
+    ) -> io::Result<Self> {
         let (root, temporary) = match root {
             Some(root) => (root.to_owned(), None),
             None => {
@@ -82,8 +97,18 @@ impl Store {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(named)?;
         fs::read_dir(&root).map_err(named)?;
+        let own = (is_own && temporary.is_none()).then(|| {
+            let lock = File::create(root.join(LOCK))?;
+            lock.try_lock().map_err(|_| {
+                io::Error::other(
+                    "another process uses it; with tables in a bucket each node needs its own data_dir",
+                )
+            })?;
+            Ok(lock)
+        });
+        let own = own.transpose().map_err(named)?;
         let (used, tables) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = Self { root, _temporary: temporary, max_total, keep, used, tables };
+        let store = Self { root, _temporary: temporary, _own: own, max_total, keep, used, tables };
         store.sweep();
         Ok(store)
     }
@@ -97,7 +122,22 @@ impl Store {
             // A sweep that came between the two has taken it away again.
             if let Some(lock) = lock_shared(&folder)? {
                 self.tables.fetch_add(1, Ordering::Relaxed);
-                return Ok(Place { id, folder, _lock: lock });
+                return Ok(Place::new(id, folder, lock));
+            }
+        }
+    }
+
+    /// A place for the copy of a table that is in the bucket.
+    pub(super) fn copy(&self, id: TableId) -> io::Result<Place> {
+        loop {
+            let folder = self.folder(id);
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => drop(self.tables.fetch_add(1, Ordering::Relaxed)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(lock) = lock_shared(&folder)? {
+                return Ok(Place::new(id, folder, lock));
             }
         }
     }
@@ -106,7 +146,7 @@ impl Store {
     pub(super) fn find(&self, id: TableId) -> io::Result<Option<(Place, Record)>> {
         let folder = self.folder(id);
         let Some(lock) = lock_shared(&folder)? else { return Ok(None) };
-        let place = Place { id, folder, _lock: lock };
+        let place = Place::new(id, folder, lock);
         Ok(place.record()?.map(|record| (place, record)))
     }
 
@@ -116,7 +156,7 @@ impl Store {
     /// # Errors
     /// 507 when all that are left are in use.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, Failure> {
-        let mut reserved = Reserved { store: Arc::clone(self), bytes: 0 };
+        let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0 };
         reserved.grow(bytes)?;
         Ok(reserved)
     }
@@ -229,6 +269,16 @@ impl Store {
 }
 
 impl Place {
+    fn new(id: TableId, folder: PathBuf, lock: File) -> Self {
+        let (seen, to_join, joining) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { id, folder, _lock: lock, seen, to_join, joining }
+    }
+
+    /// The record has been read from the bucket, and was of this version.
+    pub(super) fn saw(&self, version: UpdateVersion) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+    }
+
     /// The record as it is on disk now; `None` when the table has been deleted, or has none yet.
     pub(super) fn record(&self) -> io::Result<Option<Record>> {
         match fs::read(self.folder.join(RECORD)) {
@@ -240,7 +290,8 @@ impl Place {
 
     /// Writes the record, all of it or nothing; the table counts as used now.
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
-        let new = self.folder.join(format!("{RECORD}.{}", std::process::id()));
+        // Somebody else may be writing one at the same time.
+        let new = self.folder.join(format!("{RECORD}.{:x}", fastrand::u64(..)));
         let written = fs::write(&new, serde_json::to_vec(record)?);
         let written = written.and_then(|()| fs::rename(&new, self.folder.join(RECORD)));
         if written.is_err() {
@@ -249,20 +300,28 @@ impl Place {
         written
     }
 
+    /// Removes the record.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(RECORD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a folder for a file, and gives its name.
-    pub(super) fn new_file(&self) -> io::Result<String> {
+    pub(in crate::tables) fn new_file(&self) -> io::Result<String> {
         let name = format!("f-{}", &id::secret()[..16]);
         DirBuilder::new().mode(0o700).create(self.folder.join(&name))?;
         Ok(name)
     }
 
     /// Where a file's folder is.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(in crate::tables) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Removes a file with its folder; gives how many bytes it had.
-    pub(super) fn remove_file(&self, name: &str) -> u64 {
+    pub(in crate::tables) fn remove_file(&self, name: &str) -> u64 {
         let folder = self.file(name);
         let bytes = size_within(&folder);
         if let Err(error) = fs::remove_dir_all(&folder)
@@ -276,23 +335,23 @@ impl Place {
 
 /// Bytes that are taken for a file; given back when this is dropped, unless they are [kept](Self::keep).
 #[derive(Debug)]
-pub(super) struct Reserved {
-    store: Arc<Store>,
+pub(in crate::tables) struct Reserved {
+    disk: Arc<Disk>,
     bytes: u64,
 }
 
 impl Reserved {
     /// Takes so many more.
-    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
-        let store = &self.store;
-        let mut after = store.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if after > store.max_total {
-            store.evict(after - store.max_total);
-            after = store.used.load(Ordering::Relaxed);
+    pub(in crate::tables) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+        let disk = &self.disk;
+        let mut after = disk.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if after > disk.max_total {
+            disk.evict(after - disk.max_total);
+            after = disk.used.load(Ordering::Relaxed);
         }
-        if after > store.max_total {
-            store.release(bytes);
-            let limit = store.max_total;
+        if after > disk.max_total {
+            disk.release(bytes);
+            let limit = disk.max_total;
             return Err(Failure::new(
                 507,
                 format!("all tables together may have {limit} bytes (tables.max_total)"),
@@ -303,20 +362,20 @@ impl Reserved {
     }
 
     /// The file stays.
-    pub(super) fn keep(self) {
+    pub(in crate::tables) fn keep(self) {
         let bytes = self.bytes;
         self.keep_only(bytes);
     }
 
     /// The file stays, and has become larger by so many bytes.
-    pub(super) fn keep_only(mut self, bytes: u64) {
+    pub(in crate::tables) fn keep_only(mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.store.release(self.bytes);
+        self.disk.release(self.bytes);
     }
 }
 
@@ -410,12 +469,12 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn store(folder: &Path, max_total: u64, keep: Duration) -> Arc<Store> {
-        Arc::new(Store::open(Some(folder), max_total, keep).expect("a store"))
+    fn store(folder: &Path, max_total: u64, keep: Duration) -> Arc<Disk> {
+        Arc::new(Disk::open(Some(folder), max_total, keep, false).expect("a store"))
     }
 
     /// A table with a file of so many bytes, which nobody has open.
-    fn table(store: &Arc<Store>, bytes: usize) -> TableId {
+    fn table(store: &Arc<Disk>, bytes: usize) -> TableId {
         let place = store.create().expect("a folder");
         let name = place.new_file().expect("a folder");
         store.reserve(bytes as u64 + TABLE).expect("room").keep();
@@ -424,7 +483,7 @@ mod tests {
         place.id
     }
 
-    fn age(store: &Store, id: TableId, by: Duration) {
+    fn age(store: &Disk, id: TableId, by: Duration) {
         let record = OpenOptions::new().write(true).open(store.folder(id).join(RECORD)).expect("a record");
         record.set_modified(SystemTime::now() - by).expect("a time");
     }
@@ -497,7 +556,7 @@ mod tests {
 
     #[test]
     fn a_temporary_store_goes_with_its_server() {
-        let store = Store::open(None, 1 << 20, DAY).expect("a store");
+        let store = Disk::open(None, 1 << 20, DAY, false).expect("a store");
         let root = store.root.clone();
         assert!(root.exists());
         drop(store);
