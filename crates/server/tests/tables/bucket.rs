@@ -7,6 +7,9 @@ use tidings_testkit::{PATIENCE, Proxy, RedisServer, S3Server, wait_until};
 
 use crate::world::{Viewer, World, tsv};
 
+/// For tests that wait for a bucket that does not answer.
+const IMPATIENT: &str = "tables.s3.timeout=2s";
+
 /// What two nodes share. The link to the bucket can be cut.
 struct Shared {
     redis: RedisServer,
@@ -30,7 +33,7 @@ impl Shared {
             "tables.s3.allow_http=true".to_owned(),
             "tables.s3.access_key_id=test".to_owned(),
             "tables.s3.secret_access_key=secret".to_owned(),
-            "tables.s3.timeout=1s".to_owned(),
+            "tables.s3.timeout=15s".to_owned(),
         ];
         let of_all = of_all.iter().map(String::as_str);
         let world = World::with(&of_all.chain(options.iter().copied()).collect::<Vec<_>>());
@@ -254,7 +257,7 @@ fn an_upload_that_is_aborted_leaves_nothing() {
 #[test]
 fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
     let shared_by = Shared::start();
-    let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
+    let (a, b) = (shared_by.node(&[IMPATIENT]), shared_by.node(&[IMPATIENT]));
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
     wait_until(PATIENCE, "the record", || shared_by.objects(&table).len() == 2);
     let before = shared_by.objects(&table);
@@ -299,7 +302,7 @@ fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
 #[test]
 fn rows_are_refused_while_the_bucket_is_away_and_nothing_is_shown_of_them() {
     let shared_by = Shared::start();
-    let node = shared_by.node(&[]);
+    let node = shared_by.node(&[IMPATIENT]);
     let (mut viewer, table, secret) = node.shared("rows.tsv", &tsv(10));
     shared_by.link.black_hole();
     let (status, answer) = node.append(&table, &secret, "text/plain", "not\tto be\tseen\n");
