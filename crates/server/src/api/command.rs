@@ -202,7 +202,9 @@ where
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) data: Option<Json>,
-    pub(super) b64data: String,
+    /// Instead of `data`. An empty one is what libraries send for none, unless there is no `data`: then it is a body
+    /// without bytes.
+    pub(super) b64data: Option<String>,
     pub(super) skip_history: bool,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) idempotency_key: String,
@@ -215,8 +217,8 @@ pub(super) struct Publish {
     pub(super) channel: String,
     #[serde(default, deserialize_with = "some")]
     data: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
-    b64data: String,
+    #[serde(default)]
+    b64data: Option<String>,
     #[serde(default, deserialize_with = "null")]
     skip_history: bool,
     #[serde(default, deserialize_with = "null")]
@@ -233,8 +235,8 @@ pub(super) struct Broadcast {
     pub(super) channels: Vec<String>,
     #[serde(default, deserialize_with = "some")]
     data: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
-    b64data: String,
+    #[serde(default)]
+    b64data: Option<String>,
     #[serde(default, deserialize_with = "null")]
     skip_history: bool,
     #[serde(default, deserialize_with = "null")]
