@@ -86,3 +86,30 @@ fn main() -> ExitCode {
         Err(failure) => failure.report(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Command as Defined;
+    use tidings_server::config::{Overrides, load};
+
+    use super::*;
+
+    /// The variables that a command and those below it read.
+    fn variables(command: &Defined, found: &mut Vec<String>) {
+        found.extend(
+            command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned())),
+        );
+        command.get_subcommands().for_each(|below| variables(below, found));
+    }
+
+    #[test]
+    fn no_variable_of_a_command_is_unknown_to_the_configuration() {
+        let mut found = Vec::new();
+        variables(&Cli::command(), &mut found);
+        assert!(found.iter().any(|name| name == "TIDINGS_TOKEN"), "{found:?}");
+        for name in found {
+            let loaded = load(None, [(name.clone(), "some-value".to_owned())], &Overrides::default());
+            assert!(loaded.is_ok(), "{name}: {loaded:?}");
+        }
+    }
+}

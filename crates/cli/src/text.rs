@@ -9,8 +9,8 @@ use std::io::{self, IsTerminal, Write as _};
 use crate::failure::Failure;
 
 /// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs as they are; line breaks and
-/// backslashes as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, what is
-/// not UTF-8) as `\xHH`.
+/// backslashes as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, those that
+/// turn the direction of text or break lines, what is not UTF-8) as `\xHH`.
 pub(crate) fn visible(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -37,9 +37,18 @@ fn visible_char(c: char, out: &mut String) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push('\t'),
-        c if c.is_control() => hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
+        c if misleads(c) => hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
         c => out.push(c),
     }
+}
+
+/// Whether a terminal obeys this character instead of showing it: controls (ESC and C1 among them), those of the
+/// bidirectional algorithm (Unicode UAX #9 §2), with which a text shows in another order than it has, and the separators
+/// of lines and paragraphs.
+pub(crate) fn misleads(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn hex(bytes: &[u8], out: &mut String) {
@@ -102,6 +111,8 @@ mod tests {
         assert_eq!(shown(b"\x1b[31m\0\x7f"), "\\x1b[31m\\x00\\x7f");
         assert_eq!(shown(b"a\xff\xc3("), "a\\xff\\xc3(");
         assert_eq!(shown("\u{9b}2J".as_bytes()), "\\xc2\\x9b2J");
+        assert_eq!(shown("invoice\u{202e}fdp.exe".as_bytes()), "invoice\\xe2\\x80\\xaefdp.exe");
+        assert_eq!(shown("שלום, \u{2066}a\u{2029}".as_bytes()), "שלום, \\xe2\\x81\\xa6a\\xe2\\x80\\xa9");
     }
 
     #[test]
@@ -114,7 +125,8 @@ mod tests {
     fn an_escaped_line_is_not_escaped_twice_but_cannot_drive_the_terminal() {
         let mut out = String::new();
         harmless(b"a\\nb \x1b[2J\xff", &mut out);
-        assert_eq!(out, "a\\nb \\x1b[2J\\xff");
+        harmless("\u{202e}\u{61c}\u{2067}".as_bytes(), &mut out);
+        assert_eq!(out, "a\\nb \\x1b[2J\\xff\\xe2\\x80\\xae\\xd8\\x9c\\xe2\\x81\\xa7");
     }
 
     #[test]

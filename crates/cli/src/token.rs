@@ -29,8 +29,8 @@ signed with HS256 and the key of the server's configuration (client.token.hmac_s
 client.subscription_token where it is enabled). In production the application makes them, with any JWT library.
 
 Examples:
-  tidings token connection --user 42 --config tidings.toml
-  tidings token subscription --user 42 --channel '$gossips' --config tidings.toml
+  tidings token connection 42 --config tidings.toml
+  tidings token subscription 42 --channel '$gossips' --config tidings.toml
   tidings token check TOKEN --config tidings.toml")]
 pub(crate) struct Token {
     #[command(subcommand)]
@@ -65,13 +65,12 @@ Where client.token.audience and client.token.issuer are configured, the token na
 
 Examples:
   export TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=\"$(cat key)\"
-  tidings token connection --user 42
-  tidings token connection --user 42 --expires 10m --info '{\"name\":\"Ann\"}' --channels news,chat:1
-  tidings token connection --user '' --expires never")]
+  tidings token connection 42
+  tidings token connection 42 --expires 10m --info '{\"name\":\"Ann\"}' --channels news,chat:1
+  tidings token connection '' --expires never")]
 struct Connection {
-    /// The user's name or number; empty for an anonymous one
-    #[arg(long, value_name = "USER")]
-    user: String,
+    #[command(flatten)]
+    user: User,
 
     /// Channels that the server subscribes the client to
     #[arg(long, value_name = "CHANNEL,…", value_delimiter = ',', value_parser = channel)]
@@ -92,12 +91,11 @@ The token is good for one channel, and for connections of the same user.
 
 Examples:
   export TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=\"$(cat key)\"
-  tidings token subscription --user 42 --channel '$gossips'
-  tidings token subscription --user 42 --channel chat:1 --expires 10m --info '{\"nick\":\"ann\"}'")]
+  tidings token subscription 42 --channel '$gossips'
+  tidings token subscription 42 --channel chat:1 --expires 10m --info '{\"nick\":\"ann\"}'")]
 struct Subscription {
-    /// The user, as in the connection token; empty for an anonymous one
-    #[arg(long, value_name = "USER")]
-    user: String,
+    #[command(flatten)]
+    user: User,
 
     /// The channel
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
@@ -105,6 +103,26 @@ struct Subscription {
 
     #[command(flatten)]
     common: Common,
+}
+
+/// Whom a token is for, said in one of two ways.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct User {
+    /// The user's name or number, the same in both kinds of token; empty for an anonymous one
+    #[arg(value_name = "USER")]
+    name: Option<String>,
+
+    /// The same as an option, for a name that begins with a dash
+    #[arg(long = "user", value_name = "USER", allow_hyphen_values = true)]
+    option: Option<String>,
+}
+
+impl User {
+    /// The name; clap sees to it that there is one.
+    fn as_str(&self) -> &str {
+        self.name.as_deref().or(self.option.as_deref()).unwrap_or_default()
+    }
 }
 
 /// What both kinds of token may have.
@@ -253,7 +271,7 @@ impl Connection {
     fn run(&self) -> Result<(), Failure> {
         let maker = Maker::of_connections(self.common.keys.options()?)?;
         let claims = Claims {
-            sub: &self.user,
+            sub: self.user.as_str(),
             channels: self.channels.iter().map(Channel::as_str).collect(),
             meta: self.meta.as_deref(),
             ..Claims::default()
@@ -265,7 +283,8 @@ impl Connection {
 impl Subscription {
     fn run(&self) -> Result<(), Failure> {
         let maker = Maker::of_subscriptions(self.common.keys.options()?)?;
-        let claims = Claims { sub: &self.user, channel: Some(self.channel.as_str()), ..Claims::default() };
+        let claims =
+            Claims { sub: self.user.as_str(), channel: Some(self.channel.as_str()), ..Claims::default() };
         maker.print(&self.common, claims)
     }
 }

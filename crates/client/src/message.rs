@@ -37,9 +37,28 @@ impl Body {
         }
     }
 
-    /// Appends it as one JSON value on one line, as JSON clients get it.
+    /// What a person reads in it: a JSON string's text, the bytes in `{"b64":"…"}`, any other JSON on one line, and
+    /// what is no JSON as it is. The same over every connection that shows bodies as `publication_data_format =
+    /// "auto"` does, whereas the exact bytes are had in Protobuf alone.
+    pub fn read(&self) -> Cow<'_, [u8]> {
+        // Without a quote it is neither a string nor `{"b64":…}`; JSON in it would have nothing to take away.
+        let is_plain = || {
+            !self.raw.iter().any(|byte| matches!(byte, b'"' | b'\n' | b'\r'))
+                && self.raw.trim_ascii().len() == self.raw.len()
+        };
+        if self.encoding == Encoding::Json || is_plain() {
+            return self.bytes();
+        }
+        let mut raw = Vec::new();
+        self.write_json(&mut raw);
+        Self { raw, encoding: Encoding::Json }.bytes().into_owned().into()
+    }
+
+    /// Appends it as one JSON value on one line, as JSON clients get it, without white space around it.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        write_json(&self.raw, DataFormat::Auto, out);
+        let mut value = Vec::new();
+        write_json(&self.raw, DataFormat::Auto, &mut value);
+        out.extend_from_slice(value.trim_ascii());
     }
 }
 

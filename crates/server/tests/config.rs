@@ -521,6 +521,38 @@ fn a_default_gives_way_to_what_was_given_and_a_given_value_does_not() {
 }
 
 #[test]
+fn what_needs_a_history_is_refused_without_one_and_the_error_says_what_to_add() {
+    let namespace = "[[channel.namespaces]]\nname = \"chat\"\n";
+    let error = complaint(load_text("c.toml", &format!("{namespace}force_recovery = true\n")));
+    assert_eq!(
+        error,
+        "c.toml:3: channel.namespaces.chat.force_recovery: has no effect: a channel has a history only with both \
+         history_size and history_ttl; add history_size = 100 and history_ttl = \"10m\", or leave it out"
+    );
+    let added = "force_recovery = true\nhistory_size = 100\nhistory_ttl = \"10m\"\n";
+    assert!(load_text("c.toml", &format!("{namespace}{added}")).is_ok());
+    let from_env = complaint(load_env(&[
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_FORCE_POSITIONING", "true"),
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_TTL", "1m"),
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE", "0"),
+    ]));
+    let variable = "TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE=100";
+    assert!(from_env.contains(&format!("; add {variable}, or")), "{from_env}");
+    let set = |option: &str| format!("channel.without_namespace.{option}");
+    for (option, missing) in [
+        ("force_recovery_mode=cache", "history_size=100 and --set channel.without_namespace.history_ttl=10m"),
+        ("history_size=5", "history_ttl=10m"),
+        ("history_ttl=5s", "history_size=100"),
+    ] {
+        let error = complaint(load_sets(&[&set(option)]));
+        assert!(error.contains(&format!("add --set {}, or", set(missing))), "{error}");
+    }
+    // What is switched off on purpose is no mistake.
+    assert!(load_sets(&[&set("history_size=0"), &set("history_ttl=5s")]).is_ok());
+    assert!(load_sets(&[&set("force_recovery=false"), &set("force_recovery_mode=stream")]).is_ok());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_clear_line() {
     let missing = complaint(config::load(Some(Path::new("/no/such/tidings.toml")), [], &silent()));
     assert_eq!(missing, "tidings.toml: cannot be read: No such file or directory (os error 2)");

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use unicode_width::UnicodeWidthChar as _;
 
 use super::keys::Key;
+use crate::text::misleads;
 
 /// What stands before the line.
 pub(crate) const PROMPT: &str = "> ";
@@ -195,11 +196,11 @@ fn width(c: char) -> usize {
     look(c).width().unwrap_or(1)
 }
 
-/// What is shown for a character: a tab would move the cursor by an unknown width.
+/// What is shown for a character: a tab would move the cursor by an unknown width, and what was pasted may turn the row.
 fn look(c: char) -> char {
     match c {
         '\t' => '→',
-        c if c.is_control() => '·',
+        c if misleads(c) => '·',
         c => c,
     }
 }

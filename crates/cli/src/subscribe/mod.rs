@@ -27,7 +27,8 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 A message is printed as text on one line: line breaks and backslashes inside it as \\r, \\n and \\\\, bytes that are \
-not printable UTF-8 as \\xHH. With several channels, or with --pattern, the channel's name and a space come first.
+not printable UTF-8 as \\xHH. A JSON string is printed as its text, without quotes, and {\"b64\":\"…\"} as the bytes in \
+it, whichever way it comes. With several channels, or with --pattern, the channel's name and a space come first.
 
 When the connection is lost it is made again for ever, after random waits of up to 10 s. Where the channel keeps \
 history, what was published meanwhile comes then; where it keeps none, or not enough, stderr says that messages are \

@@ -39,7 +39,7 @@ impl<'a> Printer<'a> {
                 visible(channel.as_bytes(), &mut self.text);
                 self.text.push(' ');
             }
-            visible(&body.bytes(), &mut self.text);
+            visible(&body.read(), &mut self.text);
             self.lines.extend_from_slice(self.text.as_bytes());
         }
         self.lines.push(b'\n');

@@ -146,11 +146,12 @@ fn bodies_are_exact_over_websocket_and_the_api() {
     let mut subscriber = RespClient::connect(server.tcp());
     subscriber.command(&["SUBSCRIBE", "raw"]);
     for url in [format!("ws://{http}"), format!("http://{http}")] {
-        let mut publish = command(&["publish", "--server", &url, "raw", "text", "\"quoted\"", "two\nlines"]);
+        let mut publish =
+            command(&["publish", "--server", &url, "raw", "text", "\"quoted\"", "", "two\nlines"]);
         publish.arg(OsStr::from_bytes(b"\xff\xfe"));
         let done = Tool::start(publish).finish();
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{url}");
-        for body in ["text", "\"quoted\"", "two\nlines"] {
+        for body in ["text", "\"quoted\"", "", "two\nlines"] {
             assert_eq!(subscriber.reply().texts(), ["message", "raw", body], "{url}");
         }
         subscriber.reply();

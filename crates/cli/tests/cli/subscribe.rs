@@ -65,6 +65,66 @@ fn json_shows_json_text_and_bytes_each_as_what_they_are() {
 }
 
 #[test]
+fn a_message_is_printed_the_same_whatever_carries_it() {
+    let server = server(&[]);
+    let bodies: [&[u8]; 11] = [
+        b"plain text",
+        b"\"quoted\"",
+        b"\"a\\u0062\\nc\" ",
+        b"say \"hi\"",
+        b"{\"a\":\n \"b\"}",
+        b"[1, 2]\n",
+        b" 42 ",
+        b"{\"b64\":\"/w==\"}",
+        b"\xff\"\n",
+        b"two\nlines",
+        b"",
+    ];
+    let texts = [
+        "plain text",
+        "quoted",
+        "ab\\nc",
+        "say \"hi\"",
+        "{\"a\": \"b\"}",
+        "[1, 2]",
+        "42",
+        "\\xff",
+        "\\xff\"\\n",
+        "two\\nlines",
+        "",
+    ];
+    let count = bodies.len().to_string();
+    let (ws, http) = (format!("ws://{}", server.http()), format!("http://{}", server.http()));
+    let (tcp, mut in_json) = (server.tcp().to_string(), Vec::new());
+    for (kind, from) in [("line", &tcp), ("pattern", &tcp), ("ws", &ws), ("http", &http)] {
+        let pattern: &[&str] = if kind == "pattern" { &["--pattern"] } else { &[] };
+        let follow = |channel: &str, json: &[&str]| {
+            let arguments = ["subscribe", channel, "--count", &count, "--server", from];
+            Tool::start(command(&[&arguments[..], pattern, json].concat()))
+        };
+        let channel = format!("of-{kind}");
+        // Of two that follow one pattern a server counts one.
+        let other = if kind == "pattern" { "of-patter?" } else { &channel };
+        let tools = [follow(&channel, &[]), follow(other, &["--json"])];
+        let mut client = RespClient::connect(server.tcp());
+        wait_until(PATIENCE, "both subscriptions", || {
+            let subscribers = client.command(&["PUBSUB", "NUMSUB", &channel]);
+            subscribers.texts().get(1).is_some_and(|count| count == "2")
+                || kind == "pattern" && client.command(&["PUBSUB", "NUMPAT"]).int() > 1
+        });
+        bodies.iter().for_each(|body| publish(&server, &channel, body));
+        let [text, json] = tools.map(Tool::finish);
+        // A pattern has the channel's name before each.
+        let prefix = format!("{channel} ");
+        let lines = text.text().lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line));
+        assert_eq!(lines.collect::<Vec<_>>(), texts, "{kind}");
+        in_json.push(json.text().replace(&channel, ""));
+    }
+    in_json.dedup();
+    assert_eq!(in_json.len(), 1, "{in_json:#?}");
+}
+
+#[test]
 fn with_several_channels_or_a_pattern_each_line_names_its_channel() {
     let server = server(&[]);
     for args in [&["news", "art", "--count", "2"][..], &["--pattern", "n*", "?rt", "--count", "2"]] {

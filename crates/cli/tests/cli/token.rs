@@ -71,6 +71,28 @@ fn a_subscription_token_is_for_one_channel() {
 }
 
 #[test]
+fn the_user_may_stand_without_its_option_but_not_twice() {
+    let last = |args: &[&str]| {
+        let checked = token(&["check", &made(args)]);
+        checked.text().lines().last().expect("a verdict").to_owned()
+    };
+    let endless = ["--expires", "never"];
+    assert_eq!(
+        last(&[&["connection", "42"][..], &endless].concat()),
+        "valid: connects user \"42\", without an end"
+    );
+    assert_eq!(
+        last(&[&["subscription", "42", "--channel", "a"][..], &endless].concat()),
+        "valid: lets user \"42\" subscribe to a, without an end"
+    );
+    assert_eq!(
+        last(&[&["connection", "--user", "-1"][..], &endless].concat()),
+        "valid: connects user \"-1\", without an end"
+    );
+    token(&["connection", "42", "--user", "42"]).refused(2, &["--user"]);
+}
+
+#[test]
 fn without_a_word_about_it_a_token_is_good_for_an_hour() {
     let checked = token(&["check", &made(&["connection", "--user", ""])]);
     let last = checked.text().lines().last().expect("a verdict");

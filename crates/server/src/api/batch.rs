@@ -10,7 +10,7 @@ use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::command::{Command, Entry, Json, MAX_COMMANDS, list};
+use super::command::{Command, Entry, Json, MAX_COMMANDS, Object, list};
 use super::flight::{Flight, Parcel};
 use super::methods;
 use super::reply::{ApiError, Reply};
@@ -36,7 +36,7 @@ impl Batch {
     /// # Errors
     /// When it is not one, or has more than [`MAX_COMMANDS`] commands.
     pub(super) fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        serde_json::from_slice(json).map(|Object(batch)| batch)
     }
 }
 
@@ -63,7 +63,8 @@ impl Envelope {
             if envelopes.len() == MAX_COMMANDS {
                 return Err(most());
             }
-            envelopes.push(envelope?);
+            let Object(envelope) = envelope?;
+            envelopes.push(envelope);
         }
         if envelopes.is_empty() {
             return Err(serde::de::Error::custom("no command"));

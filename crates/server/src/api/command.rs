@@ -2,13 +2,14 @@
 //!
 //! Fields that are not known here are passed over, as `null` is where a field may be left out: libraries of newer
 //! versions send more than this server knows. What would change the meaning of a request is refused instead, see
-//! [`super::methods`].
+//! [`super::methods`]. Nothing is known by its place: a list in place of an object is refused ([`Object`]).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -36,7 +37,7 @@ macro_rules! commands {
             /// Reads a request of `method`; `None` when there is no such method.
             pub(super) fn read(method: &str, json: &[u8]) -> Option<Result<Self, serde_json::Error>> {
                 match method {
-                    $($method => Some(serde_json::from_slice(json).map(Self::$Variant)),)+
+                    $($method => Some(serde_json::from_slice(json).map(|Object(request)| Self::$Variant(request))),)+
                     _ => None,
                 }
             }
@@ -51,7 +52,7 @@ macro_rules! commands {
             /// Reads the value behind a key of a batch's command; `None` when the key is no method, or null.
             fn next<'de, A: MapAccess<'de>>(method: &str, map: &mut A) -> Result<Option<Self>, A::Error> {
                 match method {
-                    $($method => Ok(map.next_value::<Option<$Variant>>()?.map(Self::$Variant)),)+
+                    $($method => Ok(map.next_value::<Option<Object<$Variant>>>()?.map(|Object(request)| Self::$Variant(request))),)+
                     _ => map.next_value::<serde::de::IgnoredAny>().map(|_| None),
                 }
             }
@@ -72,6 +73,43 @@ commands! {
     "history_remove" HistoryRemove
     "channels" Channels
     "info" Info
+}
+
+/// What is written as an object and as nothing else. The readers that serde makes take a list as well, as the values of
+/// the fields in their order, which nobody means.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// Takes an object, and `null` for its absence.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(object)| object))
+}
+
+/// Takes an object, and `null` for an empty one.
+fn object_or_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(object(deserializer)?.unwrap_or_default())
 }
 
 /// A command of a batch: `{"METHOD":{…}}`.
@@ -164,7 +202,9 @@ where
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) data: Option<Json>,
-    pub(super) b64data: String,
+    /// Instead of `data`. An empty one is what libraries send for none, unless there is no `data`: then it is a body
+    /// without bytes.
+    pub(super) b64data: Option<String>,
     pub(super) skip_history: bool,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) idempotency_key: String,
@@ -177,8 +217,8 @@ pub(super) struct Publish {
     pub(super) channel: String,
     #[serde(default, deserialize_with = "some")]
     data: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
-    b64data: String,
+    #[serde(default)]
+    b64data: Option<String>,
     #[serde(default, deserialize_with = "null")]
     skip_history: bool,
     #[serde(default, deserialize_with = "null")]
@@ -195,8 +235,8 @@ pub(super) struct Broadcast {
     pub(super) channels: Vec<String>,
     #[serde(default, deserialize_with = "some")]
     data: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
-    b64data: String,
+    #[serde(default)]
+    b64data: Option<String>,
     #[serde(default, deserialize_with = "null")]
     skip_history: bool,
     #[serde(default, deserialize_with = "null")]
@@ -243,9 +283,9 @@ pub(super) struct Subscribe {
     pub(super) b64data: String,
     #[serde(default, deserialize_with = "null")]
     pub(super) expire_at: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) recover_since: Option<StreamPosition>,
-    #[serde(default, rename = "override", deserialize_with = "null")]
+    #[serde(default, rename = "override", deserialize_with = "object_or_empty")]
     pub(super) overrides: Override,
 }
 
@@ -259,15 +299,15 @@ pub(super) struct StreamPosition {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Override {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) presence: Option<BoolValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) join_leave: Option<BoolValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) force_push_join_leave: Option<BoolValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) force_positioning: Option<BoolValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) force_recovery: Option<BoolValue>,
 }
 
@@ -299,7 +339,7 @@ pub(super) struct Disconnect {
     pub(super) session: String,
     #[serde(default, deserialize_with = "null")]
     pub(super) whitelist: Vec<String>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "object_or_empty")]
     pub(super) disconnect: Farewell,
 }
 
@@ -344,7 +384,7 @@ pub(super) struct History {
     pub(super) channel: String,
     #[serde(default, deserialize_with = "null")]
     pub(super) limit: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) since: Option<StreamPosition>,
     #[serde(default, deserialize_with = "null")]
     pub(super) reverse: bool,

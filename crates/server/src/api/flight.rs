@@ -57,7 +57,9 @@ impl Parcel {
     /// What is wrong with it, whatever the channel.
     pub(super) fn new(content: Content) -> Result<Self, ApiError> {
         let Content { data, b64data, skip_history, tags, idempotency_key, version } = content;
-        let body = bytes(data, &b64data, "b64data")?.ok_or_else(|| ApiError::bad("data is required"))?;
+        let empty = b64data.is_some().then(Bytes::new);
+        let body = bytes(data, b64data.as_deref().unwrap_or_default(), "b64data")?.or(empty);
+        let body = body.ok_or_else(|| ApiError::bad("data is required"))?;
         if version > 0 {
             // To publish it all the same would show an older state than subscribers have.
             let message = format!("{}: version", code::NOT_AVAILABLE.text).into();

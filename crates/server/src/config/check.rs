@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::Given;
 use super::error::ConfigError;
-use super::options::Config;
+use super::namespace::Channels;
+use super::options::{ChannelOptions, Config};
 use super::setting::{duration_text, size_text};
-use super::value::ListenAddr;
+use super::value::{ListenAddr, RecoveryMode};
 
 impl Config {
     /// Whether any key is configured by which a client or a backend shows who it is.
@@ -71,6 +72,7 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
     tls(config, given)?;
     hooks(config, given)?;
     bucket(config, given)?;
+    histories(config, given)?;
     personal_channels(config, given)?;
     exposure(config, given)
 }
@@ -120,9 +122,7 @@ fn hooks(config: &Config, given: &Given) -> Result<(), ConfigError> {
         return nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
     }
     let channels = &config.channel;
-    let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
-    let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
-    for (path, options) in std::iter::once(without).chain(named) {
+    for (path, options) in of_channels(channels) {
         if options.subscribe_proxy_enabled && channels.proxy.subscribe.endpoint.is_none() {
             return nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
         }
@@ -153,6 +153,44 @@ fn bucket(config: &Config, given: &Given) -> Result<(), ConfigError> {
              tables.s3.allow_http = true if that is meant"
         );
         return Err(given.error(key, what));
+    }
+    Ok(())
+}
+
+/// The options of every kind of channel, each with the path of its group.
+fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOptions)> {
+    let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
+    let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
+    std::iter::once(without).chain(named)
+}
+
+/// Refuses half a history, and what needs one and has none: somebody counts on it. Half of one is meant where the other
+/// half is given as nothing.
+fn histories(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    for (path, options) in of_channels(&config.channel) {
+        let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
+        if has_size && has_ttl {
+            continue;
+        }
+        let key = |option: &str| format!("{path}.{option}");
+        let asks = [
+            ("history_size", has_size && !given.contains(&key("history_ttl"))),
+            ("history_ttl", has_ttl && !given.contains(&key("history_size"))),
+            ("force_recovery", options.force_recovery),
+            ("force_recovery_mode", options.force_recovery_mode != RecoveryMode::Stream),
+            ("force_positioning", options.force_positioning),
+        ];
+        let Some((asking, _)) = asks.into_iter().find(|(_, asks)| *asks) else { continue };
+        let lacking = [("history_size", "100", has_size), ("history_ttl", "10m", has_ttl)];
+        let lines = lacking.into_iter().filter(|(_, _, is_there)| !is_there);
+        let lines: Vec<_> =
+            lines.map(|(option, example, _)| given.beside(&path, asking, option, example)).collect();
+        let what = format!(
+            "has no effect: a channel has a history only with both history_size and history_ttl; add {}, or leave it \
+             out",
+            lines.join(" and ")
+        );
+        return Err(given.error(&key(asking), what));
     }
     Ok(())
 }

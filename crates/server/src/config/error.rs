@@ -66,10 +66,12 @@ impl Origin {
     }
 
     /// How the same source would say `path = value`, ready to be copied: the line for the file's language, the
-    /// environment variable, or the flag. `value` is `true`, `false` or text without characters that need escaping.
+    /// environment variable, or the flag. `value` is `true`, `false`, a number or text without characters that need
+    /// escaping.
     pub(super) fn assignment(&self, path: &str, value: &str) -> String {
         let quoted = match value {
             "true" | "false" => value.to_owned(),
+            number if number.bytes().all(|b| b.is_ascii_digit()) => number.to_owned(),
             text => format!("\"{text}\""),
         };
         match self {

@@ -169,6 +169,17 @@ impl Given {
         let origin = self.0.get(key).cloned().unwrap_or(toml);
         (origin.place_to_add(), move |key: &str, value: &str| origin.assignment(key, value))
     }
+
+    /// How to say `option` where its sibling `said` was said, both of the group `path`.
+    fn beside(&self, path: &str, said: &str, option: &str, value: &str) -> String {
+        let key = format!("{path}.{option}");
+        match self.0.get(&format!("{path}.{said}")) {
+            // The table is there, and of a namespace's table no key can name the place.
+            Some(origin @ Origin::File { .. }) => origin.assignment(option, value),
+            Some(origin) => origin.assignment(&key, value),
+            None => key,
+        }
+    }
 }
 
 /// An error in what `origin` said for `key`. A variable or a flag names its option by itself.

@@ -12,8 +12,9 @@ use super::{NAMESPACES, is_group, is_option};
 const PREFIX: &str = "TIDINGS_";
 /// The variable that names the file.
 pub(super) const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
-/// Variables that are not options: the file, and the server that the client commands speak to.
-const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, "TIDINGS_SERVER"];
+/// Variables that are not options: the file, and what the client commands read. Whoever has them set for those may
+/// start a server all the same.
+const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "TIDINGS_SERVER", "TIDINGS_TOKEN"];
 /// Short names, in files and in the environment, and what they mean.
 const ALIASES: [(&str, &str); 4] = [
     ("tcp", "tcp.listen"),

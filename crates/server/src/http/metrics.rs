@@ -1,4 +1,5 @@
-//! `/metrics`: what the shards, the broker and the process count, in the OpenMetrics text format.
+//! `/metrics`: what the shards, the broker and the process count, in the OpenMetrics text format, which
+//! [`super::format`] makes into Prometheus' own where that is asked for.
 //!
 //! Nothing is counted here: a scrape reads what is counted anyway, so between scrapes metrics cost nothing. The text of
 //! a metric's `HELP` is its definition; `docs/metrics.md` repeats it, and a test compares the two. Every label has a

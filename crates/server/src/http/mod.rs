@@ -15,6 +15,7 @@
 
 mod escape;
 mod exposition;
+mod format;
 mod host;
 mod info;
 mod metrics;

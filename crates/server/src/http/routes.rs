@@ -7,7 +7,7 @@ use axum::Router as Routes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
@@ -16,6 +16,7 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
+use super::format::Format;
 use super::host::OwnHosts;
 use super::page::{self, Depth};
 use super::{Traffic, metrics, transport};
@@ -35,9 +36,6 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
-
-/// The media type of OpenMetrics 1.0 text.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 struct Site {
     node: Arc<Node>,
@@ -140,9 +138,12 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-async fn numbers(State(site): State<Arc<Site>>) -> Response {
+async fn numbers(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let format = Format::asked(&headers);
     match metrics::text(&site.registry) {
-        Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Ok(text) => {
+            ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.of(text)).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");
             (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response()

@@ -29,6 +29,12 @@ fn what_is_published_reaches_subscribers_as_it_was_written() {
     // Binary data comes in base64, and counts when both are there.
     world.ask("publish", &json!({"channel": "news", "data": 1, "b64data": "YSBi"}));
     client.expect("MESSAGE news a b");
+    // A body may have no bytes; libraries send an empty text for none.
+    world.ask("publish", &json!({"channel": "news", "b64data": ""}));
+    client.expect("MESSAGE news ");
+    world.ask("publish", &json!({"channel": "news", "data": 1, "b64data": ""}));
+    client.expect("MESSAGE news 1");
+    assert_eq!(world.fail("publish", &json!({"channel": "news", "b64data": null})).0, 107);
 }
 
 #[test]

@@ -88,8 +88,31 @@ fn a_position_that_is_not_known_is_said_and_live_goes_on() {
     assert!(before.contains("event: gap\ndata: a\n\n"), "{before}");
     publish(&world, "a", "1");
     assert_eq!(parts(&stream.until("\n\n")).1, "1");
-    let (_, before) = open(&world, "channel=a", "Last-Event-ID: nonsense\r\n");
+}
+
+#[test]
+fn an_id_without_a_position_in_a_channel_is_said_where_something_may_be_missing() {
+    let world = World::with(&[
+        "channel.namespaces=kept",
+        "channel.namespaces.kept.history_size=100",
+        "channel.namespaces.kept.history_ttl=300s",
+    ]);
+    let gap = |before: &str, channel: &str| before.contains(&format!("event: gap\ndata: {channel}\n\n"));
+    let query = "channel=kept:a&channel=kept:b&channel=plain";
+    for nonsense in ["garbage", "1.2", "x.epoch.kept:a", "-", "0..kept:a"] {
+        let (_, before) = open(&world, query, &format!("Last-Event-ID: {nonsense}\r\n"));
+        assert!(gap(&before, "kept:a") || nonsense == "0..kept:a", "{nonsense}: {before}");
+        assert!(gap(&before, "kept:b") && !gap(&before, "plain"), "{nonsense}: {before}");
+    }
+    let (mut stream, before) = open(&world, query, "");
     assert!(!before.contains("gap"), "{before}");
+    publish(&world, "kept:a", "1");
+    let (id, _) = parts(&stream.until("\n\n"));
+    let (_, before) = open(&world, query, &format!("Last-Event-ID: {id}\r\n"));
+    assert!(!before.contains("gap"), "{id}: {before}");
+    let of_a = id.split(' ').find(|part| part.ends_with(".kept:a")).expect("a position in it");
+    let (_, before) = open(&world, query, &format!("Last-Event-ID: {of_a}\r\n"));
+    assert!(!gap(&before, "kept:a") && gap(&before, "kept:b"), "{id}: {before}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use tidings_testkit::{LineClient, RedisServer, RespClient};
 
-use crate::world::{World, eventually};
+use crate::world::{Answer, World, eventually};
 
 /// One scrape: each sample's value by its name and labels.
 fn scrape(world: &World) -> BTreeMap<String, f64> {
@@ -15,6 +18,16 @@ fn scrape(world: &World) -> BTreeMap<String, f64> {
         (name.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
     };
     samples.map(split).collect()
+}
+
+/// One scrape in OpenMetrics.
+fn openmetrics(world: &World) -> Answer {
+    world.ask(&asking("application/openmetrics-text; version=1.0.0"))
+}
+
+/// A request for metrics with an `Accept`.
+fn asking(accept: &str) -> String {
+    format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
 }
 
 /// The rows of the documentation that this scrape would have: name, type, labels, meaning.
@@ -47,7 +60,7 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
     let world = World::with(&[&bucket[..], &[&redis]].concat());
-    let scraped = rows(&world.get("/metrics").body);
+    let scraped = rows(&openmetrics(&world).body);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap_or_default();
     // A row with four columns that begins with a name; alerts have two.
@@ -60,9 +73,9 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
 }
 
 #[test]
-fn the_text_is_openmetrics() {
+fn who_asks_for_openmetrics_gets_it() {
     let world = World::with(&[]);
-    let answer = world.get("/metrics");
+    let answer = openmetrics(&world);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.header("content-type"), kind);
     assert!(answer.body.ends_with("\n# EOF\n"), "{}", answer.body);
@@ -75,6 +88,39 @@ fn the_text_is_openmetrics() {
             assert!(!family.ends_with("_total") && !family.ends_with("_info"), "{family}");
         } else if !line.starts_with('#') {
             assert!(line.starts_with(family), "{line} does not belong to {family}");
+        }
+    }
+}
+
+#[test]
+fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
+    let world = World::with(&[&format!("broker={}", RedisServer::absent().url())]);
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let tools =
+        std::env::var_os("TIDINGS_TEST_TOOLS").map_or_else(|| root.join(".test-tools"), PathBuf::from);
+    assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
+    let parse = |format: &str, answer: &Answer| {
+        let mut python = Command::new(tools.join("python/bin/python"))
+            .args([&root.join("tests/clients/python_prometheus.py"), &PathBuf::from(format)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the parser starts");
+        python.stdin.take().expect("a pipe").write_all(answer.body.as_bytes()).expect("a scrape written");
+        let parsed = python.wait_with_output().expect("an end");
+        assert!(parsed.status.success(), "{}", answer.body);
+        String::from_utf8(parsed.stdout).expect("text")
+    };
+    let samples = parse("openmetrics", &openmetrics(&world));
+    assert!(samples.contains("tidings_build_info\n"), "{samples}");
+    let asked =
+        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.ask(&asking(accept)));
+    for answer in asked.into_iter().chain([world.get("/metrics")]) {
+        assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+        assert_eq!(answer.header("vary"), "accept");
+        assert_eq!(parse("text", &answer), samples);
+        for foreign in ["# EOF", "# UNIT", " info\n"] {
+            assert!(!answer.body.contains(foreign), "{foreign}: {}", answer.body);
         }
     }
 }

@@ -121,7 +121,7 @@ fn the_application_says_who_may_subscribe_and_how() {
 #[test]
 fn the_application_says_what_may_be_published_and_may_change_it() {
     let application = Application::start();
-    let world = world(&application, &[("channel.without_namespace.history_size", "10")]);
+    let world = world(&application, &[]);
     let mut client = world.client();
     let id = client.done("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     application.answer("/subscribe", yes(json!({})));

@@ -7,7 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
-use tidings_hub::Dialect;
+use tidings_hub::{Dialect, NamespaceOptions};
+use tidings_wire::Channel;
 use tidings_wire::client::request::{Connect, Request as Asked, Subscribe};
 
 use super::Transports;
@@ -19,6 +20,8 @@ use super::stream::{EVENT_STREAM, Stream, retry};
 const LONGEST_ID: usize = 8 << 10;
 /// What an offset, an epoch, and what stands between them may take in an id, in bytes.
 const POSITION: usize = 48;
+/// No server gives this as an epoch, so a position in it is one from which nothing can be recovered.
+const NOWHERE: &str = "-";
 
 pub(super) async fn events(State(transports): State<Transports>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
@@ -36,8 +39,12 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
         }
         check(&channels)?;
         let connect = Asked::Connect(Connect { token, ..Connect::default() });
-        let subscribes: Vec<_> = channels.into_iter().map(|channel| subscribe(channel, &since)).collect();
+        let mut subscribes: Vec<_> = channels.into_iter().map(|channel| subscribe(channel, &since)).collect();
         let known: Vec<_> = subscribes.iter().filter(|subscribe| subscribe.recover).map(id).collect();
+        if !since.is_empty() {
+            let unknown = subscribes.iter_mut().filter(|subscribe| !subscribe.recover);
+            unknown.for_each(|subscribe| lose(&transports, subscribe));
+        }
         let events = (subscribes.len() > 1, known.join(" "));
         let subscribes = subscribes.into_iter().map(Asked::Subscribe);
         Ok((commands(std::iter::once(connect).chain(subscribes)), events))
@@ -88,6 +95,15 @@ fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
     });
     let (offset, epoch) = position.unwrap_or((0, ""));
     Subscribe { channel, recover: position.is_some(), offset, epoch: epoch.into(), ..Subscribe::default() }
+}
+
+/// Has a client that comes back, but not to a position in this channel, be told that it may have missed something there,
+/// if the channel keeps what could be missed.
+fn lose(transports: &Transports, subscribe: &mut Subscribe<'_>) {
+    let Ok(channel) = Channel::new(&*subscribe.channel) else { return };
+    if transports.node.router.options(&channel).is_some_and(NamespaceOptions::has_history) {
+        (subscribe.recover, subscribe.epoch) = (true, NOWHERE.into());
+    }
 }
 
 /// Where a subscription begins, as an id says it.
