@@ -16,16 +16,18 @@
 //!
 //! Everything here may wait for the disk.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
+use super::Service;
 use super::failure::Failure;
 use super::id::{self, TableId};
 use super::record::Record;
@@ -50,6 +52,10 @@ pub(super) struct Store {
     used: AtomicU64,
     /// Tables, as last counted.
     tables: AtomicU64,
+    /// Whose tables in memory are put away for others when nobody looks at them.
+    pub(super) service: OnceLock<Weak<Service>>,
+    /// Tables whose records cannot be read, as was said of each once.
+    unreadable: Mutex<HashSet<TableId>>,
 }
 
 /// A table's folder, which is kept from being evicted while this is there.
@@ -83,7 +89,9 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(named)?;
         fs::read_dir(&root).map_err(named)?;
         let (used, tables) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = Self { root, _temporary: temporary, max_total, keep, used, tables };
+        let (service, unreadable) = (OnceLock::new(), Mutex::default());
+        let store = Self { root, _temporary: temporary, max_total, keep, used, tables, service, unreadable };
+        store.remove_unreadable();
         store.sweep();
         Ok(store)
     }
@@ -107,7 +115,32 @@ impl Store {
         let folder = self.folder(id);
         let Some(lock) = lock_shared(&folder)? else { return Ok(None) };
         let place = Place { id, folder, _lock: lock };
-        Ok(place.record()?.map(|record| (place, record)))
+        match place.record() {
+            Ok(record) => Ok(record.map(|record| (place, record))),
+            // As good as none; it is removed at the next start, or after `tables.keep`.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let mut said = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.insert(id) {
+                    tracing::error!(%error, table = %id, "the record of a table cannot be read");
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes tables whose records cannot be read, which a crash may leave.
+    fn remove_unreadable(&self) {
+        for (id, folder) in self.folders() {
+            let Some(_lock) = lock_alone(&folder) else { continue };
+            let Err(error) = read_record(&folder) else { continue };
+            if error.kind() == io::ErrorKind::InvalidData {
+                tracing::error!(%error, table = %id, "the record of a table cannot be read; the table is removed");
+                if let Err(error) = remove(&folder) {
+                    tracing::warn!(%error, table = %id, "a table cannot be removed");
+                }
+            }
+        }
     }
 
     /// Takes so many bytes for a file that grows, evicting tables that are not in use, the one that was used longest
@@ -231,18 +264,35 @@ impl Store {
 impl Place {
     /// The record as it is on disk now; `None` when the table has been deleted, or has none yet.
     pub(super) fn record(&self) -> io::Result<Option<Record>> {
-        match fs::read(self.folder.join(RECORD)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        match read_record(&self.folder) {
+            Ok(record) => Ok(Some(record)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// The table was used last at this moment.
+    pub(super) fn used(&self, when: SystemTime) -> io::Result<()> {
+        OpenOptions::new().append(true).open(self.folder.join(RECORD))?.set_modified(when)
+    }
+
     /// Writes the record, all of it or nothing; the table counts as used now.
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
         let new = self.folder.join(format!("{RECORD}.{}", std::process::id()));
-        let written = fs::write(&new, serde_json::to_vec(record)?);
-        let written = written.and_then(|()| fs::rename(&new, self.folder.join(RECORD)));
+        let text = serde_json::to_vec(record)?;
+        let name = self.folder.join(RECORD);
+        // On disk before it has the name: after a crash there is the old one or the new one. Where there is no old one
+        // to lose, other nodes find the table sooner.
+        let is_first = !name.exists();
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            if is_first {
+                fs::rename(&new, &name)?;
+                return file.sync_all();
+            }
+            file.sync_all()?;
+            fs::rename(&new, &name)
+        });
         if written.is_err() {
             let _ = fs::remove_file(&new);
         }
@@ -284,9 +334,19 @@ pub(super) struct Reserved {
 impl Reserved {
     /// Takes so many more.
     pub(super) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let store = &self.store;
         let mut after = store.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if after > store.max_total {
+            store.evict(after - store.max_total);
+            after = store.used.load(Ordering::Relaxed);
+        }
+        if after > store.max_total
+            && let Some(service) = store.service.get().and_then(Weak::upgrade)
+        {
+            service.put_away_idle();
             store.evict(after - store.max_total);
             after = store.used.load(Ordering::Relaxed);
         }
@@ -342,15 +402,21 @@ fn lock_alone(folder: &Path) -> Option<File> {
     Some(file)
 }
 
-/// When a table was used last: its record is written whenever somebody uses it, and when the last viewer has left.
+/// When a table was used last, as its record's time says: that of the last change, of a moment when somebody looked at
+/// it, and of the last viewer's leaving.
 fn last_used(folder: &Path) -> Option<SystemTime> {
     fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).ok()
 }
 
+/// The record of the table in this folder; what is none is [`io::ErrorKind::InvalidData`].
+fn read_record(folder: &Path) -> io::Result<Record> {
+    let bytes = fs::read(folder.join(RECORD))?;
+    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// Removes what the record does not name from a folder that is locked.
 fn tidy(folder: &Path) -> io::Result<()> {
-    let bytes = fs::read(folder.join(RECORD))?;
-    let record: Record = serde_json::from_slice(&bytes)?;
+    let record = read_record(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -493,6 +559,22 @@ mod tests {
         assert_eq!(store.sweep(), 1);
         let there = |id| store.find(id).expect("a disk").is_some();
         assert_eq!((there(fresh), there(stale), there(open)), (true, false, true));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_no_table_and_is_removed_at_the_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = store(folder.path(), 1 << 20, DAY);
+        let (good, empty, odd) = (table(&first, 1), table(&first, 1), table(&first, 1));
+        fs::write(first.folder(empty).join(RECORD), b"").expect("a file");
+        fs::write(first.folder(odd).join(RECORD), b"{\"file\":3}").expect("a file");
+        for id in [empty, odd] {
+            assert!(first.find(id).expect("no failure").is_none());
+            assert!(first.folder(id).exists());
+        }
+        let second = store(folder.path(), 1 << 20, DAY);
+        assert!(!second.folder(empty).exists() && !second.folder(odd).exists());
+        assert!(second.find(good).expect("a disk").is_some());
     }
 
     #[test]

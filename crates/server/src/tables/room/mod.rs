@@ -19,7 +19,7 @@ mod writing;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tidings_table::{Reading, Table, View, Writer};
@@ -49,8 +49,10 @@ use writing::{Work, Working};
 
 /// How many asks may wait; whoever has more waits.
 const ASKS: usize = 256;
-/// How long a table without viewers stays in memory.
+/// How long a table without viewers stays in memory, unless `tables.keep` is less.
 const LINGER: Duration = Duration::from_secs(30);
+/// How often everybody is shown how many rows there are while a file is coming in.
+const GROWING: Duration = Duration::from_secs(1);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(200);
 /// How many may wait for the first page to be made.
@@ -76,12 +78,16 @@ pub(super) enum Ask {
     UploadEnded { number: u64, outcome: Outcome, reserved: Option<Reserved>, end: oneshot::Sender<()> },
     /// The file on disk is being opened, and can be looked at.
     Opening(Table),
+    /// A backend has rows, if this is the owner's secret.
+    MayAppend { secret: String, reply: Done },
     /// Rows from a backend.
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
     /// Somebody wants to look at more than the page.
     Look(oneshot::Sender<Result<Look, Failure>>),
     /// Another node has said something.
     News(Box<News>),
+    /// Room is needed on disk: if nobody uses the table it is put away, and this dropped once it is; else at once.
+    PutAway(std::sync::mpsc::Sender<()>),
     /// The server stops; viewers are to go within this time.
     Stop(Duration),
 }
@@ -120,6 +126,15 @@ struct Viewer {
     form: Form,
     is_owner: bool,
     outbox: Arc<Outbox>,
+}
+
+/// A turn to a page of rows that were not known then.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Who is told if there is no such page.
+    viewer: u64,
+    /// The page that everybody turns back to then.
+    back: u64,
 }
 
 /// A file that can be looked at.
@@ -163,8 +178,10 @@ pub(super) struct Room {
     page: Option<Page>,
     /// What was wanted when that was made.
     good: Shown,
-    /// Who wanted something else last.
+    /// Who wanted what is to be made next.
     asker: Option<u64>,
+    /// Who turned to a page that may not be there, until that is known.
+    turn: Option<Turn>,
     /// Counts what is shown.
     content: u64,
     rendering: Option<Rendering>,
@@ -172,6 +189,8 @@ pub(super) struct Room {
     render_at: Option<Instant>,
     /// When rows that were appended were shown last.
     appended: Option<Instant>,
+    /// When rows that are coming in were shown last.
+    grown: Instant,
     /// Whether everybody stands at the last page and stays there.
     at_end: bool,
     /// When everybody is to be told how many they are.
@@ -189,7 +208,11 @@ pub(super) struct Room {
     tick: Instant,
     /// Since when nobody looks.
     idle_since: Instant,
+    /// When the disk is to be told that the table is in use.
+    touch_at: Instant,
     over: bool,
+    /// Dropped behind all that holds the table's place.
+    put_away: Vec<std::sync::mpsc::Sender<()>>,
 }
 
 impl Room {
@@ -210,6 +233,7 @@ impl Room {
             page: None,
             good: record.shown.clone(),
             asker: None,
+            turn: None,
             content: 0,
             rendering: None,
             render_at: None,
@@ -225,7 +249,10 @@ impl Room {
             saving: None,
             tick: now,
             idle_since: now,
+            touch_at: now,
             over: false,
+            put_away: Vec::new(),
+            grown: now,
             record,
         };
         if room.record.locks.any() {
@@ -267,15 +294,25 @@ impl Room {
     /// When something is due at the latest.
     fn next_moment(&self) -> Instant {
         let now = Instant::now();
-        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
+        let busy = self.is_busy();
         let tick = busy.then_some(self.tick + TICK);
         let render = self.render_at.filter(|_| self.rendering.is_none());
-        let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + LINGER);
-        [tick, render, self.count_at, idle, self.elsewhere.next_moment()]
+        let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + self.linger());
+        let touch = (!self.viewers.is_empty()).then_some(self.touch_at);
+        [tick, render, self.count_at, idle, touch, self.elsewhere.next_moment()]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(now + LINGER)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.upload.is_some() || self.rendering.is_some() || self.working.is_some()
+    }
+
+    /// How long the table stays in memory when nobody looks.
+    fn linger(&self) -> Duration {
+        LINGER.min(self.service.node.config.tables.keep)
     }
 
     /// Does what is due.
@@ -284,6 +321,10 @@ impl Room {
         if now >= self.tick + TICK {
             self.tick = now;
             self.tell_progress(false);
+            self.show_growing(now);
+        }
+        if now >= self.touch_at && !self.viewers.is_empty() {
+            self.touch();
         }
         if self.render_at.is_some_and(|at| now >= at) {
             self.render();
@@ -297,10 +338,26 @@ impl Room {
             self.tell_nodes(Say::Here);
         }
         self.nodes_moment(now);
-        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
-        if self.viewers.is_empty() && !busy && now >= self.idle_since + LINGER {
+        if self.viewers.is_empty() && !self.is_busy() && now >= self.idle_since + self.linger() {
             self.over = true;
         }
+    }
+
+    /// Tells the disk that the table is in use, for whoever asks there when this process is gone.
+    fn touch(&mut self) {
+        self.touch_at = Instant::now() + self.service.node.config.tables.keep / 4;
+        if self.record.file.is_none() {
+            return;
+        }
+        let place = Arc::clone(&self.place);
+        tokio::task::spawn_blocking(move || {
+            // A record that is not there yet is new when it comes.
+            if let Err(error) = place.used(SystemTime::now())
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, table = %place.id, "the time of a table's last use cannot be saved");
+            }
+        });
     }
 
     fn take(&mut self, ask: Ask) {
@@ -317,9 +374,19 @@ impl Room {
                 let _ = end.send(());
             }
             Ask::Opening(table) => self.opening(table),
+            Ask::MayAppend { secret, reply } => {
+                let _ = reply.send(self.may_append(&secret));
+            }
             Ask::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             Ask::Look(reply) => self.look(reply),
             Ask::News(news) => self.hear(*news),
+            Ask::PutAway(held) => {
+                let waits = self.is_busy() || !self.works.is_empty() || !self.looking.is_empty();
+                if self.viewers.is_empty() && !waits {
+                    self.over = true;
+                    self.put_away.push(held);
+                }
+            }
             Ask::Stop(within) => {
                 self.finish(End { error: None, code: RESTART, within });
                 self.over = self.viewers.is_empty();
@@ -373,10 +440,14 @@ impl Room {
         let (service, place, record) =
             (Arc::clone(&self.service), Arc::clone(&self.place), self.record.clone());
         self.data = None;
+        // Since then nobody uses it.
+        let left = SystemTime::now().checked_sub(self.idle_since.elapsed());
         let kept = tokio::task::spawn_blocking(move || match place.record() {
-            // Written once more, so that it counts as used until now; another node may know a newer one.
-            Ok(Some(there)) if there.stamp > record.stamp => place.save(&there),
-            Ok(Some(_)) if record.file.is_some() => place.save(&record),
+            // Another node may know a newer one.
+            Ok(Some(there)) if there.stamp <= record.stamp && record.file.is_some() => {
+                place.save(&record)?;
+                place.used(left.unwrap_or_else(SystemTime::now))
+            }
             Ok(Some(_)) => Ok(()),
             // There never was a file, or the table is deleted.
             Ok(None) => service.store.delete(&place),
