@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - Who may send rows, and to which table, is known before a byte of them is read.
-//! - A request has at most [`MAX_BODY`] bytes of rows, and all together hold [`ALL`]; bytes count from when they have
-//!   come until the rows are written. Whoever finds no room for [`ARRIVAL`] is told to try again.
+//! - A request has at most [`MAX_BODY`] bytes of rows, and all together hold [`ALL`], of which [large](LARGE) ones take
+//!   at most [`ALL_LARGE`]; bytes count from before they come until the rows are written. Whoever finds no room for
+//!   [`ARRIVAL`] is told to try again.
 //! - Rows are turned into those of a file in a few times their own size; of [large](LARGE) ones that is done one
 //!   request after the other.
 
@@ -13,9 +14,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderMap};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::failure::Failure;
 
@@ -23,8 +23,9 @@ use super::failure::Failure;
 pub(super) const MAX_BODY: usize = 16 << 20;
 /// Most bytes of rows that all requests hold together, counted in units.
 const ALL: usize = 64 << 20;
+const ALL_LARGE: usize = 48 << 20;
 const UNIT: usize = 64 << 10;
-/// How long rows may take to come.
+/// How long rows may wait for room, and how long they may take to come.
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// Larger rows than these are converted one after the other.
 const LARGE: usize = 1 << 20;
@@ -36,27 +37,29 @@ const DRAINING: Duration = Duration::from_secs(10);
 /// The room that there is for rows.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    room: Arc<Semaphore>,
-    large: Arc<Mutex<()>>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    turn: Arc<Mutex<()>>,
 }
 
 /// The room that rows take, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    _room: Option<OwnedSemaphorePermit>,
-    large: Option<Arc<Mutex<()>>>,
+    _room: OwnedSemaphorePermit,
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(ALL / UNIT)), large: Arc::default() }
+        let pool = |bytes| Arc::new(Semaphore::new(bytes / UNIT));
+        Self { small: pool(ALL - ALL_LARGE), large: pool(ALL_LARGE), turn: Arc::default() }
     }
 }
 
 impl Held {
     /// Waits until no other large rows are being converted, if these are large. For a thread that may wait.
     pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.large.as_ref().map(|large| large.lock().unwrap_or_else(PoisonError::into_inner))
+        self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -68,41 +71,31 @@ impl Arrivals {
     pub(super) async fn take(&self, headers: &HeaderMap, body: &mut Body) -> Result<(Bytes, Held), Failure> {
         let too_long = || Failure::new(413, format!("one request may have {MAX_BODY} bytes of rows"));
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: usize| length > MAX_BODY) {
+        let length: usize = announced.unwrap_or(MAX_BODY);
+        if length > MAX_BODY {
             return Err(too_long());
         }
-        let end = Instant::now() + ARRIVAL;
-        let (mut bytes, mut held) =
-            (Vec::with_capacity(announced.unwrap_or(0)), None::<OwnedSemaphorePermit>);
-        loop {
-            let frame = match tokio::time::timeout_at(end, body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => break,
-                Ok(Some(Err(error))) => {
-                    return Err(Failure::bad(format!("the rows did not arrive whole: {error}")));
-                }
-                Err(_) => {
-                    let seconds = ARRIVAL.as_secs();
-                    return Err(Failure::new(408, format!("the rows did not arrive within {seconds} s")));
-                }
-            };
-            let Ok(piece) = frame.into_data() else { continue };
-            if bytes.len() + piece.len() > MAX_BODY {
-                return Err(too_long());
+        let is_large = length > LARGE;
+        let pool = if is_large { &self.large } else { &self.small };
+        // All of it at once: of several that each hold a part nobody would get on.
+        let room = Arc::clone(pool).acquire_many_owned(length.div_ceil(UNIT) as u32);
+        let Ok(Ok(room)) = tokio::time::timeout(ARRIVAL, room).await else {
+            return Err(Failure::new(503, "too many rows are on their way to tables; try again"));
+        };
+        let arriving = Limited::new(body, length).collect();
+        let arrived = match tokio::time::timeout(ARRIVAL, arriving).await {
+            Ok(arrived) => arrived,
+            Err(_) => {
+                let seconds = ARRIVAL.as_secs();
+                return Err(Failure::new(408, format!("the rows did not arrive within {seconds} s")));
             }
-            let units = (bytes.len() + piece.len()).div_ceil(UNIT) - bytes.len().div_ceil(UNIT);
-            let more = Arc::clone(&self.room).acquire_many_owned(units as u32);
-            let Ok(Ok(more)) = tokio::time::timeout_at(end, more).await else {
-                return Err(Failure::new(503, "too many rows are on their way to tables; try again"));
-            };
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
-            bytes.extend_from_slice(&piece);
+        };
+        let turn = is_large.then(|| Arc::clone(&self.turn));
+        match arrived {
+            Ok(rows) => Ok((rows.to_bytes(), Held { _room: room, turn })),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
+            Err(error) => Err(Failure::bad(format!("the rows did not arrive whole: {error}"))),
         }
-        let large = (bytes.len() > LARGE).then(|| Arc::clone(&self.large));
-        Ok((bytes.into(), Held { _room: held, large }))
     }
 }
 

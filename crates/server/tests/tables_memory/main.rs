@@ -73,7 +73,12 @@ fn rows_of_a_backend_take_a_few_times_their_size_and_nothing_from_who_may_not_ap
     for (rows, most) in [(rows, 256 << 20), (["[[", "\"\",", "\"\"]]"], 256 << 20)] {
         forget_peak();
         let before = peak();
-        assert_eq!(six(&secret, rows), [200; 6]);
+        // Who finds no room for long may try again.
+        let answers = six(&secret, rows);
+        assert!(
+            answers.contains(&200) && answers.iter().all(|answer| [200, 503].contains(answer)),
+            "{answers:?}"
+        );
         let more = peak() - before;
         assert!(more < most, "{} MiB more than before", more >> 20);
     }
