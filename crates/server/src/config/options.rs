@@ -499,8 +499,13 @@ group! {
     pub struct TablesOptions {
         /// Whether there are tables. Everybody who reaches the HTTP port may upload one.
         enabled: bool = "true", ();
-        /// The largest file that may be uploaded, as it is received.
+        /// The largest file that may be uploaded, as it is received. Its text, unpacked and in UTF-8, may be four times
+        /// as large; while a file that is packed or not in UTF-8 is looked at, its text takes that much of the disk,
+        /// beyond `tables.max_total`.
         max_size: usize = "1GiB", bytes(1, 1024 * GIB);
+        /// How long nothing of a file may come while it is being uploaded, before the upload is given up: meanwhile
+        /// nobody else uploads to its table.
+        upload_timeout: Duration = "60s", millis(SECOND, HOUR);
         /// How long a table is kept that nobody looks at.
         keep: Duration = "24h", millis(SECOND, 366 * 24 * HOUR);
         /// How much the files of all tables may take together. For more, tables that nobody looks at are removed, the

@@ -38,6 +38,8 @@ pub(super) struct Posted {
     /// Two with the same number show the same, except for how many look at it.
     pub(super) content: u64,
     pub(super) viewers: u64,
+    /// Grows with each.
+    pub(super) version: u64,
 }
 
 /// There will be no more.
@@ -73,12 +75,27 @@ impl Board {
     }
 }
 
+/// A view that a viewer has seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Viewed {
+    content: u64,
+    viewers: u64,
+    version: u64,
+}
+
+impl Posted {
+    /// What somebody who is shown it has seen.
+    pub(super) const fn viewed(&self) -> Viewed {
+        Viewed { content: self.content, viewers: self.viewers, version: self.version }
+    }
+}
+
 /// What one viewer has seen of a board.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) form: Form,
-    /// The content and the number of viewers of the last view.
-    pub(super) view: Option<(u64, u64)>,
+    /// The last view.
+    pub(super) view: Option<Viewed>,
     pub(super) progress: u64,
     pub(super) locks: u64,
 }
@@ -106,10 +123,14 @@ impl Seen {
             out.push(frame.clone());
         }
         if let Some(posted) = &board.views[self.form as usize] {
-            let (content, viewers) = self.view.unwrap_or_default();
-            let counts = self.form == Form::Tables && viewers != posted.viewers;
-            if content != posted.content || counts {
-                self.view = Some((posted.content, posted.viewers));
+            let counts = self.form == Form::Tables;
+            // Whoever came after it was posted has been shown a newer one.
+            let is_new = self.view.is_none_or(|seen| {
+                posted.version > seen.version
+                    && (posted.content != seen.content || counts && posted.viewers != seen.viewers)
+            });
+            if is_new {
+                self.view = Some(posted.viewed());
                 out.push(posted.frame.clone());
             }
         }
@@ -133,7 +154,8 @@ mod tests {
     use super::*;
 
     fn posted(content: u64, viewers: u64) -> Option<Posted> {
-        Some(Posted { frame: format!("view {content} for {viewers}").into(), content, viewers })
+        let frame = format!("view {content} for {viewers}").into();
+        Some(Posted { frame, content, viewers, version: content * 100 + viewers })
     }
 
     fn taken(seen: &mut Seen, board: &Board) -> Vec<Bytes> {
@@ -154,6 +176,17 @@ mod tests {
         assert_eq!(taken(&mut seen, &board), [""; 0]);
         board.post(Form::Tables, posted(5, 2));
         assert_eq!(taken(&mut seen, &board), ["view 5 for 2"]);
+    }
+
+    #[test]
+    fn a_newcomer_who_was_shown_a_newer_view_is_not_shown_the_one_before_it() {
+        let mut board = Board::default();
+        board.post(Form::Tables, posted(3, 1));
+        let mut seen = Seen::from_now(Form::Tables, &board, false);
+        seen.view = posted(3, 2).map(|newer| newer.viewed());
+        assert_eq!(taken(&mut seen, &board), [""; 0]);
+        board.post(Form::Tables, posted(3, 3));
+        assert_eq!(taken(&mut seen, &board), ["view 3 for 3"]);
     }
 
     #[test]

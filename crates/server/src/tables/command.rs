@@ -6,6 +6,7 @@ use serde_json::Value;
 use tidings_table::{Choice, Encoding, Filter, Op, Query, SortBy};
 
 use super::failure::Failure;
+use super::pattern;
 
 /// Most rows of a page, and of a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
@@ -237,12 +238,17 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
             if filter.iter().any(|condition| condition.value.len() > MAX_TEXT) {
                 return Err(Failure::bad(format!("a filter's value may have {MAX_TEXT} bytes")));
             }
-            Command::Filter(few("filter", filter, Query::FILTERS)?)
+            let filter = few("filter", filter, Query::FILTERS)?;
+            filter.iter().try_for_each(|condition| pattern::check(condition.op, &condition.value))?;
+            Command::Filter(filter)
         }
         Message::Search(search) if search.len() > MAX_TEXT => {
             return Err(Failure::bad(format!("a search may have {MAX_TEXT} bytes")));
         }
-        Message::Search(search) => Command::Search(search),
+        Message::Search(search) => {
+            pattern::check(Op::Contains, &search)?;
+            Command::Search(search)
+        }
         Message::Rows { from, count } => Command::Rows { from, count: rows("count", Some(count))? },
         Message::Facts(_) => Command::Facts,
         Message::Dialect(wish) => {
@@ -252,6 +258,12 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         Message::Lock { uploads, view } => Command::Lock { uploads, view },
         Message::Delete(_) => Command::Delete,
     })
+}
+
+/// Whether a text message is meant to begin an upload, even if it cannot be read.
+pub(super) fn is_upload(text: &str) -> bool {
+    let key = text.trim_start().strip_prefix('{').map(str::trim_start);
+    key.is_some_and(|key| key.starts_with("\"upload\""))
 }
 
 fn page(number: Option<u64>) -> Result<Command, Failure> {

@@ -33,6 +33,11 @@ impl Failure {
         Self::new(409, "there is no file in this table yet; upload one first")
     }
 
+    /// The view has no such page.
+    pub(super) fn no_page(page: u64, pages: u64) -> Self {
+        Self::bad(format!("there is no page {page}; the last one is {pages}"))
+    }
+
     /// Something on this side failed; the log says what.
     pub(super) fn internal() -> Self {
         Self::new(500, "the server could not do this; its log says why")
@@ -54,6 +59,10 @@ impl From<Error> for Failure {
         match error {
             Error::Io(error) => error.into(),
             Error::TooLarge { what: "the file", limit } => Self::too_large(limit),
+            Error::TooLarge { what: "the decoded text", limit } => Self::new(
+                413,
+                format!("the text of a file may have {limit} bytes, unpacked: four times tables.max_size"),
+            ),
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
             Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
             Error::Cancelled => Self::new(409, "something newer was asked for"),

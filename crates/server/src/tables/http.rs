@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router as Routes;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -17,6 +16,7 @@ use serde_json::json;
 use tidings_table::Format;
 
 use super::Service;
+use super::arrival;
 use super::board::Form;
 use super::command;
 use super::download;
@@ -28,8 +28,6 @@ use super::rows::Rows;
 use super::session::{self, Entry, blocking};
 use crate::http::upgrade::{self, Terms, Upgraded};
 
-/// Most bytes of rows in one request.
-const MAX_BODY: usize = 16 << 20;
 /// What an answer in JSON is.
 const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
@@ -55,7 +53,7 @@ pub(crate) fn routes(service: &Arc<Service>) -> Routes {
         .route("/parser/ws", get(new_article))
         .route("/parser/ws/{table}", get(article))
         .route("/tables/{table}/download", get(download))
-        .route("/tables/{table}/rows", post(append).layer(DefaultBodyLimit::max(MAX_BODY)))
+        .route("/tables/{table}/rows", post(append))
         .with_state(Arc::clone(service))
 }
 
@@ -155,7 +153,7 @@ async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
         tokio::time::sleep(GLANCE).await;
     };
     if number == 0 || asked.page.is_some() && number > pages {
-        return Err(Failure::bad(format!("there is no page {number}; the last one is {pages}")));
+        return Err(Failure::no_page(number, pages));
     }
     let text = blocking(move || {
         let number = number.min(pages);
@@ -242,12 +240,17 @@ fn attachment(name: &str) -> String {
     text
 }
 
-async fn append(
-    State(service): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer {
+async fn append(State(service): Shared, Path(id): Path<String>, request: Request) -> Answer {
+    let (parts, mut body) = request.into_parts();
+    let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
+    if answer.is_err() {
+        arrival::drain(&parts.headers, &mut body).await;
+    }
+    answer
+}
+
+/// Takes rows of the owner, and has them appended.
+async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> Answer {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secret = bearer.and_then(|value| {
         let (scheme, secret) = value.split_once(' ')?;
@@ -255,20 +258,19 @@ async fn append(
     });
     let secret = secret
         .ok_or_else(|| Failure::new(401, "the owner's secret is needed: Authorization: Bearer SECRET"))?;
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Failure::new(413, format!("one request may have {MAX_BODY} bytes of rows"))
-        }
-        status => Failure::new(status.as_u16(), rejection.body_text()),
-    })?;
     let id = id.parse().map_err(|_| Failure::unknown())?;
+    // Nobody else makes the server take rows in.
+    service.ask(id, |reply| Ask::MayAppend { secret: secret.clone(), reply }).await??;
+    arrival::check_encoding(headers)?;
     let is_json = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
-    // Large JSON takes a moment.
-    let rows =
-        blocking(move || if is_json { Rows::from_json(&body) } else { Ok(Rows::Lines(body)) }).await??;
+    let (body, held) = service.arrivals.take(headers, body).await?;
+    let rows = match is_json {
+        true => blocking(move || Rows::from_json(&body, Some(held))).await??,
+        false => Rows::lines(body, Some(held)),
+    };
     let rows = Arc::new(rows);
     let appended = service
         .ask(id, |reply| Ask::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })

@@ -202,6 +202,17 @@ pub(super) fn error(failure: &Failure) -> Bytes {
     json_frame(&serde_json::json!({"error": {"code": failure.code, "message": failure.message}}))
 }
 
+/// What a ping says that follows the words on an upload that was refused or has failed. Its pong tells that whatever
+/// comes from then on was sent by somebody who knows.
+pub(super) const REFUSED: &[u8] = b"refused";
+
+/// See [`REFUSED`].
+pub(super) fn refused() -> Bytes {
+    let mut frame = Vec::new();
+    ws::frame(Opcode::Ping, REFUSED, &mut frame);
+    frame.into()
+}
+
 /// What makes somebody the owner.
 pub(super) fn owner(secret: &str) -> Bytes {
     json_frame(&serde_json::json!({"owner": secret}))

@@ -15,7 +15,7 @@
 //! - A view is encoded once for all who see it, and a slow viewer gets the newest one and delays nobody.
 //! - Whoever knows a table's name may look; what else they may do is decided in one place, the room.
 //! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), uploads at once
-//!   ([`UPLOADS`]), rows at once, answers that wait ([`outbox`]), large computations at once (one).
+//!   ([`upload::UnderWay`]), rows at once ([`arrival`]), answers that wait ([`outbox`]), large computations at once (one).
 //!
 //! # Beyond the contract's messages
 //! - `{"facts":{}}` asks for column facts; the answer is for the asker:
@@ -28,6 +28,7 @@
 //! - A view has `"cut":[[row,column,characters],…]` when cells are too long to be shown whole, and
 //!   `"wide":[[row,cells],…]` when a row has too many; a private window too.
 
+mod arrival;
 mod board;
 mod command;
 mod counters;
@@ -40,6 +41,7 @@ mod making;
 mod message;
 pub(crate) mod news;
 mod outbox;
+mod pattern;
 mod record;
 mod room;
 mod rows;
@@ -60,6 +62,7 @@ use tokio::task::JoinHandle;
 
 use crate::node::Node;
 use crate::settings;
+use arrival::Arrivals;
 use counters::Counters;
 use failure::Failure;
 use id::TableId;
@@ -67,13 +70,12 @@ use record::Record;
 use room::{Ask, Room};
 use session::blocking;
 use store::Store;
+use upload::UnderWay;
 
 pub(crate) use store::Numbers;
 
 pub(crate) use http::{pages, routes};
 
-/// How many files may come in at once.
-const UPLOADS: usize = 64;
 /// How many views may be downloaded at once.
 const EXPORTS: usize = 32;
 /// Larger files than this are sorted, filtered, searched and counted one after the other: each takes memory.
@@ -92,7 +94,8 @@ pub(crate) struct Service {
     rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
     pub(crate) counters: Counters,
     heavy: Arc<Semaphore>,
-    uploading: Arc<Semaphore>,
+    uploads: UnderWay,
+    arrivals: Arrivals,
     exporting: Arc<Semaphore>,
     max_size: u64,
     stopping: watch::Sender<bool>,
@@ -118,7 +121,8 @@ impl Service {
             rooms: Mutex::default(),
             counters: Counters::default(),
             heavy: Arc::new(Semaphore::new(1)),
-            uploading: Arc::new(Semaphore::new(UPLOADS)),
+            uploads: UnderWay::default(),
+            arrivals: Arrivals::default(),
             exporting: Arc::new(Semaphore::new(EXPORTS)),
             max_size: options.max_size as u64,
             stopping: watch::Sender::new(false),
@@ -126,6 +130,7 @@ impl Service {
             own: settings::node_seed(),
             sweeping: Mutex::default(),
         });
+        service.store.serves(Arc::downgrade(&service));
         let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
         let store = Arc::clone(&service.store);
         let sweeping = tokio::spawn(async move {
@@ -217,6 +222,20 @@ impl Service {
             self.forget(id, &room.downgrade());
         }
         Err(Failure::unknown())
+    }
+
+    /// Has the tables put away that are in memory though nobody looks at them, so that they can make room for others.
+    /// For a thread that may wait.
+    pub(super) fn put_away_idle(&self) {
+        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let (held, put_away) = std::sync::mpsc::channel();
+        for room in rooms {
+            // One with so many asks is not idle.
+            let _ = room.try_send(Ask::PutAway(held.clone()));
+        }
+        drop(held);
+        // Until nobody holds it any more: rooms in use at once, idle ones when they have ended.
+        let _ = put_away.recv_timeout(LAST);
     }
 
     /// Takes a room off the list that is ending, so that the next who asks opens it again.

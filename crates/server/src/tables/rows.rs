@@ -1,5 +1,6 @@
 //! Rows that a backend appends: lines as they are in the file, or cells.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -7,20 +8,41 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidings_table::{
     Compression, Encoding, Error, Event, ORIGINAL, Reader, Reading, Summary, Syntax, Writer,
 };
 
+use super::arrival::Held;
 use super::failure::Failure;
 
 /// What is appended.
-pub(super) enum Rows {
+pub(super) struct Rows {
+    content: Content,
+    /// The room that they take.
+    held: Option<Held>,
+}
+
+enum Content {
     /// Lines in the table's dialect.
     Lines(Bytes),
     /// Cells, written as the rest of the file is.
-    Cells(Vec<Vec<String>>),
+    Cells(Cells),
 }
+
+/// Rows of cells in one piece of memory, no larger than what they came in: behind each cell and each row stands a byte
+/// that no UTF-8 has.
+#[derive(Debug, Default)]
+struct Cells {
+    flat: Vec<u8>,
+    cells: u64,
+    rows: u64,
+}
+
+const CELL: u8 = 0xFF;
+const ROW: u8 = 0xFE;
 
 /// What became of them.
 pub(super) enum Appended {
@@ -33,49 +55,50 @@ pub(super) enum Appended {
 }
 
 impl Rows {
-    /// Cells from a JSON array of arrays. A number or a boolean is its text, null an empty cell.
+    /// Lines as they are in the file.
+    pub(super) fn lines(body: Bytes, held: Option<Held>) -> Self {
+        Self { content: Content::Lines(body), held }
+    }
+
+    /// Cells from a JSON array of arrays. A number or a boolean is its text, null an empty cell. Takes a moment, and
+    /// its turn when they are large.
     ///
     /// # Errors
     /// 400 for any other JSON.
-    pub(super) fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        let rows: Vec<Vec<&RawValue>> = serde_json::from_slice(body)
-            .map_err(|error| Failure::bad(format!("expected a JSON array of arrays of cells: {error}")))?;
-        // As it is written there: 1.50 stays that.
-        let cell = |cell: &RawValue| match (cell.get(), cell.get().as_bytes().first()) {
-            (text, Some(b'"')) => serde_json::from_str(text).map_err(|error| Failure::bad(error.to_string())),
-            (_, Some(b'[' | b'{')) => Err(Failure::bad("a cell must be text, a number, a boolean or null")),
-            ("null", _) => Ok(String::new()),
-            (text, _) => Ok(text.to_owned()),
-        };
-        let rows = rows.into_iter().map(|row| row.into_iter().map(cell).collect());
-        rows.collect::<Result<_, _>>().map(Self::Cells)
+    pub(super) fn from_json(body: &[u8], held: Option<Held>) -> Result<Self, Failure> {
+        let mut cells = Cells::default();
+        {
+            let _turn = held.as_ref().and_then(Held::turn);
+            let mut json = serde_json::Deserializer::from_slice(body);
+            let read = InTable(&mut cells).deserialize(&mut json).and_then(|()| json.end());
+            read.map_err(|error| Failure::bad(format!("expected a JSON array of arrays of cells: {error}")))?;
+        }
+        Ok(Self { content: Content::Cells(cells), held })
     }
 
     /// How many bytes of text they are.
     pub(super) fn len(&self) -> u64 {
-        match self {
-            Self::Lines(lines) => lines.len() as u64,
-            Self::Cells(rows) => rows.iter().flatten().map(|cell| cell.len() as u64).sum(),
+        match &self.content {
+            Content::Lines(lines) => lines.len() as u64,
+            Content::Cells(cells) => cells.len(),
         }
     }
 
     /// The most bytes that the file may grow by.
     pub(super) fn most(&self) -> u64 {
-        match self {
+        match &self.content {
             // An encoding or packing may take more; what was too much is given back.
-            Self::Lines(lines) => lines.len() as u64 * 4 + 64,
-            Self::Cells(rows) => rows
-                .iter()
-                .map(|row| row.iter().map(|cell| cell.len() as u64 * 4 + 12).sum::<u64>() + 16)
-                .sum(),
+            Content::Lines(lines) => lines.len() as u64 * 4 + 64,
+            Content::Cells(cells) => cells.len() * 4 + cells.cells * 12 + cells.rows * 16,
         }
     }
 
-    /// Appends them to the file in this folder. Waits for the disk.
+    /// Appends them to the file in this folder. Waits for the disk, and for its turn when they are large.
     pub(super) fn append(&self, writer: &mut Writer, folder: &Path) -> Appended {
+        let _turn = self.held.as_ref().and_then(Held::turn);
         let reading = writer.table().reading();
-        let outcome = match self {
-            Self::Lines(lines) => {
+        let outcome = match &self.content {
+            Content::Lines(lines) => {
                 let syntax = reading.dialect().syntax;
                 match count(lines, syntax) {
                     Ok(0) => return Appended::Rows(0),
@@ -83,13 +106,100 @@ impl Rows {
                     Err(failure) => return Appended::Refused(failure),
                 }
             }
-            Self::Cells(rows) => writer.append_rows(rows).map(|_| rows.len() as u64),
+            Content::Cells(cells) => writer.append_rows(cells.rows()).map(|_| cells.rows),
         };
         match outcome {
             Ok(rows) => Appended::Rows(rows),
             Err(error @ (Error::Unwritable(_) | Error::Broken)) => Appended::Refused(error.into()),
             Err(error) => Appended::Failed(error.into()),
         }
+    }
+}
+
+impl Cells {
+    fn push(&mut self, cell: &str) {
+        self.flat.extend_from_slice(cell.as_bytes());
+        self.flat.push(CELL);
+        self.cells += 1;
+    }
+
+    fn end_row(&mut self) {
+        self.flat.push(ROW);
+        self.rows += 1;
+    }
+
+    /// The bytes of the cells.
+    fn len(&self) -> u64 {
+        self.flat.len() as u64 - self.cells - self.rows
+    }
+
+    fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        self.flat.split_inclusive(|byte| *byte == ROW).map(|row| {
+            let cells = row[..row.len() - 1].split_inclusive(|byte| *byte == CELL);
+            cells.map(|cell| std::str::from_utf8(&cell[..cell.len() - 1]).unwrap_or_default())
+        })
+    }
+}
+
+/// An array of arrays of cells that is read from JSON.
+struct InTable<'a>(&'a mut Cells);
+/// One of its rows.
+struct InRow<'a>(&'a mut Cells);
+
+impl<'de> DeserializeSeed<'de> for InTable<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for InTable<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
+        while rows.next_element_seed(InRow(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for InRow<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for InRow<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of cells")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
+        // As it is written there: 1.50 stays that.
+        while let Some(cell) = cells.next_element::<&RawValue>()? {
+            match (cell.get(), cell.get().as_bytes().first()) {
+                (text, Some(b'"')) if !text.contains('\\') => self.0.push(&text[1..text.len() - 1]),
+                (text, Some(b'"')) => {
+                    let text: String = serde_json::from_str(text).map_err(A::Error::custom)?;
+                    self.0.push(&text);
+                }
+                (_, Some(b'[' | b'{')) => {
+                    return Err(A::Error::custom("a cell must be text, a number, a boolean or null"));
+                }
+                ("null", _) => self.0.push(""),
+                (text, _) => self.0.push(text),
+            }
+        }
+        self.0.end_row();
+        Ok(())
     }
 }
 
@@ -103,7 +213,7 @@ fn append_lines(
     let dialect = reading.dialect();
     let summary = reading.summary();
     if dialect.encoding != Encoding::UTF_8 || dialect.compression != Compression::None {
-        return writer.append_rows(cells(lines, dialect.syntax));
+        return writer.append_rows(cells(lines, dialect.syntax).rows());
     }
     if summary.open_quote {
         return Err(Error::Unwritable("the file ends within quotes"));
@@ -135,18 +245,19 @@ fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
 }
 
 /// What stands in these lines; bytes that are not UTF-8 are U+FFFD.
-fn cells(lines: &[u8], syntax: Syntax) -> Vec<Vec<String>> {
-    let (mut rows, mut row, mut cell) = (Vec::new(), Vec::new(), Vec::new());
+fn cells(lines: &[u8], syntax: Syntax) -> Cells {
+    let (mut cells, mut cell) = (Cells::default(), Vec::new());
     read(lines, syntax, |event| {
         if let Event::Content(content) = event {
             return cell.extend_from_slice(content);
         }
-        row.push(String::from_utf8_lossy(&std::mem::take(&mut cell)).into_owned());
+        cells.push(&String::from_utf8_lossy(&cell));
+        cell.clear();
         if event == Event::Row {
-            rows.push(std::mem::take(&mut row));
+            cells.end_row();
         }
     });
-    rows
+    cells
 }
 
 /// Reads lines, the last of which need not have an end.
@@ -170,6 +281,10 @@ mod tests {
         Syntax::new(b',', Some(b'"'), None).expect("a syntax")
     }
 
+    fn listed(cells: &Cells) -> Vec<Vec<&str>> {
+        cells.rows().map(Iterator::collect).collect()
+    }
+
     #[test]
     fn lines_are_counted_as_rows_and_must_end_outside_quotes() {
         for (lines, rows) in
@@ -184,17 +299,22 @@ mod tests {
 
     #[test]
     fn lines_are_taken_apart_as_the_file_is() {
-        assert_eq!(cells(b"a,\"b,c\"\n\nd", comma()), [vec!["a", "b,c"], vec!["d"]]);
+        let cells = cells(b"a,\"b,c\"\n\nd,\xFF", comma());
+        assert_eq!(listed(&cells), [vec!["a", "b,c"], vec!["d", "\u{FFFD}"]]);
     }
 
     #[test]
     fn cells_of_json_are_their_text() {
-        let Ok(Rows::Cells(rows)) = Rows::from_json(br#"[["a",1.50,null,true],[]]"#) else {
-            panic!("cells");
-        };
-        assert_eq!(rows, [vec!["a", "1.50", "", "true"], vec![]]);
-        for body in ["{}", "[1]", "[[[]]]", "["] {
-            assert!(Rows::from_json(body.as_bytes()).is_err(), "{body}");
+        let rows = Rows::from_json(br#" [["a",1.50,null,true,"\u00fc\"\n"],[],[""]] "#, None).ok();
+        let Some(Rows { content: Content::Cells(cells), .. }) = rows else { panic!("cells") };
+        assert_eq!(listed(&cells), [vec!["a", "1.50", "", "true", "ü\"\n"], vec![], vec![""]]);
+        assert_eq!((cells.len(), cells.cells, cells.rows), (13, 6, 3));
+        for body in ["{}", "[1]", "[[[]]]", "[", "[[]] 1", "[[\"\\ud800\"]]"] {
+            assert_eq!(
+                Rows::from_json(body.as_bytes(), None).err().map(|failure| failure.code),
+                Some(400),
+                "{body}"
+            );
         }
     }
 }

@@ -110,6 +110,35 @@ fn a_backend_appends_lines_and_cells() {
 }
 
 #[test]
+fn who_may_not_append_is_told_before_a_byte_of_rows_is_read() {
+    let world = World::with(&[]);
+    let (_viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
+    // With a body of 16 MB that never comes: an answer does.
+    let ask = |table: &str, headers: &str| {
+        let head = format!(
+            "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n\
+             Content-Type: application/json\r\nContent-Length: 16000000\r\n{headers}\r\n"
+        );
+        world.ask(head.as_bytes()).0
+    };
+    let owner = format!("Authorization: Bearer {secret}\r\n");
+    assert_eq!(ask(&table, ""), 401);
+    assert_eq!(ask(&table, "Authorization: Bearer guess\r\n"), 403);
+    assert_eq!(ask("0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", &owner), 404);
+    assert_eq!(ask(&table, &format!("{owner}Content-Encoding: gzip\r\n")), 415);
+}
+
+#[test]
+fn who_sends_rows_before_listening_hears_why_they_are_refused() {
+    let world = World::with(&[]);
+    let (_viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
+    let many = "a\tb\tc\n".repeat(2_000_000);
+    assert_eq!(world.append(&table, "guess", "text/plain", &many).0, 403);
+    let (status, answer) = world.append(&table, &secret, "text/plain", &many.repeat(2));
+    assert_eq!(status, 413, "{answer}");
+}
+
+#[test]
 fn rows_in_a_packed_file_of_another_encoding_are_written_as_it_is() {
     let world = World::with(&[]);
     let text: Vec<u8> = "name;n\nMüller;1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -1,9 +1,11 @@
 //! How long a table lives.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{Sent, World, listing, tsv};
+use crate::world::{Sent, World, kept, listing, tsv};
 
 #[test]
 fn a_table_survives_a_restart_with_its_view_its_locks_and_its_owner() {
@@ -41,12 +43,46 @@ fn a_table_that_nobody_looks_at_goes_after_its_time() {
     let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
     let folder = world.store();
     assert!(!listing(&folder).is_empty());
+    let left = std::time::Instant::now();
     drop(viewer);
-    // The room stays in memory for a moment, which counts as being looked at.
-    let folder_of_world = world.stop();
-    let world = World::start(&[&format!("data_dir={}", folder_of_world.path().display()), "tables.keep=1s"]);
     wait_until(PATIENCE, "the table to go", || listing(&folder).is_empty());
+    // Neither before its time nor when it would have been put away otherwise.
+    let kept = left.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&kept), "{kept:?}");
     assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+}
+
+#[test]
+fn a_table_that_somebody_looks_at_counts_as_used_whatever_becomes_of_the_server() {
+    let world = World::with(&["tables.keep=2s"]);
+    let (_viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let files = kept(&world.store());
+    let record = files.iter().find(|name| name.ends_with("record.json")).expect("a record");
+    let record = world.store().join(record);
+    let age = || {
+        let written = std::fs::metadata(&record).and_then(|record| record.modified()).expect("a time");
+        written.elapsed().unwrap_or_default()
+    };
+    // Nobody does anything, for longer than tables.keep; a server that starts now would find it in use.
+    let end = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < end {
+        assert!(age() < Duration::from_millis(1800), "{:?}", age());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_record_that_a_crash_has_emptied_is_no_table() {
+    let world = World::with(&[]);
+    let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
+    drop(viewer);
+    let folder = world.stop();
+    let tables = folder.path().join("tables");
+    std::fs::write(tables.join(&table).join("record.json"), b"").expect("a file");
+    let world = World::start(&[&format!("data_dir={}", folder.path().display())]);
+    assert_eq!(world.get(&format!("/tables/{table}.json")).0, 404);
+    assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+    assert!(listing(&tables).is_empty());
 }
 
 #[test]

@@ -74,11 +74,8 @@ fn tables_that_nobody_looks_at_make_room_and_others_do_not() {
     let world = World::with(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
     let (unused, first, _) = world.shared("first.tsv", &text);
+    // One that was looked at a moment ago is still in memory, which keeps nobody out.
     drop(unused);
-    // A table that was looked at a moment ago is still open; after a restart nobody has it open.
-    let folder = world.stop();
-    let store = format!("data_dir={}", folder.path().display());
-    let world = World::start(&[&store, "tables.max_total=300000"]);
     let (_second, ..) = world.shared("second.tsv", &text);
     let (_third, third, _) = world.shared("third.tsv", &text);
     assert_eq!(world.get(&format!("/tables/{first}.json")).0, 404);
@@ -87,6 +84,45 @@ fn tables_that_nobody_looks_at_make_room_and_others_do_not() {
     let (code, words) = fourth.error();
     assert!(code == 507 && words.contains("tables.max_total"), "{words}");
     assert_eq!(world.get(&format!("/tables/{third}.json")).0, 200);
+}
+
+#[test]
+fn of_tables_that_nobody_looks_at_the_one_left_first_makes_room() {
+    let world = World::with(&["tables.max_total=300000"]);
+    let text = "x\ty\n".repeat(30_000);
+    let (first_viewer, first, _) = world.shared("first.tsv", &text);
+    let (second_viewer, second, _) = world.shared("second.tsv", &text);
+    for (viewer, left) in [(second_viewer, 1), (first_viewer, 0)] {
+        drop(viewer);
+        let viewers = format!("tidings_table_viewers {left}");
+        wait_until(PATIENCE, &viewers, || {
+            String::from_utf8_lossy(&world.get("/metrics").2).lines().any(|line| line == viewers)
+        });
+    }
+    let (_third, ..) = world.shared("third.tsv", &text);
+    assert_eq!(world.get(&format!("/tables/{second}.json")).0, 404);
+    assert_eq!(world.get(&format!("/tables/{first}.json")).0, 200);
+}
+
+#[test]
+fn a_small_file_that_unpacks_to_a_huge_one_is_refused_and_leaves_nothing() {
+    let world = World::with(&["tables.max_size=100000"]);
+    let pack = |rows: usize| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packer, "a\tb\n".repeat(rows).as_bytes()).expect("memory");
+        packer.finish().expect("memory")
+    };
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let files = kept(&world.store());
+    let bomb = pack(1_000_000);
+    assert!(bomb.len() < 100_000);
+    viewer.upload("bomb.tsv.gz", &bomb);
+    let (code, words) = viewer.error();
+    assert!(code == 413 && words.contains("400000") && words.contains("tables.max_size"), "{words}");
+    assert_eq!(viewer.view(|_| true)["total_number"], 10);
+    wait_until(PATIENCE, "nothing of it to be left", || listing(&world.store()) == files);
+    viewer.upload("packed.tsv.gz", &pack(90_000));
+    viewer.view(|view| view["total_number"] == 90_000 || view["total_number"] == 89_999);
 }
 
 /// A file system of one mebibyte, for as long as this is there.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{World, listing, tsv};
+use crate::world::{World, kept, listing, tsv};
 
 #[test]
 fn the_owner_can_lock_the_view_and_unlock_it() {
@@ -13,6 +13,8 @@ fn the_owner_can_lock_the_view_and_unlock_it() {
     owner.send(&json!({"lock": {"view": true}}));
     let told = other.until("the locks", |message| message["lock"].is_object());
     assert_eq!(told["lock"], json!({"uploads": false, "view": true}));
+    other.binary(b"mine\tnow\n");
+    assert_eq!(other.error().0, 403);
     for message in [json!({"page": 2}), json!({"search": "x"}), json!({"dialect": {"header": false}})] {
         other.send(&message);
         assert_eq!(other.error().0, 403, "{message}");
@@ -75,7 +77,7 @@ fn the_secret_makes_an_owner_and_nothing_else_does() {
         );
     }
     // It is sent to the creator alone, and kept as a hash.
-    let mut files = listing(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
+    let mut files = kept(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
     let record =
         std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
     assert!(!record.contains(&secret));
@@ -105,4 +107,30 @@ fn a_deleted_table_is_gone_for_everybody() {
     wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
     assert_eq!(world.get(&format!("/tables/{table}.json")).0, 404);
     assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+}
+
+#[test]
+fn a_lock_stops_the_upload_of_somebody_else_and_not_the_owner_s() {
+    let world = World::with(&[]);
+    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    for lock in ["uploads", "view"] {
+        other.send(&json!({"upload": {"name": "sneak.tsv"}}));
+        other.binary(tsv(300).as_bytes());
+        owner.until("progress", |message| message["progress"].is_object());
+        owner.send(&json!({"lock": {lock: true}}));
+        let (code, words) = other.error();
+        assert!(code == 403 && words.contains("stopped"), "{words}");
+        other.send(&json!({"upload_end": {}}));
+        other.send(&json!({"rows": {"from": 0, "count": 1}}));
+        let rows = other.until("a window", |message| message["rows"].is_object());
+        assert_eq!(rows["rows"]["total_number"], 250, "{lock}");
+        owner.send(&json!({"lock": {lock: false}}));
+        other.until("the locks", |message| message["lock"][lock] == false);
+    }
+    owner.send(&json!({"upload": {"name": "mine.tsv"}}));
+    owner.binary(tsv(30).as_bytes());
+    owner.send(&json!({"lock": {"uploads": true, "view": true}}));
+    owner.send(&json!({"upload_end": {}}));
+    other.view(|view| view["total_number"] == 30);
 }

@@ -213,3 +213,69 @@ fn column_facts_come_to_who_asks() {
     assert_eq!(columns.len(), 3);
     assert_eq!((&columns[2]["type"], &columns[2]["max"]), (&json!("integer"), &json!("999")));
 }
+
+#[test]
+fn who_comes_is_shown_no_view_that_is_older_than_the_first() {
+    let world = World::with(&[]);
+    let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
+    let viewers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut viewer = world.viewer(&format!("/tables/ws/{table}"));
+            let view = viewer.view(|_| true);
+            (viewer, view["version"].as_u64(), view["viewers"].as_u64())
+        })
+        .collect();
+    first.send(&json!({"page": 2}));
+    for (mut viewer, mut version, mut count) in viewers {
+        loop {
+            let view = viewer.view(|_| true);
+            assert!(view["version"].as_u64() > version, "{version:?} {view}");
+            assert!(view["viewers"].as_u64() >= count, "{count:?} {view}");
+            (version, count) = (view["version"].as_u64(), view["viewers"].as_u64());
+            if view["page_no"] == 2 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_pattern_is_the_asker_s_alone_and_costs_nobody_a_page_turn() {
+    let world = World::with(&[]);
+    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let version = other.view(|view| view["viewers"] == 2)["version"].as_u64();
+    for page in 2..8 {
+        asker.send(&json!({"filter": [{"column": 0, "op": "regex", "value": "("}]}));
+        other.send(&json!({"page": page}));
+        let (code, words) = asker.error();
+        assert!(code == 400 && words.contains("regular expression"), "{words}");
+        loop {
+            let message = other.json();
+            assert!(message["error"].is_null(), "{message}");
+            if message["page_no"] == page {
+                assert_eq!(message["total_number"], 1000);
+                break;
+            }
+        }
+    }
+    assert!(version < asker.view(|view| view["page_no"] == 7)["version"].as_u64());
+}
+
+#[test]
+fn a_page_beyond_rows_that_were_not_known_yet_is_an_error_too() {
+    let world = World::with(&[]);
+    let (mut asker, ..) = world.shared("rows.tsv", &tsv(1000));
+    asker.send(&json!({"search": "row 99"}));
+    asker.send(&json!({"page": 7}));
+    let (code, words) = asker.error();
+    assert_eq!((code, &*words), (400, "there is no page 7; the last one is 1"));
+    asker.view(|view| view["total_number"] == 11 && view["page_no"] == 1);
+    asker.send(&json!({"search": "row"}));
+    asker.send(&json!({"page": 7}));
+    asker.view(|view| view["page_no"] == 7);
+    // Everybody stays where they were before the turn.
+    asker.send(&json!({"dialect": {"header": false}}));
+    asker.send(&json!({"page": 100}));
+    assert_eq!(asker.error().0, 400);
+}

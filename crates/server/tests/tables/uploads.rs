@@ -6,11 +6,14 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Viewer, World, kept, listing, tsv};
+use crate::world::{Sent, Viewer, World, kept, listing, tsv};
+
+/// What comes behind the rows that [`begin`] sends, where the upload is to be whole.
+const REST: &[u8] = b"more\trows\tcome\n";
 
 /// Begins an upload of a file that is larger, and sends its first rows.
 fn begin(viewer: &mut Viewer, rows: usize) {
-    viewer.send(&json!({"upload": {"name": "big.tsv", "size": 1 << 20}}));
+    viewer.send(&json!({"upload": {"name": "big.tsv", "size": tsv(rows).len() + REST.len()}}));
     viewer.binary(tsv(rows).as_bytes());
 }
 
@@ -29,7 +32,7 @@ fn the_first_page_shows_while_the_rest_still_arrives() {
     let view = uploader.view(|_| true);
     assert_eq!(
         (&view["loading"], &view["name"], &view["size"]),
-        (&json!(true), &json!("big.tsv"), &json!(1 << 20))
+        (&json!(true), &json!("big.tsv"), &json!(tsv(150).len() + REST.len()))
     );
     assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
     // Somebody who comes now sees it too, and can turn the page.
@@ -38,7 +41,7 @@ fn the_first_page_shows_while_the_rest_still_arrives() {
     assert_eq!(other.json()["loading"], true);
     other.send(&json!({"page": 2}));
     assert_eq!(uploader.view(|view| view["page_no"] == 2)["data"].as_array().map(Vec::len), Some(50));
-    uploader.binary(b"more\trows\tcome\n");
+    uploader.binary(REST);
     uploader.send(&json!({"upload_end": {}}));
     for viewer in [&mut uploader, &mut other] {
         let view = viewer.view(|view| view["loading"] == false);
@@ -55,13 +58,17 @@ fn everybody_sees_how_far_an_upload_is() {
     let received = tsv(5000).len();
     for viewer in [&mut uploader, &mut other] {
         let told = viewer.until("progress", |message| message["progress"]["received"] == received);
-        assert_eq!(told["progress"], json!({"received": received, "size": 1 << 20, "rows": 5000}));
+        assert_eq!(
+            told["progress"],
+            json!({"received": received, "size": received + REST.len(), "rows": 5000})
+        );
     }
+    uploader.binary(REST);
     uploader.send(&json!({"upload_end": {}}));
     // The end is unmistakable: a last word on progress, and then the whole table.
     for viewer in [&mut uploader, &mut other] {
-        viewer.until("the last progress", |message| message["progress"]["received"] == received);
-        assert_eq!(viewer.view(|view| view["total_number"] == 5000)["loading"], false);
+        viewer.until("the last progress", |message| message["progress"]["rows"] == 5001);
+        assert_eq!(viewer.view(|view| view["total_number"] == 5001)["loading"], false);
     }
 }
 
@@ -150,9 +157,10 @@ fn of_two_uploads_at_once_the_first_goes_on_and_the_second_is_refused() {
     assert_eq!(second.error().0, 409);
     third.binary(tsv(500).as_bytes());
     assert_eq!(third.error().0, 409);
+    first.binary(REST);
     first.send(&json!({"upload_end": {}}));
     for viewer in [&mut first, &mut second] {
-        viewer.view(|view| view["total_number"] == 300 && view["name"] == "big.tsv");
+        viewer.view(|view| view["total_number"] == 301 && view["name"] == "big.tsv");
     }
     // Whoever was refused may try again.
     second.upload("other.tsv", tsv(400).as_bytes());
@@ -182,4 +190,132 @@ fn a_file_of_any_size_shows_in_one_piece_when_it_is_small() {
         assert_eq!((&view["total_number"], &view["loading"]), (&json!(rows), &json!(false)), "{text:?}");
         assert!(viewer.next_within(Duration::from_millis(20)).is_none());
     }
+}
+
+#[test]
+fn what_was_sorted_while_an_upload_came_is_forgotten_when_it_fails() {
+    let world = World::with(&[]);
+    let mut viewer = world.viewer("/tables/ws");
+    let row = |cell: usize| format!("{cell}\t{cell}\t{cell}\t{cell}\t{cell}\t{}\n", cell % 7);
+    viewer.send(&json!({"upload": {"name": "six.tsv"}}));
+    viewer.binary((0..200).map(row).collect::<String>().as_bytes());
+    let table = viewer.view(|_| true)["uuid"].as_str().expect("a name").to_owned();
+    viewer.send(&json!({"sort": [{"column": 5, "desc": true}]}));
+    viewer.view(|view| view["sort"] != json!([]));
+    viewer.send(&json!({"page": 2}));
+    viewer.view(|view| view["page_no"] == 2);
+    viewer.send(&json!({"upload_abort": {}}));
+    viewer.view(|view| view["total_number"] == 0);
+    viewer.upload("two.tsv", b"a\tb\n1\t2\n");
+    let view = viewer.view(|view| view["loading"] == false && view["name"] == "two.tsv");
+    assert_eq!((&view["data"], &view["sort"]), (&json!([["1", "2"]]), &json!([])));
+    assert_eq!(world.get(&format!("/tables/{table}.json")).0, 200);
+}
+
+#[test]
+fn a_file_that_is_not_as_long_as_announced_is_refused_and_the_old_one_stays() {
+    let world = World::with(&[]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let files = kept(&world.store());
+    for (announced, words) in [(100, "4 came"), (3, "more came")] {
+        viewer.send(&json!({"upload": {"name": "other.tsv", "size": announced}}));
+        viewer.binary(b"a\tb\n");
+        viewer.send(&json!({"upload_end": {}}));
+        let (code, told) = viewer.error();
+        assert!(code == 422 && told.contains(words) && told.contains(&announced.to_string()), "{told}");
+        assert_eq!(viewer.view(|_| true)["total_number"], 10);
+        until_left(&world, &files);
+    }
+    viewer.upload("empty.tsv", b"");
+    viewer.view(|view| view["total_number"] == 0);
+}
+
+#[test]
+fn pieces_of_an_upload_that_cannot_be_read_replace_nothing() {
+    let world = World::with(&[]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    for upload in [r#"{"upload":{"name":"x","size":-1}}"#, r#"{"upload":5}"#, r#" { "upload" : {"name":"#] {
+        viewer.text(upload);
+        viewer.binary(b"one\tpiece\n");
+        viewer.binary(b"another\tpiece\n");
+        viewer.send(&json!({"upload_end": {}}));
+        viewer.send(&json!({"page": 1}));
+        assert_eq!(viewer.error().0, 400, "{upload}");
+        assert_eq!(viewer.view(|_| true)["total_number"], 10, "{upload}");
+    }
+    // An upload that is under way goes on.
+    viewer.send(&json!({"upload": {"name": "good.tsv"}}));
+    viewer.text(r#"{"upload":{"size":"many"}}"#);
+    viewer.binary(b"a\tb\n1\t2\n");
+    viewer.send(&json!({"upload_end": {}}));
+    assert_eq!(viewer.error().0, 400);
+    viewer.view(|view| view["name"] == "good.tsv" && view["total_number"] == 1);
+}
+
+#[test]
+fn who_sends_a_file_after_a_refusal_is_told_that_it_is_dropped() {
+    let world = World::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let refused_at_once = json!({"upload": {"name": "big.tsv", "size": 100_001}});
+    for (announced, piece, code) in [
+        (refused_at_once, None, 413),
+        (json!({"upload": {"name": "x.zip"}}), Some(b"PK\x03\x04 packed"), 415),
+    ] {
+        viewer.send(&announced);
+        // Whatever is on its way when the upload is refused is part of it, and is not told of twice.
+        if let Some(piece) = piece {
+            viewer.binary(piece);
+        }
+        assert_eq!(viewer.error().0, code);
+        // Reading on answers the ping by which the server knows that the error has come.
+        viewer.send(&json!({"page": 1}));
+        viewer.view(|_| true);
+        viewer.binary(b"whole\tfile\n1\t2\n");
+        let (code, words) = viewer.error();
+        assert!(code == 409 && words.contains("upload_end"), "{words}");
+        viewer.binary(b"whole\tfile\n1\t2\n");
+        viewer.send(&json!({"upload_abort": {}}));
+        viewer.send(&json!({"page": 1}));
+        let next = viewer.until("a view and no error", |message| message["progress"].is_null());
+        assert_eq!(next["total_number"], 10, "{next}");
+    }
+    // Said to be over, it is over.
+    viewer.binary(b"whole\tfile\n1\t2\n");
+    assert_eq!(viewer.view(|view| view["total_number"] == 1)["header"], json!(["whole", "file"]));
+}
+
+#[test]
+fn an_upload_that_stands_still_is_given_up_whatever_else_its_sender_says() {
+    let world =
+        World::with(&["tables.upload_timeout=1s", "client.ping_interval=1s", "client.pong_timeout=500ms"]);
+    let (mut other, table, _) = world.shared("rows.tsv", &tsv(10));
+    let mut idle = world.viewer(&format!("/tables/ws/{table}"));
+    begin(&mut idle, 300);
+    other.until("progress", |message| message["progress"].is_object());
+    let end = std::time::Instant::now() + PATIENCE;
+    let (code, words) = loop {
+        // It answers pings and turns pages all the time.
+        idle.send(&json!({"rows": {"from": 0, "count": 1}}));
+        match idle.next_within(Duration::from_millis(100)) {
+            Some(Sent::Json(message)) if message["error"].is_object() => {
+                break (message["error"]["code"].clone(), message["error"]["message"].to_string());
+            }
+            _ => assert!(std::time::Instant::now() < end, "it goes on for ever"),
+        }
+    };
+    assert!(code == 408 && words.contains("tables.upload_timeout"), "{words}");
+    other.upload("new.tsv", tsv(20).as_bytes());
+    other.view(|view| view["total_number"] == 20);
+}
+
+#[test]
+fn the_number_of_rows_grows_while_a_file_comes_in() {
+    let world = World::with(&[]);
+    let mut uploader = world.viewer("/tables/ws");
+    uploader.send(&json!({"upload": {"name": "big.tsv", "size": 1 << 20}}));
+    uploader.binary(tsv(150).as_bytes());
+    uploader.view(|view| view["total_number"] == 150);
+    uploader.binary(&tsv(1000).as_bytes()["id\tname\tvalue\n".len()..]);
+    let view = uploader.view(|view| view["total_number"] == 1150);
+    assert_eq!((&view["loading"], &view["page_no"]), (&json!(true), &json!(1)));
 }

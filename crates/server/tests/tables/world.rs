@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 pub(crate) struct World {
     runtime: Runtime,
     server: Option<Server>,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
     /// Its folder, when it has one of its own.
     folder: Option<tempfile::TempDir>,

@@ -4,10 +4,17 @@
 #[expect(dead_code, reason = "the world of the other tests of tables")]
 mod world;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::json;
 use tidings_wire::ws::Opcode;
 
 use world::World;
+
+/// One test at a time: they measure the process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// How much more memory the server may have in use than before.
 const MORE: u64 = 64 << 20;
@@ -19,8 +26,68 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
+/// Measures the peak from now on (proc_pid_clear_refs(5)).
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").expect("a process");
+}
+
+/// Sends 16 MB that repeat `piece` between `first` and `last` to this table, and gives the answer's status.
+fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str; 3]) -> u16 {
+    let block = piece.repeat((256 << 10) / piece.len());
+    let blocks = (16 << 20) / block.len() - 1;
+    let length = first.len() + blocks * block.len() + last.len();
+    let mut peer = TcpStream::connect(world.http).expect("a connection");
+    let head = format!(
+        "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {secret}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{first}"
+    );
+    peer.write_all(head.as_bytes()).expect("a head sent");
+    for _ in 0..blocks {
+        peer.write_all(block.as_bytes()).expect("rows sent");
+    }
+    peer.write_all(last.as_bytes()).expect("rows sent");
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).expect("an answer");
+    let _ = peer.shutdown(Shutdown::Both);
+    answer[9..12].parse().expect("a status")
+}
+
+#[test]
+fn rows_of_a_backend_take_a_few_times_their_size_and_nothing_from_who_may_not_append() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::with(&[]);
+    let (_viewer, table, secret) = world.shared("rows.tsv", "a\tb\n1\t2\n");
+    let six = |secret: &str, rows: [&str; 3]| {
+        std::thread::scope(|scope| {
+            let peers: Vec<_> =
+                (0..6).map(|_| scope.spawn(|| append(&world, &table, secret, rows))).collect();
+            peers.into_iter().map(|peer| peer.join().expect("an answer")).collect::<Vec<_>>()
+        })
+    };
+    let rows = ["[", "[],", "[]]"];
+    forget_peak();
+    let before = peak();
+    assert_eq!(six("guess", rows), [403; 6]);
+    let more = peak() - before;
+    assert!(more < 32 << 20, "{} MiB more than before for nothing", more >> 20);
+    for (rows, most) in [(rows, 256 << 20), (["[[", "\"\",", "\"\"]]"], 256 << 20)] {
+        forget_peak();
+        let before = peak();
+        // Who finds no room for long may try again.
+        let answers = six(&secret, rows);
+        assert!(
+            answers.contains(&200) && answers.iter().all(|answer| [200, 503].contains(answer)),
+            "{answers:?}"
+        );
+        let more = peak() - before;
+        assert!(more < most, "{} MiB more than before", more >> 20);
+    }
+}
+
 #[test]
 fn a_file_of_200_mb_is_never_in_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    forget_peak();
     let world = World::with(&[]);
     let rows: String =
         (0..20_000).map(|row| format!("{row}\tsome text\t{}\tmore of it\n", row * 7)).collect();

@@ -8,7 +8,7 @@ use tidings_table::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Viewer};
+use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Turn, Viewer};
 use crate::tables::board::{End, Form, Seen};
 use crate::tables::command::{Command, Shown, Sort};
 use crate::tables::failure::Failure;
@@ -45,7 +45,7 @@ impl Room {
         }
         if self.text(form).is_some() {
             let posted = self.encode(form);
-            seen.view = Some((posted.content, posted.viewers));
+            seen.view = Some(posted.viewed());
             outbox.push(posted.frame);
         } else if !is_creator {
             self.render_soon(Duration::ZERO);
@@ -61,6 +61,7 @@ impl Room {
         self.service.counters.viewers.fetch_sub(1, Ordering::Relaxed);
         self.idle_since = Instant::now();
         if self.viewers.is_empty() {
+            self.touch();
             self.over |= self.record.file.is_none() && self.upload.is_none();
             self.over |= self.board.borrow().has_ended();
         } else {
@@ -82,6 +83,7 @@ impl Room {
                 locks.view = view.unwrap_or(locks.view);
                 let frame = message::locks(*locks);
                 self.board.send_modify(|board| board.tell_locks(frame));
+                self.enforce_locks();
                 self.change();
                 Ok(())
             }
@@ -102,6 +104,7 @@ impl Room {
     /// Changes what is shown.
     fn show(&mut self, viewer: u64, form: Form, command: Command) -> Result<(), Failure> {
         let mut shown = self.record.shown.clone();
+        let mut turn = None;
         match command {
             Command::Page(page) => {
                 // Until the rows are known that were asked for last, nobody knows how many pages there are.
@@ -113,13 +116,18 @@ impl Room {
                     && page > shown.pages(total)
                 {
                     let pages = shown.pages(total);
-                    return Err(Failure::bad(format!("there is no page {page}; the last one is {pages}")));
+                    return Err(Failure::no_page(page, pages));
                 }
+                // Where the page is known to be there, that is where the next one is turned back to.
+                let back = self.turn.map_or(shown.page, |turn| turn.back);
+                turn = total.is_none().then_some(Turn { viewer, back });
                 shown.page = page;
             }
             Command::PageSize(size) => {
                 // The row that stands first stays on the page.
-                shown.page = (shown.page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
+                let scaled = |page: u64| (page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
+                turn = self.turn.map(|turn| Turn { back: scaled(turn.back), ..turn });
+                shown.page = scaled(shown.page);
                 shown.page_size = size;
             }
             Command::Sort(sort) => shown = Shown { sort, page: 1, ..shown },
@@ -132,6 +140,7 @@ impl Room {
             return Err(Error::NoColumn { column, columns }.into());
         }
         self.at_end = false;
+        self.turn = turn;
         self.record.shown = shown;
         self.change();
         self.render_for(Some(viewer));
@@ -178,6 +187,8 @@ impl Room {
 
     /// Gives the table as it is, once its page was made.
     pub(super) fn look(&mut self, reply: oneshot::Sender<Result<Look, Failure>>) {
+        // To look at it in this way keeps it too.
+        self.idle_since = Instant::now();
         let is_made = self.page.as_ref().is_some_and(|page| page.made[0].is_some());
         if is_made && self.shows_what_is_wanted() {
             if let Some(look) = self.look_now() {
@@ -187,7 +198,6 @@ impl Room {
             let _ = reply.send(Err(Failure::empty()));
         } else if self.looking.len() < PATIENT {
             self.looking.push(reply);
-            self.idle_since = Instant::now();
         } else {
             let _ = reply.send(Err(Failure::new(503, "too many wait for this table; try again")));
         }
@@ -210,11 +220,13 @@ impl Room {
     pub(super) fn show_from_start(&mut self) {
         let page_size = self.record.shown.page_size;
         self.record.shown = Shown { page_size, ..Shown::default() };
+        self.turn = None;
         self.at_end = false;
     }
 
     /// Takes back orders and conditions whose columns may be others now.
     pub(super) fn forget_columns(&mut self) {
+        self.turn = None;
         let shown = &mut self.record.shown;
         *shown = Shown { page: 1, sort: Vec::<Sort>::new(), filter: Vec::new(), ..shown.clone() };
     }

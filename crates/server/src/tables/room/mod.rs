@@ -19,7 +19,7 @@ mod writing;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tidings_table::{Reading, Table, View, Writer};
@@ -49,12 +49,14 @@ use writing::{Work, Working};
 
 /// How many asks may wait; whoever has more waits.
 const ASKS: usize = 256;
-/// How long a table without viewers stays in memory.
+/// How long a table without viewers stays in memory, unless `tables.keep` is less.
 const LINGER: Duration = Duration::from_secs(30);
 /// How long after a record could not be written it is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 /// How long other nodes may take to say what they know of a table.
 const ASKED: Duration = Duration::from_secs(1);
+/// How often everybody is shown how many rows there are while a file is coming in.
+const GROWING: Duration = Duration::from_secs(1);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(200);
 /// How many may wait for the first page to be made.
@@ -80,12 +82,16 @@ pub(super) enum Ask {
     UploadEnded { number: u64, outcome: Outcome, reserved: Option<Reserved>, end: oneshot::Sender<()> },
     /// The file on disk is being opened, and can be looked at.
     Opening(Table),
+    /// A backend has rows, if this is the owner's secret.
+    MayAppend { secret: String, reply: Done },
     /// Rows from a backend.
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
     /// Somebody wants to look at more than the page.
     Look(oneshot::Sender<Result<Look, Failure>>),
     /// Another node has said something.
     News(Box<News>),
+    /// Room is needed on disk: if nobody uses the table it is put away, and this dropped once it is; else at once.
+    PutAway(std::sync::mpsc::Sender<()>),
     /// The server stops; viewers are to go within this time.
     Stop(Duration),
 }
@@ -124,6 +130,15 @@ struct Viewer {
     form: Form,
     is_owner: bool,
     outbox: Arc<Outbox>,
+}
+
+/// A turn to a page of rows that were not known then.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Who is told if there is no such page.
+    viewer: u64,
+    /// The page that everybody turns back to then.
+    back: u64,
 }
 
 /// A file that can be looked at.
@@ -169,8 +184,10 @@ pub(super) struct Room {
     page: Option<Page>,
     /// What was wanted when that was made.
     good: Shown,
-    /// Who wanted something else last.
+    /// Who wanted what is to be made next.
     asker: Option<u64>,
+    /// Who turned to a page that may not be there, until that is known.
+    turn: Option<Turn>,
     /// Counts what is shown.
     content: u64,
     rendering: Option<Rendering>,
@@ -178,6 +195,8 @@ pub(super) struct Room {
     render_at: Option<Instant>,
     /// When rows that were appended were shown last.
     appended: Option<Instant>,
+    /// When rows that are coming in were shown last.
+    grown: Instant,
     /// Whether everybody stands at the last page and stays there.
     at_end: bool,
     /// When everybody is to be told how many they are.
@@ -199,14 +218,16 @@ pub(super) struct Room {
     save_at: Instant,
     /// Whether the record that is kept only announces a first upload here.
     announced: bool,
-    /// When it is to be written although nothing has changed.
-    touch_at: Option<Instant>,
     /// Files that go once the record is written that does not name them.
     obsolete: Vec<String>,
     tick: Instant,
     /// Since when nobody looks.
     idle_since: Instant,
+    /// When it is to be said where the table is kept that it is in use.
+    touch_at: Instant,
     over: bool,
+    /// Dropped behind all that holds the table's place.
+    put_away: Vec<std::sync::mpsc::Sender<()>>,
 }
 
 /// What became of a record that was written, and files that are to go yet.
@@ -230,6 +251,7 @@ impl Room {
             page: None,
             good: record.shown.clone(),
             asker: None,
+            turn: None,
             content: 0,
             rendering: None,
             render_at: None,
@@ -247,11 +269,13 @@ impl Room {
             saving: None,
             save_at: now,
             announced: false,
-            touch_at: service.store.lease().map(|_| now),
             obsolete: Vec::new(),
             tick: now,
             idle_since: now,
+            touch_at: now,
             over: false,
+            put_away: Vec::new(),
+            grown: now,
             record,
         };
         if room.record.locks.any() {
@@ -293,18 +317,28 @@ impl Room {
     /// When something is due at the latest.
     fn next_moment(&self) -> Instant {
         let now = Instant::now();
-        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
+        let busy = self.is_busy();
         let tick = busy.then_some(self.tick + TICK);
         let render = self.render_at.filter(|_| self.rendering.is_none());
-        let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + LINGER);
+        let idle = (self.viewers.is_empty() && !busy).then_some(self.idle_since + self.linger());
         let save = (self.unsaved && self.saving.is_none()).then_some(self.save_at);
         let others = self.elsewhere.next_moment();
         let asked = (!self.looking.is_empty() && self.record.file.is_none()).then_some(self.asked_until);
-        [asked, tick, render, self.count_at, idle, others, save, self.touch_at, self.open_at]
+        let touch = self.is_touched().then_some(self.touch_at);
+        [asked, tick, render, self.count_at, idle, others, save, touch, self.open_at]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(now + LINGER)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.upload.is_some() || self.rendering.is_some() || self.working.is_some()
+    }
+
+    /// How long the table stays in memory when nobody looks.
+    fn linger(&self) -> Duration {
+        LINGER.min(self.service.node.config.tables.keep)
     }
 
     /// Does what is due.
@@ -313,6 +347,10 @@ impl Room {
         if now >= self.tick + TICK {
             self.tick = now;
             self.tell_progress(false);
+            self.show_growing(now);
+        }
+        if now >= self.touch_at && self.is_touched() {
+            self.touch();
         }
         if self.render_at.is_some_and(|at| now >= at) {
             self.render();
@@ -336,17 +374,40 @@ impl Room {
             self.open_at = Some(now + LINGER);
             self.open_again();
         }
-        if self.touch_at.is_some_and(|at| now >= at) {
-            self.touch_at = self.service.store.lease().map(|lease| now + lease);
-            self.unsaved |= self.record.file.is_some();
-        }
         if self.unsaved && self.saving.is_none() && now >= self.save_at {
             self.save();
         }
-        let busy = self.upload.is_some() || self.rendering.is_some() || self.working.is_some();
-        if self.viewers.is_empty() && !busy && now >= self.idle_since + LINGER {
+        if self.viewers.is_empty() && !self.is_busy() && now >= self.idle_since + self.linger() {
             self.over = true;
         }
+    }
+
+    /// Whether it is said again and again where the table is kept that it is in use: while somebody looks, and in a bucket
+    /// for as long as it is open.
+    fn is_touched(&self) -> bool {
+        !self.viewers.is_empty() || self.service.store.lease().is_some()
+    }
+
+    /// Says that the table is in use, for whoever asks when this process is gone.
+    fn touch(&mut self) {
+        if let Some(lease) = self.service.store.lease() {
+            self.touch_at = Instant::now() + lease;
+            self.unsaved |= self.record.file.is_some();
+            return;
+        }
+        self.touch_at = Instant::now() + self.service.node.config.tables.keep / 4;
+        if self.record.file.is_none() {
+            return;
+        }
+        let place = Arc::clone(&self.place);
+        tokio::task::spawn_blocking(move || {
+            // A record that is not there yet is new when it comes.
+            if let Err(error) = place.used(SystemTime::now())
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, table = %place.id, "the time of a table's last use cannot be saved");
+            }
+        });
     }
 
     fn take(&mut self, ask: Ask) {
@@ -363,9 +424,19 @@ impl Room {
                 let _ = end.send(());
             }
             Ask::Opening(table) => self.opening(table),
+            Ask::MayAppend { secret, reply } => {
+                let _ = reply.send(self.may_append(&secret));
+            }
             Ask::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             Ask::Look(reply) => self.look(reply),
             Ask::News(news) => self.hear(*news),
+            Ask::PutAway(held) => {
+                let waits = self.is_busy() || !self.works.is_empty() || !self.looking.is_empty();
+                if self.viewers.is_empty() && !waits {
+                    self.over = true;
+                    self.put_away.push(held);
+                }
+            }
             Ask::Stop(within) => {
                 self.finish(End { error: None, code: RESTART, within });
                 self.over = self.viewers.is_empty();
@@ -456,7 +527,9 @@ impl Room {
         let (store, place, record) =
             (Arc::clone(&self.service.store), Arc::clone(&self.place), self.record.clone());
         self.data = None;
-        let kept = tokio::task::spawn_blocking(move || store.put_away(&place, &record));
+        // Since then nobody uses it.
+        let left = SystemTime::now().checked_sub(self.idle_since.elapsed()).unwrap_or_else(SystemTime::now);
+        let kept = tokio::task::spawn_blocking(move || store.put_away(&place, &record, left));
         if let Ok(Err(failure)) = kept.await {
             tracing::warn!(table = %self.place.id, why = failure.message, "a table cannot be put away");
         }

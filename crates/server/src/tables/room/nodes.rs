@@ -121,6 +121,7 @@ impl Room {
             if self.record.locks != locks {
                 let frame = message::locks(self.record.locks);
                 self.board.send_modify(|board| board.tell_locks(frame));
+                self.enforce_locks();
             }
             if is_other_file || self.record.wish != wish {
                 self.open_again();

@@ -27,6 +27,8 @@ pub(super) struct Rendering {
     done: Arc<AtomicU32>,
     began: Instant,
     shown: Shown,
+    /// Who wanted it.
+    asker: Option<u64>,
     task: JoinHandle<Result<Page, Error>>,
 }
 
@@ -50,6 +52,10 @@ impl Room {
     /// Has the page made at once because this viewer wants another one; `None`: somebody on another node does.
     pub(super) fn render_for(&mut self, viewer: Option<u64>) {
         self.asker = viewer;
+        // What replaces the turn of a page is not its turner's any more.
+        if viewer.is_none() {
+            self.turn = None;
+        }
         if let Some(rendering) = &self.rendering
             && !rendering.shown.same_rows(&self.record.shown)
         {
@@ -99,12 +105,13 @@ impl Room {
             });
             made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         });
-        self.rendering = Some(Rendering { cancel, done, began: Instant::now(), shown, task });
+        let asker = self.asker.take();
+        self.rendering = Some(Rendering { cancel, done, began: Instant::now(), shown, asker, task });
     }
 
     /// The page is made, or cannot be.
     pub(super) fn made(&mut self, made: Rendered) {
-        let Some(Rendering { shown, .. }) = self.rendering.take() else { return };
+        let Some(Rendering { shown, asker, .. }) = self.rendering.take() else { return };
         match made {
             Ok(Ok(page)) => {
                 // Of a file that is gone, or of rows that nobody wants any more, nothing is shown.
@@ -116,6 +123,10 @@ impl Room {
                 }
                 // While rows are coming in, the page that is wanted may come yet.
                 let loading = self.data.as_ref().is_some_and(|data| data.loading);
+                if !loading && self.turn_is_refused(&shown, &page) {
+                    (self.good, self.page) = (Shown { page: page.page, ..shown }, Some(page));
+                    return self.render_soon(Duration::ZERO);
+                }
                 if self.render_at.is_none() && !loading && self.record.shown.page != page.page {
                     self.record.shown.page = page.page;
                     if self.at_end {
@@ -128,28 +139,74 @@ impl Room {
                 self.post(!self.follows);
                 self.answer_lookers();
             }
-            Ok(Err(Error::Cancelled)) => self.render_soon(Duration::ZERO),
-            Ok(Err(error)) => self.cannot_show(&error.into()),
-            Err(_) => self.cannot_show(&Failure::internal()),
+            Ok(Err(Error::Cancelled)) => {
+                // What was wanted is part of what is made next, unless somebody wants more by now.
+                self.asker = self.asker.or(asker);
+                self.render_soon(Duration::ZERO);
+            }
+            Ok(Err(error)) => self.cannot_show(&error.into(), &shown, asker),
+            Err(_) => self.cannot_show(&Failure::internal(), &shown, asker),
         }
     }
 
-    /// Tells who asked last why there is no such page, and goes back to the one before.
-    fn cannot_show(&mut self, failure: &Failure) {
-        if let Some(outbox) = self.asker.take().and_then(|asker| self.outbox(asker)) {
-            outbox.push(message::error(failure));
-            self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
-        } else {
+    /// Turns back from a page that was wanted before its rows were known and is not there, and tells who wanted it.
+    fn turn_is_refused(&mut self, shown: &Shown, page: &Page) -> bool {
+        // What was turned to since is another rendering's.
+        if self.record.shown != *shown {
+            return false;
+        }
+        let Some(turn) = self.turn.take().filter(|_| shown.page > page.page) else { return false };
+        self.tell_failure(turn.viewer, &Failure::no_page(shown.page, page.page));
+        self.record.shown.page = turn.back;
+        self.change();
+        true
+    }
+
+    /// Tells who asked for a page why there is none, and goes back to the rows before; to all rows where those cannot
+    /// be shown either. What others asked for meanwhile is tried all the same.
+    fn cannot_show(&mut self, failure: &Failure, failed: &Shown, asker: Option<u64>) {
+        if asker.is_none_or(|asker| !self.tell_failure(asker, failure)) {
             tracing::warn!(table = %self.id(), why = failure.message, "a page could not be made");
         }
-        self.record.shown = self.good.clone();
-        for looker in self.looking.drain(..) {
-            let _ = looker.send(Err(failure.clone()));
+        if !self.record.shown.same_rows(failed) {
+            return self.render_soon(Duration::ZERO);
         }
-        if self.page.is_some() {
+        self.turn = None;
+        let Shown { page, page_size, .. } = self.record.shown;
+        let turned = (page != failed.page).then_some(page);
+        if self.page.is_some() && !self.good.same_rows(failed) {
+            let back = self.good.clone();
+            // Who has turned the page since stays there.
+            self.record.shown = Shown { page: turned.unwrap_or(back.page), page_size, ..back };
+            self.change();
             self.content += 1;
             self.post(true);
+            self.answer_lookers();
+            if self.record.shown != self.good {
+                self.render_soon(Duration::ZERO);
+            }
+        } else if !failed.is_plain() {
+            self.record.shown = Shown { page: turned.unwrap_or(1), page_size, ..Shown::default() };
+            self.change();
+            self.render_soon(Duration::ZERO);
+        } else {
+            // Not even all rows can be shown: what was shown stays.
+            for looker in self.looking.drain(..) {
+                let _ = looker.send(Err(failure.clone()));
+            }
+            if self.page.is_some() {
+                self.content += 1;
+                self.post(true);
+            }
         }
+    }
+
+    /// Tells a viewer what went wrong; gives whether it is still there.
+    fn tell_failure(&self, viewer: u64, failure: &Failure) -> bool {
+        let Some(outbox) = self.outbox(viewer) else { return false };
+        outbox.push(message::error(failure));
+        self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     fn answer_lookers(&mut self) {
@@ -195,7 +252,7 @@ impl Room {
         };
         let frame = message::frame(&message::view(&about, text, true));
         self.service.counters.views.fetch_add(1, Ordering::Relaxed);
-        Posted { frame, content: self.content, viewers }
+        Posted { frame, content: self.content, viewers, version: about.version }
     }
 
     pub(super) fn about(&self, viewers: u64, version: u64) -> About {

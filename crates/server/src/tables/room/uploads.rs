@@ -14,17 +14,21 @@ use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
 use crate::tables::message;
 use crate::tables::news::Say;
-use crate::tables::store::{Reserved, TABLE};
-use crate::tables::upload::{self, Far, Job, Outcome, Upload};
+use crate::tables::record::Locks;
+use crate::tables::store::Reserved;
+use crate::tables::upload::{self, Job, Outcome, Upload};
 
 /// How long a first page waits for the rest of its file, so that a small one shows whole at once.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// How many times as large as a file its text may be, unpacked and in UTF-8.
+const UNPACKED: u64 = 4;
 
 impl Room {
     /// Lets a viewer upload a file.
     ///
     /// # Errors
-    /// 403 when uploads are locked, 409 while another one is under way, 413 when it is announced too large, 503 when
+    /// 403 when uploads or the view are locked, 409 while another one is under way, 413 when it is announced too large, 503 when
     /// there are too many at once; the disk's.
     pub(super) fn begin_upload(
         &mut self,
@@ -34,8 +38,8 @@ impl Room {
     ) -> Result<Upload, Failure> {
         let Some(uploader) = self.viewers.get(&viewer) else { return Err(Failure::stopping()) };
         let is_article = uploader.form == Form::Article;
-        if self.record.locks.uploads && !uploader.is_owner {
-            return Err(Failure::new(403, "the owner has locked uploads"));
+        if let Some(lock) = locked(self.record.locks).filter(|_| !uploader.is_owner) {
+            return Err(Failure::new(403, lock));
         }
         if self.upload.is_some() {
             return Err(Failure::new(409, "another upload to this table is under way"));
@@ -44,12 +48,11 @@ impl Room {
         if size.is_some_and(|size| size > limits.original_bytes) {
             return Err(Failure::too_large(limits.original_bytes));
         }
-        let Ok(permit) = Arc::clone(&self.service.uploading).try_acquire_owned() else {
-            return Err(Failure::new(503, "too many uploads are under way; try again"));
-        };
+        let far = self.service.uploads.enter()?;
         let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
         let store = Arc::clone(&self.service.store);
-        let reserved = store.reserve(if self.record.file.is_none() { TABLE } else { 0 })?;
+        // What it takes it reserves itself: to make room may take a moment.
+        let (reserved, is_first) = (store.reserve(0)?, self.record.file.is_none());
         // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
         let file = self.place.new_file()?;
         let choice = Wish::default().choice(&name, is_article)?;
@@ -57,7 +60,7 @@ impl Room {
             self.place.remove_file(&file);
         })?;
         self.last_number += 1;
-        let (number, far) = (self.last_number, Arc::new(Far::default()));
+        let number = self.last_number;
         if self.record.file.is_none() {
             self.record.name.clone_from(&name);
         }
@@ -69,9 +72,10 @@ impl Room {
             place,
             file: file.clone(),
             reserved,
+            is_first,
+            size,
             far: Arc::clone(&far),
             room,
-            permit,
         };
         self.upload = Some(Uploading { number, viewer, file, name, size, is_article, far, told: 0 });
         if self.record.file.is_none() {
@@ -80,6 +84,14 @@ impl Room {
         }
         self.tell_nodes(Say::Loading);
         Ok(upload::start(job))
+    }
+
+    /// Stops an upload that the locks forbid now.
+    pub(super) fn enforce_locks(&self) {
+        let (Some(upload), Some(lock)) = (&self.upload, locked(self.record.locks)) else { return };
+        if self.viewers.get(&upload.viewer).is_some_and(|uploader| !uploader.is_owner) {
+            upload.far.stop(Failure::new(403, format!("{lock}; the upload was stopped")));
+        }
     }
 
     /// A first file is shown while it comes in; one in place of another only when it is whole.
@@ -99,6 +111,12 @@ impl Room {
         if self.upload.as_ref().is_none_or(|upload| upload.number != number) {
             return;
         }
+        // Of one that was stopped when its last byte had come nothing is taken either.
+        let stopped = self.upload.as_ref().and_then(|upload| upload.far.stopped().cloned());
+        let (outcome, reserved) = match (outcome, stopped) {
+            (Outcome::Whole(_), Some(why)) => (Outcome::Failed(why), None),
+            (outcome, _) => (outcome, reserved),
+        };
         if matches!(outcome, Outcome::Whole(_)) {
             self.tell_progress(true);
         }
@@ -144,12 +162,16 @@ impl Room {
                     && let Some(outbox) = self.outbox(upload.viewer)
                 {
                     outbox.push(message::error(&failure));
+                    outbox.push(message::refused());
                     self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
                 if self.record.file.is_none() {
                     self.data = None;
                     self.page = None;
                     self.record.name.clear();
+                    // What was sorted and filtered while it came in is gone with it.
+                    self.show_from_start();
+                    self.good = self.record.shown.clone();
                     self.over |= self.viewers.is_empty();
                     self.keep();
                 }
@@ -182,6 +204,17 @@ impl Room {
 
     /// The bounds of a file in this room.
     pub(super) fn limits(&self) -> Limits {
-        Limits { original_bytes: self.service.max_size, ..Limits::default() }
+        let original_bytes = self.service.max_size;
+        let text_bytes = original_bytes.saturating_mul(UNPACKED);
+        Limits { original_bytes, text_bytes, ..Limits::default() }
+    }
+}
+
+/// What keeps everybody but the owner from uploading.
+const fn locked(locks: Locks) -> Option<&'static str> {
+    match locks {
+        Locks { uploads: true, .. } => Some("the owner has locked uploads"),
+        Locks { view: true, .. } => Some("the owner has locked the view, which another file would replace"),
+        Locks { .. } => None,
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::{Ask, Data, Done, Room};
+use super::{Ask, Data, Done, GROWING, Room};
 use crate::tables::board::{End, Form};
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
@@ -217,13 +217,9 @@ impl Room {
         secret: &str,
         reply: oneshot::Sender<Result<u64, Failure>>,
     ) {
-        let allowed = if self.record.is_owned_by(secret) {
-            self.can_write()
-        } else {
-            Err(Failure::new(403, "this is not the secret of the table's owner"))
-        };
-        match allowed {
+        match self.may_append(secret) {
             Ok(()) => {
+                self.idle_since = Instant::now();
                 self.works.push_back(Work::Append(vec![Addition { rows, reply }]));
                 self.work_on();
             }
@@ -231,6 +227,14 @@ impl Room {
                 let _ = reply.send(Err(failure));
             }
         }
+    }
+
+    /// Whether rows may be appended by who knows this secret.
+    pub(super) fn may_append(&self, secret: &str) -> Result<(), Failure> {
+        if !self.record.is_owned_by(secret) {
+            return Err(Failure::new(403, "this is not the secret of the table's owner"));
+        }
+        self.can_write()
     }
 
     fn can_write(&self) -> Result<(), Failure> {
@@ -375,6 +379,22 @@ impl Room {
             }
         }
         self.work_on();
+    }
+
+    /// Shows how many rows there are by now while a file is coming in. Other than all rows as they come would take
+    /// making anew.
+    pub(super) fn show_growing(&mut self, now: Instant) {
+        let (Some(data), Some(page)) = (&self.data, &self.page) else { return };
+        let rows = data.table.reading().summary().rows;
+        if data.loading
+            && self.record.shown.is_plain()
+            && rows > page.summary.rows
+            && self.rendering.is_none()
+            && now >= self.grown + GROWING
+        {
+            self.grown = now;
+            self.render_soon(Duration::ZERO);
+        }
     }
 
     /// Shows rows that were appended. Whoever stands on the last page stays on the last page.

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - A binary message is handed on piece by piece as it is read, and never held whole.
-//! - A message that is refused is read to its end and dropped; the connection and what it shows live on. Only what
+//! - A message that is refused is read to its end and dropped; the connection and what it shows live on. Whoever
+//!   goes on sending a file after they know that it was refused is told so once. Only what
 //!   breaks the protocol, or is longer than any message may be, closes it, and the reason goes first.
 //! - Whatever ends the connection, an upload that is under way ends with it.
 
@@ -17,6 +18,7 @@ use tidings_wire::ws;
 use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Service;
 use super::board::Form;
@@ -63,6 +65,8 @@ where
         outbox: Arc::clone(&outbox),
         seat: None,
         incoming: Incoming::Nothing,
+        moved: Instant::now(),
+        knows: false,
         reader: Reader::default(),
         message: Vec::new(),
     };
@@ -122,6 +126,10 @@ struct Session {
     /// Its place in a room, once it has one.
     seat: Option<Seat>,
     incoming: Incoming,
+    /// When the last of a file came, or began to be waited for.
+    moved: Instant,
+    /// Whether the peer knows that the upload was refused or has failed, as far as it has not been told twice.
+    knows: bool,
     reader: Reader,
     /// The message that is being read, or what was not handed on of it.
     message: Vec<u8>,
@@ -169,6 +177,12 @@ impl Session {
         self.outbox.push(message::error(failure));
     }
 
+    /// Answers with an error that ends an upload, or lets none begin.
+    fn refuse(&self, failure: &Failure) {
+        self.fail(failure);
+        self.outbox.push(message::refused());
+    }
+
     /// Answers with an error that ends the connection.
     fn too_big(&self, failure: Failure) -> Closing {
         self.fail(&failure);
@@ -177,25 +191,40 @@ impl Session {
 
     /// A text message is whole.
     async fn text(&mut self, text: &str) {
-        if let Err(failure) = match command::parse(text) {
+        let outcome = match command::parse(text) {
+            Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
             Ok(command) => self.obey(command).await,
+            Err(failure) if command::is_upload(text) => return self.begin_chunks(Err(failure)).await,
             Err(failure) => Err(failure),
-        } {
+        };
+        if let Err(failure) = outcome {
             self.fail(&failure);
         }
     }
 
+    /// A file is announced, if it can be. What follows is its pieces all the same, and dropped if it is refused.
+    async fn begin_chunks(&mut self, announced: Result<(String, Option<u64>), Failure>) {
+        if matches!(self.incoming, Incoming::Chunks(_)) {
+            let under_way = Failure::new(409, "an upload is under way; end or abort it first");
+            return self.fail(&announced.err().unwrap_or(under_way));
+        }
+        self.knows = false;
+        let begun = match announced {
+            Ok((name, size)) => self.begin(name, size).await,
+            Err(failure) => Err(failure),
+        };
+        self.moved = Instant::now();
+        self.incoming = match begun {
+            Ok(upload) => Incoming::Chunks(upload),
+            Err(failure) => {
+                self.refuse(&failure);
+                Incoming::RefusedChunks
+            }
+        };
+    }
+
     async fn obey(&mut self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Upload { name, size } => {
-                if matches!(self.incoming, Incoming::Chunks(_)) {
-                    return Err(Failure::new(409, "an upload is under way; end or abort it first"));
-                }
-                // What follows is this file's, and dropped if that is refused.
-                self.incoming = Incoming::RefusedChunks;
-                self.incoming = Incoming::Chunks(self.begin(name, size).await?);
-                Ok(())
-            }
             Command::UploadEnd | Command::UploadAbort => {
                 let is_end = command == Command::UploadEnd;
                 match std::mem::replace(&mut self.incoming, Incoming::Nothing) {

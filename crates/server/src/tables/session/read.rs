@@ -5,9 +5,6 @@ use super::*;
 /// How much is read at once from a connection that uploads, and from any other.
 const MUCH: usize = 256 << 10;
 const LITTLE: usize = 2 << 10;
-/// How long an upload may stand still before it is given up, so that it does not keep others from uploading.
-const STALLED: Duration = Duration::from_secs(60);
-
 impl Session {
     /// Reads until there is a reason to close the connection.
     pub(super) async fn read(
@@ -28,7 +25,7 @@ impl Session {
             self.outbox.has_room().await;
             pulse.heard();
             let uploads = self.uploads();
-            let size = if uploads { MUCH } else { LITTLE };
+            let size = if matches!(self.incoming, Incoming::Nothing) { LITTLE } else { MUCH };
             bytes.clear();
             if bytes.capacity() > size {
                 bytes = Vec::new();
@@ -36,7 +33,8 @@ impl Session {
             bytes.reserve_exact(size);
             let read = input.read_buf(&mut bytes);
             let read = match uploads {
-                true => match tokio::time::timeout(STALLED, read).await {
+                // Whatever else comes, pongs say, the file has to.
+                true => match tokio::time::timeout_at(self.moved + self.patience(), read).await {
                     Ok(read) => read,
                     Err(_) => {
                         self.give_up().await;
@@ -52,8 +50,14 @@ impl Session {
         }
     }
 
+    /// Whether more of a file is waited for.
     fn uploads(&self) -> bool {
-        !matches!(self.incoming, Incoming::Nothing)
+        matches!(self.incoming, Incoming::Whole(_) | Incoming::Chunks(_))
+    }
+
+    /// How long an upload may stand still before it is given up, so that it does not keep others from uploading.
+    fn patience(&self) -> Duration {
+        self.service.node.config.tables.upload_timeout
     }
 
     /// An upload stands still.
@@ -68,14 +72,16 @@ impl Session {
                 Incoming::RefusedWhole
             }
             // Nobody waits for what is dropped anyway.
-            other => {
-                self.incoming = other;
-                return;
-            }
+            other => other,
         };
         self.incoming = after;
-        let seconds = STALLED.as_secs();
-        self.fail(&Failure::new(408, format!("nothing came for {seconds} s; the upload was given up")));
+        let seconds = self.patience().as_secs_f32();
+        self.refuse(&Failure::new(
+            408,
+            format!(
+                "nothing of the file came for {seconds} s (tables.upload_timeout); the upload was given up"
+            ),
+        ));
     }
 
     /// Takes bytes that were read; an error is the reason to close.
@@ -112,7 +118,7 @@ impl Session {
                     ws::frame(Opcode::Pong, &payload, &mut pong);
                     self.outbox.push(Bytes::from(pong));
                 }
-                Event::Pong(_) => {}
+                Event::Pong(payload) => self.knows |= *payload == *message::REFUSED,
                 Event::Close(close) => {
                     let code = close.code().unwrap_or(CloseCode::NORMAL);
                     return Err(Some((code, String::new())));
@@ -170,6 +176,20 @@ impl Session {
                     Incoming::RefusedWhole
                 }
             };
+            self.moved = Instant::now();
+        }
+        let is_dropped = match &self.incoming {
+            Incoming::Chunks(upload) => upload.has_ended(),
+            Incoming::RefusedChunks => true,
+            _ => false,
+        };
+        // What was on its way when the upload was refused is part of it; this is not.
+        if is_dropped && std::mem::take(&mut self.knows) {
+            self.fail(&Failure::new(
+                409,
+                "this was dropped, because the upload before it was refused or has failed; say upload_end or \
+                 upload_abort before you send another file",
+            ));
         }
     }
 
@@ -181,7 +201,9 @@ impl Session {
         }
         let length = self.message.len() as u64;
         self.service.counters.bytes.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
-        if upload.write(&mut self.message).await.is_err() {
+        let written = upload.write(&mut self.message).await;
+        self.moved = Instant::now();
+        if written.is_err() {
             // The room tells why.
             self.incoming = match self.incoming {
                 Incoming::Whole(_) => Incoming::RefusedWhole,

@@ -16,17 +16,19 @@
 //!
 //! Everything here may wait for the disk.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use object_store::UpdateVersion;
 use tempfile::TempDir;
 
+use crate::tables::Service;
 use crate::tables::failure::Failure;
 use crate::tables::id::{self, TableId};
 use crate::tables::record::Record;
@@ -53,6 +55,10 @@ pub(super) struct Disk {
     used: AtomicU64,
     /// Tables, as last counted.
     tables: AtomicU64,
+    /// Whose tables in memory are put away for others when nobody looks at them.
+    pub(super) service: OnceLock<Weak<Service>>,
+    /// Tables whose records cannot be read, as was said of each once.
+    unreadable: Mutex<HashSet<TableId>>,
 }
 
 /// A table's folder, which is kept from being evicted while this is there.
@@ -108,9 +114,26 @@ impl Disk {
         });
         let own = own.transpose().map_err(named)?;
         let (used, tables) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = Self { root, _temporary: temporary, _own: own, max_total, keep, used, tables };
+        let (service, unreadable) = (OnceLock::new(), Mutex::default());
+        let store = Self {
+            root,
+            _temporary: temporary,
+            _own: own,
+            max_total,
+            keep,
+            used,
+            tables,
+            service,
+            unreadable,
+        };
+        store.remove_unreadable();
         store.sweep();
         Ok(store)
+    }
+
+    /// Whom to ask to put tables away; see [`super::Store::serves`].
+    pub(super) fn serves(&self, service: Weak<Service>) {
+        let _ = self.service.set(service);
     }
 
     /// Makes a folder for a new table.
@@ -147,7 +170,32 @@ impl Disk {
         let folder = self.folder(id);
         let Some(lock) = lock_shared(&folder)? else { return Ok(None) };
         let place = Place::new(id, folder, lock);
-        Ok(place.record()?.map(|record| (place, record)))
+        match place.record() {
+            Ok(record) => Ok(record.map(|record| (place, record))),
+            // As good as none; it is removed at the next start, or after `tables.keep`.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let mut said = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.insert(id) {
+                    tracing::error!(%error, table = %id, "the record of a table cannot be read");
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes tables whose records cannot be read, which a crash may leave.
+    fn remove_unreadable(&self) {
+        for (id, folder) in self.folders() {
+            let Some(_lock) = lock_alone(&folder) else { continue };
+            let Err(error) = read_record(&folder) else { continue };
+            if error.kind() == io::ErrorKind::InvalidData {
+                tracing::error!(%error, table = %id, "the record of a table cannot be read; the table is removed");
+                if let Err(error) = remove(&folder) {
+                    tracing::warn!(%error, table = %id, "a table cannot be removed");
+                }
+            }
+        }
     }
 
     /// Takes so many bytes for a file that grows, evicting tables that are not in use, the one that was used longest
@@ -281,19 +329,36 @@ impl Place {
 
     /// The record as it is on disk now; `None` when the table has been deleted, or has none yet.
     pub(super) fn record(&self) -> io::Result<Option<Record>> {
-        match fs::read(self.folder.join(RECORD)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        match read_record(&self.folder) {
+            Ok(record) => Ok(Some(record)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The table was used last at this moment.
+    pub(in crate::tables) fn used(&self, when: SystemTime) -> io::Result<()> {
+        OpenOptions::new().append(true).open(self.folder.join(RECORD))?.set_modified(when)
     }
 
     /// Writes the record, all of it or nothing; the table counts as used now.
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
         // Somebody else may be writing one at the same time.
         let new = self.folder.join(format!("{RECORD}.{:x}", fastrand::u64(..)));
-        let written = fs::write(&new, serde_json::to_vec(record)?);
-        let written = written.and_then(|()| fs::rename(&new, self.folder.join(RECORD)));
+        let text = serde_json::to_vec(record)?;
+        let name = self.folder.join(RECORD);
+        // On disk before it has the name: after a crash there is the old one or the new one. Where there is no old one
+        // to lose, other nodes find the table sooner.
+        let is_first = !name.exists();
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            if is_first {
+                fs::rename(&new, &name)?;
+                return file.sync_all();
+            }
+            file.sync_all()?;
+            fs::rename(&new, &name)
+        });
         if written.is_err() {
             let _ = fs::remove_file(&new);
         }
@@ -343,9 +408,19 @@ pub(in crate::tables) struct Reserved {
 impl Reserved {
     /// Takes so many more.
     pub(in crate::tables) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let disk = &self.disk;
         let mut after = disk.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if after > disk.max_total {
+            disk.evict(after - disk.max_total);
+            after = disk.used.load(Ordering::Relaxed);
+        }
+        if after > disk.max_total
+            && let Some(service) = disk.service.get().and_then(Weak::upgrade)
+        {
+            service.put_away_idle();
             disk.evict(after - disk.max_total);
             after = disk.used.load(Ordering::Relaxed);
         }
@@ -401,15 +476,21 @@ fn lock_alone(folder: &Path) -> Option<File> {
     Some(file)
 }
 
-/// When a table was used last: its record is written whenever somebody uses it, and when the last viewer has left.
+/// When a table was used last, as its record's time says: that of the last change, of a moment when somebody looked at
+/// it, and of the last viewer's leaving.
 fn last_used(folder: &Path) -> Option<SystemTime> {
     fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).ok()
 }
 
+/// The record of the table in this folder; what is none is [`io::ErrorKind::InvalidData`].
+fn read_record(folder: &Path) -> io::Result<Record> {
+    let bytes = fs::read(folder.join(RECORD))?;
+    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// Removes what the record does not name from a folder that is locked.
 fn tidy(folder: &Path) -> io::Result<()> {
-    let bytes = fs::read(folder.join(RECORD))?;
-    let record: Record = serde_json::from_slice(&bytes)?;
+    let record = read_record(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -552,6 +633,22 @@ mod tests {
         assert_eq!(store.sweep(), 1);
         let there = |id| store.find(id).expect("a disk").is_some();
         assert_eq!((there(fresh), there(stale), there(open)), (true, false, true));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_no_table_and_is_removed_at_the_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = store(folder.path(), 1 << 20, DAY);
+        let (good, empty, odd) = (table(&first, 1), table(&first, 1), table(&first, 1));
+        fs::write(first.folder(empty).join(RECORD), b"").expect("a file");
+        fs::write(first.folder(odd).join(RECORD), b"{\"file\":3}").expect("a file");
+        for id in [empty, odd] {
+            assert!(first.find(id).expect("no failure").is_none());
+            assert!(first.folder(id).exists());
+        }
+        let second = store(folder.path(), 1 << 20, DAY);
+        assert!(!second.folder(empty).exists() && !second.folder(odd).exists());
+        assert!(second.find(good).expect("a disk").is_some());
     }
 
     #[test]

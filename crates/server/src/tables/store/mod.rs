@@ -24,12 +24,13 @@ mod disk;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
 use tidings_table::{Control, ORIGINAL, Summary, Writer};
 
+use super::Service;
 use super::failure::Failure;
 use super::id::TableId;
 use super::record::Record;
@@ -90,6 +91,11 @@ impl Store {
         Ok(Self { disk: Arc::new(disk), home })
     }
 
+    /// Whom to ask to put tables away that are in memory though nobody looks at them, when there is no room.
+    pub(super) fn serves(&self, service: Weak<Service>) {
+        self.disk.serves(service);
+    }
+
     /// Makes a place for a new table.
     pub(super) fn create(&self) -> io::Result<Place> {
         self.disk.create()
@@ -145,8 +151,9 @@ impl Store {
         Ok(place.forget()?)
     }
 
-    /// Leaves a table that was open to be found again, counting as used until now; removes it when it is over.
-    pub(super) fn put_away(&self, place: &Place, record: &Record) -> Result<(), Failure> {
+    /// Leaves a table that was open to be found again, counting as used until `left` (in a bucket, until now); removes it
+    /// when it is over.
+    pub(super) fn put_away(&self, place: &Place, record: &Record, left: SystemTime) -> Result<(), Failure> {
         match (&self.home, place.record()?) {
             // There never was a file, or the table is deleted; or there is one on another node yet, and no copy here.
             (Home::Bucket(_), _) if record.file.is_none() => self.disk.delete(place)?,
@@ -157,6 +164,8 @@ impl Store {
             _ => {
                 if self.save(place, record)? == Saved::Gone {
                     self.disk.delete(place)?;
+                } else {
+                    place.used(left)?;
                 }
             }
         }
