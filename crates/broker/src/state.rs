@@ -44,7 +44,8 @@ pub struct HistoryOptions {
 pub struct HistoryQuery {
     /// Not more publications than this; zero asks for the position alone. `None`: all there are.
     pub limit: Option<usize>,
-    /// Those after this position (before it when reversed); `None`: from the oldest (from the newest).
+    /// Those after this position (before it when reversed), whose epoch may be left empty for the present one; `None`: from
+    /// the oldest (from the newest).
     pub since: Option<Position>,
     /// The newest first.
     pub reverse: bool,

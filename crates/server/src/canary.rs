@@ -114,6 +114,13 @@ impl Canary {
         }
     }
 
+    /// A canary was not taken by the broker.
+    fn stays(&self, channel: &Channel) {
+        if let Some(flight) = self.lock().get_mut(channel) {
+            flight.reset = Instant::now();
+        }
+    }
+
     /// How long publications take through the broker: as long as the slowest of the last canaries, or, when the next one
     /// is overdue, as long as it is overdue by now.
     pub(crate) fn lag(&self) -> Duration {
@@ -198,8 +205,14 @@ pub(crate) async fn fly(router: std::sync::Arc<Router>) {
             let first = canary.sent.fetch_add(1, Ordering::Relaxed) == 0;
             for (channel, overdue) in canary.due() {
                 let body = canary.began.elapsed().as_micros().to_string();
-                // A failure shows by the canary not coming back.
-                broker.publish(&channel, Bytes::from(body), Box::new(|_| {}));
+                let (sender, on) = (std::sync::Arc::clone(&router), channel.clone());
+                // What is not sent cannot come back: that says nothing against the connection that would hear it.
+                let done = move |outcome: Result<_, _>| {
+                    if outcome.is_err() {
+                        sender.canary().stays(&on);
+                    }
+                };
+                broker.publish(&channel, Bytes::from(body), Box::new(done));
                 if let Some(why) = overdue.filter(|_| connected && !first) {
                     tracing::warn!(reason = why, "connecting to the broker anew");
                     broker.reset_for(&channel, &why);

@@ -115,6 +115,13 @@ pub struct Position {
     pub epoch: Epoch,
 }
 
+impl Position {
+    /// Whether it is a place in this life of the history. One without an epoch is in whichever there is.
+    pub fn is_in(&self, epoch: &Epoch) -> bool {
+        self.epoch.as_str().is_empty() || self.epoch == *epoch
+    }
+}
+
 /// A publication and the subscription it is for: the channel itself, or a pattern that matched it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {

@@ -90,7 +90,7 @@ impl Window {
         let first = position.offset + 1 - self.entries.len() as u64;
         let kept = self.entries.len();
         let range = match &query.since {
-            Some(since) if since.epoch != position.epoch || since.offset > position.offset => {
+            Some(since) if !since.is_in(&position.epoch) || since.offset > position.offset => {
                 return History::Unrecoverable(position);
             }
             Some(since) if query.reverse => 0..index(since.offset.saturating_sub(first)).min(kept),

@@ -12,8 +12,11 @@ use crate::lock;
 
 /// The first ceiling of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
-/// The last one. A connection that stood at least this long makes the next attempts begin anew.
-const CAP: Duration = Duration::from_secs(5);
+/// The last one: well within the time after which a server is not ready any more (`ready.canary_limit`), so that a Redis
+/// that is back is used before its users notice.
+const CAP: Duration = Duration::from_secs(2);
+/// A connection that stood at least this long makes the next attempts begin anew.
+const STOOD: Duration = Duration::from_secs(1);
 
 /// Makes connections to one Redis.
 pub(super) struct Dialer {
@@ -154,7 +157,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Takes note that a connection stood for so long.
     pub(super) fn stood(&mut self, how_long: Duration) {
-        if how_long >= CAP {
+        if how_long >= STOOD {
             self.failures = 0;
         }
     }
@@ -179,10 +182,10 @@ mod tests {
     fn pauses_grow_to_their_cap_and_begin_anew_after_a_connection_that_stood() {
         let mut backoff = Backoff::default();
         let ceilings: Vec<_> = (0..9).map(|_| backoff.ceiling().as_millis()).collect();
-        assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        backoff.stood(Duration::from_secs(1));
+        assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+        backoff.stood(STOOD / 2);
         assert_eq!(backoff.ceiling(), CAP);
-        backoff.stood(CAP);
+        backoff.stood(STOOD);
         assert_eq!(backoff.ceiling(), BASE);
     }
 

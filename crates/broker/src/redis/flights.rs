@@ -132,7 +132,7 @@ impl Flights {
         let reply = Reply::Value(Box::new(move |value| {
             done(value.and_then(|value| read(&channel, &value)).map(|read| {
                 let known = query.since.as_ref().is_none_or(|since| {
-                    since.epoch == read.position.epoch && since.offset <= read.position.offset
+                    since.is_in(&read.position.epoch) && since.offset <= read.position.offset
                 });
                 if known {
                     History::Page(HistoryPage { position: read.position, publications: read.publications })
@@ -156,7 +156,7 @@ impl Read {
             self.publications.partition_point(|publication| publication.offset() <= Some(since.offset));
         let wanted = &self.publications[start..];
         let all = position.offset.checked_sub(since.offset) == Some(wanted.len() as u64);
-        if since.epoch != position.epoch || !all {
+        if !since.is_in(&position.epoch) || !all {
             return History::Unrecoverable(position);
         }
         let publications = wanted.iter().take(query.limit.unwrap_or(usize::MAX)).cloned().collect();

@@ -245,7 +245,7 @@ impl Tracker {
         let publications = match &query.since {
             None => Vec::new(),
             // Where this is not so, Redis knows better: perhaps another node was quicker to hear of it.
-            Some(since) if since.epoch != position.epoch || since.offset > position.offset => return None,
+            Some(since) if !since.is_in(&position.epoch) || since.offset > position.offset => return None,
             Some(since) if since.offset == position.offset || query.limit == Some(0) => {
                 // Without a publication to give, whether there is a hole still counts.
                 if since.offset < position.offset && track.snapshot.as_ref()?.after() > since.offset {

@@ -50,6 +50,11 @@ fn a_history_gives_what_was_asked_for_or_says_that_it_cannot() {
         assert_eq!(bodies(other, HistoryQuery { reverse: true, ..after(None) }), ["5", "4", "3"]);
         let reverse = HistoryQuery { limit: Some(1), reverse: true, ..after(Some(&at[4])) };
         assert_eq!(bodies(other, reverse), ["4"]);
+        // Without an epoch it is the one that there is.
+        let anywhere = Position { epoch: "".into(), ..at[3].clone() };
+        assert_eq!(bodies(other, after(Some(&anywhere))), ["5"]);
+        let gone = Position { offset: 0, ..anywhere };
+        assert_eq!(history(other, "a", after(Some(&gone))), History::Unrecoverable(at[4].clone()));
         let elsewhere = Position { epoch: "elsewhere".into(), ..at[4].clone() };
         let ahead = Position { offset: 6, ..at[4].clone() };
         for since in [&at[0], &begin, &elsewhere, &ahead] {

@@ -210,21 +210,15 @@ async fn history(node: &Node, request: History) -> Reply {
     if !options.has_history() {
         return Err(switched_off("history"));
     }
-    let read = async |limit: Option<usize>, since: Option<Position>| {
-        let (done, page) = oneshot::channel();
-        let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false };
-        node.router.history(&channel, query, |outcome: Result<_, Failure>| {
-            let _ = done.send(outcome);
-        });
-        page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)
-    };
-    let mut since = request.since.as_ref().map(position);
-    if let Some(since) = since.as_mut().filter(|since| since.epoch.as_str().is_empty()) {
-        // Whoever names no epoch means the one there is.
-        since.epoch = read(Some(0), None).await?.position.epoch;
-    }
     // Any negative limit is none (in Centrifugo it is -1).
-    let page = read(usize::try_from(request.limit).ok(), since).await?;
+    let limit = usize::try_from(request.limit).ok();
+    let since = request.since.as_ref().map(position);
+    let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false };
+    let (done, page) = oneshot::channel();
+    node.router.history(&channel, query, |outcome: Result<_, Failure>| {
+        let _ = done.send(outcome);
+    });
+    let page = page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
     let publications = page.publications.ok_or(code::UNRECOVERABLE_POSITION)?;
     let format = options.publication_data_format;
     Ok(Outcome::History {

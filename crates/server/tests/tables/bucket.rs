@@ -48,11 +48,12 @@ impl Shared {
         keys
     }
 
-    /// Names of objects, from behind the table's.
+    /// Names of objects, from behind the table's, but for those that say how a file is read.
     fn objects(&self, table: &str) -> Vec<String> {
         let prefix = format!("some/prefix/{table}/");
         let keys = self.s3.keys();
-        keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(ToOwned::to_owned).collect()
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+        names.filter(|name| !name.ends_with("/dialect")).map(ToOwned::to_owned).collect()
     }
 }
 
@@ -116,6 +117,24 @@ fn rows_may_be_appended_on_any_node_and_stay_few_objects() {
     let text = String::from_utf8(body).expect("text");
     assert_eq!(text.lines().count(), 91);
     assert!(text.ends_with("new\trow\t79\n"));
+}
+
+#[test]
+fn a_file_is_read_on_every_node_as_it_was_when_it_was_whole() {
+    let shared_by = Shared::start();
+    let a = shared_by.node(&[]);
+    let (mut on_a, table, secret) = a.shared("rows.csv", "a,b\n1,2\n3,4\n");
+    // Taken by themselves, all of these together would be divided at semicolons.
+    let rows = "a;b;c,x\n".repeat(40);
+    let (status, answer) = a.append(&table, &secret, "text/csv", &rows);
+    assert_eq!(status, 200, "{answer}");
+    let b = shared_by.node(&[]);
+    let mut on_b = b.viewer(&format!("/tables/ws/{table}"));
+    for viewer in [&mut on_a, &mut on_b] {
+        let view = viewer.view(|view| view["total_number"] == 42 && view["loading"] == false);
+        assert_eq!((&view["header"], &view["data"][0]), (&json!(["a", "b"]), &json!(["1", "2"])));
+        assert_eq!((&view["data"][41], &view["dialect"]["delimiter"]), (&json!(["a;b;c", "x"]), &json!(",")));
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! S3 cannot append, so a file that grows is a chain of objects. Each is named by the bytes of the file that it holds:
 //! `<start>-<end>` is a whole file, or what was joined of others; `<start>` is a batch of rows that were appended, and
 //! ends where its size says. The bytes at a place of a file never change, so any object that holds a place is as good as
-//! any other, and of two that begin at the same place the longer one is taken.
+//! any other, and of two that begin at the same place the longer one is taken. Beside them lies how the file is read
+//! ([`tidings_table::DIALECT`]), which is no part of it.
 
 use std::ops::Range;
 

@@ -13,9 +13,10 @@ use futures_util::StreamExt as _;
 use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore as _, PutMode, PutOptions,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore as _, ObjectStoreExt as _, PutMode,
+    PutOptions,
 };
-use tidings_table::ORIGINAL;
+use tidings_table::{DIALECT, ORIGINAL};
 
 use super::chain::{self, Chain, Object};
 use super::{Bucket, Committed, PART};
@@ -27,6 +28,8 @@ use crate::tables::store::disk::Place;
 const PARTS: u64 = 9_000;
 /// How often fetching begins again after it broke off without having got any further.
 const ATTEMPTS: u32 = 3;
+/// The most bytes that say how a file is read.
+const MOST_DIALECT: u64 = 4096;
 /// How much comes between two looks at what has come.
 const GLANCE: u64 = 1 << 20;
 /// How many multipart uploads that could not be aborted are remembered.
@@ -47,6 +50,11 @@ impl Bucket {
         let source = File::open(place.file(file).join(ORIGINAL))?;
         let length = source.metadata()?.len();
         self.make_room(length)?;
+        // Before the file: whoever finds that is to read it as it was read here.
+        if let Ok(dialect) = File::open(place.file(file).join(DIALECT)) {
+            let bytes = 0..dialect.metadata()?.len();
+            self.put(&self.object(place.id, file, DIALECT), &dialect, bytes)?;
+        }
         let path = self.object(place.id, file, &chain::joined(&(0..length)));
         let put = self.put(&path, &source, 0..length);
         if put.is_err() {
@@ -91,7 +99,23 @@ impl Bucket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
+        if !folder.join(DIALECT).exists() {
+            self.fetch_dialect(&self.object(place.id, file, DIALECT), &folder)?;
+        }
         Ok(())
+    }
+
+    /// Fetches how a file is read, where that was found.
+    fn fetch_dialect(&self, path: &Path, folder: &FilePath) -> Result<(), Failure> {
+        let failed = |error: Error| self.failed("getting how a file is read", &error);
+        let dialect = match self.wait(self.s3.get(path)) {
+            Ok(there) if there.meta.size <= MOST_DIALECT => self.wait(there.bytes()).map_err(failed)?,
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        let new = folder.join(format!("{DIALECT}.new"));
+        fs::write(&new, dialect)?;
+        Ok(fs::rename(new, folder.join(DIALECT))?)
     }
 
     /// Fetches what the disk's copy of a file lacks. `grown` is called again and again while it grows, with the part of
