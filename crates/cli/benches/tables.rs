@@ -145,12 +145,10 @@ async fn send(
         socket.exchange().await?;
         while let Some(told) = socket.take()? {
             match told {
-                Told::View(view) if view.loading => {
-                    if view.rows >= PAGE {
-                        first.get_or_insert_with(|| begun.elapsed());
-                    }
+                Told::View(view) if view.loading && view.rows >= PAGE => {
+                    first.get_or_insert_with(|| begun.elapsed());
                 }
-                Told::View(view) if view.size == size => {
+                Told::View(view) if !view.loading && view.size == size => {
                     let whole = begun.elapsed();
                     return Ok((first.unwrap_or(whole), whole, view.uuid, view.rows));
                 }

@@ -17,7 +17,8 @@ pub enum Overflow {
     Latest,
     /// Drop the oldest publications, announce the gap.
     DropOldest,
-    /// Drop what waits of the topic and end the subscription with [`Hub::lose_subscription`].
+    /// Drop what waits of the topic (but the newest, where the policy is to keep that) and end the subscription with
+    /// [`Hub::lose_subscription`], which the subscriber is told behind what it gets.
     Unsubscribe,
 }
 

@@ -82,6 +82,8 @@ struct Cuts<'a> {
     shared: &'a Bytes,
     topic: u64,
     droppable: bool,
+    /// The newest one stays for a subscriber that missed those before it, whatever becomes of its subscription.
+    newest_stays: bool,
 }
 
 impl Cuts<'_> {
@@ -107,7 +109,11 @@ fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, b
     let new = (count - next) as u64;
     match policy {
         Overflow::Cut => queue.drop_all() + new,
-        Overflow::Unsubscribe => queue.drop_topic(cuts.topic) + new,
+        Overflow::Unsubscribe => {
+            let dropped = queue.drop_topic(cuts.topic) + new;
+            let newest = cuts.newest_stays && queue.push_data(&cuts.data(count - 1, count), bound);
+            dropped - u64::from(newest)
+        }
         Overflow::Latest => queue.replace_topic(&cuts.data(count - 1, count), new - 1, bound),
         Overflow::DropOldest => {
             // In pieces that are small beside the bound, so that it is the newest that stay.
@@ -231,11 +237,11 @@ impl Shard {
         add(&self.metrics.deliveries, (subscribers.len() as u64 - failed) * taken as u64);
         add(&self.metrics.bytes_out, sent);
         if !behind.is_empty() {
-            let droppable = entry.slow_consumer() != SlowConsumer::Cut;
+            let policy = entry.slow_consumer();
             let shared = Bytes::copy_from_slice(joined);
             let mut behind = std::mem::take(behind);
             for (slot, begun) in behind.drain(..) {
-                self.keep_back(slot, begun, key, droppable, &shared);
+                self.keep_back(slot, begun, key, policy, &shared);
             }
             self.batches.behind = behind;
         }
@@ -244,10 +250,16 @@ impl Shard {
 
     /// Queues what a subscriber did not take: the rest of the publication it is in the middle of, always; those
     /// behind it, if there is room.
-    fn keep_back(&mut self, slot: u32, begun: usize, topic: TopicKey, droppable: bool, shared: &Bytes) {
+    fn keep_back(&mut self, slot: u32, begun: usize, topic: TopicKey, policy: SlowConsumer, shared: &Bytes) {
         let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-        let cuts = Cuts { ends: &self.batches.ends, shared, topic: serial, droppable };
+        let cuts = Cuts {
+            ends: &self.batches.ends,
+            shared,
+            topic: serial,
+            droppable: policy != SlowConsumer::Cut,
+            newest_stays: policy == SlowConsumer::Latest,
+        };
         if conn.queue.is_none() {
             add(&self.metrics.stalled, 1);
         }

@@ -362,9 +362,15 @@ impl Scrape {
     }
 
     fn http(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Traffic { connections, answers } = &*self.traffic;
-        let connections = connections.load(Ordering::Relaxed);
+        let Traffic { connections, answers, gave_way } = &*self.traffic;
+        let (connections, gave_way) = (connections.load(Ordering::Relaxed), gave_way.load(Ordering::Relaxed));
         out.gauge("tidings_http_connections", None, "Connections of the HTTP port", connections)?;
+        out.counter(
+            "tidings_http_gave_way",
+            None,
+            "Connections of the HTTP port that asked for nothing and were ended because others waited for a place",
+            gave_way,
+        )?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         let answers = classes.into_iter().zip(answers.iter().map(|n| n.load(Ordering::Relaxed)));
         out.counters(

@@ -27,6 +27,7 @@ mod routes;
 mod serve;
 mod transport;
 pub(crate) mod upgrade;
+mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ struct Traffic {
     connections: AtomicU64,
     /// Answers so far by the first digit of their status, from 1.
     answers: [AtomicU64; 5],
+    /// Connections that asked for nothing and gave their places to others.
+    gave_way: AtomicU64,
 }
 
 /// The HTTP listeners that are served.

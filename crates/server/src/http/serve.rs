@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Traffic;
 use super::patience::Patient;
+use super::waiting::Waiting;
 use crate::tls::{Port, Tls};
 
 /// What a peer may take.
@@ -60,6 +61,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(super) struct Door {
     bounds: Bounds,
     places: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
     traffic: Arc<Traffic>,
 }
 
@@ -71,7 +73,8 @@ struct Place {
 
 impl Door {
     pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>) -> Self {
-        Self { bounds, places: Arc::new(Semaphore::new(bounds.connections)), traffic }
+        let places = Arc::new(Semaphore::new(bounds.connections));
+        Self { bounds, places, waiting: Arc::default(), traffic }
     }
 
     /// Waits for a place and for a connection to have it.
@@ -83,7 +86,7 @@ impl Door {
                     limit = self.bounds.connections,
                     "all HTTP connections are in use; new ones wait"
                 );
-                Arc::clone(&self.places).acquire_owned().await.expect("a semaphore that nobody closes")
+                self.place_of_another().await
             }
         };
         let mut logged = false;
@@ -107,9 +110,34 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Waits for a place; connections that ask for nothing give theirs.
+    async fn place_of_another(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.places).acquire_owned();
+        tokio::pin!(place);
+        loop {
+            tokio::select! {
+                biased;
+                place = &mut place => return place.expect("a semaphore that nobody closes"),
+                () = tokio::time::sleep(self.waiting.give_way()) => {}
+            }
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.traffic.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    fn is_given_up(&self) {
+        self.traffic.gave_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn given_up(self) {
+        self.is_given_up();
     }
 }
 
@@ -243,7 +271,7 @@ pub(super) async fn listen<A: Accept + Sync>(
         };
         // Those that have ended make room; at most `Bounds::connections` have not.
         while served.try_join_next().is_some() {}
-        served.spawn(connection(listener.open(raw), place, routes.clone(), door.bounds, stopped));
+        served.spawn(connection(listener.open(raw), place, routes.clone(), Arc::clone(&door), stopped));
     }
     drop(listener);
     while served.join_next().await.is_some() {}
@@ -251,13 +279,15 @@ pub(super) async fn listen<A: Accept + Sync>(
 
 async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     opening: impl Future<Output = Option<I>>,
-    _place: Place,
+    place: Place,
     routes: Routes,
-    bounds: Bounds,
+    door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let (guest, bounds) = (Arc::new(door.waiting.enter()), door.bounds);
     let io = tokio::select! {
         io = opening => io,
+        () = guest.told() => return place.given_up(),
         () = stopping(&mut stop) => return,
     };
     let Some(io) = io else { return };
@@ -266,9 +296,16 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
     let (exit, mut left) = Exit::new();
     let routes = TowerToHyperService::new(routes);
+    let asking = Arc::clone(&guest);
     let service = service_fn(move |mut request| {
+        asking.asks();
         request.extensions_mut().insert(exit.clone());
-        routes.call(request)
+        let (answer, waiting) = (routes.call(request), Arc::clone(&asking));
+        async move {
+            let answer = answer.await;
+            waiting.waits();
+            answer
+        }
     });
     let mut served = http.serve_connection(io, service).with_upgrades();
     let mut stopped = false;
@@ -283,6 +320,13 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 return;
             }
             Ok(leave) = &mut left => break leave,
+            () = guest.told() => {
+                if !guest.has_asked() {
+                    return place.given_up();
+                }
+                // What it still is being sent it gets.
+                place.is_given_up();
+            }
             () = stopping(&mut stop), if !stopped => stopped = true,
         }
         Pin::new(&mut served).graceful_shutdown();
@@ -312,6 +356,7 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::{sleep, timeout};
 
+    use super::super::waiting::GRACE;
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -414,6 +459,32 @@ mod tests {
         }
         assert_eq!(read_to_end(&mut peer).await, "");
         world.until_nobody_is_connected().await;
+    }
+
+    #[tokio::test]
+    async fn who_only_holds_connections_open_keeps_nobody_out() {
+        let world = World::new(Bounds { connections: 3, ..bounds() }, hello()).await;
+        let mut half = world.connect().await;
+        half.write_all(&GET[..20]).await.expect("half a request sent");
+        let mut kept = world.connect().await;
+        kept.write_all(GET).await.expect("a request sent");
+        read_until(&mut kept, "hello").await;
+        // While there is a place, nobody gives theirs, however long they take.
+        sleep(GRACE + GRACE / 2).await;
+        let mut third = world.connect().await;
+        third.write_all(GET).await.expect("a request sent");
+        read_until(&mut third, "hello").await;
+        assert_eq!(world.traffic.gave_way.load(Ordering::Relaxed), 0);
+        // The one that began to wait first goes first.
+        let mut fourth = world.connect().await;
+        fourth.write_all(GET).await.expect("a request sent");
+        read_until(&mut fourth, "hello").await;
+        assert_eq!(read_to_end(&mut half).await, "");
+        assert_eq!(world.traffic.gave_way.load(Ordering::Relaxed), 1);
+        let mut fifth = world.connect().await;
+        fifth.write_all(GET).await.expect("a request sent");
+        read_until(&mut fifth, "hello").await;
+        assert_eq!(read_to_end(&mut kept).await, "");
     }
 
     #[tokio::test]

@@ -83,12 +83,9 @@ impl Arrivals {
             return Err(Failure::new(503, "too many rows are on their way to tables; try again"));
         };
         let arriving = Limited::new(body, length).collect();
-        let arrived = match tokio::time::timeout(ARRIVAL, arriving).await {
-            Ok(arrived) => arrived,
-            Err(_) => {
-                let seconds = ARRIVAL.as_secs();
-                return Err(Failure::new(408, format!("the rows did not arrive within {seconds} s")));
-            }
+        let Ok(arrived) = tokio::time::timeout(ARRIVAL, arriving).await else {
+            let seconds = ARRIVAL.as_secs();
+            return Err(Failure::new(408, format!("the rows did not arrive within {seconds} s")));
         };
         let turn = is_large.then(|| Arc::clone(&self.turn));
         match arrived {

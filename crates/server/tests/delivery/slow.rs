@@ -20,6 +20,16 @@ fn node(policy: &str) -> Up {
     ])
 }
 
+/// A subscriber in JSON lines.
+fn json_subscriber(node: &Up) -> LineClient {
+    let mut client = node.line();
+    client.send("{\"id\":1,\"connect\":{}}");
+    assert!(client.line().contains("\"connect\""));
+    client.send("{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}");
+    client.expect("{\"id\":2,\"subscribe\":{}}");
+    client
+}
+
 fn body(n: usize) -> String {
     format!("{n:08}{}", "x".repeat(BODY - 8))
 }
@@ -170,11 +180,7 @@ fn cut_tells_how_many_are_missing_and_closes() {
 #[test]
 fn a_json_client_that_lost_messages_is_unsubscribed_with_a_code_that_says_subscribe_again() {
     let node = node("drop_oldest");
-    let mut slow = node.line();
-    slow.send("{\"id\":1,\"connect\":{}}");
-    assert!(slow.line().contains("\"connect\""));
-    slow.send("{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}");
-    slow.expect("{\"id\":2,\"subscribe\":{}}");
+    let mut slow = json_subscriber(&node);
     let total = publish_until_dropped(&node, 0);
     let mut messages = 0;
     let notice = loop {
@@ -188,6 +194,28 @@ fn a_json_client_that_lost_messages_is_unsubscribed_with_a_code_that_says_subscr
     assert!(messages < total);
     slow.send("{\"id\":3,\"subscribe\":{\"channel\":\"news\"}}");
     slow.expect("{\"id\":3,\"subscribe\":{}}");
+}
+
+#[test]
+fn where_the_latest_counts_a_json_client_gets_it_before_it_is_unsubscribed() {
+    let node = node("latest");
+    let mut slow = json_subscriber(&node);
+    let total = publish_until_dropped(&node, 0);
+    let mut numbers = Vec::new();
+    let notice = loop {
+        let line = slow.line();
+        if line.contains("\"unsubscribe\"") {
+            break line;
+        }
+        let at = line.find("\"data\":\"").expect("a publication") + "\"data\":\"".len();
+        numbers.push(line[at..at + 8].parse::<usize>().expect("a number"));
+    };
+    assert!(notice.contains("\"code\":2500"), "{notice}");
+    let (newest, before) = numbers.split_last().expect("messages");
+    assert!(before.iter().copied().eq(0..before.len()), "no hole before it");
+    assert!(*newest > before.len() && *newest < total, "{newest} of {total}, behind {}", before.len());
+    let told = format!("{} messages dropped", newest - before.len());
+    assert!(notice.contains(&told), "{told}: {notice}");
 }
 
 #[test]

@@ -234,8 +234,10 @@ fn a_first_upload_shows_on_another_node_while_it_comes_in() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let mut uploader = a.viewer("/tables/ws");
-    uploader.send(&json!({"upload": {"name": "rows.tsv", "size": 1 << 20}}));
-    uploader.binary(tsv(200).as_bytes());
+    let (first, more) = (tsv(200), "more\trows\tcome\n");
+    let size = first.len() + more.len();
+    uploader.send(&json!({"upload": {"name": "rows.tsv", "size": size}}));
+    uploader.binary(first.as_bytes());
     let table =
         uploader.view(|view| view["total_number"] == 200)["uuid"].as_str().expect("a name").to_owned();
     wait_until(PATIENCE, "the table to be announced", || !shared_by.objects(&table).is_empty());
@@ -243,11 +245,11 @@ fn a_first_upload_shows_on_another_node_while_it_comes_in() {
     let view = other.view(|view| view["loading"] == true);
     assert_eq!(
         (&view["total_number"], &view["size"], &view["name"]),
-        (&json!(0), &json!(1 << 20), &json!("rows.tsv"))
+        (&json!(0), &json!(size), &json!("rows.tsv"))
     );
-    uploader.binary(b"more\trows\tcome\n");
+    uploader.binary(more.as_bytes());
     let told = other.until("progress", |message| message["progress"]["rows"] == 201);
-    assert_eq!(told["progress"]["size"], 1 << 20);
+    assert_eq!(told["progress"]["size"], size);
     uploader.send(&json!({"upload_end": {}}));
     let view = other.view(|view| view["loading"] == false);
     assert_eq!(view["total_number"], 201);

@@ -65,6 +65,7 @@ fn handshakes_past_the_limit_wait_for_their_turn_and_hold_up_nobody_else() {
     let mut inside = world.line();
     inside.subscribe("news");
     let slow = half(world.tcp());
+    world.wait_for_metric("tidings_tls_handshakes_pending", 1);
     let mut waiting = world.line();
     thread::scope(|scope| {
         let waited = scope.spawn(|| {

@@ -97,6 +97,8 @@ pub(super) struct Bucket {
     pub(super) numbers: Arc<Numbers>,
     sending: Semaphore,
     fetching: Semaphore,
+    /// Whether it was counted what there is.
+    is_counted: AtomicBool,
     max_total: u64,
     keep: Duration,
     /// Bytes and tables, as last counted and with what this node has put since.
@@ -205,6 +207,7 @@ impl Bucket {
             numbers,
             sending: Semaphore::new(SENDING),
             fetching: Semaphore::new(FETCHING),
+            is_counted: AtomicBool::new(false),
             max_total: options.max_total as u64,
             keep: options.keep,
             used: AtomicU64::new(0),

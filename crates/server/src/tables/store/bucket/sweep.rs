@@ -117,6 +117,10 @@ impl Bucket {
     /// # Errors
     /// 507 when there is none.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), Failure> {
+        if !self.is_counted.load(Ordering::Relaxed) {
+            // What others have put there was not counted yet.
+            self.clean(bytes)?;
+        }
         let after = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if after <= self.max_total {
             return Ok(());
@@ -176,6 +180,7 @@ impl Bucket {
         }
         let tables = found.values().filter(|table| table.used.is_some()).count() as u64;
         self.used.store(used, Ordering::Relaxed);
+        self.is_counted.store(true, Ordering::Relaxed);
         self.tables.store(tables.saturating_sub(removed), Ordering::Relaxed);
         Ok(removed)
     }
