@@ -121,6 +121,12 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");
     }
 
+    // Everything is on the replica as well: what is not, a failure may lose.
+    let mut primary = cluster.node(0).client();
+    primary.command(&["FCALL", "tidings_publish", "1", &kept[0], "copied"]);
+    assert_eq!(primary.command(&["WAIT", "1", "10000"]).int(), 1, "the replica has it");
+    here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} copied", kept[0])));
+
     // A primary fails. The others serve on, nobody is called ready meanwhile, and nothing that is kept is missed.
     cluster.node_mut(0).kill();
     for node in &nodes {

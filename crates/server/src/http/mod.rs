@@ -18,6 +18,7 @@ mod exposition;
 mod format;
 mod host;
 mod info;
+mod listener;
 mod metrics;
 mod origin;
 mod page;
@@ -44,7 +45,8 @@ use crate::tables;
 
 pub(crate) use info::info;
 
-use serve::{Bounds, Door, Encrypted};
+use listener::Encrypted;
+use serve::{Bounds, Door};
 
 /// What has happened on the HTTP listeners, for the metrics.
 #[derive(Debug, Default)]

@@ -1,7 +1,6 @@
 //! Accepting HTTP connections and serving them within bounds, until they end or are no longer HTTP's: a request may
 //! take its connection along, see [`Exit`].
 
-use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -16,15 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tidings_shard::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::server::TlsStream;
 
 use super::Traffic;
+use super::listener::{Accept, Release};
 use super::patience::Patient;
 use super::waiting::Waiting;
-use crate::tls::{Port, Tls};
 
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -108,9 +105,7 @@ impl Door {
             }
         }
     }
-}
 
-impl Door {
     /// Waits for a place; connections that ask for nothing give theirs.
     async fn place_of_another(&self) -> OwnedSemaphorePermit {
         let place = Arc::clone(&self.places).acquire_owned();
@@ -141,48 +136,6 @@ impl Place {
     }
 }
 
-/// A listener of either kind.
-pub(super) trait Accept: Send + 'static {
-    /// Its connections as they are accepted.
-    type Raw: Send + 'static;
-    /// Its connections as HTTP is spoken over them.
-    type Io: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Waits for the next connection. Dropping the future loses none.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
-
-    /// Does what comes before HTTP; gives nothing when the peer gets no further. Bounded in time.
-    fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Self::Io>> + Send + 'static;
-}
-
-/// A connection that can leave.
-pub(super) trait Release {
-    /// The connection for a shard: its events no longer come through tokio.
-    ///
-    /// # Errors
-    /// What the operating system says when tokio lets go of it.
-    fn release(self) -> io::Result<Socket>;
-}
-
-impl Release for TcpStream {
-    fn release(self) -> io::Result<Socket> {
-        Ok(Socket::tcp(self.into_std()?))
-    }
-}
-
-impl Release for UnixStream {
-    fn release(self) -> io::Result<Socket> {
-        Ok(Socket::unix(self.into_std()?))
-    }
-}
-
-impl Release for TlsStream<TcpStream> {
-    fn release(self) -> io::Result<Socket> {
-        let (stream, connection) = self.into_inner();
-        Ok(Socket::tls(stream.into_std()?, connection))
-    }
-}
-
 /// What becomes of a connection that is no longer HTTP's.
 type Leave = Box<dyn FnOnce(Socket) + Send>;
 
@@ -206,52 +159,6 @@ impl Exit {
             let _ = sender.send(Box::new(with));
         }
         std::future::pending().await
-    }
-}
-
-impl Accept for TcpListener {
-    type Raw = TcpStream;
-    type Io = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        Ok(Self::accept(self).await?.0)
-    }
-
-    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<TcpStream>> + Send + 'static {
-        ready(Some(raw))
-    }
-}
-
-impl Accept for UnixListener {
-    type Raw = UnixStream;
-    type Io = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(Self::accept(self).await?.0)
-    }
-
-    fn open(&self, raw: UnixStream) -> impl Future<Output = Option<UnixStream>> + Send + 'static {
-        ready(Some(raw))
-    }
-}
-
-/// A TCP listener of which every connection begins with a TLS handshake.
-pub(super) struct Encrypted {
-    pub(super) listener: TcpListener,
-    pub(super) tls: Arc<Tls>,
-}
-
-impl Accept for Encrypted {
-    type Raw = TcpStream;
-    type Io = TlsStream<TcpStream>;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        Ok(self.listener.accept().await?.0)
-    }
-
-    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Self::Io>> + Send + 'static {
-        let tls = Arc::clone(&self.tls);
-        async move { tls.accept(raw, Port::Web).await }
     }
 }
 
@@ -345,7 +252,7 @@ async fn stopping(stop: &mut watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, ready};
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
@@ -355,6 +262,8 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
     use tokio::time::{sleep, timeout};
+
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::super::waiting::GRACE;
     use super::*;

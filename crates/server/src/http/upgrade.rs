@@ -53,9 +53,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 
+use super::listener::Release as _;
 use super::origin::{self, Origins, Visitor};
 use super::patience::Patient;
-use super::serve::Release as _;
 use crate::config::Config;
 use crate::node::Node;
 
