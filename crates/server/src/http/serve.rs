@@ -74,8 +74,10 @@ impl Door {
         Self { bounds, places, waiting: Arc::default(), traffic }
     }
 
-    /// Waits for a place and for a connection to have it.
+    /// Waits for a connection and for a place that it has: beyond those that have one, at most one for each listener waits
+    /// here, and others in the kernel.
     async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, Place) {
+        let io = self.accept(listener).await;
         let permit = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -86,13 +88,15 @@ impl Door {
                 self.place_of_another().await
             }
         };
+        self.traffic.connections.fetch_add(1, Ordering::Relaxed);
+        (io, Place { traffic: Arc::clone(&self.traffic), _permit: permit })
+    }
+
+    async fn accept<A: Accept>(&self, listener: &A) -> A::Raw {
         let mut logged = false;
         loop {
             match listener.accept().await {
-                Ok(io) => {
-                    self.traffic.connections.fetch_add(1, Ordering::Relaxed);
-                    return (io, Place { traffic: Arc::clone(&self.traffic), _permit: permit });
-                }
+                Ok(io) => return io,
                 // The peer gave up before it was accepted (accept(2): ECONNABORTED).
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}

@@ -96,7 +96,7 @@ fn plaintext_is_spoken_on_loopback_beside_tls_unless_tls_is_required() {
         plain.write_all(said.as_bytes()).expect("sent");
         assert_eq!(String::from_utf8_lossy(&drain(&mut plain)), told);
     }
-    assert_eq!(world.metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}"), 2);
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}", 2);
     // Who says nothing hears nothing, whatever is published.
     let mut silent = LineClient::connect(world.tcp());
     let mut secure = world.line();
