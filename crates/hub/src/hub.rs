@@ -393,15 +393,15 @@ impl Hub {
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;
-        let by_name = self.by_name(slot, channel, namespaces.of(channel.as_str())?);
-        match (action, by_name) {
-            (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
-            (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
-            // What only some may hear, only they may look up.
-            (Action::History | Action::Presence, Some(false)) if !subscribed => {
-                return Err(code::PERMISSION_DENIED);
+        // A name says nothing of who may publish.
+        if action != Action::Publish {
+            match (action, self.by_name(slot, channel, namespaces.of(channel.as_str())?)) {
+                (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
+                (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
+                // What only some may hear, only they may look up.
+                (_, Some(false)) if !subscribed => return Err(code::PERMISSION_DENIED),
+                _ => {}
             }
-            _ => {}
         }
         if self.is_asked(slot, action, channel) {
             return Err(code::PERMISSION_DENIED);

@@ -17,7 +17,7 @@ use std::io::{self, IoSlice, Write as _};
 use mio::{Registry, Token};
 
 use crate::events::Events;
-use crate::socket::Socket;
+use crate::socket::{Socket, Wrapping};
 
 /// Most bytes of a chunk. Several go out at once; only what is left of one that was begun has to be kept.
 pub(crate) const CHUNK: usize = 4096;
@@ -94,51 +94,6 @@ impl Body {
             }
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "the client of a stream goes on sending"))
-    }
-
-    /// Writes what fits now, which may be nothing.
-    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.write(&[IoSlice::new(&bytes[taken..])])? {
-                0 => break,
-                n => taken += n,
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Writes what fits now of several slices.
-    ///
-    /// # Errors
-    /// As for a socket: "would block" when nothing fits.
-    pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.write(slices)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            n => Ok(n),
-        }
-    }
-
-    /// Writes some bytes of the beginning of the slices, and tells how many are taken: sent, or kept because a chunk
-    /// with them was begun. Less than all of them need not mean that the socket takes no more; none does.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !self.flush()? {
-            return Ok(0);
-        }
-        if let Some(events) = &mut self.events {
-            let Some(bytes) = slices.first() else { return Ok(0) };
-            let taken = events.take(bytes, &mut self.rest);
-            if events.are_as_they_come() {
-                self.events = None;
-            }
-            self.flush()?;
-            return Ok(taken);
-        }
-        if self.chunked {
-            self.write_chunks(slices)
-        } else {
-            blocked_is_none(self.socket.write_vectored(slices))
-        }
     }
 
     /// Nothing may be kept.
@@ -229,6 +184,28 @@ impl Body {
             None => {}
         }
         if self.rest.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
+    }
+}
+
+impl Wrapping for Body {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.flush()? {
+            return Ok(0);
+        }
+        if let Some(events) = &mut self.events {
+            let Some(bytes) = slices.first() else { return Ok(0) };
+            let taken = events.take(bytes, &mut self.rest);
+            if events.are_as_they_come() {
+                self.events = None;
+            }
+            self.flush()?;
+            return Ok(taken);
+        }
+        if self.chunked {
+            self.write_chunks(slices)
+        } else {
+            blocked_is_none(self.socket.write_vectored(slices))
+        }
     }
 }
 

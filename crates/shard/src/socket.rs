@@ -27,6 +27,36 @@ pub enum Socket {
     Body(Box<Body>),
 }
 
+/// A socket with something around what is written to it: chunks, or TLS.
+pub(crate) trait Wrapping {
+    /// Writes some bytes of the beginning of the slices, and tells how many are taken: sent, or kept because what is
+    /// around them was begun. Less than all of them need not mean that the socket takes no more; none does.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Writes what fits now, which may be nothing.
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.write(&[IoSlice::new(&bytes[taken..])])? {
+                0 => break,
+                n => taken += n,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Writes what fits now of several slices: not always as much as of one.
+    ///
+    /// # Errors
+    /// As for a socket: "would block" when nothing fits.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.write(slices)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
+    }
+}
+
 macro_rules! either {
     ($self:expr, $socket:ident => $do:expr, $layer:ident => $other:expr) => {
         match $self {

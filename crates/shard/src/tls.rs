@@ -18,6 +18,8 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
+use crate::socket::Wrapping;
+
 /// Most bytes that are encrypted before the socket has taken them: one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
 /// Reads from the socket in a row that may come to nothing, before it is the others' turn. A peer may send records
@@ -77,44 +79,6 @@ impl<T: Transport> Tls<T> {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Writes what fits now, which may be nothing.
-    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.write(&[IoSlice::new(&bytes[taken..])])? {
-                0 => break,
-                n => taken += n,
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Writes what fits now of several slices: a record of them at most.
-    ///
-    /// # Errors
-    /// As for a socket: "would block" when nothing fits.
-    pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.write(slices)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            n => Ok(n),
-        }
-    }
-
-    /// Encrypts a record, if the socket has taken all before it, and sends of it what fits.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.finishing || !self.flush()? {
-            return Ok(0);
-        }
-        let taken = self.connection.writer().write_vectored(slices)?;
-        if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
-            // The keys of TLS 1.2 are good for so many records (2²⁴ with AES-GCM), and cannot be renewed as those of 1.3.
-            self.finish()?;
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection's keys are used up"));
-        }
-        self.flush()?;
-        Ok(taken)
-    }
-
     /// Sends what is encrypted; tells whether that is all of it.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while self.connection.wants_write() {
@@ -145,6 +109,23 @@ impl<T: Transport> Tls<T> {
             self.connection.send_close_notify();
         }
         self.flush().map(|_| ())
+    }
+}
+
+impl<T: Transport> Wrapping for Tls<T> {
+    /// Encrypts a record, if the socket has taken all before it, and sends of it what fits.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.finishing || !self.flush()? {
+            return Ok(0);
+        }
+        let taken = self.connection.writer().write_vectored(slices)?;
+        if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+            // The keys of TLS 1.2 are good for so many records (2²⁴ with AES-GCM), and cannot be renewed as those of 1.3.
+            self.finish()?;
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection's keys are used up"));
+        }
+        self.flush()?;
+        Ok(taken)
     }
 }
 
