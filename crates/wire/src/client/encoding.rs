@@ -1,6 +1,6 @@
 //! The two ways in which the client protocol is written down, behind one door.
 
-use memchr::{memchr, memmem};
+use memchr::memchr;
 use thiserror::Error;
 
 use super::field::{Fields, Message};
@@ -46,8 +46,7 @@ impl Malformed {
 
 impl Encoding {
     /// The messages in one frame (of WebSocket, or a request's body): between line breaks in JSON, which may be
-    /// left out behind the last, and may have been escaped (`\n` in two characters between two objects); behind
-    /// their lengths in Protobuf.
+    /// left out behind the last; behind their lengths in Protobuf.
     pub fn messages(self, frame: &[u8]) -> Messages<'_> {
         Messages { encoding: self, rest: frame }
     }
@@ -210,11 +209,6 @@ impl<'a> Messages<'a> {
                 Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
                 None => (self.rest, &[][..]),
             };
-            if let Some(end) = escaped_break(line) {
-                let line = &self.rest[..end];
-                self.rest = &self.rest[end + ESCAPED.len()..];
-                return Some(line);
-            }
             self.rest = rest;
             // Blank lines keep connections alive through proxies and mean nothing.
             if !line.trim_ascii().is_empty() {
@@ -247,29 +241,6 @@ impl<'a> Messages<'a> {
             }
         })
     }
-}
-
-/// A line break that was escaped and never unescaped, as shells and configuration files leave it.
-const ESCAPED: &[u8] = b"\\n";
-
-/// Where an escaped line break stands between two objects. JSON has no place for one outside of a string, so it
-/// cannot mean anything else.
-fn escaped_break(line: &[u8]) -> Option<usize> {
-    // Nearly no line has this, and of those that do nearly all have it in a string.
-    memmem::find(line, b"}\\n{")?;
-    let (mut depth, mut in_string, mut at) = (0_usize, false, 0);
-    while let Some(byte) = line.get(at) {
-        match byte {
-            b'\\' if in_string => at += 1,
-            b'\\' if depth == 0 && line[at..].starts_with(ESCAPED) => return Some(at),
-            b'"' => in_string = !in_string,
-            b'{' if !in_string => depth += 1,
-            b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }
 
 impl<'a> Iterator for Messages<'a> {
@@ -307,10 +278,8 @@ mod tests {
         assert_eq!(json(b"{}"), [b"{}"]);
         assert_eq!(json(b"{\"id\":1}\n{}\n"), [&b"{\"id\":1}"[..], b"{}"]);
         assert_eq!(json(b"\n \r\n{}\r\n\n"), [b"{}\r"]);
-        assert_eq!(
-            json(b"{\"a\":\"}\\n{\"}\\n{}\\n{\"b\":1}"),
-            [&b"{\"a\":\"}\\n{\"}"[..], b"{}", b"{\"b\":1}"]
-        );
+        // Two characters are no line break, wherever they stand.
+        assert_eq!(json(b"{\"id\":1}\\n{\"id\":2}"), [b"{\"id\":1}\\n{\"id\":2}"]);
         assert_eq!(json(b"{\"a\":\"\\\"}\\n{\"}"), [b"{\"a\":\"\\\"}\\n{\"}"]);
         assert_eq!(json(b""), [b""; 0]);
         let protobuf = |bytes| frame(Encoding::Protobuf, bytes);
