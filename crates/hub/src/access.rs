@@ -4,7 +4,17 @@ use std::fmt;
 
 use tidings_wire::code::{self, Code};
 
-use crate::namespace::Namespaces;
+use crate::namespace::{NamespaceOptions, Namespaces};
+
+/// Separator before the users in the name of a channel for certain users.
+pub(crate) const USERS: char = '#';
+/// Separator between them.
+pub(crate) const USER: char = ',';
+
+/// Whether the name of a channel can name this user without ambiguity.
+pub(crate) fn has_own_channel(user: &str) -> bool {
+    !user.contains([USERS, USER])
+}
 
 /// Who stands behind a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +67,7 @@ pub struct Access {
     pub anonymous_connect: bool,
     /// Whether tokens can be verified here, or the application asked.
     pub tokens: bool,
-    /// Channels whose names begin like this are the server's own: nobody may subscribe or publish there.
+    /// Prefix of the server's internal channels, which are closed on every path.
     pub reserved: Option<String>,
 }
 
@@ -75,6 +85,22 @@ impl Access {
         channel: &str,
     ) -> Result<(), Code> {
         let options = namespaces.of(channel)?;
+        if self.is_reserved(channel) || !self.permits(action, identity, subscribed, options) {
+            return Err(code::PERMISSION_DENIED);
+        }
+        Ok(())
+    }
+
+    /// Whether the options of a channel allow `action`, as Centrifugo defines it: `allow_…_for_client`, or
+    /// `allow_…_for_subscriber` and a subscription; for an anonymous user, `allow_…_for_anonymous` in addition, which
+    /// allows nothing alone.
+    pub(crate) fn permits(
+        &self,
+        action: Action,
+        identity: Identity,
+        subscribed: bool,
+        options: &NamespaceOptions,
+    ) -> bool {
         let (client, subscriber, anonymous) = match action {
             Action::Subscribe => {
                 (options.allow_subscribe_for_client, false, options.allow_subscribe_for_anonymous)
@@ -95,11 +121,8 @@ impl Access {
                 options.allow_presence_for_anonymous,
             ),
         };
-        let allowed = self.is_free(identity)
-            || anonymous
-            || (client && identity == Identity::Client)
-            || (subscriber && subscribed);
-        if allowed && !self.is_reserved(channel) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+        let is_known = identity == Identity::Client;
+        self.is_free(identity) || ((client || subscriber && subscribed) && (is_known || anonymous))
     }
 
     /// Whether everything is allowed to `identity`: to everybody on an open server, and to a backend.
@@ -164,8 +187,10 @@ mod tests {
         let closed = Namespaces::default();
         let open = Namespaces::new(
             NamespaceOptions {
+                allow_subscribe_for_client: true,
                 allow_subscribe_for_anonymous: true,
                 allow_publish_for_subscriber: true,
+                allow_publish_for_anonymous: true,
                 ..Default::default()
             },
             [],
@@ -178,5 +203,56 @@ mod tests {
         assert_eq!(access.may(Action::Publish, Identity::Backend, false, &closed, "a"), Ok(()));
         assert_eq!(access.may_see_all(Identity::Anonymous), denied);
         assert_eq!(access.may_see_all(Identity::Backend), Ok(()));
+    }
+
+    /// Sets the three options of an action.
+    type Switches = fn(&mut NamespaceOptions, bool, bool, bool);
+
+    const ACTIONS: [(Action, Switches); 4] = [
+        (Action::Subscribe, |options, client, _, anonymous| {
+            options.allow_subscribe_for_client = client;
+            options.allow_subscribe_for_anonymous = anonymous;
+        }),
+        (Action::Publish, |options, client, subscriber, anonymous| {
+            options.allow_publish_for_client = client;
+            options.allow_publish_for_subscriber = subscriber;
+            options.allow_publish_for_anonymous = anonymous;
+        }),
+        (Action::History, |options, client, subscriber, anonymous| {
+            options.allow_history_for_client = client;
+            options.allow_history_for_subscriber = subscriber;
+            options.allow_history_for_anonymous = anonymous;
+        }),
+        (Action::Presence, |options, client, subscriber, anonymous| {
+            options.allow_presence_for_client = client;
+            options.allow_presence_for_subscriber = subscriber;
+            options.allow_presence_for_anonymous = anonymous;
+        }),
+    ];
+
+    #[test]
+    fn an_anonymous_user_needs_its_own_option_beside_that_of_clients_or_subscribers() {
+        let access = Access::default();
+        let both = [false, true];
+        for (action, set) in ACTIONS {
+            for (client, subscriber, anonymous) in
+                both.iter().flat_map(|c| both.iter().flat_map(move |s| both.map(|a| (*c, *s, a))))
+            {
+                let mut options = NamespaceOptions::default();
+                set(&mut options, client, subscriber, anonymous);
+                for subscribed in both {
+                    let right = client || subscriber && subscribed && action != Action::Subscribe;
+                    let case = format!("{action:?} {client} {subscriber} {anonymous} {subscribed}");
+                    assert_eq!(
+                        access.permits(action, Identity::Client, subscribed, &options),
+                        right,
+                        "{case}"
+                    );
+                    let nobody = access.permits(action, Identity::Anonymous, subscribed, &options);
+                    assert_eq!(nobody, right && anonymous, "anonymous: {case}");
+                    assert!(access.permits(action, Identity::Backend, subscribed, &options), "{case}");
+                }
+            }
+        }
     }
 }

@@ -131,9 +131,12 @@ impl Hub {
             return self.admit(slot, id, connected, fx);
         }
         let missing = self.refused_at_first(slot);
-        self.identify(slot, &connected, fx);
         // Nothing comes by itself to those who speak lines or RESP: they may ask for it.
-        let granted = self.channels_of(&mut connected);
+        let granted = match self.channels_of(&mut connected) {
+            Ok(granted) => granted,
+            Err(failure) => return self.answered(slot, id, Answer::Failed(failure), fx),
+        };
+        self.identify(slot, &connected, fx);
         let session = &mut self.sessions[slot as usize];
         session.flags.set(Flag::Connected, true);
         if !granted.is_empty() || session.existing_more().is_some_and(|more| !more.granted.is_empty()) {

@@ -149,7 +149,8 @@ pub struct Overrides {
 /// An order of the application to sessions, wherever they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
-    /// To all sessions of this user. Empty with a `client` or a `session` named: whoever that is.
+    /// To all sessions of this user. Empty with a `client` or a `session` named: whoever that is; empty alone: to the
+    /// sessions of anonymous clients.
     pub user: String,
     /// To this connection alone.
     pub client: Option<String>,

@@ -110,6 +110,9 @@ fn resp_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
     }
 }
 
+/// The disconnect codes of the protocol and of applications; other close codes are those of WebSocket itself.
+const DISCONNECTS: std::ops::RangeInclusive<u16> = 3000..=4999;
+
 /// Whether a disconnect code asks the client to come back: the protocol's own, and those of applications.
 fn comes_back(number: u16) -> bool {
     matches!(number, 3000..=3499 | 4000..=4499)
@@ -125,6 +128,10 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
             (Some((_, words)), Ending::Protocol(_)) => (code::BAD_PROTOCOL.number, &**words),
             (Some((code, words)), _) => (code.number, &**words),
         };
+        // A close frame alone is not seen by one-way clients that read messages and nothing else.
+        if dialect == Dialect::UniWs && DISCONNECTS.contains(&number) {
+            send_disconnect(dialect, slot, number, words.to_owned(), fx);
+        }
         return fx.send(slot, |out| ws::close(CloseCode(number), words, out));
     }
     let Some((code, words)) = said else { return };
@@ -138,6 +145,10 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
         }
         return;
     }
+    send_disconnect(dialect, slot, number, words, fx);
+}
+
+fn send_disconnect(dialect: Dialect, slot: u32, number: u16, words: String, fx: &mut Effects) {
     let reconnect = comes_back(number);
     let event = Event::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
     send_push(dialect, slot, "", event, fx);

@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::{Counts, Inflater};
 use tidings_wire::{Channel, Form, Position, Publication, Topic};
 
-use crate::access::{Action, Identity};
+use crate::access::{Action, Identity, USER, USERS, has_own_channel};
 use crate::deciding::{About, Decide};
 use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::Ending;
@@ -17,10 +17,6 @@ use crate::namespace::NamespaceOptions;
 use crate::session::{Dialect, Flag, Frames, More, Protocol, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
-
-/// What comes before the users in the name of a channel for certain users, and between them.
-const USERS: char = '#';
-const USER: char = ',';
 
 /// Whether a session may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,7 +376,24 @@ impl Hub {
         }
         let (_, users) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels)?;
         let user = session.member().map(|member| &*member.user).unwrap_or_default();
-        Some(!user.is_empty() && users.split(USER).any(|one| one == user))
+        // An id with one of the separators in it could be mistaken for several.
+        if user.is_empty() || !has_own_channel(user) {
+            return Some(false);
+        }
+        if let Some(owner) = self.personal_user(name) {
+            return Some(owner == user);
+        }
+        Some(users.split(USER).any(|one| one == user))
+    }
+
+    /// The user whose personal channel has this name: `#USER`, and `NAMESPACE:#USER` where personal channels belong to a
+    /// namespace. It is one user, whatever separators stand in the id.
+    fn personal_user<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let in_namespace = |name: &'n str| {
+            let namespace = self.settings.personal_channel.as_deref().filter(|name| !name.is_empty())?;
+            name.strip_prefix(namespace)?.strip_prefix(':')?.strip_prefix(USERS)
+        };
+        name.strip_prefix(USERS).or_else(|| in_namespace(name))
     }
 
     /// Whether the session may do `action` in `channel`.

@@ -14,11 +14,12 @@ use tidings_wire::client::{reply, request};
 use tidings_wire::code;
 use tidings_wire::{Channel, Position, Publication, Topic};
 
+use crate::access::Action;
 use crate::deciding::{Admission, Overrides, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Request};
 use crate::hub::Hub;
 use crate::namespace::{NamespaceOptions, RecoveryMode};
-use crate::session::{Dialect, Join, Mark, Marks, Owner, SessionId, Since, Stage, Sub};
+use crate::session::{Dialect, Join, Mark, Marks, Owner, Rights, SessionId, Since, Stage, Sub, Wish};
 use crate::topics::{Entry, TopicKey, is_told};
 
 /// A subscription that has been made.
@@ -35,6 +36,8 @@ pub(crate) struct Settled {
     positioned: bool,
     was_recovering: bool,
     recovered: bool,
+    /// It requested recovery, and did not get all it missed.
+    gap: bool,
     /// What it missed.
     missed: Vec<Arc<Publication>>,
     /// What was published since the history was read.
@@ -63,9 +66,21 @@ impl Settled {
     }
 }
 
-/// Where a client says that it stands.
-pub(crate) fn since(sub: &request::Subscribe<'_>) -> Since {
-    Since { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }
+/// The bit of a subscription's `flag` by which a client requests error 112 in place of a subscription that misses
+/// something: it then fetches the state anew. Other bits request nothing that would be missed where it is not done.
+const REJECT_UNRECOVERED: i64 = 1 << 1;
+
+/// What a client requests with a subscription.
+pub(crate) fn wish(sub: &request::Subscribe<'_>) -> Wish {
+    Wish {
+        since: sub.recover.then(|| Since { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }),
+        recoverable: sub.recoverable,
+        positioned: sub.positioned,
+        join_leave: sub.join_leave,
+        all_or_error: sub.flag & REJECT_UNRECOVERED != 0,
+        by_client: true,
+        returns: false,
+    }
 }
 
 /// What a reading of the history means to a client that comes back: what it missed, and whether that is all.
@@ -104,19 +119,30 @@ fn recover(
 }
 
 impl Hub {
-    /// Begins to make a subscription that is allowed; tells how far that has come.
+    /// Begins to make a subscription that is allowed, with what the client may have of `wish`; gives how far it has come.
     pub(crate) fn reach(
         &mut self,
         slot: u32,
         channel: &Channel,
-        since: Option<&Since>,
+        wish: &mut Wish,
+        own: &Overrides,
         fx: &mut Effects,
     ) -> Stage {
+        let options = match self.settings.namespaces.of(channel.as_str()) {
+            // Whoever allowed it: a token, a hook, the server API or the options.
+            _ if self.settings.access.is_reserved(channel.as_str()) => Err(code::PERMISSION_DENIED),
+            options => options,
+        };
+        let options = match options {
+            Ok(options) => options,
+            Err(code) => return Stage::Failed(Verdict::from(code).into()),
+        };
+        wish.grant(options, own, self.rights(slot, options));
         let topic = Topic::Channel(channel.clone());
         let known = self.topics.key(&topic).is_some();
         let key = self.ensure_topic(&topic, fx);
         if self.topics.get(key).is_some_and(Entry::is_live) {
-            return self.reach_live(slot, key, channel, since, fx);
+            return self.reach_live(slot, key, channel, wish, fx);
         }
         let waiter = self.id_of(slot);
         if let Some(entry) = self.topics.get_mut(key) {
@@ -129,18 +155,26 @@ impl Hub {
         Stage::Subscribing(key)
     }
 
-    /// The broker has confirmed the topic: reads the history, if the channel has one.
+    /// What a session may request of a channel that it subscribes to.
+    fn rights(&self, slot: u32, options: &NamespaceOptions) -> Rights {
+        let identity = self.sessions[slot as usize].identity;
+        let may = |action| self.settings.access.permits(action, identity, true, options);
+        Rights { history: may(Action::History), presence: may(Action::Presence) }
+    }
+
+    /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it.
     fn reach_live(
         &mut self,
         slot: u32,
         key: TopicKey,
         channel: &Channel,
-        since: Option<&Since>,
+        wish: &Wish,
         fx: &mut Effects,
     ) -> Stage {
-        if !self.topics.get(key).is_some_and(Entry::has_history) {
+        if !wish.positioned || !self.topics.get(key).is_some_and(Entry::has_history) {
             return Stage::Live(key);
         }
+        let since = wish.since.as_ref();
         let mode = self.options(channel).force_recovery_mode;
         // One more than may be sent, so that too many are seen to be.
         let limit = self.settings.recovery_limit.saturating_add(1);
@@ -185,9 +219,17 @@ impl Hub {
             if join.waits_for() != Some(key) {
                 continue;
             }
-            let (channel, since) = (join.channel.clone(), join.wish.since.clone());
-            let stage = self.reach_live(slot, key, &channel, since.as_ref(), fx);
+            let (channel, wish) = (join.channel.clone(), join.wish.clone());
+            let stage = self.reach_live(slot, key, &channel, &wish, fx);
             self.set_stage(slot, index - 1, stage);
+        }
+    }
+
+    fn set_wish(&mut self, slot: u32, index: usize, wish: Wish) {
+        if let Some(more) = self.sessions[slot as usize].existing_more()
+            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        {
+            join.wish = wish;
         }
     }
 
@@ -213,8 +255,7 @@ impl Hub {
         else {
             return Some(answer);
         };
-        let channel = join.channel.clone();
-        let since = join.wish.since.clone();
+        let (channel, mut wish) = (join.channel.clone(), join.wish.clone());
         let stage = match (answer, join.stage.clone()) {
             (Answer::Failed(failure), Stage::Reading { topic, .. }) => {
                 self.topics.caught(topic);
@@ -224,8 +265,11 @@ impl Hub {
             (Answer::Failed(failure), _) => Stage::Failed(failure),
             (Answer::History(page), Stage::Reading { topic, from, .. }) => Stage::Read { topic, from, page },
             (Answer::Allowed(admission), Stage::Deciding(_)) => {
+                let own = admission.overrides;
                 join.admission = *admission;
-                self.reach(slot, &channel, since.as_ref(), fx)
+                let stage = self.reach(slot, &channel, &mut wish, &own, fx);
+                self.set_wish(slot, index, wish);
+                stage
             }
             _ => Stage::Failed(Verdict::from(code::INTERNAL).into()),
         };
@@ -297,10 +341,6 @@ impl Hub {
         }
         let options = self.options(&channel);
         let marks = marks(options, &admission.overrides, &wish, owner);
-        let set = |own: Option<bool>, general: bool| own.unwrap_or(general);
-        let forced = set(admission.overrides.force_recovery, options.force_recovery);
-        let positioned = set(admission.overrides.force_positioning, options.force_positioning);
-        let recoverable = read.is_some() && (forced || wish.recoverable || wish.since.is_some());
         let Admission { info, data, expires, .. } = admission;
         if !marks.is_empty() || info.is_some() || expires.is_some() {
             let sub = Sub { topic: key, marks, info, expires };
@@ -320,10 +360,11 @@ impl Hub {
             data,
             expires,
             position: read.as_ref().map(|(_, page)| page.position.clone()),
-            recoverable,
-            positioned: read.is_some() && (positioned || recoverable),
+            recoverable: read.is_some() && wish.recoverable,
+            positioned: read.is_some() && wish.positioned,
             was_recovering: wish.since.is_some(),
             recovered,
+            gap: wish.returns && !recovered,
             missed,
             late,
             format,
@@ -353,7 +394,7 @@ impl Hub {
             return self.reply(slot, id, reply::Outcome::Subscribe(settled.reply(self.time)), fx);
         }
         // An event source is told where it stands, so that it can come back there; then what it missed.
-        if settled.was_recovering && !settled.recovered {
+        if settled.gap {
             fx.send(slot, |out| {
                 let data = settled.channel.as_str();
                 let event = tidings_wire::sse::Event { id: None, event: Some("gap"), data };
@@ -437,12 +478,10 @@ impl Hub {
 }
 
 /// What is special about a subscription.
-fn marks(options: &NamespaceOptions, own: &Overrides, wish: &crate::session::Wish, owner: Owner) -> Marks {
-    let join_leave = own.join_leave.unwrap_or(options.join_leave);
-    let pushed = own.force_push_join_leave.unwrap_or(options.force_push_join_leave);
+fn marks(options: &NamespaceOptions, own: &Overrides, wish: &Wish, owner: Owner) -> Marks {
     Marks::default()
         .with(Mark::ServerSide, !matches!(owner, Owner::Command(_)))
         .with(Mark::Present, own.presence.unwrap_or(options.presence))
-        .with(Mark::Announced, join_leave)
-        .with(Mark::Watching, join_leave && (pushed || wish.join_leave))
+        .with(Mark::Announced, own.join_leave.unwrap_or(options.join_leave))
+        .with(Mark::Watching, wish.join_leave)
 }

@@ -29,15 +29,15 @@ pub enum SlowConsumer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the switches of the configuration, one each")]
 pub struct NamespaceOptions {
-    /// Clients with a token may subscribe.
+    /// Clients with a user may subscribe.
     pub allow_subscribe_for_client: bool,
-    /// Clients without one may subscribe.
+    /// Anonymous clients may as well, where clients may.
     pub allow_subscribe_for_anonymous: bool,
-    /// Clients with a token may publish.
+    /// Clients with a user may publish.
     pub allow_publish_for_client: bool,
-    /// Whoever is subscribed may publish.
+    /// Subscribers with a user may publish.
     pub allow_publish_for_subscriber: bool,
-    /// Clients without a token may publish.
+    /// Anonymous clients may as well, where clients or subscribers may.
     pub allow_publish_for_anonymous: bool,
     /// How JSON clients are shown bodies.
     pub publication_data_format: DataFormat,
@@ -49,6 +49,10 @@ pub struct NamespaceOptions {
     pub history_ttl: Duration,
     /// For how long after the last publication a channel's position is remembered.
     pub history_meta_ttl: Duration,
+    /// A client may ask for a recoverable subscription, also where it may not read the history.
+    pub allow_recovery: bool,
+    /// A client may ask for a positioned subscription, likewise.
+    pub allow_positioning: bool,
     /// Subscriptions are recoverable, whether the client asks for it or not.
     pub force_recovery: bool,
     /// What a client that comes back is sent.
@@ -63,17 +67,17 @@ pub struct NamespaceOptions {
     pub force_push_join_leave: bool,
     /// Subscribers may read the history.
     pub allow_history_for_subscriber: bool,
-    /// Clients with a token may.
+    /// Clients with a user may.
     pub allow_history_for_client: bool,
-    /// Clients without one may.
+    /// Anonymous clients may as well, where clients or subscribers may.
     pub allow_history_for_anonymous: bool,
     /// Subscribers may ask who is present.
     pub allow_presence_for_subscriber: bool,
-    /// Clients with a token may.
+    /// Clients with a user may.
     pub allow_presence_for_client: bool,
-    /// Clients without one may.
+    /// Anonymous clients may as well, where clients or subscribers may.
     pub allow_presence_for_anonymous: bool,
-    /// Names with a `#` are for the users named behind it alone.
+    /// Channels whose names have a `#` are open to the users named behind it alone.
     pub allow_user_limited_channels: bool,
     /// The application decides who may subscribe.
     pub subscribe_proxy: bool,
@@ -146,7 +150,7 @@ impl Namespaces {
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
         match name.split_once(BOUNDARY) {
-            None => Ok(&self.without),
+            None | Some(("", _)) => Ok(&self.without),
             Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
         }
     }
@@ -168,5 +172,6 @@ mod tests {
         assert_eq!(some.of("chat:room"), Ok(&chat));
         assert_eq!(some.of("plain"), Ok(&NamespaceOptions::default()));
         assert_eq!(some.of("scores:nba"), Err(code::UNKNOWN_CHANNEL));
+        assert_eq!(some.of(":a"), Ok(&NamespaceOptions::default()), "an empty name is no namespace");
     }
 }

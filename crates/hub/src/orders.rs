@@ -36,16 +36,15 @@ impl Hub {
                 .collect()
         } else if !user.is_empty() {
             self.users.get(user.as_str()).cloned().unwrap_or_default()
-        } else if client.is_some() {
-            self.slots()
         } else {
-            Vec::new()
+            self.slots()
         };
+        let is_anyone = user.is_empty() && (client.is_some() || session.is_some());
         slots.retain(|slot| {
             let session = &self.sessions[*slot as usize];
             let whose = session.member().map(|member| &*member.user).unwrap_or_default();
             session.flags.has(Flag::Connected)
-                && (user.is_empty() || whose == user)
+                && (is_anyone || whose == user)
                 && client.as_ref().is_none_or(|client| self.client_name(self.id_of(*slot)) == *client)
         });
         slots
@@ -95,6 +94,11 @@ impl Hub {
         since: Option<Since>,
         fx: &mut Effects,
     ) {
+        if self.settings.access.is_reserved(channel.as_str()) {
+            // The server API refuses it; this is for nodes that do not.
+            self.errors += 1;
+            return;
+        }
         let session = &mut self.sessions[slot as usize];
         let under_way = session.existing_more().map_or(0, |more| more.awaiting.subscribes());
         if session.subscriptions().len() + under_way >= self.settings.channel_limit {
@@ -112,8 +116,8 @@ impl Hub {
             // A client of RESP that asked for nothing takes what comes for the answer to something else.
             Protocol::Resp => return,
         }
-        let wish = Wish { since, recoverable: true, join_leave: true, all_or_error: false };
-        let stage = self.reach(slot, channel, wish.since.as_ref(), fx);
+        let mut wish = Wish { since, ..Wish::default() };
+        let stage = self.reach(slot, channel, &mut wish, &admission.overrides, fx);
         let (channel, admission) = (channel.clone(), admission.clone());
         let join = Join { channel, owner: Owner::Order, wish, admission, stage };
         let session = &mut self.sessions[slot as usize];

@@ -222,7 +222,7 @@ impl Router {
     /// Lets go of the topics that nobody has wanted for long enough.
     pub(crate) fn sweep(&self, now: Instant) {
         self.interests.sweep(now, self.linger, |topic| {
-            if let Some(broker) = self.broker.get() {
+            if let Some(broker) = self.broker.get().filter(|_| !is_own(topic)) {
                 broker.unsubscribe(topic);
             }
         });
@@ -298,7 +298,8 @@ impl Router {
 impl Control for Router {
     fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
         self.interests.want(shard, topic, |topic| {
-            if let Some(broker) = self.broker.get() {
+            // The server subscribes to its own channels by itself, and no session's interest begins or ends that.
+            if let Some(broker) = self.broker.get().filter(|_| !is_own(topic)) {
                 broker.subscribe(topic);
             }
         })
@@ -360,6 +361,11 @@ impl Control for Router {
     fn congested(&self) -> bool {
         self.mailboxes().iter().any(|m| m.is_congested())
     }
+}
+
+/// Whether a topic is one of the server's own channels.
+fn is_own(topic: &Topic) -> bool {
+    matches!(topic, Topic::Channel(channel) if channel.as_str().starts_with(cluster::RESERVED))
 }
 
 /// What a broker's error means to a session.

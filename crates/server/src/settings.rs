@@ -100,6 +100,8 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
         history_size: from.history_size,
         history_ttl: from.history_ttl,
         history_meta_ttl: from.history_meta_ttl,
+        allow_recovery: from.allow_recovery,
+        allow_positioning: from.allow_positioning,
         force_recovery: from.force_recovery,
         force_recovery_mode: match from.force_recovery_mode {
             config::RecoveryMode::Stream => RecoveryMode::Stream,

@@ -263,7 +263,11 @@ impl Hub {
     /// Takes in one frame of commands for a session whose connection only goes the other way.
     pub fn commands(&mut self, id: SessionId, commands: &[u8], fx: &mut Effects) -> Flow {
         let slot = id.slot;
-        if !self.is_current(id) || self.is_closing(slot) {
+        // A one-way session has a secret too, but takes no commands.
+        if !self.is_current(id)
+            || self.is_closing(slot)
+            || !self.sessions[slot as usize].dialect.is_emulated()
+        {
             return Flow::Ended;
         }
         let session = &mut self.sessions[slot as usize];

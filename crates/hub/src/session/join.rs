@@ -2,8 +2,9 @@
 
 use tidings_wire::{Channel, Position};
 
-use crate::deciding::{Admission, Connected};
+use crate::deciding::{Admission, Connected, Overrides};
 use crate::effects::{Failure, HistoryPage};
+use crate::namespace::NamespaceOptions;
 use crate::topics::TopicKey;
 
 /// Who wants a subscription.
@@ -17,17 +18,52 @@ pub(crate) enum Owner {
     Order,
 }
 
-/// What the subscriber wants besides publications.
+/// What a subscriber is to have besides publications: first as it was requested, then, after [`Wish::grant`], as it is
+/// granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
-    /// To be sent what was published since.
+    /// Recovery from this position.
     pub(crate) since: Option<Since>,
-    /// To be able to come back later.
+    /// Recovery later, after a reconnect.
     pub(crate) recoverable: bool,
-    /// To be told of others who come and go.
+    /// Detection of missed publications.
+    pub(crate) positioned: bool,
+    /// Joins and leaves of other subscribers.
     pub(crate) join_leave: bool,
-    /// Not to be subscribed at all where what was published since is not all there.
+    /// Error 112 in place of a subscription that could not be recovered.
     pub(crate) all_or_error: bool,
+    /// Whether the client itself requested the above, so that its rights count. What the server subscribes a client to
+    /// has what the options of the channel and of the subscription say.
+    pub(crate) by_client: bool,
+    /// Whether recovery was requested, granted or not.
+    pub(crate) returns: bool,
+}
+
+/// What a client may request of a channel with its subscription.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rights {
+    pub(crate) history: bool,
+    pub(crate) presence: bool,
+}
+
+impl Wish {
+    /// Reduces the request to what `rights` and the options of the channel allow, and adds what the options force.
+    /// A history is not read for a client that has no right to it: without one, there is no recovery.
+    pub(crate) fn grant(&mut self, options: &NamespaceOptions, own: &Overrides, rights: Rights) {
+        let requested = |what: bool, allowed: bool| self.by_client && what && allowed;
+        let (history, presence) = (rights.history, rights.presence && options.join_leave);
+        let recoverable = self.recoverable || self.since.is_some();
+        let recoverable = own.force_recovery.unwrap_or(options.force_recovery)
+            || requested(recoverable, options.allow_recovery || history);
+        let positioned = recoverable
+            || own.force_positioning.unwrap_or(options.force_positioning)
+            || requested(self.positioned, options.allow_positioning || history);
+        let join_leave = own.force_push_join_leave.unwrap_or(options.force_push_join_leave)
+            || requested(self.join_leave, presence);
+        self.returns = self.since.is_some();
+        self.since = self.since.take().filter(|_| recoverable);
+        (self.recoverable, self.positioned, self.join_leave) = (recoverable, positioned, join_leave);
+    }
 }
 
 /// The last publication that a client has seen. Its epoch may be empty: then any will do.

@@ -25,7 +25,7 @@ pub use client::locate;
 pub(crate) use client::{seconds_left, send_error_event, send_push};
 pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;
-pub(crate) use join::{Admitting, Join, Owner, Since, Stage, Wish};
+pub(crate) use join::{Admitting, Join, Owner, Rights, Since, Stage, Wish};
 pub(crate) use member::{Mark, Marks, Member, Sub};
 use resp_commands::Greeting;
 use subscriptions::{Only, Subscription};
@@ -172,6 +172,11 @@ impl Dialect {
         matches!(self, Self::UniWs | Self::UniStream | Self::UniSse | Self::Events)
     }
 
+    /// Whether its commands come by other requests than the one that its answers go to.
+    pub fn is_emulated(self) -> bool {
+        matches!(self, Self::StreamJson | Self::StreamProtobuf | Self::Sse)
+    }
+
     /// Whether its bytes are those of a WebSocket.
     pub fn is_websocket(self) -> bool {
         matches!(self, Self::WsJson | Self::WsProtobuf | Self::UniWs) || self.is_deflated()
@@ -247,8 +252,8 @@ pub(crate) struct More {
     pub(crate) about: Option<Arc<About>>,
     /// A message of a WebSocket that has begun, or whose commands are not all done.
     pub(crate) frames: Option<Box<Frames>>,
-    /// Where a client that connects stood in channels that the server will subscribe it to again.
-    pub(crate) returning: Vec<(Channel, Since)>,
+    /// The subscriptions that the client requested in its `connect`.
+    pub(crate) requested: Vec<(Channel, Wish)>,
     /// Channels that it may ask for by its token, where they do not come by themselves: event sources, and the
     /// dialects without a `connect`.
     pub(crate) granted: Vec<(Channel, Admission)>,
@@ -320,7 +325,7 @@ impl Session {
             && more.name.is_none()
             && more.about.is_none()
             && more.frames.is_none()
-            && more.returning.is_empty()
+            && more.requested.is_empty()
             && more.granted.is_empty()
             && more.member.is_none()
         {

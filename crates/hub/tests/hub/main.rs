@@ -7,5 +7,6 @@ mod properties;
 mod raw_members;
 mod recovery;
 mod resp;
+mod rights;
 mod transports;
 mod world;

@@ -217,7 +217,8 @@ fn presence_is_said_again_and_again_and_ends_with_the_subscription() {
 
 #[test]
 fn others_are_told_who_comes_and_goes_only_if_they_want_to_know() {
-    let mut w = with_tokens(NamespaceOptions { join_leave: true, ..options() });
+    let mut w =
+        with_tokens(NamespaceOptions { join_leave: true, allow_presence_for_subscriber: true, ..options() });
     let (curious, _) = connect(&mut w, "ann");
     say(&mut w, curious, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
     let (quiet, _) = connect(&mut w, "bob");
@@ -283,6 +284,22 @@ fn an_order_can_be_for_one_connection_alone() {
     let directive = Directive { user: String::new(), client, session: None, order };
     w.with(|hub, fx| hub.order(&directive, fx));
     assert!(w.closed.contains(&first) && !w.closed.contains(&second));
+}
+
+#[test]
+fn an_order_for_nobody_in_particular_is_for_anonymous_connections() {
+    let mut w = with_tokens(options());
+    w.authority = |question| match question {
+        Decide::Connect { token, .. } if token == "nobody" => Answer::Connected(Box::default()),
+        other => authority(other),
+    };
+    let [ann, nobody] = ["ann", "nobody"].map(|token| connect(&mut w, token).0);
+    let silent = w.open();
+    let order = Order::Refresh { expired: true, expires: None };
+    let directive = Directive { user: String::new(), client: None, session: None, order };
+    w.with(|hub, fx| hub.order(&directive, fx));
+    assert_eq!(read(&mut w, nobody)[0]["push"]["disconnect"]["code"], 3005);
+    assert!(w.closed.contains(&nobody) && !w.closed.contains(&ann) && !w.closed.contains(&silent));
 }
 
 #[test]

@@ -231,7 +231,11 @@ fn no_more_channels_than_the_limit() {
 
 #[test]
 fn with_a_key_configured_clients_may_do_what_the_namespace_lets_them_and_a_backend_everything() {
-    let open = NamespaceOptions { allow_subscribe_for_anonymous: true, ..Default::default() };
+    let open = NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        ..Default::default()
+    };
     let namespaces =
         Namespaces::new(NamespaceOptions::default(), [Namespace { name: "open".into(), options: open }]);
     let mut w = World::new(with_key(namespaces));

@@ -1,8 +1,11 @@
 //! The same session over WebSocket frames, server-sent events and one-way transports.
 
 use serde_json::Value;
-use tidings_hub::{Dialect, Effects, Flow, Settings, locate};
+use tidings_hub::{
+    Answer, Dialect, Directive, Effect, Effects, Ending, Failure, Flow, Order, Settings, Verdict, locate,
+};
 use tidings_wire::client::Encoding;
+use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
@@ -167,6 +170,111 @@ fn one_way_clients_get_pushes_and_no_replies() {
     assert!(w.output(slot).starts_with("data: {\"connect\":{\"client\":"));
     w.publish("news", "7");
     assert_eq!(w.output(slot), "data: {\"channel\":\"news\",\"pub\":{\"data\":7}}\n\n");
+}
+
+const ONE_WAY: [Dialect; 3] = [Dialect::UniStream, Dialect::UniSse, Dialect::UniWs];
+
+/// What a one-way client was sent, as JSON, and the code of the close frame where there is one.
+fn pushes(w: &mut World, slot: u32, dialect: Dialect) -> (Vec<Value>, Option<u16>) {
+    if dialect == Dialect::UniWs {
+        let (messages, closed) = received(w, slot);
+        return (json(&messages), closed.map(|(code, _)| code));
+    }
+    let output = w.output(slot);
+    let lines = output.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
+    let lines = lines.filter(|line| !line.is_empty());
+    (lines.map(|line| serde_json::from_str(line).expect("JSON")).collect(), None)
+}
+
+fn introduce(w: &mut World, dialect: Dialect, connect: &Value) -> (u32, Vec<Value>, Option<u16>) {
+    let slot = open(w, dialect);
+    if dialect == Dialect::UniWs {
+        w.input(slot, frame(Opcode::Text, connect.to_string().as_bytes()));
+    } else {
+        w.input(slot, format!("{}\n", serde_json::json!({"id": 1, "connect": connect})));
+    }
+    let (pushes, closed) = pushes(w, slot, dialect);
+    (slot, pushes, closed)
+}
+
+#[test]
+fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
+    for dialect in ONE_WAY {
+        let mut w = World::new(settings());
+        let (slot, ..) = introduce(&mut w, dialect, &serde_json::json!({}));
+        let ending = Ending::Verdict(4000, "enough".to_owned());
+        w.with(|hub, fx| hub.end(slot, &ending, fx));
+        let (told, closed) = pushes(&mut w, slot, dialect);
+        let expected = serde_json::json!({"code": 4000, "reason": "enough", "reconnect": true});
+        assert_eq!(told[0]["disconnect"], expected, "{dialect:?}");
+        assert_eq!(closed, (dialect == Dialect::UniWs).then_some(4000));
+        assert!(w.closed.contains(&slot));
+    }
+}
+
+#[test]
+fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
+    for dialect in ONE_WAY {
+        let mut w = World::new(settings());
+        let (slot, told, _) = introduce(&mut w, dialect, &serde_json::json!({}));
+        let (other, ..) = introduce(&mut w, dialect, &serde_json::json!({}));
+        let session = told[0]["connect"]["session"].as_str().expect("a session").to_owned();
+        let (_, id) = locate(7, &session).expect("this node made it");
+        assert_eq!(w.hub.id(slot), Some(id));
+        w.with(|hub, fx| {
+            let command = b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
+            assert_eq!(hub.commands(id, command, fx), Flow::Ended);
+        });
+        assert!(w.wanted.is_empty(), "{dialect:?}");
+        let order = Order::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
+        let directive = Directive { user: String::new(), client: None, session: Some(session), order };
+        w.with(|hub, fx| hub.order(&directive, fx));
+        assert_eq!(pushes(&mut w, slot, dialect).0[0]["disconnect"]["code"], 4501, "{dialect:?}");
+        assert!(w.closed.contains(&slot) && !w.closed.contains(&other));
+    }
+}
+
+#[test]
+fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
+    let verdict = |code: Code| Answer::Failed(Verdict::from(code).into());
+    for (answer, number) in [
+        (verdict(code::TOKEN_EXPIRED), 3005),
+        (verdict(code::EXPIRED), 3005),
+        (verdict(code::UNAUTHORIZED), 3500),
+        (verdict(code::PERMISSION_DENIED), 3507),
+        // The hook does not answer, or answers with an error of its own.
+        (verdict(code::INTERNAL), 3004),
+        (Answer::Failed(Verdict { code: 1000, text: "no".into(), temporary: false }.into()), 3004),
+        (Answer::Failed(Failure::Disconnect(4501, "no".into())), 4501),
+    ] {
+        for dialect in ONE_WAY {
+            let mut w = World::new(Settings { connect_proxy: true, ..settings() });
+            w.answers = false;
+            w.authority = |_| Answer::Published(0);
+            let slot = open(&mut w, dialect);
+            let mut fx = Effects::default();
+            let hello = frame(Opcode::Text, b"{}");
+            let bytes: &[u8] =
+                if dialect == Dialect::UniWs { &hello } else { b"{\"id\":1,\"connect\":{}}\n" };
+            w.hub.input(slot, bytes, &mut fx);
+            let asked = fx.list.iter().find_map(|effect| match effect {
+                Effect::Ask(id, ticket, _) => Some((*id, *ticket)),
+                _ => None,
+            });
+            let (id, ticket) = asked.expect("the hook is called");
+            let answer = clone(&answer);
+            w.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+            let (told, closed) = pushes(&mut w, slot, dialect);
+            assert_eq!(told[0]["disconnect"]["code"], number, "{dialect:?}");
+            assert!(closed.is_none_or(|code| code == number), "{dialect:?}: {closed:?}");
+        }
+    }
+}
+
+/// Answers are not cloned outside of tests.
+fn clone(answer: &Answer) -> Answer {
+    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+    Answer::Failed(failure.clone())
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(crate) fn settings() -> Settings {
             api_key: None,
             anonymous_connect: false,
             tokens: false,
-            reserved: Some("tidings.canary.".into()),
+            reserved: Some("tidings.".into()),
         },
         namespaces: Namespaces::default(),
         max_message: 65536,
@@ -86,7 +86,7 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
         api_key: Some(Secret::new("sesame")),
         anonymous_connect: false,
         tokens: false,
-        reserved: Some("tidings.canary.".into()),
+        reserved: Some("tidings.".into()),
     };
     Settings { access, namespaces, ..settings() }
 }

@@ -170,7 +170,8 @@ async fn disconnect(node: &Node, request: Disconnect) -> Reply {
 
 async fn refresh(node: &Node, request: Refresh) -> Reply {
     let Refresh { user, client, session, expired, expire_at } = request;
-    order(node, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
+    // Without any of the three it is for the connections of the anonymous user, as in Centrifugo.
+    send(node, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
 }
 
 /// Sends an order to the sessions it is for; done when it is on its way to every node.
@@ -178,6 +179,10 @@ async fn order(node: &Node, user: String, client: String, session: String, order
     if user.is_empty() && client.is_empty() && session.is_empty() {
         return Err(ApiError::bad("user is required (or client, or session)"));
     }
+    send(node, user, client, session, order).await
+}
+
+async fn send(node: &Node, user: String, client: String, session: String, order: Order) -> Reply {
     let named = |text: String| Some(text).filter(|text| !text.is_empty());
     let directive = Directive { user, client: named(client), session: named(session), order };
     cluster::order(node, &directive).await?;

@@ -18,7 +18,7 @@ const NO_CHANNEL: &str = "made of something else than names of channels (1 to 25
 /// Who a connection belongs to, and what comes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The user (`sub`); empty for one whom the application does not know, which is an anonymous client.
+    /// The user (`sub`); empty, as without the claim, for an anonymous client.
     pub user: String,
     /// When the connection ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
     pub expires: Option<u64>,
@@ -161,8 +161,8 @@ impl<'a> Claims<'a> {
     /// The claims of a connection token.
     ///
     /// # Errors
-    /// [`Refusal::Missing`] without `sub`; [`Refusal::Claim`] for what is of the wrong type, and for a subscription
-    /// token, which would otherwise let in whoever was given it for a channel.
+    /// [`Refusal::Claim`] for what is of the wrong type, and for a subscription token, which would otherwise let in
+    /// whoever was given it for a channel.
     pub(super) fn connection(&self) -> Result<Connection, Refusal> {
         if text("channel", self.channel)?.is_some_and(|channel| !channel.is_empty()) {
             return Err(wrong("channel", "there, so it is a subscription token and no connection token"));
@@ -173,14 +173,13 @@ impl<'a> Claims<'a> {
                 subs.insert(channel("channels", &name)?, SubscriptionOptions::default());
             }
         }
-        if let Some(list) = parsed::<BTreeMap<String, Options<'_>>>("subs", "no map of channels", self.subs)?
-        {
-            for (name, options) in list {
-                subs.insert(channel("subs", &name)?, options.read("subs")?);
-            }
+        let list = parsed::<BTreeMap<String, Option<Options<'_>>>>("subs", "no map of channels", self.subs)?;
+        for (name, options) in list.into_iter().flatten() {
+            let options = options.map(|options| options.read("subs")).transpose()?.unwrap_or_default();
+            subs.insert(channel("subs", &name)?, options);
         }
         Ok(Connection {
-            user: text("sub", self.sub)?.ok_or(Refusal::Missing("sub"))?,
+            user: text("sub", self.sub)?.unwrap_or_default(),
             expires: self.expires()?,
             info: bytes("b64info", self.b64info, self.info)?,
             meta: self.meta.map(json),

@@ -1,7 +1,7 @@
 //! What tokens are worth to the client that shows them.
 //!
-//! A token that nobody vouches for is refused with 101 and one whose time is over with 109, whatever it was shown for; a
-//! good one that was made for something else with 103.
+//! A connection token that nobody vouches for is refused with 101, a subscription token with 103, and either with 109 when
+//! its time is over; a good one that was made for something else with 103.
 
 use tidings_hub::{Admission, Connected, Failure, Overrides, Verdict, Who};
 use tidings_wire::Channel;
@@ -10,6 +10,8 @@ use tracing::debug;
 
 use super::{refusal, unexpired};
 use crate::auth::{Connection, SubscriptionOptions, TokenError, Verifier};
+
+const SUBSCRIPTION: &str = "the subscription token is not accepted";
 
 /// The connection that a token allows, at the time `now`.
 pub(super) async fn connected(
@@ -48,7 +50,13 @@ pub(super) async fn admitted(
     now: u64,
 ) -> Result<Admission, Failure> {
     let verified = verifier.subscription(token, now).await;
-    let subscription = verified.map_err(|error| refused(who, "subscription", &error))?;
+    let subscription = verified.map_err(|error| match error {
+        // The client is known; what it has not shown is the permission.
+        TokenError::Refused(_) => {
+            misplaced(who, &format!("{SUBSCRIPTION}: {error}"), code::PERMISSION_DENIED)
+        }
+        error => refused(who, "subscription", &error),
+    })?;
     let wrong = if subscription.channel != *channel {
         Some("the subscription token is for another channel")
     } else if subscription.user != who.user {

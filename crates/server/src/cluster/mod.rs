@@ -39,7 +39,7 @@ pub(crate) use registry::NodeInfo;
 pub(crate) use survey::Channels;
 
 /// How the server's own channels begin.
-pub(crate) const RESERVED: &str = "tidings.node.";
+pub(crate) const RESERVED: &str = "tidings.";
 /// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
 pub(crate) const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes; a longer one is not sent, and not read.

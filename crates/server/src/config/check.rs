@@ -8,6 +8,7 @@ use super::namespace::Channels;
 use super::options::{ChannelOptions, Config};
 use super::setting::{duration_text, size_text};
 use super::value::{ListenAddr, RecoveryMode};
+use crate::cluster::RESERVED;
 
 impl Config {
     /// Whether any key is configured by which a client or a backend shows who it is.
@@ -74,6 +75,7 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
     bucket(config, given)?;
     histories(config, given)?;
     personal_channels(config, given)?;
+    reserved_channels(config, given)?;
     exposure(config, given)
 }
 
@@ -204,6 +206,19 @@ fn personal_channels(config: &Config, given: &Given) -> Result<(), ConfigError> 
     }
     let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
     Err(given.error(key, format!("{key} (\"{name}\") names no namespace of channel.namespaces")))
+}
+
+/// Refuses options that name the server's internal channels, which nobody subscribes to.
+fn reserved_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let tcp = &config.tcp;
+    let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
+    let default = ("tcp.default_channel", tcp.default_channel.as_str());
+    let namespaces = config.channel.namespaces.iter().map(|n| ("channel.namespaces", &*n.name));
+    let mut named = automatic.chain([default]).chain(namespaces);
+    let Some((key, name)) = named.find(|(_, name)| name.starts_with(RESERVED)) else { return Ok(()) };
+    let what =
+        format!("{key} names \"{name}\", but channels that begin with \"{RESERVED}\" are the server's own");
+    Err(given.error(key, what))
 }
 
 /// Two options of which one must be smaller.

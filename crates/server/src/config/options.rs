@@ -333,7 +333,8 @@ group! {
 
 group! {
     /// A channel for each user, `#` and the user's id, to which the server subscribes all of the user's connections:
-    /// so a backend reaches a user without knowing where.
+    /// so a backend reaches a user without knowing where. A user whose id contains `#` or `,` is refused (103), because
+    /// the channel's name could be mistaken for another user's.
     pub struct PersonalChannelOptions {
         /// Whether clients with a user are subscribed to it when they connect.
         enabled: bool = "false", ();
@@ -431,17 +432,17 @@ group! {
 group! {
     /// What clients may do in a channel, and how it behaves.
     pub struct ChannelOptions {
-        /// Whether a client with a token may subscribe.
+        /// Whether a client with a user may subscribe: one whose token, or the application, names a user.
         allow_subscribe_for_client: bool = "false", ();
-        /// Whether a client without a token may subscribe as well, where one is let in at all (on the line and RESP ports
-        /// everybody is).
+        /// Whether an anonymous client (without a token, or with one that names no user) may subscribe as well. Has no effect
+        /// without `allow_subscribe_for_client`.
         allow_subscribe_for_anonymous: bool = "false", ();
-        /// Whether a client with a token may publish.
+        /// Whether a client with a user may publish.
         allow_publish_for_client: bool = "false", ();
-        /// Whether a client may publish that is subscribed to the channel.
+        /// Whether a client with a user may publish while it is subscribed to the channel.
         allow_publish_for_subscriber: bool = "false", ();
-        /// Whether a client without a token may publish as well, where one is let in at all (on the line and RESP ports
-        /// everybody is).
+        /// Whether an anonymous client may publish as well. Has no effect without `allow_publish_for_client` or
+        /// `allow_publish_for_subscriber`.
         allow_publish_for_anonymous: bool = "false", ();
         /// How many publications of a channel are kept, so that clients who come back are sent what they missed.
         /// None when 0, or when `history_ttl` is.
@@ -450,33 +451,43 @@ group! {
         history_ttl: Duration = "0s", millis(0, 366 * 24 * HOUR);
         /// For how long after the last publication a channel's position is remembered; at least `history_ttl`.
         history_meta_ttl: Duration = "720h", millis(1000, 10 * 366 * 24 * HOUR);
-        /// Whether subscriptions are recoverable without the client's asking for it. The channel needs a history.
+        /// Whether a client may request a recoverable subscription although it may not read the history: it then gets
+        /// what it missed. A client that may read the history, by the options below, needs no such permission.
+        allow_recovery: bool = "false", ();
+        /// Whether a client may request a positioned subscription (see `force_positioning`) although it may not read the
+        /// history.
+        allow_positioning: bool = "false", ();
+        /// Whether subscriptions are recoverable without the client's request and permission. The channel needs a history.
         force_recovery: bool = "false", ();
         /// What a client that comes back is sent: `stream` is everything that it missed, `cache` the newest
         /// publication alone.
         force_recovery_mode: RecoveryMode = "stream", ();
         /// Whether a subscription ends with code 2500 (the client subscribes again) once the server sees that a
-        /// publication was missed, without the client's asking for it. The channel needs a history.
+        /// publication was missed, without the client's request and permission. The channel needs a history.
         force_positioning: bool = "false", ();
         /// Whether it is kept who is subscribed, for `presence` and `presence_stats`.
         presence: bool = "false", ();
-        /// Whether those who subscribe and leave are announced to subscribers that ask for it.
+        /// Whether joins and leaves are announced to subscribers that request it and may ask who is present.
         join_leave: bool = "false", ();
-        /// Whether they are announced to subscribers that do not ask as well.
+        /// Whether they are announced to all subscribers, without request and permission.
         force_push_join_leave: bool = "false", ();
-        /// Whether a client that is subscribed to the channel may read its history.
+        /// Whether a client with a user may read the history while it is subscribed to the channel.
         allow_history_for_subscriber: bool = "false", ();
-        /// Whether a client with a token may read the history.
+        /// Whether a client with a user may read the history.
         allow_history_for_client: bool = "false", ();
-        /// Whether a client without a token may read it as well, where one is let in at all.
+        /// Whether an anonymous client may read it as well. Has no effect without `allow_history_for_client` or
+        /// `allow_history_for_subscriber`.
         allow_history_for_anonymous: bool = "false", ();
-        /// Whether a client that is subscribed to the channel may ask who is present.
+        /// Whether a client with a user may ask who is present while it is subscribed to the channel.
         allow_presence_for_subscriber: bool = "false", ();
-        /// Whether a client with a token may ask who is present.
+        /// Whether a client with a user may ask who is present.
         allow_presence_for_client: bool = "false", ();
-        /// Whether a client without a token may ask as well, where one is let in at all.
+        /// Whether an anonymous client may ask as well. Has no effect without `allow_presence_for_client` or
+        /// `allow_presence_for_subscriber`.
         allow_presence_for_anonymous: bool = "false", ();
-        /// Whether channels with a `#` are for the users named behind it alone, separated by commas: `dialog#17,42`.
+        /// Whether channels with a `#` are for the users named behind it alone, separated by commas: `dialog#17,42`. A
+        /// name that begins with the `#` is one user's: `#17,42` is neither 17's nor 42's. Users whose ids contain `#` or
+        /// `,` are in no such channel.
         allow_user_limited_channels: bool = "false", ();
         /// Whether the application decides who may subscribe (`channel.proxy.subscribe`).
         subscribe_proxy_enabled: bool = "false", ();

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use tidings_hub::{Admission, Connected, Failure, Overrides, Verdict};
-use tidings_wire::Channel;
+use tidings_wire::{Channel, code};
 
 /// Longest reason of a disconnect in bytes: what a close frame takes (RFC 6455 §5.5), without its code.
 const MAX_REASON: usize = 123;
@@ -67,7 +67,7 @@ struct ConnectResult {
     data: Raw,
     b64data: Option<String>,
     channels: Option<Vec<String>>,
-    subs: Option<BTreeMap<String, SubscribeResult>>,
+    subs: Option<BTreeMap<String, Option<SubscribeResult>>>,
     meta: Raw,
 }
 
@@ -105,6 +105,7 @@ struct PublishResult {
     skip_history: bool,
     tags: Option<BTreeMap<String, String>>,
     idempotency_key: Option<String>,
+    version: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +126,8 @@ pub(super) fn connected(json: &[u8]) -> Outcome<Connected> {
         }
         for (name, options) in result.subs.unwrap_or_default() {
             // A subscription that the server makes ends with the connection.
-            subs.insert(channel(&name)?, Admission { expires: None, ..admission(options)? });
+            let options = options.map(admission).transpose()?.unwrap_or_default();
+            subs.insert(channel(&name)?, Admission { expires: None, ..options });
         }
         Ok(Connected {
             user: result.user,
@@ -145,14 +147,20 @@ pub(super) fn allowed(json: &[u8]) -> Outcome<Admission> {
 
 /// Reads the answer to `publish`.
 pub(super) fn publish(json: &[u8]) -> Outcome<Publish> {
-    read(json, |result: PublishResult| {
-        Ok(Publish {
+    let published = read(json, |result: PublishResult| {
+        if result.version.is_some_and(|version| version > 0) {
+            // As in the server API: to publish it all the same would show an older state than subscribers have.
+            let text = format!("{}: version", code::NOT_AVAILABLE.text);
+            return Ok(Err(Verdict { text, ..code::NOT_AVAILABLE.into() }.into()));
+        }
+        Ok(Ok(Publish {
             body: bytes("b64data", result.b64data, result.data)?,
             skip_history: result.skip_history,
             tags: result.tags.unwrap_or_default().into_iter().collect(),
             idempotency_key: result.idempotency_key.filter(|key| !key.is_empty()),
-        })
-    })
+        }))
+    });
+    published.map(Result::flatten)
 }
 
 /// Reads the answer to `rpc`.
@@ -327,5 +335,20 @@ mod tests {
             br#"{"result": {"data": {}, "skip_history": true, "tags": {"a": "b"}, "idempotency_key": "k"}}"#;
         assert_eq!(publish(json), Ok(Ok(changed)));
         assert_eq!(publish(br#"{"result": {}}"#), Ok(Ok(Publish::default())));
+        assert_eq!(publish(br#"{"result": {"version": 0}}"#), Ok(Ok(Publish::default())));
+    }
+
+    #[test]
+    fn a_version_is_refused_as_in_the_server_api() {
+        let refused = publish(br#"{"result": {"data": 1, "version": 7}}"#).expect("understood");
+        let Err(Failure::Error(verdict)) = refused else { panic!("{refused:?}") };
+        assert_eq!((verdict.code, verdict.temporary), (108, false));
+        assert!(verdict.text.contains("version"), "{}", verdict.text);
+    }
+
+    #[test]
+    fn a_sub_without_options_is_one_with_those_of_its_channel() {
+        let connected = connected(br#"{"result": {"user": "56", "subs": {"a": null}}}"#);
+        assert_eq!(connected.expect("JSON").expect("a yes").subs, [(name("a"), Admission::default())]);
     }
 }

@@ -59,10 +59,12 @@ pub(super) struct Question<'a> {
 impl<'a> Question<'a> {
     /// Puts a question together.
     pub(super) fn new(who: &'a Who, subject: Subject<'a>, data: Option<&[u8]>, how: How) -> Self {
-        let (protocol, encoding) = match who.encoding {
-            Encoding::Json => ("json", "json"),
-            Encoding::Protobuf => ("protobuf", "binary"),
+        let protocol = match who.encoding {
+            Encoding::Json => "json",
+            Encoding::Protobuf => "protobuf",
         };
+        // How the data comes in this question, whatever the client speaks.
+        let encoding = if how.binary { "binary" } else { "json" };
         let (data, b64data) = match data {
             None => (None, None),
             Some(bytes) if how.binary => (None, Some(STANDARD.encode(bytes))),
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(
             asked(&who(), Subject::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
             json!({
-                "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "binary", "user": "42",
+                "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
                 "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
             })
         );
@@ -170,5 +172,8 @@ mod tests {
         assert_eq!(data(b"\xff", PLAIN), (None, Some(json!("/w=="))));
         let binary = How { binary: true, ..PLAIN };
         assert_eq!(data(b"{}", binary), (None, Some(json!("e30="))));
+        for (how, encoding) in [(PLAIN, "json"), (binary, "binary")] {
+            assert_eq!(asked(&who(), Subject::Rpc("m"), Some(b"{}"), how)["encoding"], encoding);
+        }
     }
 }

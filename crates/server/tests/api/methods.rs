@@ -30,6 +30,7 @@ fn orders_to_sessions_are_taken_when_they_make_sense() {
         ("disconnect", json!({"user": "42", "disconnect": {}})),
         ("refresh", json!({"user": "42", "expired": true})),
         ("refresh", json!({"user": "42", "expire_at": 4_000_000_000_u64})),
+        ("refresh", json!({"expired": true})),
     ] {
         assert_eq!(world.ask(method, &request), json!({}), "{method} {request}");
     }
@@ -38,6 +39,8 @@ fn orders_to_sessions_are_taken_when_they_make_sense() {
         ("subscribe", json!({"channel": "news"}), 107),
         ("subscribe", json!({"user": "42", "channel": "none:a"}), 102),
         ("subscribe", json!({"user": "42", "channel": "tidings.node.control"}), 103),
+        ("subscribe", json!({"user": "42", "channel": "tidings.x"}), 103),
+        ("unsubscribe", json!({"user": "42", "channel": "tidings.x"}), 103),
         ("subscribe", json!({"user": "42", "channel": "news", "b64info": "?"}), 107),
         ("subscribe", json!({"user": "42", "channel": "news", "expire_at": 5}), 107),
         ("unsubscribe", json!({"channel": "news"}), 107),
@@ -45,7 +48,6 @@ fn orders_to_sessions_are_taken_when_they_make_sense() {
         ("disconnect", json!({}), 107),
         ("disconnect", json!({"user": "42", "disconnect": {"code": 2999}}), 107),
         ("disconnect", json!({"user": "42", "disconnect": {"code": 70000}}), 107),
-        ("refresh", json!({"user": ""}), 107),
         ("refresh", json!({"user": "42", "expire_at": -1}), 107),
     ] {
         assert_eq!(world.fail(method, &request).0, code, "{method} {request}");
@@ -111,6 +113,12 @@ fn a_connection_is_refreshed_or_expires_as_the_backend_says() {
     let (_, said) = ann.push("disconnect");
     assert_eq!(said["code"], 3005);
     ann.expect_close();
+    // Nobody in particular is whoever has no name.
+    let (mut nobody, mut bob) = (world.user(""), world.user("bob"));
+    world.ask("refresh", &json!({"expired": true}));
+    assert_eq!(nobody.push("disconnect").1["code"], 3005);
+    nobody.expect_close();
+    bob.expect_nothing();
 }
 
 #[test]

@@ -128,6 +128,7 @@ fn what_cannot_be_published_is_refused_with_its_code() {
         (json!({"channel": "none:news", "data": 1}), 102),
         (json!({"channel": "tidings.node.control", "data": 1}), 103),
         (json!({"channel": "tidings.node.canary.x", "data": 1}), 103),
+        (json!({"channel": "tidings.x", "data": 1}), 103),
     ] {
         assert_eq!(world.fail("publish", &request).0, code, "{request}");
     }

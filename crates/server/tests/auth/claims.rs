@@ -46,6 +46,8 @@ fn what_is_null_is_as_good_as_not_there() {
         "channel": null, "expire_at": null,
     }));
     assert_eq!(connection, connected(json!({"sub": "42", "b64info": "", "channel": "", "channels": []})));
+    let options = connected(json!({"sub": "42", "subs": {"news": null}})).subs;
+    assert_eq!(options, [(channel("news"), SubscriptionOptions::default())].into());
 }
 
 #[test]

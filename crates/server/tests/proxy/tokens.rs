@@ -65,7 +65,9 @@ fn without_a_token_nobody_is_let_in_where_a_key_is_configured() {
     let world = World::with_key(&[]);
     assert_eq!(world.client().refused("connect", json!({})), UNAUTHORIZED);
     // An anonymous user is one whom the application vouches for.
-    world.connected(json!({"token": token(json!({"sub": ""}))}));
+    for claims in [json!({"sub": ""}), json!({"sub": null}), json!({})] {
+        world.connected(json!({"token": token(claims)}));
+    }
 }
 
 #[test]
@@ -99,6 +101,36 @@ fn a_connection_token_names_what_the_server_subscribes_to() {
 }
 
 #[test]
+fn what_a_token_s_channels_are_they_are_whole_or_the_connection_is_refused() {
+    let world = World::with_key(&[
+        ("channel.namespaces", "known"),
+        ("client.subscribe_to_user_personal_channel.enabled", "true"),
+    ]);
+    for claims in [json!({"channels": ["nothing:a"]}), json!({"subs": {"nothing:a": null}})] {
+        assert_eq!(world.client().refused("connect", json!({"token": token(claims)})), (102, false));
+    }
+    let own = json!({"sub": "42", "channels": ["tidings.node.control"]});
+    assert_eq!(world.client().refused("connect", json!({"token": token(own)})), DENIED);
+    assert_eq!(world.client().refused("connect", json!({"token": token(json!({"sub": "bob,eve"}))})), DENIED);
+    let result = world.client().done(
+        "connect",
+        json!({"token": token(json!({"sub": "42", "subs": {"known:a": null, ":b": null}}))}),
+    );
+    let subs = result["subs"].as_object().expect("subs");
+    assert_eq!(subs.keys().collect::<Vec<_>>(), ["#42", ":b", "known:a"]);
+}
+
+#[test]
+fn the_time_to_live_of_a_token_that_lasts_for_ever_is_a_year() {
+    let world = World::with_key(&[]);
+    for end in [4_102_444_800_u64, 99_999_999_999_999] {
+        let claims = json!({"sub": "42", "exp": end});
+        let result = world.client().done("connect", json!({"token": token(claims)}));
+        assert_eq!((&result["expires"], &result["ttl"]), (&json!(true), &json!(31_536_000)), "{end}");
+    }
+}
+
+#[test]
 fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
     let world = World::with_key(&[]);
     let mut client = world.client();
@@ -108,7 +140,7 @@ fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
         (json!({"sub": "43", "channel": "a"}), DENIED, "another user"),
         (json!({"channel": "a"}), DENIED, "an anonymous user"),
         (json!({"sub": "42", "channel": "a", "client": "another"}), DENIED, "another client"),
-        (json!({"sub": "42"}), UNAUTHORIZED, "a connection token"),
+        (json!({"sub": "42"}), DENIED, "a connection token"),
         (json!({"sub": "42", "channel": "a", "exp": now() - 1}), EXPIRED_TOKEN, "expired"),
         (json!({"sub": "42", "channel": "a", "expire_at": now() - 1}), (110, false), "over before it began"),
     ] {
@@ -141,7 +173,8 @@ fn subscription_tokens_may_have_a_key_of_their_own() {
     let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
     let claims = json!({"sub": "42", "channel": "a"});
     let by_connection_key = json!({"channel": "a", "token": token(claims.clone())});
-    assert_eq!(client.refused("subscribe", by_connection_key), UNAUTHORIZED);
+    assert_eq!(client.refused("subscribe", by_connection_key), DENIED);
+    assert_eq!(client.refused("subscribe", json!({"channel": "a", "token": "hunter2"})), DENIED);
     let by_its_own = sign_hs256(&Secret::new(other), &claims).expect("a token");
     client.done("subscribe", json!({"channel": "a", "token": by_its_own}));
 }

@@ -6,17 +6,13 @@ use tidings_wire::client::{Data, Encoding, push, request};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Position, Topic};
 
-use super::super::{Join, Owner, Stage, Wish};
+use super::super::{Join, Owner, Stage};
 use super::connect::{bytes, seconds_left};
 use crate::access::Action;
-use crate::deciding::Decide;
+use crate::deciding::{Decide, Overrides};
 use crate::effects::{Answer, Effects, HistoryQuery, Request};
 use crate::hub::{Act, Hub};
-use crate::joining::since;
-
-/// The bit of a subscription's `flag` by which a client wants error 112 rather than to miss something: it then fetches
-/// the state anew. Other bits ask for nothing that would be missed where it is not done.
-const REJECT_UNRECOVERED: i64 = 1 << 1;
+use crate::joining::wish;
 
 /// Why a command cannot be carried out.
 struct Refusal(Code, String);
@@ -71,14 +67,9 @@ impl Hub {
             Ok(permit) => permit,
             Err(refusal) => return self.client_refusal(slot, id, &refusal, fx),
         };
-        let wish = Wish {
-            since: subscribe.recover.then(|| since(subscribe)),
-            recoverable: subscribe.recoverable,
-            join_leave: subscribe.join_leave,
-            all_or_error: subscribe.flag & REJECT_UNRECOVERED != 0,
-        };
+        let mut wish = wish(subscribe);
         let stage = match permit {
-            Permit::Yes => self.reach(slot, &channel, wish.since.as_ref(), fx),
+            Permit::Yes => self.reach(slot, &channel, &mut wish, &Overrides::default(), fx),
             Permit::Ask => {
                 let question = Decide::Subscribe {
                     who: self.who(slot),

@@ -8,11 +8,12 @@ use tidings_wire::client::request;
 use tidings_wire::code;
 
 use super::super::{Admitting, Dialect, Flag, Join, Member, Owner, Wish};
-use crate::access::Identity;
-use crate::deciding::{Admission, Connected, Decide};
-use crate::effects::{Effect, Effects, Request, Timer};
+use crate::access::{Action, Identity, has_own_channel};
+use crate::deciding::{Admission, Connected, Decide, Verdict};
+use crate::effects::{Effect, Effects, Failure, Request, Timer};
 use crate::hub::{Act, Hub};
-use crate::joining::{Settled, since};
+use crate::joining::{Settled, wish};
+use crate::settings::Settings;
 
 /// What the server calls itself in the answer to `connect`.
 const VERSION: &str = concat!("tidings ", env!("CARGO_PKG_VERSION"));
@@ -25,20 +26,15 @@ impl Hub {
         connect: &request::Connect<'_>,
         fx: &mut Effects,
     ) -> Act {
-        // Positions of subscriptions that the server made before, which it will make again.
-        for (channel, sub) in connect.subs.iter() {
-            if sub.recover
-                && let Ok(channel) = Channel::new(&**channel)
-            {
-                let returning = &mut self.sessions[slot as usize].more().returning;
-                returning.push((channel, since(sub)));
-                if returning.len() >= self.settings.channel_limit {
-                    break;
-                }
-            }
-        }
         let access = &self.settings.access;
         let asks = !connect.token.is_empty() || self.settings.connect_proxy;
+        // The application's answer names all channels; what the client adds are only positions in those.
+        let is_hooked = connect.token.is_empty() && asks;
+        for (channel, sub) in connect.subs.iter() {
+            let Ok(channel) = Channel::new(&**channel) else { continue };
+            let wish = Wish { by_client: !is_hooked, ..wish(sub) };
+            self.sessions[slot as usize].more().requested.push((channel, wish));
+        }
         if !asks {
             if !(access.open || access.anonymous_connect) {
                 self.client_error(slot, id, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
@@ -69,23 +65,43 @@ impl Hub {
 
     /// Lets a connection in: notes who it is and makes its subscriptions; the answer comes when they stand.
     pub(crate) fn admit(&mut self, slot: u32, id: u32, mut connected: Connected, fx: &mut Effects) {
+        let mut channels = match self.channels_of(&mut connected) {
+            Ok(channels) => channels,
+            Err(failure) => return self.failed(slot, id, &failure, fx),
+        };
         self.identify(slot, &connected, fx);
-        let mut channels = self.channels_of(&mut connected);
         if self.sessions[slot as usize].dialect == Dialect::Events {
             // It gets what it asks for and nothing else; what its token grants, it may ask for.
             self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
         }
+        let requested = std::mem::take(&mut self.sessions[slot as usize].more().requested);
+        let mut wanted: Vec<(Channel, Admission, Wish)> = Vec::with_capacity(channels.len());
+        for (channel, admission) in channels {
+            let since =
+                requested.iter().find(|(c, _)| *c == channel).and_then(|(_, wish)| wish.since.clone());
+            wanted.push((channel, admission, Wish { since, ..Wish::default() }));
+        }
+        for (channel, wish) in requested.into_iter().filter(|(_, wish)| wish.by_client) {
+            let is_known = wanted.iter().any(|(known, ..)| *known == channel);
+            match self.may(slot, Action::Subscribe, &channel) {
+                _ if is_known => {}
+                Ok(()) => wanted.push((channel, Admission::default(), wish)),
+                Err(code::UNKNOWN_CHANNEL) => {
+                    let words = format!("{}: unknown channel in subs", code::BAD_PROTOCOL.text);
+                    return self.end(slot, &crate::Ending::Verdict(code::BAD_PROTOCOL.number, words), fx);
+                }
+                // A client that comes back names what it had, which it may have no longer.
+                Err(_) => {}
+            }
+        }
         let limit = self.settings.channel_limit;
-        if channels.len() > limit {
+        if wanted.len() > limit {
             let words = format!("{}: {limit} channels a connection", code::CHANNEL_LIMIT.text);
             return self.end(slot, &crate::Ending::Verdict(code::CHANNEL_LIMIT.number, words), fx);
         }
-        let returning = std::mem::take(&mut self.sessions[slot as usize].more().returning);
-        let mut joins = Vec::with_capacity(channels.len());
-        for (channel, admission) in channels {
-            let from = returning.iter().find(|(c, _)| *c == channel).map(|(_, since)| since.clone());
-            let wish = Wish { since: from, recoverable: true, join_leave: true, all_or_error: false };
-            let stage = self.reach(slot, &channel, wish.since.as_ref(), fx);
+        let mut joins = Vec::with_capacity(wanted.len());
+        for (channel, admission, mut wish) in wanted {
+            let stage = self.reach(slot, &channel, &mut wish, &admission.overrides, fx);
             joins.push(Join { channel, owner: Owner::Connect, wish, admission, stage });
         }
         let admitting = Admitting { id, connected, joins };
@@ -96,11 +112,23 @@ impl Hub {
     }
 
     /// The channels that a connection has by its token, or because the application says so, and its user's own.
-    pub(crate) fn channels_of(&mut self, connected: &mut Connected) -> Vec<(Channel, Admission)> {
+    ///
+    /// # Errors
+    /// When one is of an unknown namespace or the server's own, and for a user whose id could not be told from the ids
+    /// of several users in the name of a personal channel.
+    pub(crate) fn channels_of(
+        &mut self,
+        connected: &mut Connected,
+    ) -> Result<Vec<(Channel, Admission)>, Failure> {
         let mut channels = std::mem::take(&mut connected.subs);
         if let Some(namespace) = &self.settings.personal_channel
             && !connected.user.is_empty()
         {
+            if !has_own_channel(&connected.user) {
+                let words =
+                    "permission denied: with personal channels, an id of a user must not contain # or ,";
+                return Err(Verdict { text: words.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
+            }
             let name = match &**namespace {
                 "" => format!("#{}", connected.user),
                 namespace => format!("{namespace}:#{}", connected.user),
@@ -114,7 +142,13 @@ impl Hub {
                 Err(_) => self.errors += 1,
             }
         }
-        channels
+        let Settings { access, namespaces, .. } = &*self.settings;
+        for (channel, _) in &channels {
+            let known = namespaces.of(channel.as_str()).map(|_| ());
+            let own = if access.is_reserved(channel.as_str()) { Err(code::PERMISSION_DENIED) } else { known };
+            own.map_err(Verdict::from)?;
+        }
+        Ok(channels)
     }
 
     /// Notes who a session is.
@@ -170,8 +204,10 @@ impl Hub {
         let (name, secret) = (self.client_name(own), self.client_secret(own));
         let interval = self.settings.ping_interval;
         let left = connected.expires.map(|at| seconds_left(at, self.time));
-        // Only those whose commands come over other connections need to be found.
-        let found = matches!(dialect, Dialect::StreamJson | Dialect::StreamProtobuf | Dialect::Sse);
+        // Only a session whose commands come by other requests is found by them; a one-way client gives the secret to its
+        // backend, which names the session by it in the server API.
+        let found = dialect.is_emulated();
+        let named = found || dialect.is_one_way();
         let subs: Vec<_> =
             settled.iter().map(|one| (one.channel.as_str().into(), one.reply(self.time))).collect();
         let result = reply::Connect {
@@ -184,7 +220,7 @@ impl Hub {
             // In whole seconds, of which 0 would mean never.
             ping: u32::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             pong: !interval.is_zero() && !self.settings.pong_timeout.is_zero() && !dialect.is_one_way(),
-            session: if found { secret.as_str().into() } else { "".into() },
+            session: if named { secret.as_str().into() } else { "".into() },
             node: if found { self.settings.node.as_str().into() } else { "".into() },
             time: 0,
         };
@@ -210,9 +246,13 @@ impl Hub {
     }
 }
 
-/// Seconds from `now` until `at`, at least 1: 0 would mean that it never ends.
+/// The longest time to live that a client is told, in seconds. A client renews its token by then, although the one it has
+/// lasts longer.
+const LONGEST_TTL: u32 = 365 * 24 * 60 * 60;
+
+/// Seconds from `now` until `at`, at least 1 (0 would mean that it never ends) and at most a year.
 pub(crate) fn seconds_left(at: u64, now: u64) -> u32 {
-    u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX).clamp(1, LONGEST_TTL)
 }
 
 /// What an application put in, to be kept.

@@ -70,6 +70,22 @@ pub(crate) fn send_error_event(slot: u32, code: u16, text: &str, fx: &mut Effect
     });
 }
 
+/// The code that a one-way connection ends with in place of this error. The application's words may be others than the
+/// table's, so the number alone says which error it is; those from 400 on are the application's own.
+fn one_way_code(error: Code) -> Code {
+    const APPLICATION: u16 = 400;
+    match error.number {
+        _ if error.temporary => code::SERVER_ERROR,
+        number if number == code::UNAUTHORIZED.number => code::INVALID_TOKEN,
+        number if number == code::TOKEN_EXPIRED.number || number == code::EXPIRED.number => {
+            code::CONNECTION_EXPIRED
+        }
+        number if number == code::PERMISSION_DENIED.number => code::NO_PERMISSION,
+        APPLICATION.. => code::SERVER_ERROR,
+        _ => code::BAD_PROTOCOL,
+    }
+}
+
 impl Hub {
     /// Answers a command.
     pub(crate) fn reply(&mut self, slot: u32, id: u32, outcome: Outcome<'_>, fx: &mut Effects) {
@@ -88,16 +104,7 @@ impl Hub {
         if !dialect.is_one_way() {
             return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
         }
-        // The application's words may be others than the table's: the number alone says which it is.
-        let number = match code.number {
-            _ if code.temporary => code::SERVER_ERROR.number,
-            n if n == code::UNAUTHORIZED.number || n == code::TOKEN_EXPIRED.number => {
-                code::INVALID_TOKEN.number
-            }
-            n if n == code::PERMISSION_DENIED.number => code::NO_PERMISSION.number,
-            _ => code::BAD_PROTOCOL.number,
-        };
-        self.end(slot, &Ending::Verdict(number, text.to_owned()), fx);
+        self.end(slot, &Ending::Verdict(one_way_code(code).number, text.to_owned()), fx);
     }
 
     /// Answers a client's own ping; to an event source, the comment that says it may listen.

@@ -94,7 +94,9 @@ fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
         given.then_some((offset.parse().ok()?, epoch))
     });
     let (offset, epoch) = position.unwrap_or((0, ""));
-    Subscribe { channel, recover: position.is_some(), offset, epoch: epoch.into(), ..Subscribe::default() }
+    let recover = position.is_some();
+    // Recoverable, because a browser comes back by itself with the last id.
+    Subscribe { channel, recover, recoverable: true, offset, epoch: epoch.into(), ..Subscribe::default() }
 }
 
 /// Has a client that comes back, but not to a position in this channel, be told that it may have missed something there,
