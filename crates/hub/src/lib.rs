@@ -35,6 +35,6 @@ pub use ending::{Ending, gap_notice, refusal_notice};
 pub use hub::{ClientStats, Flow, Hub, Stats};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, RecoveryMode, SlowConsumer};
 pub use overflow::Overflow;
-pub use session::{Dialect, SessionId, locate};
+pub use session::{Dialect, SessionId, SessionKey, locate};
 pub use settings::Settings;
 pub use topics::{Entry, Interest, TopicKey, is_told};

@@ -28,7 +28,7 @@ impl Hub {
     fn concerned(&self, directive: &Directive) -> Vec<u32> {
         let Directive { user, client, session, .. } = directive;
         let mut slots: Vec<u32> = if let Some(session) = session {
-            let found = locate(self.settings.node_seed, session);
+            let found = locate(&self.settings.session_key, session);
             found
                 .filter(|(shard, id)| *shard == self.shard.0 && self.is_current(*id))
                 .map(|(_, id)| id.slot)

@@ -6,6 +6,7 @@ use tidings_wire::Channel;
 
 use crate::access::Access;
 use crate::namespace::Namespaces;
+use crate::session::SessionKey;
 
 /// The same for every hub of a server; shared, never changed while it runs.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ pub struct Settings {
     pub expired_close_delay: Duration,
     /// How long a subscription may.
     pub expired_sub_close_delay: Duration,
-    /// A random number of this node, from which client ids are made.
-    pub node_seed: u64,
+    /// The key from which client ids and session secrets are derived.
+    pub session_key: SessionKey,
     /// What this node calls itself to clients, so that what they send elsewhere finds it.
     pub node: String,
 }

@@ -22,6 +22,7 @@ mod listen;
 mod node;
 mod outbound;
 mod proxy;
+mod random;
 mod router;
 mod server;
 mod settings;

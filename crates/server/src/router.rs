@@ -270,11 +270,11 @@ impl Router {
             hear(body);
             return true;
         }
-        match self.cluster.heard(body) {
+        match self.cluster.heard(channel, body) {
             Some(Heard::Order(directive)) => self.post_to_all(|| Mail::Order(Arc::clone(&directive))),
             Some(Heard::Input(session, data)) => {
                 // One that has ended meanwhile misses nothing.
-                if let Some((shard, id)) = tidings_hub::locate(self.settings.node_seed, &session)
+                if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
                     && let Some(mailbox) = self.mailboxes().get(shard as usize)
                 {
                     mailbox.post(Mail::Input(id, data));

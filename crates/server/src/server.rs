@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 use crate::auth::SetupError;
 use crate::authority::Decisions;
 use crate::canary::{self, Canary};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, ClusterKey};
 use crate::config::{BrokerUrl, Config, ListenAddr};
 use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
 use crate::node::Node;
 use crate::router::Router;
 use crate::tls::{Door, MaterialError, Tls, Way};
-use crate::{http, settings};
+use crate::{http, random, settings};
 
 /// How often topics that nobody wants are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -103,7 +103,7 @@ impl Server {
             });
         }
 
-        let seed = settings::node_seed();
+        let key = ClusterKey::from_config(&config);
         let count = settings::shards(&config);
         let limits = settings::limits(&config, count);
         let process = Arc::new(Process::default());
@@ -111,15 +111,18 @@ impl Server {
             tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
         let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);
         let ready = &config.ready;
-        let canary = Canary::new(seed.rotate_left(32), ready.canary_interval, ready.canary_limit);
+        // Of its own randomness: the name is public, as a channel's is.
+        let canary =
+            Canary::new(u64::from_be_bytes(random::bytes()), ready.canary_interval, ready.canary_limit);
         let mut handles = Vec::new();
         let mut redis = None;
         let mut hooks = Arc::default();
         let mut failed = None;
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
             let asked = node.clone();
-            let sessions = Arc::new(settings::sessions(&config, seed, count));
-            let cluster = Cluster::new(sessions.node.clone(), settings::node_name(&config, &announcements));
+            let uid = cluster::Uid::random();
+            let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
+            let cluster = Cluster::new(uid, settings::node_name(&config, &announcements), key);
             let router =
                 Router::new(config.broker_linger, canary, cluster, Arc::clone(&sessions), move || {
                     asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()

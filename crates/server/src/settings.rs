@@ -1,13 +1,12 @@
 //! From the configuration to what the parts take.
 
-use std::hash::{BuildHasher, RandomState};
-
 use tidings_hub::{
-    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, Settings, SlowConsumer,
+    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings, SlowConsumer,
 };
 use tidings_shard::Limits;
 
 use crate::config::{self, Config};
+use crate::random;
 
 /// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
 /// quarter of all at most.
@@ -15,12 +14,6 @@ const SPARE_FILES: u64 = 64;
 
 /// Most publications that a client is sent when it recovers.
 const RECOVERY_LIMIT: usize = 100_000;
-
-/// A number that no other process has had, and that cannot be guessed.
-pub(crate) fn node_seed() -> u64 {
-    // The standard library's hash keys come from the operating system's random source.
-    RandomState::new().hash_one(std::process::id())
-}
 
 /// What a node is called when nobody says: after its machine and its HTTP port.
 pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
@@ -36,7 +29,7 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
 }
 
 /// What sessions go by.
-pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settings {
+pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings {
     let client = &config.client;
     let key = &config.http_api.key;
     let personal = &client.subscribe_to_user_personal_channel;
@@ -75,8 +68,8 @@ pub(crate) fn sessions(config: &Config, node_seed: u64, shards: usize) -> Settin
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
-        node_seed,
-        node: format!("{:016x}", self::node_seed()),
+        session_key: SessionKey::new(&random::bytes()),
+        node,
     }
 }
 

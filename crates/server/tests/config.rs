@@ -648,3 +648,23 @@ fn tables_are_kept_in_a_folder_or_in_a_bucket() {
     let config = load_sets(&["tables.s3.access_key_id=me", "tables.s3.secret_access_key=hush"]);
     assert!(!format!("{:?}", config.expect("a configuration")).contains("hush"));
 }
+
+#[test]
+fn nodes_on_redis_need_a_secret_once_keys_are_set_that_none_can_be_derived_from() {
+    const REDIS: &str = "broker=redis://127.0.0.1:1";
+    const KEY_SET: &str = "client.token.jwks_public_endpoint=https://id.example.com/keys";
+    let error = complaint(load_sets(&[REDIS, KEY_SET]));
+    assert!(error.contains("add --set cluster.secret=A-SECRET (at least 16 bytes"), "{error}");
+    for enough in [
+        "cluster.secret=0123456789abcdef",
+        "http_api.key=k",
+        "client.token.hmac_secret_key=k",
+        "broker=memory",
+    ] {
+        load_sets(&[REDIS, KEY_SET, enough]).expect(enough);
+    }
+    // Where nothing is protected there is nothing to add.
+    load_sets(&[REDIS]).expect("a workbench");
+    let short = complaint(load_sets(&["cluster.secret=0123456789abcde"]));
+    assert!(short.contains("cluster.secret is shorter than 16 bytes"), "{short}");
+}

@@ -21,7 +21,7 @@ use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Form};
 
 pub(crate) use awaiting::{Awaiting, Outcome};
-pub use client::locate;
+pub use client::{SessionKey, locate};
 pub(crate) use client::{seconds_left, send_error_event, send_push};
 pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;

@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, settings};
+use crate::world::{Broker, World, key, settings};
 
 fn open(w: &mut World, dialect: Dialect) -> u32 {
     let mut fx = Effects::default();
@@ -151,11 +151,16 @@ fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
     let output = w.output(slot);
     let reply: Value = serde_json::from_str(output.trim().strip_prefix("data: ").unwrap()).unwrap();
     let secret = reply["connect"]["session"].as_str().unwrap();
-    let (shard, id) = locate(7, secret).expect("this node made it");
+    let (shard, id) = locate(&key(7), secret).expect("this node made it");
     assert_eq!((shard, Some(id)), (0, w.hub.id(slot)));
-    assert!(locate(8, secret).is_none(), "another node did not");
-    let guess = secret.replace(secret.chars().last().unwrap(), "0");
-    assert!(locate(7, &guess).is_none() && locate(7, "").is_none());
+    assert!(locate(&key(8), secret).is_none(), "another node did not");
+    let last = if secret.ends_with('0') { "1" } else { "0" };
+    let guess = format!("{}{last}", &secret[..secret.len() - 1]);
+    assert!(locate(&key(7), &guess).is_none() && locate(&key(7), "").is_none());
+    // What everybody may see of a session does not open it.
+    let public = reply["connect"]["client"].as_str().unwrap().replace('-', "");
+    let place = secret.rsplit_once('.').unwrap().0;
+    assert!(locate(&key(7), &format!("{place}.{public}")).is_none());
     w.with(|hub, fx| {
         hub.commands(id, b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}", fx);
     });
@@ -219,7 +224,7 @@ fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
         let (slot, told, _) = introduce(&mut w, dialect, &serde_json::json!({}));
         let (other, ..) = introduce(&mut w, dialect, &serde_json::json!({}));
         let session = told[0]["connect"]["session"].as_str().expect("a session").to_owned();
-        let (_, id) = locate(7, &session).expect("this node made it");
+        let (_, id) = locate(&key(7), &session).expect("this node made it");
         assert_eq!(w.hub.id(slot), Some(id));
         w.with(|hub, fx| {
             let command = b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";

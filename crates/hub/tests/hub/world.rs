@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Answer, Decide, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request,
-    Secret, SessionId, Settings, Timer, Verdict,
+    Secret, SessionId, SessionKey, Settings, Timer, Verdict,
 };
 use tidings_wire::{Channel, Form, Publication, Topic, code, form};
 
@@ -70,9 +70,14 @@ pub(crate) fn settings() -> Settings {
         personal_channel: None,
         expired_close_delay: Duration::from_secs(25),
         expired_sub_close_delay: Duration::from_secs(25),
-        node_seed: 7,
+        session_key: key(7),
         node: "n".into(),
     }
+}
+
+/// A key of a node; the same for the same number.
+pub(crate) fn key(number: u8) -> SessionKey {
+    SessionKey::new(&[number; SessionKey::LEN])
 }
 
 /// As the articles' part III has it.

@@ -1,4 +1,4 @@
-//! What nodes say to each other, as JSON: `{"from":"NODE","say":{KIND:…}}`.
+//! What nodes say to each other, as JSON: `{"say":{KIND:…}}`. Who says it is known by its seal ([`super::sealing`]).
 //!
 //! Nodes of different versions live side by side while a deployment is renewed: unknown fields are passed over, and a
 //! message of an unknown kind is no message. Bytes travel as base64, so that binary data of Protobuf clients survives.
@@ -16,11 +16,9 @@ use tidings_wire::{Channel, Epoch, Position};
 
 use super::NodeInfo;
 
-/// A message and who sent it.
+/// A message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Message {
-    /// The uid of the sender.
-    pub(super) from: String,
     /// What is said.
     pub(super) say: Say,
 }
@@ -68,8 +66,8 @@ impl Message {
     }
 
     /// Writes it.
-    pub(super) fn write(&self) -> Bytes {
-        serde_json::to_vec(self).expect("text keys and plain values").into()
+    pub(super) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text keys and plain values")
     }
 }
 
@@ -230,7 +228,7 @@ mod tests {
 
     fn there_and_back(directive: &Directive) -> Directive {
         let say = Say::Order(directive.into());
-        let message = Message::read(&Message { from: "a".into(), say }.write()).expect("a message");
+        let message = Message::read(&Message { say }.write()).expect("a message");
         match message.say {
             Say::Order(wire) => wire.try_into().expect("a directive"),
             other => panic!("{other:?}"),
@@ -273,16 +271,15 @@ mod tests {
     fn what_a_session_has_sent_arrives_byte_by_byte() {
         let data = Data(Bytes::from_static(b"\x00\xff{}\n"));
         let say = Say::Input { session: "s".into(), data: data.clone() };
-        let message = Message::read(&Message { from: "a".into(), say }.write()).expect("a message");
+        let message = Message::read(&Message { say }.write()).expect("a message");
         assert!(matches!(message.say, Say::Input { session, data: same } if session == "s" && same == data));
     }
 
     #[test]
     fn what_a_newer_node_adds_is_passed_over_and_what_it_invents_is_no_message() {
-        let message =
-            Message::read(br#"{"from":"a","at":1,"say":{"ask":{"id":1,"pattern":null,"limit":3}}}"#);
+        let message = Message::read(br#"{"at":1,"say":{"ask":{"id":1,"pattern":null,"limit":3}}}"#);
         assert!(matches!(message.expect("a message").say, Say::Ask { id: 1, pattern: None }));
-        for body in [r#"{"from":"a","say":{"dance":{}}}"#, r#"{"say":{"gone":{}}}"#, "", "{", "\"x\""] {
+        for body in [r#"{"say":{"dance":{}}}"#, r#"{"gone":{}}"#, "", "{", "\"x\""] {
             assert!(Message::read(body.as_bytes()).is_err(), "{body}");
         }
     }

@@ -8,13 +8,15 @@
 //! Invariants:
 //! - Channels that begin with [`RESERVED`] are the server's own: no client and no backend subscribes or publishes
 //!   there, and nothing published there reaches anybody's pattern.
+//! - Messages are sealed with the deployment's key ([`sealing`]): what a holder of the key has not sealed, and what was
+//!   received before, is counted and changes nothing.
 //! - A message that cannot be understood, or for which there is no room, is counted and changes nothing.
 //! - An answer about all nodes is whole, or it is an error that names the nodes which are missing from it.
-//!
-//! Whoever may publish in the deployment's Redis is trusted as these nodes are.
 
+mod key;
 mod message;
 mod registry;
+mod sealing;
 mod survey;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,8 +35,10 @@ use tokio::time::MissedTickBehavior;
 use crate::node::Node;
 use message::{Data, Message, Say};
 use registry::{ANNOUNCE, Met, Registry};
+use sealing::Sealer;
 use survey::Surveys;
 
+pub(crate) use key::{ClusterKey, Uid};
 pub(crate) use registry::NodeInfo;
 pub(crate) use survey::Channels;
 
@@ -42,7 +46,7 @@ pub(crate) use survey::Channels;
 pub(crate) const RESERVED: &str = "tidings.";
 /// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
 pub(crate) const CONTROL: &str = "tidings.node.control";
-/// Longest message in bytes; a longer one is not sent, and not read.
+/// Longest message in bytes, before it is sealed; a longer one is not sent, and not read.
 const MAX_MESSAGE: usize = 4 << 20;
 /// When an announcement that did not get out is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -60,6 +64,7 @@ pub(crate) struct Cluster {
     own: Channel,
     registry: Registry,
     surveys: Surveys,
+    sealer: Sealer,
     todo: mpsc::Sender<Todo>,
     /// The other end of `todo`, until the task takes it.
     work: Mutex<Option<mpsc::Receiver<Todo>>>,
@@ -109,14 +114,15 @@ pub(crate) enum ClusterError {
 }
 
 impl Cluster {
-    /// A node with this uid, which no other has, and this name for people.
-    pub(crate) fn new(uid: String, name: String) -> Self {
+    /// A node with this uid, which no other has, this name for people, and the deployment's key.
+    pub(crate) fn new(uid: Uid, name: String, key: ClusterKey) -> Self {
         let channel = |name: String| Channel::new(name).expect("a short name of printable ASCII");
         let (todo, work) = mpsc::channel(TODO);
         Self {
             all: channel(CONTROL.to_owned()),
             own: channel(format!("{CONTROL}.{uid}")),
-            uid,
+            sealer: Sealer::new(uid, key),
+            uid: uid.to_string(),
             name,
             registry: Registry::default(),
             surveys: Surveys::default(),
@@ -136,10 +142,29 @@ impl Cluster {
         self.registry.nodes(Instant::now())
     }
 
+    /// Seals what is to be published in one of the server's own channels.
+    pub(crate) fn seal(&self, channel: &Channel, message: &[u8]) -> Bytes {
+        self.sealer.seal(channel, message)
+    }
+
+    /// Opens what was published in one of them. What is not authentic or was received before has been counted.
+    pub(crate) fn open(&self, channel: &Channel, body: &[u8]) -> Option<(Uid, Vec<u8>)> {
+        self.sealer.open(channel, body).ok()
+    }
+
+    /// Messages that were rejected before they were read, by the metric's label value.
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.sealer.rejected()
+    }
+
     /// Judges what was published in one of its channels. Gives what is for sessions, if it is that.
-    pub(crate) fn heard(&self, body: &[u8]) -> Option<Heard> {
-        let message = if body.len() > MAX_MESSAGE { None } else { Message::read(body).ok() };
-        let Some(Message { from, say }) = message else { return self.ignore() };
+    pub(crate) fn heard(&self, channel: &Channel, body: &[u8]) -> Option<Heard> {
+        if body.len() > MAX_MESSAGE + sealing::OVERHEAD {
+            return self.ignore();
+        }
+        let (from, message) = self.open(channel, body)?;
+        let (from, message) = (from.to_string(), Message::read(&message).ok());
+        let Some(Message { say }) = message else { return self.ignore() };
         let own = from == self.uid;
         match say {
             Say::Order(directive) => match Directive::try_from(directive) {
@@ -324,10 +349,11 @@ impl Node {
 
 /// Publishes a message and gives how many have heard it.
 async fn send(node: &Node, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
-    let body: Bytes = Message { from: node.router.cluster().uid.clone(), say }.write();
-    if body.len() > MAX_MESSAGE {
+    let message = Message { say }.write();
+    if message.len() > MAX_MESSAGE {
         return Err(ClusterError::TooLong);
     }
+    let body = node.router.cluster().seal(channel, &message);
     let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
     let (done, outcome) = oneshot::channel();
     broker.publish(

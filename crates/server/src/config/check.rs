@@ -7,13 +7,27 @@ use super::error::ConfigError;
 use super::namespace::Channels;
 use super::options::{ChannelOptions, Config};
 use super::setting::{duration_text, size_text};
-use super::value::{ListenAddr, RecoveryMode};
+use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
 use crate::cluster::RESERVED;
+
+/// Fewest bytes of `cluster.secret`.
+const SHORTEST_SECRET: usize = 16;
 
 impl Config {
     /// Whether any key is configured by which a client or a backend shows who it is.
     pub fn has_key(&self) -> bool {
         self.client.token.has_key() || self.http_api.key.is_set()
+    }
+
+    /// The key from which that of messages between nodes is derived, with the option that it comes from.
+    pub(crate) fn cluster_key(&self) -> Option<(&'static str, &str)> {
+        let candidates = [
+            ("cluster.secret", &self.cluster.secret),
+            ("http_api.key", &self.http_api.key),
+            ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
+        ];
+        let (option, key) = candidates.into_iter().find(|(_, key)| key.is_set())?;
+        Some((option, key.expose()))
     }
 
     /// Every listener, with the option that names it.
@@ -71,6 +85,7 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         return Err(given.error("http.listen", what.into()));
     }
     tls(config, given)?;
+    cluster_secret(config, given)?;
     hooks(config, given)?;
     bucket(config, given)?;
     histories(config, given)?;
@@ -111,6 +126,28 @@ fn tls(config: &Config, given: &Given) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a short secret, and nodes that would exchange commands and tokens unprotected although keys protect the rest.
+fn cluster_secret(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let (key, secret) = ("cluster.secret", &config.cluster.secret);
+    if secret.is_set() && secret.expose().len() < SHORTEST_SECRET {
+        let what =
+            format!("{key} is shorter than {SHORTEST_SECRET} bytes; `openssl rand -hex 32` makes a good one");
+        return Err(given.error(key, what));
+    }
+    let is_protected = config.has_key() || config.client.proxy.connect.enabled;
+    if config.broker == BrokerUrl::Memory || !is_protected || config.cluster_key().is_some() {
+        return Ok(());
+    }
+    let (place, line) = given.how_to_add("broker");
+    let what = format!(
+        "nodes that share a Redis protect their messages with a common secret, and none can be derived from the keys \
+         that are configured; add {place}{} (at least {SHORTEST_SECRET} bytes, the same on every node; `openssl rand \
+         -hex 32` makes one)",
+        line(key, "A-SECRET")
+    );
+    Err(given.error("broker", what))
 }
 
 /// Refuses a hook that is switched on and leads nowhere.

@@ -78,6 +78,8 @@ group! {
         client: ClientOptions;
         /// This server among others.
         node: NodeOptions;
+        /// The nodes that share a broker.
+        cluster: ClusterOptions;
         /// The server API.
         http_api: HttpApiOptions;
         /// What clients may do in channels, and how channels behave.
@@ -413,6 +415,17 @@ group! {
         /// What the server is called where nodes are listed (`info` of the server API). Without a name it is called
         /// after its machine and its HTTP port.
         name: String = "", Longest(128);
+    }
+}
+
+group! {
+    /// The nodes that share a broker.
+    pub struct ClusterOptions {
+        /// The secret by which nodes that share a Redis recognize each other: their messages are encrypted and
+        /// authenticated with it. At least 16 bytes, the same on every node. Without it, a key is derived from
+        /// `http_api.key`, or else from `client.token.hmac_secret_key`; where other keys are configured and neither of
+        /// these, it must be given.
+        secret: Secret = "", ();
     }
 }
 

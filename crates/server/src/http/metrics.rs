@@ -415,6 +415,12 @@ impl Scrape {
             "Servers on this broker, this one included",
             cluster.others().len() as u64 + 1,
         )?;
+        out.counters(
+            "tidings_nodes_rejected",
+            "Messages between nodes that were not authentic, or not for the first time, and changed nothing",
+            "reason",
+            cluster.rejected(),
+        )?;
         out.counter(
             "tidings_nodes_ignored",
             None,

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest;
-use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::random;
 
 /// The name of a table: a random UUID (RFC 9562 §5.4), 122 bits of chance. Whoever knows it may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +16,7 @@ pub(super) struct TableId(u128);
 impl TableId {
     /// One that nobody has.
     pub(super) fn random() -> Self {
-        let bits = u128::from_be_bytes(random());
+        let bits = u128::from_be_bytes(random::bytes());
         // Version 4, variant 0b10.
         Self(bits & !(0xF << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62)
     }
@@ -55,18 +56,12 @@ impl FromStr for TableId {
 
 /// What makes somebody the owner of a table: 256 bits of chance, in base64url. Only its hash is kept.
 pub(super) fn secret() -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(random::<32>())
+    BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<32>())
 }
 
 /// What is kept of a secret. Comparing hashes tells nothing by the time it takes: who tries does not choose them.
 pub(super) fn hash(secret: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()))
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).expect("the operating system's random numbers");
-    bytes
 }
 
 #[cfg(test)]

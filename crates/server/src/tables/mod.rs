@@ -61,7 +61,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::node::Node;
-use crate::settings;
+use crate::random;
 use arrival::Arrivals;
 use counters::Counters;
 use failure::Failure;
@@ -127,7 +127,7 @@ impl Service {
             max_size: options.max_size as u64,
             stopping: watch::Sender::new(false),
             node: Arc::clone(node),
-            own: settings::node_seed(),
+            own: u64::from_be_bytes(random::bytes()),
             sweeping: Mutex::default(),
         });
         service.store.serves(Arc::downgrade(&service));

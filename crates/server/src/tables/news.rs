@@ -71,10 +71,14 @@ pub(super) fn listen(service: &Arc<Service>) {
         return;
     }
     let Ok(channel) = Channel::new(CHANNEL) else { return };
-    let listening = Arc::downgrade(service);
+    let (listening, topic) = (Arc::downgrade(service), Topic::Channel(channel.clone()));
     let hear = move |body: &Bytes| {
         let Some(service) = listening.upgrade() else { return };
-        let news = (body.len() <= MAX_MESSAGE).then(|| serde_json::from_slice::<News>(body).ok()).flatten();
+        if body.len() > MAX_MESSAGE {
+            return;
+        }
+        let Some((_, message)) = service.node.router.cluster().open(&channel, body) else { return };
+        let news = serde_json::from_slice::<News>(&message).ok();
         let Some(news) = news.filter(|news| news.node != service.own) else { return };
         let Ok(id) = news.table.parse::<TableId>() else { return };
         let room = service.rooms().get(&id).cloned();
@@ -83,7 +87,7 @@ pub(super) fn listen(service: &Arc<Service>) {
             let _ = room.try_send(Ask::News(Box::new(news)));
         }
     };
-    service.node.router.listen(&Topic::Channel(channel), Box::new(hear));
+    service.node.router.listen(&topic, Box::new(hear));
 }
 
 impl Service {
@@ -100,7 +104,8 @@ impl Service {
         let news = News { node, table, say, viewers, received, loading, record };
         let Ok(body) = serde_json::to_vec(&news) else { return };
         // What is lost is said again before long.
-        broker.publish(&channel, body.into(), Box::new(|_| {}));
+        let sealed = self.node.router.cluster().seal(&channel, &body);
+        broker.publish(&channel, sealed, Box::new(|_| {}));
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
+use crate::sealed::Peer;
 use crate::world::{USERS, World};
 
 fn names(world: &World) -> Vec<String> {
@@ -64,9 +65,11 @@ fn an_answer_about_all_nodes_is_whole_or_an_error_that_names_who_is_missing() {
     let redis = RedisServer::start();
     let world = World::with(&[&format!("broker={}", redis.url())]);
     // A node that announces itself and never answers.
-    let silent = json!({"from": "s1", "say": {"node": {"uid": "s1", "name": "sue", "version": "", "num_clients": 1,
+    let mut peer = Peer::new(1, "none", "");
+    let silent = json!({"say": {"node": {"uid": peer.uid(), "name": "sue", "version": "", "num_clients": 1,
         "num_users": 1, "num_subs": 1, "num_channels": 1, "uptime": 1}}});
-    redis.cli(&["PUBLISH", "tidings.node.control", &silent.to_string()]);
+    let sealed = peer.seal("tidings.node.control", &silent);
+    redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
     wait_until(PATIENCE, "the silent node to be known", || names(&world).contains(&"sue".to_owned()));
     let (code, message) = world.fail("channels", &json!({}));
     assert_eq!((code, &*message), (100, "no answer within 3 s from: sue"));
@@ -79,14 +82,15 @@ fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
     let mut everything = world.resp();
     everything.command(&["PSUBSCRIBE", "*"]);
     let mut publisher = redis.client();
-    for body in [
-        "",
-        "hello",
-        "{}",
-        r#"{"from":"x","say":{"dance":{}}}"#,
-        r#"{"from":"x","say":{"node":{"uid":"y"}}}"#,
-    ] {
+    for body in ["", "hello", "{}", r#"{"say":{"dance":{}}}"#] {
         publisher.command(&["PUBLISH", "tidings.node.control", body]);
+    }
+    let mut peer = Peer::new(1, "none", "");
+    for message in
+        [json!(1), json!({}), json!({"say": {"dance": {}}}), json!({"say": {"node": {"uid": "y"}}})]
+    {
+        let sealed = peer.seal("tidings.node.control", &message);
+        publisher.command(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
     }
     publisher.command(&["PUBLISH", "tidings.node.other", "x"]);
     publisher.command(&["PUBLISH", "news", "x"]);
@@ -166,6 +170,8 @@ fn what_the_api_and_the_nodes_do_is_counted() {
         r#"{"commands":[{"publish":{}},{"publish":{"channel":"a","data":1}},{"x":{}}]}"#,
     );
     redis.cli(&["PUBLISH", "tidings.node.control", "nonsense"]);
+    let sealed = Peer::new(1, "http_api.key", "k").seal("tidings.node.control", &json!("nonsense"));
+    redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
     let counted = || world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
     let is = |sample: &str| counted().lines().any(|line| line == sample);
     for sample in [
@@ -178,4 +184,5 @@ fn what_the_api_and_the_nodes_do_is_counted() {
         assert!(is(sample), "{sample} is not in\n{}", counted());
     }
     wait_until(PATIENCE, "an ignored message to be counted", || is("tidings_nodes_ignored_total 1"));
+    assert!(is(r#"tidings_nodes_rejected_total{reason="unsealed"} 1"#), "{}", counted());
 }

@@ -10,7 +10,7 @@ mod identity;
 mod replies;
 
 pub(crate) use connect::seconds_left;
-pub use identity::locate;
+pub use identity::{SessionKey, locate};
 pub(crate) use replies::{send_error_event, send_push};
 
 use tidings_wire::client::request::{Command, Request};

@@ -102,7 +102,7 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
             },
         );
     }
-    let (shard, session) = locate(settings.node_seed, &asked.session).ok_or_else(unknown)?;
+    let (shard, session) = locate(&settings.session_key, &asked.session).ok_or_else(unknown)?;
     let mailbox = node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
     let room = node.gate.room(bytes.len()).await;
     mailbox.post(Mail::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));

@@ -1,0 +1,207 @@
+//! Those who read and write the deployment's Redis, and do not have its keys.
+
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, Reply, RespClient, wait_until};
+
+use crate::sealed::Peer;
+use crate::world::{USERS, World};
+
+const CONTROL: &str = "tidings.node.control";
+
+fn metric(world: &World, sample: &str) -> u64 {
+    let text = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{sample} is not in\n{text}")).parse().expect("a number")
+}
+
+fn rejected(world: &World, reason: &str) -> u64 {
+    metric(world, &format!("tidings_nodes_rejected_total{{reason=\"{reason}\"}}"))
+}
+
+/// Opens a stream whose commands come over `/emulation`: the connection, and what its `connect` was answered.
+fn stream(world: &World) -> (LineClient, Value) {
+    // To HTTP/1.0 the answer comes as it is, without chunks.
+    let mut stream = LineClient::connect(world.http());
+    let connect = r#"{"id":1,"connect":{}}"#;
+    let length = connect.len();
+    stream.send_bytes(
+        format!("POST /connection/http_stream HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{connect}")
+            .as_bytes(),
+    );
+    while !stream.line().is_empty() {}
+    let mut line: Value = serde_json::from_str(&stream.line()).expect("JSON");
+    (stream, line["connect"].take())
+}
+
+/// What an attacker on Redis hears of the nodes.
+fn eavesdropper(redis: &RedisServer) -> RespClient {
+    let mut client = redis.client();
+    client.command(&["PSUBSCRIBE", "tidings.node.control*"]);
+    client
+}
+
+/// The next thing heard, as bytes: the channel and what was published.
+fn heard(eavesdropper: &mut RespClient) -> (String, Vec<u8>) {
+    match eavesdropper.reply() {
+        Reply::Array(parts) => match &parts[..] {
+            [_, _, channel, Reply::Bulk(body)] => (channel.text(), body.clone()),
+            other => panic!("no message by a pattern: {other:?}"),
+        },
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+#[test]
+fn names_of_channels_at_redis_do_not_give_away_session_secrets() {
+    let redis = RedisServer::start();
+    let world = World::with(&[&format!("broker={}", redis.url())]);
+    let (_stream, connected) = stream(&world);
+    let session = connected["session"].as_str().expect("a secret");
+    let place = session.rsplit_once('.').expect("a MAC at its end").0;
+    let numbers: Vec<u32> = place.split('.').map(|n| u32::from_str_radix(n, 16).expect("hex")).collect();
+    // Every number that a channel's name shows, turned every way, as the seed of a hash that needs no key.
+    let channels = redis.cli(&["PUBSUB", "CHANNELS", "tidings.node.*"]).texts();
+    assert!(!channels.is_empty());
+    for name in channels {
+        let Some(digits) = name.rsplit('.').next().and_then(|end| end.get(..16)) else { continue };
+        let Ok(seed) = u64::from_str_radix(digits, 16) else { continue };
+        for turn in 0..64 {
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            let half = |salt: u8| {
+                let seed = seed.rotate_left(turn);
+                u128::from(hasher.hash_one((seed, numbers[0], numbers[1], numbers[2], salt)))
+            };
+            let guess = format!("{place}.{:032x}", (half(3) << 64) | half(4));
+            assert_ne!(guess, session, "{name} gives the secret away");
+        }
+    }
+    let public = connected["client"].as_str().expect("an id").replace('-', "");
+    assert!(!session.contains(&public));
+}
+
+#[test]
+fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let worlds = ["ann", "bob"].map(|_| {
+        World::with(&[&*broker, "http_api.key=sesame", "client.allow_anonymous_connect_without_token=true"])
+    });
+    for world in &worlds {
+        wait_until(PATIENCE, "nodes that know each other", || metric(world, "tidings_nodes") == 2);
+    }
+    let mut ears = eavesdropper(&redis);
+    let (mut stream, connected) = stream(&worlds[0]);
+    let own = format!("{CONTROL}.{}", connected["node"].as_str().expect("a node"));
+    let command =
+        json!({"id": 2, "subscribe": {"channel": "news", "token": "a-token-of-a-user"}}).to_string();
+    let body = json!({"session": connected["session"], "node": connected["node"], "data": command});
+    assert_eq!(worlds[1].post("/emulation", &[], &body.to_string()).status, 204);
+    let answer: Value = serde_json::from_str(&stream.line()).expect("JSON");
+    assert_eq!(answer["id"], 2, "the command arrived: {answer}");
+    let shown = loop {
+        let (channel, body) = heard(&mut ears);
+        if channel == own {
+            break body;
+        }
+    };
+    let secret = connected["session"].as_str().expect("a secret");
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &command);
+    for part in ["a-token-of-a-user", secret, &base64[..40], "subscribe", "session"] {
+        assert!(!shown.windows(part.len()).any(|window| window == part.as_bytes()), "{part} can be read");
+    }
+}
+
+#[test]
+fn forged_and_repeated_messages_are_counted_and_change_nothing() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let world = World::with(&[&[&*broker], &USERS[..]].concat());
+    let mut member = world.user("ann");
+    let order = json!({"say": {"order": {"user": "ann", "client": null, "session": null,
+        "order": {"disconnect": {"code": 4501, "reason": "forged", "except": []}}}}});
+    let publish = |body: &[u8]| {
+        redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
+    };
+    let key = |uid, key| Peer::new(uid, "client.token.hmac_secret_key", key);
+    let gone = json!({"say": {"gone": {}}});
+
+    publish(order.to_string().as_bytes());
+    wait_until(PATIENCE, "a plain order to be counted", || rejected(&world, "unsealed") == 1);
+    publish(&key(1, "other").seal(CONTROL, &order));
+    wait_until(PATIENCE, "an order with another key to be counted", || rejected(&world, "other_secret") == 1);
+    let mut changed = key(2, "users").seal(CONTROL, &order);
+    *changed.last_mut().expect("a tag") ^= 1;
+    publish(&changed);
+    publish(&key(3, "users").seal("tidings.node.control.elsewhere", &order));
+    wait_until(PATIENCE, "forged orders to be counted", || rejected(&world, "forged") == 2);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis();
+    let old = u64::try_from(now).expect("a time of this era") - 61_000;
+    publish(&key(4, "users").seal_at(CONTROL, &order, old));
+    wait_until(PATIENCE, "an old order to be counted", || rejected(&world, "stale") == 1);
+    member.expect_nothing();
+
+    // What another node has said, said again by somebody who has only heard it.
+    let harmless = key(5, "users").seal(CONTROL, &gone);
+    publish(&harmless);
+    publish(&harmless);
+    wait_until(PATIENCE, "a repetition to be counted", || rejected(&world, "replayed") == 1);
+    // And the real one, which would have been carried out each time.
+    publish(&key(6, "users").seal(CONTROL, &order));
+    assert_eq!(member.push("disconnect").1["code"], 4501);
+    member.expect_close();
+}
+
+#[test]
+fn an_order_that_was_overheard_does_nothing_when_it_is_said_again() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let world = World::with(&[&[&*broker], &USERS[..]].concat());
+    let mut ears = eavesdropper(&redis);
+    // The second order is begun when every shard has the first: whoever comes back then is not hit by that.
+    let mut members = ["ann", "bob"].map(|user| world.user(user));
+    for user in ["ann", "bob"] {
+        world.ask("disconnect", &json!({"user": user}));
+    }
+    for member in &mut members {
+        member.push("disconnect");
+        member.expect_close();
+    }
+    let mut again = world.user("ann");
+    // Announcements are among what is repeated.
+    let mut overheard = Vec::new();
+    redis.client().command(&["PUBLISH", CONTROL, "the end"]);
+    loop {
+        let (_, body) = heard(&mut ears);
+        if body == b"the end" {
+            break;
+        }
+        overheard.push(body);
+    }
+    assert!(!overheard.is_empty());
+    for body in &overheard {
+        redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
+    }
+    let count = overheard.len() as u64;
+    wait_until(PATIENCE, "repetitions to be counted", || rejected(&world, "replayed") == count);
+    again.expect_nothing();
+}
+
+#[test]
+fn nodes_with_different_secrets_do_not_obey_each_other_and_count_it() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let secrets = ["cluster.secret=0123456789abcdef", "cluster.secret=fedcba9876543210"];
+    let worlds = secrets.map(|secret| World::with(&[&[&*broker, secret], &USERS[..]].concat()));
+    let mut member = worlds[1].user("ann");
+    worlds[0].ask("disconnect", &json!({"user": "ann"}));
+    for world in &worlds {
+        wait_until(PATIENCE, "messages with another secret to be counted", || {
+            rejected(world, "other_secret") > 0
+        });
+        assert_eq!(metric(world, "tidings_nodes"), 1);
+    }
+    member.expect_nothing();
+}
