@@ -38,9 +38,16 @@ pub enum BrokerError {
     /// More publications wait for the broker than its budget of bytes allows; trying again later may help.
     #[error("broker overloaded")]
     Overloaded,
-    /// The broker refused this one (its own words), and would do so again.
+    /// The request cannot be carried out as it is, for the reason given; it would fail again.
     #[error("{0}")]
-    Refused(String),
+    Invalid(String),
+    /// The broker's access rules do not permit this to its user (Redis: `NOPERM`). The broker's own words are in the log.
+    #[error("the broker does not permit this")]
+    NotPermitted,
+    /// The broker answered with an error that may pass: it is full, busy, or lacks replicas. Its own words are in the log
+    /// and nowhere else, for they are not for clients.
+    #[error("the broker cannot do this at present ({0})")]
+    Failed(&'static str),
 }
 
 /// What became of a publication that the broker took.
@@ -83,7 +90,10 @@ pub trait Broker: Send + Sync + 'static {
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         let _ = plain;
         let channel = Channel::new(own).ok();
-        channel.map(|channel| Probe { channel, through: "the broker".to_owned() }).into_iter().collect()
+        channel
+            .map(|channel| Probe { channel, through: "the broker".to_owned(), stateful: true })
+            .into_iter()
+            .collect()
     }
 
     /// Does as [`Broker::reset`] with the connections that a publication of this channel takes.
@@ -103,6 +113,8 @@ pub struct Probe {
     pub channel: Channel,
     /// Through what, for people: `the broker`.
     pub through: String,
+    /// Whether histories and presence are to be tried here as well; of the probes that take one way, one says so.
+    pub stateful: bool,
 }
 
 /// Where a broker hands what it hears.
@@ -118,8 +130,9 @@ pub trait Sink: Send + Sync + 'static {
     /// These topics are subscribed at the broker: nothing published to them from now on is missed.
     fn live(&self, topics: &[Topic]);
 
-    /// The broker will not let this topic be subscribed; `why` is its own words.
-    fn refused(&self, topic: &Topic, why: &str);
+    /// The broker does not subscribe this topic at present. It is tried again from time to time for as long as it is
+    /// wanted, and [`Sink::live`] follows when that succeeds; each failed attempt is reported here.
+    fn refused(&self, topic: &Topic, error: &BrokerError);
 
     /// The connection to the broker stands; subscriptions are being made again.
     fn up(&self);

@@ -181,7 +181,6 @@ fn failure_words(failure: &Failure) -> (Code, String) {
     match failure {
         Failure::Unavailable => (code::INTERNAL, "broker unavailable".into()),
         Failure::Overloaded => (code::TOO_MANY_REQUESTS, "broker overloaded".into()),
-        Failure::Refused(why) => (code::PERMISSION_DENIED, format!("permission denied: {why}")),
         Failure::Error(verdict) => {
             let Verdict { code, text, temporary } = verdict;
             (Code { number: *code, text: "", temporary: *temporary }, text.clone())

@@ -139,8 +139,6 @@ pub enum Failure {
     Unavailable,
     /// Too much waits for the broker; later it may work.
     Overloaded,
-    /// The broker refused, in its own words.
-    Refused(String),
     /// It is not allowed, or went wrong, for this reason.
     Error(Verdict),
     /// The session is to end, with this code and these words.

@@ -140,6 +140,12 @@ impl Namespaces {
         &self.without
     }
 
+    /// All options: those of channels without a namespace, with an empty name, and those of each namespace by its name.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &NamespaceOptions)> {
+        let named = self.named.iter().map(|(name, options)| (name.as_str(), options));
+        std::iter::once(("", &self.without)).chain(named)
+    }
+
     /// The options that hold for `channel`.
     ///
     /// # Errors

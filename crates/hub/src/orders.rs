@@ -174,18 +174,31 @@ impl Hub {
     /// Publications of a topic are lost. Subscribers that know positions begin anew from theirs, plain ones are told,
     /// and those whose dialect cannot say it come back.
     pub fn lost(&mut self, topic: &Topic, fx: &mut Effects) {
+        let words = format!("{}: messages of {} were lost", code::INSUFFICIENT_STATE.text, topic.as_str());
+        self.interrupt(topic, code::INSUFFICIENT_STATE, code::INSUFFICIENT_STATE.text, &words, fx);
+    }
+
+    /// The broker no longer has the subscription of a topic. Clients of the client protocol are unsubscribed with a code
+    /// that has them subscribe again, and again until it succeeds; plain ones stay subscribed, and are told; those whose
+    /// dialect cannot say it reconnect.
+    pub(crate) fn lapsed(&mut self, topic: &Topic, fx: &mut Effects) {
+        let words = format!("broker unavailable: {} is interrupted until it is back", topic.as_str());
+        self.interrupt(topic, code::INTERNAL, "broker unavailable", &words, fx);
+    }
+
+    /// Tells every subscriber of a topic that publications are missing: `plain` and `words` are the error for a plain
+    /// session.
+    fn interrupt(&mut self, topic: &Topic, plain: code::Code, reason: &str, words: &str, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
         let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
-        let words = format!("{}: messages of {} were lost", code::INSUFFICIENT_STATE.text, topic.as_str());
         for slot in slots {
             match self.sessions[slot as usize].dialect.protocol() {
-                Protocol::Client => self.lose_position(slot, key, code::INSUFFICIENT_STATE.text, fx),
+                Protocol::Client => self.lose_position(slot, key, reason, fx),
                 Protocol::Plain => {
-                    let number = code::INSUFFICIENT_STATE.number;
-                    fx.send(slot, |out| tidings_wire::plain::error(number, &words, out));
+                    fx.send(slot, |out| tidings_wire::plain::error(plain.number, words, out));
                 }
                 Protocol::Resp => {
-                    let ending = Ending::Verdict(code::POSITION_LOST.number, words.clone());
+                    let ending = Ending::Verdict(code::POSITION_LOST.number, words.to_owned());
                     self.end(slot, &ending, fx);
                 }
             }

@@ -200,10 +200,16 @@ impl Hub {
         }
     }
 
-    /// The broker refuses a topic.
-    pub fn refused(&mut self, topic: &Topic, why: &str, fx: &mut Effects) {
+    /// The broker does not subscribe a topic at present: sessions that wait for it get `failure`. Where this is the
+    /// `first` refusal, subscribers from before, who have been without its publications since the connection to the
+    /// broker was lost, are told as well (see [`Hub::lapsed`]).
+    pub fn refused(&mut self, topic: &Topic, failure: &Failure, first: bool, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
-            self.fail_waiters(key, &Failure::Refused(why.to_owned()), fx);
+            self.topics.set_away(key);
+            self.fail_waiters(key, failure, fx);
+        }
+        if first {
+            self.lapsed(topic, fx);
         }
     }
 

@@ -19,6 +19,9 @@ use tidings_wire::Topic;
 
 use crate::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// For how long a topic that was live is kept, and tried again, when the broker refuses it and its subscribers have gone:
+/// those that come back are told that it is temporary. SDKs pause for 20 seconds at most between two attempts.
+const LAPSED: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a route.
 pub(crate) const MAX_SHARDS: usize = 64;
 
@@ -54,8 +57,28 @@ pub(crate) struct Route {
     live: bool,
     /// Subscribers on all shards together; the shards keep it.
     subscribers: Arc<AtomicU64>,
+    /// The broker has confirmed it before, on this connection or an earlier one.
+    was_live: bool,
+    /// The broker has refused it since it was last confirmed.
+    refused: Option<Refused>,
     /// Since when no shard wants it.
     idle_since: Option<Instant>,
+}
+
+/// How the broker has refused a topic.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    /// Whether this keeps the node from being ready: see [`Table::refused`].
+    counts: bool,
+}
+
+/// What a refusal is to the subscribers of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// It is the first one since the topic was live, or since it was wanted.
+    pub(crate) is_first: bool,
+    /// The topic was live before.
+    pub(crate) was_live: bool,
 }
 
 impl Route {
@@ -71,9 +94,19 @@ pub(crate) struct Table {
     /// Why there is no broker, if there is none.
     down: Option<String>,
     topics: HashMap<Topic, Route>,
+    /// How many of them are refused and count.
+    refused: usize,
 }
 
 impl Table {
+    /// The topic is refused so from now on, or not any more. Gives whether it was before.
+    fn set_refused(&mut self, topic: &Topic, refused: Option<Refused>) -> bool {
+        let Some(route) = self.topics.get_mut(topic) else { return false };
+        let counts = |refused: &Option<Refused>| usize::from(refused.is_some_and(|refused| refused.counts));
+        self.refused = self.refused + counts(&refused) - counts(&route.refused);
+        std::mem::replace(&mut route.refused, refused).is_some()
+    }
+
     /// Why the broker is away, if it is.
     pub(crate) fn down_reason(&self) -> Option<&str> {
         self.down.as_deref()
@@ -87,6 +120,13 @@ impl Table {
     /// Topics at the broker: those wanted, and those that linger.
     pub(crate) fn len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Topics that the broker does not subscribe although it should: those that it did subscribe before, and those that it
+    /// refuses for another reason than that its rules do not permit the name. A name that was never permitted does not
+    /// count: any client can ask for one.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
     }
 
     /// The topics that have subscribers, and how many.
@@ -120,7 +160,7 @@ pub(crate) struct Interests {
 impl Interests {
     /// Nobody wants anything, and there is no broker yet.
     pub(crate) fn new() -> Self {
-        let table = Table { down: Some("starting".into()), topics: HashMap::new() };
+        let table = Table { down: Some("starting".into()), topics: HashMap::new(), refused: 0 };
         Self { order: Mutex::new(()), table: RwLock::new(table) }
     }
 
@@ -167,13 +207,19 @@ impl Interests {
     pub(crate) fn sweep(&self, now: Instant, linger: Duration, mut unsubscribe: impl FnMut(&Topic)) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
-        self.write().topics.retain(|topic, route| {
-            let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= linger);
-            if over {
-                gone.push(topic.clone());
-            }
-            !over
-        });
+        {
+            let table = &mut *self.write();
+            table.topics.retain(|topic, route| {
+                let lapsed = route.was_live && route.refused.is_some();
+                let linger = if lapsed { linger.max(LAPSED) } else { linger };
+                let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= linger);
+                if over {
+                    gone.push(topic.clone());
+                    table.refused -= usize::from(route.refused.is_some_and(|refused| refused.counts));
+                }
+                !over
+            });
+        }
         for topic in &gone {
             unsubscribe(topic);
         }
@@ -181,11 +227,25 @@ impl Interests {
 
     /// The broker has confirmed a topic; `post` tells the shards that want it.
     pub(crate) fn live(&self, topic: &Topic, post: impl FnOnce(Shards)) {
-        if let Some(route) = self.write().topics.get_mut(topic) {
-            route.live = true;
+        let mut table = self.write();
+        table.set_refused(topic, None);
+        if let Some(route) = table.topics.get_mut(topic) {
+            (route.live, route.was_live) = (true, true);
             // Under the lock: nothing delivered later can overtake it.
             post(route.shards);
         }
+    }
+
+    /// The broker has refused a topic, because its rules do not permit the name or for another reason; `post` tells the
+    /// shards that want it.
+    pub(crate) fn refused(&self, topic: &Topic, not_permitted: bool, post: impl FnOnce(Shards, Refusal)) {
+        let mut table = self.write();
+        let Some(route) = table.topics.get_mut(topic) else { return };
+        route.live = false;
+        let (shards, was_live) = (route.shards, route.was_live);
+        let refused = Refused { counts: was_live || !not_permitted };
+        let is_first = !table.set_refused(topic, Some(refused));
+        post(shards, Refusal { is_first, was_live });
     }
 
     /// The broker has a topic no longer, or cannot have it now; `post` tells the shards that want it.

@@ -8,7 +8,7 @@
 //! - Nothing is bound before the whole configuration has been checked.
 //! - The router is the one place where topics, shards and the broker meet; no lock of its is held over a call to
 //!   the broker but the one that puts those calls in order.
-//! - `/ready` says 200 only while a canary published through the broker comes back in time.
+//! - `/ready` says 200 only while everything in use is seen to work through the broker: see the canary.
 
 mod api;
 pub mod auth;
@@ -30,7 +30,7 @@ mod sync;
 mod tables;
 mod tls;
 
-pub use node::{Node, Readiness};
+pub use node::{Node, NotReady, Readiness};
 pub use outbound::TlsError;
 pub use server::{Server, StartError};
 pub use tls::MaterialError;

@@ -41,21 +41,68 @@ pub enum Readiness {
     /// Yes; so long took the last canary through the broker.
     Ready(Duration),
     /// No, for this reason.
-    NotReady(String),
+    NotReady(NotReady),
+}
+
+/// Why a server should not be sent clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// What does not work: `shutdown`, `broker` (the connection), `subscriptions`, `publish`, `publish_with_history`,
+    /// `history` or `presence`.
+    pub part: &'static str,
+    /// In words for an operator.
+    pub reason: String,
 }
 
 impl Node {
     /// Whether the server should be sent clients.
     pub fn readiness(&self) -> Readiness {
+        let not_ready = |part, reason| Readiness::NotReady(NotReady { part, reason });
         if self.draining.load(Ordering::Relaxed) {
-            return Readiness::NotReady("the server is stopping".into());
+            return not_ready("shutdown", "the server is stopping".to_owned());
         }
         if let Some(reason) = self.router.down_reason() {
-            return Readiness::NotReady(format!("broker unavailable: {reason}"));
+            return not_ready("broker", format!("broker unavailable: {reason}"));
+        }
+        let refused = self.router.refused_topics();
+        if refused > 0 {
+            // Their names are in the log: this is read by anybody.
+            let reason =
+                format!("the broker refuses to subscribe {refused} channels or patterns; the log says why");
+            return not_ready("subscriptions", reason);
         }
         match self.router.canary().verdict() {
             Ok(took) => Readiness::Ready(took),
-            Err(why) => Readiness::NotReady(why),
+            Err(failing) => not_ready(failing.part.name(), failing.reason),
         }
+    }
+}
+
+/// How often the log is told of changes.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Logs every change of a server's readiness, for ever.
+pub(crate) async fn watch_readiness(node: Arc<Node>) {
+    let mut last = None;
+    loop {
+        let readiness = node.readiness();
+        let part = match &readiness {
+            Readiness::Ready(_) => None,
+            Readiness::NotReady(NotReady { part, .. }) => Some(*part),
+        };
+        if last != Some(part) {
+            match &readiness {
+                Readiness::Ready(took) => {
+                    tracing::info!(?took, "ready: everything in use works through the broker")
+                }
+                // What has not begun yet is no change.
+                Readiness::NotReady(NotReady { reason, .. }) if last.is_none() => {
+                    tracing::debug!(reason, "not ready yet")
+                }
+                Readiness::NotReady(NotReady { part, reason }) => tracing::warn!(part, reason, "not ready"),
+            }
+            last = Some(part);
+        }
+        tokio::time::sleep(WATCH).await;
     }
 }

@@ -3,8 +3,9 @@
 //! The router is the shards' [`Control`] and the broker's [`Sink`]. Neither side waits for it: what takes time is
 //! answered later, through the shard's mailbox.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub(crate) struct Router {
     linger: Duration,
     canary: Canary,
     cluster: Cluster,
+    /// The server's own topics that the broker refuses; a few at most.
+    own_refused: Mutex<HashSet<Topic>>,
     /// Who hears what nodes tell each other of tables, and where.
     tables: OnceLock<(Topic, Hear)>,
     /// Publications heard from the broker.
@@ -73,6 +76,7 @@ impl Router {
             linger,
             canary,
             cluster,
+            own_refused: Mutex::default(),
             tables: OnceLock::new(),
             heard: AtomicU64::new(0),
             info: Box::new(info),
@@ -206,6 +210,13 @@ impl Router {
         self.interests.read().down_reason().map(str::to_owned)
     }
 
+    /// Topics that the broker does not subscribe although it should: see [`crate::interest::Table::refused`], and those
+    /// that this node needs itself.
+    pub(crate) fn refused_topics(&self) -> usize {
+        let own = self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.interests.read().refused() + own
+    }
+
     /// Topics at the broker: those wanted, and those that linger.
     pub(crate) fn topics(&self) -> usize {
         self.interests.read().len()
@@ -261,7 +272,7 @@ impl Router {
             return false;
         };
         if self.canary.is(channel) {
-            self.canary.came_back(channel, body);
+            self.canary.came_back(&delivery.publication);
             return true;
         }
         if let Some((topic, hear)) = self.tables.get()
@@ -373,7 +384,14 @@ fn failure(error: BrokerError) -> Failure {
     match error {
         BrokerError::Unavailable => Failure::Unavailable,
         BrokerError::Overloaded => Failure::Overloaded,
-        BrokerError::Refused(why) => Failure::Refused(why),
+        // The words of the broker are in the log: they are nothing to a client.
+        BrokerError::Failed(_) => Failure::Unavailable,
+        BrokerError::NotPermitted => Failure::Error(code::PERMISSION_DENIED.into()),
+        BrokerError::Invalid(why) => Failure::Error(Verdict {
+            code: code::BAD_REQUEST.number,
+            text: format!("{}: {why}", code::BAD_REQUEST.text),
+            temporary: false,
+        }),
     }
 }
 
@@ -413,16 +431,36 @@ impl Sink for Router {
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
             self.canary.is_there(topic, true);
+            if topic.as_str().starts_with(cluster::RESERVED) {
+                self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+            }
             self.interests.live(topic, |shards| {
                 self.each(shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
             });
         }
     }
 
-    fn refused(&self, topic: &Topic, why: &str) {
-        if let Some(route) = self.interests.read().route(topic) {
-            self.each(route.shards, |mailbox| mailbox.post(Mail::Refused(topic.clone(), why.to_owned())));
+    fn refused(&self, topic: &Topic, error: &BrokerError) {
+        self.canary.is_there(topic, false);
+        if topic.as_str().starts_with(cluster::RESERVED) && !self.canary.is_topic(topic) {
+            self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.clone());
         }
+        let reason = error.to_string();
+        self.interests.refused(topic, *error == BrokerError::NotPermitted, |shards, refusal| {
+            if refusal.is_first && refusal.was_live {
+                tracing::warn!(
+                    topic = topic.as_str(),
+                    reason,
+                    "the broker no longer subscribes; trying again"
+                );
+            }
+            // A channel that was subscribed is not one that its subscribers may not have: the broker's rules have changed,
+            // perhaps by mistake.
+            let failure = if refusal.was_live { Failure::Unavailable } else { failure(error.clone()) };
+            self.each(shards, |mailbox| {
+                mailbox.post(Mail::Refused(topic.clone(), failure.clone(), refusal.is_first));
+            });
+        });
     }
 
     fn away(&self, topics: &[Topic], reason: &str) {
@@ -437,7 +475,7 @@ impl Sink for Router {
 
     fn up(&self) {
         self.interests.up();
-        self.canary.hurry();
+        self.canary.up();
         tracing::info!("the broker is connected");
     }
 

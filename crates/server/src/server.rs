@@ -112,8 +112,12 @@ impl Server {
         let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);
         let ready = &config.ready;
         // Of its own randomness: the name is public, as a channel's is.
-        let canary =
-            Canary::new(u64::from_be_bytes(random::bytes()), ready.canary_interval, ready.canary_limit);
+        let canary = Canary::new(
+            u64::from_be_bytes(random::bytes()),
+            ready.canary_interval,
+            ready.canary_limit,
+            settings::used(&config),
+        );
         let mut handles = Vec::new();
         let mut redis = None;
         let mut hooks = Arc::default();
@@ -191,6 +195,7 @@ impl Server {
         let http = http::Serving::start(http, &node, &mut files)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(canary::fly(Arc::clone(&node.router)));
+        tasks.spawn(crate::node::watch_readiness(Arc::clone(&node)));
         tasks.spawn(sweep(Arc::clone(&node.router)));
         tasks.spawn(cluster::run(Arc::clone(&node)));
         if let Some(tls) = tls {

@@ -5,6 +5,7 @@ use tidings_hub::{
 };
 use tidings_shard::Limits;
 
+use crate::canary::Used;
 use crate::config::{self, Config};
 use crate::random;
 
@@ -70,6 +71,16 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         expired_sub_close_delay: client.expired_sub_close_delay,
         session_key: SessionKey::new(&random::bytes()),
         node,
+    }
+}
+
+/// What of the broker the configuration makes use of.
+pub(crate) fn used(config: &Config) -> Used {
+    let named = config.channel.namespaces.iter().map(|namespace| &namespace.options);
+    let all: Vec<_> = named.chain([&config.channel.without_namespace]).map(options).collect();
+    Used {
+        history: all.iter().any(NamespaceOptions::has_history),
+        presence: all.iter().any(|options| options.presence),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{About, Answer, Dialect, Directive, SessionId};
+use tidings_hub::{About, Answer, Dialect, Directive, Failure, SessionId};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};
@@ -26,8 +26,9 @@ pub enum Mail {
     Deliver(Delivery),
     /// The broker has confirmed a topic.
     Live(Topic),
-    /// The broker refuses a topic, in these words.
-    Refused(Topic, String),
+    /// The broker does not subscribe a topic at present, for this reason; whether it is the first refusal since the topic
+    /// was live.
+    Refused(Topic, Failure, bool),
     /// The part of the broker that a topic is with is away.
     Away(Topic),
     /// The broker is away.

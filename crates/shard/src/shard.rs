@@ -300,7 +300,9 @@ impl Shard {
         for mail in mail.drain(..) {
             match mail {
                 Mail::Deliver(_) | Mail::Live(_) => unreachable!("sorted out before"),
-                Mail::Refused(topic, why) => self.hub.refused(&topic, &why, &mut self.fx),
+                Mail::Refused(topic, failure, first) => {
+                    self.hub.refused(&topic, &failure, first, &mut self.fx);
+                }
                 Mail::Away(topic) => self.hub.away(&topic, &mut self.fx),
                 Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
                 Mail::Answer(id, ticket, answer) => self.hub.answer(id, ticket, answer, &mut self.fx),

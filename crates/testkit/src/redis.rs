@@ -153,6 +153,15 @@ impl RedisServer {
         }
     }
 
+    /// The same with further arguments from now on, in the form of [`Self::start_with`].
+    ///
+    /// # Panics
+    /// As [`Self::restart`].
+    pub fn restart_with(&mut self, extra: &[impl AsRef<str>]) {
+        self.extra.extend(extra.iter().map(|arg| arg.as_ref().to_owned()));
+        self.restart();
+    }
+
     /// What it has logged since it was last started.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

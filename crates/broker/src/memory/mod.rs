@@ -141,7 +141,7 @@ impl Memory {
         if let Some(key) = &key {
             if key.1.len() > MAX_IDEMPOTENCY_KEY {
                 let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
-                return Err(BrokerError::Refused(why));
+                return Err(BrokerError::Invalid(why));
             }
             if let Some(first) = stripe.result(key, now, &self.budget) {
                 return Ok(Published { repeated: true, ..first });

@@ -4,7 +4,8 @@
 --
 --   tidings:meta:TAG      hash: e epoch, o offset of the newest publication
 --   tidings:stream:TAG    stream: entry `offset-0`, b body, x extras (see envelope.rs) if there are some
---   tidings:once:TAG:KEY  string: the result of the publication made under this idempotency key
+--   tidings:once:N:TAG:KEY  string: the result of the publication made under this idempotency key; N is the length of
+--                         TAG in bytes, so that no two pairs of channel and key share a name
 --   tidings:present:TAG   hash: client -> info
 --   tidings:until:TAG     sorted set: client, by the millisecond at which it is present no longer
 --
@@ -81,6 +82,15 @@ local function take_over(meta, offset)
   return redis.call('HINCRBY', meta, 't', 1)
 end
 
+-- Appending, remembering and publishing are one or nothing. Redis undoes nothing when a function fails halfway, so what
+-- the user may not do is found out before anything is written. All else that can go wrong (no memory, no replicas, a slot
+-- that leaves) Redis checks before the function begins, but for keys of another type: those fail at the first write.
+local function permitted(...)
+  if not redis.acl_check_cmd(...) then
+    error({err = 'NOPERM tidings: the user of Redis may not ' .. (...) .. ' as publishing needs'})
+  end
+end
+
 -- body [size [ttl ms [meta ttl ms [idempotency key [extras]]]]]
 -- -> receivers, offset, epoch, 1 if it was published before under this key; offset 0 without a history (size 0)
 local function publish(keys, args)
@@ -91,7 +101,7 @@ local function publish(keys, args)
   local ttl, meta_ttl = whole(args[3], '300000', 'ttl'), whole(args[4], '604800000', 'meta ttl')
   local kept = tonumber(size) > 0
   local key, extras = args[5] or '', args[6] or ''
-  local once = key ~= '' and 'tidings:once:' .. tag .. ':' .. key
+  local once = key ~= '' and 'tidings:once:' .. #tag .. ':' .. tag .. ':' .. key
   local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
   if once then
     together(meta, stream, once)
@@ -101,6 +111,12 @@ local function publish(keys, args)
       return {tonumber(receivers), offset, epoch, 1}
     end
   end
+  local sharded = SHARDED and kept
+  local enveloped = kept or extras ~= ''
+  if kept or once then
+    permitted(sharded and 'SPUBLISH' or 'PUBLISH', sharded and tag .. ' tidings' or enveloped and name .. ' tidings' or name, '')
+    if once then permitted('SET', once, '') end
+  end
   local offset, epoch, receivers = '0', '', nil
   if kept then
     if SHARDED then
@@ -109,27 +125,31 @@ local function publish(keys, args)
       if epoch then together(meta, stream) end
       if epoch and state[3] ~= myself() then take_over(meta, state[2]) end
       epoch = epoch or begin(tag)
+      offset = state[1] and state[2] or '0'
     else
-      epoch = redis.call('HGET', meta, 'e') or begin(tag)
+      local state = redis.call('HMGET', meta, 'e', 'o')
+      epoch, offset = state[1] or begin(tag), state[1] and state[2] or '0'
     end
-    offset = digits(redis.call('HINCRBY', meta, 'o', 1))
+    offset = digits(offset + 1)
+    -- The stream first: should its key be of another type, nothing has changed.
     if extras == '' then
       redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body)
     else
       redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body, 'x', extras)
     end
+    redis.call('HSET', meta, 'o', offset)
     redis.call('PEXPIRE', stream, ttl)
     redis.call('PEXPIRE', meta, meta_ttl)
   end
-  if kept or extras ~= '' then
+  if enveloped then
     local head = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n'
     local envelope = head .. extras .. body
-    if SHARDED and kept then
+    if sharded then
       receivers = redis.call('SPUBLISH', tag .. ' tidings', envelope)
       -- There are no sharded patterns. Nodes with patterns listen there on every primary, so that the others are spared
-      -- the way through the whole cluster.
+      -- the way through the whole cluster. What is appended stays, also where the user may not publish there.
       if redis.call('PUBSUB', 'NUMSUB', 'tidings patterns')[2] > 0 then
-        redis.call('PUBLISH', name .. ' tidings', envelope)
+        redis.pcall('PUBLISH', name .. ' tidings', envelope)
       end
     else
       receivers = redis.call('PUBLISH', name .. ' tidings', envelope)
@@ -176,12 +196,14 @@ end
 -- A history that a node has heard of but that is gone, or that has not come as far as the node has heard (it was
 -- restored from older data, and would give the same offsets out again), begins anew. So does, in a cluster, one of which
 -- the node has heard more than this primary had when it took over, also when it has come further since.
-local function position(keys, args)
+-- With `reads_only`, an empty answer where it would have to write.
+local function position(keys, args, reads_only)
   local _, tag = only_channel(keys)
   local meta = 'tidings:meta:' .. tag
   local state = redis.call('HMGET', meta, 'e', 'o', 'n', 't', 'f')
   local epoch, offset, term, fork = state[1], state[2], tonumber(state[4] or '0'), tonumber(state[5] or '0')
   if SHARDED and epoch and state[3] ~= myself() then
+    if reads_only then return {} end
     term, fork = take_over(meta, offset), tonumber(offset)
   end
   local heard, heard_epoch, heard_term = tonumber(args[1] or ''), args[2], tonumber(args[3] or '')
@@ -198,12 +220,15 @@ local function position(keys, args)
     end
   end
   if lost then
+    if reads_only then return {} end
     local left = redis.call('PTTL', meta)
     epoch, offset, term = begin(tag), '0', 1
     redis.call('PEXPIRE', meta, left > 0 and left or 604800000)
   end
   return answer()
 end
+
+local function position_read(keys, args) return position(keys, args, true) end
 
 local function history_remove(keys)
   local _, tag = only_channel(keys)
@@ -277,20 +302,25 @@ local function named(key)
   return string.sub(tag, 1, 1) == ':' and string.sub(tag, 2) or string.sub(tag, 2, -2)
 end
 
-local function register(name, call)
-  redis.register_function('tidings_' .. name, call)
+-- Redis refuses a function while it takes no writes (it is full, a replica, cannot save, lacks replicas), unless the
+-- function says that it only reads (`no-writes`); one that frees memory is let through when Redis is full (`allow-oom`).
+local function register(name, call, ...)
+  redis.register_function{function_name = 'tidings_' .. name, callback = call, flags = {...}}
   if SHARDED then
-    redis.register_function('tidings_keyed_' .. name, function(keys, args)
-      return call({named(keys[1])}, args)
-    end)
+    redis.register_function{
+      function_name = 'tidings_keyed_' .. name,
+      callback = function(keys, args) return call({named(keys[1])}, args) end,
+      flags = {...},
+    }
   end
 end
 
 register('publish', publish)
 register('history', history)
 register('position', position)
-register('history_remove', history_remove)
+register('position_read', position_read, 'no-writes')
+register('history_remove', history_remove, 'allow-oom')
 register('presence_add', presence_add)
-register('presence_remove', presence_remove)
+register('presence_remove', presence_remove, 'allow-oom')
 register('presence', presence)
 register('presence_stats', presence_stats)

@@ -42,6 +42,7 @@ functions! {
     PUBLISH = "publish", "tidings:meta:";
     HISTORY = "history", "tidings:meta:";
     POSITION = "position", "tidings:meta:";
+    POSITION_READ = "position_read", "tidings:meta:";
     HISTORY_REMOVE = "history_remove", "tidings:meta:";
     PRESENCE_ADD = "presence_add", "tidings:present:";
     PRESENCE_REMOVE = "presence_remove", "tidings:present:";

@@ -22,7 +22,7 @@ use super::ingest::Ingest;
 use super::interest::Interest;
 use super::library;
 use super::names::Names;
-use super::queue::{Arg, Request, read_position, refusal};
+use super::queue::{Arg, Request, read_position};
 use super::track::Next;
 use super::tracker::Tracker;
 use crate::{BrokerError, SharedSink};
@@ -242,35 +242,47 @@ impl Link {
                 Ok(()) => {
                     let channels: Vec<_> = channels_of(&topics).cloned().collect();
                     if matches!(self.part, Part::Whole) {
-                        self.settle(connection, ingest, &channels).await?;
+                        let unclear = self.settle(connection, ingest, &channels).await?;
+                        topics.retain(|t| !matches!(t, Topic::Channel(channel) if unclear.contains(channel)));
+                        later.topics(unclear.into_iter().map(Topic::Channel));
                     }
                     let live = self.interest.subscribed(topics);
                     self.say_live(&live);
                 }
-                // Redis refuses a command as a whole for one name in it, so the halves are tried: one bad name among
-                // 512 costs 18 commands.
-                Err(e) if is_refusal(&e) && topics.len() > 1 => {
+                // Redis refuses a command as a whole for one name in it that its rules do not permit, so the halves are
+                // tried: one bad name among 512 costs 18 commands. Any other error has nothing to do with the names.
+                Err(e) if e.code() == Some("NOPERM") && topics.len() > 1 => {
                     let half = topics.split_off(topics.len() / 2);
                     left.extend([half, topics]);
                 }
-                Err(e) if is_refusal(&e) => {
-                    self.refuse(&topics[0], &self.dialer.words(&e));
-                }
+                Err(e) if is_refusal(&e) => self.refuse(topics, &e, later),
                 Err(e) => return Err(self.dialer.words(&e)),
             }
         }
         Ok(())
     }
 
-    /// The broker will not have it.
-    pub(super) fn refuse(&self, topic: &Topic, why: &str) {
-        tracing::warn!("{}: {} is refused: {why}", self.dialer.whom(), topic.as_str());
-        self.news.refused(topic, why);
+    /// Redis has refused to subscribe these: the sink is told, and they are tried again later.
+    pub(super) fn refuse(&self, topics: Vec<Topic>, error: &RedisError, later: &mut Later) {
+        let Some(first) = topics.first() else { return };
+        let what = match topics.len() {
+            1 => format!("subscribing to {}", first.as_str()),
+            many => format!("subscribing to {} and {} more", first.as_str(), many - 1),
+        };
+        let error = self.counters.failures.error(error, &what);
+        topics.into_iter().for_each(|topic| self.refused(topic, &error, later));
+    }
+
+    /// The same of one, where the error is known.
+    pub(super) fn refused(&self, topic: Topic, error: &BrokerError, later: &mut Later) {
+        tracing::debug!("{}: {} is refused: {error}", self.dialer.whom(), topic.as_str());
+        self.news.refused(&topic, error);
+        later.refused(topic);
     }
 
     /// Asks where these channels stand, and fetches what was missed of those that are unsettled. Asked on the
-    /// hearing connection, so that every message up to the answer has come before it. Gives those of a cluster's of which
-    /// it cannot be said yet.
+    /// hearing connection, so that every message up to the answer has come before it. Gives those of which it cannot be
+    /// said yet: their slot is being moved, or Redis is busy.
     pub(super) async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
@@ -288,9 +300,10 @@ impl Link {
                 args = vec![Arg::Number(heard.offset), Arg::text(heard.epoch.as_str())];
                 args.extend(term.map(Arg::Number));
             }
-            requests.push(Request::Call(library::POSITION, channel.clone(), args));
+            requests.push(Request::Call(library::POSITION_READ, channel.clone(), args));
         }
-        let answers = self.call(connection, ingest, &requests).await?;
+        let mut answers = self.call(connection, ingest, &requests).await?;
+        self.settle_by_writing(connection, ingest, &mut requests, &mut answers).await?;
         for ((channel, request), answer) in channels.iter().zip(requests).zip(answers) {
             let answer = self.here_or_there(request, answer).await;
             let position = answer.map(|answer| match answer {
@@ -312,7 +325,7 @@ impl Link {
                         next
                     })
                 }
-                Err(BrokerError::Unavailable) if matches!(self.part, Part::Sharded(_)) => {
+                Err(error) if self.may_pass(&error) => {
                     unclear.push(channel.clone());
                     continue;
                 }
@@ -331,15 +344,52 @@ impl Link {
         Ok(unclear)
     }
 
+    /// Asks again where the answer was that the history must be written to: it begins anew, or it is with another primary
+    /// now. A Redis that takes no writes answers all others.
+    async fn settle_by_writing(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ingest: &Ingest,
+        requests: &mut [Request],
+        answers: &mut [Value],
+    ) -> Result<(), String> {
+        let writes = |answer: &Value| matches!(answer, Value::Array(parts) if parts.is_empty());
+        let mut again = Vec::new();
+        let mut indices = Vec::new();
+        for (index, request) in requests.iter_mut().enumerate().filter(|(index, _)| writes(&answers[*index]))
+        {
+            if let Request::Call(function, channel, args) = request {
+                *function = library::POSITION;
+                again.push(Request::Call(library::POSITION, channel.clone(), args.clone()));
+                indices.push(index);
+            }
+        }
+        if !again.is_empty() {
+            for (index, answer) in indices.into_iter().zip(self.call(connection, ingest, &again).await?) {
+                answers[index] = answer;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an error says nothing about a channel's history, which is to be asked for again on this connection.
+    fn may_pass(&self, error: &BrokerError) -> bool {
+        match error {
+            BrokerError::Failed(code) => *code == "BUSY",
+            BrokerError::Unavailable => matches!(self.part, Part::Sharded(_)),
+            _ => false,
+        }
+    }
+
     /// An answer, from another node of the cluster where the first one sends us there.
     async fn here_or_there(&self, request: Request, answer: Value) -> Result<Value, BrokerError> {
         match (&self.part, Redirect::read(&answer)) {
             (Part::Sharded(member), Some(redirect)) => member.ask_there(request, redirect).await,
-            _ => refusal(answer),
+            _ => self.counters.failures.result(answer),
         }
     }
 
-    /// Fetches some of what was missed of a channel after an offset; gives nothing when a cluster cannot tell yet.
+    /// Fetches some of what was missed of a channel after an offset; gives nothing when Redis cannot tell yet.
     async fn fetch(
         &self,
         connection: &mut MultiplexedConnection,
@@ -360,7 +410,7 @@ impl Link {
                 let missed = publications.into_iter().map(delivery).collect();
                 Some(ingest.settle(|tracker, out| tracker.fill(channel, position, missed, out)))
             }
-            Err(BrokerError::Unavailable) if matches!(self.part, Part::Sharded(_)) => None,
+            Err(error) if self.may_pass(&error) => None,
             Err(error) => Some(self.abandon(ingest, channel, &error)?),
         })
     }

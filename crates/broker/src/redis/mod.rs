@@ -15,6 +15,7 @@
 //! | `dial` | how a connection is made, and when the next attempt may be |
 //! | `names` | the prefix: channel names as Redis knows them |
 //! | `library` | the functions that Redis is given |
+//! | [`failures`] | error replies: what they mean, their counts, their lines in the log |
 //! | `envelope` | messages that say more than a body |
 //! | `interest` | what ought to be subscribed, what is, and what is to be done about it; no I/O |
 //! | `ingest` | messages as they come off the connection, collected for the sink |
@@ -49,6 +50,7 @@ use crate::{Broker, Done, Probe, SharedSink};
 mod cluster;
 mod dial;
 mod envelope;
+pub mod failures;
 mod flights;
 mod ingest;
 mod interest;
@@ -96,6 +98,8 @@ pub struct Counters {
     pub bytes_waiting: AtomicU64,
     /// Connections for hearing that were made after the first one.
     pub reconnects: AtomicU64,
+    /// Error replies of Redis.
+    pub failures: failures::Failures,
 }
 
 /// The Redis broker. Dropping it ends all connections; publications not yet answered are answered `Unavailable`.
@@ -232,7 +236,7 @@ impl Broker for Redis {
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         match &self.place {
             Connected::One(_) => {
-                let probe = |channel| Probe { channel, through: "the broker".to_owned() };
+                let probe = |channel| Probe { channel, through: "the broker".to_owned(), stateful: true };
                 Channel::new(own).map(probe).into_iter().collect()
             }
             Connected::Many(fleet) => fleet.probes(own, plain),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use redis::{Pipeline, ServerError, ServerErrorKind, Value};
+use redis::{Pipeline, Value};
 use tidings_wire::Channel;
 use tokio::sync::Notify;
 
@@ -55,7 +55,7 @@ pub(super) enum Request {
 }
 
 /// An argument of a function.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Arg {
     Bytes(Bytes),
     Number(u64),
@@ -152,7 +152,8 @@ pub(super) struct Answer {
 impl Answer {
     /// Answers with what Redis has said.
     pub(super) fn give(mut self, value: Value) {
-        self.settle(refusal(value));
+        let outcome = self.counters.failures.result(value);
+        self.settle(outcome);
     }
 
     fn fail(mut self, error: BrokerError) {
@@ -269,20 +270,14 @@ impl Drop for Open<'_> {
     }
 }
 
-/// An error of the server's as ours.
-pub(super) fn refusal(reply: Value) -> Result<Value, BrokerError> {
-    match reply {
-        Value::ServerError(e) if passes(&e) => Err(BrokerError::Unavailable),
-        Value::ServerError(e) => Err(BrokerError::Refused(
-            [e.code(), e.details().unwrap_or_default()].join(" ").trim_end().to_owned(),
-        )),
-        other => Ok(other),
-    }
-}
-
 /// What the server has answered, when it is not what was asked for.
 pub(super) fn unexpected(reply: &Value) -> BrokerError {
-    BrokerError::Refused(format!("unexpected reply: {reply:?}"))
+    // Without the reply itself: it may hold bodies of publications.
+    tracing::warn!(
+        "redis: an unexpected kind of reply ({}): is another library named tidings loaded?",
+        kind(reply)
+    );
+    BrokerError::Failed("reply")
 }
 
 /// What a reply to `PUBLISH` or to the publishing function means.
@@ -308,10 +303,15 @@ pub(super) fn read_position(epoch: &Value, offset: &Value) -> Option<tidings_wir
     Some(tidings_wire::Position { offset: text(offset)?.parse().ok()?, epoch: text(epoch)?.into() })
 }
 
-/// Whether the server may take the same command later.
-fn passes(error: &ServerError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
-    matches!(error.kind(), Some(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
+/// The type of a reply, for the log.
+fn kind(reply: &Value) -> &'static str {
+    match reply {
+        Value::Nil => "nil",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a text",
+        Value::Array(_) => "an array of another form",
+        _ => "another type",
+    }
 }
 
 #[cfg(test)]
@@ -376,11 +376,14 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_refuses_is_told_in_its_own_words() {
-        let outcome = |reply| refusal(reply).and_then(|value| published(&value));
+    fn an_error_reply_is_an_error_without_the_words_of_redis() {
+        let counters = Counters::default();
+        let outcome = |reply| counters.failures.result(reply).and_then(|value| published(&value));
         let error = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap();
         assert_eq!(outcome(Value::Int(3)), Ok(Published { receivers: 3, ..Published::default() }));
-        assert_eq!(outcome(error("-NOPERM no way\r\n")), Err(BrokerError::Refused("NOPERM no way".into())));
+        assert_eq!(outcome(error("-NOPERM no way\r\n")), Err(BrokerError::NotPermitted));
+        assert_eq!(outcome(error("-OOM used memory > 'maxmemory'\r\n")), Err(BrokerError::Failed("OOM")));
+        assert_eq!(outcome(error("-ERR whatever\r\n")), Err(BrokerError::Failed("error")));
         assert_eq!(outcome(error("-LOADING soon\r\n")), Err(BrokerError::Unavailable));
     }
 }

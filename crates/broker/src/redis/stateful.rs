@@ -35,7 +35,7 @@ impl Stateful for Redis {
         let key = idempotency_key.unwrap_or_default();
         if key.len() > MAX_IDEMPOTENCY_KEY {
             let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
-            return done(Err(BrokerError::Refused(why)));
+            return done(Err(BrokerError::Invalid(why)));
         }
         let plain = history.is_none() && key.is_empty() && info.is_none() && tags.is_empty();
         let request = if plain {

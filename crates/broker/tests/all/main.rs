@@ -9,6 +9,7 @@ mod memory;
 mod node;
 mod publishing;
 mod recovery;
+mod refusing;
 mod secrets;
 mod sentinel;
 mod sharing;

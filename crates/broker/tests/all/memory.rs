@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::node::{Event, Recorder, channel, pattern, publish};
 use tidings_broker::memory::Memory;
-use tidings_broker::{Broker, Published, Sink};
+use tidings_broker::{Broker, BrokerError, Published, Sink};
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{Delivery, Topic};
 
@@ -66,7 +66,7 @@ impl Sink for TwoShards {
     }
 
     fn live(&self, _: &[Topic]) {}
-    fn refused(&self, _: &Topic, _: &str) {}
+    fn refused(&self, _: &Topic, _: &BrokerError) {}
     fn up(&self) {}
     fn down(&self, _: &str) {}
 }
@@ -111,7 +111,7 @@ impl Sink for Gate {
     }
 
     fn live(&self, _: &[Topic]) {}
-    fn refused(&self, _: &Topic, _: &str) {}
+    fn refused(&self, _: &Topic, _: &BrokerError) {}
     fn up(&self) {}
     fn down(&self, _: &str) {}
 }

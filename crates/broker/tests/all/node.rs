@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 pub(crate) enum Event {
     Heard { topic: String, channel: String, body: Vec<u8> },
     Live(Topic),
-    Refused(Topic, String),
+    Refused(Topic, BrokerError),
     Up,
     Down(String),
     Away(Topic),
@@ -122,8 +122,8 @@ impl Sink for Recorder {
         self.events().extend(topics.iter().cloned().map(Event::Live));
     }
 
-    fn refused(&self, topic: &Topic, why: &str) {
-        self.events().push(Event::Refused(topic.clone(), why.to_owned()));
+    fn refused(&self, topic: &Topic, error: &BrokerError) {
+        self.events().push(Event::Refused(topic.clone(), error.clone()));
     }
 
     fn up(&self) {

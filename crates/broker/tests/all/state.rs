@@ -143,7 +143,7 @@ fn the_same_key_publishes_once_and_gives_the_first_result() {
         wait_until(PATIENCE, "the last", || sink.bodies("a").last().is_some_and(|body| body == "last"));
         assert_eq!(sink.bodies("a"), ["once", "once", "no key", "no key", "last"]);
         let long = publish_with(broker, "a", "", options(&"k".repeat(MAX_IDEMPOTENCY_KEY + 1), 9));
-        assert!(matches!(long, Err(BrokerError::Refused(why)) if why.contains("255")));
+        assert!(matches!(long, Err(BrokerError::Invalid(why)) if why.contains("255")));
     });
 }
 

@@ -65,6 +65,8 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::Overloaded => code::TOO_MANY_REQUESTS.into(),
+            BrokerError::NotPermitted => code::PERMISSION_DENIED.into(),
+            BrokerError::Invalid(why) => Self::bad(why),
             other => Self { code: code::INTERNAL.number, message: other.to_string().into() },
         }
     }
@@ -75,7 +77,6 @@ impl From<Failure> for ApiError {
         match failure {
             Failure::Unavailable => BrokerError::Unavailable.into(),
             Failure::Overloaded => BrokerError::Overloaded.into(),
-            Failure::Refused(why) => BrokerError::Refused(why).into(),
             Failure::Error(verdict) => Self { code: verdict.code, message: verdict.text.into() },
             Failure::Disconnect(code, reason) => Self { code, message: reason.into() },
         }

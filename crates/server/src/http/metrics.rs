@@ -15,6 +15,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 use tidings_broker::redis::Counters;
+use tidings_broker::redis::failures::CODES;
 use tidings_hub::Dialect;
 use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
@@ -333,6 +334,12 @@ impl Scrape {
             None,
             "Channels and patterns subscribed at the broker, those that nobody wants any more but linger included",
             router.topics(),
+        )?;
+        out.gauge(
+            "tidings_broker_topics_refused",
+            None,
+            "Channels and patterns that the broker does not subscribe although it should, so that their subscribers miss publications",
+            router.refused_topics(),
         )
     }
 
@@ -575,5 +582,11 @@ fn redis_counters(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {
         BYTES,
         "Bytes of publications that wait for Redis or for its answer",
         of(&counters.bytes_waiting),
+    )?;
+    out.counters(
+        "tidings_redis_errors",
+        "Error replies of Redis by their code; its words are in the log",
+        "code",
+        CODES.into_iter().zip(counters.failures.totals()),
     )
 }

@@ -20,7 +20,7 @@ use super::format::Format;
 use super::host::OwnHosts;
 use super::page::{self, Depth};
 use super::{Traffic, metrics, transport};
-use crate::node::{Node, Readiness};
+use crate::node::{Node, NotReady, Readiness};
 use crate::tables;
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
@@ -131,8 +131,8 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
         Readiness::Ready(took) => {
             (StatusCode::OK, json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3}))
         }
-        Readiness::NotReady(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": reason}))
+        Readiness::NotReady(NotReady { part, reason }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "part": part, "reason": reason}))
         }
     };
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()

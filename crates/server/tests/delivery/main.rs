@@ -4,6 +4,7 @@ mod by_hand;
 mod clients;
 mod limits;
 mod redis;
+mod refusals;
 mod same_as_redis;
 mod slow;
 mod stopping;

@@ -252,7 +252,8 @@ impl Fleet {
         };
         let mut probes: Vec<_> = found
             .into_iter()
-            .map(|((plain, addr), channel)| Probe { channel, through: what(plain, addr) })
+            // Nodes' own channels have no envelopes, so no histories: see `Names::sharded_names`.
+            .map(|((plain, addr), channel)| Probe { channel, through: what(plain, addr), stateful: plain })
             .collect();
         probes.sort_by(|a, b| a.through.cmp(&b.through));
         probes

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_wire::{Delivery, Topic};
 
 use super::{Ashore, Fleet, Member};
-use crate::{Sink, lock};
+use crate::{BrokerError, Sink, lock};
 
 /// Hears from the connection for plain messages.
 pub(super) struct Plain(pub(super) Ashore);
@@ -30,9 +30,9 @@ impl Sink for Plain {
         }
     }
 
-    fn refused(&self, topic: &Topic, why: &str) {
+    fn refused(&self, topic: &Topic, error: &BrokerError) {
         if let Some(fleet) = self.0.upgrade() {
-            fleet.sink.refused(topic, why);
+            fleet.sink.refused(topic, error);
         }
     }
 
@@ -74,8 +74,8 @@ impl Sink for Sharded {
         });
     }
 
-    fn refused(&self, topic: &Topic, why: &str) {
-        self.with(|fleet| fleet.sink.refused(topic, why));
+    fn refused(&self, topic: &Topic, error: &BrokerError) {
+        self.with(|fleet| fleet.sink.refused(topic, error));
     }
 
     fn up(&self) {

@@ -9,7 +9,6 @@ use crate::BrokerError;
 use crate::redis::dial::is_refusal;
 use crate::redis::ingest::Ingest;
 use crate::redis::link::{Link, Part, by_kind, channels_of};
-use crate::redis::queue::refusal;
 
 /// Where a node listens on every primary while it has patterns: see the function library.
 const PATTERNS: &str = "tidings patterns";
@@ -18,7 +17,7 @@ const PATTERNS: &str = "tidings patterns";
 enum Outcome {
     Subscribed,
     Later,
-    Refused(String),
+    Refused(BrokerError),
 }
 
 impl Link {
@@ -39,8 +38,7 @@ impl Link {
                     self.say_live(&live);
                 }
                 Err(e) if is_refusal(&e) => {
-                    let why = self.dialer.words(&e);
-                    patterns.iter().for_each(|topic| self.refuse(topic, &why));
+                    self.refuse(patterns, &e, later);
                 }
                 Err(e) => return Err(self.dialer.words(&e)),
             }
@@ -51,10 +49,10 @@ impl Link {
         let outcomes = self.each(connection, ingest, "SSUBSCRIBE", &channels).await?;
         let mut good = Vec::with_capacity(channels.len());
         for (topic, answers) in channels.into_iter().zip(outcomes) {
-            match outcome(member, answers) {
+            match self.outcome(member, answers) {
                 Outcome::Subscribed => good.push(topic),
                 Outcome::Later => later.topics([topic]),
-                Outcome::Refused(why) => self.refuse(&topic, &why),
+                Outcome::Refused(error) => self.refused(topic, &error, later),
             }
         }
         let asked: Vec<_> = channels_of(&good).cloned().collect();
@@ -116,19 +114,19 @@ impl Link {
             self.answered(ingest, replies).await?.map_err(|e| self.dialer.words(&e))?.into_iter();
         Ok(names.iter().map(|names| replies.by_ref().take(names.len()).collect()).collect())
     }
-}
 
-fn outcome(member: &Member, answers: Vec<Value>) -> Outcome {
-    for answer in answers {
-        if Redirect::read(&answer).is_some() {
-            member.misled();
-            return Outcome::Later;
+    fn outcome(&self, member: &Member, answers: Vec<Value>) -> Outcome {
+        for answer in answers {
+            if Redirect::read(&answer).is_some() {
+                member.misled();
+                return Outcome::Later;
+            }
+            match self.counters.failures.result(answer) {
+                Ok(_) => {}
+                Err(BrokerError::Unavailable) => return Outcome::Later,
+                Err(error) => return Outcome::Refused(error),
+            }
         }
-        match refusal(answer) {
-            Ok(_) => {}
-            Err(BrokerError::Refused(why)) => return Outcome::Refused(why),
-            Err(_) => return Outcome::Later,
-        }
+        Outcome::Subscribed
     }
-    Outcome::Subscribed
 }

@@ -13,7 +13,7 @@ use tidings_shard::Metrics;
 use super::lines::LinePort;
 use crate::config::{BrokerUrl, Config, TlsRequired};
 use crate::http::escape::Html;
-use crate::node::{Node, Readiness};
+use crate::node::{Node, NotReady, Readiness};
 
 /// Who may do what.
 #[derive(Clone, Copy)]
@@ -86,7 +86,7 @@ impl<'a> Status<'a> {
                 "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
                 Html(Short(*took))
             )?,
-            Readiness::NotReady(reason) => {
+            Readiness::NotReady(NotReady { reason, .. }) => {
                 writeln!(out, "<p class=\"state bad\"><strong>Not ready:</strong> {}.</p>", Html(reason))?;
             }
         }
@@ -254,7 +254,10 @@ mod tests {
         let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
         let status = Status {
             announcements: &announcements,
-            readiness: Readiness::NotReady("broker unavailable: <img src=x>".into()),
+            readiness: Readiness::NotReady(NotReady {
+                part: "broker",
+                reason: "broker unavailable: <img src=x>".into(),
+            }),
             access: Access::Workbench,
             broker: &broker,
             down: Some("<img src=x>".into()),

@@ -1,0 +1,134 @@
+//! Error replies of Redis: which [`BrokerError`] each means, how many there were, and their lines in the log.
+//!
+//! Invariants:
+//! - The words of Redis go to the log and nowhere else: no [`BrokerError`] holds any.
+//! - One code is logged at most once per [`PERIOD`], with the number of replies since its last line.
+//! - The codes that are counted are a fixed list; any other code counts as `error`.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use redis::{RedisError, ServerError, Value};
+
+use crate::{BrokerError, lock};
+
+/// The shortest time between two log lines about the same code.
+const PERIOD: Duration = Duration::from_secs(10);
+/// The code of every error that is not in the list.
+const OTHER: &str = "error";
+/// How Redis 7.0 words what later versions call `NOPERM`, where a command inside a function is not permitted.
+const NOT_PERMITTED_IN_SCRIPT: &str = "The user executing the script can't";
+/// The codes that are told apart: those that Redis gives to states that an operator has to mend. The last one is any
+/// other.
+pub const CODES: [&str; 12] = [
+    "NOPERM",
+    "OOM",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+    "READONLY",
+    "LOADING",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "NOAUTH",
+    OTHER,
+];
+
+/// The error replies since the start.
+#[derive(Debug, Default)]
+pub struct Failures {
+    seen: Mutex<[Seen; CODES.len()]>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    total: u64,
+    /// Replies since the last line in the log.
+    unlogged: u64,
+    logged: Option<Instant>,
+}
+
+impl Failures {
+    /// How many error replies there were with each of [`CODES`], in their order.
+    pub fn totals(&self) -> [u64; CODES.len()] {
+        let seen = lock(&self.seen);
+        std::array::from_fn(|index| seen[index].total)
+    }
+
+    /// A reply, or the error that it is.
+    pub(super) fn result(&self, reply: Value) -> Result<Value, BrokerError> {
+        match reply {
+            Value::ServerError(error) => Err(self.reply(&error)),
+            other => Ok(other),
+        }
+    }
+
+    /// Takes note of an error reply; gives what it means.
+    pub(super) fn reply(&self, error: &ServerError) -> BrokerError {
+        self.note(error.code(), error.details().unwrap_or_default(), Instant::now())
+    }
+
+    /// The same of a reply that the Redis library has made an error of; `what` was asked for.
+    pub(super) fn error(&self, error: &RedisError, what: &str) -> BrokerError {
+        let words = format!("{} ({what})", error.detail().unwrap_or_default());
+        self.note(error.code().unwrap_or(OTHER), &words, Instant::now())
+    }
+
+    fn note(&self, code: &str, words: &str, now: Instant) -> BrokerError {
+        let code = if words.starts_with(NOT_PERMITTED_IN_SCRIPT) { "NOPERM" } else { code };
+        let index = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
+        let unlogged = {
+            let mut seen = lock(&self.seen);
+            let seen = &mut seen[index];
+            seen.total += 1;
+            seen.unlogged += 1;
+            let due = seen.logged.is_none_or(|last| now.saturating_duration_since(last) >= PERIOD);
+            due.then(|| {
+                seen.logged = Some(now);
+                std::mem::take(&mut seen.unlogged)
+            })
+        };
+        if let Some(count) = unlogged {
+            // Redis repeats the arguments of a command that it does not know, bodies of publications among them.
+            let words = words.split(", with args beginning with").next().unwrap_or_default();
+            tracing::warn!(count, "redis answers with an error: {code} {words}");
+        }
+        match CODES[index] {
+            "NOPERM" => BrokerError::NotPermitted,
+            // The connection, or this node of a cluster, serves nothing until that is over.
+            "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" => BrokerError::Unavailable,
+            code => BrokerError::Failed(code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_noperm_is_a_permission_and_every_other_code_may_pass() {
+        let failures = Failures::default();
+        let now = Instant::now();
+        for code in CODES.into_iter().chain(["ERR", "WRONGTYPE", "NEWCODE", ""]) {
+            let error = failures.note(code, "words", now);
+            assert_eq!(error == BrokerError::NotPermitted, code == "NOPERM", "{code}");
+            assert!(!error.to_string().contains("words"), "{error}");
+        }
+        assert_eq!(failures.totals(), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5]);
+    }
+
+    #[test]
+    fn a_flood_of_errors_is_one_line_in_the_log_with_their_number() {
+        let failures = Failures::default();
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            failures.note("OOM", "", start);
+        }
+        let unlogged = || lock(&failures.seen)[1].unlogged;
+        assert_eq!(unlogged(), 999, "the first is logged at once");
+        failures.note("OOM", "", start + PERIOD);
+        assert_eq!(unlogged(), 0, "the rest with the next line");
+    }
+}
