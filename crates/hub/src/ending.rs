@@ -128,8 +128,10 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
             (Some((_, words)), Ending::Protocol(_)) => (code::BAD_PROTOCOL.number, &**words),
             (Some((code, words)), _) => (code.number, &**words),
         };
-        // A close frame alone is not seen by one-way clients that read messages and nothing else.
-        if dialect == Dialect::UniWs && DISCONNECTS.contains(&number) {
+        // A close frame alone is not seen by one-way clients that read messages and nothing else. Where it answers the
+        // client's own there is nothing to tell.
+        let is_answer = matches!(ending, Ending::Frame(..));
+        if dialect == Dialect::UniWs && !is_answer && DISCONNECTS.contains(&number) {
             send_disconnect(dialect, slot, number, words.to_owned(), fx);
         }
         return fx.send(slot, |out| ws::close(CloseCode(number), words, out));

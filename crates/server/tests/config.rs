@@ -393,6 +393,19 @@ fn the_environment_replaces_the_names_of_the_files_namespaces_and_keeps_their_op
 }
 
 #[test]
+fn the_server_s_own_channels_are_named_by_no_option() {
+    for (set, option) in [
+        ("tcp.auto_subscribe=news,tidings.node.control", "tcp.auto_subscribe"),
+        ("tcp.default_channel=tidings.x", "tcp.default_channel"),
+        ("channel.namespaces=tidings.x", "channel.namespaces"),
+    ] {
+        let words = complaint(load_sets(&[set]));
+        assert!(words.contains(option) && words.contains("are the server's own"), "{set}: {words}");
+    }
+    assert!(load_sets(&["tcp.auto_subscribe=tidings", "channel.namespaces=tidings"]).is_ok());
+}
+
+#[test]
 fn a_namespace_has_one_valid_name() {
     let two = "[[channel.namespaces]]\nname = \"chat\"\n[[channel.namespaces]]\nname = \"chat\"\n";
     assert_eq!(

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_hub::{
     Access, Admission, Answer, Connected, Decide, Dialect, Directive, Effects, HistoryPage, Namespace,
-    NamespaceOptions, Namespaces, Order, Overrides, Request, Settings,
+    NamespaceOptions, Namespaces, Order, Overrides, Request, Settings, Verdict,
 };
-use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic};
+use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 
 use crate::world::{World, settings};
 
@@ -294,6 +294,32 @@ fn a_client_is_let_into_no_more_channels_by_its_subs_than_it_may_have() {
     let (slot, answer) = connect(&mut w, "ann", &Value::Object(subs));
     assert_eq!(answer["push"]["disconnect"]["code"], 3505, "{answer}");
     assert!(w.closed.contains(&slot) && w.wanted.is_empty());
+    // The limit holds for those of the token and of the client together.
+    let channels: Vec<_> = (0..100).map(|i| format!("t{i}")).collect();
+    let subs: serde_json::Map<String, Value> = (0..100).map(|i| (format!("c{i}"), json!({}))).collect();
+    let (_, answer) = connect(&mut w, &format!("ann in {}", channels.join(",")), &Value::Object(subs));
+    assert_eq!(answer["push"]["disconnect"]["code"], 3505, "{answer}");
+    assert!(w.wanted.is_empty());
+}
+
+#[test]
+fn what_a_refused_connect_requested_is_not_kept_for_the_next() {
+    let mut w = world(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
+    w.authority = |question| match question {
+        Decide::Connect { token, .. } if token == "bad" => {
+            Answer::Failed(Verdict::from(code::UNAUTHORIZED).into())
+        }
+        other => authority(other),
+    };
+    let slot = w.open();
+    for id in 1..50 {
+        let request = json!({"id": id, "connect": {"token": "bad", "subs": {(format!("c{id}")): {}}}});
+        assert_eq!(say(&mut w, slot, &request)[0]["error"]["code"], 101);
+    }
+    let request = json!({"id": 99, "connect": {"token": "ann", "subs": {"news": {}}}});
+    let answer = say(&mut w, slot, &request).remove(0);
+    let made = answer["connect"]["subs"].as_object().expect("subs");
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["#ann", "news"]);
 }
 
 #[test]

@@ -215,6 +215,11 @@ fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
         assert_eq!(closed, (dialect == Dialect::UniWs).then_some(4000));
         assert!(w.closed.contains(&slot));
     }
+    // Its own close frame is answered with another, and nothing more.
+    let mut w = World::new(settings());
+    let (slot, ..) = introduce(&mut w, Dialect::UniWs, &serde_json::json!({}));
+    w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
+    assert_eq!(pushes(&mut w, slot, Dialect::UniWs), (vec![], Some(4001)));
 }
 
 #[test]

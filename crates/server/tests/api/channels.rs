@@ -36,7 +36,8 @@ fn a_history_is_read_from_any_position_in_either_direction() {
     assert_eq!(read(json!({"limit": 2, "since": {"offset": 5, "epoch": epoch}})), [6, 7]);
     assert_eq!(read(json!({"limit": -1, "since": {"offset": 5, "epoch": ""}})), [6, 7, 8]);
     assert_eq!(read(json!({"limit": 2, "reverse": true, "since": {"offset": 7, "epoch": epoch}})), [6, 5]);
-    for since in [json!({"offset": 2, "epoch": epoch}), json!({"offset": 7, "epoch": "other"})] {
+    let behind = json!({"offset": 99, "epoch": epoch});
+    for since in [json!({"offset": 2, "epoch": epoch}), json!({"offset": 7, "epoch": "other"}), behind] {
         let request = json!({"channel": "news", "limit": 9, "since": since});
         assert_eq!(world.fail("history", &request), (112, "unrecoverable position".into()));
         let mode = ["X-Centrifugo-Error-Mode: transport"];

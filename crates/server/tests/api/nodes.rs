@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
 use crate::sealed::Peer;
-use crate::world::{USERS, World};
+use crate::world::{USERS, World, claimed};
 
 fn names(world: &World) -> Vec<String> {
     let info = world.ask("info", &json!({}));
@@ -98,6 +98,36 @@ fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
     assert_eq!(names(&world).len(), 1);
     let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
     assert_eq!(world.ask("disconnect", &directive), Value::Object(serde_json::Map::new()));
+}
+
+#[test]
+fn no_client_ends_the_subscriptions_of_its_node() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let options = [&[&*broker, "broker_linger=0s"], &USERS[..]].concat();
+    let worlds = ["a", "b"].map(|_| World::with(&options));
+    until_they_know_each_other(&worlds);
+    let mut ann = worlds[0].user("ann");
+    let heard = |channel: &str| redis.client().command(&["PUBSUB", "NUMSUB", channel]).texts()[1].clone();
+    assert_eq!(heard("tidings.node.control"), "2");
+    // Clients that are subscribed to nodes' channels for a moment, as far as they get, and to another one.
+    for own in ["tidings.node.control", "tidings.node.other"] {
+        let mut line = worlds[0].resp();
+        line.command(&["AUTH", &claimed(&json!({"sub": "eve", "channels": [own]}))]);
+        line.command(&["SUBSCRIBE", own]);
+        line.command(&["UNSUBSCRIBE", own]);
+        line.command(&["PSUBSCRIBE", own]);
+        assert!(worlds[0].refuses(&json!({"sub": "eve", "channels": [own]})), "{own}");
+        assert!(worlds[0].refuses(&json!({"sub": "eve", "subs": {own: {}}})), "{own}");
+    }
+    let mut client = worlds[0].user("bob");
+    client.ask("subscribe", &json!({"channel": "other"}));
+    assert_eq!(heard("other"), "1");
+    client.ask("unsubscribe", &json!({"channel": "other"}));
+    wait_until(PATIENCE, "the end of what nobody wants any more", || heard("other") == "0");
+    assert_eq!(heard("tidings.node.control"), "2");
+    worlds[1].ask("subscribe", &json!({"user": "ann", "channel": "news"}));
+    assert_eq!(ann.push("subscribe").0, "news");
 }
 
 #[test]

@@ -22,8 +22,13 @@ pub(crate) const USERS: [&str; 4] = [
 
 /// A connection token for [`USERS`].
 fn token(user: &str) -> String {
-    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let text = format!("{}.{}", part(json!({"alg": "HS256"})), part(json!({"sub": user})));
+    claimed(&json!({"sub": user}))
+}
+
+/// A connection token for [`USERS`] with these claims.
+pub(crate) fn claimed(claims: &Value) -> String {
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let text = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"users");
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
 }
@@ -164,6 +169,14 @@ impl World {
         let connected = member.ask("connect", &json!({"token": token(user)}));
         member.client = connected["client"].as_str().expect("a client id").to_owned();
         member
+    }
+
+    /// Whether a client with these claims is refused for what it claims (103).
+    pub(crate) fn refuses(&self, claims: &Value) -> bool {
+        let mut line = LineClient::connect(self.tcp());
+        line.send(&json!({"id": 1, "connect": {"token": claimed(claims)}}).to_string());
+        let said: Value = serde_json::from_str(&line.line()).expect("JSON");
+        said["error"]["code"] == 103
     }
 
     /// Waits until the node's own numbers have caught up with its clients: connections, users, subscriptions, channels.

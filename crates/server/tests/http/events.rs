@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::streams::{Stream, get, publish};
+use crate::streams::{Stream, get, post, publish};
 use crate::world::World;
 
 const HISTORY: [&str; 2] =
@@ -131,6 +131,47 @@ fn an_id_that_nobody_gave_says_nothing_in_the_stream() {
             }
             assert!(!line.contains("forged"), "{forged:?}: {line}");
         }
+    }
+}
+
+#[test]
+fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
+    let options = |more: &[&'static str]| {
+        let rest =
+            ["client.token.hmac_secret_key=secret", "client.allow_anonymous_connect_without_token=true"];
+        let subscribe = [
+            "http_api.insecure=true",
+            "channel.without_namespace.allow_subscribe_for_client=true",
+            "channel.without_namespace.allow_subscribe_for_anonymous=true",
+        ];
+        World::with(&[&HISTORY[..], &rest, &subscribe, more].concat())
+    };
+    for (more, right) in [
+        (&[][..], false),
+        (&["channel.without_namespace.allow_history_for_anonymous=true"], false),
+        (&["channel.without_namespace.allow_recovery=true"], true),
+        (&["channel.without_namespace.force_recovery=true"], true),
+    ] {
+        let world = options(more);
+        let publish = |data: &str| {
+            let body = format!("{{\"channel\":\"a\",\"data\":\"{data}\"}}");
+            let answer = world.ask(&post("/api/publish", "Connection: close\r\n", &body));
+            assert_eq!(answer.status, 200, "{answer:?}");
+        };
+        publish("first");
+        let (mut stream, _) = open(&world, "channel=a", "");
+        publish("second");
+        let (id, data) = parts(&stream.until("\n\n"));
+        assert_eq!(data, "\"second\"");
+        drop(stream);
+        publish("missed");
+        let (mut stream, mut before) = open(&world, "channel=a", &format!("Last-Event-ID: {id}\r\n"));
+        publish("last");
+        while !before.contains("last") {
+            before.push_str(&stream.until("\n\n"));
+        }
+        assert_eq!(before.contains("missed"), right, "{more:?}: {before}");
+        assert_eq!(before.contains("event: gap\ndata: a\n\n"), !right, "{more:?}: {before}");
     }
 }
 

@@ -131,6 +131,46 @@ fn the_time_to_live_of_a_token_that_lasts_for_ever_is_a_year() {
 }
 
 #[test]
+fn a_history_is_not_read_by_recovering_from_it_without_the_right_to_it() {
+    let kept = [
+        ("channel.without_namespace.history_size", "10"),
+        ("channel.without_namespace.history_ttl", "1m"),
+        ("channel.without_namespace.allow_subscribe_for_client", "true"),
+        ("http_api.key", "api key"),
+    ];
+    for (more, right) in
+        [(None, false), (Some("allow_recovery"), true), (Some("allow_history_for_subscriber"), true)]
+    {
+        let more = more.map(|option| format!("channel.without_namespace.{option}"));
+        let more = more.iter().map(|option| (&**option, "true"));
+        let world = World::with_key(&kept.iter().copied().chain(more).collect::<Vec<_>>());
+        let mut backend = world.line();
+        for line in ["AUTH api key", "PUBLISH news \"secret\"", "PUBLISH $own \"secret\""] {
+            backend.send(line);
+            backend.expect("CONFIRMED");
+        }
+        let since = json!({"recover": true, "recoverable": true, "positioned": true});
+        let token_of = |claims: Value| json!({"token": token(claims), "subs": {"news": since}});
+        let mut client = world.client();
+        let by_connect = client.done("connect", token_of(json!({"sub": "42"})))["subs"]["news"].take();
+        let mut asked = since.clone();
+        asked["channel"] = "$own".into();
+        asked["token"] = token(json!({"sub": "42", "channel": "$own"})).into();
+        let by_token = client.done("subscribe", asked.clone());
+        client.done("unsubscribe", json!({"channel": "news"}));
+        (asked["channel"], asked["token"]) = ("news".into(), "".into());
+        let by_option = client.done("subscribe", asked);
+        for reply in [by_connect, by_token, by_option] {
+            if right {
+                assert_eq!(reply["publications"][0]["data"], "secret", "{reply}");
+            } else {
+                assert_eq!(reply, json!({}));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
     let world = World::with_key(&[]);
     let mut client = world.client();

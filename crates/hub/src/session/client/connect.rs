@@ -26,15 +26,24 @@ impl Hub {
         connect: &request::Connect<'_>,
         fx: &mut Effects,
     ) -> Act {
-        let access = &self.settings.access;
         let asks = !connect.token.is_empty() || self.settings.connect_proxy;
         // The application's answer names all channels; what the client adds are only positions in those.
         let is_hooked = connect.token.is_empty() && asks;
-        for (channel, sub) in connect.subs.iter() {
-            let Ok(channel) = Channel::new(&**channel) else { continue };
-            let wish = Wish { by_client: !is_hooked, ..wish(sub) };
-            self.sessions[slot as usize].more().requested.push((channel, wish));
+        let requested = connect.subs.iter().filter_map(|(channel, sub)| {
+            let channel = Channel::new(&**channel).ok()?;
+            Some((channel, Wish { by_client: !is_hooked, ..wish(sub) }))
+        });
+        // One more than a client can have had, so that too many are seen to be. Those of an earlier attempt are gone.
+        let requested: Vec<_> = requested.take(self.settings.channel_limit.saturating_add(1)).collect();
+        if requested.len() > self.settings.channel_limit {
+            self.too_many_channels(slot, fx);
+            return Act::End;
         }
+        let session = &mut self.sessions[slot as usize];
+        if !requested.is_empty() || session.has_more() {
+            session.more().requested = requested;
+        }
+        let access = &self.settings.access;
         if !asks {
             if !(access.open || access.anonymous_connect) {
                 self.client_error(slot, id, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
@@ -59,6 +68,12 @@ impl Hub {
         Act::Next
     }
 
+    fn too_many_channels(&mut self, slot: u32, fx: &mut Effects) {
+        let words =
+            format!("{}: {} channels a connection", code::CHANNEL_LIMIT.text, self.settings.channel_limit);
+        self.end(slot, &crate::Ending::Verdict(code::CHANNEL_LIMIT.number, words), fx);
+    }
+
     pub(crate) fn is_closing(&self, slot: u32) -> bool {
         self.sessions[slot as usize].flags.has(Flag::Closing)
     }
@@ -75,6 +90,9 @@ impl Hub {
             self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
         }
         let requested = std::mem::take(&mut self.sessions[slot as usize].more().requested);
+        if channels.len() > self.settings.channel_limit {
+            return self.too_many_channels(slot, fx);
+        }
         let mut wanted: Vec<(Channel, Admission, Wish)> = Vec::with_capacity(channels.len());
         for (channel, admission) in channels {
             let since =
@@ -94,10 +112,8 @@ impl Hub {
                 Err(_) => {}
             }
         }
-        let limit = self.settings.channel_limit;
-        if wanted.len() > limit {
-            let words = format!("{}: {limit} channels a connection", code::CHANNEL_LIMIT.text);
-            return self.end(slot, &crate::Ending::Verdict(code::CHANNEL_LIMIT.number, words), fx);
+        if wanted.len() > self.settings.channel_limit {
+            return self.too_many_channels(slot, fx);
         }
         let mut joins = Vec::with_capacity(wanted.len());
         for (channel, admission, mut wish) in wanted {
