@@ -8,7 +8,7 @@
 /** @typedef {import('./types').Op} Op */
 
 /** @type {Op[]} */
-export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'empty', 'regex'];
+export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'between', 'in', 'empty', 'regex'];
 
 /** @param {string} query @returns {Place} */
 export const parse = (query) => {

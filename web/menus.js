@@ -59,7 +59,7 @@ const openColumn = (opener) => {
   }, `${value} · ${count(n)}`)));
   const filter = view?.filter.find(({ column }) => column === open);
   get('op', HTMLSelectElement).value = filter?.op ?? 'contains';
-  input('value').value = filter?.value ?? '';
+  input('value').value = String(filter?.value ?? '');
   button('unfilter').hidden = !filter;
   place($('column'), opener);
   $('column').showPopover();

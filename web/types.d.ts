@@ -4,16 +4,19 @@
 export interface Sort {
   column: number;
   desc: boolean;
+  /** Whether numbers within text compare by value; left out where not. */
+  natural?: boolean;
 }
 
 /** How a cell is compared with a value. */
-export type Op = 'contains' | 'equals' | 'not' | '<' | '<=' | '>' | '>=' | 'empty' | 'regex';
+export type Op = 'contains' | 'equals' | 'not' | '<' | '<=' | '>' | '>=' | 'between' | 'in' | 'empty' | 'regex';
 
 /** A condition on the cells of a column. */
 export interface Filter {
   column: number;
   op: Op;
-  value: string;
+  /** Two values for `between`, some for `in`, as a list or in one text with commas. */
+  value: string | string[];
 }
 
 /** What decides which rows are shown, and in which order. */
@@ -33,6 +36,10 @@ export interface Dialect {
   delimiter: string;
   quote: string;
   escape: string;
+  /** Whether spaces before a cell are no part of it. */
+  skip_initial_space: boolean;
+  /** How many lines above the header are left out. */
+  skip: number;
   header: boolean;
   encoding: string;
   /** Whether the encoding is what the bytes look most like, for want of proof. */
@@ -74,6 +81,8 @@ export interface View extends Query, Omit<Rows, 'from'> {
   dialect: Dialect | null;
   /** How many rows have more or fewer cells than the others. */
   ragged: number;
+  /** The types of columns that were chosen, by their numbers, such as `date:d/m/Y`. */
+  types: Record<string, string>;
 }
 
 /** What only the owner may do. */
@@ -85,6 +94,8 @@ export interface Lock {
 /** What is in a column. */
 export interface ColumnFacts {
   type: string;
+  /** How its numbers or dates are written: the decimal mark, or `d/m/Y`. */
+  format: string | null;
   empty: number;
   distinct: number;
   /** Whether `distinct` is exact. */

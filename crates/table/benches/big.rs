@@ -120,11 +120,14 @@ const PAGED: [&str; 2] = ["sort by number", "filter by number, 1 %"];
 /// What is asked of a file that [`make`] wrote.
 fn queries() -> Vec<(&'static str, Query)> {
     let sort = |columns: &[(usize, bool)]| Query {
-        sort: columns.iter().map(|(column, desc)| SortBy { column: *column, desc: *desc }).collect(),
+        sort: columns
+            .iter()
+            .map(|(column, desc)| SortBy { column: *column, desc: *desc, natural: false })
+            .collect(),
         ..Query::default()
     };
     let filter = |column, op, value: &str| Query {
-        filter: vec![Filter { column, op, value: value.to_owned() }],
+        filter: vec![Filter { column, op, value: value.to_owned(), others: vec![] }],
         ..Query::default()
     };
     let search = |text: &str| Query { search: text.to_owned(), ..Query::default() };

@@ -32,11 +32,28 @@ pub(crate) fn write_row<C: AsRef<str>>(
 pub(crate) fn write_cell(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
     let is_special = |content| memchr::memchr3(syntax.delimiter(), b'\n', b'\r', content).is_some();
     let looks_quoted = syntax.quote().is_some() && content.first().copied() == syntax.quote();
-    if looks_quoted || is_special(content) {
-        return write_quoted(content, syntax, out);
+    let looks_indented = syntax.skips_spaces() && content.first() == Some(&b' ');
+    let escape = syntax.escape().filter(|_| syntax.escapes_everywhere());
+    let looks_escaped = escape.is_some_and(|escape| content.contains(&escape));
+    if looks_quoted || looks_indented || looks_escaped || is_special(content) {
+        match (syntax.quote(), escape) {
+            (None, Some(escape)) => write_escaped(content, escape, syntax, out),
+            _ => return write_quoted(content, syntax, out),
+        }
+    } else {
+        out.extend_from_slice(content);
     }
-    out.extend_from_slice(content);
     Ok(())
+}
+
+/// Appends a cell where an escape stands before every byte that has a meaning.
+fn write_escaped(content: &[u8], escape: u8, syntax: Syntax, out: &mut Vec<u8>) {
+    for byte in content {
+        if *byte == syntax.delimiter() || *byte == escape || matches!(byte, b'\n' | b'\r') {
+            out.push(escape);
+        }
+        out.push(*byte);
+    }
 }
 
 fn write_quoted(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {

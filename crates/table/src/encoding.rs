@@ -77,6 +77,9 @@ pub(crate) fn guess(head: &[u8], whole: bool) -> (Encoding, Evidence) {
     if let Some((encoding, _)) = encoding_rs::Encoding::for_bom(head) {
         return (Encoding(encoding), Evidence::Mark);
     }
+    if head.starts_with(GB18030_MARK) {
+        return (Encoding(encoding_rs::GB18030), Evidence::Mark);
+    }
     if let Some(encoding) = guess_utf_16(head) {
         return (Encoding(encoding), Evidence::Pattern);
     }
@@ -247,8 +250,18 @@ impl Check {
     }
 }
 
-/// The length of the byte order mark at the start of this UTF-8, which is 0 without one.
-pub(crate) fn mark(text: &[u8]) -> u64 {
-    const MARK: &[u8] = b"\xEF\xBB\xBF";
-    if text.starts_with(MARK) { MARK.len() as u64 } else { 0 }
+/// The byte order mark in UTF-8.
+pub(crate) const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The byte order mark in GB18030, which its decoder leaves in the text.
+const GB18030_MARK: &[u8] = b"\x84\x31\x95\x33";
+
+/// The length of the byte order marks at the start of this UTF-8, which is 0 without one. (Programs that add one where one
+/// is already make two.)
+pub(crate) fn mark(text: &[u8]) -> usize {
+    let mut length = 0;
+    while text[length..].starts_with(MARK) {
+        length += MARK.len();
+    }
+    length
 }

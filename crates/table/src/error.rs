@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::ColumnType;
+
 /// Why an operation on a table failed.
 ///
 /// Every text is one line without the name of a file or a folder: the service adds what the person knows it by.
@@ -49,6 +51,16 @@ pub enum Error {
         column: usize,
         /// How many there are.
         columns: usize,
+    },
+    /// A filter's value that is none of its column's type.
+    #[error("{value:?} is not of the type {column_type}, which column {column} (counted from 0) has")]
+    Value {
+        /// The column, counted from 0.
+        column: usize,
+        /// Its type.
+        column_type: ColumnType,
+        /// The value, its first characters if it is long.
+        value: String,
     },
     /// A regular expression that cannot be compiled, or is too large.
     #[error("regular expression: {0}")]

@@ -208,10 +208,9 @@ impl Rest {
         // The head of a file that was whole then is all there was; but one that was cut goes on.
         let was_cut = matches!(self.most, HEAD_BYTES | LONG_HEAD_BYTES);
         let (dialect, open) = dialect::guess(&self.head, whole || is_full && !was_cut, known)?;
-        let mark = if dialect.encoding == Encoding::UTF_8 { encoding::mark(&self.head) } else { 0 };
         let build = match self.build.take() {
-            Some(build) if *build.reading.dialect() == dialect && build.mark == mark => build,
-            _ => Build::new(dialect, mark, known.is_sure(), place)?,
+            Some(build) if *build.reading.dialect() == dialect => build,
+            _ => Build::new(dialect, known.is_sure(), place)?,
         };
         let build = self.build.insert(build);
         build.feed(&self.head[build.fed..], false, place)?;
@@ -263,26 +262,27 @@ struct Build {
     fed: usize,
     /// The bytes of UTF-8 that came of them.
     text: u64,
-    /// How many bytes of a byte order mark are left out of the text.
-    mark: u64,
+    /// How many bytes of the text are left out at its start ([`Dialect::start`]).
+    start: u64,
     lossy: bool,
     /// Whether the encoding was found when the file was whole: whatever follows, it is that.
     sure: bool,
 }
 
 impl Build {
-    fn new(dialect: Dialect, mark: u64, sure: bool, place: &Place) -> Result<Self, Error> {
+    fn new(dialect: Dialect, sure: bool, place: &Place) -> Result<Self, Error> {
         let is_original = dialect.encoding == Encoding::UTF_8 && dialect.compression == Compression::None;
         let beside = if is_original { None } else { Some(Arc::new(place.folder.nameless()?)) };
         let source = match &beside {
             Some(beside) => Source::Beside(Arc::clone(beside)),
             None => Source::Original(Arc::clone(&place.original)),
         };
-        let text = Text::new(source, mark);
+        let start = dialect.start;
+        let text = Text::new(source, start);
         let (decoder, indexer) = (Decoder::new(dialect.encoding), Indexer::new(dialect.syntax));
         let reading = Reading::new(dialect, place.limits, text, place.folder.clone());
         let reading = Arc::new(reading);
-        Ok(Self { reading, decoder, indexer, beside, fed: 0, text: 0, mark, lossy: false, sure })
+        Ok(Self { reading, decoder, indexer, beside, fed: 0, text: 0, start, lossy: false, sure })
     }
 
     /// Whether these bytes, which follow, show that the text is not UTF-8 though it was taken for that.
@@ -291,7 +291,7 @@ impl Build {
     }
 
     fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {
-        let Self { decoder, indexer, beside, text, mark, .. } = self;
+        let Self { decoder, indexer, beside, text, start, .. } = self;
         self.fed = self.fed.saturating_add(bytes.len());
         let all = decoder.decode(bytes, last, |piece| {
             if *text + piece.len() as u64 > place.limits.text_bytes {
@@ -300,7 +300,7 @@ impl Build {
             if let Some(mut file) = beside.as_deref() {
                 file.write_all(piece)?;
             }
-            let skip = mark.saturating_sub(*text).min(piece.len() as u64);
+            let skip = start.saturating_sub(*text).min(piece.len() as u64);
             *text += piece.len() as u64;
             indexer.append(&piece[skip as usize..])
         })?;

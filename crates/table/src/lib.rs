@@ -54,8 +54,8 @@
 //! let cancel = Cancel::default();
 //! let tell = |part: f32| println!("{:.0} %", part * 100.0);
 //! let query = Query {
-//!     sort: vec![SortBy { column: 1, desc: true }],
-//!     filter: vec![Filter { column: 1, op: Op::Greater, value: "5".to_owned() }],
+//!     sort: vec![SortBy { column: 1, desc: true, natural: false }],
+//!     filter: vec![Filter { column: 1, op: Op::Greater, value: "5".to_owned(), others: vec![] }],
 //!     ..Query::default()
 //! };
 //! let control = Control::default().cancelled_by(&cancel).telling(&tell);
@@ -100,8 +100,8 @@
 //! # Where to change what
 //! `syntax/` is the grammar and its three readers; `dialect/` the guess; `encoding.rs` and `compression.rs` come
 //! before them. `writer.rs` → `intake.rs` → `index.rs` is the way in, `cursor.rs` → `page.rs` the way out,
-//! `scan.rs` the way over all rows, on which `view/` (`select.rs`, `sort/`) and `facts/` stand. `value.rs` says
-//! what is a number.
+//! `scan.rs` the way over all rows, on which `view/` (`select.rs`, `sort/`) and `facts/` stand. `value/` says
+//! what is a number or a date, and how text is ordered and compared.
 
 mod column;
 mod compression;
@@ -125,7 +125,7 @@ mod value;
 mod view;
 mod writer;
 
-pub use column::{ColumnType, Kinds};
+pub use column::{ColumnType, Kinds, TypeChoice, Types, UnknownType};
 pub use compression::Compression;
 pub use control::{Cancel, Control};
 pub use dialect::{Choice, DIALECT, Dialect, LineEnd};
@@ -136,6 +136,6 @@ pub use limits::Limits;
 pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
-pub use value::{Kind, Style};
-pub use view::{Filter, Format, Op, Query, SortBy, View};
+pub use value::{DateOrder, Kind, Style};
+pub use view::{Filter, Format, Op, Query, SortBy, UnknownOp, View};
 pub use writer::{ORIGINAL, Table, Writer};

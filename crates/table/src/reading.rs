@@ -22,7 +22,7 @@ use crate::limits::Limits;
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     file: Source,
-    /// Where the text starts: after a byte order mark.
+    /// Where the text starts: after a byte order mark and the lines above the table.
     start: u64,
 }
 

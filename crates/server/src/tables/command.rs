@@ -1,17 +1,21 @@
 //! What a viewer may say, in text: a page's bare number as on the article's page, or JSON with one key.
 
-use serde::de::{self, IgnoredAny};
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tidings_table::{Choice, Encoding, Filter, Op, Query, SortBy};
+use tidings_table::{Choice, Encoding, Op, Query, SortBy, TypeChoice};
 
+use super::condition::Condition;
 use super::failure::Failure;
-use super::pattern;
 
 /// Most rows of a page, and of a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
 /// Longest text to search for or to filter by, in bytes.
-const MAX_TEXT: usize = 4 << 10;
+pub(super) const MAX_TEXT: usize = 4 << 10;
+/// Most columns whose types are chosen.
+const MAX_TYPES: usize = 1_000;
 /// Longest name of a file that is kept, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -38,6 +42,8 @@ pub(super) enum Command {
     Rows { from: u64, count: usize },
     /// What is in the columns, for the asker alone.
     Facts,
+    /// These columns are to be understood as these types; `None`: as their cells look. Without a column, all are.
+    Types(BTreeMap<usize, Option<String>>),
     /// The file is to be read in another way.
     Dialect(Wish),
     /// Only the owner may upload, or turn pages and the like. What is not named stays.
@@ -52,16 +58,9 @@ pub(super) struct Sort {
     column: usize,
     #[serde(default)]
     desc: bool,
-}
-
-/// A condition on a column, as messages and files have it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct Condition {
-    column: usize,
-    #[serde(deserialize_with = "op", serialize_with = "op_text")]
-    op: Op,
-    #[serde(default, deserialize_with = "text")]
-    value: String,
+    /// Whether numbers within text compare by value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    natural: bool,
 }
 
 /// How a file is to be read. Absent: as wished before; null: as the server guesses; an empty quote or escape: none.
@@ -74,6 +73,12 @@ pub(super) struct Wish {
     quote: Option<Option<String>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     escape: Option<Option<String>>,
+    /// Whether spaces before a cell are no part of it.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    skip_initial_space: Option<Option<bool>>,
+    /// The number of lines above the header.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    skip: Option<Option<u64>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     header: Option<Option<bool>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -83,11 +88,13 @@ pub(super) struct Wish {
 impl Wish {
     /// This wish where it says something, else the one before.
     pub(super) fn after(self, before: &Self) -> Self {
-        let Self { delimiter, quote, escape, header, encoding } = before.clone();
+        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding } = before.clone();
         Self {
             delimiter: self.delimiter.or(delimiter),
             quote: self.quote.or(quote),
             escape: self.escape.or(escape),
+            skip_initial_space: self.skip_initial_space.or(skip_initial_space),
+            skip: self.skip.or(skip),
             header: self.header.or(header),
             encoding: self.encoding.or(encoding),
         }
@@ -100,6 +107,8 @@ impl Wish {
     pub(super) fn choice(&self, name: &str, is_article: bool) -> Result<Choice, Failure> {
         let byte = |what: &str, text: &str| match *text.as_bytes() {
             [byte] => Ok(byte),
+            // A tab that somebody has typed.
+            [b'\\', b't'] => Ok(b'\t'),
             _ => Err(Failure::bad(format!("{what} must be one ASCII character, got {text:?}"))),
         };
         let mark = |what, text: &Option<Option<String>>| match text {
@@ -125,6 +134,8 @@ impl Wish {
             delimiter: delimiter.or(known.delimiter),
             quote: mark("the quote", &self.quote)?.or(known.quote),
             escape: mark("the escape", &self.escape)?.or(known.escape),
+            skips_spaces: self.skip_initial_space.flatten().or(known.skips_spaces),
+            skip: self.skip.flatten().or(known.skip),
             header: self.header.flatten(),
             encoding,
             ..known
@@ -141,24 +152,54 @@ pub(super) struct Shown {
     pub(super) sort: Vec<Sort>,
     pub(super) filter: Vec<Condition>,
     pub(super) search: String,
+    /// The types of columns that were chosen, as they were written.
+    #[serde(default)]
+    pub(super) types: BTreeMap<usize, String>,
 }
 
 impl Default for Shown {
     fn default() -> Self {
-        Self { page: 1, page_size: 100, sort: Vec::new(), filter: Vec::new(), search: String::new() }
+        Self {
+            page: 1,
+            page_size: 100,
+            sort: Vec::new(),
+            filter: Vec::new(),
+            search: String::new(),
+            types: BTreeMap::new(),
+        }
     }
 }
 
 impl Shown {
     /// The rows that it asks the engine for; `header_is_row` as on the article's page.
     pub(super) fn query(&self, header_is_row: bool) -> Query {
-        let sort = self.sort.iter().map(|by| SortBy { column: by.column, desc: by.desc });
-        let filter = self.filter.iter().map(|condition| Filter {
-            column: condition.column,
-            op: condition.op,
-            value: condition.value.clone(),
-        });
-        Query { sort: sort.collect(), filter: filter.collect(), search: self.search.clone(), header_is_row }
+        let sort =
+            self.sort.iter().map(|by| SortBy { column: by.column, desc: by.desc, natural: by.natural });
+        Query {
+            sort: sort.collect(),
+            filter: self.filter.iter().map(Condition::filter).collect(),
+            search: self.search.clone(),
+            types: self.type_choices(),
+            header_is_row,
+        }
+    }
+
+    /// The types that were chosen, as the engine takes them.
+    pub(super) fn type_choices(&self) -> tidings_table::Types {
+        let known = |(column, name): (&usize, &String)| Some((*column, name.parse().ok()?));
+        self.types.iter().filter_map(known).collect()
+    }
+
+    /// The types with these changes.
+    pub(super) fn types_with(&self, changes: BTreeMap<usize, Option<String>>) -> BTreeMap<usize, String> {
+        let mut types = if changes.is_empty() { BTreeMap::new() } else { self.types.clone() };
+        for (column, name) in changes {
+            match name {
+                Some(name) => types.insert(column, name),
+                None => types.remove(&column),
+            };
+        }
+        types
     }
 
     /// Whether it shows all rows as they come.
@@ -168,12 +209,15 @@ impl Shown {
 
     /// Whether it shows the same rows in the same order, perhaps another page of them.
     pub(super) fn same_rows(&self, other: &Self) -> bool {
-        (&self.sort, &self.filter, &self.search) == (&other.sort, &other.filter, &other.search)
+        (&self.sort, &self.filter, &self.search, &self.types)
+            == (&other.sort, &other.filter, &other.search, &other.types)
     }
 
     /// The columns that it names, each with what for.
     pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
-        self.sort.iter().map(|by| by.column).chain(self.filter.iter().map(|condition| condition.column))
+        let sorted = self.sort.iter().map(|by| by.column);
+        let filtered = self.filter.iter().map(|condition| condition.column);
+        sorted.chain(filtered).chain(self.types.keys().copied())
     }
 
     /// How many pages so many rows make; one at least.
@@ -203,6 +247,7 @@ enum Message {
         count: u64,
     },
     Facts(IgnoredAny),
+    Types(BTreeMap<usize, Option<String>>),
     Dialect(Wish),
     Lock {
         uploads: Option<bool>,
@@ -235,22 +280,20 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         Message::PageSize(number) => Command::PageSize(rows("page_size", number.as_u64())?),
         Message::Sort(sort) => Command::Sort(few("sort", sort, Query::SORTS)?),
         Message::Filter(filter) => {
-            if filter.iter().any(|condition| condition.value.len() > MAX_TEXT) {
-                return Err(Failure::bad(format!("a filter's value may have {MAX_TEXT} bytes")));
-            }
             let filter = few("filter", filter, Query::FILTERS)?;
-            filter.iter().try_for_each(|condition| pattern::check(condition.op, &condition.value))?;
+            filter.iter().try_for_each(Condition::check)?;
             Command::Filter(filter)
         }
         Message::Search(search) if search.len() > MAX_TEXT => {
             return Err(Failure::bad(format!("a search may have {MAX_TEXT} bytes")));
         }
         Message::Search(search) => {
-            pattern::check(Op::Contains, &search)?;
+            super::pattern::check(Op::Contains, &search)?;
             Command::Search(search)
         }
         Message::Rows { from, count } => Command::Rows { from, count: rows("count", Some(count))? },
         Message::Facts(_) => Command::Facts,
+        Message::Types(types) => Command::Types(types_of(types)?),
         Message::Dialect(wish) => {
             wish.choice("", false)?;
             Command::Dialect(wish)
@@ -296,24 +339,21 @@ fn tidy(name: &str) -> String {
     name
 }
 
-fn op<'de, D: Deserializer<'de>>(from: D) -> Result<Op, D::Error> {
-    let word = String::deserialize(from)?;
-    word.parse().map_err(|unknown| de::Error::custom(format_args!("op {unknown}, got {word:?}")))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn op_text<S: serde::Serializer>(op: &Op, into: S) -> Result<S::Ok, S::Error> {
-    into.serialize_str(op.as_str())
-}
-
-/// Text, or a number or boolean as JSON writes it.
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    match Value::deserialize(from)? {
-        Value::String(text) => Ok(text),
-        Value::Null => Ok(String::new()),
-        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
-        _ => Err(de::Error::custom("a filter's value must be text")),
+/// Types of columns that the engine knows; an empty one and `auto` are as none.
+fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Option<String>>, Failure> {
+    if types.len() > MAX_TYPES {
+        return Err(Failure::bad(format!("types may have {MAX_TYPES} entries")));
     }
+    let checked = types.into_iter().map(|(column, name)| {
+        let name = name.filter(|name| !name.is_empty() && name != "auto");
+        if let Some(name) = &name
+            && let Err(unknown) = name.parse::<TypeChoice>()
+        {
+            return Err(Failure::bad(format!("the type of column {column} {unknown}, got {name:?}")));
+        }
+        Ok((column, name))
+    });
+    checked.collect()
 }
 
 /// Tells null from what is absent.
@@ -333,8 +373,8 @@ mod tests {
 
     #[test]
     fn every_message_of_the_contract_is_understood() {
-        let by = |column, desc| Sort { column, desc };
-        let condition = Condition { column: 2, op: Op::Contains, value: "x".into() };
+        let by = |column, desc| Sort { column, desc, natural: false };
+        let condition = Condition::new(2, Op::Contains, "x");
         for (text, command) in [
             (
                 r#"{"upload":{"name":"a.tsv","size":123}}"#,
@@ -350,6 +390,14 @@ mod tests {
             (
                 r#"{"sort":[{"column":0,"desc":true},{"column":1}]}"#,
                 Command::Sort(vec![by(0, true), by(1, false)]),
+            ),
+            (
+                r#"{"sort":[{"column":0,"natural":true}]}"#,
+                Command::Sort(vec![Sort { natural: true, ..by(0, false) }]),
+            ),
+            (
+                r#"{"types":{"3":"date:d/m/Y","4":null,"5":"auto"}}"#,
+                Command::Types(BTreeMap::from([(3, Some("date:d/m/Y".into())), (4, None), (5, None)])),
             ),
             (r#"{"filter":[{"column":2,"op":"contains","value":"x"}]}"#, Command::Filter(vec![condition])),
             (r#"{"search":"text"}"#, Command::Search("text".into())),
@@ -370,6 +418,9 @@ mod tests {
         assert!(refused(r#"{"rows":{"from":0,"count":1001}}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"page_size":0}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"filter":[{"column":0,"op":"like"}]}"#).contains("op must be contains, equals"));
+        assert!(refused(r#"{"types":{"0":"money"}}"#).contains("the type of column 0 must be text, number"));
+        assert!(refused(r#"{"types":{"x":"date"}}"#).contains("bad message"));
+        assert!(refused(r#"{"dialect":{"skip":-1}}"#).contains("bad message"));
         assert!(refused(r#"{"dialect":{"delimiter":"ab"}}"#).contains("one ASCII character"));
         assert!(refused(r#"{"dialect":{"encoding":"klingon"}}"#).contains("unknown encoding"));
         assert!(refused(&format!(r#"{{"search":"{}"}}"#, "x".repeat(5000))).contains("4096 bytes"));
@@ -400,5 +451,37 @@ mod tests {
         let choice = second.choice("a.tsv", false).expect("a choice");
         assert_eq!((choice.delimiter, choice.header, choice.quote), (None, Some(true), Some(None)));
         assert_eq!(choice.hint, Some(b'\t'));
+        let third =
+            wish(r#"{"dialect":{"skip":2,"escape":"\\","delimiter":"\\t","skip_initial_space":true}}"#)
+                .after(&second);
+        let choice = third.choice("a.csv", false).expect("a choice");
+        assert_eq!((choice.skip, choice.escape, choice.delimiter), (Some(2), Some(Some(b'\\')), Some(b'\t')));
+        assert_eq!((choice.skips_spaces, choice.quote), (Some(true), Some(None)));
+        // What the article's page uploads has no lines above it.
+        assert_eq!(Wish::default().choice("", true).expect("a choice").skip, Some(0));
+    }
+
+    #[test]
+    fn types_are_chosen_one_by_one_and_taken_back_together() {
+        let changes = |text: &str| match parse(text) {
+            Ok(Command::Types(changes)) => changes,
+            other => panic!("{other:?}"),
+        };
+        let mut shown = Shown::default();
+        for (text, expected) in [
+            (r#"{"types":{"3":"date:m/d/Y"}}"#, vec![(3, "date:m/d/Y")]),
+            (r#"{"types":{"1":"text"}}"#, vec![(1, "text"), (3, "date:m/d/Y")]),
+            (r#"{"types":{"3":null}}"#, vec![(1, "text")]),
+            (r#"{"types":{}}"#, vec![]),
+        ] {
+            shown.types = shown.types_with(changes(text));
+            let expected: BTreeMap<usize, String> =
+                expected.into_iter().map(|(column, name)| (column, name.to_owned())).collect();
+            assert_eq!(shown.types, expected, "{text}");
+        }
+        // What was kept by a version that knew no types.
+        let old = r#"{"page":1,"page_size":10,"sort":[{"column":0,"desc":true}],"filter":[],"search":""}"#;
+        let old: Shown = serde_json::from_str(old).expect("a record");
+        assert!(old.types.is_empty() && old.query(false).sort[0].desc);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, Facts};
+use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, Facts, Style};
 
 use super::Service;
 use super::failure::Failure;
@@ -28,8 +28,9 @@ pub(super) async fn of(service: &Arc<Service>, look: Look) -> Result<Bytes, Fail
     let mut cache = look.facts.lock().await;
     let reading = Arc::clone(look.view.reading());
     let received = reading.summary().received;
-    if let Some((of, frame)) = &*cache
-        && *of == received
+    let of = (received, look.about.shown.type_choices());
+    if let Some((made_of, frame)) = &*cache
+        && *made_of == of
     {
         return Ok(frame.clone());
     }
@@ -41,10 +42,13 @@ pub(super) async fn of(service: &Arc<Service>, look: Look) -> Result<Bytes, Fail
     };
     let stop = Stop(Cancel::default());
     let cancel = stop.0.clone();
-    let made = tokio::task::spawn_blocking(move || reading.facts(Control::default().cancelled_by(&cancel)));
+    let types = of.1.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        reading.facts_as(&types, Control::default().cancelled_by(&cancel))
+    });
     let facts = made.await.map_err(|_| Failure::internal())??;
     let frame = message::frame(&text(&facts));
-    *cache = Some((received, frame.clone()));
+    *cache = Some((of, frame.clone()));
     Ok(frame)
 }
 
@@ -54,17 +58,19 @@ fn text(facts: &Facts) -> String {
 }
 
 fn column(facts: &ColumnFacts) -> serde_json::Value {
-    let name = match facts.column_type {
-        ColumnType::Empty => "empty",
-        ColumnType::Integer => "integer",
-        ColumnType::Decimal => "decimal",
-        ColumnType::Date => "date",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Text => "text",
+    // How its values are written, as a type that is chosen says it.
+    let format = match (facts.column_type, facts.style, facts.order) {
+        (ColumnType::Integer | ColumnType::Decimal, Style::Comma, _) => Some(","),
+        (ColumnType::Integer | ColumnType::Decimal, Style::Point, _) => Some("."),
+        (ColumnType::Date, _, DateOrder::DayFirst) => Some("d/m/Y"),
+        (ColumnType::Date, _, DateOrder::MonthFirst) => Some("m/d/Y"),
+        (ColumnType::Date, _, DateOrder::YearFirst) => Some("Y-m-d"),
+        _ => None,
     };
     let bins: Vec<_> = facts.histogram.iter().map(|bin| bin.count).collect();
     json!({
-        "type": name,
+        "type": facts.column_type.to_string(),
+        "format": format,
         "empty": facts.kinds.empty,
         "distinct": facts.distinct.count,
         "exact": facts.distinct.exact,

@@ -64,6 +64,7 @@ impl From<Error> for Failure {
                 format!("the text of a file may have {limit} bytes, unpacked: four times tables.max_size"),
             ),
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
+            Error::Value { .. } => Self::new(422, error.to_string()),
             Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
             Error::Cancelled => Self::new(409, "something newer was asked for"),
             Error::Broken => Self::internal(),

@@ -1,12 +1,15 @@
 //! What viewers are sent, as whole WebSocket frames: encoded once, shared by all who get it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
 use tidings_wire::ws::{self, Opcode};
 
-use super::command::{Condition, Shown, Sort};
+use super::command::{Shown, Sort};
+use super::condition::Condition;
 use super::failure::Failure;
 use super::id::TableId;
 use super::record::Locks;
@@ -103,6 +106,10 @@ struct DialectText {
     delimiter: String,
     quote: String,
     escape: String,
+    /// Whether spaces before a cell are no part of it.
+    skip_initial_space: bool,
+    /// How many lines above the header are left out.
+    skip: u64,
     header: bool,
     line_end: &'static str,
     encoding: &'static str,
@@ -123,6 +130,8 @@ impl From<&FileFacts> for DialectText {
             delimiter: text(Some(dialect.syntax.delimiter())),
             quote: text(dialect.syntax.quote()),
             escape: text(dialect.syntax.escape()),
+            skip_initial_space: dialect.syntax.skips_spaces(),
+            skip: dialect.skip,
             header: dialect.header,
             line_end: match dialect.line_end {
                 LineEnd::Lf => "\n",
@@ -158,6 +167,8 @@ struct View<'a> {
     search: &'a str,
     dialect: Option<DialectText>,
     ragged: u64,
+    /// The types of columns that were chosen.
+    types: &'a BTreeMap<usize, String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     cuts: Option<&'a Cuts>,
 }
@@ -181,6 +192,7 @@ pub(super) fn view(about: &About, page: &PageText, with_rows: bool) -> String {
         search: &about.shown.search,
         dialect: about.file.as_ref().map(Into::into),
         ragged: about.file.as_ref().map_or(0, |facts| facts.ragged),
+        types: &about.shown.types,
         cuts: with_rows.then_some(&page.cuts),
     };
     serde_json::to_string(&view).expect("text and numbers")

@@ -31,6 +31,7 @@
 mod arrival;
 mod board;
 mod command;
+mod condition;
 mod counters;
 mod download;
 mod facts;

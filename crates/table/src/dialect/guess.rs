@@ -4,10 +4,11 @@
 //! rows have the same number of cells, that quoted cells are quoted well, and that cells look like values and
 //! do not hold other delimiters. One odd line costs its share and no more.
 
+use super::preamble::{self, Shape};
 use super::quoting::{Quoting, is_sound};
 use super::{Choice, Dialect, Kept, LineEnd, header};
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
-use crate::value::{Kind, Style};
+use crate::value::Kind;
 use crate::{Compression, Encoding, Error, Evidence, encoding};
 
 /// How many bytes a guess looks at; it is final when so many have come, or the end.
@@ -50,6 +51,9 @@ const ENOUGH_WHEN_NAMED: f64 = 0.15;
 
 /// The same where each line is one value as it stands, such as the time 12:30:00.
 const ENOUGH_FOR_VALUES: f64 = 0.5;
+
+/// What a table counts for that begins below other lines.
+const BELOW_OTHERS: f64 = 0.97;
 
 /// How much text without delimiters looks like one value.
 const CLEAN_TEXT: f64 = 0.8;
@@ -113,15 +117,61 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect,
             text.extend_from_slice(piece);
             Ok(())
         })?;
-        text.drain(..encoding::mark(&text) as usize);
     }
-    let (syntax, open) = match kept_syntax {
-        Some(syntax) => (syntax, false),
-        None => guess_syntax(&text, whole, choice)?,
+    let Found { syntax, open, skip, start } = match (kept, kept_syntax) {
+        (Some(kept), Some(syntax)) => {
+            Found { syntax, open: false, skip: kept.dialect.skip, start: kept.dialect.start as usize }
+        }
+        _ => guess_table(&text, whole, choice)?,
     };
-    let header = choice.header.or(kept_header).unwrap_or_else(|| header::guess(&text, whole, syntax));
+    // Whoever says how many lines are above the header knows that there is one.
+    let is_named = choice.skip.is_some_and(|lines| lines > 0).then_some(true);
+    let table = text.get(start..).unwrap_or_default();
+    let header =
+        (choice.header.or(kept_header).or(is_named)).unwrap_or_else(|| header::guess(table, whole, syntax));
     let line_end = line_end.unwrap_or_else(|| guess_line_end(&text));
-    Ok((Dialect { syntax, header, line_end, encoding, evidence, compression: *compression }, open && !whole))
+    let (start, compression) = (start as u64, *compression);
+    Ok((Dialect { syntax, skip, start, header, line_end, encoding, evidence, compression }, open && !whole))
+}
+
+/// Where a table begins in a text, and in which syntax it is written.
+struct Found {
+    syntax: Syntax,
+    /// Whether more of the text could turn the judgement.
+    open: bool,
+    /// How many lines are above the table.
+    skip: u64,
+    /// Where it begins.
+    start: usize,
+}
+
+fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<Found, Error> {
+    let mark = encoding::mark(text);
+    let separator = preamble::separator(&text[mark..]);
+    let mut start = mark;
+    match choice.skip {
+        Some(lines) => match preamble::after_lines(&text[mark..], lines) {
+            Some(bytes) => start += bytes,
+            None if !whole && text.len() >= HEAD_BYTES => {
+                return Err(Error::Dialect("the lines to skip must end within the first 64 KiB of the file"));
+            }
+            // Those lines are all there is so far.
+            None => start = text.len(),
+        },
+        None => start += separator.map_or(0, |(_, bytes)| bytes),
+    }
+    start += encoding::mark(&text[start..]);
+    let delimiter = choice.delimiter.or(separator.map(|(delimiter, _)| delimiter));
+    let known = Choice { delimiter, ..*choice };
+    // A delimiter that the file names may be the quote that was chosen.
+    let known = if known.check().is_ok() { known } else { *choice };
+    let (syntax, open) = guess_syntax(&text[start..], whole, &known)?;
+    if choice.skip.is_none() {
+        start += preamble::above(&text[start..], whole, syntax, &mut Layout::default());
+        start += encoding::mark(&text[start..]);
+    }
+    let skip = choice.skip.unwrap_or_else(|| preamble::lines(&text[mark..start]));
+    Ok(Found { syntax, open, skip, start })
 }
 
 fn guess_line_end(text: &[u8]) -> LineEnd {
@@ -140,7 +190,10 @@ fn guess_line_end(text: &[u8]) -> LineEnd {
 struct Tried {
     delimiters: Vec<(u8, f64)>,
     quotes: Vec<Option<u8>>,
-    escapes: Vec<Option<u8>>,
+    /// Escapes, and whether they work outside quotes too.
+    escapes: Vec<(Option<u8>, bool)>,
+    /// Whether spaces before a cell are no part of it.
+    spaces: Vec<bool>,
 }
 
 impl Tried {
@@ -156,31 +209,47 @@ impl Tried {
                 quotes
             }
         };
-        let escapes = match choice.escape {
-            Some(escape) => vec![escape],
-            None if has(b'\\') => vec![None, Some(b'\\')],
-            None => vec![None],
+        let mut escapes = match choice.escape {
+            Some(escape) => vec![(escape, false)],
+            None if has(b'\\') => vec![(None, false), (Some(b'\\'), false)],
+            None => vec![(None, false)],
+        };
+        if let Some((escape @ Some(_), _)) = escapes.last().copied() {
+            match choice.escapes_everywhere {
+                Some(everywhere) => escapes.iter_mut().for_each(|(_, is)| *is = everywhere),
+                None => escapes.push((escape, true)),
+            }
+        }
+        let spaces = match choice.skips_spaces {
+            Some(skips) => vec![skips],
+            None if memchr::memmem::find(text, b" \"").is_some() => vec![false, true],
+            None => vec![false],
         };
         let delimiters = match choice.delimiter {
             Some(delimiter) => vec![(delimiter, 1.0)],
             // A delimiter that is not there is worth trying only if it is the one.
             None => DELIMITERS.into_iter().filter(|(delimiter, _)| has(*delimiter)).collect(),
         };
-        Self { delimiters, quotes, escapes }
+        Self { delimiters, quotes, escapes, spaces }
     }
 
-    /// The syntaxes with this delimiter that can be.
-    fn syntaxes(&self, delimiter: u8) -> impl Iterator<Item = Syntax> {
-        let both =
-            self.quotes.iter().flat_map(|quote| self.escapes.iter().map(move |escape| (*quote, *escape)));
-        both.filter_map(move |(quote, escape)| {
-            Syntax::new(delimiter, quote, escape.filter(|_| quote.is_some())).ok()
-        })
-    }
-
-    /// Whether there is something to choose between besides the delimiter.
-    fn is_quoting_open(&self) -> bool {
-        self.quotes.len() * self.escapes.len() > 1
+    /// The syntaxes with this delimiter that can be, each once, the plainest first.
+    fn syntaxes(&self, delimiter: u8) -> Vec<Syntax> {
+        let mut syntaxes = Vec::new();
+        for quote in &self.quotes {
+            for spaces in &self.spaces {
+                for (escape, everywhere) in &self.escapes {
+                    // Without quotes an escape works everywhere or there is none.
+                    let escape = escape.filter(|_| quote.is_some() || *everywhere || self.escapes.len() == 1);
+                    let Ok(syntax) = Syntax::new(delimiter, *quote, escape) else { continue };
+                    let syntax = syntax.escaping_everywhere(*everywhere).skipping_spaces(*spaces);
+                    if !syntaxes.contains(&syntax) {
+                        syntaxes.push(syntax);
+                    }
+                }
+            }
+        }
+        syntaxes
     }
 }
 
@@ -227,14 +296,15 @@ fn best_quoting(
     layout: &mut Layout,
 ) -> Option<Candidate> {
     let (mut best, mut quoted): (Option<Candidate>, Option<Quoting>) = (None, None);
-    let mut open = false;
-    for syntax in tried.syntaxes(delimiter) {
+    let (mut open, syntaxes) = (false, tried.syntaxes(delimiter));
+    let is_quoting_open = syntaxes.len() > 1;
+    for syntax in syntaxes {
         if syntax.quote().is_none() && quoted.is_some_and(|quoted| quoted.is_good()) {
             continue;
         }
         let score = score(text, whole, syntax, layout);
         let mut weight = 1.0;
-        if tried.is_quoting_open() {
+        if is_quoting_open {
             weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
             open |= quoted.is_some_and(|quoted| quoted.is_open());
         }
@@ -292,20 +362,22 @@ fn fallback(
     let absent = || others.into_iter().find(|byte| memchr::memchr(*byte, text).is_none());
     let delimiter = choice.delimiter.or(named).or_else(absent).unwrap_or(b'\t');
     let (mut best, mut quoted): (Option<(f64, Syntax)>, _) = (None, None);
-    for syntax in tried.syntaxes(delimiter) {
+    let syntaxes = tried.syntaxes(delimiter);
+    let is_quoting_open = syntaxes.len() > 1;
+    for syntax in syntaxes {
         fill(text, whole, syntax, layout);
         let weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
         if best.is_none_or(|(most, _)| weight > most) {
             best = Some((weight, syntax));
         }
     }
-    let open = tried.is_quoting_open() && quoted.is_some_and(|quoted| quoted.is_open());
+    let open = is_quoting_open && quoted.is_some_and(|quoted| quoted.is_open());
     best.map(|(_, syntax)| (syntax, open))
         .ok_or(Error::Dialect("delimiter, quote and escape do not go together"))
 }
 
 /// Lays out the whole rows of the head.
-fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
+pub(super) fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
     layout.fill(syntax, text, CELLS);
     if !whole && layout.len() > 1 {
         let mut scanner = Scanner::new(syntax);
@@ -318,20 +390,33 @@ fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
 /// How well `text` reads in this syntax: 0 to about 1.
 fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
     fill(text, whole, syntax, layout);
-    let rows = || (0..layout.len()).map(|row| layout.line(text, row));
+    let all = score_rows(text, syntax, layout, 0, false);
+    // Titles and comments above a table take nothing from it. (Where spaces divide cells, text above a column of names looks so too.)
+    let narrow = (0..layout.len()).take_while(|row| Shape::of(text, layout, *row).is_narrow()).count();
+    let rows = layout.len() - narrow;
+    if narrow == 0 || rows < 2 || rows < narrow.min(3) || !PLAIN.contains(&syntax.delimiter()) {
+        return all;
+    }
+    all.max(score_rows(text, syntax, layout, narrow, true) * BELOW_OTHERS)
+}
+
+/// How well the rows from `first` on read. `strictly`: all must have the same number of cells, and no prose in them.
+fn score_rows(text: &[u8], syntax: Syntax, layout: &Layout, first: usize, strictly: bool) -> f64 {
+    let rows = || (first..layout.len()).map(|row| layout.line(text, row));
     let mut counts = [0_u32; CELLS + 1];
     rows().for_each(|row| counts[row.len()] += 1);
     // The width that most rows have; of several that of the first row, else the largest.
     let Some((mut width, count)) = counts.iter().enumerate().max_by_key(|(_, count)| **count) else {
         return 0.0;
     };
+    let count = *count;
     if let Some(first) = rows().next()
         && first.len() > 1
-        && counts[first.len()] == *count
+        && counts[first.len()] == count
     {
         width = first.len();
     }
-    if width < 2 {
+    if width < 2 || strictly && (count as usize) < layout.len() - first {
         return 0.0;
     }
     let is_plain = PLAIN.contains(&syntax.delimiter());
@@ -344,10 +429,15 @@ fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
         } else {
             continue;
         }
-        for raw in (0..row.len()).map(|column| row.raw(column)) {
+        for (column, raw) in (0..row.len()).map(|column| (column, row.raw(column))) {
+            let raw = syntax.trim(raw);
             let is_quoted = syntax
                 .quote()
                 .is_some_and(|quote| raw.first() == Some(&quote) && is_sound(raw, quote, syntax.escape()));
+            // In sentences a space follows a comma.
+            if strictly && column > 0 && raw.first() == Some(&b' ') {
+                return 0.0;
+            }
             let found = cleanness(syntax.unquote(raw, &mut scratch));
             // What stands between quotes may be anything.
             clean += if is_quoted { found.max(CLEAN_TEXT) } else { found };
@@ -355,13 +445,12 @@ fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
         }
     }
     let columns = 1.0 - 1.0 / (width + 1) as f64;
-    consistency / layout.len() as f64 * columns * (clean / cells)
+    consistency / (layout.len() - first) as f64 * columns * (clean / cells)
 }
 
 /// How much a cell looks like one value: 1 for a number or a date, 0 for what a tab should have divided.
 fn cleanness(cell: &[u8]) -> f64 {
-    let is_value = |style| Kind::of(cell, style) != Kind::Text;
-    if is_value(Style::Point) || is_value(Style::Comma) {
+    if Kind::is_plain_value(cell) {
         1.0
     } else if cell.contains(&b'\t') {
         0.0

@@ -1,68 +1,244 @@
 //! Guesses whether the first row names the columns.
+//!
+//! Every column has a vote, and all are weighed together: one name that looks like a value vetoes nothing.
 
 use std::collections::HashSet;
 
 use super::guess::{CELLS, HEAD_BYTES};
+use super::names;
 use crate::syntax::{Layout, Syntax};
 use crate::value::{Kind, Style};
 
 /// Of so many cells one at least is the first one again, and two in all, where that is a value as they are.
 const AGAIN: usize = 20;
 
+/// The years that a header may name.
+const YEARS: std::ops::RangeInclusive<i64> = 1_900..=2_100;
+
 /// Whether the first row of `text` is a header. `whole`: nothing follows `text`.
 ///
-/// It is none if there is no name or one is a value itself. (Some may be missing, as above the row numbers that
-/// programs write.) Beyond that columns vote: for a header where the first cell is a word above numbers, dates or
-/// booleans; against it where it is written just as the cells below (`item-1` above `item-2`) or comes again often. Without
-/// a vote a table of several columns has one, as most files do, unless a name is there twice.
+/// Columns vote ([`votes`]). Without a vote either way a table of several columns has one, as most files do, unless a
+/// name is there twice, or looks like a value.
 pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
-    let mut layout = Layout::default();
-    layout.fill(syntax, text, CELLS);
-    if !whole && layout.len() > 2 {
-        // The last row may be cut.
-        layout.truncate(layout.len() - 1);
-    }
-    // One row alone is a row; but if all that is seen is a part of the first one, it is judged by its names.
-    if layout.len() == 0 || layout.len() == 1 && (whole || text.len() < HEAD_BYTES / 4) {
-        return false;
-    }
-    let first = layout.line(text, 0);
-    let mut scratch = Vec::new();
-    let names: Vec<Vec<u8>> =
-        (0..first.len()).map(|column| syntax.unquote(first.raw(column), &mut scratch).to_vec()).collect();
-    let is_value = |cell: &[u8]| {
-        let is = |style| !matches!(Kind::of(cell, style), Kind::Text);
-        is(Style::Point) || is(Style::Comma)
-    };
+    let Some(Rows { names, votes }) = Rows::of(text, whole, syntax) else { return false };
     let named = || names.iter().filter(|name| !name.is_empty());
     let distinct: HashSet<&Vec<u8>> = named().collect();
-    if distinct.is_empty() || named().any(|name| is_value(name)) {
+    if distinct.is_empty() {
         return false;
     }
-    let mut votes = 0;
-    for (column, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-        let (mut cells, mut values, mut alike, mut again) = (0, 0, 0, 0);
-        for row in 1..layout.len() {
-            let line = layout.line(text, row);
-            let cell = syntax.unquote(line.raw(column), &mut scratch);
-            if !cell.is_empty() {
-                cells += 1;
-                values += usize::from(is_value(cell));
-                alike += usize::from(shape(cell).eq(shape(name)));
-                again += usize::from(cell == name);
-            }
-        }
-        // Words are alike too easily; digits and signs at the same places are not.
-        let is_marked = name.iter().any(u8::is_ascii_digit);
-        // A value comes again and again; a name may by chance, or where files were joined.
-        let is_one_of_them = again > 1 && again * AGAIN >= cells;
-        if cells > 0 && values * 10 >= cells * 9 {
-            votes += 1;
-        } else if cells > 0 && (is_one_of_them || is_marked && alike * 10 >= cells * 9) {
-            votes -= 1;
+    let is_distinct = names.len() > 1 && distinct.len() == named().count();
+    votes > 0 || votes == 0 && is_distinct && named().all(|name| Family::of(name) == Family::Text)
+}
+
+/// How the columns vote on whether the first row of `text` is a header: above 0 it is one.
+///
+/// - 3 for a word above numbers, dates or booleans; 2 for a value above others of another kind (`No` above numbers, a
+///   date above numbers, a whole number above fractions).
+/// - 2 for years or running numbers, one a column, above cells that are none ([`is_series`]).
+/// - 1 for a word that people name columns by ([`names`]), 1 for one that lacks the signs that all cells below have
+///   (`email` above addresses), 1 for one in lower case above words that begin in upper case.
+/// - 2 against it for a value above values of its kind, and for a word that comes again often; 1 for one that is written
+///   just as the cells below it (`item-1` above `item-2`).
+pub(super) fn votes(text: &[u8], whole: bool, syntax: Syntax) -> i32 {
+    Rows::of(text, whole, syntax).map_or(0, |rows| rows.votes)
+}
+
+/// The first row, and how the others vote on it.
+struct Rows {
+    names: Vec<Vec<u8>>,
+    votes: i32,
+}
+
+/// Kinds of values, however their numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Empty,
+    Missing,
+    Integer,
+    Decimal,
+    Date,
+    Boolean,
+    Text,
+}
+
+impl Family {
+    fn of(cell: &[u8]) -> Self {
+        let kind = match Kind::of(cell, Style::Point) {
+            Kind::Text | Kind::Date => Kind::of(cell, Style::Comma),
+            kind => kind,
+        };
+        match kind {
+            Kind::Empty => Self::Empty,
+            Kind::Missing => Self::Missing,
+            Kind::Integer => Self::Integer,
+            Kind::Decimal => Self::Decimal,
+            Kind::Date => Self::Date,
+            Kind::Boolean => Self::Boolean,
+            Kind::Text => Self::Text,
         }
     }
-    votes > 0 || votes == 0 && names.len() > 1 && distinct.len() == named().count()
+
+    const fn is_number(self) -> bool {
+        matches!(self, Self::Integer | Self::Decimal)
+    }
+}
+
+/// What the cells of a column have in common, its first row left out.
+#[derive(Default)]
+struct Below {
+    filled: usize,
+    integers: usize,
+    decimals: usize,
+    dates: usize,
+    booleans: usize,
+    /// Whole numbers that may be years.
+    years: usize,
+    /// Written as the name is.
+    alike: usize,
+    /// The name itself.
+    again: usize,
+    /// With an upper case letter first.
+    capitalized: usize,
+    /// The signs that all have, as bits of ASCII.
+    signs: u128,
+}
+
+impl Below {
+    fn of(name: &[u8], cells: impl Iterator<Item = Vec<u8>>) -> Self {
+        let mut below = Self { signs: u128::MAX, ..Self::default() };
+        for cell in cells {
+            let family = Family::of(&cell);
+            if matches!(family, Family::Empty | Family::Missing) {
+                continue;
+            }
+            below.filled += 1;
+            below.integers += usize::from(family == Family::Integer);
+            below.decimals += usize::from(family == Family::Decimal);
+            below.dates += usize::from(family == Family::Date);
+            below.booleans += usize::from(family == Family::Boolean);
+            below.years += usize::from(integer(&cell).is_some_and(|year| YEARS.contains(&year)));
+            below.alike += usize::from(shape(&cell).eq(shape(name)));
+            below.again += usize::from(cell == name);
+            below.capitalized += usize::from(cell[0].is_ascii_uppercase());
+            below.signs &= signs(&cell);
+        }
+        below
+    }
+
+    /// Whether nine in ten cells are so.
+    const fn most(&self, count: usize) -> bool {
+        self.filled > 0 && count * 10 >= self.filled * 9
+    }
+
+    const fn numbers(&self) -> usize {
+        self.integers + self.decimals
+    }
+}
+
+impl Rows {
+    fn of(text: &[u8], whole: bool, syntax: Syntax) -> Option<Self> {
+        let mut layout = Layout::default();
+        layout.fill(syntax, text, CELLS);
+        if !whole && layout.len() > 2 {
+            // The last row may be cut.
+            layout.truncate(layout.len() - 1);
+        }
+        // One row alone is a row; but if all that is seen is a part of the first one, it is judged by its names.
+        if layout.len() == 0 || layout.len() == 1 && (whole || text.len() < HEAD_BYTES / 4) {
+            return None;
+        }
+        let cell = |row: usize, column: usize| {
+            let mut scratch = Vec::new();
+            syntax.unquote(layout.line(text, row).raw(column), &mut scratch).to_vec()
+        };
+        let names: Vec<Vec<u8>> = (0..layout.line(text, 0).len()).map(|column| cell(0, column)).collect();
+        let below: Vec<Below> = (names.iter().enumerate())
+            .map(|(column, name)| Below::of(name, (1..layout.len()).map(|row| cell(row, column))))
+            .collect();
+        let is_series = is_series(&names, &below);
+        let votes = names.iter().zip(&below).map(|(name, below)| vote(name, below, is_series)).sum();
+        Some(Self { names, votes })
+    }
+}
+
+/// How one column votes. `is_series`: the numbers among the names are one.
+fn vote(name: &[u8], below: &Below, is_series: bool) -> i32 {
+    let family = Family::of(name);
+    if below.filled == 0 || family == Family::Empty {
+        return 0;
+    }
+    let are_values = below.most(below.numbers() + below.dates + below.booleans);
+    let is_one_of_them = match family {
+        Family::Integer | Family::Decimal => below.most(below.numbers()),
+        Family::Date => below.most(below.dates),
+        Family::Boolean => below.most(below.booleans),
+        _ => false,
+    };
+    match family {
+        Family::Missing => -2,
+        Family::Integer if is_series || below.most(below.decimals) => 2,
+        _ if is_one_of_them => -2,
+        Family::Text if are_values => 3,
+        Family::Text => vote_of_word(name, below),
+        // A value above text is no more than odd.
+        _ => {
+            if are_values {
+                2
+            } else {
+                0
+            }
+        }
+    }
+}
+
+/// How a column of words votes on the one above them.
+fn vote_of_word(name: &[u8], below: &Below) -> i32 {
+    // A value comes again and again; a name may by chance, or where files were joined.
+    if below.again > 1 && below.again * AGAIN >= below.filled {
+        return -2;
+    }
+    // Words are alike too easily; digits and signs at the same places are not.
+    if name.iter().any(u8::is_ascii_digit) && below.most(below.alike) {
+        return -1;
+    }
+    let lacks_signs = below.signs != 0 && below.signs & signs(name) == 0;
+    let is_lower =
+        name.first().is_some_and(u8::is_ascii_lowercase) && !name.iter().any(u8::is_ascii_uppercase);
+    let is_lower_alone = is_lower && below.filled > 1 && below.capitalized == below.filled;
+    i32::from(below.again == 0 && names::is_usual(name)) + i32::from(lacks_signs) + i32::from(is_lower_alone)
+}
+
+/// Whether the numbers among the names are a series that cells below are not: years that rise, or numbers of equal
+/// distance.
+fn is_series(names: &[Vec<u8>], below: &[Below]) -> bool {
+    let all = || names.iter().zip(below).filter(|(name, _)| Family::of(name).is_number());
+    let numbers: Option<Vec<i64>> = all().map(|(name, _)| integer(name)).collect();
+    let Some(numbers) = numbers.filter(|numbers| numbers.len() > 1) else { return false };
+    let steps: Vec<i64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let is_even = steps.iter().all(|step| *step == steps[0] && *step != 0);
+    let is_rising = steps.iter().all(|step| *step > 0);
+    // Numbers alone may be anything.
+    let has_other_names = names.iter().any(|name| matches!(Family::of(name), Family::Text | Family::Empty));
+    if numbers.iter().all(|number| YEARS.contains(number)) {
+        let are_years_below = all().all(|(_, below)| below.most(below.years));
+        return !are_years_below
+            && (is_rising || is_even)
+            && (has_other_names || steps[0].abs() == 1 && is_even);
+    }
+    is_even && has_other_names && numbers.len() > 2
+}
+
+/// A whole number of a few digits.
+fn integer(cell: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(cell).ok()?.trim();
+    let is_short = text.len() < 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_short.then(|| text.parse().ok()).flatten()
+}
+
+/// The signs of a cell that are neither letters nor digits nor spaces, as bits.
+fn signs(cell: &[u8]) -> u128 {
+    let signs = cell.iter().filter(|byte| byte.is_ascii_punctuation() && **byte != b'_');
+    signs.fold(0, |signs, byte| signs | 1 << byte)
 }
 
 /// How a cell is written: each run of letters and each run of digits as one sign.

@@ -16,7 +16,10 @@ use crate::{Compression, Encoding, Evidence};
 pub const DIALECT: &str = "dialect";
 
 /// The first line; another one is another form.
-const FORM: &str = "dialect 1";
+const FORM: &str = "dialect 2";
+
+/// The form before, which knew no lines above the table.
+const OLD_FORM: &str = "dialect 1";
 
 /// The most bytes of the file, which has 200.
 const MOST_BYTES: u64 = 4096;
@@ -39,6 +42,7 @@ pub(crate) struct Given {
     delimiter: bool,
     quote: bool,
     escape: bool,
+    skip: bool,
     header: bool,
     encoding: bool,
 }
@@ -49,6 +53,7 @@ impl Given {
             delimiter: choice.delimiter.is_some(),
             quote: choice.quote.is_some(),
             escape: choice.escape.is_some(),
+            skip: choice.skip.is_some(),
             header: choice.header.is_some(),
             encoding: choice.encoding.is_some(),
         }
@@ -61,7 +66,10 @@ impl Kept {
         let (syntax, given) = (self.dialect.syntax, self.given);
         let fits = is_same(choice.delimiter, syntax.delimiter(), given.delimiter)
             && is_same(choice.quote, syntax.quote(), given.quote)
-            && is_same(choice.escape, syntax.escape(), given.escape);
+            && is_same(choice.escape, syntax.escape(), given.escape)
+            && is_same(choice.skip, self.dialect.skip, given.skip)
+            && choice.escapes_everywhere.is_none_or(|everywhere| everywhere == syntax.escapes_everywhere())
+            && choice.skips_spaces.is_none_or(|skips| skips == syntax.skips_spaces());
         // Another encoding makes another text.
         let is_same_text = is_same(choice.encoding, self.dialect.encoding, given.encoding);
         (fits && is_same_text).then_some(syntax)
@@ -113,6 +121,10 @@ impl Kept {
             format!("delimiter {} {}", dialect.syntax.delimiter(), given.delimiter),
             format!("quote {} {}", byte(dialect.syntax.quote()), given.quote),
             format!("escape {} {}", byte(dialect.syntax.escape()), given.escape),
+            format!("escapes_everywhere {}", dialect.syntax.escapes_everywhere()),
+            format!("skips_spaces {}", dialect.syntax.skips_spaces()),
+            format!("skip {} {}", dialect.skip, given.skip),
+            format!("start {}", dialect.start),
             format!(
                 "header {} {}",
                 if *header_open { "open" } else { name(&HEADERS, dialect.header) },
@@ -128,9 +140,11 @@ impl Kept {
 
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        if lines.next()? != FORM {
-            return None;
-        }
+        let is_old = match lines.next()? {
+            FORM => false,
+            OLD_FORM => true,
+            _ => return None,
+        };
         let mut line = |what: &str| {
             let (name, rest) = lines.next()?.split_once(' ')?;
             (name == what).then_some(rest)
@@ -143,15 +157,31 @@ impl Kept {
             Some((byte, given(is_given)?))
         };
         let (delimiter, quote, escape) = (byte("delimiter")?, byte("quote")?, byte("escape")?);
+        let (mut everywhere, mut spaces, mut skip, mut start) = (false, false, (0, false), 0);
+        if !is_old {
+            everywhere = line("escapes_everywhere")?.parse().ok()?;
+            spaces = line("skips_spaces")?.parse().ok()?;
+            let (lines, is_given) = line("skip")?.split_once(' ')?;
+            skip = (lines.parse().ok()?, given(is_given)?);
+            start = line("start")?.parse().ok()?;
+        }
         let (header, header_given) = line("header")?.split_once(' ')?;
         let (encoding, encoding_given) = line("encoding")?.split_once(' ')?;
         let header_open = header == "open";
+        let encoding = Encoding::named(encoding)?;
+        let evidence = named(&EVIDENCE, line("evidence")?)?;
+        if is_old && encoding == Encoding::UTF_8 && evidence == Evidence::Mark {
+            start = crate::encoding::MARK.len() as u64;
+        }
+        let syntax = Syntax::new(delimiter.0?, quote.0, escape.0).ok()?;
         Some(Self {
             dialect: Dialect {
-                syntax: Syntax::new(delimiter.0?, quote.0, escape.0).ok()?,
+                syntax: syntax.escaping_everywhere(everywhere).skipping_spaces(spaces),
+                skip: skip.0,
+                start,
                 header: !header_open && named(&HEADERS, header)?,
-                encoding: Encoding::named(encoding)?,
-                evidence: named(&EVIDENCE, line("evidence")?)?,
+                encoding,
+                evidence,
                 line_end: named(&LINE_ENDS, line("line_end")?)?,
                 compression: named(&COMPRESSIONS, line("compression")?)?,
             },
@@ -159,6 +189,7 @@ impl Kept {
                 delimiter: delimiter.1,
                 quote: quote.1,
                 escape: escape.1,
+                skip: skip.1,
                 header: given(header_given)?,
                 encoding: given(encoding_given)?,
             },
@@ -200,7 +231,11 @@ mod tests {
     fn kept(header_open: bool) -> Kept {
         Kept {
             dialect: Dialect {
-                syntax: Syntax::new(b' ', Some(b'\''), None).unwrap(),
+                syntax: Syntax::new(b' ', Some(b'\''), Some(b'\\'))
+                    .unwrap()
+                    .escaping_everywhere(!header_open),
+                skip: 2,
+                start: 17,
                 header: !header_open,
                 line_end: LineEnd::CrLf,
                 encoding: Encoding::named("windows-1252").unwrap(),
@@ -227,11 +262,22 @@ mod tests {
         for length in 0..text.len() - 1 {
             assert_eq!(Kept::parse(&text[..length]), None, "{length} bytes");
         }
-        assert_eq!(Kept::parse(&text.replace("dialect 1", "dialect 2")), None);
+        assert_eq!(Kept::parse(&text.replace("dialect 2", "dialect 3")), None);
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Kept::load(folder.path()).unwrap(), None);
         fs::write(folder.path().join(DIALECT), text.repeat(100)).unwrap();
         assert_eq!(Kept::load(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_an_earlier_version_has_kept_is_read() {
+        let old = "dialect 1\nlooked 9\ndelimiter 44 false\nquote 34 true\nescape none false\nheader yes false\n\
+                   encoding UTF-8 false\nevidence mark\nline_end lf\ncompression none\n";
+        let dialect = Kept::parse(old).unwrap().dialect;
+        assert_eq!(
+            (dialect.syntax.delimiter(), dialect.skip, dialect.start, dialect.header),
+            (b',', 0, 3, true)
+        );
     }
 
     #[test]
@@ -243,7 +289,8 @@ mod tests {
         let others = [
             Choice::default(),
             Choice { delimiter: Some(b','), ..same },
-            Choice { escape: Some(Some(b'\\')), ..same },
+            Choice { skip: Some(0), ..same },
+            Choice { escape: Some(None), ..same },
             Choice { encoding: Some(Encoding::UTF_8), ..same },
         ];
         for other in others {

@@ -7,6 +7,8 @@
 mod guess;
 mod header;
 mod kept;
+mod names;
+mod preamble;
 mod quoting;
 
 pub(crate) use guess::{HEAD_BYTES, Known, LONG_HEAD_BYTES, guess};
@@ -21,6 +23,10 @@ use crate::{Compression, Encoding, Error, Evidence};
 pub struct Dialect {
     /// Delimiter, quote and escape.
     pub syntax: Syntax,
+    /// How many lines stand above the header, or the first row, and are left out: titles, comments, Excel's `sep=;`.
+    pub skip: u64,
+    /// How many bytes of the text in UTF-8 those lines take, with byte order marks before and after them.
+    pub(crate) start: u64,
     /// Whether the first row names the columns.
     pub header: bool,
     /// How its lines end, for rows that are appended; every kind of line end is read.
@@ -63,8 +69,15 @@ pub struct Choice {
     pub delimiter: Option<u8>,
     /// The quote; `Some(None)`: quotes have no meaning.
     pub quote: Option<Option<u8>>,
-    /// The escape within quotes; `Some(None)`: quotes are escaped by doubling alone.
+    /// The escape; `Some(None)`: quotes are escaped by doubling alone.
     pub escape: Option<Option<u8>>,
+    /// Whether the escape works outside quotes too.
+    pub escapes_everywhere: Option<bool>,
+    /// Whether spaces before a cell are no part of it.
+    pub skips_spaces: Option<bool>,
+    /// How many lines stand above the header. The first one after them is one then, unless [`Self::header`] says other, or
+    /// they are none.
+    pub skip: Option<u64>,
     /// Whether the first row names the columns.
     pub header: Option<bool>,
     /// The encoding.
@@ -89,12 +102,15 @@ impl Choice {
     }
 
     /// Tab-separated values, whatever they look like: as Python's `csv.reader(lines, delimiter="\t")` reads them, with
-    /// `"` around cells that hold tabs or line breaks and doubled within. The header and the encoding are guessed.
+    /// `"` around cells that hold tabs or line breaks and doubled within, and all lines are rows. The header and the
+    /// encoding are guessed.
     pub fn tab_separated() -> Self {
         Self {
             delimiter: Some(b'\t'),
             quote: Some(Some(b'"')),
             escape: Some(None),
+            skips_spaces: Some(false),
+            skip: Some(0),
             hint: Some(b'\t'),
             ..Self::default()
         }
@@ -102,9 +118,6 @@ impl Choice {
 
     /// An error if no file can be written so.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.quote == Some(None) && self.escape.flatten().is_some() {
-            return Err(Error::Dialect("an escape needs a quote"));
-        }
         Syntax::check(self.delimiter, self.quote.flatten(), self.escape.flatten())
     }
 }

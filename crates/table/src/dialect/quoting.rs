@@ -27,9 +27,10 @@ impl Quoting {
         let quote = syntax.quote()?;
         let mut quoting = Self { quote, ..Self::default() };
         for row in (0..layout.len()).map(|row| layout.line(text, row)) {
-            for raw in (0..row.len()).map(|column| row.raw(column)) {
+            for raw in (0..row.len()).map(|column| syntax.trim(row.raw(column))) {
                 quoting.cells += 1;
-                if raw.first() == Some(&quote) {
+                // A quote after a space is broken where spaces are part of cells.
+                if raw.first() == Some(&quote) || raw.first() == Some(&b' ') && is_indented(raw, quote) {
                     let is_sound = is_sound(raw, quote, syntax.escape());
                     *(if is_sound { &mut quoting.sound } else { &mut quoting.broken }) += 1;
                 }
@@ -110,9 +111,18 @@ fn goes_on_in_rows(row: &[u8], rest: &[u8], delimiter: u8) -> bool {
     all > 0 && alike * 2 >= all
 }
 
+/// Whether `raw` is a quoted cell behind spaces.
+fn is_indented(raw: &[u8], quote: u8) -> bool {
+    let inside = raw.trim_ascii();
+    inside.len() > 1 && inside.first() == Some(&quote) && inside.last() == Some(&quote)
+}
+
 /// Whether a quote opens and closes `raw` and every quote in between is doubled or escaped.
 pub(super) fn is_sound(raw: &[u8], quote: u8, escape: Option<u8>) -> bool {
-    let [_, inside @ .., last] = raw else { return false };
+    let [first, inside @ .., last] = raw else { return false };
+    if *first != quote {
+        return false;
+    }
     let mut bytes = inside.iter();
     while let Some(byte) = bytes.next() {
         if Some(*byte) == escape {

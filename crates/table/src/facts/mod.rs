@@ -14,11 +14,11 @@ use std::sync::{Mutex, PoisonError};
 pub use distinct::Distinct;
 pub use histogram::Bin;
 
-use crate::column::{ColumnType, Kinds};
+use crate::column::{ColumnType, Kinds, Nature, Types};
 use crate::cursor::Cursor;
 use crate::page::Shaper;
 use crate::reading::Reading;
-use crate::{Control, Error, scan};
+use crate::{Control, DateOrder, Error, Style, scan};
 use tally::ColumnTally;
 
 /// Of how many columns there are facts.
@@ -39,14 +39,18 @@ pub struct Facts {
 /// What is in one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnFacts {
-    /// What most of its cells are.
+    /// What most of its cells are, or what was chosen.
     pub column_type: ColumnType,
+    /// How its numbers are written, if it has any.
+    pub style: Style,
+    /// In which order its dates are written, if it has any.
+    pub order: DateOrder,
     /// How many of each kind, the empty ones included.
     pub kinds: Kinds,
     /// How many different values there are, the empty one not counted.
     pub distinct: Distinct,
-    /// The least value as it is written: by number in a column of numbers, else by text (its first 1,024
-    /// bytes).
+    /// The least value as it is written: by value in a column of numbers or dates, else by text, byte by byte (its first
+    /// 1,024 bytes).
     pub min: Option<String>,
     /// The greatest value.
     pub max: Option<String>,
@@ -64,16 +68,24 @@ impl Reading {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Io`].
     pub fn facts(&self, control: Control<'_>) -> Result<Facts, Error> {
+        self.facts_as(&Types::new(), control)
+    }
+
+    /// The same where these types were chosen.
+    ///
+    /// # Errors
+    /// As [`Self::facts`].
+    pub fn facts_as(&self, types: &Types, control: Control<'_>) -> Result<Facts, Error> {
         let (chunks, tally) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.tally)
         };
         let count = (tally.widest as usize).min(COLUMNS);
         let places: Vec<usize> = (0..count).collect();
-        let natures = self.natures(&places, control)?;
+        let natures = self.natures(&places, types, control)?;
         let (first, syntax) = (self.first_line(), self.dialect().syntax);
         let columns: Mutex<Vec<_>> =
-            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.of(*column).style)).collect());
+            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.of(*column))).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);
         let clipped = self.scan(
             &chunks,
@@ -98,20 +110,29 @@ impl Reading {
         )?;
         let rows = tally.rows.saturating_sub(first);
         let columns = columns();
-        let facts = columns.iter().enumerate().map(|(i, column)| self.conclude(i, column));
+        let facts =
+            columns.iter().enumerate().map(|(i, column)| self.conclude(i, column, types.contains_key(&i)));
         Ok(Facts { rows, columns: facts.collect::<Result<_, _>>()?, clipped })
     }
 
-    fn conclude(&self, column: usize, tally: &ColumnTally) -> Result<ColumnFacts, Error> {
-        let column_type = tally.kinds.column_type();
+    /// `chosen`: its type was.
+    fn conclude(&self, column: usize, tally: &ColumnTally, chosen: bool) -> Result<ColumnFacts, Error> {
+        let Nature { style, order, column_type } = tally.nature;
+        let column_type = if chosen { column_type } else { tally.kinds.column_type() };
         let is_numeric = column_type.is_numeric();
-        let [min, max] = if is_numeric { tally.numbers.extremes() } else { tally.texts.extremes() };
+        let [min, max] = match column_type {
+            _ if is_numeric => tally.numbers.extremes(),
+            ColumnType::Date => tally.dates.extremes(),
+            _ => tally.texts.extremes(),
+        };
         let mut top = Vec::new();
         for (line, count) in tally.distinct.top() {
             top.push((self.cell(u64::from(line), column)?, count));
         }
         Ok(ColumnFacts {
             column_type,
+            style,
+            order,
             kinds: tally.kinds,
             distinct: tally.distinct.count(),
             min,

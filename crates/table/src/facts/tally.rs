@@ -2,36 +2,44 @@
 
 use super::distinct::Counter;
 use super::histogram::Histogram;
-use crate::column::Kinds;
-use crate::value::{Kind, Number, Style};
+use crate::column::{ColumnType, Kinds, Nature};
+use crate::value::{DateOrder, Kind, Number, Style, date};
 
 /// How much of a cell is kept as the least or greatest text.
 const TEXT: usize = 1024;
 
 /// What was found in one column so far.
-#[derive(Default)]
 pub(super) struct ColumnTally {
-    style: Style,
+    pub(super) nature: Nature,
     pub(super) kinds: Kinds,
     pub(super) distinct: Counter,
     pub(super) numbers: Numbers,
+    pub(super) dates: Dates,
     pub(super) texts: Texts,
     pub(super) histogram: Histogram,
 }
 
 impl ColumnTally {
-    pub(super) fn new(style: Style) -> Self {
-        Self { style, ..Self::default() }
+    pub(super) fn new(nature: Nature) -> Self {
+        Self {
+            nature,
+            kinds: Kinds::default(),
+            distinct: Counter::default(),
+            numbers: Numbers::default(),
+            dates: Dates::default(),
+            texts: Texts::default(),
+            histogram: Histogram::default(),
+        }
     }
 
     /// The same for rows elsewhere in the file.
     pub(super) fn beside(&self) -> Self {
-        Self { style: self.style, distinct: self.distinct.beside(), ..Self::default() }
+        Self { distinct: self.distinct.beside(), ..Self::new(self.nature) }
     }
 
     /// Counts a cell of `line`.
     pub(super) fn add(&mut self, cell: &[u8], line: u32) {
-        let (kind, number) = Kind::with_number(cell, self.style);
+        let (kind, number) = Kind::with_number(cell, self.nature.style);
         self.kinds.count(kind);
         if kind == Kind::Empty {
             return;
@@ -40,8 +48,11 @@ impl ColumnTally {
         self.texts.add(cell);
         if let Some(number) = number {
             let value = number.value();
-            self.numbers.add(cell, value, &number, self.style);
+            self.numbers.add(cell, value, &number, self.nature.style);
             self.histogram.add(value);
+        }
+        if kind == Kind::Date || self.nature.column_type == ColumnType::Date {
+            self.dates.add(cell, self.nature.order);
         }
     }
 
@@ -49,7 +60,8 @@ impl ColumnTally {
     pub(super) fn merge(&mut self, later: Self) {
         self.kinds.add(&later.kinds);
         self.distinct.merge(later.distinct);
-        self.numbers.merge(later.numbers, self.style);
+        self.numbers.merge(later.numbers, self.nature.style);
+        self.dates.merge(later.dates);
         self.texts.merge(&later.texts);
         self.histogram.merge(&later.histogram);
     }
@@ -102,6 +114,40 @@ impl Numbers {
 /// Whether a number is less than the least so far.
 fn is_less(number: &Number<'_>, value: f64, min: &(Vec<u8>, f64), style: Style) -> bool {
     value <= min.1 && Number::parse(&min.0, style).is_some_and(|min| number.compare(&min).is_lt())
+}
+
+/// The dates of a column.
+#[derive(Default)]
+pub(super) struct Dates {
+    /// The keys of the least and the greatest, as written beside them.
+    extremes: Option<[(Vec<u8>, Vec<u8>); 2]>,
+}
+
+impl Dates {
+    fn add(&mut self, cell: &[u8], order: DateOrder) {
+        let Some(instant) = date::parse(cell, order) else { return };
+        let mut key = Vec::with_capacity(16);
+        instant.write_key(&mut key);
+        self.add_key(key, cell);
+    }
+
+    fn add_key(&mut self, key: Vec<u8>, cell: &[u8]) {
+        match &mut self.extremes {
+            None => self.extremes = Some([(key.clone(), cell.to_vec()), (key, cell.to_vec())]),
+            Some([min, _]) if key < min.0 => *min = (key, cell.to_vec()),
+            Some([_, max]) if key > max.0 => *max = (key, cell.to_vec()),
+            Some(_) => {}
+        }
+    }
+
+    fn merge(&mut self, later: Self) {
+        later.extremes.into_iter().flatten().for_each(|(key, cell)| self.add_key(key, &cell));
+    }
+
+    /// The least and the greatest.
+    pub(super) fn extremes(&self) -> [Option<String>; 2] {
+        [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i].1)))
+    }
 }
 
 /// The texts of a column.

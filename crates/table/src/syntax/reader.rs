@@ -64,7 +64,7 @@ impl Reader {
     /// Ends the text: a row without a line break at its end is a row too.
     pub fn finish(&mut self, mut sink: impl FnMut(Event<'_>) -> ControlFlow<()>) {
         if self.state != State::RowStart {
-            if self.state == State::Escaped {
+            if matches!(self.state, State::Escaped | State::PlainEscaped) {
                 let _ = sink(Event::Content(self.syntax.escape.as_slice()));
             }
             let _ = sink(Event::Row);
@@ -81,11 +81,22 @@ impl Reader {
         before: State,
         sink: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> usize {
-        let Syntax { delimiter, quote, escape } = self.syntax;
+        let Syntax { delimiter, quote, escape, escapes_everywhere, .. } = self.syntax;
         let starts_at = match (before, self.state) {
             // A quote that opens, or that may close; an escape.
-            (State::RowStart | State::CellStart, State::Quoted) => at + 1,
-            (_, State::Closed | State::Escaped) => return at + 1,
+            (State::RowStart | State::CellStart | State::Spaces, State::Quoted) => at + 1,
+            (
+                _,
+                State::Closed | State::Escaped | State::PlainEscaped | State::Spaces | State::ClosedSpaces,
+            ) => {
+                return at + 1;
+            }
+            (State::PlainEscaped, _) => {
+                if !self.syntax.is_escaped(bytes[at]) {
+                    let _ = sink(Event::Content(escape.as_slice()));
+                }
+                at
+            }
             (State::Escaped, _) => {
                 if Some(bytes[at]) != quote && Some(bytes[at]) != escape {
                     // It escapes nothing, so it is content itself.
@@ -101,12 +112,16 @@ impl Reader {
         let found = if self.state == State::Quoted {
             let quote = quote.expect("quoted text has a quote");
             memchr2(quote, escape.unwrap_or(quote), rest)
+        } else if escapes_everywhere {
+            rest.iter().position(|byte| *byte == delimiter || is_break(*byte) || Some(*byte) == escape)
         } else {
             memchr3(delimiter, b'\n', b'\r', rest)
         };
         let end = at + 1 + found.unwrap_or(rest.len());
         debug_assert!(
-            self.state == State::Quoted || !bytes[starts_at..end].iter().any(|byte| is_break(*byte))
+            self.state == State::Quoted
+                || before == State::PlainEscaped
+                || !bytes[starts_at..end].iter().any(|byte| is_break(*byte))
         );
         if starts_at < end {
             let _ = sink(Event::Content(&bytes[starts_at..end]));

@@ -46,6 +46,16 @@ impl Scanner {
     #[inline]
     pub(crate) fn scan(&mut self, bytes: &[u8], mut sink: impl FnMut(usize, Marks)) {
         let (groups, rest) = bytes.as_chunks::<GROUP>();
+        if self.is_slow() {
+            for (i, piece) in bytes.chunks(GROUP).enumerate() {
+                let marks = match piece.first_chunk::<GROUP>() {
+                    Some(group) => self.group(group),
+                    None => self.walk(piece),
+                };
+                sink(i * GROUP, marks);
+            }
+            return;
+        }
         // From one group without quotes to the next the state is told by the last byte alone, and all that has to
         // be known of it is whether a row starts.
         let mut row_start = self.outside_quotes();
@@ -104,8 +114,22 @@ impl Scanner {
     /// The marks of one group: from its classes where that is certain, else byte by byte.
     #[inline]
     pub(crate) fn group(&mut self, group: &[u8; GROUP]) -> Marks {
+        if self.is_slow() && (self.syntax.skips_spaces || self.has_escape(group)) {
+            return self.walk(group);
+        }
         let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
         self.marks(group, &classes)
+    }
+
+    /// Whether quotes and delimiters are not all that has a meaning outside quotes.
+    const fn is_slow(&self) -> bool {
+        self.syntax.escapes_everywhere || self.syntax.skips_spaces
+    }
+
+    /// Whether an escape is in a group or stands before it.
+    fn has_escape(&self, group: &[u8; GROUP]) -> bool {
+        let escape = self.syntax.escape.unwrap_or_default();
+        self.state == State::PlainEscaped || memchr::memchr(escape, group).is_some()
     }
 
     fn marks(&mut self, group: &[u8; GROUP], classes: &Classes) -> Marks {
@@ -151,8 +175,8 @@ impl Scanner {
     const fn outside_quotes(&self) -> Option<bool> {
         match self.state {
             State::RowStart => Some(true),
-            State::CellStart | State::Plain => Some(false),
-            State::Quoted | State::Escaped | State::Closed => None,
+            State::CellStart | State::Plain | State::PlainEscaped | State::Spaces => Some(false),
+            State::Quoted | State::Escaped | State::Closed | State::ClosedSpaces => None,
         }
     }
 
@@ -179,7 +203,8 @@ impl Scanner {
                 Mark::Break if self.state != State::RowStart => marks.rows |= 1 << i,
                 Mark::Break | Mark::None => {}
             }
-            self.sloppy |= self.state == State::Closed && state == State::Plain;
+            let is_closed = matches!(self.state, State::Closed | State::ClosedSpaces);
+            self.sloppy |= is_closed && matches!(state, State::Plain | State::PlainEscaped);
             self.state = state;
         }
         marks
@@ -200,8 +225,10 @@ mod tests {
             text in r#"([ab,"\\]{0,6}[\r\n,"]){0,80}"#,
             escape in any::<bool>(),
             cut in 0..8_usize,
+            everywhere in any::<bool>(),
         ) {
             let syntax = Syntax::new(b',', Some(b'"'), escape.then_some(b'\\')).unwrap();
+            let syntax = syntax.escaping_everywhere(everywhere);
             let [mut by_run, mut by_group, mut by_byte] = [(); 3].map(|()| Scanner::new(syntax));
             let groups = text.as_bytes().as_chunks::<GROUP>().0;
             let mut marks = Vec::new();

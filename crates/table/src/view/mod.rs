@@ -14,14 +14,14 @@ use std::io;
 use std::sync::Arc;
 
 pub use export::Format;
-pub use filter::{Filter, Op};
+pub use filter::{Filter, Op, UnknownOp};
 
 use crate::cursor::Cursor;
 use crate::index::BLOCK_BYTES;
 use crate::order::{Collector, Order};
 use crate::page::Shaper;
 use crate::reading::Reading;
-use crate::{Control, Error, Page, Row, scan};
+use crate::{Control, Error, Page, Row, Types, scan};
 use select::Selection;
 
 /// Which rows, in which order.
@@ -29,25 +29,30 @@ use select::Selection;
 pub struct Query {
     /// By which columns, the most important first; rows that are equal in all stay in the order of the file.
     ///
-    /// A column of numbers ([`ColumnType`](crate::ColumnType), judged by a sample of the file) is sorted by
-    /// number, what is no number after them as text; any other by its text, byte by byte in UTF-8. Empty cells
-    /// come last, ascending and descending.
+    /// A column of numbers, dates or booleans ([`ColumnType`](crate::ColumnType), judged by a sample of the file unless
+    /// [`Self::types`] says other) is sorted by value; any other by its text: by letters without regard to case and
+    /// accents, these decide only where the letters are equal. What has no value of the column's type comes after all that
+    /// have, and empty cells come last, ascending and descending.
     pub sort: Vec<SortBy>,
     /// Conditions that all hold.
     pub filter: Vec<Filter>,
-    /// Text that some cell contains, in upper or lower case; empty: no condition.
+    /// Text that some cell contains, in upper or lower case and in any Unicode form (NFKC); empty: no condition.
     pub search: String,
+    /// What columns are to be understood as, where that is not judged by their cells.
+    pub types: Types,
     /// Whether the header counts as a row, as on the article's page. It is a row like any other then.
     pub header_is_row: bool,
 }
 
 /// A column to sort by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SortBy {
     /// Counted from 0.
     pub column: usize,
     /// Whether the largest comes first.
     pub desc: bool,
+    /// Whether numbers within text compare by value: `file2` before `file10`.
+    pub natural: bool,
 }
 
 /// Rows of a table in an order.
@@ -73,21 +78,32 @@ impl Reading {
     /// Whoever serves many should compute one such view at a time.
     ///
     /// # Errors
-    /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::TooMany`] ([`Query::SORTS`], [`Query::FILTERS`]),
-    /// [`Error::Cancelled`], [`Error::Io`].
+    /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::Value`], [`Error::TooMany`] ([`Query::SORTS`],
+    /// [`Query::FILTERS`]), [`Error::Cancelled`], [`Error::Io`].
     pub fn view(self: &Arc<Self>, query: &Query, control: Control<'_>) -> Result<View, Error> {
+        self.view_again(query, true, control)
+    }
+
+    /// The same. `strictly`: the values of filters must be of their columns' types; else nothing is like one that is not,
+    /// as when rows that came later have changed the type of a column.
+    fn view_again(
+        self: &Arc<Self>,
+        query: &Query,
+        strictly: bool,
+        control: Control<'_>,
+    ) -> Result<View, Error> {
         query.check()?;
         let columns = query.columns();
         self.check_columns(&columns)?;
         if query.is_plain() {
             return Ok(View::plain(self, query.header_is_row));
         }
-        let natures = self.natures(&columns, control)?;
+        let natures = self.natures(&columns, &query.types, control)?;
         let (chunks, settled) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.settled)
         };
-        let selection = Selection::new(self, query, &natures)?;
+        let selection = Selection::new(self, query, &natures, strictly)?;
         let first = self.first_shown(query);
         let (order, clipped) = if query.sort.is_empty() {
             let mut collector = Collector::new(self.folder(), self.limits().order_bytes);
@@ -150,6 +166,9 @@ impl Query {
     /// The most columns to sort by: a row's key holds a copy of each.
     pub const SORTS: usize = 16;
 
+    /// The most values of one condition ([`Op::In`]).
+    pub const VALUES: usize = 1_000;
+
     /// The most conditions: each may hold a compiled regular expression of a mebibyte.
     pub const FILTERS: usize = 64;
 
@@ -158,7 +177,9 @@ impl Query {
             if count > limit { Err(Error::TooMany { what, limit: limit as u64 }) } else { Ok(()) }
         };
         few(self.sort.len(), Self::SORTS, "columns to sort by")?;
-        few(self.filter.len(), Self::FILTERS, "filters")
+        few(self.filter.len(), Self::FILTERS, "filters")?;
+        let values = self.filter.iter().map(|filter| filter.others.len() + 1).max().unwrap_or(0);
+        few(values, Self::VALUES, "values of a filter")
     }
 
     fn is_plain(&self) -> bool {
@@ -260,7 +281,13 @@ impl View {
         }
         let mut shaper = Shaper::new(self.reading.limits(), 1);
         Cursor::new(&self.reading).read(0, |event| shaper.take(event))?;
-        Ok(Some(shaper.row(0)))
+        let mut row = shaper.row(0);
+        for cell in &mut row.cells {
+            // A byte order mark is no part of a name, wherever files were joined.
+            let marks = cell.text.len() - cell.text.trim_start_matches('\u{FEFF}').len();
+            cell.text.drain(..marks);
+        }
+        Ok(Some(row))
     }
 
     /// The same view with the rows that were appended since. Without a sort only those are looked at.
@@ -269,14 +296,14 @@ impl View {
     /// As [`Reading::view`].
     pub fn refresh(&self, control: Control<'_>) -> Result<Self, Error> {
         let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
-            return self.reading.view(&self.query, control);
+            return self.reading.view_again(&self.query, false, control);
         };
-        let natures = self.reading.natures(&self.query.columns(), control)?;
+        let natures = self.reading.natures(&self.query.columns(), &self.query.types, control)?;
         let (chunks, settled) = {
             let state = self.reading.state();
             (scan::chunks(&state, self.settled), state.settled)
         };
-        let selection = Selection::new(&self.reading, &self.query, &natures)?;
+        let selection = Selection::new(&self.reading, &self.query, &natures, false)?;
         let mut collector = Collector::new(self.reading.folder(), self.reading.limits().order_bytes);
         copy(order, self.settled, &mut collector)?;
         let first = self.settled.max(self.first());

@@ -1,28 +1,30 @@
 //! Finds the rows of a chunk that a query selects.
 //!
 //! Where some text must be in every row that is found, the chunk is searched for it as it lies there, many
-//! bytes at a time, and only rows that have it are looked at closely.
+//! bytes at a time, and only rows that have it are looked at closely; and those with characters that may be written in
+//! another form ([`fold`](crate::value::fold)).
 
 use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::Query;
-use super::filter::{Test, containing};
+use super::filter::{Contains, Test, containing};
 use crate::Error;
 use crate::column::Natures;
 use crate::reading::Reading;
 use crate::scan::Scratch;
 use crate::syntax::{Line, Syntax, is_break};
+use crate::value::fold;
 
 /// The conditions of a query, ready to be asked.
 pub(super) struct Selection {
     syntax: Syntax,
     tests: Vec<Test>,
-    search: Option<Regex>,
+    search: Option<Contains>,
     scout: Option<Scout>,
     /// Whether what the scout finds is found by the search, without a closer look.
     scout_is_enough: bool,
-    /// How many cells of a row the conditions look at.
+    /// How many cells of a row the conditions look at where the scout finds all there is.
     keep: usize,
 }
 
@@ -44,16 +46,23 @@ impl Scout {
 
 impl Selection {
     /// The conditions of `query` for the rows that `reading` has now.
-    pub(super) fn new(reading: &Reading, query: &Query, natures: &Natures) -> Result<Self, Error> {
+    /// `strictly`: see [`Test::new`].
+    pub(super) fn new(
+        reading: &Reading,
+        query: &Query,
+        natures: &Natures,
+        strictly: bool,
+    ) -> Result<Self, Error> {
         let syntax = reading.dialect().syntax;
         let tests: Vec<Test> = query
             .filter
             .iter()
-            .map(|filter| Test::new(filter, natures.of(filter.column)))
+            .map(|filter| Test::new(filter, natures.of(filter.column), strictly))
             .collect::<Result<_, _>>()?;
-        let search = (!query.search.is_empty()).then(|| containing(&query.search)).transpose()?;
+        let search = (!query.search.is_empty()).then(|| Contains::new(&query.search)).transpose()?;
+        let searched = search.as_ref().map_or("", |search| &search.text).as_bytes();
         let mut needles: Vec<(&[u8], bool)> = tests.iter().map(Test::needle).collect();
-        needles.push((query.search.as_bytes(), false));
+        needles.push((searched, false));
         let longest = needles
             .into_iter()
             .map(|(needle, exact)| (as_written(needle, syntax), exact))
@@ -69,8 +78,10 @@ impl Selection {
         };
         let divides = |byte: &u8| *byte == syntax.delimiter() || is_break(*byte);
         let scout_is_enough = tests.is_empty()
-            && longest.is_some_and(|(needle, _)| needle == query.search.as_bytes())
-            && !query.search.as_bytes().iter().any(divides);
+            && longest.is_some_and(|(needle, _)| needle == searched)
+            && !searched.iter().any(divides)
+            // Spaces may be there that are part of no cell.
+            && !syntax.skips_spaces();
         let keep = match &search {
             Some(_) if !scout_is_enough => usize::MAX,
             _ => tests.iter().map(|test| test.column + 1).max().unwrap_or(0),
@@ -88,15 +99,8 @@ impl Selection {
         mut found: impl FnMut(usize, Line<'_>, &mut Vec<u8>),
     ) {
         let Scratch { layout, spare, .. } = scratch;
-        let mut at = 0;
-        if let Some(scout) = &self.scout {
-            match scout.find(bytes, 0) {
-                Some(first) => at = first,
-                None => return,
-            }
-        }
-        layout.fill(self.syntax, bytes, keep.max(self.keep));
         let Some(scout) = &self.scout else {
+            layout.fill(self.syntax, bytes, keep.max(self.keep));
             for row in 0..layout.len() {
                 let line = layout.line(bytes, row);
                 if self.holds(line, spare) {
@@ -105,19 +109,31 @@ impl Selection {
             }
             return;
         };
+        // Where the text is next, and where it may be in another form.
+        let (mut sure, mut other) = (scout.find(bytes, 0), fold::next_unstable(bytes, 0));
+        if sure.is_none() && other.is_none() {
+            return;
+        }
+        // What the scout finds may be enough, what it cannot find takes a look at each cell.
+        let most = if other.is_some() && self.search.is_some() { usize::MAX } else { self.keep };
+        layout.fill(self.syntax, bytes, keep.max(most));
         let mut row = 0;
-        loop {
+        while let Some(at) = sure.into_iter().chain(other).min() {
             row = layout.row_at(row, at);
             if row == layout.len() {
                 return;
             }
             let line = layout.line(bytes, row);
-            if self.scout_is_enough || self.holds(line, spare) {
+            let end = line.range().end;
+            let is_other = other.is_some_and(|other| other < end);
+            if self.scout_is_enough && !is_other || self.holds(line, spare) {
                 found(row, line, spare);
             }
-            match scout.find(bytes, line.range().end) {
-                Some(next) => at = next,
-                None => return,
+            if sure.is_some_and(|sure| sure < end) {
+                sure = scout.find(bytes, end);
+            }
+            if is_other {
+                other = fold::next_unstable(bytes, end);
             }
         }
     }
@@ -128,7 +144,7 @@ impl Selection {
             |test: &Test, spare: &mut Vec<u8>| test.finds(self.syntax.unquote(line.raw(test.column), spare));
         self.tests.iter().all(|test| in_column(test, spare))
             && self.search.as_ref().is_none_or(|search| {
-                (0..line.len()).any(|column| search.is_match(self.syntax.unquote(line.raw(column), spare)))
+                (0..line.len()).any(|column| search.is_in(self.syntax.unquote(line.raw(column), spare)))
             })
     }
 }
@@ -136,6 +152,8 @@ impl Selection {
 /// The longest part of a cell's content that is written in a file just as it is: between quotes and escapes.
 /// (Unless something follows the closing quote: [`Scanner::is_sloppy`](crate::syntax::Scanner::is_sloppy).)
 fn as_written(content: &[u8], syntax: Syntax) -> &[u8] {
-    let is_written_otherwise = |byte: &u8| Some(*byte) == syntax.quote() || Some(*byte) == syntax.escape();
+    let is_escaped = |byte: u8| syntax.escapes_everywhere() && (byte == syntax.delimiter() || is_break(byte));
+    let is_written_otherwise =
+        |byte: &u8| Some(*byte) == syntax.quote() || Some(*byte) == syntax.escape() || is_escaped(*byte);
     content.split(is_written_otherwise).max_by_key(|part| part.len()).unwrap_or_default()
 }

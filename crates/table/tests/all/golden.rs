@@ -28,7 +28,17 @@ fn dump(name: &str, bytes: &[u8], sizes: &[usize]) -> String {
     )
     .unwrap();
     let mut line = format!("{} rows, {} columns", summary.rows, summary.columns);
-    for (what, is) in [("lossy", summary.lossy), ("open quote", summary.open_quote)] {
+    if dialect.skip > 0 {
+        write!(line, " below {} lines", dialect.skip).unwrap();
+    }
+    let syntax = dialect.syntax;
+    let escapes_everywhere = syntax.escapes_everywhere() && syntax.quote().is_some();
+    for (what, is) in [
+        ("lossy", summary.lossy),
+        ("open quote", summary.open_quote),
+        ("escapes everywhere", escapes_everywhere),
+        ("spaces skipped", syntax.skips_spaces()),
+    ] {
         line += &if is { format!(", {what}") } else { String::new() };
     }
     if summary.ragged > 0 {

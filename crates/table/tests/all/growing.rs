@@ -232,12 +232,12 @@ fn a_view_takes_in_what_was_appended_since() {
     made.writer.append(b"n\tw\n1\tapple\n2\tpear\n3\tapp").unwrap();
     made.writer.finish().unwrap();
     let filter = |sort| Query {
-        filter: vec![Filter { column: 1, op: Op::Contains, value: "app".to_owned() }],
+        filter: vec![Filter { column: 1, op: Op::Contains, value: "app".to_owned(), others: vec![] }],
         sort,
         ..Query::default()
     };
     let unsorted = made.reading().view(&filter(vec![]), Control::default()).unwrap();
-    let by_n = vec![tidings_table::SortBy { column: 0, desc: true }];
+    let by_n = vec![tidings_table::SortBy { column: 0, desc: true, natural: false }];
     let sorted = made.reading().view(&filter(by_n), Control::default()).unwrap();
     assert_eq!(rows(&unsorted), [["1", "apple"], ["3", "app"]]);
     // The row that was not whole turns into one that is not found.

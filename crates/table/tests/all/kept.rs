@@ -257,7 +257,7 @@ fn the_bytes_that_a_table_takes_on_disk_are_known() {
     let mut made = Made::of(&packed, &[usize::MAX], Choice::default(), limits);
     let both = (packed.len() + text.len()) as u64;
     assert_eq!(made.reading().disk_bytes(), both);
-    let query = Query { sort: vec![SortBy { column: 1, desc: false }], ..Query::default() };
+    let query = Query { sort: vec![SortBy { column: 1, desc: false, natural: false }], ..Query::default() };
     let view = made.reading().view(&query, Control::default()).unwrap();
     // The runs of the sort are gone, the order is there.
     assert_eq!(made.reading().disk_bytes(), both + 4 * 50_000);

@@ -128,7 +128,7 @@ fn a_sorted_download_has_its_rows_in_order_also_those_that_no_memory_holds() {
     let row = |i: u64| if i == 9_000 { format!("{i}\t{long}\n") } else { format!("{i}\tnumber {i}\n") };
     let text: String = (0..20_000).map(|i| row(i * 7_919 % 20_000)).collect();
     let made = Made::whole(text.as_bytes(), Choice { header: Some(false), ..Choice::default() });
-    let query = Query { sort: vec![SortBy { column: 0, desc: true }], ..Query::default() };
+    let query = Query { sort: vec![SortBy { column: 0, desc: true, natural: false }], ..Query::default() };
     let view = made.reading().view(&query, Control::default()).unwrap();
     let mut written = Vec::new();
     view.write(Format::Tsv, &mut written, Control::default()).unwrap();

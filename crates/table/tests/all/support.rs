@@ -72,6 +72,9 @@ pub(crate) fn exactly(syntax: Syntax, header: bool) -> Choice {
         escape: Some(syntax.escape()),
         header: Some(header),
         encoding: Some(tidings_table::Encoding::UTF_8),
+        skip: Some(0),
+        escapes_everywhere: Some(syntax.escapes_everywhere()),
+        skips_spaces: Some(syntax.skips_spaces()),
         hint: None,
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Turn, Viewer};
 use crate::tables::board::{End, Form, Seen};
-use crate::tables::command::{Command, Shown, Sort};
+use crate::tables::command::{Command, Shown};
 use crate::tables::failure::Failure;
 use crate::tables::message;
 use crate::tables::news::Say;
@@ -133,6 +133,7 @@ impl Room {
             Command::Sort(sort) => shown = Shown { sort, page: 1, ..shown },
             Command::Filter(filter) => shown = Shown { filter, page: 1, ..shown },
             Command::Search(search) => shown = Shown { search, page: 1, ..shown },
+            Command::Types(changes) => shown = Shown { types: shown.types_with(changes), page: 1, ..shown },
             _ => return Err(Failure::bad("this is not for everybody")),
         }
         let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
@@ -228,6 +229,7 @@ impl Room {
     pub(super) fn forget_columns(&mut self) {
         self.turn = None;
         let shown = &mut self.record.shown;
-        *shown = Shown { page: 1, sort: Vec::<Sort>::new(), filter: Vec::new(), ..shown.clone() };
+        *shown =
+            Shown { page: 1, page_size: shown.page_size, search: shown.search.clone(), ..Shown::default() };
     }
 }

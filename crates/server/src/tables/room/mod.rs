@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tidings_table::{Reading, Table, View, Writer};
+use tidings_table::{Reading, Table, Types, View, Writer};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -121,9 +121,9 @@ pub(super) struct Look {
     pub(super) facts: FactsCache,
 }
 
-/// Column facts with how many bytes of the file they were made of. Who makes them holds the lock; others wait for it
+/// Column facts with how many bytes of the file and which types of columns they were made of. Who makes them holds the lock; others wait for it
 /// and find them made.
-pub(super) type FactsCache = Arc<tokio::sync::Mutex<Option<(u64, Bytes)>>>;
+pub(super) type FactsCache = Arc<tokio::sync::Mutex<Option<((u64, Types), Bytes)>>>;
 
 /// Somebody at the link.
 struct Viewer {

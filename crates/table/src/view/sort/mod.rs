@@ -18,7 +18,7 @@ use crate::order::Order;
 use crate::reading::Reading;
 use crate::scan::Chunk;
 use crate::syntax::{Line, Syntax};
-use crate::value::{Number, Style};
+use crate::value::text;
 use crate::{Control, Error};
 use keys::Keys;
 use runs::Sorter;
@@ -56,9 +56,10 @@ pub(super) fn sort(
     Ok((sorter.finish(control)?, clipped))
 }
 
-/// The first byte of a cell's key, as are those of numbers. Inverted, they sort the other way round; that of an
-/// empty cell never is, and is above all of them.
+/// The first byte of a cell's key, as are those of values ([`Nature::write_key`]). Inverted, they sort the other way round;
+/// those of a cell that has no value of its column's type and of an empty one never are, and are above all of them.
 const TEXT: u8 = 0x20;
+const NO_VALUE: u8 = 0xFC;
 const EMPTY: u8 = 0xFE;
 
 /// Makes keys of rows.
@@ -72,15 +73,15 @@ struct KeyMaker {
 struct Column {
     column: usize,
     desc: bool,
-    /// How its numbers are written, if it sorts by number.
-    numbers: Option<Style>,
+    natural: bool,
+    nature: Nature,
 }
 
 impl KeyMaker {
     fn new(by: &[SortBy], natures: &Natures, syntax: Syntax) -> Self {
         let column = |by: &SortBy| {
-            let Nature { style, column_type } = natures.of(by.column);
-            Column { column: by.column, desc: by.desc, numbers: column_type.is_numeric().then_some(style) }
+            let nature = natures.of(by.column);
+            Column { column: by.column, desc: by.desc, natural: by.natural, nature }
         };
         // A column that is there again decides nothing any more.
         let by: Vec<&SortBy> = (by.iter().enumerate())
@@ -92,32 +93,25 @@ impl KeyMaker {
     }
 
     fn write(&self, line: Line<'_>, spare: &mut Vec<u8>, key: &mut Vec<u8>) {
-        for Column { column, desc, numbers } in &self.columns {
+        for Column { column, desc, natural, nature } in &self.columns {
             let cell = self.syntax.unquote(line.raw(*column), spare);
             let start = key.len();
             if cell.is_empty() {
                 key.push(EMPTY);
                 continue;
             }
-            match numbers.and_then(|style| Number::parse(cell, style)) {
-                Some(number) => number.write_key(key),
-                None => write_text(cell, key),
+            let mut inverted = start;
+            if nature.is_text() {
+                key.push(TEXT);
+                text::write_key(cell, *natural, key);
+            } else if !nature.write_key(cell, key) {
+                key.push(NO_VALUE);
+                inverted += 1;
+                text::write_key(cell, *natural, key);
             }
             if *desc {
-                key[start..].iter_mut().for_each(|byte| *byte = !*byte);
+                key[inverted..].iter_mut().for_each(|byte| *byte = !*byte);
             }
         }
     }
-}
-
-/// Appends text so that it compares byte by byte: 0 stands for its end, so a 0 in it is 1 1, and a 1 is 1 2.
-fn write_text(mut text: &[u8], key: &mut Vec<u8>) {
-    key.push(TEXT);
-    while let Some(low) = memchr::memchr2(0, 1, text) {
-        key.extend_from_slice(&text[..low]);
-        key.extend_from_slice(&[1, text[low] + 1]);
-        text = &text[low + 1..];
-    }
-    key.extend_from_slice(text);
-    key.push(0);
 }

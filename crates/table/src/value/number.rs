@@ -1,117 +1,8 @@
-//! What cells mean: numbers, dates, booleans. For sorting, comparing and facts alone; no cell is ever changed.
+//! Decimal numbers as they are written, exact whatever their length.
 
 use std::cmp::Ordering;
 
-/// What one cell looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// No bytes at all.
-    Empty,
-    /// A whole number, leading zeros allowed: `-12`, `007`, `1,234,567`.
-    Integer,
-    /// A number with a fraction or an exponent: `1.5`, `1,5` (see [`Style`]), `6e23`.
-    Decimal,
-    /// A date from the year down, a time, or both (ISO 8601): `2024-12-31`, `2024/12/31 23:59`,
-    /// `2024-12-31T23:59:59.5Z`, `23:59`. Sorted as text, these are in order.
-    Date,
-    /// `true`, `false`, `yes` or `no` in any case.
-    Boolean,
-    /// Anything else.
-    Text,
-}
-
-/// How the numbers of a column are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
-    /// `1.5` and `1,234.5`.
-    #[default]
-    Point,
-    /// `1,5` and `1.234,5`.
-    Comma,
-}
-
-impl Kind {
-    /// What `cell` looks like where numbers are written in this `style`.
-    pub(crate) fn of(cell: &[u8], style: Style) -> Self {
-        Self::with_number(cell, style).0
-    }
-
-    /// The same, and the number if it is one.
-    #[inline]
-    pub(crate) fn with_number(cell: &[u8], style: Style) -> (Self, Option<Number<'_>>) {
-        let Some(first) = cell.first() else { return (Self::Empty, None) };
-        let kind = match first {
-            b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ' => match Number::parse(cell, style) {
-                Some(number) if number.is_integer => return (Self::Integer, Some(number)),
-                Some(number) => return (Self::Decimal, Some(number)),
-                None if is_date(cell.trim_ascii()) => Self::Date,
-                None => Self::Text,
-            },
-            b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'n' | b'N' if is_boolean(cell) => Self::Boolean,
-            _ => Self::Text,
-        };
-        (kind, None)
-    }
-}
-
-fn is_boolean(cell: &[u8]) -> bool {
-    [&b"true"[..], b"false", b"yes", b"no"].iter().any(|word| cell.eq_ignore_ascii_case(word))
-}
-
-fn is_date(cell: &[u8]) -> bool {
-    let Some(day) = cell.get(..10).filter(|day| is_day(day)) else { return is_time(cell) };
-    match &cell[day.len()..] {
-        [] => true,
-        [b'T' | b't' | b' ', time @ ..] => is_time(time),
-        _ => false,
-    }
-}
-
-/// `YYYY-MM-DD` or `YYYY/MM/DD`.
-fn is_day(day: &[u8]) -> bool {
-    let [_, _, _, _, first @ (b'-' | b'/'), _, _, second, _, _] = day else { return false };
-    first == second
-        && number_within(&day[..4], 0..=9999)
-        && number_within(&day[5..7], 1..=12)
-        && number_within(&day[8..], 1..=31)
-}
-
-/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fraction`, with `Z` or `±HH:MM` or `±HHMM` after it.
-fn is_time(time: &[u8]) -> bool {
-    let [_, _, b':', _, _, rest @ ..] = time else { return false };
-    if !number_within(&time[..2], 0..=24) || !number_within(&time[3..5], 0..=59) {
-        return false;
-    }
-    let rest = match rest {
-        [b':', a, b, rest @ ..] if number_within(&[*a, *b], 0..=60) => match rest {
-            [b'.' | b',', rest @ ..] => {
-                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                if digits == 0 {
-                    return false;
-                }
-                &rest[digits..]
-            }
-            rest => rest,
-        },
-        rest => rest,
-    };
-    match rest {
-        [] | b"Z" | b"z" => true,
-        [b'+' | b'-', zone @ ..] => match zone {
-            [_, _, b':', _, _] => number_within(&zone[..2], 0..=24) && number_within(&zone[3..], 0..=59),
-            [_, _, _, _] => number_within(&zone[..2], 0..=24) && number_within(&zone[2..], 0..=59),
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-fn number_within(digits: &[u8], range: std::ops::RangeInclusive<u32>) -> bool {
-    let value = digits
-        .iter()
-        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0')));
-    value.is_some_and(|value| range.contains(&value))
-}
+use super::{Style, amount};
 
 /// A decimal number as it is written, of any precision.
 #[derive(Clone, Copy, Debug)]
@@ -129,9 +20,31 @@ pub(crate) struct Number<'a> {
 const EXPONENT: i32 = 200;
 
 impl<'a> Number<'a> {
-    /// Reads `cell`, spaces around it allowed.
+    /// Reads `cell` in any form: plain ([`Self::parse_plain`]), or as an amount with a currency, a percent sign, groups
+    /// of thousands or accounting parentheses ([`amount`](super::amount)).
     #[inline]
     pub(crate) fn parse(cell: &'a [u8], style: Style) -> Option<Self> {
+        Self::parse_plain(cell, style).or_else(|| amount::parse(cell, style))
+    }
+
+    /// A number of these digits. Separators of groups may stand among those of `whole`.
+    pub(super) const fn from_parts(
+        negative: bool,
+        whole: &'a [u8],
+        fraction: &'a [u8],
+        is_integer: bool,
+    ) -> Self {
+        Self { negative, whole, fraction, exponent: 0, is_integer }
+    }
+
+    /// Whether it is written without a fraction and an exponent.
+    pub(super) const fn is_integer(&self) -> bool {
+        self.is_integer
+    }
+
+    /// Reads `cell` in the forms that programs write, ASCII spaces around it allowed.
+    #[inline]
+    pub(crate) fn parse_plain(cell: &'a [u8], style: Style) -> Option<Self> {
         let (mark, group) = match style {
             Style::Point => (b'.', b','),
             Style::Comma => (b',', b'.'),
@@ -250,7 +163,16 @@ impl<'a> Number<'a> {
         }
     }
 
-    fn key(&self) -> Vec<u8> {
+    /// How it compares with a number whose value and key are known, exactly.
+    pub(crate) fn compare_with(&self, value: f64, key: &[u8]) -> Ordering {
+        match self.value().partial_cmp(&value) {
+            Some(order @ (Ordering::Less | Ordering::Greater)) => order,
+            _ => self.key()[..].cmp(key),
+        }
+    }
+
+    /// Its key alone (see [`Self::write_key`]).
+    pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(24);
         self.write_key(&mut key);
         key
@@ -267,11 +189,12 @@ fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Whether `whole` has its digits in groups of three, the first one shorter perhaps.
+/// Whether `whole` has its digits in groups of three, the first one shorter perhaps. (No thousands begin with 0: `0.125`
+/// is a fraction.)
 fn is_grouped(whole: &[u8], group: u8) -> bool {
     let mut groups = whole.split(|byte| *byte == group);
     let first = groups.next().map_or(0, <[u8]>::len);
-    (1..=3).contains(&first) && groups.all(|group| group.len() == 3)
+    (1..=3).contains(&first) && whole[0] != b'0' && groups.all(|group| group.len() == 3)
 }
 
 #[cfg(test)]
@@ -279,6 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::value::Kind;
 
     /// A number as digits and a power of ten, and some way to write it.
     fn written() -> impl Strategy<Value = (i64, u32, String)> {
