@@ -303,6 +303,47 @@ fn a_client_is_let_into_no_more_channels_by_its_subs_than_it_may_have() {
 }
 
 #[test]
+fn a_sub_that_cannot_be_recovered_is_told_so_and_takes_no_other_with_it() {
+    let mut w = world(NamespaceOptions { allow_recovery: true, ..kept() });
+    let lost = json!({"recover": true, "offset": 1, "epoch": "another", "flag": 2});
+    let (_, answer) = connect(&mut w, "ann", &json!({"news": lost, "open": {}}));
+    let made = &answer["connect"]["subs"];
+    assert_eq!((&made["news"]["was_recovering"], &made["news"]["recovered"]), (&json!(true), &Value::Null));
+    assert_eq!(made["open"], json!({}));
+}
+
+#[test]
+fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
+    let mut w = World::new(Settings {
+        access: Access { open: true, ..Access::default() },
+        namespaces: Namespaces::new(kept(), []),
+        auto_subscribe: vec![],
+        recovery_bytes: 64,
+        ..settings()
+    });
+    let slot = w.open();
+    let subs = json!({"a": {"recoverable": true}, "b": {"recoverable": true}, "c": {"recoverable": true}});
+    w.input(slot, format!("{}\n", json!({"id": 1, "connect": {"subs": subs}})));
+    let publications: Vec<_> = (1..100)
+        .map(|offset| {
+            let mut publication = Publication::new(channel("b"), "more than is kept".to_owned());
+            publication.position = Some(Position { offset, epoch: "e".into() });
+            Arc::new(publication)
+        })
+        .collect();
+    w.fan_out(&Topic::Channel(channel("b")), &publications);
+    while let Some((id, ticket, _)) = w.questions.pop_front() {
+        let page =
+            HistoryPage { position: Position { offset: 0, epoch: "e".into() }, publications: Some(vec![]) };
+        w.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+    }
+    assert_eq!(read(&mut w, slot)[0]["error"]["code"], 100);
+    assert!(w.wanted.is_empty() && w.hub.stats().subscriptions == 0, "{:?}", w.wanted);
+    let again = say(&mut w, slot, &json!({"id": 2, "connect": {"subs": {"a": {}}}}));
+    assert_eq!(again[0]["connect"]["subs"], json!({"a": {}}));
+}
+
+#[test]
 fn what_a_refused_connect_requested_is_not_kept_for_the_next() {
     let mut w = world(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
     w.authority = |question| match question {

@@ -31,7 +31,8 @@ impl Hub {
         let is_hooked = connect.token.is_empty() && asks;
         let requested = connect.subs.iter().filter_map(|(channel, sub)| {
             let channel = Channel::new(&**channel).ok()?;
-            Some((channel, Wish { by_client: !is_hooked, ..wish(sub) }))
+            // One that cannot be recovered is told in the reply, which an error would take from all the others.
+            Some((channel, Wish { by_client: !is_hooked, all_or_error: false, ..wish(sub) }))
         });
         // One more than a client can have had, so that too many are seen to be. Those of an earlier attempt are gone.
         let requested: Vec<_> = requested.take(self.settings.channel_limit.saturating_add(1)).collect();
@@ -207,10 +208,18 @@ impl Hub {
             return self.failed(slot, id, &failure, fx);
         }
         let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
-        for join in joins {
+        let mut joins = joins.into_iter();
+        while let Some(join) = joins.next() {
             match self.settle_join(slot, join, fx) {
                 Ok(one) => settled.push(one),
-                Err(failure) => return self.failed(slot, id, &failure, fx),
+                Err(failure) => {
+                    // All or nothing: what was made and what was not are given back.
+                    for join in joins {
+                        self.abandon(slot, &join, fx);
+                    }
+                    self.unsubscribe_all(slot, fx);
+                    return self.failed(slot, id, &failure, fx);
+                }
             }
         }
         let session = &mut self.sessions[slot as usize];
