@@ -80,6 +80,35 @@ fn private_channels_and_those_of_other_users_are_closed_on_every_port() {
 }
 
 #[test]
+fn an_option_for_anonymous_clients_alone_allows_nothing_on_the_line_and_resp_ports() {
+    let alone = NamespaceOptions {
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_anonymous: true,
+        ..NamespaceOptions::default()
+    };
+    let subscribers = NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_publish_for_subscriber: true,
+        allow_publish_for_anonymous: false,
+        ..alone.clone()
+    };
+    let both = NamespaceOptions { allow_publish_for_anonymous: true, ..subscribers.clone() };
+    for (options, subscribes, publishes) in
+        [(alone, false, false), (subscribers, true, false), (both, true, true)]
+    {
+        let mut w = world(with_tokens(options));
+        let (line, redis) = (w.open(), w.open());
+        let denied = "ERROR 103 permission denied\r\n";
+        assert_eq!(w.say(line, "SUBSCRIBE news\r\n") == denied, !subscribes);
+        assert_eq!(w.say(redis, resp(&["SUBSCRIBE", "news"])).starts_with("-NOPERM"), !subscribes);
+        assert_eq!(w.say(line, "PUBLISH news x\r\n") == denied, !publishes);
+        w.output(redis);
+        assert!(w.say(redis, resp(&["UNSUBSCRIBE", "news"])).starts_with("*3"));
+        assert!(w.say(redis, resp(&["PUBLISH", "news", "x"])).starts_with("-NOPERM"), "not subscribed");
+    }
+}
+
+#[test]
 fn automatic_subscriptions_are_none_to_private_channels() {
     let options = NamespaceOptions { allow_subscribe_for_anonymous: true, ..options() };
     let mut w =

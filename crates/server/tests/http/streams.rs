@@ -4,7 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
-use tidings_testkit::RespClient;
+use tidings_server::auth::sign_hs256;
+use tidings_server::config::Secret;
+use tidings_testkit::{RespClient, free_port};
 
 use crate::world::{Answer, World, eventually};
 
@@ -220,6 +222,69 @@ fn one_way_streams_carry_pushes() {
         assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
         assert!(stream.until("\n\n").starts_with("retry: "));
         assert!(stream.event()["connect"]["client"].is_string());
+    }
+}
+
+/// The one-way streams, by the request that begins them with this `connect`.
+fn one_way(connect: &Value) -> [String; 2] {
+    let connect = connect.to_string();
+    let sse = format!("/connection/uni_sse?cf_connect={}", escaped(&connect));
+    [post("/connection/uni_http_stream", "", &connect), get(&sse, "")]
+}
+
+/// The next push of a one-way stream of either kind; pings and what is for browsers are passed over.
+fn push(stream: &mut Stream) -> Value {
+    loop {
+        let line = stream.until("\n");
+        let line = line.trim_end();
+        let json = line.strip_prefix("data: ").unwrap_or(line);
+        if json.starts_with('{') && json != "{}" {
+            return serde_json::from_str(json).expect("JSON");
+        }
+    }
+}
+
+#[test]
+fn a_backend_names_a_one_way_connection_by_its_session() {
+    let world = World::with(&[]);
+    for request in one_way(&json!({"subs": {"news": {}}})) {
+        let mut stream = Stream::open(&world, &request);
+        let connected = push(&mut stream);
+        assert_eq!(connected["connect"]["subs"], json!({"news": {}}), "{connected}");
+        publish(&world, "news", "hello");
+        assert_eq!(push(&mut stream)["pub"]["data"], "hello");
+        let session = connected["connect"]["session"].as_str().expect("a session");
+        let order = json!({"session": session, "disconnect": {"code": 4501, "reason": "enough"}});
+        let answer = world.ask(&post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let told = json!({"code": 4501, "reason": "enough"});
+        assert_eq!(push(&mut stream), json!({"disconnect": told}));
+        stream.rest();
+    }
+}
+
+#[test]
+fn a_one_way_client_is_told_why_it_is_not_let_in() {
+    let key = "a secret of thirty-two bytes or more";
+    let expired = sign_hs256(&Secret::new(key), &json!({"sub": "42", "exp": 1})).expect("a token");
+    let nowhere = format!("client.proxy.connect.endpoint=http://127.0.0.1:{}/", free_port());
+    let world = World::with(&[
+        &format!("client.token.hmac_secret_key={key}"),
+        "client.proxy.connect.enabled=true",
+        &nowhere,
+    ]);
+    for (connect, code, reconnect) in [
+        (json!({"token": expired}), 3005, true),
+        (json!({"token": "hunter2"}), 3500, false),
+        // The hook does not answer.
+        (json!({}), 3004, true),
+    ] {
+        for request in one_way(&connect) {
+            let mut stream = Stream::open(&world, &request);
+            let told = push(&mut stream)["disconnect"].take();
+            assert_eq!((&told["code"], told["reconnect"] == true), (&json!(code), reconnect), "{told}");
+            stream.rest();
+        }
     }
 }
 
