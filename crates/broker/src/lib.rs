@@ -25,8 +25,9 @@ pub mod redis;
 mod state;
 
 pub use state::{
-    Change, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, MAX_IDEMPOTENCY_KEY,
-    Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED, Settled, Stateful, StatsDone,
+    Change, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, KeptDone,
+    MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED,
+    Settled, Stateful, StatsDone,
 };
 
 /// Why a publication did not reach the broker, or a subscription was not made.

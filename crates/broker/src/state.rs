@@ -114,6 +114,10 @@ pub type HistoryDone = Box<dyn FnOnce(Result<History, BrokerError>) + Send>;
 pub type PresenceDone = Box<dyn FnOnce(Result<Members, BrokerError>) + Send>;
 /// Called exactly once with how many are present, from any thread; must not block.
 pub type StatsDone = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
+/// Called exactly once with the values of a register, from any thread; must not block.
+pub type KeptDone = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
+/// Most values of a register.
+pub const MOST_KEPT: usize = 100_000;
 /// Called exactly once when something has been done or not, from any thread; must not block.
 pub type Settled = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
@@ -146,4 +150,24 @@ pub trait Stateful: Broker {
     /// Tells the sinks of every node that has the channel subscribed that somebody has come or gone. It changes
     /// nothing in who is present.
     fn announce(&self, channel: &Channel, change: Change, done: Settled);
+
+    /// Stores `value` under `name` in the register of a channel, in place of the one of that name, for `ttl` (at least a
+    /// millisecond; without it, for ever). At most [`MOST_KEPT`] values; further names are refused. A broker whose data
+    /// ends with the process need not store anything.
+    fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
+        let _ = (channel, name, value, ttl);
+        done(Ok(()));
+    }
+
+    /// Removes the value under `name` from the register of a channel.
+    fn forget(&self, channel: &Channel, name: &str, done: Settled) {
+        let _ = (channel, name);
+        done(Ok(()));
+    }
+
+    /// Reads the values in the register of a channel, in any order.
+    fn kept(&self, channel: &Channel, done: KeptDone) {
+        let _ = channel;
+        done(Ok(Vec::new()));
+    }
 }

@@ -101,6 +101,15 @@ pub enum Decide {
     },
 }
 
+/// What identifies a token, for its revocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenId {
+    /// Its id (`jti`).
+    pub id: Option<String>,
+    /// When it was issued (`iat`), in Unix seconds.
+    pub issued: Option<u64>,
+}
+
 /// A connection that is let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {
@@ -116,6 +125,8 @@ pub struct Connected {
     pub data: Option<Bytes>,
     /// What the server subscribes it to.
     pub subs: Vec<(Channel, Admission)>,
+    /// The token that lets it in, if it was one.
+    pub token: Option<TokenId>,
 }
 
 /// A subscription that is allowed, and how it differs from others of its channel.
@@ -189,6 +200,17 @@ pub enum Order {
         reason: String,
         /// Connections that stay.
         except: Vec<String>,
+    },
+    /// End if the connection's token is one of these, also without a user named in the directive.
+    EndTokens {
+        /// The one with this id.
+        id: Option<String>,
+        /// Those that were issued before this time, in Unix seconds, or do not say when they were.
+        issued_before: Option<u64>,
+        /// What the client is told; from 3500 on it does not connect again.
+        code: u16,
+        /// In words.
+        reason: String,
     },
     /// Stay until another time, or end as expired.
     Refresh {

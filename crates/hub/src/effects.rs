@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_wire::{Channel, ClientInfo, Pattern, Position, Publication, Topic};
 
-use crate::deciding::{Admission, Connected, Decide, Verdict};
+use crate::deciding::{Admission, Connected, Decide, TokenId, Verdict};
 use crate::session::SessionId;
 
 /// Something that must be done because of what a hub was just told. Carried out in order.
@@ -118,6 +118,8 @@ pub enum Answer {
         expires: Option<u64>,
         /// What others see of it from now on, where that changes.
         info: Option<Bytes>,
+        /// The new token of a connection.
+        token: Option<TokenId>,
     },
     /// What the application answers.
     Replied(Option<Bytes>),

@@ -29,7 +29,7 @@ mod subscribing;
 mod topics;
 
 pub use access::{Access, Action, Identity, Secret};
-pub use deciding::{About, Admission, Connected, Decide, Directive, Order, Overrides, Verdict, Who};
+pub use deciding::{About, Admission, Connected, Decide, Directive, Order, Overrides, TokenId, Verdict, Who};
 pub use effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Query, Request, Timer};
 pub use ending::{Ending, gap_notice, refusal_notice};
 pub use hub::{ClientStats, Flow, Hub, Stats};

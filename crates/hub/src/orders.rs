@@ -39,15 +39,30 @@ impl Hub {
         } else {
             self.slots()
         };
-        let is_anyone = user.is_empty() && (client.is_some() || session.is_some());
+        let by_token = matches!(directive.order, Order::EndTokens { .. });
+        let is_anyone = user.is_empty() && (client.is_some() || session.is_some() || by_token);
+        // One that is still being let in ends as well.
+        let is_end = by_token || matches!(directive.order, Order::Disconnect { .. });
         slots.retain(|slot| {
             let session = &self.sessions[*slot as usize];
             let whose = session.member().map(|member| &*member.user).unwrap_or_default();
-            session.flags.has(Flag::Connected)
+            (session.flags.has(Flag::Connected) || is_end && session.member().is_some())
                 && (is_anyone || whose == user)
                 && client.as_ref().is_none_or(|client| self.client_name(self.id_of(*slot)) == *client)
+                && self.has_token_of(*slot, &directive.order)
         });
         slots
+    }
+
+    /// Whether a session came with a token that the order names, if it names any.
+    fn has_token_of(&self, slot: u32, order: &Order) -> bool {
+        let Order::EndTokens { id, issued_before, .. } = order else { return true };
+        let member = self.sessions[slot as usize].member();
+        let Some((member, issued)) = member.and_then(|member| Some((member, member.token_issued?))) else {
+            return false;
+        };
+        (id.is_none() || member.token_id.as_deref() == id.as_deref())
+            && issued_before.is_none_or(|time| issued < time)
     }
 
     fn carry_out(&mut self, slot: u32, order: &Order, fx: &mut Effects) {
@@ -72,6 +87,9 @@ impl Hub {
                 if !except.contains(&self.client_name(self.id_of(slot))) {
                     self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
                 }
+            }
+            Order::EndTokens { code, reason, .. } => {
+                self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
             }
             Order::Refresh { expired: true, .. } => self.end(slot, &Ending::Expired, fx),
             Order::Refresh { expires, .. } => {

@@ -13,6 +13,7 @@
 mod api;
 pub mod auth;
 mod authority;
+mod blocklist;
 mod canary;
 mod cluster;
 pub mod config;

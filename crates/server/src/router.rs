@@ -19,6 +19,7 @@ use tidings_hub::{
 use tidings_shard::{Control, Mail, Mailbox, Reply};
 use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
+use crate::blocklist::{self, Blocklist};
 use crate::canary::Canary;
 use crate::cluster::{self, Cluster, Heard};
 use crate::interest::{Interests, MAX_SHARDS, Route, Shards};
@@ -50,6 +51,7 @@ pub(crate) struct Router {
     cluster: Cluster,
     /// The server's own topics that the broker refuses; a few at most.
     own_refused: Mutex<HashSet<Topic>>,
+    blocklist: Blocklist,
     /// Who hears what nodes tell each other of tables, and where.
     tables: OnceLock<(Topic, Hear)>,
     /// Publications heard from the broker.
@@ -77,6 +79,7 @@ impl Router {
             canary,
             cluster,
             own_refused: Mutex::default(),
+            blocklist: Blocklist::default(),
             tables: OnceLock::new(),
             heard: AtomicU64::new(0),
             info: Box::new(info),
@@ -193,6 +196,11 @@ impl Router {
         &self.cluster
     }
 
+    /// Users and tokens that are refused.
+    pub(crate) fn blocklist(&self) -> &Blocklist {
+        &self.blocklist
+    }
+
     /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
     pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
         let table = self.interests.read();
@@ -283,6 +291,11 @@ impl Router {
         }
         match self.cluster.heard(channel, body) {
             Some(Heard::Order(directive)) => self.post_to_all(|| Mail::Order(Arc::clone(&directive))),
+            Some(Heard::Blocklist(change)) => match self.blocklist.apply(change) {
+                Ok(Some(directive)) => blocklist::order(self, directive),
+                Ok(None) => {}
+                Err(blocklist::Full) => self.cluster.count_ignored(),
+            },
             Some(Heard::Input(session, data)) => {
                 // One that has ended meanwhile misses nothing.
                 if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
@@ -476,6 +489,7 @@ impl Sink for Router {
     fn up(&self) {
         self.interests.up();
         self.canary.up();
+        self.blocklist.hurry();
         tracing::info!("the broker is connected");
     }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::auth::SetupError;
 use crate::authority::Decisions;
+use crate::blocklist;
 use crate::canary::{self, Canary};
 use crate::cluster::{self, Cluster, ClusterKey};
 use crate::config::{BrokerUrl, Config, ListenAddr};
@@ -198,6 +199,7 @@ impl Server {
         tasks.spawn(crate::node::watch_readiness(Arc::clone(&node)));
         tasks.spawn(sweep(Arc::clone(&node.router)));
         tasks.spawn(cluster::run(Arc::clone(&node)));
+        tasks.spawn(blocklist::run(Arc::clone(&node)));
         if let Some(tls) = tls {
             tasks.spawn(tls.watch());
         }

@@ -8,6 +8,8 @@
 --                         TAG in bytes, so that no two pairs of channel and key share a name
 --   tidings:present:TAG   hash: client -> info
 --   tidings:until:TAG     sorted set: client, by the millisecond at which it is present no longer
+--   tidings:kept:TAG      hash: name -> value, a register
+--   tidings:keptuntil:TAG sorted set: name, by the millisecond at which the value ends; those for ever are not in it
 --
 -- A publication with a position or extras goes to the Pub/Sub channel `NAME tidings`, in an envelope. No channel of
 -- tidings has a space in its name, so a plain PUBLISH to a channel never arrives there.
@@ -295,6 +297,50 @@ local function presence_stats(keys)
   return {#infos, count}
 end
 
+-- Lets go of the values of a register whose time is over.
+local function expire_kept(tag)
+  local kept, until_key = 'tidings:kept:' .. tag, 'tidings:keptuntil:' .. tag
+  together(kept, until_key)
+  while true do
+    local gone = redis.call('ZRANGEBYSCORE', until_key, '-inf', digits(now()), 'LIMIT', 0, 1000)
+    if #gone == 0 then return kept, until_key end
+    redis.call('ZREM', until_key, unpack(gone))
+    redis.call('HDEL', kept, unpack(gone))
+  end
+end
+
+-- name, value, ttl ms | '' for ever, most
+local function keep(keys, args)
+  local _, tag = only_channel(keys)
+  local kept, until_key = expire_kept(tag)
+  local name, value = args[1], args[2]
+  if redis.call('HLEN', kept) >= tonumber(whole(args[4], '100000', 'most')) and redis.call('HEXISTS', kept, name) == 0 then
+    return redis.error_reply('ERR tidings: the register is full')
+  end
+  redis.call('HSET', kept, name, value)
+  if args[3] and args[3] ~= '' then
+    redis.call('ZADD', until_key, digits(now() + whole(args[3], '1', 'ttl')), name)
+  else
+    redis.call('ZREM', until_key, name)
+  end
+  return redis.status_reply('OK')
+end
+
+-- name
+local function forget(keys, args)
+  local _, tag = only_channel(keys)
+  local kept, until_key = expire_kept(tag)
+  redis.call('HDEL', kept, args[1])
+  redis.call('ZREM', until_key, args[1])
+  return redis.status_reply('OK')
+end
+
+-- -> values; those whose time is over are left out by their readers, so that this only reads
+local function kept(keys)
+  local _, tag = only_channel(keys)
+  return redis.call('HVALS', 'tidings:kept:' .. tag)
+end
+
 -- In a cluster, nodes call each function by a key of the channel's instead of its name: while its slot is moved, Redis
 -- answers on which side such a key is, whereas a name is no key and so on neither.
 local function named(key)
@@ -324,3 +370,6 @@ register('presence_add', presence_add)
 register('presence_remove', presence_remove, 'allow-oom')
 register('presence', presence)
 register('presence_stats', presence_stats)
+register('keep', keep)
+register('forget', forget, 'allow-oom')
+register('kept', kept, 'no-writes')

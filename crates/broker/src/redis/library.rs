@@ -48,6 +48,9 @@ functions! {
     PRESENCE_REMOVE = "presence_remove", "tidings:present:";
     PRESENCE = "presence", "tidings:present:";
     PRESENCE_STATS = "presence_stats", "tidings:present:";
+    KEEP = "keep", "tidings:kept:";
+    FORGET = "forget", "tidings:kept:";
+    KEPT = "kept", "tidings:kept:";
 }
 
 /// Loads the library: that for a cluster when `sharded`.

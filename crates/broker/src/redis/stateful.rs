@@ -11,8 +11,8 @@ use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
 use super::{Connected, Redis, envelope, library};
 use crate::{
-    BrokerError, Change, Done, HistoryDone, HistoryQuery, MAX_IDEMPOTENCY_KEY, PresenceDone, PresenceStats,
-    PublishOptions, Settled, Stateful, StatsDone,
+    BrokerError, Change, Done, HistoryDone, HistoryQuery, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT,
+    PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
 };
 
 impl Redis {
@@ -99,6 +99,30 @@ impl Stateful for Redis {
     fn presence_stats(&self, channel: &Channel, done: StatsDone) {
         self.call(library::PRESENCE_STATS, channel, Vec::new(), move |value| {
             done(value.and_then(|value| stats(&value).ok_or_else(|| unexpected(&value))));
+        });
+    }
+
+    fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
+        let ttl = ttl.map_or_else(|| Arg::text(""), |ttl| Arg::Number(millis(ttl)));
+        let args = vec![Arg::text(name), Arg::Bytes(value), ttl, Arg::Number(MOST_KEPT as u64)];
+        self.call(library::KEEP, channel, args, move |value| done(value.map(drop)));
+    }
+
+    fn forget(&self, channel: &Channel, name: &str, done: Settled) {
+        self.call(library::FORGET, channel, vec![Arg::text(name)], move |value| done(value.map(drop)));
+    }
+
+    fn kept(&self, channel: &Channel, done: KeptDone) {
+        self.call(library::KEPT, channel, Vec::new(), move |value| {
+            let values = value.and_then(|value| match &value {
+                Value::Array(values) => {
+                    let values: Option<Vec<Bytes>> =
+                        values.iter().map(|v| envelope::bytes(v).map(Bytes::copy_from_slice)).collect();
+                    values.ok_or_else(|| unexpected(&value))
+                }
+                other => Err(unexpected(other)),
+            });
+            done(values);
         });
     }
 

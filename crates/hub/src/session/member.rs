@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::deciding::TokenId;
 use crate::topics::TopicKey;
 
 /// One thing that is special about a subscription.
@@ -58,6 +59,10 @@ pub(crate) struct Member {
     pub(crate) meta: Option<Bytes>,
     /// When the connection ends unless it is refreshed, in Unix seconds.
     pub(crate) expires: Option<u64>,
+    /// When the token that let it in was issued, in Unix seconds; 0 where it does not say, `None` without a token.
+    pub(crate) token_issued: Option<u64>,
+    /// The id of that token, where it has one.
+    pub(crate) token_id: Option<Box<str>>,
     /// The subscriptions that are special.
     pub(crate) subs: Vec<Sub>,
     /// When it is looked at next whether the connection's time is over, in Unix seconds.
@@ -75,8 +80,15 @@ impl Member {
             && self.info.is_none()
             && self.meta.is_none()
             && self.expires.is_none()
+            && self.token_id.is_none()
             && self.subs.is_empty()
             && !self.presence_timer
+    }
+
+    /// Notes the token that has let it in, or lets it stay.
+    pub(crate) fn set_token(&mut self, token: Option<&TokenId>) {
+        self.token_issued = token.map(|token| token.issued.unwrap_or(0));
+        self.token_id = token.and_then(|token| token.id.as_deref()).map(Into::into);
     }
 
     pub(crate) fn sub(&self, topic: TopicKey) -> Option<&Sub> {

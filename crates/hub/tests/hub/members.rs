@@ -50,7 +50,7 @@ fn authority(question: &Decide) -> Answer {
             ..Admission::default()
         })),
         Decide::Refresh { .. } | Decide::SubRefresh { .. } => {
-            Answer::Renewed { expires: Some(2_000), info: None }
+            Answer::Renewed { expires: Some(2_000), info: None, token: None }
         }
         Decide::Rpc { data, .. } => Answer::Replied(data.clone()),
         Decide::Publish { .. } => Answer::Published(1),
@@ -414,7 +414,7 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
 fn a_time_that_never_comes_costs_nothing_and_ends_nobody() {
     let mut w = with_tokens(options());
     w.authority = |question| match question {
-        Decide::Refresh { .. } => Answer::Renewed { expires: Some(u64::MAX), info: None },
+        Decide::Refresh { .. } => Answer::Renewed { expires: Some(u64::MAX), info: None, token: None },
         other => authority(other),
     };
     let (slot, _) = connect(&mut w, "late");

@@ -73,6 +73,10 @@ commands! {
     "history_remove" HistoryRemove
     "channels" Channels
     "info" Info
+    "block_user" BlockUser
+    "unblock_user" UnblockUser
+    "revoke_token" RevokeToken
+    "invalidate_user_tokens" InvalidateUserTokens
 }
 
 /// What is written as an object and as nothing else. The readers that serde makes take a list as well, as the values of
@@ -315,6 +319,38 @@ pub(super) struct Override {
 pub(super) struct BoolValue {
     #[serde(default)]
     pub(super) value: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct BlockUser {
+    #[serde(default, deserialize_with = "null")]
+    pub(super) user: String,
+    #[serde(default, deserialize_with = "null")]
+    pub(super) expire_at: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct UnblockUser {
+    #[serde(default, deserialize_with = "null")]
+    pub(super) user: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RevokeToken {
+    #[serde(default, deserialize_with = "null")]
+    pub(super) jti: String,
+    #[serde(default, deserialize_with = "null")]
+    pub(super) expire_at: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct InvalidateUserTokens {
+    #[serde(default, deserialize_with = "null")]
+    pub(super) user: String,
+    #[serde(default, deserialize_with = "null")]
+    pub(super) issued_before: i64,
+    #[serde(default, deserialize_with = "null")]
+    pub(super) expire_at: i64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,7 @@ use tidings_hub::{Admission, Directive, Failure, HistoryQuery, NamespaceOptions,
 use tidings_wire::{Channel, Epoch, Pattern, Position, code};
 use tokio::sync::oneshot;
 
+use super::blocking;
 use super::command::{
     BoolValue, Command, Content, Disconnect, History, Override, Refresh, StreamPosition, Subscribe,
     Unsubscribe,
@@ -47,6 +48,10 @@ pub(super) async fn run(node: &Node, command: Command) -> Reply {
         Command::History(request) => history(node, request).await,
         Command::HistoryRemove(request) => history_remove(node, &request.channel).await,
         Command::Channels(request) => channels(node, &request.pattern).await,
+        Command::BlockUser(request) => blocking::block_user(node, request).await,
+        Command::UnblockUser(request) => blocking::unblock_user(node, request).await,
+        Command::RevokeToken(request) => blocking::revoke_token(node, request).await,
+        Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(node, request).await,
         Command::Info(_) => Ok(Outcome::Info { nodes: cluster::nodes(node) }),
     }
 }
@@ -273,7 +278,7 @@ fn position(position: &StreamPosition) -> Position {
 ///
 /// # Errors
 /// When it is over.
-fn time(seconds: i64) -> Result<Option<u64>, ApiError> {
+pub(super) fn time(seconds: i64) -> Result<Option<u64>, ApiError> {
     if seconds == 0 {
         return Ok(None);
     }

@@ -12,6 +12,7 @@
 //! - An answer of several commands has one reply for each, in their order.
 
 mod batch;
+mod blocking;
 mod command;
 mod flight;
 mod gate;
@@ -58,7 +59,7 @@ pub(crate) struct Counters {
 }
 
 /// The methods, beside `batch`.
-pub(crate) const METHODS: [&str; 12] = Command::METHODS;
+pub(crate) const METHODS: [&str; 16] = Command::METHODS;
 
 /// What the handlers share.
 struct Api {

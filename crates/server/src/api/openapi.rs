@@ -176,6 +176,10 @@ mod tests {
         reads::<command::HistoryRemove>("HistoryRemoveRequest");
         reads::<command::Channels>("ChannelsRequest");
         reads::<command::Info>("InfoRequest");
+        reads::<command::BlockUser>("BlockUserRequest");
+        reads::<command::UnblockUser>("UnblockUserRequest");
+        reads::<command::RevokeToken>("RevokeTokenRequest");
+        reads::<command::InvalidateUserTokens>("InvalidateUserTokensRequest");
         reads::<command::StreamPosition>("StreamPosition");
         reads::<command::Override>("Override");
         reads::<command::BoolValue>("BoolValue");
@@ -236,7 +240,17 @@ mod tests {
         writes("InfoResult", &nodes);
         writes("Node", &NodeInfo::default());
         requires("Node", &NodeInfo::default());
-        for name in ["Subscribe", "Unsubscribe", "Disconnect", "Refresh", "HistoryRemove"] {
+        for name in [
+            "Subscribe",
+            "Unsubscribe",
+            "Disconnect",
+            "Refresh",
+            "HistoryRemove",
+            "BlockUser",
+            "UnblockUser",
+            "RevokeToken",
+            "InvalidateUserTokens",
+        ] {
             writes(&format!("{name}Result"), &Outcome::Done {});
         }
     }

@@ -13,6 +13,7 @@ use tidings_wire::body::{self, DataFormat};
 use tidings_wire::code::{self, Code};
 
 use super::command::Json;
+use crate::blocklist::BlockError;
 use crate::cluster::{ClusterError, NodeInfo};
 
 /// What came of a command.
@@ -91,6 +92,15 @@ impl From<ClusterError> for ApiError {
             ClusterError::Unheard | ClusterError::Nowhere | ClusterError::Silent(_) => code::INTERNAL,
         };
         Self { code: code.number, message: error.to_string().into() }
+    }
+}
+
+impl From<BlockError> for ApiError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Cluster(error) => error.into(),
+            BlockError::Full => Self { code: code::LIMIT_EXCEEDED.number, message: error.to_string().into() },
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tidings_hub::TokenId;
 use tidings_wire::Channel;
 
 use super::error::{Refusal, TokenError};
@@ -26,6 +27,8 @@ pub struct Connection {
     pub info: Option<Bytes>,
     /// What the application wants to know of it again, and clients never see: JSON (`meta`).
     pub meta: Option<Bytes>,
+    /// What identifies the token, for its revocation (`jti`, `iat`).
+    pub token: TokenId,
     /// The channels that the server subscribes it to (`channels`, and `subs`, whose options go before).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
 }
@@ -41,6 +44,8 @@ pub struct Subscription {
     pub channel: Channel,
     /// When the subscription ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
     pub expires: Option<u64>,
+    /// What identifies the token, for its revocation (`jti`, `iat`).
+    pub token: TokenId,
     /// How it differs from other subscriptions of the channel.
     pub options: SubscriptionOptions,
 }
@@ -97,6 +102,10 @@ pub(super) struct Claims<'a> {
     aud: Raw<'a>,
     #[serde(borrow)]
     iss: Raw<'a>,
+    #[serde(borrow)]
+    jti: Raw<'a>,
+    #[serde(borrow)]
+    iat: Raw<'a>,
     #[serde(borrow)]
     expire_at: Raw<'a>,
     #[serde(borrow)]
@@ -183,6 +192,7 @@ impl<'a> Claims<'a> {
             expires: self.expires()?,
             info: bytes("b64info", self.b64info, self.info)?,
             meta: self.meta.map(json),
+            token: self.token()?,
             subs,
         })
     }
@@ -198,6 +208,7 @@ impl<'a> Claims<'a> {
             client: text("client", self.client)?.filter(|client| !client.is_empty()),
             channel: channel("channel", &name)?,
             expires: self.expires()?,
+            token: self.token()?,
             options: SubscriptionOptions {
                 info: bytes("b64info", self.b64info, self.info)?,
                 data: bytes("b64data", self.b64data, self.data)?,
@@ -222,6 +233,12 @@ impl<'a> Claims<'a> {
     }
 
     /// When what the token allows ends: `expire_at`, where 0 is never, else `exp`.
+    fn token(&self) -> Result<TokenId, Refusal> {
+        let issued = seconds("iat", self.iat)?.map(|issued| issued.floor() as u64);
+        let id = text("jti", self.jti)?.filter(|id| !id.is_empty());
+        Ok(TokenId { id, issued })
+    }
+
     fn expires(&self) -> Result<Option<u64>, Refusal> {
         let end = match seconds("expire_at", self.expire_at)? {
             Some(end) => Some(end).filter(|end| *end > 0.0),

@@ -17,13 +17,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
-use tidings_hub::{Admission, Answer, Connected, Decide, Failure, Verdict, Who};
+use tidings_hub::{Admission, Answer, Connected, Decide, Failure, TokenId, Verdict, Who};
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo};
 use tokio::runtime::Handle;
 
 use crate::auth::{SetupError, Verifier};
+use crate::blocklist;
 use crate::config::Config;
 use crate::proxy::{Counters, Hello, Hooks, Publish};
 use crate::router::{Authority, Router};
@@ -76,11 +77,13 @@ impl Authority for Decisions {
 
 impl Shared {
     async fn decide(&self, question: Decide, reply: Reply) {
+        let mut admitted = None;
         let outcome = match question {
             Decide::Connect { who, token, data, name, version, headers } => {
                 let hello =
                     Hello { data: data.as_deref(), name: &name, version: &version, headers: &headers };
                 let connected = self.connect(&who, &token, &hello).await;
+                admitted = connected.as_ref().ok().map(|c| (c.user.clone(), c.token.clone()));
                 connected.map(|connected| Answer::Connected(Box::new(connected)))
             }
             Decide::Subscribe { who, channel, token, data } => {
@@ -88,12 +91,12 @@ impl Shared {
                 allowed.map(|admission| Answer::Allowed(Box::new(admission)))
             }
             Decide::Refresh { who, token } => {
-                let renewed = tokens::refreshed(&self.verifier, &who, &token, now()).await;
-                renewed.map(|connected| Answer::Renewed { expires: connected.expires, info: connected.info })
+                let renewed = self.refresh(&who, &token).await;
+                renewed.map(|Connected { expires, info, token, .. }| Answer::Renewed { expires, info, token })
             }
             Decide::SubRefresh { who, channel, token } => {
-                let renewed = tokens::sub_refreshed(&self.verifier, &who, &channel, &token, now()).await;
-                renewed.map(|admission| Answer::Renewed { expires: admission.expires, info: admission.info })
+                let renewed = self.sub_refresh(&who, &channel, &token).await;
+                renewed.map(|Admission { expires, info, .. }| Answer::Renewed { expires, info, token: None })
             }
             Decide::Publish { who, channel, body, info } => {
                 match self.publishable(&who, &channel, &body).await {
@@ -108,16 +111,61 @@ impl Shared {
             }
         };
         reply.send(outcome.unwrap_or_else(Answer::Failed));
+        if let Some((user, token)) = admitted {
+            self.end_if_blocked(&user, token.as_ref());
+        }
+    }
+
+    /// Refuses a user that is blocked, or a token of its that is revoked.
+    async fn unblocked(&self, user: &str, token: Option<&TokenId>) -> Result<(), Failure> {
+        if user.is_empty() && token.is_none_or(|token| token.id.is_none()) {
+            return Ok(());
+        }
+        let router = self.router.upgrade().ok_or(Failure::Unavailable)?;
+        let list = router.blocklist();
+        if !list.ready().await {
+            return Err(Failure::Unavailable);
+        }
+        match list.find(user, token, now()) {
+            Some(block) => {
+                list.count(&block);
+                Err(block.verdict().into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a connection whose block has arrived while it was being let in.
+    fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
+        let Some(router) = self.router.upgrade() else { return };
+        if let Some(block) = router.blocklist().find(user, token, now()) {
+            blocklist::order(&router, block.directive());
+        }
     }
 
     async fn connect(&self, who: &Who, token: &str, hello: &Hello<'_>) -> Result<Connected, Failure> {
-        if !token.is_empty() {
-            return tokens::connected(&self.verifier, who, token, now()).await;
-        }
-        let asked = self.hooks.connect(who, hello).await;
-        let connected = asked.unwrap_or_else(|| Err(refusal(code::UNAUTHORIZED)))?;
-        unexpired(connected.expires)?;
+        let connected = if token.is_empty() {
+            let asked = self.hooks.connect(who, hello).await;
+            let connected = asked.unwrap_or_else(|| Err(refusal(code::UNAUTHORIZED)))?;
+            unexpired(connected.expires)?;
+            connected
+        } else {
+            tokens::connected(&self.verifier, who, token, now()).await?
+        };
+        self.unblocked(&connected.user, connected.token.as_ref()).await?;
         Ok(connected)
+    }
+
+    async fn refresh(&self, who: &Who, token: &str) -> Result<Connected, Failure> {
+        let connected = tokens::refreshed(&self.verifier, who, token, now()).await?;
+        self.unblocked(&connected.user, connected.token.as_ref()).await?;
+        Ok(connected)
+    }
+
+    async fn sub_refresh(&self, who: &Who, channel: &Channel, token: &str) -> Result<Admission, Failure> {
+        let (admission, id) = tokens::sub_refreshed(&self.verifier, who, channel, token, now()).await?;
+        self.unblocked(&who.user, Some(&id)).await?;
+        Ok(admission)
     }
 
     async fn subscribe(
@@ -128,7 +176,9 @@ impl Shared {
         data: Option<&[u8]>,
     ) -> Result<Admission, Failure> {
         if !token.is_empty() {
-            return tokens::admitted(&self.verifier, who, channel, token, now()).await;
+            let (admission, id) = tokens::admitted(&self.verifier, who, channel, token, now()).await?;
+            self.unblocked(&who.user, Some(&id)).await?;
+            return Ok(admission);
         }
         let private = !self.private_prefix.is_empty() && channel.as_str().starts_with(&self.private_prefix);
         if private {

@@ -3,7 +3,7 @@
 //! A connection token that nobody vouches for is refused with 101, a subscription token with 103, and either with 109 when
 //! its time is over; a good one that was made for something else with 103.
 
-use tidings_hub::{Admission, Connected, Failure, Overrides, Verdict, Who};
+use tidings_hub::{Admission, Connected, Failure, Overrides, TokenId, Verdict, Who};
 use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
@@ -20,11 +20,11 @@ pub(super) async fn connected(
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
-    let Connection { user, expires, info, meta, subs } =
+    let Connection { user, expires, info, meta, token: id, subs } =
         verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
     unexpired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None)));
-    Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect() })
+    Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id) })
 }
 
 /// What a new token makes of a connection, whose user cannot change.
@@ -48,7 +48,7 @@ pub(super) async fn admitted(
     channel: &Channel,
     token: &str,
     now: u64,
-) -> Result<Admission, Failure> {
+) -> Result<(Admission, TokenId), Failure> {
     let verified = verifier.subscription(token, now).await;
     let subscription = verified.map_err(|error| match error {
         // The client is known; what it has not shown is the permission.
@@ -70,7 +70,7 @@ pub(super) async fn admitted(
         return Err(misplaced(who, wrong, code::PERMISSION_DENIED));
     }
     unexpired(subscription.expires)?;
-    Ok(admission(subscription.options, subscription.expires))
+    Ok((admission(subscription.options, subscription.expires), subscription.token))
 }
 
 /// What a new token makes of a subscription.
@@ -80,7 +80,7 @@ pub(super) async fn sub_refreshed(
     channel: &Channel,
     token: &str,
     now: u64,
-) -> Result<Admission, Failure> {
+) -> Result<(Admission, TokenId), Failure> {
     admitted(verifier, who, channel, token, now).await.map_err(another)
 }
 

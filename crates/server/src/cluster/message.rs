@@ -15,6 +15,7 @@ use tidings_wire::channel::ChannelError;
 use tidings_wire::{Channel, Epoch, Position};
 
 use super::NodeInfo;
+use crate::blocklist::Change;
 
 /// A message.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub(super) enum Say {
     Gone {},
     /// To all: carry this out.
     Order(WireDirective),
+    /// To all: a user or a token is refused from now on, or no longer.
+    Blocklist(Change),
     /// To one: a session of yours has sent this, by another way.
     Input {
         /// The session's secret.
@@ -122,6 +125,12 @@ enum WireOrder {
         reason: String,
         except: Vec<String>,
     },
+    EndTokens {
+        id: Option<String>,
+        issued_before: Option<u64>,
+        code: u16,
+        reason: String,
+    },
     Refresh {
         expired: bool,
         expires: Option<u64>,
@@ -166,6 +175,12 @@ impl From<&Directive> for WireDirective {
             Order::Disconnect { code, reason, except } => {
                 WireOrder::Disconnect { code: *code, reason: reason.clone(), except: except.clone() }
             }
+            Order::EndTokens { id, issued_before, code, reason } => WireOrder::EndTokens {
+                id: id.clone(),
+                issued_before: *issued_before,
+                code: *code,
+                reason: reason.clone(),
+            },
             Order::Refresh { expired, expires } => {
                 WireOrder::Refresh { expired: *expired, expires: *expires }
             }
@@ -216,6 +231,9 @@ impl TryFrom<WireDirective> for Directive {
                 Order::Unsubscribe { channel: channel.map(Channel::new).transpose()?, code, reason }
             }
             WireOrder::Disconnect { code, reason, except } => Order::Disconnect { code, reason, except },
+            WireOrder::EndTokens { id, issued_before, code, reason } => {
+                Order::EndTokens { id, issued_before, code, reason }
+            }
             WireOrder::Refresh { expired, expires } => Order::Refresh { expired, expires },
         };
         Ok(Self { user, client, session, order })
@@ -257,6 +275,7 @@ mod tests {
             Order::Unsubscribe { channel: Some(channel), code: 2000, reason: "because".into() },
             Order::Unsubscribe { channel: None, code: 2500, reason: String::new() },
             Order::Disconnect { code: 3503, reason: "ü\n".into(), except: vec!["c1".into(), "c2".into()] },
+            Order::EndTokens { id: Some("t".into()), issued_before: Some(7), code: 3503, reason: "x".into() },
             Order::Refresh { expired: true, expires: None },
             Order::Refresh { expired: false, expires: Some(1_800_000_000) },
         ];

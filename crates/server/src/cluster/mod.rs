@@ -32,6 +32,7 @@ use tidings_wire::{Channel, Pattern, Topic};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use crate::blocklist::Change;
 use crate::node::Node;
 use message::{Data, Message, Say};
 use registry::{ANNOUNCE, Met, Registry};
@@ -86,6 +87,8 @@ enum Todo {
 pub(crate) enum Heard {
     /// An order to all that it concerns.
     Order(Arc<Directive>),
+    /// A change of the list of blocked users and tokens.
+    Blocklist(Change),
     /// Commands that the session with this secret has sent elsewhere.
     Input(String, Bytes),
 }
@@ -171,6 +174,7 @@ impl Cluster {
                 Ok(directive) => return Some(Heard::Order(Arc::new(directive))),
                 Err(_) => return self.ignore(),
             },
+            Say::Blocklist(change) => return Some(Heard::Blocklist(change)),
             Say::Node(_) | Say::Gone {} | Say::Ask { .. } if own => {}
             Say::Node(info) if info.uid != from => return self.ignore(),
             Say::Node(info) => match self.registry.seen(info, Instant::now()) {
@@ -190,8 +194,13 @@ impl Cluster {
     }
 
     fn ignore<T>(&self) -> Option<T> {
-        self.ignored.fetch_add(1, Ordering::Relaxed);
+        self.count_ignored();
         None
+    }
+
+    /// Counts a message for which there was no room.
+    pub(crate) fn count_ignored(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Leaves something to the task.
@@ -208,6 +217,17 @@ impl Cluster {
 /// [`ClusterError`]: nobody has been told then.
 pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), ClusterError> {
     match send(node, &node.router.cluster().all, Say::Order(directive.into())).await? {
+        0 => Err(ClusterError::Unheard),
+        _ => Ok(()),
+    }
+}
+
+/// Has every node take over a change of the list of blocked users and tokens; done when it is on its way to them.
+///
+/// # Errors
+/// [`ClusterError`]: no node has been told then.
+pub(crate) async fn change_blocklist(node: &Node, change: Change) -> Result<(), ClusterError> {
+    match send(node, &node.router.cluster().all, Say::Blocklist(change)).await? {
         0 => Err(ClusterError::Unheard),
         _ => Ok(()),
     }

@@ -415,6 +415,19 @@ impl Scrape {
             "Requests to the server API that were refused because of who sent them",
             of(refused),
         )?;
+        let blocklist = self.node.router.blocklist();
+        out.gauges(
+            "tidings_blocks",
+            "Users and tokens that are blocked, revoked or invalidated",
+            "kind",
+            blocklist.counts(),
+        )?;
+        out.counters(
+            "tidings_blocked",
+            "Connections and refreshes that were refused because of a block",
+            "kind",
+            blocklist.refused(),
+        )?;
         let cluster = self.node.router.cluster();
         out.gauge(
             "tidings_nodes",

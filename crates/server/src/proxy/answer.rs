@@ -136,6 +136,7 @@ pub(super) fn connected(json: &[u8]) -> Outcome<Connected> {
             meta: result.meta.map(text),
             data: bytes("b64data", result.b64data, result.data)?,
             subs: subs.into_iter().collect(),
+            token: None,
         })
     })
 }
@@ -274,6 +275,7 @@ mod tests {
             meta: Some(r#"{"role": "admin"}"#.into()),
             data: Some(Bytes::from_static(&[255])),
             subs: vec![(name("a"), Admission::default()), (name("b"), b)],
+            token: None,
         };
         assert_eq!(connected, Ok(Ok(expected)));
         assert_eq!(super::connected(br#"{"result": {}}"#), Ok(Ok(Connected::default())));

@@ -2,6 +2,7 @@
 
 mod access;
 mod batch;
+mod blocks;
 mod bounds;
 mod channels;
 mod examples;

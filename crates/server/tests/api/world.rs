@@ -55,6 +55,15 @@ impl Member {
         }
     }
 
+    /// What is answered to a command that fails.
+    pub(crate) fn fail(&mut self, command: &str, params: &Value) -> Value {
+        self.next += 1;
+        self.line.send(&json!({"id": self.next, command: params}).to_string());
+        let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+        assert!(said["id"] == self.next && said.get("error").is_some(), "{said}");
+        said["error"].take()
+    }
+
     /// The next push of this kind: its channel, and what it says. Pings are passed over.
     pub(crate) fn push(&mut self, kind: &str) -> (String, Value) {
         loop {
@@ -151,7 +160,7 @@ impl World {
         url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address")
     }
 
-    fn tcp(&self) -> SocketAddr {
+    pub(crate) fn tcp(&self) -> SocketAddr {
         self.announced("tcp").parse().expect("an address")
     }
 
@@ -165,8 +174,13 @@ impl World {
 
     /// A client of the client protocol that is connected as this user: the server has [`USERS`].
     pub(crate) fn user(&self, user: &str) -> Member {
+        self.member(&token(user))
+    }
+
+    /// One that is connected with this token.
+    pub(crate) fn member(&self, token: &str) -> Member {
         let mut member = Member { line: LineClient::connect(self.tcp()), next: 0, client: String::new() };
-        let connected = member.ask("connect", &json!({"token": token(user)}));
+        let connected = member.ask("connect", &json!({"token": token}));
         member.client = connected["client"].as_str().expect("a client id").to_owned();
         member
     }

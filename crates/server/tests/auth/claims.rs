@@ -1,6 +1,7 @@
 //! What a token that is accepted says.
 
 use serde_json::json;
+use tidings_hub::TokenId;
 use tidings_server::auth::{Connection, Overrides, Subscription, SubscriptionOptions};
 use tidings_wire::Channel;
 
@@ -32,6 +33,7 @@ fn a_connection_token_says_who_it_is_and_what_comes_with_it() {
             expires: Some(NOW + 60),
             info: Some("{\"name\":\"Ann\"}".into()),
             meta: Some("{\"tenant\":7}".into()),
+            token: TokenId { id: Some("1".into()), issued: Some(NOW) },
             subs: ["news", "chat:1"].map(|name| (channel(name), SubscriptionOptions::default())).into(),
         }
     );
@@ -114,6 +116,7 @@ fn a_subscription_token_says_for_whom_and_for_what_it_is() {
             client: Some("c1".into()),
             channel: channel("$gossips"),
             expires: Some(NOW + 60),
+            token: TokenId::default(),
             options: SubscriptionOptions {
                 info: Some("{\"nick\":\"ann\"}".into()),
                 data: Some("[1]".into()),

@@ -340,7 +340,12 @@ impl Hub {
                 })
             }
             Answer::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
-            Answer::Renewed { expires, info } => {
+            Answer::Renewed { expires, info, token } => {
+                if let Some(token) = token
+                    && let Some(member) = self.sessions[slot as usize].existing_member()
+                {
+                    member.set_token(Some(token));
+                }
                 return self.renewed(slot, id, channel, *expires, info.as_ref(), fx);
             }
             _ => return self.client_error(slot, id, code::INTERNAL, code::INTERNAL.text, fx),

@@ -170,14 +170,15 @@ impl Hub {
 
     /// Notes who a session is.
     pub(crate) fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) {
-        let Connected { user, expires, info, meta, .. } = connected;
-        let member = Member {
+        let Connected { user, expires, info, meta, token, .. } = connected;
+        let mut member = Member {
             user: user.as_str().into(),
             expires: *expires,
             info: info.clone(),
             meta: meta.clone(),
             ..Member::default()
         };
+        member.set_token(token.as_ref());
         let session = &mut self.sessions[slot as usize];
         if session.identity != Identity::Backend {
             session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };

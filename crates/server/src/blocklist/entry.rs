@@ -1,0 +1,100 @@
+//! Entries of the list, as they are stored and sent.
+
+use serde::{Deserialize, Serialize};
+use tidings_hub::{Directive, Order, Verdict};
+use tidings_wire::code;
+
+/// Whom or what a block concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Subject {
+    /// A user, whatever lets it in.
+    User(String),
+    /// The token with this id (`jti`).
+    Token(String),
+    /// Tokens of this user that were issued before a time.
+    UserTokens(String),
+}
+
+impl Subject {
+    /// The kinds, as metrics name them.
+    pub(crate) const KINDS: [&'static str; 3] = ["user", "token", "user_tokens"];
+
+    /// Its kind's place in [`Self::KINDS`].
+    pub(super) fn kind(&self) -> usize {
+        match self {
+            Self::User(_) => 0,
+            Self::Token(_) => 1,
+            Self::UserTokens(_) => 2,
+        }
+    }
+
+    /// The name under which it is stored.
+    pub(super) fn name(&self) -> String {
+        let (Self::User(id) | Self::Token(id) | Self::UserTokens(id)) = self;
+        format!("{}:{id}", Self::KINDS[self.kind()])
+    }
+}
+
+/// An entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Block {
+    pub(crate) subject: Subject,
+    /// When it ends, in Unix seconds; 0 is never.
+    pub(crate) expire_at: u64,
+    /// Of [`Subject::UserTokens`]: tokens issued before this time are refused, in Unix seconds.
+    #[serde(default)]
+    pub(crate) issued_before: u64,
+}
+
+/// A change of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// Add an entry, or replace the one of the same subject.
+    Add(Block),
+    /// Remove an entry.
+    Remove(Subject),
+}
+
+impl Block {
+    /// Whether it has not ended at `now`.
+    pub(super) fn holds(&self, now: u64) -> bool {
+        self.expire_at == 0 || self.expire_at > now
+    }
+
+    /// In words, for clients.
+    fn reason(&self) -> &'static str {
+        match self.subject {
+            Subject::User(_) => "user blocked",
+            Subject::Token(_) => "token revoked",
+            Subject::UserTokens(_) => "token invalidated",
+        }
+    }
+
+    /// What a connection or a refresh is answered with.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let code = match self.subject {
+            Subject::User(_) => code::PERMISSION_DENIED,
+            Subject::Token(_) | Subject::UserTokens(_) => code::UNAUTHORIZED,
+        };
+        Verdict { text: format!("{}: {}", code.text, self.reason()), ..Verdict::from(code) }
+    }
+
+    /// Ends the connections that it concerns, with a code after which clients do not reconnect.
+    pub(crate) fn directive(&self) -> Directive {
+        let (code, reason) = (code::FORCE_DISCONNECT.number, self.reason().to_owned());
+        let (user, order) = match &self.subject {
+            Subject::User(user) => (user, Order::Disconnect { code, reason, except: Vec::new() }),
+            Subject::UserTokens(user) => {
+                let issued_before = Some(self.issued_before);
+                (user, Order::EndTokens { id: None, issued_before, code, reason })
+            }
+            Subject::Token(id) => {
+                let order = Order::EndTokens { id: Some(id.clone()), issued_before: None, code, reason };
+                (&String::new(), order)
+            }
+        };
+        Directive { user: user.clone(), client: None, session: None, order }
+    }
+}

@@ -1,0 +1,145 @@
+//! Users and tokens that are refused, on all nodes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
+
+use crate::world::{Member, USERS, World, claimed};
+
+fn node(redis: &RedisServer) -> World {
+    World::with(&[&[&*format!("broker={}", redis.url())], &USERS[..]].concat())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
+}
+
+/// What `connect` with a token is answered: the error, or null.
+fn attempt(world: &World, token: &str) -> Value {
+    let mut client = LineClient::connect(world.tcp());
+    client.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
+    let mut said: Value = serde_json::from_str(&client.line()).expect("JSON");
+    said["error"].take()
+}
+
+fn expect_end(member: &mut Member, reason: &str) {
+    assert_eq!(member.push("disconnect").1, json!({"code": 3503, "reason": reason}));
+    member.expect_close();
+}
+
+#[test]
+fn a_blocked_user_is_put_out_and_kept_out_on_every_node_until_it_is_unblocked() {
+    let redis = RedisServer::start();
+    let mut worlds = vec![node(&redis), node(&redis)];
+    let mut members = worlds.iter().map(|world| world.user("eve")).collect::<Vec<_>>();
+    let mut other = worlds[1].user("ann");
+    worlds[0].ask("block_user", &json!({"user": "eve", "expire_at": now() + 3_600}));
+    for member in &mut members {
+        expect_end(member, "user blocked");
+    }
+    let token = claimed(&json!({"sub": "eve"}));
+    let blocked = json!({"code": 103, "message": "permission denied: user blocked"});
+    for world in &worlds {
+        assert_eq!(attempt(world, &token), blocked);
+        let mut line = LineClient::connect(world.tcp());
+        line.send(&format!("AUTH {token}"));
+        line.expect("ERROR 103 permission denied: user blocked");
+        let reply = world.resp().command(&["AUTH", &*token]).text();
+        assert!(reply.contains("user blocked"), "{reply}");
+    }
+    // A node that was started later knows it too.
+    worlds.remove(1).stop();
+    other.push("disconnect");
+    worlds.push(node(&redis));
+    assert_eq!(attempt(&worlds[1], &token), blocked);
+    worlds[1].ask("unblock_user", &json!({"user": "eve"}));
+    for world in &worlds {
+        wait_until(PATIENCE, "the user to be let in again", || attempt(world, &token).is_null());
+    }
+    worlds.remove(1).stop();
+    worlds.push(node(&redis));
+    assert!(attempt(&worlds[1], &token).is_null(), "also where nobody has heard of it being unblocked");
+}
+
+#[test]
+fn a_block_ends_at_its_time() {
+    for world in [World::with(&USERS), node(&RedisServer::start())] {
+        world.ask("block_user", &json!({"user": "eve", "expire_at": now() + 2}));
+        let token = claimed(&json!({"sub": "eve"}));
+        wait_until(PATIENCE, "the block to hold", || !attempt(&world, &token).is_null());
+        wait_until(PATIENCE, "the block to end", || attempt(&world, &token).is_null());
+    }
+}
+
+#[test]
+fn a_revoked_token_lets_nobody_in_and_nobody_stay() {
+    let redis = RedisServer::start();
+    let worlds = [node(&redis), node(&redis)];
+    let token = |id: &str| claimed(&json!({"sub": "ann", "jti": id, "exp": now() + 3_600}));
+    let mut by_first = worlds[1].member(&token("first"));
+    let mut by_second = worlds[1].member(&token("second"));
+    // This one came with a third token and has renewed itself with the first.
+    let mut renewed = worlds[1].member(&token("third"));
+    renewed.ask("refresh", &json!({"token": token("first")}));
+    worlds[0].ask("revoke_token", &json!({"jti": "first", "expire_at": now() + 3_600}));
+    expect_end(&mut by_first, "token revoked");
+    expect_end(&mut renewed, "token revoked");
+    let revoked = json!({"code": 101, "message": "unauthorized: token revoked"});
+    assert_eq!(attempt(&worlds[1], &token("first")), revoked);
+    assert_eq!(by_second.fail("refresh", &json!({"token": token("first")})), revoked);
+    let subscribing = claimed(&json!({"sub": "ann", "jti": "first", "channel": "news"}));
+    let asked = json!({"channel": "news", "token": subscribing});
+    assert_eq!(by_second.fail("subscribe", &asked), revoked);
+    by_second.ask("refresh", &json!({"token": token("second")}));
+}
+
+#[test]
+fn tokens_of_a_user_are_invalidated_by_the_time_they_were_issued_at() {
+    let redis = RedisServer::start();
+    let worlds = [node(&redis), node(&redis)];
+    let token = |user: &str, issued: u64| claimed(&json!({"sub": user, "iat": issued}));
+    let (old, new) = (now() - 100, now() - 10);
+    let mut early = worlds[1].member(&token("ann", old));
+    let mut unsaid = worlds[1].user("ann");
+    let mut late = worlds[1].member(&token("ann", new));
+    let mut other = worlds[1].member(&token("bob", old));
+    worlds[0].ask("invalidate_user_tokens", &json!({"user": "ann", "issued_before": new}));
+    expect_end(&mut early, "token invalidated");
+    expect_end(&mut unsaid, "token invalidated");
+    let invalid = json!({"code": 101, "message": "unauthorized: token invalidated"});
+    for world in &worlds {
+        assert_eq!(attempt(world, &token("ann", old)), invalid);
+        assert!(attempt(world, &token("ann", new)).is_null());
+        assert!(attempt(world, &token("bob", old)).is_null());
+    }
+    late.expect_nothing();
+    other.expect_nothing();
+    // An earlier time takes nothing back.
+    worlds[0].ask("invalidate_user_tokens", &json!({"user": "ann", "issued_before": 1}));
+    assert_eq!(attempt(&worlds[0], &token("ann", old)), invalid);
+}
+
+#[test]
+fn what_cannot_be_blocked_is_an_error_that_says_why_and_blocks_are_counted() {
+    let world = World::with(&USERS);
+    let long = "x".repeat(1_025);
+    for (method, params, why) in [
+        ("block_user", json!({}), "bad request: user is required"),
+        ("block_user", json!({"user": long}), "bad request: user has 1025 bytes, more than 1024"),
+        ("block_user", json!({"user": "a", "expire_at": 1}), "expire_at must be a time in the future"),
+        ("unblock_user", json!({}), "bad request: user is required"),
+        ("revoke_token", json!({"expire_at": 0}), "bad request: jti is required"),
+        ("invalidate_user_tokens", json!({"user": "a", "issued_before": now() + 100}), "not in the future"),
+    ] {
+        let (code, message) = world.fail(method, &params);
+        assert!(code == 107 && message.contains(why), "{method} {params}: {message}");
+    }
+    world.ask("block_user", &json!({"user": "eve"}));
+    let token = claimed(&json!({"sub": "eve"}));
+    wait_until(PATIENCE, "the block to hold", || !attempt(&world, &token).is_null());
+    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    for sample in [r#"tidings_blocks{kind="user"} 1"#, r#"tidings_blocked_total{kind="user"} 1"#] {
+        assert!(metrics.lines().any(|line| line == sample), "{sample} is not in\n{metrics}");
+    }
+}
