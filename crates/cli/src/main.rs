@@ -15,6 +15,7 @@ mod reference;
 mod serve;
 mod share;
 mod subscribe;
+mod supervisor;
 mod target;
 mod text;
 mod token;

@@ -1,27 +1,33 @@
-//! `tidings serve`: configuration, logging, a runtime, the server, and the signals that stop it.
+//! `tidings serve`: configuration, logging, a runtime and the server. Signals and the shutdown deadline are in
+//! [`supervisor`](crate::supervisor).
 //!
 //! Invariants: nothing is bound before the configuration is known to be good; stdout carries the announcements and
-//! nothing else; the first signal starts a clean stop (exit code 0), a second one ends the process at once (exit
-//! code 1).
+//! nothing else; the first signal starts a clean stop (exit code 0); a second one, or the end of `shutdown.timeout`,
+//! ends the process at once (exit code 1).
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::{process, thread};
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use tidings_server::config::{self, Config, ConfigError, LogFormat, LogOptions, Overrides};
 use tidings_server::{Server, StartError};
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::warn;
+use tokio::sync::watch;
+use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::failure::Failure;
+use crate::supervisor::supervise;
 use crate::text::colours;
 
 /// The stack of a runtime thread, in bytes. Memory is taken as it is touched; this bounds what a deep handler may
 /// use.
 const STACK: usize = 1 << 20;
+
+/// How long blocking work may take to end once the server has stopped.
+const BLOCKING: Duration = Duration::from_millis(100);
 
 /// Runs the server
 #[derive(Args, Debug)]
@@ -34,8 +40,8 @@ in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag 
 environment over the file. 'tidings config docs' lists them all.
 
 SIGTERM or SIGINT stops it: clients are told to reconnect, what is queued is flushed, and the process ends within \
-shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1. With TLS on, SIGHUP has it read its \
-certificate again.
+shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1, and so does the end of \
+shutdown.timeout with work still under way. SIGHUP has it read its TLS certificate again, if it has one.
 
 Examples:
   tidings serve
@@ -91,7 +97,10 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
-        runtime.block_on(serve(config))
+        let result = runtime.block_on(serve(config));
+        // Blocking work that has not ended (a disk that hangs, a sort) must not hold the process.
+        runtime.shutdown_timeout(BLOCKING);
+        result
     }
 
     fn load(&self) -> Result<Config, ConfigError> {
@@ -122,12 +131,14 @@ fn log_to_stderr(options: &LogOptions) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let mut signals = Signals::watch(config.tls.enabled)?;
+    let (progress, watched) = watch::channel(None);
+    let signals = supervise(config.shutdown.timeout, watched)?;
     let workbench = config.is_workbench();
     let server = tokio::select! {
         started = Server::start(config) => started.map_err(not_started)?,
-        () = signals.stop.next() => return Ok(()),
+        () = signals.stop() => return Ok(()),
     };
+    let _ = progress.send(Some(server.shutdown_progress()));
     if workbench {
         warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
     }
@@ -136,18 +147,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     loop {
         tokio::select! {
-            () = signals.stop.next() => break,
-            () = signals.hangup.recv() => server.reload_certificates(),
+            () = signals.stop() => break,
+            () = signals.hangup() => {
+                if !server.reload_certificates() {
+                    info!("SIGHUP: TLS is off, so there is no certificate to read again");
+                }
+            }
         }
     }
-    tokio::select! {
-        () = server.stop() => Ok(()),
-        () = signals.stop.next() => {
-            Failure::Failed("ended at once by a second signal".to_owned()).report();
-            // Nothing that is still being put away may hold the process.
-            process::exit(1)
-        }
-    }
+    server.stop().await;
+    Ok(())
 }
 
 fn announce(listeners: &[String]) -> io::Result<()> {
@@ -162,52 +171,4 @@ fn announce(listeners: &[String]) -> io::Result<()> {
 /// What it means for the command that the server did not start.
 fn not_started(error: StartError) -> Failure {
     if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::of(error) }
-}
-
-/// The signals that stop the server, and the one that has it read its certificate again.
-struct Signals {
-    stop: Stop,
-    hangup: Hangup,
-}
-
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-/// `SIGHUP`, where it means something; without a certificate it ends the process, as it does when a terminal is closed.
-struct Hangup(Option<Signal>);
-
-impl Signals {
-    fn watch(has_certificate: bool) -> Result<Self, Failure> {
-        let watch =
-            |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")));
-        Ok(Self {
-            stop: Stop {
-                interrupt: watch(SignalKind::interrupt())?,
-                terminate: watch(SignalKind::terminate())?,
-            },
-            hangup: Hangup(has_certificate.then(|| watch(SignalKind::hangup())).transpose()?),
-        })
-    }
-}
-
-impl Stop {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-impl Hangup {
-    async fn recv(&mut self) {
-        match &mut self.0 {
-            Some(signal) => {
-                signal.recv().await;
-            }
-            None => std::future::pending().await,
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Endings: why the server closes a connection, and how it says so in each dialect.
 
+use std::time::Duration;
+
 use tidings_wire::client::push::{Disconnect, Event};
 use tidings_wire::code::{self, Code};
 use tidings_wire::plain;
@@ -16,8 +18,8 @@ pub enum Ending {
     Done,
     /// It did not keep up; so many messages were dropped.
     Slow(u64),
-    /// The server stops.
-    Shutdown,
+    /// The server stops; a client without a reconnect policy of its own is asked to wait so long.
+    Shutdown(Duration),
     /// A ping went unanswered.
     NoPong,
     /// Too much that clients have not finished saying is kept, and it was adding to that.
@@ -60,14 +62,18 @@ pub fn gap_notice(dropped: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends what a connection is told that is not let in, because there are as many as the limit, or (without
-/// one) because the server is stopping. Its dialect is not known yet.
-pub fn refusal_notice(limit: Option<usize>, out: &mut Vec<u8>) {
+/// one) because the server is stopping and it should reconnect after `delay`. Its dialect is not known yet.
+pub fn refusal_notice(limit: Option<usize>, delay: Duration, out: &mut Vec<u8>) {
     match limit {
         Some(limit) => {
             plain::error(code::CONNECTION_LIMIT.number, &format!("connection limit: {limit}"), out);
         }
-        None => plain::error(code::SHUTDOWN.number, code::SHUTDOWN.text, out),
+        None => plain::error(code::SHUTDOWN.number, &shutdown_words(delay), out),
     }
+}
+
+fn shutdown_words(delay: Duration) -> String {
+    format!("{}, reconnect in {:.1} s", code::SHUTDOWN.text, delay.as_secs_f64())
 }
 
 fn slow_words(dropped: u64) -> String {
@@ -78,7 +84,7 @@ fn ending_words(ending: &Ending) -> Option<(Code, String)> {
     Some(match ending {
         Ending::Done => return None,
         Ending::Slow(dropped) => (code::SLOW, slow_words(*dropped)),
-        Ending::Shutdown => (code::SHUTDOWN, code::SHUTDOWN.text.into()),
+        Ending::Shutdown(_) => (code::SHUTDOWN, code::SHUTDOWN.text.into()),
         Ending::NoPong => (code::NO_PONG, code::NO_PONG.text.into()),
         Ending::Overloaded => (code::OVERLOADED, code::OVERLOADED.text.into()),
         Ending::Stale => (code::STALE, code::STALE.text.into()),
@@ -92,7 +98,10 @@ fn ending_words(ending: &Ending) -> Option<(Code, String)> {
 }
 
 fn plain_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
-    if let Some((code, words)) = ending_words(ending) {
+    if let Some((code, mut words)) = ending_words(ending) {
+        if let Ending::Shutdown(delay) = ending {
+            words = shutdown_words(*delay);
+        }
         fx.send(slot, |out| plain::error(code.number, &words, out));
     }
 }
@@ -100,7 +109,7 @@ fn plain_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
 fn resp_ending(ending: &Ending, slot: u32, fx: &mut Effects) {
     // Redis itself says nothing when it shuts down; its clients take the end of the stream for it.
     if let Some((code, words)) = ending_words(ending)
-        && *ending != Ending::Shutdown
+        && !matches!(ending, Ending::Shutdown(_))
     {
         let text = match ending {
             Ending::Protocol(_) => format!("ERR {words}"),

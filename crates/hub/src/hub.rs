@@ -207,6 +207,15 @@ impl Hub {
         }
     }
 
+    /// The peer of a connection that only listens sends no more. It may still read; if it is gone altogether, a ping
+    /// makes its system say so.
+    pub fn half_closed(&mut self, slot: u32, fx: &mut Effects) {
+        let flags = self.sessions[slot as usize].flags;
+        if flags.has(Flag::Connected) && !flags.has(Flag::Closing) {
+            self.send_ping(slot, fx);
+        }
+    }
+
     pub(crate) fn drop_interest(&mut self, slot: u32, fx: &mut Effects) {
         self.unsubscribe_all(slot, fx);
         let session = &mut self.sessions[slot as usize];

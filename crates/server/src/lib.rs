@@ -29,9 +29,10 @@ mod server;
 mod settings;
 mod sync;
 mod tables;
+mod throttle;
 mod tls;
 
 pub use node::{Node, NotReady, Readiness};
 pub use outbound::TlsError;
-pub use server::{Server, StartError};
+pub use server::{Server, ShutdownProgress, StartError};
 pub use tls::MaterialError;

@@ -32,6 +32,9 @@ pub struct Node {
     pub(crate) gate: Gate,
     /// What does TLS handshakes, if there is TLS.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// The server is about to stop and still serves everything; only `/ready` is 503.
+    pub(crate) lame_duck: AtomicBool,
+    /// The server is stopping and takes no more clients.
     pub(crate) draining: AtomicBool,
 }
 
@@ -58,7 +61,7 @@ impl Node {
     /// Whether the server should be sent clients.
     pub fn readiness(&self) -> Readiness {
         let not_ready = |part, reason| Readiness::NotReady(NotReady { part, reason });
-        if self.draining.load(Ordering::Relaxed) {
+        if self.lame_duck.load(Ordering::Relaxed) || self.draining.load(Ordering::Relaxed) {
             return not_ready("shutdown", "the server is stopping".to_owned());
         }
         if let Some(reason) = self.router.down_reason() {

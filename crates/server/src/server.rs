@@ -1,11 +1,14 @@
-//! Starting and stopping.
+//! Starting a server; stopping it is in [`shutdown`].
+
+mod shutdown;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use shutdown::ShutdownProgress;
 use thiserror::Error;
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::{Options, OptionsError, Redis};
@@ -28,8 +31,6 @@ use crate::{http, random, settings};
 
 /// How often topics that nobody wants are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
-/// What is left of the time to stop for the threads to end in.
-const LAST: Duration = Duration::from_millis(250);
 
 /// Why a server did not start. Each is one line.
 #[derive(Debug, Error)]
@@ -79,6 +80,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
     http: http::Serving,
+    progress: ShutdownProgress,
     _files: Vec<SocketFile>,
 }
 
@@ -169,6 +171,7 @@ impl Server {
                 api: crate::api::Counters::default(),
                 redis,
                 tls: tls.clone(),
+                lame_duck: AtomicBool::new(false),
                 draining: AtomicBool::new(false),
             }
         });
@@ -204,7 +207,8 @@ impl Server {
             tasks.spawn(tls.watch());
         }
         let threads = handles.into_iter().map(|h| h.thread).collect();
-        Ok(Self { node, announcements, threads, tasks, http, _files: files })
+        let progress = ShutdownProgress::new(&node, http.connections());
+        Ok(Self { node, announcements, threads, tasks, http, progress, _files: files })
     }
 
     /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
@@ -212,60 +216,18 @@ impl Server {
         &self.announcements
     }
 
-    /// Has the TLS certificate and its key read again, as they are from time to time anyway. What comes of it is logged.
-    pub fn reload_certificates(&self) {
+    /// Has the TLS certificate and its key read again, as they are from time to time anyway. The result is logged.
+    /// Gives `false` when TLS is off.
+    pub fn reload_certificates(&self) -> bool {
         if let Some(tls) = &self.node.tls {
             tls.ask_to_reload();
         }
+        self.node.tls.is_some()
     }
 
     /// What the server looks like from inside.
     pub fn node(&self) -> &Node {
         &self.node
-    }
-
-    /// Stops: accepts no more, tells clients to go elsewhere over `shutdown.drain`, sends what is queued, and ends
-    /// within `shutdown.timeout`.
-    pub async fn stop(mut self) {
-        let began = Instant::now();
-        let shutdown = &self.node.config.shutdown;
-        let (timeout, drain) = (shutdown.timeout, shutdown.drain);
-        self.node.draining.store(true, Ordering::Relaxed);
-        if let Some(tls) = &self.node.tls {
-            tls.stop();
-        }
-        tracing::info!("stopping: telling clients to go elsewhere");
-        for mailbox in &self.node.mailboxes {
-            mailbox.post(Mail::Drain(drain));
-        }
-        let connections = || self.node.process.connections.load(Ordering::Relaxed);
-        let until = timeout.saturating_sub(LAST);
-        let gone = async {
-            while connections() > 0 && began.elapsed() < until {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let _ = tokio::join!(gone, tokio::time::timeout(until, self.http.drain(drain)));
-        let left = connections();
-        if left > 0 {
-            tracing::warn!(left, "closing connections that did not go by themselves");
-        }
-        self.http.stop(timeout.saturating_sub(began.elapsed()).min(LAST)).await;
-        self.tasks.shutdown().await;
-        cluster::leave(&self.node, LAST).await;
-        for mailbox in &self.node.mailboxes {
-            mailbox.stop();
-        }
-        let join = tokio::task::spawn_blocking(move || {
-            for thread in self.threads {
-                if thread.join().is_err() {
-                    tracing::error!("a shard has panicked");
-                }
-            }
-        });
-        // A shard ends between two writes; one that does not is left to the end of the process.
-        let _ = tokio::time::timeout(timeout.saturating_sub(began.elapsed()).max(LAST), join).await;
-        tracing::info!("stopped");
     }
 }
 

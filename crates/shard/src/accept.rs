@@ -1,5 +1,6 @@
 //! How connections come: one shard accepts, and they go round to all of them.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
 use crate::conn::Conn;
+use crate::drain::jittered;
 use crate::mailbox::{Arrival, Mail};
 use crate::metrics::add;
 use crate::shard::{Door, Due, LISTENERS, Shard};
@@ -140,7 +142,8 @@ impl Shard {
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
             self.process.connections.fetch_sub(1, Ordering::Relaxed);
             add(&self.metrics.refused, 1);
-            let notice = refusal(dialect, self.drain.is_none().then_some(limit));
+            let limit = self.drain.is_none().then_some(limit);
+            let notice = refusal(dialect, limit, jittered(RandomState::new().hash_one(self.now())));
             // What it has said is read, lest the kernel reset the connection and take the notice with it.
             if socket.refuse(&notice).is_ok() && socket.finish().is_ok() {
                 let _ = socket.read(&mut self.scratch);
@@ -166,13 +169,13 @@ impl Shard {
 
 /// What a connection is told that is not let in, because there are as many as the limit, or (without one) because the
 /// server is stopping. Mostly its dialect is not known yet.
-fn refusal(dialect: Dialect, limit: Option<usize>) -> Vec<u8> {
+fn refusal(dialect: Dialect, limit: Option<usize>, delay: Duration) -> Vec<u8> {
     let mut notice = Vec::new();
     if dialect.is_websocket() {
         let why = if limit.is_some() { code::CONNECTION_LIMIT } else { code::SHUTDOWN };
         ws::close(CloseCode(why.number), why.text, &mut notice);
     } else {
-        tidings_hub::refusal_notice(limit, &mut notice);
+        tidings_hub::refusal_notice(limit, delay, &mut notice);
     }
     notice
 }

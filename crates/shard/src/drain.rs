@@ -1,39 +1,144 @@
-//! Stopping: clients are told to go elsewhere, a few at a time, so that they do not all come back at once.
+//! Stopping: clients are asked to reconnect, evenly over the drain time, so that they do not all come back at once.
+//!
+//! With `n` clients here, the `i`th is asked at `(i + f) / n` of the time, where `f` sets the shards apart: the `s`th of
+//! `S` begins `s / S` of a step later.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use tidings_hub::Ending;
 
 use crate::shard::{Due, Shard};
 
-/// Clients told to go elsewhere at least, per step of a drain.
-const DRAIN_LEAST: usize = 100;
-/// Length of a step of a drain.
-const DRAIN_STEP: Duration = Duration::from_millis(50);
+/// How long a client of the line port is asked to wait before it reconnects, at least and at most.
+const RECONNECT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_000)];
+
+/// Clients still to be asked, and when.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// Their slots; the last comes first.
+    slots: Vec<u32>,
+    schedule: Schedule,
+    /// When it began, in the shard's milliseconds.
+    began: u64,
+    jitter: RandomState,
+}
+
+/// When each of the clients is asked.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    clients: usize,
+    /// Which shard this is, and of how many.
+    shard: (usize, usize),
+    over: Duration,
+}
+
+impl Schedule {
+    /// When the `i`th client is asked, counted from the beginning.
+    fn time(&self, i: usize) -> Duration {
+        let (index, shards) = self.shard;
+        let part = (i as f64 + index as f64 / shards.max(1) as f64) / self.clients.max(1) as f64;
+        self.over.mul_f64(part.min(1.0))
+    }
+
+    /// How many are asked by then.
+    fn due(&self, elapsed: Duration) -> usize {
+        if elapsed >= self.over {
+            return self.clients;
+        }
+        let part = elapsed.as_secs_f64() / self.over.as_secs_f64();
+        // A rounded guess, put right by the times themselves.
+        let mut due = ((part * self.clients as f64) as usize).min(self.clients);
+        while due < self.clients && self.time(due) <= elapsed {
+            due += 1;
+        }
+        while due > 0 && self.time(due - 1) > elapsed {
+            due -= 1;
+        }
+        due
+    }
+}
 
 impl Shard {
     pub(crate) fn begin_drain(&mut self, over: Duration) {
         self.listeners.clear();
         let slots = self.hub.slots();
-        let steps = (over.as_millis() / DRAIN_STEP.as_millis()).max(1);
-        let step = slots.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(DRAIN_LEAST);
-        self.drain = Some((slots, step));
+        let schedule = Schedule { clients: slots.len(), shard: (self.index, self.peers.len()), over };
+        self.drain = Some(Drain { slots, schedule, began: self.now(), jitter: RandomState::new() });
         self.drain_step();
     }
 
     pub(crate) fn drain_step(&mut self) {
-        let Some((slots, step)) = &mut self.drain else { return };
-        let now: Vec<u32> = slots.split_off(slots.len().saturating_sub(*step));
-        let more = !slots.is_empty();
-        for slot in now {
+        let now = self.now();
+        let Some(drain) = &mut self.drain else { return };
+        let elapsed = Duration::from_millis(now.saturating_sub(drain.began));
+        let schedule = drain.schedule;
+        let asked = schedule.clients - drain.slots.len();
+        let due = schedule.due(elapsed).saturating_sub(asked);
+        let batch = drain.slots.split_off(drain.slots.len().saturating_sub(due));
+        let next = (!drain.slots.is_empty()).then(|| schedule.time(asked + batch.len()));
+        let delays: Vec<_> = batch.iter().map(|slot| jittered(drain.jitter.hash_one(slot))).collect();
+        for (slot, delay) in batch.into_iter().zip(delays) {
             // A slot whose tenant has left since is empty: nothing new is let in.
             if self.hub.id(slot).is_some() {
-                self.hub.end(slot, &Ending::Shutdown, &mut self.fx);
+                self.hub.end(slot, &Ending::Shutdown(delay), &mut self.fx);
                 self.settle();
             }
         }
-        if more {
-            self.start(DRAIN_STEP, Due::Drain);
+        if let Some(next) = next {
+            self.start(next.saturating_sub(elapsed).max(Duration::from_millis(1)), Due::Drain);
         }
+    }
+}
+
+/// How long a client is asked to wait, by a random number.
+pub(crate) fn jittered(random: u64) -> Duration {
+    let [least, most] = RECONNECT;
+    least + (most - least).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(clients: usize, shard: (usize, usize)) -> Schedule {
+        Schedule { clients, shard, over: Duration::from_secs(5) }
+    }
+
+    #[test]
+    fn a_few_clients_are_spread_as_evenly_as_many() {
+        for clients in [1, 2, 7, 100, 20_000] {
+            for shard in [(0, 1), (0, 2), (1, 2)] {
+                let schedule = schedule(clients, shard);
+                let by = |tenths: u32| schedule.due(schedule.over * tenths / 10);
+                for tenths in 0..=10 {
+                    let even = clients as f64 * f64::from(tenths) / 10.0;
+                    assert!(
+                        (by(tenths) as f64 - even).abs() <= 1.0,
+                        "{clients} {shard:?} {tenths}: {}",
+                        by(tenths)
+                    );
+                }
+                assert_eq!(by(10), clients);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_is_asked_at_its_time_and_not_before() {
+        let schedule = schedule(333, (1, 3));
+        for i in 0..333 {
+            let at = schedule.time(i);
+            assert!(schedule.due(at) > i, "{i}");
+            assert!(schedule.due(at.saturating_sub(Duration::from_micros(1))) <= i, "{i}");
+        }
+        assert_eq!(Schedule { over: Duration::ZERO, ..schedule }.due(Duration::ZERO), 333);
+    }
+
+    #[test]
+    fn clients_are_asked_to_wait_for_different_times() {
+        assert_eq!(jittered(0), RECONNECT[0]);
+        assert!(jittered(u64::MAX) <= RECONNECT[1]);
+        assert!(jittered(u64::MAX / 2) > jittered(u64::MAX / 4));
     }
 }

@@ -49,7 +49,7 @@ pub enum Mail {
     Lost(Topic),
     /// A listener to accept from.
     Listen(Listener),
-    /// Accept no more; tell all clients to go elsewhere, spread over this time.
+    /// Accept no more; ask all clients to reconnect, spread evenly over this time.
     Drain(Duration),
 }
 

@@ -7,6 +7,7 @@ use tidings_hub::Flow;
 use crate::conn::Phase;
 use crate::metrics::add;
 use crate::shard::{BACKLOG, SCRATCH, Shard};
+use crate::socket::Socket;
 
 /// Bytes read from one connection before it is the others' turn; those that compressed messages become count too, since
 /// they are what takes time.
@@ -104,6 +105,11 @@ impl Shard {
     pub(crate) fn peer_finished(&mut self, slot: u32) {
         let Some(conn) = &self.conns[slot as usize] else { return };
         match conn.phase {
+            // A client may send no more and go on reading its answer, however long that is.
+            Phase::Open if matches!(conn.socket, Socket::Body(_)) => {
+                self.hub.half_closed(slot, &mut self.fx);
+                self.settle();
+            }
             Phase::Open => {
                 self.hub.finish(slot, &mut self.fx);
                 self.settle();

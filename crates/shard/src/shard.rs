@@ -13,6 +13,7 @@ use tidings_wire::ws::deflate::Deflater;
 
 use crate::conn::{Conn, Phase};
 use crate::control::{Control, Porter, Reply};
+use crate::drain::Drain;
 use crate::fanout::Batches;
 use crate::mailbox::{self, Mail, Mailbox, Taken};
 use crate::metrics::{Metrics, Process, add};
@@ -181,8 +182,8 @@ pub(crate) struct Shard {
     pub(crate) accept_due: bool,
     /// Accepting fails, and that has been logged.
     pub(crate) starved: bool,
-    /// Sessions still to be told to go, and how many a step.
-    pub(crate) drain: Option<(Vec<u32>, usize)>,
+    /// The drain that is under way.
+    pub(crate) drain: Option<Drain>,
 }
 
 /// Ends the process when a shard panics: one that serves on with a part of its connections dead, and says that it is

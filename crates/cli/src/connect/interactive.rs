@@ -1,9 +1,12 @@
 //! `connect` on a terminal: one loop owns the keyboard, the screen, the socket and the signals.
 //!
 //! Invariants: everything is printed by this loop, in one write each time, with the line being typed wiped before
-//! and drawn again after; the terminal is given back as it was found, however the command ends.
+//! and drawn again after; the terminal is given back as it was found, however the command ends. A connection that is
+//! lost is made again, and the line being typed stays; what was not sent whole is not sent again.
 
+use std::future::pending;
 use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -12,7 +15,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::editor::{Asked, Editor, WIPE};
-use super::keys::Keys;
+use super::keys::{Key, Keys};
+use super::reconnect::{delay, reconnect};
 use super::{MAX_LINE, READ, UNSENT, left_alone, paint};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
@@ -23,15 +27,14 @@ use tidings_client::stream::{Incoming, Outgoing, reason};
 /// How long the server may take to close after `EXIT`: somebody is waiting for the prompt of the shell.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs until the user leaves or the server does.
+/// Bytes of the server's last line that are kept.
+const LAST_LINE: usize = 256;
+
+/// Runs until the user leaves, or the server says that it does not want this client back.
 ///
 /// # Errors
-/// The server left first; the terminal failed.
-pub(crate) async fn run(
-    address: &Server,
-    mut incoming: Incoming,
-    mut outgoing: Outgoing,
-) -> Result<(), Failure> {
+/// The server left for good; the terminal failed.
+pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing) -> Result<(), Failure> {
     let mut chunks = stdin_chunks().map_err(|e| terminal_failed(&e))?;
     let mut resized = watch(SignalKind::window_change())?;
     let mut ended =
@@ -40,33 +43,83 @@ pub(crate) async fn run(
     let mut screen = Screen::take(address)?;
     let mut inbox = Vec::with_capacity(READ);
     let mut outbox = Vec::new();
+    let mut link = Some((incoming, outgoing));
+    let mut reconnecting = None;
     loop {
-        tokio::select! {
-            chunk = chunks.recv(), if !screen.is_leaving() && outbox.len() < UNSENT => match chunk {
-                Some(Ok(bytes)) => screen.typed(&bytes, &mut outbox)?,
-                // The terminal is gone, or at its end.
-                Some(Err(_)) | None => screen.leave(&mut outbox)?,
-            },
-            read = incoming.read_buf(&mut inbox) => match read {
-                Ok(0) if screen.is_leaving() => return Ok(()),
-                Ok(0) => return Err(left_alone("the server closed it")),
+        let lost = tokio::select! {
+            chunk = chunks.recv(), if !screen.is_leaving() && outbox.len() < UNSENT => {
+                match chunk {
+                    Some(Ok(bytes)) => screen.typed(&bytes, link.is_some(), &mut outbox)?,
+                    // The terminal is gone, or at its end.
+                    Some(Err(_)) | None => screen.leave(&mut outbox)?,
+                }
+                if link.is_none() && screen.is_leaving() {
+                    return Ok(());
+                }
+                None
+            }
+            read = read(&mut link, &mut inbox) => match read {
+                Ok(0) => Some("the server closed it".to_owned()),
                 Ok(_) => {
                     screen.arrived(&inbox)?;
                     inbox.clear();
+                    None
                 }
-                Err(_) if screen.is_leaving() => return Ok(()),
-                Err(e) => return Err(left_alone(&reason(&e))),
+                Err(e) => Some(reason(&e)),
             },
             // A failed write leaves it to the read to say what the server said last, and how it left.
-            written = outgoing.write(&outbox), if !outbox.is_empty() => {
+            written = write(&mut link, &outbox), if !outbox.is_empty() => {
                 outbox.drain(..written.unwrap_or(outbox.len()));
+                None
             }
-            _ = resized.recv() => screen.redraw()?,
+            connection = reached(&mut reconnecting) => {
+                link = Some(connection);
+                reconnecting = None;
+                screen.remark(&format!("reconnected to {address}; subscriptions have to be made again"))?;
+                None
+            }
+            _ = resized.recv() => {
+                screen.redraw()?;
+                None
+            }
             _ = terminated.recv() => return Ok(()),
             _ = hung_up.recv() => return Ok(()),
             _ = interrupted.recv() => return Ok(()),
             () = screen.left() => return Ok(()),
+        };
+        let Some(why) = lost else { continue };
+        if screen.is_leaving() {
+            return Ok(());
         }
+        let Some(delay) = delay(&screen.last_line) else { return Err(left_alone(&why)) };
+        link = None;
+        outbox.clear();
+        screen.remark(&format!("connection lost: {why}; reconnecting in {:.1} s", delay.as_secs_f64()))?;
+        reconnecting = Some(Box::pin(reconnect(address.clone(), delay)));
+    }
+}
+
+/// Reads from the connection, while there is one.
+async fn read(link: &mut Option<(Incoming, Outgoing)>, inbox: &mut Vec<u8>) -> io::Result<usize> {
+    match link {
+        Some((incoming, _)) => incoming.read_buf(inbox).await,
+        None => pending().await,
+    }
+}
+
+/// Writes to the connection, while there is one.
+async fn write(link: &mut Option<(Incoming, Outgoing)>, bytes: &[u8]) -> io::Result<usize> {
+    match link {
+        Some((_, outgoing)) => outgoing.write(bytes).await,
+        None => pending().await,
+    }
+}
+
+/// Completes when the connection is made again, if that is under way.
+async fn reached<T>(reconnecting: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
+    match reconnecting {
+        Some(reconnecting) => reconnecting.await,
+        None => pending().await,
     }
 }
 
@@ -89,6 +142,8 @@ struct Screen {
     keys: Keys,
     editor: Editor,
     arriving: Lines,
+    /// The last line that has come: it may say why the server closes the connection.
+    last_line: Vec<u8>,
     /// Set once the user leaves: how long the server has to close, and no line is drawn any more.
     leaving: Option<Instant>,
 }
@@ -103,15 +158,21 @@ impl Screen {
             keys: Keys::default(),
             editor: Editor::default(),
             arriving: Lines::new(MAX_LINE),
+            last_line: Vec::new(),
             leaving: None,
         };
         let mut raw = screen.found.clone();
         raw.make_raw();
         tcsetattr(io::stdin(), OptionalActions::Drain, &raw).map_err(|e| terminal_failed(&e.into()))?;
-        let mut text = String::new();
-        paint::remark(&format!("connected to {address}; EXIT or Ctrl-D leaves"), screen.coloured, &mut text);
-        screen.above(&text)?;
+        screen.remark(&format!("connected to {address}; EXIT or Ctrl-D leaves"))?;
         Ok(screen)
+    }
+
+    /// Prints a line of this command's own above the line being typed.
+    fn remark(&self, words: &str) -> Result<(), Failure> {
+        let mut text = String::new();
+        paint::remark(words, self.coloured, &mut text);
+        self.above(&text)
     }
 
     fn is_leaving(&self) -> bool {
@@ -126,11 +187,15 @@ impl Screen {
         }
     }
 
-    /// Takes what the keyboard sent; finished lines go to `outbox`.
-    fn typed(&mut self, bytes: &[u8], outbox: &mut Vec<u8>) -> Result<(), Failure> {
+    /// Takes what the keyboard sent; finished lines go to `outbox`. Without a connection no line is finished.
+    fn typed(&mut self, bytes: &[u8], is_connected: bool, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = String::new();
         for byte in bytes {
             let Some(key) = self.keys.feed(*byte) else { continue };
+            if key == Key::Enter && !is_connected {
+                out.push('\x07');
+                continue;
+            }
             match self.editor.press(key) {
                 Asked::Redraw => {}
                 Asked::Bell => out.push('\x07'),
@@ -169,6 +234,8 @@ impl Screen {
             let mut row = String::new();
             paint::line(line, self.coloured, &mut row);
             rows.push(row);
+            self.last_line.clear();
+            self.last_line.extend_from_slice(&line[..line.len().min(LAST_LINE)]);
         }
         if rows.is_empty() { Ok(()) } else { self.above(&rows.join("\r\n")) }
     }

@@ -12,6 +12,7 @@ mod interactive;
 mod keys;
 mod paint;
 mod piped;
+mod reconnect;
 
 use std::io::{IsTerminal as _, stdin, stdout};
 use std::time::Duration;
@@ -39,7 +40,8 @@ const UNSENT: usize = 256 << 10;
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 On a terminal there is line editing with history, messages appear above the line being typed, and EXIT, Ctrl-D or \
-Ctrl-C leaves. In a pipe every line of standard input is sent, everything that arrives is printed as it is, and at \
+Ctrl-C leaves. When the server stops or the connection is lost, it reconnects and keeps the line being typed; \
+subscriptions have to be made again. In a pipe every line of standard input is sent, everything that arrives is printed as it is, and at \
 the end of input the command waits until the server has answered.
 
 What the server understands: SUBSCRIBE [channel], UNSUBSCRIBE [channel], PUBLISH channel body, AUTH token, PING, \

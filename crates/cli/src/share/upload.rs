@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::time::{Duration, Instant};
 
+use tidings_client::Error;
 use tidings_client::table::{MAX_CHUNK, Owned, Told, Upload, View};
 use tokio::sync::oneshot;
 
@@ -15,7 +17,17 @@ use crate::text::{grouped, print};
 const UNSENT: usize = 2 * MAX_CHUNK;
 
 /// How long the server may be silent before the upload is given up.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The close code of a server that is being restarted (RFC 6455's registry: Service Restart).
+const RESTARTING: u16 = 1012;
+/// How long a file is sent again after that, and about how long each attempt waits.
+const RESTART: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(1);
+
+fn interrupted() -> Failure {
+    Failure::Failed("interrupted: nothing is shared".to_owned())
+}
 
 /// What an upload has come to.
 #[derive(Default)]
@@ -26,17 +38,68 @@ struct Made {
     shown: bool,
 }
 
-impl Share {
-    /// Sends a whole file.
-    pub(super) async fn share_file(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
-        let mut file = File::open(&self.file).map_err(|e| self.unreadable(&e))?;
-        let about = file.metadata().map_err(|e| self.unreadable(&e))?;
-        if about.is_dir() {
-            return Err(Failure::Usage(format!("{} is a folder", self.file.display())));
+/// Why a file was not sent.
+pub(super) enum NotSent {
+    /// The connection or the server.
+    Server(Error),
+    /// Anything else, which another attempt does not change.
+    Other(Failure),
+}
+
+impl From<Error> for NotSent {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<Failure> for NotSent {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<NotSent> for Failure {
+    fn from(why: NotSent) -> Self {
+        match why {
+            NotSent::Server(error) => Self::of(error),
+            NotSent::Other(failure) => failure,
         }
-        // A pipe has no size; it ends when it ends.
-        let size = about.is_file().then_some(about.len());
-        self.send(&mut file, size, stop).await.map(|_| ())
+    }
+}
+
+impl Share {
+    /// Sends a whole file; again when the server was restarted meanwhile, for [`RESTART`] at most.
+    pub(super) async fn share_file(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
+        let mut until = None;
+        loop {
+            let mut file = File::open(&self.file).map_err(|e| self.unreadable(&e))?;
+            let about = file.metadata().map_err(|e| self.unreadable(&e))?;
+            if about.is_dir() {
+                return Err(Failure::Usage(format!("{} is a folder", self.file.display())));
+            }
+            // A pipe has no size; it ends when it ends, and cannot be read again.
+            let size = about.is_file().then_some(about.len());
+            let error = match self.send(&mut file, size, stop).await {
+                Ok(_) => return Ok(()),
+                Err(NotSent::Server(error)) if size.is_some() => error,
+                Err(why) => return Err(why.into()),
+            };
+            let is_restart = matches!(error, Error::Ended { code: RESTARTING, .. });
+            let until = match until {
+                Some(until) if is_restart || error.may_pass() => until,
+                None if is_restart => *until.insert(Instant::now() + RESTART),
+                _ => return Err(Failure::of(error)),
+            };
+            let delay = AGAIN.mul_f64(1.0 + fastrand::f64());
+            if Instant::now() + delay > until {
+                return Err(Failure::of(error));
+            }
+            say(format_args!("{error}; sending the file again in {:.1} s", delay.as_secs_f64()));
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = &mut *stop => return Err(interrupted()),
+            }
+        }
     }
 
     /// Sends what `from` gives, `size` bytes of it where that is known, prints the links, and waits until the table is
@@ -46,8 +109,8 @@ impl Share {
         from: &mut impl Read,
         size: Option<u64>,
         stop: &mut oneshot::Receiver<()>,
-    ) -> Result<(Owned, u64), Failure> {
-        let mut upload = Upload::begin(&self.server, &self.title(), size).await.map_err(Failure::of)?;
+    ) -> Result<(Owned, u64), NotSent> {
+        let mut upload = Upload::begin(&self.server, &self.title(), size).await?;
         let mut meter = Meter::new(size);
         let mut made = Made::default();
         let mut left = size.unwrap_or(u64::MAX);
@@ -57,33 +120,36 @@ impl Share {
             while !ended && upload.unsent() < UNSENT {
                 let most = usize::try_from(left).map_or(MAX_CHUNK, |left| left.min(MAX_CHUNK));
                 let read = fill(from, &mut chunk[..most]).map_err(|e| self.unreadable(&e))?;
-                upload.chunk(&chunk[..read]).map_err(Failure::of)?;
+                upload.chunk(&chunk[..read])?;
                 sent += read as u64;
                 left -= read as u64;
                 if read == 0 || left == 0 {
-                    upload.end().map_err(Failure::of)?;
+                    upload.end()?;
                     ended = true;
                 }
             }
             tokio::select! {
-                done = upload.exchange() => done.map_err(Failure::of)?,
+                done = upload.exchange() => done?,
                 _ = &mut *stop => {
-                    upload.abort().map_err(Failure::of)?;
+                    upload.abort()?;
                     upload.close().await;
-                    return Err(Failure::Failed("interrupted: nothing is shared".to_owned()));
+                    return Err(interrupted().into());
                 }
                 () = tokio::time::sleep(PATIENCE) => {
-                    return Err(Failure::Failed(format!("the server was silent for {} s", PATIENCE.as_secs())));
+                    return Err(
+                        Failure::Failed(format!("the server was silent for {} s", PATIENCE.as_secs())).into()
+                    );
                 }
             }
-            while let Some(told) = upload.take().map_err(Failure::of)? {
+            while let Some(told) = upload.take()? {
                 match told {
                     Told::Owner(secret) => made.secret = Some(secret),
                     Told::Progress { received, rows } => meter.show(received, rows),
                     Told::Refused(code, words) => {
                         return Err(Failure::Failed(format!(
                             "the server refused the file: {words} ({code})"
-                        )));
+                        ))
+                        .into());
                     }
                     Told::View(view) => {
                         let whole = !view.loading;
@@ -92,7 +158,7 @@ impl Share {
                         self.show_links(&mut made)?;
                         if whole && ended && upload.unsent() == 0 {
                             upload.close().await;
-                            return self.made(&made, sent, &meter);
+                            return Ok(self.made(&made, sent, &meter)?);
                         }
                     }
                     Told::Other => {}

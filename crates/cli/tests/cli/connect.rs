@@ -9,13 +9,24 @@ use tidings_testkit::{LineClient, free_port};
 use vt100::Color;
 
 use crate::terminal::Terminal;
-use crate::tool::{Tool, command, run, server};
+use crate::tool::{TIDINGS, Tool, command, run, server};
 
 /// Waits until the first line that a new terminal shows is there.
 fn connected(addr: &str, columns: u16, env: &[(&str, &str)]) -> Terminal {
     let terminal = Terminal::start(24, columns, &["connect", addr], env);
     terminal.shows(&[&format!("connected to {addr}; EXIT or Ctrl-D leaves"), ">"]);
     terminal
+}
+
+/// Waits until the row before the last one begins so, and gives the last three.
+fn last_rows(terminal: &Terminal, begin: &str) -> [String; 3] {
+    let mut last = None;
+    tidings_testkit::wait_until(tidings_testkit::PATIENCE, begin, || {
+        let rows = terminal.rows();
+        last = rows.last_chunk::<3>().filter(|rows| rows[1].starts_with(begin)).cloned();
+        last.is_some()
+    });
+    last.expect("three rows")
 }
 
 #[test]
@@ -113,15 +124,39 @@ fn the_history_gives_a_line_back() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_said_and_the_terminal_given_back() {
+fn a_server_that_restarts_is_connected_to_again_and_the_typed_line_is_kept() {
     let mut server = server(&["--set", "shutdown.drain=0s"]);
     let addr = server.tcp().to_string();
-    let mut terminal = connected(&addr, 80, &[]);
-    terminal.type_keys("half a li");
-    terminal.shows(&["> half a li"]);
+    let mut terminal = connected(&addr, 120, &[]);
+    terminal.type_keys("PI");
+    terminal.shows(&["> PI"]);
     assert_eq!(server.terminate(), 0);
-    terminal.shows(&["ERROR 3001 shutdown", "> half a li", "tidings: connection lost: the server closed it"]);
+    let [told, lost, line] = last_rows(&terminal, "connection lost");
+    assert!(told.starts_with("ERROR 3001 shutdown, reconnect in "), "{told}");
+    assert!(lost.starts_with("connection lost: the server closed it; reconnecting in "), "{lost}");
+    assert_eq!(line, "> PI");
+    // Without a connection a line is not sent, and stays.
+    terminal.type_keys("N\r");
+    let again = tidings_testkit::Tidings::at(TIDINGS)
+        .args(["--tcp", &addr, "--http", "127.0.0.1:0", "--set", "shutdown.drain=0s"])
+        .start();
+    let [_, back, line] = last_rows(&terminal, "reconnected to");
+    assert!(back.contains("subscriptions have to be made again"), "{back}");
+    assert_eq!(line, "> PIN");
+    terminal.type_keys("G\r");
+    terminal.shows(&["> PING", "PONG", ">"]);
+    drop(again);
+}
+
+#[test]
+fn a_server_that_wants_nobody_back_is_said_and_the_terminal_given_back() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    terminal.type_keys("GET / HTTP/1.1\r");
     assert_eq!(terminal.finish(), Some(1));
+    let rows = terminal.rows();
+    assert!(rows.iter().any(|row| row == "tidings: connection lost: the server closed it"), "{rows:#?}");
     assert!(terminal.echoes());
 }
 

@@ -1,10 +1,14 @@
 //! `tidings serve` as a process: what it prints, how it ends, what it refuses.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-use tidings_testkit::{LineClient, Tidings};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
+use tidings_testkit::{LineClient, PATIENCE, Tidings};
 
 use crate::tool::{Done, TIDINGS, server};
 
@@ -58,10 +62,85 @@ fn both_signals_stop_it_cleanly() {
         client.send("PING");
         client.expect("PONG");
         server.signal(signal);
-        client.expect("ERROR 3001 shutdown");
+        assert!(client.line().starts_with("ERROR 3001 shutdown"));
         client.expect_closed();
         assert_eq!(server.wait(), 0);
     }
+}
+
+#[test]
+fn sighup_without_tls_changes_nothing() {
+    let mut server = server(&[]);
+    let mut client = LineClient::connect(server.tcp());
+    for _ in 0..2 {
+        server.signal(Signal::HUP);
+        server.wait_for_log("SIGHUP: TLS is off");
+        client.send("PING");
+        client.expect("PONG");
+    }
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn when_its_time_to_stop_is_over_it_ends_and_says_what_was_under_way() {
+    let mut server = server(&["--set", "shutdown.timeout=40ms", "--set", "shutdown.drain=0s"]);
+    let mut request = TcpStream::connect(server.http()).unwrap();
+    let half =
+        "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    request.write_all(half.as_bytes()).unwrap();
+    // The server asks for the body, so it has the head.
+    let mut asked = [0; 12];
+    request.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100");
+    assert_eq!(server.terminate(), 1);
+    let log = server.stderr();
+    assert!(log.contains("shutdown.timeout is over") && log.contains("1 HTTP connections"), "{log}");
+}
+
+#[test]
+fn it_ends_in_time_although_nobody_reads_its_log() {
+    for signals in [1, 2] {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let limit = if signals == 1 { "2s" } else { "1h" };
+        let mut child = Command::new(TIDINGS)
+            .args(["serve", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set"])
+            .arg(format!("shutdown.timeout={limit}"))
+            .args(["--set", "shutdown.drain=0s"])
+            .stdout(Stdio::piped())
+            .stderr(writer.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        assert!(stdout.lines().any(|line| line.unwrap() == "ready"));
+        fill(writer);
+        let pid = Pid::from_child(&child);
+        for _ in 0..signals {
+            kill_process(pid, Signal::TERM).unwrap();
+            // Two of one kind at once are one signal.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if began.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("it still runs");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(1));
+    }
+}
+
+/// Fills a pipe until nothing more goes in.
+fn fill(mut pipe: PipeWriter) {
+    let flags = fcntl_getfl(&pipe).unwrap();
+    fcntl_setfl(&pipe, flags | OFlags::NONBLOCK).unwrap();
+    while pipe.write(&[b'.'; 4096]).is_ok() {}
+    while pipe.write(b".").is_ok() {}
+    fcntl_setfl(&pipe, flags).unwrap();
 }
 
 #[test]

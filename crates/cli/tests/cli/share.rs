@@ -163,3 +163,25 @@ fn a_file_that_is_too_large_is_refused_in_the_server_s_words() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("the server refused the file"), "{done:?}");
 }
+
+#[test]
+fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
+    let mut first = server(&["--set", "shutdown.drain=0s"]);
+    let http = first.http().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.csv");
+    let row = format!("{}\n", "some text,".repeat(10));
+    fs::write(&path, row.repeat(600_000)).unwrap();
+    let tool = share(&first, &[path.to_str().unwrap()]);
+    // It has a link as soon as there are rows to see, long before all of them are there.
+    link(&tool);
+    assert_eq!(first.terminate(), 0);
+    tool.wait_for_stderr("sending the file again");
+    let second = Tidings::at(crate::tool::TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
+    let Done { code, stdout, stderr } = tool.finish();
+    assert_eq!(code, Some(0), "{stderr}");
+    let out = String::from_utf8(stdout).unwrap();
+    let link = out.lines().filter(|line| line.starts_with("http")).last().expect("a link");
+    assert_eq!(page(link)["total_number"], 600_000, "{out}");
+    drop(second);
+}

@@ -71,8 +71,21 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
     }
     .settle(&mut ready.canary_interval, ready.canary_limit, halve, given)?;
     let shutdown = &mut config.shutdown;
-    Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
-        .settle(&mut shutdown.drain, shutdown.timeout, halve, given)?;
+    Pair { small: "shutdown.lame_duck", large: "shutdown.timeout", may_equal: false, show: duration_text }
+        .settle(&mut shutdown.lame_duck, shutdown.timeout, halve, given)?;
+    if shutdown.lame_duck.is_zero() {
+        Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
+            .settle(&mut shutdown.drain, shutdown.timeout, halve, given)?;
+    } else {
+        let rest = shutdown.timeout - shutdown.lame_duck;
+        Pair {
+            small: "shutdown.drain",
+            large: "shutdown.timeout less shutdown.lame_duck",
+            may_equal: true,
+            show: duration_text,
+        }
+        .settle(&mut shutdown.drain, rest, halve, given)?;
+    }
 
     let (channels, limit) = (config.tcp.auto_subscribe.len(), config.client.channel_limit);
     if channels > limit {

@@ -137,10 +137,18 @@ group! {
         /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, mean the same. An
         /// address that other machines reach needs a key (see `client.insecure`).
         listen: Vec<ListenAddr> = "127.0.0.1:8000", ();
-        /// How many connections may wait for a request or its answer at once; further ones wait in the operating
-        /// system. A connection that becomes a WebSocket or a stream no longer counts: for those
-        /// `client.connection_limit` holds.
+        /// How many connections may wait for a request or its answer at once. Past it the slowest ones are closed for new
+        /// ones; when none is slow, a request waits up to two seconds and is then answered with 503. `/health`, `/ready`,
+        /// `/metrics` and WebSocket handshakes are answered from a reserve of 64 more. A connection that becomes a WebSocket
+        /// or a stream no longer counts: for those `client.connection_limit` holds.
         connection_limit: usize = "512", count(1, 1_000_000);
+        /// How many of those connections one address may have (of IPv6, one /64 network). 0 is half of
+        /// `http.connection_limit`. Behind a proxy that connects from one address, give as much as `http.connection_limit`.
+        connection_limit_per_address: usize = "0", count(0, 1_000_000);
+        /// The slowest that a request's body may come and an answer be read, in bytes per second. A body that falls ten
+        /// seconds behind is answered with 408, an answer that falls thirty seconds behind is cut off. With 0 only silence
+        /// counts.
+        min_data_rate: usize = "240", count(0, 1_000_000_000);
     }
 }
 
@@ -591,10 +599,14 @@ group! {
 group! {
     /// How the server stops when it is told to (`SIGTERM`, `SIGINT`).
     pub struct ShutdownOptions {
-        /// How long stopping may take altogether.
+        /// How long stopping may take altogether. After it the process ends, whatever is under way, with exit code 1 and
+        /// a log line that says what that was.
         timeout: Duration = "10s", millis(10, HOUR);
-        /// Over how long clients are told to reconnect, spread evenly so that they do not all come back at once;
-        /// at most `shutdown.timeout`, and half of that when only the time-out is given and is too short.
+        /// How long everything is still served, with `/ready` answering 503, before clients are asked to reconnect: the
+        /// time a balancer takes to notice. Less than `shutdown.timeout`. A few seconds are good behind a balancer.
+        lame_duck: Duration = "0s", millis(0, HOUR);
+        /// Over how long clients are asked to reconnect, evenly, so that they do not all come back at once. Together with
+        /// `shutdown.lame_duck` at most `shutdown.timeout`; when it is not given and does not fit, half of what is left.
         drain: Duration = "5s", millis(0, HOUR);
     }
 }

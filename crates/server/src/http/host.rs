@@ -1,4 +1,4 @@
-//! Which hosts a workbench answers for.
+//! That requests name their host once, and which hosts a workbench answers for.
 //!
 //! A server without keys trusts whoever reaches it, and on a loopback address that seems to be this machine alone.
 //! But a page of any site runs in a browser on this machine too: its author lets the site's name point to 127.0.0.1
@@ -9,9 +9,23 @@ use std::net::IpAddr;
 
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Version, header};
 
 use crate::config::{Config, ListenAddr};
+
+/// Checks that a request has one `Host`, which HTTP/1.0 may leave out (RFC 9112 §3.2). With two of them, a proxy and this
+/// server could each go by another one.
+///
+/// # Errors
+/// What is wrong, for the peer.
+pub(super) fn check_count(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+    match headers.get_all(header::HOST).iter().count() {
+        1 => Ok(()),
+        0 if version < Version::HTTP_11 => Ok(()),
+        0 => Err("the request has no Host header\n"),
+        _ => Err("the request has more than one Host header\n"),
+    }
+}
 
 /// The hosts that a server is asked for without anybody being fooled: `localhost`, every loopback address, and the
 /// names that its own listeners are configured with.

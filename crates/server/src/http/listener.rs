@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidings_shard::Socket;
@@ -20,6 +21,9 @@ pub(super) trait Accept: Send + 'static {
 
     /// Waits for the next connection. Dropping the future loses none.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// The address of the peer, where there is one.
+    fn peer(raw: &Self::Raw) -> Option<IpAddr>;
 
     /// Does what comes before HTTP; gives nothing when the peer gets no further. Bounded in time.
     fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Self::Io>> + Send + 'static;
@@ -61,6 +65,10 @@ impl Accept for TcpListener {
         Ok(Self::accept(self).await?.0)
     }
 
+    fn peer(raw: &TcpStream) -> Option<IpAddr> {
+        raw.peer_addr().ok().map(|address| address.ip())
+    }
+
     fn open(&self, raw: TcpStream) -> impl Future<Output = Option<TcpStream>> + Send + 'static {
         ready(Some(raw))
     }
@@ -72,6 +80,10 @@ impl Accept for UnixListener {
 
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(Self::accept(self).await?.0)
+    }
+
+    fn peer(_: &UnixStream) -> Option<IpAddr> {
+        None
     }
 
     fn open(&self, raw: UnixStream) -> impl Future<Output = Option<UnixStream>> + Send + 'static {
@@ -91,6 +103,10 @@ impl Accept for Encrypted {
 
     async fn accept(&self) -> io::Result<TcpStream> {
         Ok(self.listener.accept().await?.0)
+    }
+
+    fn peer(raw: &TcpStream) -> Option<IpAddr> {
+        raw.peer_addr().ok().map(|address| address.ip())
     }
 
     fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Self::Io>> + Send + 'static {

@@ -20,6 +20,7 @@ use tidings_hub::Dialect;
 use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
 use super::exposition::Out;
+use super::pace::Wait;
 use super::{Traffic, process};
 use crate::api::{Counters as ApiCounters, METHODS};
 use crate::node::{Node, Readiness};
@@ -369,14 +370,27 @@ impl Scrape {
     }
 
     fn http(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Traffic { connections, answers, gave_way } = &*self.traffic;
-        let (connections, gave_way) = (connections.load(Ordering::Relaxed), gave_way.load(Ordering::Relaxed));
+        let Traffic { connections, reserve, answers, gave_way, refused } = &*self.traffic;
+        let (connections, reserve) = (connections.load(Ordering::Relaxed), reserve.load(Ordering::Relaxed));
         out.gauge("tidings_http_connections", None, "Connections of the HTTP port", connections)?;
-        out.counter(
-            "tidings_http_gave_way",
+        out.gauge(
+            "tidings_http_reserve_connections",
             None,
-            "Connections of the HTTP port that asked for nothing and were ended because others waited for a place",
-            gave_way,
+            "Connections of the HTTP port past their limit, in the reserve for probes",
+            reserve,
+        )?;
+        out.counters(
+            "tidings_http_gave_way",
+            "Slow connections of the HTTP port closed for new ones, by what they waited for",
+            "waited_for",
+            Wait::ALL.into_iter().map(|wait| (wait.name(), gave_way[wait as usize].load(Ordering::Relaxed))),
+        )?;
+        let refused = ["limit", "address"].into_iter().zip(refused.iter().map(|n| n.load(Ordering::Relaxed)));
+        out.counters(
+            "tidings_http_refused",
+            "HTTP requests (limit) and connections (address) refused for want of a place",
+            "reason",
+            refused,
         )?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         let answers = classes.into_iter().zip(answers.iter().map(|n| n.load(Ordering::Relaxed)));

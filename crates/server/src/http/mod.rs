@@ -6,13 +6,16 @@
 //! holds for it any more.
 //!
 //! Invariants:
-//! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, unread answers and the
-//!   number of connections are limited, see [`serve::Bounds`].
-//! - `/health`, `/ready` and `/metrics` wait for nobody, and are answered until the very end of a stop.
+//! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, slow bodies, unread
+//!   answers and the number of connections are limited, see [`serve::Bounds`].
+//! - When all places are taken, the slowest connections are closed first, see [`pace`]; `/health`, `/ready` and
+//!   `/metrics` have places of their own, see [`places`], and are answered until the very end of a stop.
+//! - A request of HTTP/1.1 names its host once, see [`host`].
 //! - While nobody needs a key, a browser is not fooled into asking for another site, see [`host`].
 //! - No page of another site connects unless it is listed, see [`origin`].
 //! - Whatever was not written here (addresses, reasons, names) is escaped before it is part of a page.
 
+mod bodies;
 mod escape;
 mod exposition;
 mod format;
@@ -21,14 +24,15 @@ mod info;
 mod listener;
 mod metrics;
 mod origin;
+mod pace;
 mod page;
 mod patience;
+mod places;
 mod process;
 mod routes;
 mod serve;
 mod transport;
 pub(crate) mod upgrade;
-mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -44,6 +48,7 @@ use crate::node::Node;
 use crate::tables;
 
 pub(crate) use info::info;
+pub(crate) use places::RESERVE;
 
 use listener::Encrypted;
 use serve::{Bounds, Door};
@@ -52,11 +57,15 @@ use serve::{Bounds, Door};
 #[derive(Debug, Default)]
 struct Traffic {
     /// Connections now.
-    connections: AtomicU64,
+    connections: Arc<AtomicU64>,
     /// Answers so far by the first digit of their status, from 1.
     answers: [AtomicU64; 5],
-    /// Connections that asked for nothing and gave their places to others.
-    gave_way: AtomicU64,
+    /// Connections now that have a place of the reserve.
+    reserve: AtomicU64,
+    /// Connections that were closed for new ones, by [`pace::Wait`].
+    gave_way: [AtomicU64; pace::Wait::ALL.len()],
+    /// Refused because there was no place: requests; connections of an address at its limit.
+    refused: [AtomicU64; 2],
 }
 
 /// The HTTP listeners that are served.
@@ -64,6 +73,7 @@ pub(crate) struct Serving {
     tasks: JoinSet<()>,
     tables: Option<Arc<tables::Service>>,
     stop: watch::Sender<bool>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Serving {
@@ -79,7 +89,7 @@ impl Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let traffic = Arc::new(Traffic::default());
-        let door = Arc::new(Door::new(Bounds::new(node.config.http.connection_limit), Arc::clone(&traffic)));
+        let door = Arc::new(Door::new(Bounds::from_config(&node.config.http), Arc::clone(&traffic)));
         let own = host::OwnHosts::of(&node.config);
         let tables = tables::Service::start(node)?;
         for bound in bound {
@@ -105,7 +115,12 @@ impl Serving {
                 }
             }
         }
-        Ok(Self { tasks, tables, stop })
+        Ok(Self { tasks, tables, stop, connections: Arc::clone(&traffic.connections) })
+    }
+
+    /// The number of connections now, kept up to date.
+    pub(crate) fn connections(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.connections)
     }
 
     /// Tells who looks at tables to come back later, spread over `drain`, and puts the tables away.

@@ -1,25 +1,30 @@
-//! A stream that gives up on a peer which does not read.
+//! A stream that gives up on a peer that does not read, or reads more slowly than the minimum rate.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-/// A stream of which every single write, or flush where layers below keep what is written, must get on within `limit`;
-/// then it fails with [`io::ErrorKind::TimedOut`]. Reading is as before. A timer exists only while a write waits.
+use super::pace::Pace;
+
+/// A stream whose writes, and flushes where layers below keep what is written, may not fall further behind the minimum
+/// rate than `limit`; then they fail with [`io::ErrorKind::TimedOut`]. Reading is as before. A timer exists only while a
+/// write waits.
 #[derive(Debug)]
 pub(super) struct Patient<T> {
     io: T,
     limit: Duration,
+    pace: Arc<Pace>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Patient<T> {
-    pub(super) fn new(io: T, limit: Duration) -> Self {
-        Self { io, limit, waiting: None }
+    pub(super) fn new(io: T, limit: Duration, pace: Arc<Pace>) -> Self {
+        Self { io, limit, pace, waiting: None }
     }
 
     /// The stream as it was given.
@@ -27,17 +32,23 @@ impl<T> Patient<T> {
         self.io
     }
 
-    /// Passes on what a write came to, or fails it when its time is over.
-    fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
+    /// Passes on what a write came to, of which `bytes` gives the bytes, or fails it when its time is over.
+    fn watch<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<R>>,
+        bytes: impl FnOnce(&R) -> usize,
+    ) -> Poll<io::Result<R>> {
+        if let Poll::Ready(written) = written {
+            if self.waiting.take().is_some() {
+                self.pace.answer_goes(written.as_ref().map_or(0, bytes));
+            }
+            return Poll::Ready(written);
         }
-        let limit = self.limit;
-        let over = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        over.as_mut()
-            .poll(cx)
-            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+        let until = Instant::from_std(self.pace.answer_waits() + self.limit);
+        let over = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        ready!(over.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
@@ -54,7 +65,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watch(cx, written)
+        self.watch(cx, written, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -63,7 +74,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
-        self.watch(cx, written)
+        self.watch(cx, written, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -72,11 +83,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.watch(cx, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.watch(cx, shut, |()| 0)
     }
 }

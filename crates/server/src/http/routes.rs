@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::format::Format;
-use super::host::OwnHosts;
+use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
 use super::{Traffic, metrics, transport};
 use crate::node::{Node, NotReady, Readiness};
@@ -57,6 +57,7 @@ pub(super) fn routes(
     if let Some(own) = own {
         routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
     }
+    routes = routes.layer(middleware::from_fn(one_host));
     routes.layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
 }
 
@@ -91,6 +92,14 @@ async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Nex
         return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
     }
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Refuses a request that does not name its host, or more than one.
+async fn one_host(request: Request, next: Next) -> Response {
+    match host::check_count(request.version(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+    }
 }
 
 /// Counts an answer and puts on what every answer wears.

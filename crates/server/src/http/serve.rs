@@ -1,38 +1,51 @@
 //! Accepting HTTP connections and serving them within bounds, until they end or are no longer HTTP's: a request may
 //! take its connection along, see [`Exit`].
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router as Routes;
-use axum::response::Response;
+use axum::http::header::{CONNECTION, HeaderValue, UPGRADE};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tidings_shard::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Traffic;
+use super::bodies::{AnswerBody, RequestBody};
 use super::listener::{Accept, Release};
+use super::pace::Wait;
 use super::patience::Patient;
-use super::waiting::Waiting;
+use super::places::{PROBES, Place, Places};
+use crate::config::HttpOptions;
 
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections of all listeners together; further ones wait in the kernel until one of these ends, or is no
-    /// longer HTTP's.
+    /// Connections of all listeners together, beside a few for probes, see [`super::places`]. One that is no longer
+    /// HTTP's does not count.
     pub(super) connections: usize,
+    /// How many of them one address may have.
+    pub(super) of_address: usize,
+    /// The minimum rate of bodies and of reading answers, in bytes per second; 0: there is none, and only a peer that
+    /// is silent falls behind.
+    pub(super) min_rate: u32,
     /// How long a connection may take from being ready for a request to having its whole head: a slow head and a
     /// kept connection without requests end by it.
     pub(super) head: Duration,
-    /// How long a peer may leave an answer unread.
+    /// How far a request's body may fall behind the minimum rate.
+    pub(super) body: Duration,
+    /// How far a peer may fall behind it in reading an answer.
     pub(super) unread: Duration,
     /// The longest head in bytes; a longer one is answered with 431.
     pub(super) head_bytes: usize,
@@ -43,53 +56,52 @@ impl Bounds {
     pub(super) fn new(connections: usize) -> Self {
         Self {
             connections,
+            of_address: connections,
+            min_rate: 240,
             head: Duration::from_secs(10),
+            body: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             head_bytes: 16 << 10,
         }
+    }
+
+    /// Those that are configured.
+    pub(super) fn from_config(options: &HttpOptions) -> Self {
+        let of_address = match options.connection_limit_per_address {
+            0 => options.connection_limit.div_ceil(2),
+            limit => limit,
+        };
+        let min_rate = u32::try_from(options.min_data_rate).unwrap_or(u32::MAX);
+        Self { of_address, min_rate, ..Self::new(options.connection_limit) }
     }
 }
 
 /// How long accepting rests after an error that would come again at once, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a connection may take to end once it was asked to give way.
+const GIVING_WAY: Duration = Duration::from_millis(250);
 
 /// Lets connections in, as many as there are places.
 #[derive(Debug)]
 pub(super) struct Door {
     bounds: Bounds,
-    places: Arc<Semaphore>,
-    waiting: Arc<Waiting>,
-    traffic: Arc<Traffic>,
-}
-
-/// A place that a connection has; given back when it is dropped.
-struct Place {
-    traffic: Arc<Traffic>,
-    _permit: OwnedSemaphorePermit,
+    places: Arc<Places>,
 }
 
 impl Door {
     pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>) -> Self {
-        let places = Arc::new(Semaphore::new(bounds.connections));
-        Self { bounds, places, waiting: Arc::default(), traffic }
+        Self { bounds, places: Arc::new(Places::new(bounds, traffic)) }
     }
 
     /// Waits for a connection and for a place that it has: beyond those that have one, at most one for each listener waits
     /// here, and others in the kernel.
     async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, Place) {
-        let io = self.accept(listener).await;
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                tracing::warn!(
-                    limit = self.bounds.connections,
-                    "all HTTP connections are in use; new ones wait"
-                );
-                self.place_of_another().await
+        loop {
+            let raw = self.accept(listener).await;
+            if let Some(place) = self.places.enter(A::peer(&raw)).await {
+                return (raw, place);
             }
-        };
-        self.traffic.connections.fetch_add(1, Ordering::Relaxed);
-        (io, Place { traffic: Arc::clone(&self.traffic), _permit: permit })
+        }
     }
 
     async fn accept<A: Accept>(&self, listener: &A) -> A::Raw {
@@ -108,35 +120,6 @@ impl Door {
                 }
             }
         }
-    }
-
-    /// Waits for a place; connections that ask for nothing give theirs.
-    async fn place_of_another(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.places).acquire_owned();
-        tokio::pin!(place);
-        loop {
-            tokio::select! {
-                biased;
-                place = &mut place => return place.expect("a semaphore that nobody closes"),
-                () = tokio::time::sleep(self.waiting.give_way()) => {}
-            }
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.traffic.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Place {
-    fn is_given_up(&self) {
-        self.traffic.gave_way.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn given_up(self) {
-        self.is_given_up();
     }
 }
 
@@ -195,31 +178,28 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (guest, bounds) = (Arc::new(door.waiting.enter()), door.bounds);
+    let (place, bounds) = (Arc::new(place), door.bounds);
+    let pace = Arc::clone(&place.pace);
     let io = tokio::select! {
         io = opening => io,
-        () = guest.told() => return place.given_up(),
+        _ = pace.told() => return,
         () = stopping(&mut stop) => return,
     };
     let Some(io) = io else { return };
-    let io = TokioIo::new(Patient::new(io, bounds.unread));
+    let io = TokioIo::new(Patient::new(io, bounds.unread, Arc::clone(&pace)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
+    // A client that sends no more still reads its answer.
+    http.half_close(true);
     let (exit, mut left) = Exit::new();
     let routes = TowerToHyperService::new(routes);
-    let asking = Arc::clone(&guest);
-    let service = service_fn(move |mut request| {
-        asking.asks();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(exit.clone());
-        let (answer, waiting) = (routes.call(request), Arc::clone(&asking));
-        async move {
-            let answer = answer.await;
-            waiting.waits();
-            answer
-        }
+        answer(request, routes.clone(), Arc::clone(&place))
     });
     let mut served = http.serve_connection(io, service).with_upgrades();
     let mut stopped = false;
+    let mut given_up = None;
     let leave = loop {
         tokio::select! {
             // First, so that answers before the one that leaves are sent.
@@ -231,13 +211,14 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 return;
             }
             Ok(leave) = &mut left => break leave,
-            () = guest.told() => {
-                if !guest.has_asked() {
-                    return place.given_up();
+            (wait, has_asked) = pace.told(), if given_up.is_none() => {
+                // Nothing is lost with a connection that has not asked, and nothing reaches one that does not read.
+                if wait == Wait::Answer || !has_asked {
+                    return;
                 }
-                // What it still is being sent it gets.
-                place.is_given_up();
+                given_up = Some(Box::pin(tokio::time::sleep(GIVING_WAY)));
             }
+            () = async { given_up.as_mut().expect("checked").await }, if given_up.is_some() => return,
             () = stopping(&mut stop), if !stopped => stopped = true,
         }
         Pin::new(&mut served).graceful_shutdown();
@@ -249,6 +230,40 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     }
 }
 
+/// Answers one request, for which there must be a place unless it is a probe.
+async fn answer(
+    request: Request<Incoming>,
+    routes: TowerToHyperService<Routes>,
+    place: Arc<Place>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let pace = Arc::clone(&place.pace);
+    pace.asks();
+    let mut answer = if place.is_reserve() && !needs_no_place(&request) && !place.promote().await {
+        place.refusal()
+    } else {
+        let watched = Arc::clone(&pace);
+        match routes.call(request.map(|body| RequestBody::new(body, watched))).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    };
+    if pace.is_too_slow() {
+        let text = "the request's body came too slowly (http.min_data_rate)\n";
+        answer = (StatusCode::REQUEST_TIMEOUT, text).into_response();
+    }
+    let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !is_upgrade && (place.is_reserve() || pace.is_too_slow()) {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer.map(|body| AnswerBody::new(body, pace)))
+}
+
+/// Whether a request is answered from the reserve: it asks for a probe, or becomes a WebSocket and leaves at once.
+fn needs_no_place(request: &Request<Incoming>) -> bool {
+    let has_no_body = request.body().is_end_stream();
+    has_no_body && (PROBES.contains(&request.uri().path()) || request.headers().contains_key(UPGRADE))
+}
+
 /// Waits until it is time to stop, which it also is when nobody can say so any more.
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -257,7 +272,7 @@ async fn stopping(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
 
     use axum::Extension;
@@ -269,7 +284,7 @@ mod tests {
 
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::waiting::GRACE;
+    use super::super::pace::GRACE;
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -315,7 +330,7 @@ mod tests {
     }
 
     fn bounds() -> Bounds {
-        Bounds { head: AGES, unread: AGES, ..Bounds::new(100) }
+        Bounds { head: AGES, body: AGES, unread: AGES, ..Bounds::new(100) }
     }
 
     /// Reads until the text ends so.
@@ -387,13 +402,13 @@ mod tests {
         let mut third = world.connect().await;
         third.write_all(GET).await.expect("a request sent");
         read_until(&mut third, "hello").await;
-        assert_eq!(world.traffic.gave_way.load(Ordering::Relaxed), 0);
+        assert_eq!(world.traffic.gave_way[0].load(Ordering::Relaxed), 0);
         // The one that began to wait first goes first.
         let mut fourth = world.connect().await;
         fourth.write_all(GET).await.expect("a request sent");
         read_until(&mut fourth, "hello").await;
         assert_eq!(read_to_end(&mut half).await, "");
-        assert_eq!(world.traffic.gave_way.load(Ordering::Relaxed), 1);
+        assert_eq!(world.traffic.gave_way[0].load(Ordering::Relaxed), 1);
         let mut fifth = world.connect().await;
         fifth.write_all(GET).await.expect("a request sent");
         read_until(&mut fifth, "hello").await;
@@ -407,6 +422,119 @@ mod tests {
         let mut peer = world.connect().await;
         peer.write_all(GET).await.expect("a request sent");
         read_until(&mut peer, "\r\n\r\n").await;
+        world.until_nobody_is_connected().await;
+    }
+
+    /// Answers once it has a request's whole body.
+    fn taking() -> Routes {
+        hello().route("/", axum::routing::post(|body: String| async move { format!("took {}", body.len()) }))
+    }
+
+    fn post(length: usize) -> String {
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_body_below_the_minimum_rate_is_answered_with_408_and_one_at_it_is_taken() {
+        let body = Duration::from_secs(1);
+        let world = World::new(Bounds { body, min_rate: 200, ..bounds() }, taking()).await;
+        let (mut silent, mut dripping, mut steady) =
+            (world.connect().await, world.connect().await, world.connect().await);
+        for peer in [&mut silent, &mut dripping, &mut steady] {
+            peer.write_all(post(600).as_bytes()).await.expect("a head sent");
+        }
+        let began = Instant::now();
+        for _ in 0..30 {
+            steady.write_all(&[b'x'; 20]).await.expect("a piece sent");
+            let _ = dripping.write_all(b"x").await;
+            sleep(Duration::from_millis(80)).await;
+        }
+        assert!(began.elapsed() > 2 * body);
+        read_until(&mut steady, "took 600").await;
+        for peer in [&mut silent, &mut dripping] {
+            let text = read_until(peer, "(http.min_data_rate)\n").await;
+            assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+            assert!(text.contains("connection: close\r\n"), "{text}");
+            assert_eq!(read_to_end(peer).await, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_slowest_give_way_when_there_is_no_place_and_not_before() {
+        let world = World::new(Bounds { connections: 2, ..bounds() }, taking()).await;
+        let mut slow = [world.connect().await, world.connect().await];
+        for peer in &mut slow {
+            peer.write_all(post(100).as_bytes()).await.expect("a head sent");
+        }
+        sleep(2 * GRACE).await;
+        assert_eq!(world.traffic.gave_way[1].load(Ordering::Relaxed), 0);
+        let mut quick = world.connect().await;
+        quick.write_all(GET).await.expect("a request sent");
+        read_until(&mut quick, "hello").await;
+        let text = read_until(&mut slow[0], "(http.min_data_rate)\n").await;
+        assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+        slow[1].write_all(&[b'x'; 100]).await.expect("a body sent");
+        read_until(&mut slow[1], "took 100").await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_gives_way_to_other_requests() {
+        let much = hello().route("/much", get(|| async { vec![b'x'; 64 << 20] }));
+        let world = World::new(Bounds { connections: 1, ..bounds() }, much).await;
+        let mut slow = world.connect().await;
+        slow.write_all(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("a request sent");
+        read_until(&mut slow, "\r\n\r\n").await;
+        sleep(Wait::Answer.grace()).await;
+        let mut quick = world.connect().await;
+        quick.write_all(GET).await.expect("a request sent");
+        read_until(&mut quick, "hello").await;
+        assert_eq!(world.traffic.gave_way[2].load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn while_every_place_is_busy_probes_are_answered_and_other_requests_get_503() {
+        let busy = hello()
+            .route("/busy", get(|| async { pending::<&str>().await }))
+            .route("/health", get(|| async { "ok" }));
+        let world = World::new(Bounds { connections: 2, ..bounds() }, busy).await;
+        let mut held = [world.connect().await, world.connect().await];
+        for peer in &mut held {
+            peer.write_all(b"GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("a request sent");
+        }
+        sleep(2 * GRACE).await;
+        let mut refused = world.connect().await;
+        refused.write_all(GET).await.expect("a request sent");
+        for _ in 0..3 {
+            let mut probe = world.connect().await;
+            probe
+                .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await
+                .expect("a request sent");
+            let text = read_to_end(&mut probe).await;
+            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("ok"), "{text}");
+        }
+        let text = read_to_end(&mut refused).await;
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("retry-after: 1\r\n"), "{text}");
+        assert_eq!(world.traffic.refused[0].load(Ordering::Relaxed), 1);
+        let text = timeout(Duration::from_millis(50), held[0].read_u8()).await;
+        assert!(text.is_err(), "a request that the server is busy with was ended");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_more_gets_its_whole_answer() {
+        let much = Routes::new().route(
+            "/",
+            get(|| async {
+                sleep(Duration::from_millis(50)).await;
+                vec![b'x'; 32 << 20]
+            }),
+        );
+        let world = World::new(bounds(), much).await;
+        let mut peer = world.connect().await;
+        peer.write_all(GET).await.expect("a request sent");
+        peer.shutdown().await.expect("half a close");
+        let text = read_to_end(&mut peer).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.len() > 32 << 20, "{} bytes", text.len());
         world.until_nobody_is_connected().await;
     }
 
@@ -524,6 +652,10 @@ mod tests {
     impl Accept for Troubled {
         type Raw = DuplexStream;
         type Io = DuplexStream;
+
+        fn peer(_: &DuplexStream) -> Option<std::net::IpAddr> {
+            None
+        }
 
         fn open(&self, raw: DuplexStream) -> impl Future<Output = Option<DuplexStream>> + Send + 'static {
             ready(Some(raw))

@@ -2,7 +2,53 @@
 
 use std::time::{Duration, Instant};
 
+use tidings_testkit::LineClient;
+
 use crate::up::up;
+
+/// The seconds that a client of the line port is asked to wait before it reconnects.
+fn reconnect_delay(line: &str) -> f64 {
+    let text =
+        line.strip_prefix("ERROR 3001 shutdown, reconnect in ").and_then(|rest| rest.strip_suffix(" s"));
+    text.and_then(|seconds| seconds.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+#[test]
+fn a_few_clients_are_asked_to_reconnect_evenly_over_the_drain_time() {
+    const CLIENTS: usize = 40;
+    const DRAIN: f64 = 4.0;
+    let node = up(&[("shutdown.timeout", "30s"), ("shutdown.drain", "4s")]);
+    let mut clients: Vec<LineClient> = (0..CLIENTS).map(|_| node.line()).collect();
+    for client in &mut clients {
+        client.send("PING");
+        client.expect("PONG");
+    }
+    let began = Instant::now();
+    let mut told: Vec<(f64, f64)> = std::thread::scope(|scope| {
+        let waiting: Vec<_> = clients
+            .iter_mut()
+            .map(|client| {
+                scope.spawn(move || {
+                    let delay = reconnect_delay(&client.line());
+                    (began.elapsed().as_secs_f64(), delay)
+                })
+            })
+            .collect();
+        scope.spawn(|| node.stop());
+        waiting.into_iter().map(|client| client.join().expect("no panic")).collect()
+    });
+    told.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let begin = told[0].0;
+    for (i, (at, delay)) in told.iter().enumerate() {
+        let even = DRAIN * i as f64 / CLIENTS as f64;
+        assert!((at - begin - even).abs() < 0.8, "client {i} was told after {at:.2} s: {told:?}");
+        assert!((0.5..=5.0).contains(delay), "{delay}");
+    }
+    let mut delays: Vec<f64> = told.iter().map(|(_, delay)| *delay).collect();
+    delays.sort_by(f64::total_cmp);
+    delays.dedup();
+    assert!(delays.len() > CLIENTS / 4, "no jitter: {delays:?}");
+}
 
 #[test]
 fn on_stopping_every_client_is_told_in_its_own_dialect() {
@@ -18,7 +64,7 @@ fn on_stopping_every_client_is_told_in_its_own_dialect() {
     let began = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            plain.expect("ERROR 3001 shutdown");
+            reconnect_delay(&plain.line());
             assert!(plain.expect_closed().is_empty());
             json.expect(
                 "{\"push\":{\"disconnect\":{\"code\":3001,\"reason\":\"shutdown\",\"reconnect\":true}}}",

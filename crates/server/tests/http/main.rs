@@ -2,10 +2,12 @@
 
 mod deflate;
 mod events;
+mod half_close;
 mod host;
 mod info;
 mod metrics;
 mod page;
+mod places;
 mod probes;
 mod streams;
 mod upgrade;

@@ -1,5 +1,7 @@
 //! `/health` and `/ready`, and what is answered to requests for anything else.
 
+use std::time::{Duration, Instant};
+
 use tidings_testkit::{LineClient, RedisServer};
 
 use crate::world::{World, eventually};
@@ -48,6 +50,37 @@ fn while_the_server_drains_ready_says_so() {
     drop((client, kept));
     world.runtime.block_on(stopping).expect("a clean stop");
     assert!(std::net::TcpStream::connect(world.http()).is_err(), "it still listens");
+}
+
+#[test]
+fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
+    let lame_duck = Duration::from_secs(2);
+    let mut world = World::with(&[
+        "shutdown.timeout=30s",
+        "shutdown.lame_duck=2s",
+        "shutdown.drain=0s",
+        "tcp.echo=false",
+    ]);
+    eventually("ready", || world.get("/ready").status == 200);
+    let mut old = LineClient::connect(world.tcp());
+    old.send("SUBSCRIBE news");
+    old.expect("CONFIRMED");
+    let began = Instant::now();
+    let stopping = world.stop();
+    eventually("not ready", || world.get("/ready").status == 503);
+    assert_eq!(world.get("/health").status, 200);
+    let mut new = LineClient::connect(world.tcp());
+    new.send("PUBLISH news still here");
+    new.expect("CONFIRMED");
+    old.expect("MESSAGE news still here");
+    assert!(began.elapsed() < lame_duck, "too slow a machine to see it");
+    for client in [&mut old, &mut new] {
+        let line = client.line();
+        assert!(line.starts_with("ERROR 3001 shutdown"), "{line}");
+        assert!(began.elapsed() >= lame_duck, "told in the lame-duck time");
+    }
+    drop((old, new));
+    world.runtime.block_on(stopping).expect("a clean stop");
 }
 
 #[test]

@@ -336,18 +336,42 @@ fn a_stream_gives_its_place_back_and_hears_pings() {
 
 #[test]
 fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
-    let world = World::with(&[]);
+    let world = World::with(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
     for half in [false, true] {
         let mut stream = Stream::open(&world, &get("/connection/uni_sse", ""));
         stream.event();
         if half {
+            // It may read on; a ping finds out whether it does.
             stream.peer.shutdown(Shutdown::Write).expect("half a close");
-            stream.rest();
+            assert_eq!(stream.event(), json!({}), "a ping");
         }
         drop(stream);
         eventually("no connection left", || {
             world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
         });
+    }
+}
+
+#[test]
+fn a_stream_goes_on_after_its_client_has_sent_everything_it_will() {
+    let world = World::with(&[]);
+    let request = post("/connection/sse", "", &format!("{CONNECT}\n{SUBSCRIBE}"));
+    let mut stream = Stream::open(&world, &request);
+    stream.peer.shutdown(Shutdown::Write).expect("half a close");
+    assert_eq!(stream.event()["id"], 1);
+    let mut next = stream.event();
+    while next["id"] != 2 {
+        assert_eq!(next, json!({}), "a ping");
+        next = stream.event();
+    }
+    let mut publisher = RespClient::connect(world.tcp());
+    for _ in 0..3 {
+        publisher.command(&["PUBLISH", "news", "\"x\""]);
+        let mut event = stream.event();
+        while event == json!({}) {
+            event = stream.event();
+        }
+        assert_eq!(event["push"]["pub"]["data"], "x");
     }
 }
 

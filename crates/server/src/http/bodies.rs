@@ -1,0 +1,110 @@
+//! The bodies of requests and answers, as [`Pace`] watches them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::BoxError;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::pace::Pace;
+
+/// A request's body that fails when it comes too slowly ([`io::ErrorKind::TimedOut`]). A timer exists only once it is
+/// waited for.
+pub(super) struct RequestBody {
+    body: Incoming,
+    pace: Arc<Pace>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(body: Incoming, pace: Arc<Pace>) -> Self {
+        Self { body, pace, timer: None }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            match &frame {
+                Some(Ok(frame)) => self.pace.body_comes(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) | None => self.pace.body_ends(),
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        loop {
+            let Some(until) = self.pace.body_waits(cx.waker()).map(Instant::from_std) else {
+                self.pace.body_ends();
+                let slow = io::Error::new(io::ErrorKind::TimedOut, "it came too slowly");
+                return Poll::Ready(Some(Err(slow.into())));
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.pace.body_ends();
+    }
+}
+
+/// An answer's body, after which the connection waits for its next request.
+pub(super) struct AnswerBody {
+    body: Body,
+    pace: Arc<Pace>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(body: Body, pace: Arc<Pace>) -> Self {
+        Self { body, pace }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.pace.head_waits();
+    }
+}

@@ -1,0 +1,347 @@
+//! How far a connection's peer keeps up with the minimum data rate, and which connections are the slowest.
+//!
+//! A connection waits for its peer in one of three ways ([`Wait`]). While it does, its time *behind* grows; every byte
+//! that moves takes it back by a byte's time at the minimum rate. So a peer that sends or reads steadily is never behind,
+//! and one that sends a byte now and then falls behind like one that sends nothing. A connection whose server is at
+//! work is not behind, however long that takes.
+//!
+//! Invariants:
+//! - Locks are taken in this order: a pace, then [`Slowest`]; neither is held over an await.
+//! - A connection is listed in [`Slowest`] only while it waits for its peer, and once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::places::AddressKey;
+
+/// What a connection waits for, in the order in which connections give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wait {
+    /// The head of its next request: little or nothing is lost with it.
+    Head,
+    /// The rest of a request's body.
+    Body,
+    /// The peer, to read an answer.
+    Answer,
+}
+
+impl Wait {
+    pub(super) const ALL: [Self; 3] = [Self::Head, Self::Body, Self::Answer];
+
+    /// What it is called in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Body => "body",
+            Self::Answer => "answer",
+        }
+    }
+
+    /// How far behind a connection must be before it gives way to others.
+    pub(super) fn grace(self) -> Duration {
+        match self {
+            Self::Head | Self::Body => GRACE,
+            Self::Answer => 4 * GRACE,
+        }
+    }
+}
+
+/// How far behind a connection may be while others wait for its place.
+pub(super) const GRACE: Duration = Duration::from_millis(250);
+
+/// Connections that wait for their peers: those furthest behind come first.
+#[derive(Debug, Default)]
+pub(super) struct Slowest(Mutex<[BTreeMap<Key, Arc<Pace>>; 3]>);
+
+/// Since when a connection is behind, in effect, and its number.
+type Key = (Instant, u64);
+
+impl Slowest {
+    /// Asks the connection that is furthest behind, of one address if one is given, to give way; gives what it waited
+    /// for, or nothing when none is far enough behind.
+    pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<Wait> {
+        let now = Instant::now();
+        let mut lists = self.lock();
+        let (wait, pace) = Wait::ALL.into_iter().find_map(|wait| {
+            let list = &mut lists[wait as usize];
+            let is_behind = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
+            let mut behind = list.iter().take_while(|((since, _), _)| is_behind(*since));
+            let (key, _) = behind.find(|(_, pace)| address.is_none() || pace.address == address)?;
+            let key = *key;
+            Some((wait, list.remove(&key)?))
+        })?;
+        drop(lists);
+        pace.evict(wait);
+        Some(wait)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [BTreeMap<Key, Arc<Pace>>; 3]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pace of one connection.
+#[derive(Debug)]
+pub(super) struct Pace {
+    number: u64,
+    address: Option<AddressKey>,
+    slowest: Arc<Slowest>,
+    /// The minimum rate in bytes per second; 0: any byte makes up for everything.
+    rate: u32,
+    /// How far behind a body may fall.
+    body_limit: Duration,
+    state: Mutex<State>,
+    evicted: AtomicBool,
+    too_slow: AtomicBool,
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    head: Option<Instant>,
+    body: Clock,
+    answer: Clock,
+    listed: Option<(Wait, Key)>,
+    evicted_as: Option<Wait>,
+    /// Wakes the task that waits for more of a body.
+    reader: Option<Waker>,
+    has_asked: bool,
+}
+
+/// How far behind one direction is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    behind: Duration,
+    waits_since: Option<Instant>,
+}
+
+impl Clock {
+    /// It waits, now if it did not already; gives since when it is behind.
+    fn wait(&mut self, now: Instant) -> Instant {
+        let since = *self.waits_since.get_or_insert(now);
+        since.checked_sub(self.behind).unwrap_or(since)
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.waits_since.map(|since| since.checked_sub(self.behind).unwrap_or(since))
+    }
+
+    /// So many bytes have moved, and it does not wait for now.
+    fn advance(&mut self, bytes: usize, rate: u32, now: Instant) {
+        if let Some(since) = self.waits_since.take() {
+            self.behind += now.saturating_duration_since(since);
+        }
+        if rate == 0 {
+            if bytes > 0 {
+                self.behind = Duration::ZERO;
+            }
+            return;
+        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let made_up = Duration::from_micros(bytes.saturating_mul(1_000_000) / u64::from(rate));
+        self.behind = self.behind.saturating_sub(made_up);
+    }
+}
+
+impl Pace {
+    pub(super) fn new(
+        number: u64,
+        address: Option<AddressKey>,
+        slowest: Arc<Slowest>,
+        rate: u32,
+        body_limit: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            address,
+            slowest,
+            rate,
+            body_limit,
+            state: Mutex::default(),
+            evicted: AtomicBool::new(false),
+            too_slow: AtomicBool::new(false),
+            told: Notify::new(),
+        })
+    }
+
+    /// The connection waits for its next head from now on.
+    pub(super) fn head_waits(self: &Arc<Self>) {
+        self.change(|state, now| {
+            state.head = Some(now);
+            state.body = Clock::default();
+            state.answer.behind = Duration::ZERO;
+        });
+    }
+
+    /// A request's head has come.
+    pub(super) fn asks(self: &Arc<Self>) {
+        self.change(|state, _| {
+            state.head = None;
+            state.has_asked = true;
+        });
+    }
+
+    /// The rest of a body is waited for; gives until when, or nothing when it is too late already.
+    pub(super) fn body_waits(self: &Arc<Self>, reader: &Waker) -> Option<Instant> {
+        let mut until = None;
+        let limit = self.body_limit;
+        self.change(|state, now| {
+            let since = state.body.wait(now);
+            state.reader = Some(reader.clone());
+            until = since.checked_add(limit).filter(|until| *until > now);
+        });
+        if until.is_none() || self.is_evicted() {
+            self.too_slow.store(true, Ordering::Relaxed);
+            return None;
+        }
+        until
+    }
+
+    /// So many bytes of a body have come.
+    pub(super) fn body_comes(self: &Arc<Self>, bytes: usize) {
+        let rate = self.rate;
+        self.change(|state, now| state.body.advance(bytes, rate, now));
+    }
+
+    /// The body is no longer waited for.
+    pub(super) fn body_ends(self: &Arc<Self>) {
+        self.change(|state, _| {
+            state.body = Clock::default();
+            state.reader = None;
+        });
+    }
+
+    /// The peer does not read; gives since when it is behind.
+    pub(super) fn answer_waits(self: &Arc<Self>) -> Instant {
+        let mut since = None;
+        self.change(|state, now| since = Some(state.answer.wait(now)));
+        since.unwrap_or_else(Instant::now)
+    }
+
+    /// The peer has taken so many bytes.
+    pub(super) fn answer_goes(self: &Arc<Self>, bytes: usize) {
+        let rate = self.rate;
+        self.change(|state, now| state.answer.advance(bytes, rate, now));
+    }
+
+    /// Whether a request's body came too slowly, or was given up for another connection.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.too_slow.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Completes when the connection is to give way; gives what it waited for, and whether a request of it has come.
+    pub(super) async fn told(&self) -> (Wait, bool) {
+        loop {
+            self.told.notified().await;
+            let state = self.lock();
+            if let Some(wait) = state.evicted_as {
+                return (wait, state.has_asked);
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn leave(self: &Arc<Self>) {
+        self.evicted.store(true, Ordering::Relaxed);
+        self.change(|_, _| {});
+    }
+
+    fn evict(&self, wait: Wait) {
+        let mut state = self.lock();
+        state.evicted_as = Some(wait);
+        self.evicted.store(true, Ordering::Relaxed);
+        let reader = state.reader.take();
+        drop(state);
+        self.told.notify_one();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Changes the state, and where the connection is listed because of it.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant)) {
+        let mut state = self.lock();
+        change(&mut state, Instant::now());
+        let key = |since: Instant| (since, self.number);
+        let wanted = if self.is_evicted() {
+            None
+        } else if let Some(since) = state.answer.since() {
+            Some((Wait::Answer, key(since)))
+        } else if let Some(since) = state.body.since() {
+            Some((Wait::Body, key(since)))
+        } else {
+            state.head.map(|since| (Wait::Head, key(since)))
+        };
+        if wanted == state.listed {
+            return;
+        }
+        let mut lists = self.slowest.lock();
+        if let Some((wait, key)) = std::mem::replace(&mut state.listed, wanted) {
+            lists[wait as usize].remove(&key);
+        }
+        if let Some((wait, key)) = wanted {
+            lists[wait as usize].insert(key, Arc::clone(self));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_at_the_minimum_rate_make_up_for_the_time_they_took() {
+        let began = Instant::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let mut steady = Clock::default();
+        for second in 0..60 {
+            assert_eq!(steady.wait(at(second)), at(second), "behind after {second} s");
+            steady.advance(100, 100, at(second + 1));
+        }
+        let mut dripping = Clock::default();
+        for second in 0..10 {
+            dripping.wait(at(second));
+            dripping.advance(10, 100, at(second + 1));
+        }
+        assert_eq!(dripping.behind, Duration::from_secs(9));
+        // What came early is not saved up for later.
+        let mut early = Clock::default();
+        early.wait(at(0));
+        early.advance(1_000_000, 100, at(1));
+        assert_eq!(early.wait(at(2)), at(2));
+    }
+
+    #[test]
+    fn those_furthest_behind_give_way_first_and_idle_ones_before_them() {
+        let slowest = Arc::new(Slowest::default());
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("a minute of uptime");
+        let pace =
+            |number, address| Pace::new(number, address, Arc::clone(&slowest), 100, Duration::from_secs(10));
+        let (body, worse, idle, fresh) = (pace(1, None), pace(2, None), pace(3, None), pace(4, None));
+        body.change(|state, _| state.body.waits_since = Some(long_ago + Duration::from_secs(1)));
+        worse.change(|state, _| state.body.waits_since = Some(long_ago));
+        idle.change(|state, _| state.head = Some(long_ago + Duration::from_secs(2)));
+        fresh.head_waits();
+        assert_eq!(slowest.evict(None), Some(Wait::Head));
+        assert!(idle.is_evicted() && !fresh.is_evicted());
+        assert_eq!(slowest.evict(None), Some(Wait::Body));
+        assert!(worse.is_evicted() && !body.is_evicted());
+        assert_eq!(slowest.evict(None), Some(Wait::Body));
+        assert_eq!(slowest.evict(None), None);
+        fresh.leave();
+        assert!(slowest.lock().iter().all(BTreeMap::is_empty), "left listed");
+    }
+}
