@@ -143,7 +143,8 @@ group! {
         /// or a stream no longer counts: for those `client.connection_limit` holds.
         connection_limit: usize = "512", count(1, 1_000_000);
         /// How many of those connections one address may have (of IPv6, one /64 network). 0 is half of
-        /// `http.connection_limit`. Behind a proxy that connects from one address, give as much as `http.connection_limit`.
+        /// `http.connection_limit`, and no limit for this machine's own loopback addresses. Behind a proxy on another machine,
+        /// give as much as `http.connection_limit`.
         connection_limit_per_address: usize = "0", count(0, 1_000_000);
         /// The slowest that a request's body may come and an answer be read, in bytes per second. A body that falls ten
         /// seconds behind is answered with 408, an answer that falls thirty seconds behind is cut off. With 0 only silence

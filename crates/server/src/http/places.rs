@@ -111,7 +111,8 @@ impl Places {
 
     /// Gives a new connection a place, as soon as there is one; nothing when its address has all that it may have.
     pub(super) async fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
-        let key = address.map(AddressKey::new);
+        let is_counted = |address: &IpAddr| self.bounds.of_loopback || !address.to_canonical().is_loopback();
+        let key = address.filter(is_counted).map(AddressKey::new);
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);

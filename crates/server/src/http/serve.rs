@@ -37,6 +37,8 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// How many of them one address may have.
     pub(super) of_address: usize,
+    /// Whether that holds for loopback addresses too, where proxies on this machine connect from.
+    pub(super) of_loopback: bool,
     /// The minimum rate of bodies and of reading answers, in bytes per second; 0: there is none, and only a peer that
     /// is silent falls behind.
     pub(super) min_rate: u32,
@@ -57,6 +59,7 @@ impl Bounds {
         Self {
             connections,
             of_address: connections,
+            of_loopback: true,
             min_rate: 240,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
@@ -72,7 +75,8 @@ impl Bounds {
             limit => limit,
         };
         let min_rate = u32::try_from(options.min_data_rate).unwrap_or(u32::MAX);
-        Self { of_address, min_rate, ..Self::new(options.connection_limit) }
+        let of_loopback = options.connection_limit_per_address > 0;
+        Self { of_address, of_loopback, min_rate, ..Self::new(options.connection_limit) }
     }
 }
 

@@ -32,7 +32,7 @@ fn soon<T>(what: &str, act: impl FnOnce() -> T) -> T {
 fn half_bodies_in_every_place_keep_out_neither_probes_nor_requests_nor_web_sockets() {
     // As many as there are places, and more than the reserve takes besides.
     for count in [512, 700] {
-        let world = World::with(&["http.connection_limit_per_address=100000"]);
+        let world = World::with(&[]);
         eventually("ready", || world.get("/ready").status == 200);
         let attackers = half_bodies(&world, count);
         for path in ["/health", "/ready", "/metrics"] {
