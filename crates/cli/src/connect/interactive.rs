@@ -43,22 +43,22 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
     let mut screen = Screen::take(address)?;
     let mut inbox = Vec::with_capacity(READ);
     let mut outbox = Vec::new();
-    let mut link = Some((incoming, outgoing));
+    let (mut incoming, mut outgoing) = (Some(incoming), Some(outgoing));
     let mut reconnecting = None;
     loop {
         let lost = tokio::select! {
             chunk = chunks.recv(), if !screen.is_leaving() && outbox.len() < UNSENT => {
                 match chunk {
-                    Some(Ok(bytes)) => screen.typed(&bytes, link.is_some(), &mut outbox)?,
+                    Some(Ok(bytes)) => screen.typed(&bytes, incoming.is_some(), &mut outbox)?,
                     // The terminal is gone, or at its end.
                     Some(Err(_)) | None => screen.leave(&mut outbox)?,
                 }
-                if link.is_none() && screen.is_leaving() {
+                if incoming.is_none() && screen.is_leaving() {
                     return Ok(());
                 }
                 None
             }
-            read = read(&mut link, &mut inbox) => match read {
+            read = read(&mut incoming, &mut inbox) => match read {
                 Ok(0) => Some("the server closed it".to_owned()),
                 Ok(_) => {
                     screen.arrived(&inbox)?;
@@ -68,12 +68,12 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
                 Err(e) => Some(reason(&e)),
             },
             // A failed write leaves it to the read to say what the server said last, and how it left.
-            written = write(&mut link, &outbox), if !outbox.is_empty() => {
+            written = write(&mut outgoing, &outbox), if !outbox.is_empty() => {
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 None
             }
-            connection = reached(&mut reconnecting) => {
-                link = Some(connection);
+            (new_incoming, new_outgoing) = reached(&mut reconnecting) => {
+                (incoming, outgoing) = (Some(new_incoming), Some(new_outgoing));
                 reconnecting = None;
                 screen.remark(&format!("reconnected to {address}; subscriptions have to be made again"))?;
                 None
@@ -92,7 +92,7 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
             return Ok(());
         }
         let Some(delay) = delay(&screen.last_line) else { return Err(left_alone(&why)) };
-        link = None;
+        (incoming, outgoing) = (None, None);
         outbox.clear();
         screen.remark(&format!("connection lost: {why}; reconnecting in {:.1} s", delay.as_secs_f64()))?;
         reconnecting = Some(Box::pin(reconnect(address.clone(), delay)));
@@ -100,17 +100,17 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
 }
 
 /// Reads from the connection, while there is one.
-async fn read(link: &mut Option<(Incoming, Outgoing)>, inbox: &mut Vec<u8>) -> io::Result<usize> {
-    match link {
-        Some((incoming, _)) => incoming.read_buf(inbox).await,
+async fn read(incoming: &mut Option<Incoming>, inbox: &mut Vec<u8>) -> io::Result<usize> {
+    match incoming {
+        Some(incoming) => incoming.read_buf(inbox).await,
         None => pending().await,
     }
 }
 
 /// Writes to the connection, while there is one.
-async fn write(link: &mut Option<(Incoming, Outgoing)>, bytes: &[u8]) -> io::Result<usize> {
-    match link {
-        Some((_, outgoing)) => outgoing.write(bytes).await,
+async fn write(outgoing: &mut Option<Outgoing>, bytes: &[u8]) -> io::Result<usize> {
+    match outgoing {
+        Some(outgoing) => outgoing.write(bytes).await,
         None => pending().await,
     }
 }
@@ -183,7 +183,7 @@ impl Screen {
     async fn left(&self) {
         match self.leaving {
             Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
+            None => pending().await,
         }
     }
 

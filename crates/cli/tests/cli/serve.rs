@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use tidings_testkit::{LineClient, PATIENCE, Tidings};
 
-use crate::tool::{Done, TIDINGS, server};
+use crate::tool::{Done, TIDINGS, command, server};
 
 /// Starts a server that must refuse its flags.
 fn refused(flags: &[&str]) -> Done {
@@ -102,8 +102,8 @@ fn it_ends_in_time_although_nobody_reads_its_log() {
     for signals in [1, 2] {
         let (_reader, writer) = std::io::pipe().unwrap();
         let limit = if signals == 1 { "2s" } else { "1h" };
-        let mut child = Command::new(TIDINGS)
-            .args(["serve", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set"])
+        let mut child = command(&["serve"])
+            .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set"])
             .arg(format!("shutdown.timeout={limit}"))
             .args(["--set", "shutdown.drain=0s"])
             .stdout(Stdio::piped())
