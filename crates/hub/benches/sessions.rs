@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use divan::Bencher;
-use tidings_hub::{Access, Effect, Effects, Hub, Interest, Namespaces, SessionKey, Settings};
+use tidings_hub::{
+    Access, Effect, Effects, Hub, Interest, Namespaces, SessionKey, Settings, UserConnections,
+};
 use tidings_wire::Channel;
 
 fn main() {
@@ -42,6 +44,7 @@ fn hub() -> Hub {
         personal_channel: None,
         expired_close_delay: Duration::from_secs(25),
         expired_sub_close_delay: Duration::from_secs(25),
+        users: UserConnections::default(),
         session_key: SessionKey::new(&[1; SessionKey::LEN]),
         node: String::new(),
     };

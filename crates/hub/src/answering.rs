@@ -136,7 +136,9 @@ impl Hub {
             Ok(granted) => granted,
             Err(failure) => return self.answered(slot, id, Answer::Failed(failure), fx),
         };
-        self.identify(slot, &connected, fx);
+        if !self.identify(slot, &connected, fx) {
+            return;
+        }
         let session = &mut self.sessions[slot as usize];
         session.flags.set(Flag::Connected, true);
         if !granted.is_empty() || session.existing_more().is_some_and(|more| !more.granted.is_empty()) {

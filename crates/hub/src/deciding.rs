@@ -127,6 +127,8 @@ pub struct Connected {
     pub subs: Vec<(Channel, Admission)>,
     /// The token that lets it in, if it was one.
     pub token: Option<TokenId>,
+    /// The time, in Unix microseconds: of two connections of a user it tells the newer one.
+    pub since: u64,
 }
 
 /// A subscription that is allowed, and how it differs from others of its channel.
@@ -200,6 +202,13 @@ pub enum Order {
         reason: String,
         /// Connections that stay.
         except: Vec<String>,
+    },
+    /// End in favour of a newer connection of the same user.
+    Replace {
+        /// The newer one.
+        client: String,
+        /// When it was let in, in Unix microseconds; who came at the same time is ordered by its id.
+        since: u64,
     },
     /// End if the connection's token is one of these, also without a user named in the directive.
     EndTokens {

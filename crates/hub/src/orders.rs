@@ -42,7 +42,7 @@ impl Hub {
         let by_token = matches!(directive.order, Order::EndTokens { .. });
         let is_anyone = user.is_empty() && (client.is_some() || session.is_some() || by_token);
         // One that is still being let in ends as well.
-        let is_end = by_token || matches!(directive.order, Order::Disconnect { .. });
+        let is_end = by_token || matches!(directive.order, Order::Disconnect { .. } | Order::Replace { .. });
         slots.retain(|slot| {
             let session = &self.sessions[*slot as usize];
             let whose = session.member().map(|member| &*member.user).unwrap_or_default();
@@ -86,6 +86,14 @@ impl Hub {
             Order::Disconnect { code, reason, except } => {
                 if !except.contains(&self.client_name(self.id_of(slot))) {
                     self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
+                }
+            }
+            Order::Replace { client, since } => {
+                let own = self.sessions[slot as usize].member().map_or(0, |member| member.since);
+                let name = self.client_name(self.id_of(slot));
+                if name != *client && (own, name) < (*since, client.clone()) {
+                    let reason = "replaced by a newer connection of the user (client.single_connection)";
+                    self.end(slot, &Ending::Verdict(code::FORCE_DISCONNECT.number, reason.to_owned()), fx);
                 }
             }
             Order::EndTokens { code, reason, .. } => {

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
-use tidings_shard::{Control, Listener, Mail, Porter, Process};
+use tidings_shard::{Control, Listener, Mail, Porter, Process, RateLimit};
 use tokio::task::JoinSet;
 
 use crate::auth::SetupError;
@@ -109,7 +109,8 @@ impl Server {
         let key = ClusterKey::from_config(&config);
         let count = settings::shards(&config);
         let limits = settings::limits(&config, count);
-        let process = Arc::new(Process::default());
+        let connection_rate = RateLimit::per_second(config.client.connection_rate_limit);
+        let process = Arc::new(Process { connection_rate, ..Process::default() });
         let door =
             tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
         let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);
@@ -158,6 +159,7 @@ impl Server {
                 }
                 Err(error) => failed = Some(error.into()),
             }
+            let api = crate::api::Counters::new(config.http_api.rate_limit);
             Node {
                 gate: Gate::new(&config, limits.connections),
                 config,
@@ -168,7 +170,7 @@ impl Server {
                 mailboxes,
                 router,
                 hooks,
-                api: crate::api::Counters::default(),
+                api,
                 redis,
                 tls: tls.clone(),
                 lame_duck: AtomicBool::new(false),

@@ -1,7 +1,8 @@
 //! From the configuration to what the parts take.
 
 use tidings_hub::{
-    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings, SlowConsumer,
+    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings,
+    SlowConsumer, UserConnections,
 };
 use tidings_shard::Limits;
 
@@ -69,6 +70,7 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
+        users: UserConnections::new(client.user_connection_limit),
         session_key: SessionKey::new(&random::bytes()),
         node,
     }

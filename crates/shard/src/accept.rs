@@ -41,7 +41,12 @@ impl Shard {
                     self.starved = false;
                     if matches!(door.listener, Listener::Tls(_)) {
                         add(&self.metrics.accepted, 1);
-                        self.hand_out(socket);
+                        if self.process.connection_rate.allows(1) {
+                            self.hand_out(socket);
+                        } else {
+                            // Before a handshake nothing can be said.
+                            add(&self.metrics.refused, 1);
+                        }
                         continue;
                     }
                     let next = self.next_peer;
@@ -135,8 +140,17 @@ impl Shard {
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
         // One that comes back from its handshake was accepted before.
-        if !(dialect == Dialect::Unknown && matches!(socket, Socket::Tls(_))) {
+        let is_back = dialect == Dialect::Unknown && matches!(socket, Socket::Tls(_));
+        if !is_back {
             add(&self.metrics.accepted, 1);
+        }
+        // One that began as HTTP was judged there.
+        if dialect == Dialect::Unknown && !is_back && !self.process.connection_rate.allows(1) {
+            add(&self.metrics.refused, 1);
+            let mut notice = Vec::new();
+            tidings_hub::rate_notice(&mut notice);
+            self.turn_away(socket, &notice);
+            return None;
         }
         let limit = self.limits.connections;
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
@@ -144,10 +158,7 @@ impl Shard {
             add(&self.metrics.refused, 1);
             let limit = self.drain.is_none().then_some(limit);
             let notice = refusal(dialect, limit, jittered(RandomState::new().hash_one(self.now())));
-            // What it has said is read, lest the kernel reset the connection and take the notice with it.
-            if socket.refuse(&notice).is_ok() && socket.finish().is_ok() {
-                let _ = socket.read(&mut self.scratch);
-            }
+            self.turn_away(socket, &notice);
             return None;
         }
         let id = open(&mut self.hub, &mut self.fx);
@@ -164,6 +175,16 @@ impl Shard {
         }
         self.conns[slot] = Some(Conn::new(socket));
         Some(id.slot)
+    }
+}
+
+impl Shard {
+    /// Tells a connection that is not let in why.
+    fn turn_away(&mut self, mut socket: Socket, notice: &[u8]) {
+        // What it has said is read, lest the kernel reset the connection and take the notice with it.
+        if socket.refuse(notice).is_ok() && socket.finish().is_ok() {
+            let _ = socket.read(&mut self.scratch);
+        }
     }
 }
 

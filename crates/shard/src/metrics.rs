@@ -9,6 +9,8 @@ use tidings_wire::ws::deflate::Counts;
 /// Upper bounds of the fan-out histogram's buckets, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
+use crate::rate::RateLimit;
+
 /// What all shards share.
 #[derive(Debug, Default)]
 pub struct Process {
@@ -16,6 +18,8 @@ pub struct Process {
     pub queued: AtomicUsize,
     /// Connections of all shards together.
     pub connections: AtomicUsize,
+    /// How many connections may begin in a second.
+    pub connection_rate: RateLimit,
 }
 
 /// One shard's counters since its start, and gauges.

@@ -59,6 +59,8 @@ pub(crate) struct Member {
     pub(crate) meta: Option<Bytes>,
     /// When the connection ends unless it is refreshed, in Unix seconds.
     pub(crate) expires: Option<u64>,
+    /// When it was let in, in Unix microseconds.
+    pub(crate) since: u64,
     /// When the token that let it in was issued, in Unix seconds; 0 where it does not say, `None` without a token.
     pub(crate) token_issued: Option<u64>,
     /// The id of that token, where it has one.

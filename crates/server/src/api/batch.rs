@@ -38,6 +38,11 @@ impl Batch {
     pub(super) fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json).map(|Object(batch)| batch)
     }
+
+    /// How many commands it has.
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
 }
 
 /// A command with its method: `{"method":"publish","params":{…}}`.

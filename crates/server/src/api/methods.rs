@@ -190,7 +190,7 @@ async fn order(node: &Node, user: String, client: String, session: String, order
 async fn send(node: &Node, user: String, client: String, session: String, order: Order) -> Reply {
     let named = |text: String| Some(text).filter(|text| !text.is_empty());
     let directive = Directive { user, client: named(client), session: named(session), order };
-    cluster::order(node, &directive).await?;
+    cluster::order(&node.router, &directive).await?;
     Ok(Outcome::Done {})
 }
 

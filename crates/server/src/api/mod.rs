@@ -27,11 +27,12 @@ use std::time::Duration;
 use axum::Router as Routes;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidings_shard::RateLimit;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::node::Node;
@@ -56,6 +57,27 @@ pub(crate) struct Counters {
     pub(crate) errors: AtomicU64,
     /// Requests refused because of who sent them.
     pub(crate) refused: AtomicU64,
+    /// How many commands may come in a second.
+    pub(crate) rate: RateLimit,
+}
+
+impl Counters {
+    /// Counters of an API that takes so many commands a second; 0 is no limit.
+    pub(crate) fn new(rate: usize) -> Self {
+        Self { rate: RateLimit::per_second(rate), ..Self::default() }
+    }
+
+    /// Whether a request of so many commands may be carried out now.
+    ///
+    /// # Errors
+    /// The answer to one that may not.
+    fn allow(&self, commands: usize) -> Result<(), Response> {
+        if self.rate.allows(commands) {
+            return Ok(());
+        }
+        let why = "commands come faster than http_api.rate_limit allows; try again later\n";
+        Err((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], why).into_response())
+    }
 }
 
 /// The methods, beside `batch`.
@@ -93,7 +115,10 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
         Err(refusal) => return refusal,
     };
     match batch::Envelope::read(&body) {
-        Ok(envelopes) => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
+        Ok(envelopes) => match api.node.api.allow(envelopes.len()) {
+            Err(refusal) => refusal,
+            Ok(()) => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
+        },
         Err(error) => unreadable(&error),
     }
 }
@@ -111,12 +136,18 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
     };
     if method == "batch" {
         return match batch::Batch::read(&body) {
-            Ok(batch) => json(StatusCode::OK, batch::run(&api.node, batch).await),
+            Ok(batch) => match api.node.api.allow(batch.len()) {
+                Err(refusal) => refusal,
+                Ok(()) => json(StatusCode::OK, batch::run(&api.node, batch).await),
+            },
             Err(error) => unreadable(&error),
         };
     }
     match Command::read(&method, &body) {
         Some(Ok(command)) => {
+            if let Err(refusal) = api.node.api.allow(1) {
+                return refusal;
+            }
             drop(body);
             methods::count(&api.node, &method);
             let reply = methods::run(&api.node, command).await;

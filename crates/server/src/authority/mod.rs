@@ -17,14 +17,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
-use tidings_hub::{Admission, Answer, Connected, Decide, Failure, TokenId, Verdict, Who};
+use tidings_hub::{Admission, Answer, Connected, Decide, Directive, Failure, Order, TokenId, Verdict, Who};
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo};
 use tokio::runtime::Handle;
+use tracing::debug;
 
 use crate::auth::{SetupError, Verifier};
 use crate::blocklist;
+use crate::cluster;
 use crate::config::Config;
 use crate::proxy::{Counters, Hello, Hooks, Publish};
 use crate::router::{Authority, Router};
@@ -44,6 +46,8 @@ struct Shared {
     router: Weak<Router>,
     /// What the names of private channels begin with; empty for none.
     private_prefix: String,
+    /// Whether a user has one connection at a time.
+    single_connection: bool,
 }
 
 impl Decisions {
@@ -58,6 +62,7 @@ impl Decisions {
             hooks: Hooks::new(config)?,
             router: Arc::downgrade(router),
             private_prefix: config.channel.private_prefix.clone(),
+            single_connection: config.client.single_connection,
         };
         Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
     }
@@ -83,7 +88,8 @@ impl Shared {
                 let hello =
                     Hello { data: data.as_deref(), name: &name, version: &version, headers: &headers };
                 let connected = self.connect(&who, &token, &hello).await;
-                admitted = connected.as_ref().ok().map(|c| (c.user.clone(), c.token.clone()));
+                admitted =
+                    connected.as_ref().ok().map(|c| (who.client, c.user.clone(), c.token.clone(), c.since));
                 connected.map(|connected| Answer::Connected(Box::new(connected)))
             }
             Decide::Subscribe { who, channel, token, data } => {
@@ -111,8 +117,11 @@ impl Shared {
             }
         };
         reply.send(outcome.unwrap_or_else(Answer::Failed));
-        if let Some((user, token)) = admitted {
+        if let Some((client, user, token, since)) = admitted {
             self.end_if_blocked(&user, token.as_ref());
+            if self.single_connection && !user.is_empty() {
+                self.replace_others(client, user, since).await;
+            }
         }
     }
 
@@ -135,6 +144,17 @@ impl Shared {
         }
     }
 
+    /// Ends the older connections of a user, on all nodes; on this one alone while the broker is away.
+    async fn replace_others(&self, client: String, user: String, since: u64) {
+        let Some(router) = self.router.upgrade() else { return };
+        let order = Order::Replace { client, since };
+        let directive = Directive { user, client: None, session: None, order };
+        if let Err(error) = cluster::order(&router, &directive).await {
+            debug!(%error, "other nodes could not be told of a user's newer connection");
+            blocklist::order(&router, directive);
+        }
+    }
+
     /// Ends a connection whose block has arrived while it was being let in.
     fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
         let Some(router) = self.router.upgrade() else { return };
@@ -144,7 +164,7 @@ impl Shared {
     }
 
     async fn connect(&self, who: &Who, token: &str, hello: &Hello<'_>) -> Result<Connected, Failure> {
-        let connected = if token.is_empty() {
+        let mut connected = if token.is_empty() {
             let asked = self.hooks.connect(who, hello).await;
             let connected = asked.unwrap_or_else(|| Err(refusal(code::UNAUTHORIZED)))?;
             unexpired(connected.expires)?;
@@ -153,6 +173,8 @@ impl Shared {
             tokens::connected(&self.verifier, who, token, now()).await?
         };
         self.unblocked(&connected.user, connected.token.as_ref()).await?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        connected.since = u64::try_from(since).unwrap_or(u64::MAX);
         Ok(connected)
     }
 

@@ -24,7 +24,7 @@ pub(super) async fn connected(
         verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
     unexpired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None)));
-    Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id) })
+    Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
 }
 
 /// What a new token makes of a connection, whose user cannot change.

@@ -125,6 +125,10 @@ enum WireOrder {
         reason: String,
         except: Vec<String>,
     },
+    Replace {
+        client: String,
+        since: u64,
+    },
     EndTokens {
         id: Option<String>,
         issued_before: Option<u64>,
@@ -175,6 +179,7 @@ impl From<&Directive> for WireDirective {
             Order::Disconnect { code, reason, except } => {
                 WireOrder::Disconnect { code: *code, reason: reason.clone(), except: except.clone() }
             }
+            Order::Replace { client, since } => WireOrder::Replace { client: client.clone(), since: *since },
             Order::EndTokens { id, issued_before, code, reason } => WireOrder::EndTokens {
                 id: id.clone(),
                 issued_before: *issued_before,
@@ -231,6 +236,7 @@ impl TryFrom<WireDirective> for Directive {
                 Order::Unsubscribe { channel: channel.map(Channel::new).transpose()?, code, reason }
             }
             WireOrder::Disconnect { code, reason, except } => Order::Disconnect { code, reason, except },
+            WireOrder::Replace { client, since } => Order::Replace { client, since },
             WireOrder::EndTokens { id, issued_before, code, reason } => {
                 Order::EndTokens { id, issued_before, code, reason }
             }
@@ -275,6 +281,7 @@ mod tests {
             Order::Unsubscribe { channel: Some(channel), code: 2000, reason: "because".into() },
             Order::Unsubscribe { channel: None, code: 2500, reason: String::new() },
             Order::Disconnect { code: 3503, reason: "ü\n".into(), except: vec!["c1".into(), "c2".into()] },
+            Order::Replace { client: "c".into(), since: 7 },
             Order::EndTokens { id: Some("t".into()), issued_before: Some(7), code: 3503, reason: "x".into() },
             Order::Refresh { expired: true, expires: None },
             Order::Refresh { expired: false, expires: Some(1_800_000_000) },

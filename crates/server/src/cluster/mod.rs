@@ -34,6 +34,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::blocklist::Change;
 use crate::node::Node;
+use crate::router::Router;
 use message::{Data, Message, Say};
 use registry::{ANNOUNCE, Met, Registry};
 use sealing::Sealer;
@@ -215,8 +216,8 @@ impl Cluster {
 ///
 /// # Errors
 /// [`ClusterError`]: nobody has been told then.
-pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), ClusterError> {
-    match send(node, &node.router.cluster().all, Say::Order(directive.into())).await? {
+pub(crate) async fn order(router: &Router, directive: &Directive) -> Result<(), ClusterError> {
+    match send(router, &router.cluster().all, Say::Order(directive.into())).await? {
         0 => Err(ClusterError::Unheard),
         _ => Ok(()),
     }
@@ -227,7 +228,7 @@ pub(crate) async fn order(node: &Node, directive: &Directive) -> Result<(), Clus
 /// # Errors
 /// [`ClusterError`]: no node has been told then.
 pub(crate) async fn change_blocklist(node: &Node, change: Change) -> Result<(), ClusterError> {
-    match send(node, &node.router.cluster().all, Say::Blocklist(change)).await? {
+    match send(&node.router, &node.router.cluster().all, Say::Blocklist(change)).await? {
         0 => Err(ClusterError::Unheard),
         _ => Ok(()),
     }
@@ -245,7 +246,7 @@ pub(crate) async fn forward(node: &Node, to: &str, session: &str, data: Bytes) -
         return Err(ClusterError::Nowhere);
     }
     let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::Nowhere)?;
-    match send(node, &channel, Say::Input { session: session.to_owned(), data: Data(data) }).await? {
+    match send(&node.router, &channel, Say::Input { session: session.to_owned(), data: Data(data) }).await? {
         0 => Err(ClusterError::Nowhere),
         _ => Ok(()),
     }
@@ -276,7 +277,7 @@ pub(crate) async fn channels(node: &Node, pattern: Option<&Pattern>) -> Result<C
     // Newcomers answer too.
     let mut survey = cluster.surveys.open(others.len() + 16);
     let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
-    send(node, &cluster.all, Say::Ask { id: survey.id, pattern }).await?;
+    send(&node.router, &cluster.all, Say::Ask { id: survey.id, pattern }).await?;
     let mut silent: Vec<_> = others;
     let mut too_many = Vec::new();
     let end = tokio::time::Instant::now() + SURVEY;
@@ -328,7 +329,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 (channel, Say::Answer { id, channels: fits.then_some(channels) })
             }
         };
-        if let Err(error) = send(&node, &channel, say).await {
+        if let Err(error) = send(&node.router, &channel, say).await {
             tracing::debug!(%error, "other nodes could not be told");
             if announces {
                 beat.reset_after(AGAIN);
@@ -341,7 +342,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 /// for long.
 pub(crate) async fn leave(node: &Node, within: Duration) {
     if node.redis.is_some() {
-        let gone = send(node, &node.router.cluster().all, Say::Gone {});
+        let gone = send(&node.router, &node.router.cluster().all, Say::Gone {});
         // Without it they find out by themselves.
         let _ = tokio::time::timeout(within, gone).await;
     }
@@ -368,13 +369,13 @@ impl Node {
 }
 
 /// Publishes a message and gives how many have heard it.
-async fn send(node: &Node, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
+async fn send(router: &Router, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
     let message = Message { say }.write();
     if message.len() > MAX_MESSAGE {
         return Err(ClusterError::TooLong);
     }
-    let body = node.router.cluster().seal(channel, &message);
-    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    let body = router.cluster().seal(channel, &message);
+    let broker = router.broker().ok_or(BrokerError::Unavailable)?;
     let (done, outcome) = oneshot::channel();
     broker.publish(
         channel,

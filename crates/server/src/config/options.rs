@@ -321,6 +321,15 @@ group! {
         /// How many connections the server takes, of all transports together. 0 is as many as the limit of open
         /// files allows.
         connection_limit: usize = "0", count(0, 10_000_000);
+        /// How many connections may begin in a second on this server, of all transports together; as many may begin at
+        /// once. Further ones are answered with error 3013 on the line port and 429 over HTTP. 0 is no limit.
+        connection_rate_limit: usize = "0", count(0, 10_000_000);
+        /// How many connections one user may have on this server. A further one is ended with code 3504, after which
+        /// clients do not reconnect. 0 is no limit.
+        user_connection_limit: usize = "0", count(0, 10_000_000);
+        /// Whether a user has one connection at a time, over all servers: a new one ends those before it with code 3503,
+        /// after which clients do not reconnect. Servers tell which is newer by their clocks.
+        single_connection: bool = "false", ();
         /// How long a connection that began in JSON may take to send its `connect` command.
         stale_close_delay: Duration = "10s", millis(10, HOUR);
         /// How long a client that is cut for being slow may take to read the notice that says so.
@@ -448,6 +457,9 @@ group! {
         insecure: bool = "false", ();
         /// The longest body of a request in bytes; a longer one is answered with 413.
         max_body: usize = "4194304", bytes(KIB, GIB);
+        /// How many commands a second the server API takes, those of batches one by one; a second's worth may come at
+        /// once. Past it requests are answered with 429. 0 is no limit.
+        rate_limit: usize = "0", count(0, 10_000_000);
     }
 }
 

@@ -409,7 +409,7 @@ impl Scrape {
     }
 
     fn api(&self, out: &mut Out<'_>) -> fmt::Result {
-        let ApiCounters { commands, errors, refused } = &self.node.api;
+        let ApiCounters { commands, errors, refused, rate: _ } = &self.node.api;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters(
             "tidings_api_commands",
@@ -428,6 +428,17 @@ impl Scrape {
             None,
             "Requests to the server API that were refused because of who sent them",
             of(refused),
+        )?;
+        let process = &self.node.process;
+        out.counters(
+            "tidings_limited",
+            "What was refused because of a limit: connections that begin, a user's connections, commands to the server API",
+            "limit",
+            [
+                ("connection_rate", process.connection_rate.refused()),
+                ("user_connections", self.node.router.settings().users.refused()),
+                ("api_rate", self.node.api.rate.refused()),
+            ],
         )?;
         let blocklist = self.node.router.blocklist();
         out.gauges(

@@ -70,6 +70,8 @@ enum Refusal {
     Limit,
     /// The server is stopping.
     Stopping,
+    /// Too many begin at once.
+    Rate,
 }
 
 /// What decides about connections that begin as HTTP, and counts those that are refused.
@@ -89,7 +91,7 @@ const ROOM: usize = 16 << 20;
 
 impl Gate {
     /// Why connections are refused, as metrics call it.
-    const REASONS: [&str; 4] = ["handshake", "origin", "limit", "stopping"];
+    const REASONS: [&str; 5] = ["handshake", "origin", "limit", "stopping", "rate"];
 
     /// `limit` is how many connections there may be, of all transports together.
     pub(crate) fn new(config: &Config, limit: usize) -> Self {
@@ -146,6 +148,11 @@ impl Seat {
         if draining.load(Ordering::Relaxed) {
             let text = "the server is stopping; connect to another one, or again later\n";
             return Err(gate.refuse(Refusal::Stopping, StatusCode::SERVICE_UNAVAILABLE, text));
+        }
+        if !process.connection_rate.allows(1) {
+            let text =
+                "connections begin faster than client.connection_rate_limit allows; connect again later\n";
+            return Err(gate.refuse(Refusal::Rate, StatusCode::TOO_MANY_REQUESTS, text));
         }
         let seat = Self(Arc::clone(process));
         if process.connections.fetch_add(1, Ordering::Relaxed) >= gate.limit {

@@ -137,6 +137,7 @@ pub(super) fn connected(json: &[u8]) -> Outcome<Connected> {
             data: bytes("b64data", result.b64data, result.data)?,
             subs: subs.into_iter().collect(),
             token: None,
+            since: 0,
         })
     })
 }
@@ -276,6 +277,7 @@ mod tests {
             data: Some(Bytes::from_static(&[255])),
             subs: vec![(name("a"), Admission::default()), (name("b"), b)],
             token: None,
+            since: 0,
         };
         assert_eq!(connected, Ok(Ok(expected)));
         assert_eq!(super::connected(br#"{"result": {}}"#), Ok(Ok(Connected::default())));

@@ -8,6 +8,7 @@ mod channels;
 mod examples;
 mod forgery;
 mod libraries;
+mod limits;
 mod methods;
 mod nodes;
 mod publishing;

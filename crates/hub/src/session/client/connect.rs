@@ -85,7 +85,9 @@ impl Hub {
             Ok(channels) => channels,
             Err(failure) => return self.failed(slot, id, &failure, fx),
         };
-        self.identify(slot, &connected, fx);
+        if !self.identify(slot, &connected, fx) {
+            return;
+        }
         if self.sessions[slot as usize].dialect == Dialect::Events {
             // It gets what it asks for and nothing else; what its token grants, it may ask for.
             self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
@@ -168,11 +170,22 @@ impl Hub {
         Ok(channels)
     }
 
-    /// Notes who a session is.
-    pub(crate) fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) {
+    /// Notes who a session is. A user that has as many connections as it may gets no further one: the session is ended,
+    /// and this gives `false`.
+    pub(crate) fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) -> bool {
+        let before = self.sessions[slot as usize].member().map(|member| &*member.user);
+        let again = before == Some(&*connected.user);
+        if !self.settings.users.take(&connected.user, again) {
+            let (code, limit) = (code::CONNECTION_LIMIT, self.settings.users.limit());
+            let words =
+                format!("{}: {limit} connections of a user (client.user_connection_limit)", code.text);
+            self.end(slot, &crate::Ending::Verdict(code.number, words), fx);
+            return false;
+        }
         let Connected { user, expires, info, meta, token, .. } = connected;
         let mut member = Member {
             user: user.as_str().into(),
+            since: connected.since,
             expires: *expires,
             info: info.clone(),
             meta: meta.clone(),
@@ -184,7 +197,7 @@ impl Hub {
             session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };
         }
         if member.is_nobody() {
-            return;
+            return true;
         }
         let before = session.more().member.replace(Box::new(member));
         if let Some(before) = before {
@@ -196,6 +209,7 @@ impl Hub {
         if let Some(at) = expires {
             self.start_expiry(slot, *at, fx);
         }
+        true
     }
 
     /// Everything is there: makes the subscriptions and answers.
