@@ -76,11 +76,9 @@ fn shutdown_words(delay: Duration) -> String {
     format!("{}, reconnect in {:.1} s", code::SHUTDOWN.text, delay.as_secs_f64())
 }
 
-/// Appends what a connection is told that is not let in because too many begin at once.
-pub fn rate_notice(out: &mut Vec<u8>) {
-    let words =
-        format!("{}: connections begin too fast (client.connection_rate_limit)", code::OVERLOADED.text);
-    plain::error(code::OVERLOADED.number, &words, out);
+/// Appends what a connection is told that is not let in because of a limit that passes.
+pub fn overload_notice(words: &str, out: &mut Vec<u8>) {
+    plain::error(code::OVERLOADED.number, words, out);
 }
 
 fn slow_words(dropped: u64) -> String {

@@ -32,7 +32,7 @@ mod users;
 pub use access::{Access, Action, Identity, Secret};
 pub use deciding::{About, Admission, Connected, Decide, Directive, Order, Overrides, TokenId, Verdict, Who};
 pub use effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Query, Request, Timer};
-pub use ending::{Ending, gap_notice, rate_notice, refusal_notice};
+pub use ending::{Ending, gap_notice, overload_notice, refusal_notice};
 pub use hub::{ClientStats, Flow, Hub, Stats};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, RecoveryMode, SlowConsumer};
 pub use overflow::Overflow;

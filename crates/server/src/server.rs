@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
-use tidings_shard::{Control, Listener, Mail, Porter, Process, RateLimit};
+use tidings_shard::{AddressLimits, Control, Listener, Mail, Porter, Process, RateLimit};
 use tokio::task::JoinSet;
 
 use crate::auth::SetupError;
@@ -21,7 +21,7 @@ use crate::authority::Decisions;
 use crate::blocklist;
 use crate::canary::{self, Canary};
 use crate::cluster::{self, Cluster, ClusterKey};
-use crate::config::{BrokerUrl, Config, ListenAddr};
+use crate::config::{self, BrokerUrl, Config, ListenAddr};
 use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
 use crate::node::Node;
@@ -110,7 +110,10 @@ impl Server {
         let count = settings::shards(&config);
         let limits = settings::limits(&config, count);
         let connection_rate = RateLimit::per_second(config.client.connection_rate_limit);
-        let process = Arc::new(Process { connection_rate, ..Process::default() });
+        let address = &config.limits.address;
+        let proxies = config.trusted_proxies.iter().map(config::Network::range).collect();
+        let addresses = AddressLimits::new(address.connections, address.connection_rate, proxies);
+        let process = Arc::new(Process { connection_rate, addresses, ..Process::default() });
         let door =
             tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
         let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);

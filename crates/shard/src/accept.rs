@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tidings_wire::ws::{self, CloseCode};
 use crate::conn::Conn;
 use crate::drain::jittered;
 use crate::mailbox::{Arrival, Mail};
-use crate::metrics::add;
+use crate::metrics::{Process, add};
 use crate::shard::{Door, Due, LISTENERS, Shard};
 use crate::socket::{Listener, Socket};
 use crate::writing::kind;
@@ -41,7 +42,10 @@ impl Shard {
                     self.starved = false;
                     if matches!(door.listener, Listener::Tls(_)) {
                         add(&self.metrics.accepted, 1);
-                        if self.process.connection_rate.allows(1) {
+                        let peer = self.peer_of(&socket);
+                        if self.process.connection_rate.allows(1)
+                            && self.process.addresses.begin(peer).is_ok()
+                        {
                             self.hand_out(socket);
                         } else {
                             // Before a handshake nothing can be said.
@@ -87,7 +91,7 @@ impl Shard {
     pub(crate) fn take_over(&mut self, socket: Socket) {
         let may_become_tls = self.porter.is_some() && matches!(socket, Socket::Tcp(_));
         let holds_back = socket.holds_back();
-        let Some(slot) = self.own(socket, Dialect::Unknown, Hub::open) else { return };
+        let Some(slot) = self.own(socket, Dialect::Unknown, &[], Hub::open) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
             conn.fresh = may_become_tls;
         }
@@ -113,8 +117,9 @@ impl Shard {
     /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
     /// bytes that were read already.
     pub(crate) fn welcome(&mut self, arrival: Arrival) {
-        let Arrival { socket, dialect, received, about } = arrival;
-        let Some(slot) = self.own(socket, dialect, |hub, fx| hub.open_as(dialect, about, fx)) else {
+        let Arrival { socket, dialect, received, about, forwarded } = arrival;
+        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(dialect, about, fx);
+        let Some(slot) = self.own(socket, dialect, &forwarded, opened) else {
             return;
         };
         self.settle();
@@ -137,6 +142,7 @@ impl Shard {
         &mut self,
         mut socket: Socket,
         dialect: Dialect,
+        forwarded: &[Option<IpAddr>],
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
         // One that comes back from its handshake was accepted before.
@@ -147,14 +153,26 @@ impl Shard {
         // One that began as HTTP was judged there.
         if dialect == Dialect::Unknown && !is_back && !self.process.connection_rate.allows(1) {
             add(&self.metrics.refused, 1);
-            let mut notice = Vec::new();
-            tidings_hub::rate_notice(&mut notice);
-            self.turn_away(socket, &notice);
+            let words = "connections begin too fast (client.connection_rate_limit)";
+            self.turn_away(socket, &overload(dialect, words));
             return None;
         }
+        let address = match self.process.addresses.take(self.peer_of(&socket), forwarded, !is_back) {
+            Ok(address) => address,
+            Err(excess) => {
+                add(&self.metrics.refused, 1);
+                let words = self.process.addresses.words(excess);
+                self.turn_away(socket, &overload(dialect, &words));
+                return None;
+            }
+        };
+        let uncount = |process: &Process| {
+            process.connections.fetch_sub(1, Ordering::Relaxed);
+            address.into_iter().for_each(|key| process.addresses.give_back(key));
+        };
         let limit = self.limits.connections;
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
-            self.process.connections.fetch_sub(1, Ordering::Relaxed);
+            uncount(&self.process);
             add(&self.metrics.refused, 1);
             let limit = self.drain.is_none().then_some(limit);
             let notice = refusal(dialect, limit, jittered(RandomState::new().hash_one(self.now())));
@@ -165,7 +183,7 @@ impl Shard {
         if let Err(error) = socket.register(self.poll.registry(), Token(id.slot as usize)) {
             tracing::error!(%error, "a connection could not be watched");
             self.hub.closed(id.slot, &mut self.fx);
-            self.process.connections.fetch_sub(1, Ordering::Relaxed);
+            uncount(&self.process);
             return None;
         }
         add(&self.metrics.connections[kind(&socket)], 1);
@@ -174,11 +192,19 @@ impl Shard {
             self.conns.resize_with(slot + 1, || None);
         }
         self.conns[slot] = Some(Conn::new(socket));
+        if let Some(key) = address {
+            self.addresses.insert(id.slot, key);
+        }
         Some(id.slot)
     }
 }
 
 impl Shard {
+    /// The address of a connection, where it matters.
+    fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
+        if self.process.addresses.is_limited() { socket.peer() } else { None }
+    }
+
     /// Tells a connection that is not let in why.
     fn turn_away(&mut self, mut socket: Socket, notice: &[u8]) {
         // What it has said is read, lest the kernel reset the connection and take the notice with it.
@@ -186,6 +212,18 @@ impl Shard {
             let _ = socket.read(&mut self.scratch);
         }
     }
+}
+
+/// What a connection is told that is not let in because of a limit that passes.
+fn overload(dialect: Dialect, limit: &str) -> Vec<u8> {
+    let mut notice = Vec::new();
+    let words = format!("{}: {limit}", code::OVERLOADED.text);
+    if dialect.is_websocket() {
+        ws::close(CloseCode(code::OVERLOADED.number), &words, &mut notice);
+    } else {
+        tidings_hub::overload_notice(&words, &mut notice);
+    }
+    notice
 }
 
 /// What a connection is told that is not let in, because there are as many as the limit, or (without one) because the

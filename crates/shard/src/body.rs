@@ -57,6 +57,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// The address of the peer, if it has one.
+    pub(crate) fn peer(&self) -> Option<std::net::IpAddr> {
+        self.socket.peer()
+    }
+
     pub(crate) fn new(socket: Socket, opening: Opening) -> Self {
         let Opening { mut head, first, chunked, events } = opening;
         let (mut events, mut rest) = (events.map(Box::new), Vec::new());

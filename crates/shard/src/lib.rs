@@ -14,6 +14,7 @@
 //! - An idle connection owns no buffer and no timer; one with TLS owns what rustls keeps for it, in a box of its own.
 
 mod accept;
+mod address;
 mod body;
 mod conn;
 mod control;
@@ -31,6 +32,7 @@ mod tls;
 mod wheel;
 mod writing;
 
+pub use address::{AddressLimits, AddressRange};
 pub use body::{Body, Opening};
 pub use control::{Control, Porter, Reply};
 pub use events::Events;

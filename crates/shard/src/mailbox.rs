@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Arrival {
     pub received: Vec<u8>,
     /// What those who decide may want to know of it.
     pub about: Option<Arc<About>>,
+    /// Where proxies say that it comes from, the nearest one's word last; see [`crate::AddressLimits`].
+    pub forwarded: Vec<Option<IpAddr>>,
 }
 
 /// Somebody comes to a channel or leaves it.

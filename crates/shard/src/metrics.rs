@@ -9,6 +9,7 @@ use tidings_wire::ws::deflate::Counts;
 /// Upper bounds of the fan-out histogram's buckets, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
+use crate::address::AddressLimits;
 use crate::rate::RateLimit;
 
 /// What all shards share.
@@ -20,6 +21,8 @@ pub struct Process {
     pub connections: AtomicUsize,
     /// How many connections may begin in a second.
     pub connection_rate: RateLimit,
+    /// How many connections an address may have, and begin in a second.
+    pub addresses: AddressLimits,
 }
 
 /// One shard's counters since its start, and gauges.

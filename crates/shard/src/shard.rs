@@ -1,7 +1,7 @@
 //! The loop: events, mail, timers, and what the hub wants done about them. How connections come, are read from,
 //! are written to and go is in [`crate::accept`], [`crate::reading`], [`crate::writing`] and [`crate::drain`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +11,7 @@ use mio::{Events, Poll, Token};
 use tidings_hub::{Effect, Effects, Hub, Request, SessionId, Settings, Timer};
 use tidings_wire::ws::deflate::Deflater;
 
+use crate::address::Key;
 use crate::conn::{Conn, Phase};
 use crate::control::{Control, Porter, Reply};
 use crate::drain::Drain;
@@ -113,6 +114,7 @@ pub fn spawn(
             limits: limits.clone(),
             metrics: Arc::clone(&metrics),
             process: Arc::clone(process),
+            addresses: HashMap::new(),
             began: Instant::now(),
             batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
             spare: Vec::new(),
@@ -180,6 +182,8 @@ pub(crate) struct Shard {
     pub(crate) has_published: bool,
     /// A timer to accept again is running.
     pub(crate) accept_due: bool,
+    /// Under which addresses connections are counted, where they are.
+    pub(crate) addresses: HashMap<u32, Key>,
     /// Accepting fails, and that has been logged.
     pub(crate) starved: bool,
     /// The drain that is under way.

@@ -106,6 +106,17 @@ impl Socket {
         }
     }
 
+    /// The address of the peer, if it has one.
+    pub(crate) fn peer(&self) -> Option<std::net::IpAddr> {
+        let address = match self {
+            Self::Tcp(stream) => stream.peer_addr(),
+            Self::Tls(tls) => tls.peer(),
+            Self::Body(body) => return body.peer(),
+            Self::Unix(_) => return None,
+        };
+        address.ok().map(|address| address.ip())
+    }
+
     /// Says in these words that the connection is not let in.
     pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
         match self {

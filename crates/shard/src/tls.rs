@@ -49,6 +49,13 @@ pub struct Tls<T = TcpStream> {
     shut: bool,
 }
 
+impl Tls {
+    /// The address of the peer.
+    pub(crate) fn peer(&self) -> io::Result<std::net::SocketAddr> {
+        self.stream.peer_addr()
+    }
+}
+
 impl<T: Transport> Tls<T> {
     /// Goes on where a handshake over this stream has ended. What `connection` holds, in either direction, is not lost.
     pub(crate) fn new(stream: T, mut connection: ServerConnection) -> Self {

@@ -149,6 +149,11 @@ impl Shard {
         }
         sub(&self.metrics.connections[kind(&conn.socket)], 1);
         self.process.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.addresses.is_empty()
+            && let Some(key) = self.addresses.remove(&slot)
+        {
+            self.process.addresses.give_back(key);
+        }
         self.hub.closed(slot, &mut self.fx);
         Some(conn)
     }

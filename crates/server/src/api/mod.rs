@@ -67,16 +67,13 @@ impl Counters {
         Self { rate: RateLimit::per_second(rate), ..Self::default() }
     }
 
-    /// Whether a request of so many commands may be carried out now.
-    ///
-    /// # Errors
-    /// The answer to one that may not.
-    fn allow(&self, commands: usize) -> Result<(), Response> {
+    /// The answer to a request of so many commands that comes too fast; `None` for one that may be carried out now.
+    fn too_fast(&self, commands: usize) -> Option<Response> {
         if self.rate.allows(commands) {
-            return Ok(());
+            return None;
         }
         let why = "commands come faster than http_api.rate_limit allows; try again later\n";
-        Err((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], why).into_response())
+        Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], why).into_response())
     }
 }
 
@@ -115,9 +112,9 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
         Err(refusal) => return refusal,
     };
     match batch::Envelope::read(&body) {
-        Ok(envelopes) => match api.node.api.allow(envelopes.len()) {
-            Err(refusal) => refusal,
-            Ok(()) => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
+        Ok(envelopes) => match api.node.api.too_fast(envelopes.len()) {
+            Some(refusal) => refusal,
+            None => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
         },
         Err(error) => unreadable(&error),
     }
@@ -136,16 +133,16 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
     };
     if method == "batch" {
         return match batch::Batch::read(&body) {
-            Ok(batch) => match api.node.api.allow(batch.len()) {
-                Err(refusal) => refusal,
-                Ok(()) => json(StatusCode::OK, batch::run(&api.node, batch).await),
+            Ok(batch) => match api.node.api.too_fast(batch.len()) {
+                Some(refusal) => refusal,
+                None => json(StatusCode::OK, batch::run(&api.node, batch).await),
             },
             Err(error) => unreadable(&error),
         };
     }
     match Command::read(&method, &body) {
         Some(Ok(command)) => {
-            if let Err(refusal) = api.node.api.allow(1) {
+            if let Some(refusal) = api.node.api.too_fast(1) {
                 return refusal;
             }
             drop(body);

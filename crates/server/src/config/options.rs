@@ -12,8 +12,8 @@ use super::namespace::Channels;
 use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
 use super::value::{
-    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, PemText, RecoveryMode, Secret, SlowConsumer,
-    TablesStore, TlsRequired, TlsVersion,
+    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode, Secret,
+    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };
 use crate::auth::{KeyType, PublicKey};
 
@@ -43,6 +43,11 @@ group! {
         /// The folder for what outlives a restart. Without one the operating system's usual place is taken. The
         /// flag is `--data-dir`.
         data_dir: Option<PathBuf> = "", ();
+        /// Proxies in front of this server, by address or range (`10.0.0.0/8`, `::1`). For a connection from one of them, the
+        /// client's address is what `Forwarded` (RFC 7239) or else `X-Forwarded-For` says: the last address there that is no
+        /// trusted proxy itself. Of any other connection those headers say nothing. Without this option limits by address
+        /// take all clients of a proxy for one.
+        trusted_proxies: Vec<Network> = "", ();
         /// How many threads serve connections, each with an event loop of its own. 0 is one for each core that this
         /// process may use.
         shards: usize = "0", count(0, 64);
@@ -80,6 +85,8 @@ group! {
         node: NodeOptions;
         /// The nodes that share a broker.
         cluster: ClusterOptions;
+        /// Limits by where clients come from.
+        limits: LimitsOptions;
         /// The server API.
         http_api: HttpApiOptions;
         /// What clients may do in channels, and how channels behave.
@@ -444,6 +451,27 @@ group! {
         /// `http_api.key`, or else from `client.token.hmac_secret_key`; where other keys are configured and neither of
         /// these, it must be given.
         secret: Secret = "", ();
+    }
+}
+
+group! {
+    /// Limits by where clients come from.
+    pub struct LimitsOptions {}
+    groups {
+        /// Limits of one address on this server.
+        address: AddressLimitsOptions;
+    }
+}
+
+group! {
+    /// Limits of one address on this server: an IPv4 address, or the first 64 bits of an IPv6 address. See
+    /// `trusted_proxies` where clients come through a proxy. Clients over a Unix socket have no address.
+    pub struct AddressLimitsOptions {
+        /// How many connections of clients it may have. A further one is told 3013 and closed. 0 is no limit.
+        connections: usize = "0", count(0, 10_000_000);
+        /// How many connections of clients it may begin in a second; as many may begin at once. A further one is told 3013
+        /// and closed. 0 is no limit.
+        connection_rate: usize = "0", count(0, 10_000_000);
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use tidings_shard::AddressRange;
+
 use super::raw::Raw;
 use super::setting::{Setting, choice, expected, quoted};
 
@@ -270,6 +272,46 @@ impl Setting for AllowedOrigin {
 
     fn toml(&self) -> Option<String> {
         Some(quoted(&self.0))
+    }
+}
+
+/// An address, or a range of them in CIDR notation: `10.0.0.0/8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    text: String,
+    range: AddressRange,
+}
+
+impl Network {
+    /// Its addresses.
+    pub fn range(&self) -> AddressRange {
+        self.range
+    }
+}
+
+impl Setting for Network {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        let wanted = || expected("an address or a range such as \"10.0.0.0/8\"", raw);
+        let text = raw.as_text().ok_or_else(wanted)?;
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wanted())?;
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Ok(whole), |length| length.parse().map_err(|_| wanted()))?;
+        let range = AddressRange::new(address, length).ok_or_else(wanted)?;
+        Ok(Self { text: text.to_owned(), range })
+    }
+
+    fn kind((): &()) -> String {
+        "address range".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(&self.text))
     }
 }
 

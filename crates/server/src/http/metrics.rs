@@ -432,11 +432,13 @@ impl Scrape {
         let process = &self.node.process;
         out.counters(
             "tidings_limited",
-            "What was refused because of a limit: connections that begin, a user's connections, commands to the server API",
+            "What was refused because of a limit: connections (in all, of a user, of an address), commands to the server API",
             "limit",
             [
                 ("connection_rate", process.connection_rate.refused()),
                 ("user_connections", self.node.router.settings().users.refused()),
+                ("address_connections", process.addresses.refused()[0]),
+                ("address_connection_rate", process.addresses.refused()[1]),
                 ("api_rate", self.node.api.rate.refused()),
             ],
         )?;

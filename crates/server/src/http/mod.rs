@@ -19,6 +19,7 @@ mod bodies;
 mod escape;
 mod exposition;
 mod format;
+mod forwarded;
 mod host;
 mod info;
 mod listener;

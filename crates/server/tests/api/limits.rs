@@ -123,3 +123,96 @@ fn backends_are_held_to_their_rate() {
     wait_until(PATIENCE, "room for a batch", || world.post("/api/batch", &[], &batch).status == 200);
     assert_eq!(publish().status, 429);
 }
+
+/// Opens a WebSocket with these headers; gives the connection and what came behind the 101.
+fn websocket(world: &World, headers: &str) -> (std::net::TcpStream, Vec<u8>) {
+    use std::io::{Read as _, Write as _};
+    let mut peer = std::net::TcpStream::connect(world.http()).expect("a connection");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let request = format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    );
+    // A masked text message: {"id":1,"connect":{}}
+    let mut message = vec![0x81, 0x80 | 21, 0, 0, 0, 0];
+    message.extend(br#"{"id":1,"connect":{}}"#);
+    peer.write_all(&[request.as_bytes(), &message].concat()).expect("a request sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    let mut frame = [0; 2];
+    peer.read_exact(&mut frame).expect("a frame");
+    let length = match frame[1] {
+        126 => {
+            let mut length = [0; 2];
+            peer.read_exact(&mut length).expect("a length");
+            u16::from_be_bytes(length).into()
+        }
+        length => usize::from(length),
+    };
+    let mut body = vec![0; length];
+    peer.read_exact(&mut body).expect("a frame");
+    (peer, [&frame[..1], &body].concat())
+}
+
+/// A Close frame with 3013 that names the limit of connections of an address.
+fn is_refused(frame: &[u8]) -> bool {
+    frame[0] == 0x88
+        && frame[1..3] == 3013_u16.to_be_bytes()
+        && frame.windows(26).any(|text| text == b"limits.address.connections")
+}
+
+#[test]
+fn an_address_has_as_many_connections_as_the_limit_on_all_ports_together() {
+    let world = World::with(&["limits.address.connections=3"]);
+    let mut lines: Vec<_> = (0..2).map(|_| world.subscriber("news")).collect();
+    // What nobody has made a proxy of is not believed.
+    let (_third, frame) = websocket(&world, "X-Forwarded-For: 198.51.100.7\r\n");
+    assert_eq!(frame[0], 0x81);
+    let (_, frame) = websocket(&world, "X-Forwarded-For: 198.51.100.8\r\n");
+    assert!(is_refused(&frame), "{}", String::from_utf8_lossy(&frame));
+    let mut fifth = LineClient::connect(world.tcp());
+    fifth.expect("ERROR 3013 too many requests: 3 connections of an address (limits.address.connections)");
+    fifth.expect_closed();
+    assert_eq!(limited(&world, "address_connections"), 2);
+    drop(lines.pop());
+    wait_until(PATIENCE, "the place of one that is gone", || {
+        let mut next = LineClient::connect(world.tcp());
+        next.send("PING");
+        next.line() == "PONG"
+    });
+}
+
+#[test]
+fn behind_a_trusted_proxy_the_client_s_own_address_counts() {
+    let world = World::with(&["limits.address.connections=1", "trusted_proxies=127.0.0.0/8,10.0.0.0/8"]);
+    let _ann = websocket(&world, "X-Forwarded-For: 198.51.100.7\r\n");
+    let (_bob, frame) = websocket(&world, "Forwarded: for=\"[2001:db8::1]:4711\", for=10.1.1.1\r\n");
+    assert_eq!(frame[0], 0x81);
+    // A client may write into the header what it likes: its proxy's word comes last.
+    for again in [
+        "X-Forwarded-For: 203.0.113.5, 198.51.100.7\r\n",
+        "X-Forwarded-For: 203.0.113.6\r\nX-Forwarded-For: 198.51.100.7, 10.2.2.2\r\n",
+        "Forwarded: for=\"[2001:db8::2]\"\r\nX-Forwarded-For: 203.0.113.7\r\n",
+    ] {
+        let (_, frame) = websocket(&world, again);
+        assert!(is_refused(&frame), "{again}: {}", String::from_utf8_lossy(&frame));
+    }
+}
+
+#[test]
+fn an_address_begins_as_many_connections_a_second_as_its_rate_allows() {
+    let world = World::with(&["limits.address.connection_rate=3"]);
+    let refusal =
+        "ERROR 3013 too many requests: 3 connections a second of an address (limits.address.connection_rate)";
+    let refused = (0..100).any(|_| {
+        let mut client = LineClient::connect(world.tcp());
+        client.send("PING");
+        client.line() == refusal
+    });
+    assert!(refused && limited(&world, "address_connection_rate") >= 1);
+}

@@ -23,6 +23,7 @@ mod stream;
 mod two_way;
 mod websocket;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,6 +34,7 @@ use axum::routing::{get, post};
 use tidings_hub::About;
 use tidings_shard::{Arrival, Mail};
 
+use super::forwarded;
 use crate::node::Node;
 use crate::proxy;
 
@@ -86,6 +88,11 @@ impl Transports {
         let mailboxes = &self.node.mailboxes;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % mailboxes.len();
         mailboxes[next].post(Mail::Arrival(Box::new(arrival)));
+    }
+
+    /// Where proxies say that a client comes from, if any proxy is trusted.
+    fn forwarded(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        if self.node.process.addresses.has_proxies() { forwarded::hops(headers) } else { Vec::new() }
     }
 
     /// What those who decide may ask of a connection, if there are any. What is not text is left out.

@@ -55,12 +55,13 @@ impl Transports {
             events: events.map(|(several, since)| Events::new(common.into_bytes(), several, &since)),
         };
         let about = self.about(transport, &parts.headers);
+        let forwarded = self.forwarded(&parts.headers);
         let transports = self.clone();
         exit.leave(move |socket| {
             // The shard counts it from here on.
             drop(seat);
             let socket = socket.answering(opening);
-            transports.hand_over(Arrival { socket, dialect, received, about });
+            transports.hand_over(Arrival { socket, dialect, received, about, forwarded });
         })
         .await
     }

@@ -44,6 +44,7 @@ fn serve(
     dialect: impl FnOnce(Option<&str>, bool) -> Dialect + Send + 'static,
 ) -> Response {
     let about = transports.about(transport, request.headers());
+    let forwarded = transports.forwarded(request.headers());
     match upgrade::accept(request, &transports.node, &terms) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
@@ -54,7 +55,7 @@ fn serve(
                     // The shard counts it from here on.
                     drop(seat);
                     let (dialect, received) = (dialect(protocol, deflate), received.into());
-                    transports.hand_over(Arrival { socket, dialect, received, about });
+                    transports.hand_over(Arrival { socket, dialect, received, about, forwarded });
                     Ok(())
                 });
                 if let Err(error) = handed {

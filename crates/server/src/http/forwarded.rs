@@ -1,0 +1,76 @@
+//! Where a client comes from, by the word of the proxies in between: `Forwarded` (RFC 7239) or `X-Forwarded-For`.
+//!
+//! What is read here is a claim. Whether the one who makes it is trusted is decided where the peer's address is known, see
+//! [`tidings_shard::AddressLimits`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use axum::http::header::FORWARDED;
+
+/// Most hops that are looked at, the nearest ones.
+const MOST: usize = 16;
+
+/// The addresses that proxies have added, the nearest proxy's word last; `None` where one does not say an address.
+pub(super) fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let lines = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).map(|hop| hop.trim().to_owned()).collect()
+    };
+    let mut hops: Vec<Option<IpAddr>> = if headers.contains_key(FORWARDED) {
+        lines("forwarded").iter().map(|element| forwarded_for(element)).collect()
+    } else {
+        lines("x-forwarded-for").iter().map(|hop| address(hop)).collect()
+    };
+    let before = hops.len().saturating_sub(MOST);
+    hops.drain(..before);
+    hops
+}
+
+/// The `for` of one element: `for="[2001:db8::1]:4711";proto=https`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let value = element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim().trim_matches('"'))
+    })?;
+    address(value)
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(headers: &[(&'static str, &str)]) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().expect("a value"));
+        }
+        hops(&map).iter().map(|hop| hop.map_or("?".to_owned(), |hop| hop.to_string())).collect()
+    }
+
+    #[test]
+    fn both_headers_are_read_hop_by_hop_and_the_standard_one_goes_before() {
+        let plain = ("x-forwarded-for", "192.0.2.1, [2001:db8::1]:80 ,2001:db8::2");
+        assert_eq!(
+            read(&[plain, ("x-forwarded-for", "10.0.0.1:1")]),
+            ["192.0.2.1", "2001:db8::1", "2001:db8::2", "10.0.0.1"]
+        );
+        let standard =
+            r#"for=192.0.2.60;proto=http;by=203.0.113.43, For="[2001:db8:cafe::17]:4711", for=_hidden, by=x"#;
+        assert_eq!(read(&[("forwarded", standard), plain]), ["192.0.2.60", "2001:db8:cafe::17", "?", "?"]);
+        assert_eq!(read(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_nearest_hops_are_looked_at() {
+        let many = vec!["192.0.2.1"; 500].join(",") + ",192.0.2.2";
+        let hops = read(&[("x-forwarded-for", &many)]);
+        assert_eq!((hops.len(), hops.last().map(String::as_str)), (MOST, Some("192.0.2.2")));
+    }
+}
