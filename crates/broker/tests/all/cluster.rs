@@ -14,7 +14,7 @@ use crate::node::{
 };
 
 /// A node that has all of a cluster, and can publish on every primary.
-fn connected(cluster: &RedisCluster) -> Node {
+pub(crate) fn connected(cluster: &RedisCluster) -> Node {
     let node = Node::start(Options { own: &["tidings.own."], ..impatient(cluster.url()) });
     node.sink.wait_up(1);
     for primary in 0..3 {

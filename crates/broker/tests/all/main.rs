@@ -10,6 +10,7 @@ mod node;
 mod publishing;
 mod recovery;
 mod refusing;
+mod register;
 mod secrets;
 mod sentinel;
 mod sharing;
