@@ -39,6 +39,10 @@ pub enum BrokerError {
     /// More publications wait for the broker than its budget of bytes allows; trying again later may help.
     #[error("broker overloaded")]
     Overloaded,
+    /// What was asked for takes more than this many bytes, which was the limit. The same request fails again; nothing was
+    /// read beyond the limit.
+    #[error("limit exceeded: the answer takes more than {0} bytes")]
+    LimitExceeded(usize),
     /// The request cannot be carried out as it is, for the reason given; it would fail again.
     #[error("{0}")]
     Invalid(String),
@@ -160,6 +164,9 @@ pub trait Sink: Send + Sync + 'static {
     /// deliveries. A sink whose subscribers are not told of each other need not listen.
     fn changed(&self, _channel: &Channel, _change: &Change) {}
 }
+
+/// What a publication or a member counts for in an answer besides its bytes, as in the function library.
+const ANSWER_OVERHEAD: usize = 64;
 
 /// A shared sink, as brokers hold it.
 pub type SharedSink = Arc<dyn Sink>;

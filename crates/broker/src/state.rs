@@ -50,10 +50,12 @@ pub struct HistoryQuery {
     /// The newest first.
     pub reverse: bool,
     /// Asked for a subscriber of this node, so an answer from what the node has heard is as good, and when many come
-    /// back at once, Redis is spared. Otherwise the answer knows of everything that was published before the question.
+    /// back at once, Redis is spared; where what came after `since` takes more than `max_bytes`, it is unrecoverable, for
+    /// such a subscriber needs all of it. Otherwise the answer knows of everything that was published before the question.
     pub heard: bool,
-    /// For how long the position of a channel without one, which begins with this query, is remembered.
-    pub meta_ttl: Duration,
+    /// Not more bytes than this, counting each publication's size and an allowance for its keeping; at least one
+    /// publication is given all the same, so that a caller who asks page by page gets on.
+    pub max_bytes: usize,
 }
 
 /// The answer to a [`HistoryQuery`].
@@ -74,7 +76,8 @@ pub struct HistoryPage {
     /// after it is delivered; deliveries at or before it may still be on their way to the sink, and a subscriber who
     /// was given this page is to pass them over.
     pub position: Position,
-    /// In the order asked for.
+    /// In the order asked for. Fewer than asked for where they took too many bytes: the position of the last one is where
+    /// the next page begins.
     pub publications: Vec<Arc<Publication>>,
 }
 
@@ -127,8 +130,8 @@ pub trait Stateful: Broker {
     /// order, those of [`Broker::publish`] included; appending, remembering and publishing are one step.
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done);
 
-    /// Reads a channel's history. A channel without a position gets one, so that whoever subscribes to an empty
-    /// channel knows where to go on.
+    /// Reads a channel's history. Nothing is created: the position of a channel without a history is derived, is the
+    /// same for all who ask, and holds until the first publication, which follows it.
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone);
 
     /// Forgets a channel's publications; its position stays.
@@ -141,8 +144,9 @@ pub trait Stateful: Broker {
     /// Says that the client with this id is present no longer.
     fn presence_remove(&self, channel: &Channel, client: &str, done: Settled);
 
-    /// Asks who is present.
-    fn presence(&self, channel: &Channel, done: PresenceDone);
+    /// Asks who is present. [`BrokerError::LimitExceeded`] when they take more than `max_bytes`, with an allowance for
+    /// each.
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone);
 
     /// Asks how many are present.
     fn presence_stats(&self, channel: &Channel, done: StatsDone);

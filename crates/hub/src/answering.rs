@@ -50,6 +50,7 @@ impl Hub {
     /// Gives every answer whose turn has come, and lets the session go on when none is left.
     pub(crate) fn advance(&mut self, slot: u32, fx: &mut Effects) {
         loop {
+            self.read_for_head(slot, fx);
             let topics = &self.topics;
             let session = &mut self.sessions[slot as usize];
             let Some(more) = session.existing_more() else { return };

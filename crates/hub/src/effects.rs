@@ -59,6 +59,22 @@ pub struct HistoryQuery {
     pub reverse: bool,
     /// For a subscriber of this node: what the node has heard is as good as what the broker would say.
     pub heard: bool,
+    /// Not more bytes than this, but at least one publication.
+    pub max_bytes: usize,
+}
+
+impl Request {
+    /// How many bytes the answer may take, where it can be large or takes the broker long; `most` where the request does not
+    /// say. Such a request is carried out when so many bytes are reserved for its answer.
+    pub fn reserves(&self, most: usize) -> Option<usize> {
+        match self {
+            Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
+            Self::History(_, query) => Some(query.max_bytes),
+            Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
+            Self::PresenceStats(_) => Some(0),
+            Self::Publish(..) | Self::Query(_) | Self::Decide(_) => None,
+        }
+    }
 }
 
 /// What others are told of a session, without an answer.
@@ -132,6 +148,13 @@ pub struct HistoryPage {
     pub position: Position,
     /// In the order asked for; `None` when what came after the position asked for is not all there.
     pub publications: Option<Vec<Arc<Publication>>>,
+}
+
+impl HistoryPage {
+    /// Bytes of its publications.
+    pub fn size(&self) -> usize {
+        self.publications.iter().flatten().map(|publication| publication.size()).sum()
+    }
 }
 
 /// Why something was not done for a session.

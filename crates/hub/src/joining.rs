@@ -4,6 +4,9 @@
 //! history is read; then, in one step, the session becomes a subscriber, is told the position (and what it missed up
 //! to there), and gets what was kept beyond that. Publications up to the position that come later still are not for
 //! it. So there is neither a gap nor a double between what was read and what is live.
+//!
+//! What a client missed is read when its turn to be answered has come, and one channel after the other: so a session never
+//! holds more than one client may be sent, however many channels it comes back to.
 
 use std::sync::Arc;
 
@@ -46,6 +49,11 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
+    /// Bytes of what it missed.
+    pub(crate) fn missed_bytes(&self) -> usize {
+        self.missed.iter().map(|publication| publication.size()).sum()
+    }
+
     /// What the client is told.
     pub(crate) fn reply(&self, now: u64) -> reply::Subscribe<'_> {
         let left = self.expires.map(|at| crate::session::seconds_left(at, now));
@@ -92,8 +100,9 @@ fn recover(
 ) -> (Vec<Arc<Publication>>, bool) {
     let Some(publications) = &page.publications else { return (Vec::new(), false) };
     let same = since.epoch.is_empty() || since.epoch == page.position.epoch.as_str();
+    let (count, bytes) = limits;
     if mode == RecoveryMode::Cache {
-        let newest = publications.first();
+        let newest = publications.first().filter(|newest| newest.size() <= bytes);
         let seen = same && since.offset == page.position.offset;
         let missed = newest.filter(|_| !seen).cloned();
         return (missed.into_iter().collect(), newest.is_some());
@@ -109,7 +118,6 @@ fn recover(
             first == since.offset + 1 && last == Some(page.position.offset)
         }
     };
-    let (count, bytes) = limits;
     let fits = missed.len() <= count && missed.iter().map(|p| p.size()).sum::<usize>() <= bytes;
     if same && whole && fits && since.offset <= page.position.offset {
         (missed, true)
@@ -141,14 +149,15 @@ impl Hub {
         let topic = Topic::Channel(channel.clone());
         let known = self.topics.key(&topic).is_some();
         let key = self.ensure_topic(&topic, fx);
-        if self.topics.get(key).is_some_and(Entry::is_live) {
-            return self.reach_live(slot, key, channel, wish, fx);
+        let live = self.topics.get(key).is_some_and(Entry::is_live);
+        if live && !self.reads_in_turn(key, wish) {
+            return self.reach_live(slot, key, channel, wish, 0, fx);
         }
         let waiter = self.id_of(slot);
         if let Some(entry) = self.topics.get_mut(key) {
             entry.waiters.push(waiter);
         }
-        if known {
+        if known && !live {
             // Whether the broker is away must be asked anew.
             fx.push(Effect::Want(topic));
         }
@@ -162,13 +171,47 @@ impl Hub {
         Rights { history: may(Action::History), presence: may(Action::Presence) }
     }
 
-    /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it.
+    /// Whether a subscribe waits with reading the history until it is to be answered.
+    fn reads_in_turn(&self, key: TopicKey, wish: &Wish) -> bool {
+        wish.since.is_some() && wish.positioned && self.topics.get(key).is_some_and(Entry::has_history)
+    }
+
+    /// Reads what a client missed for the subscribe whose turn it is: with several, those of a `connect`, for one after
+    /// the other, as long as what one client may be sent lasts.
+    pub(crate) fn read_for_head(&mut self, slot: u32, fx: &mut Effects) {
+        loop {
+            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let mut left = self.settings.recovery_bytes;
+            let mut next = None;
+            for (index, join) in more.awaiting.head_joins().iter().enumerate() {
+                match &join.stage {
+                    Stage::Reading { .. } if join.wish.since.is_some() => return,
+                    Stage::Read { page, .. } => left = left.saturating_sub(page.size()),
+                    Stage::Subscribing(key)
+                        if next.is_none()
+                            && join.wish.since.is_some()
+                            && self.topics.get(*key).is_some_and(Entry::is_live) =>
+                    {
+                        next = Some((index, *key, join.channel.clone(), join.wish.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            let Some((index, key, channel, wish)) = next else { return };
+            let stage = self.reach_live(slot, key, &channel, &wish, left, fx);
+            self.set_stage(slot, index, stage);
+        }
+    }
+
+    /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it; at most
+    /// that many bytes of what was missed.
     fn reach_live(
         &mut self,
         slot: u32,
         key: TopicKey,
         channel: &Channel,
         wish: &Wish,
+        max_bytes: usize,
         fx: &mut Effects,
     ) -> Stage {
         if !wish.positioned || !self.topics.get(key).is_some_and(Entry::has_history) {
@@ -187,7 +230,7 @@ impl Hub {
                 HistoryQuery { limit: Some(limit), since: since.position(), ..HistoryQuery::default() }
             }
         };
-        let query = HistoryQuery { heard: true, ..query };
+        let query = HistoryQuery { heard: true, max_bytes, ..query };
         let from = self.topics.catch(key);
         let id = self.id_of(slot);
         let ticket = self.sessions[slot as usize].more().awaiting.ticket();
@@ -220,7 +263,10 @@ impl Hub {
                 continue;
             }
             let (channel, wish) = (join.channel.clone(), join.wish.clone());
-            let stage = self.reach_live(slot, key, &channel, &wish, fx);
+            if self.reads_in_turn(key, &wish) {
+                continue;
+            }
+            let stage = self.reach_live(slot, key, &channel, &wish, 0, fx);
             self.set_stage(slot, index - 1, stage);
         }
     }
@@ -258,8 +304,7 @@ impl Hub {
         let (channel, mut wish) = (join.channel.clone(), join.wish.clone());
         let stage = match (answer, join.stage.clone()) {
             (Answer::Failed(failure), Stage::Reading { topic, .. }) => {
-                self.topics.caught(topic);
-                self.release(topic, fx);
+                self.let_go(slot, Some(topic), Some(topic), fx);
                 Stage::Failed(failure)
             }
             (Answer::Failed(failure), _) => Stage::Failed(failure),
@@ -277,7 +322,7 @@ impl Hub {
         None
     }
 
-    /// Makes a subscription that is decided.
+    /// Makes a subscription that is decided; the client may be sent that many bytes of what it missed.
     ///
     /// # Errors
     /// Why it cannot be made.
@@ -285,6 +330,7 @@ impl Hub {
         &mut self,
         slot: u32,
         join: Join,
+        max_bytes: usize,
         fx: &mut Effects,
     ) -> Result<Settled, Failure> {
         let Join { channel, owner, wish, admission, stage } = join;
@@ -319,7 +365,7 @@ impl Hub {
         };
         let options = self.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
-        let limits = (self.settings.recovery_limit, self.settings.recovery_bytes);
+        let limits = (self.settings.recovery_limit, max_bytes);
         let (missed, recovered) = match (&wish.since, &read) {
             (Some(since), Some((_, page))) => recover(since, page, mode, limits),
             _ => (Vec::new(), false),
@@ -374,7 +420,8 @@ impl Hub {
     /// A subscribe's turn has come: makes the subscription and tells the client, as its owner wants it told.
     pub(crate) fn joined(&mut self, slot: u32, join: Join, fx: &mut Effects) {
         let owner = join.owner;
-        match (self.settle_join(slot, join, fx), owner) {
+        let max_bytes = self.settings.recovery_bytes;
+        match (self.settle_join(slot, join, max_bytes, fx), owner) {
             (Ok(settled), Owner::Command(id)) => {
                 self.tell_subscribed(slot, id, &settled, fx);
                 self.after_joining(slot, &settled, fx);

@@ -151,6 +151,7 @@ impl Hub {
             self.joined(slot, join, fx);
         } else {
             session.more().awaiting.join(join);
+            self.read_for_head(slot, fx);
         }
     }
 

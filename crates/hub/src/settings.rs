@@ -38,7 +38,7 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// Longest message of a client over a WebSocket, in bytes.
     pub max_message: usize,
-    /// Most bytes that a client is sent when it recovers, and that are kept for it while it subscribes.
+    /// Most bytes that a client is sent when it recovers or reads a history, and that are kept for it while it subscribes.
     pub recovery_bytes: usize,
     /// Most publications that a client is sent when it recovers.
     pub recovery_limit: usize,

@@ -376,7 +376,7 @@ fn send(router: &Arc<Router>, broker: &Arc<dyn Stateful>, channel: &Channel, par
         }
         Part::History => {
             let query =
-                HistoryQuery { limit: Some(1), since: None, reverse: true, heard: false, meta_ttl: KEPT };
+                HistoryQuery { limit: Some(1), since: None, reverse: true, heard: false, max_bytes: 1 << 10 };
             broker.history(channel, query, Box::new(move |outcome| done(outcome.map(drop))));
         }
         Part::Presence => {

@@ -29,6 +29,7 @@ pub struct Node {
     pub(crate) hooks: Arc<crate::proxy::Counters>,
     pub(crate) api: crate::api::Counters,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
+    pub(crate) memory: Option<Arc<tidings_broker::memory::Memory>>,
     pub(crate) gate: Gate,
     /// What does TLS handshakes, if there is TLS.
     pub(crate) tls: Option<Arc<Tls>>,

@@ -26,6 +26,9 @@ use crate::interest::{Interests, MAX_SHARDS, Route, Shards};
 
 /// How long a client is present after it was last said to be.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// What a channel's name counts for in a list besides its bytes: its length and breaks as RESP has them.
+const CHANNEL_OVERHEAD: usize = 16;
+
 /// Decides what clients may do, where that takes more than the channel's options.
 pub(crate) trait Authority: Send + Sync + 'static {
     /// Answers one question, now or later, through `reply`. Never blocks.
@@ -155,12 +158,9 @@ impl Router {
         query: HistoryQuery,
         done: impl FnOnce(Result<HistoryPage, Failure>) + Send + 'static,
     ) {
-        let (Some(broker), Some(options)) = (self.broker.get(), self.options(channel)) else {
-            return done(Err(Failure::Unavailable));
-        };
-        let meta_ttl = options.history_meta_ttl.max(options.history_ttl);
-        let HistoryQuery { limit, since, reverse, heard } = query;
-        let query = tidings_broker::HistoryQuery { limit, since, reverse, heard, meta_ttl };
+        let Some(broker) = self.broker.get() else { return done(Err(Failure::Unavailable)) };
+        let HistoryQuery { limit, since, reverse, heard, max_bytes } = query;
+        let query = tidings_broker::HistoryQuery { limit, since, reverse, heard, max_bytes };
         broker.history(
             channel,
             query,
@@ -251,14 +251,21 @@ impl Router {
     fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Channels(pattern) => {
+                let most = self.settings.recovery_bytes;
                 let table = self.interests.read();
-                let channels = table.subscribed().filter_map(|(topic, _)| match topic {
-                    Topic::Channel(c) if pattern.as_ref().is_none_or(|p| p.matches(c.as_str())) => {
-                        Some(c.clone())
+                let (mut channels, mut bytes) = (Vec::new(), 0);
+                for (topic, _) in table.subscribed() {
+                    if let Topic::Channel(c) = topic
+                        && pattern.as_ref().is_none_or(|p| p.matches(c.as_str()))
+                    {
+                        bytes += c.as_str().len() + CHANNEL_OVERHEAD;
+                        if bytes > most {
+                            return Answer::Failed(Failure::Error(too_large(most)));
+                        }
+                        channels.push(c.clone());
                     }
-                    _ => None,
-                });
-                Answer::Channels(channels.collect())
+                }
+                Answer::Channels(channels)
             }
             Query::Subscribers(names) => {
                 let table = self.interests.read();
@@ -350,6 +357,7 @@ impl Control for Router {
             Request::Presence(channel) => match self.broker.get() {
                 Some(broker) => broker.presence(
                     &channel,
+                    self.settings.recovery_bytes,
                     Box::new(|members| reply.send(answer(members.map_err(failure), Answer::Members))),
                 ),
                 None => reply.send(Answer::Failed(Failure::Unavailable)),
@@ -397,6 +405,7 @@ fn failure(error: BrokerError) -> Failure {
     match error {
         BrokerError::Unavailable => Failure::Unavailable,
         BrokerError::Overloaded => Failure::Overloaded,
+        BrokerError::LimitExceeded(bytes) => Failure::Error(too_large(bytes)),
         // The words of the broker are in the log: they are nothing to a client.
         BrokerError::Failed(_) => Failure::Unavailable,
         BrokerError::NotPermitted => Failure::Error(code::PERMISSION_DENIED.into()),
@@ -406,6 +415,12 @@ fn failure(error: BrokerError) -> Failure {
             temporary: false,
         }),
     }
+}
+
+/// That an answer would take more bytes than that.
+fn too_large(bytes: usize) -> Verdict {
+    let text = format!("limit exceeded: the answer takes more than {bytes} bytes (client.queue_max_size)");
+    Verdict { code: code::LIMIT_EXCEEDED.number, text, temporary: false }
 }
 
 fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Answer) -> Answer {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use shutdown::ShutdownProgress;
 use thiserror::Error;
-use tidings_broker::memory::Memory;
+use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
 use tidings_shard::{AddressLimits, Control, Listener, Mail, Porter, Process, RateLimit};
@@ -126,7 +126,7 @@ impl Server {
             settings::used(&config),
         );
         let mut handles = Vec::new();
-        let mut redis = None;
+        let (mut redis, mut memory) = (None, None);
         let mut hooks = Arc::default();
         let mut failed = None;
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
@@ -158,7 +158,7 @@ impl Server {
             match start_broker(&config, &router) {
                 Ok((broker, kept)) => {
                     router.set_broker(broker);
-                    redis = kept;
+                    (redis, memory) = kept;
                 }
                 Err(error) => failed = Some(error.into()),
             }
@@ -175,6 +175,7 @@ impl Server {
                 hooks,
                 api,
                 redis,
+                memory,
                 tls: tls.clone(),
                 lame_duck: AtomicBool::new(false),
                 draining: AtomicBool::new(false),
@@ -255,12 +256,20 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
 /// How the names of channels begin that nodes speak in among themselves, but for the canaries that go the way of others.
 const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::news::CHANNEL];
 
-type Started = (Arc<dyn Stateful>, Option<Arc<Redis>>);
+type Started = (Arc<dyn Stateful>, (Option<Arc<Redis>>, Option<Arc<Memory>>));
 
 fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, OptionsError> {
     let sink: SharedSink = Arc::clone(router) as _;
     match &config.broker {
-        BrokerUrl::Memory => Ok((Memory::new(sink), None)),
+        BrokerUrl::Memory => {
+            let limits = memory::Limits {
+                channel_bytes: config.memory.max_channel,
+                namespace_bytes: config.memory.max_namespace as u64,
+                total_bytes: config.memory.max_total as u64,
+            };
+            let memory = Memory::with_limits(sink, limits);
+            Ok((Arc::clone(&memory) as _, (None, Some(memory))))
+        }
         BrokerUrl::Redis(url) => {
             let options = Options {
                 prefix: config.redis.prefix.clone(),
@@ -270,7 +279,7 @@ fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, Option
                 ..Options::new(url.expose())
             };
             let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
-            Ok((Arc::clone(&redis) as _, Some(redis)))
+            Ok((Arc::clone(&redis) as _, (Some(redis), None)))
         }
     }
 }

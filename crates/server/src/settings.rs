@@ -17,6 +17,9 @@ const SPARE_FILES: u64 = 64;
 /// Most publications that a client is sent when it recovers.
 const RECOVERY_LIMIT: usize = 100_000;
 
+/// Which part of what may wait for all connections may be answers that are being read.
+const READS_SHARE: usize = 4;
+
 /// What a node is called when nobody says: after its machine and its HTTP port.
 pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
     if !config.node.name.is_empty() {
@@ -149,6 +152,7 @@ pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
         queues: client.queue_max_total,
         connections,
         mailbox: client.queue_max_total / shards.max(1),
+        reads: client.queue_max_total / READS_SHARE / shards.max(1),
         close_delay: client.slow_close_delay,
         // The option's bounds are within a byte.
         compression_level: config.websocket.compression_level.try_into().unwrap_or(1),

@@ -26,6 +26,7 @@ mod metrics;
 mod queue;
 mod rate;
 mod reading;
+mod reads;
 mod shard;
 mod socket;
 mod tls;

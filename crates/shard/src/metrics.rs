@@ -6,6 +6,8 @@ use std::time::Duration;
 use tidings_hub::Stats;
 use tidings_wire::ws::deflate::Counts;
 
+use crate::reads::Reads;
+
 /// Upper bounds of the fan-out histogram's buckets, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
@@ -76,6 +78,14 @@ pub struct Metrics {
     pub dropped: [AtomicU64; 4],
     /// Publications that found the shard's mailbox full.
     pub overrun: AtomicU64,
+    /// Bytes reserved for answers that are being read.
+    pub reads_reserved: AtomicU64,
+    /// Reads that wait for room.
+    pub reads_waiting: AtomicU64,
+    /// Reads refused because there was none.
+    pub reads_refused: AtomicU64,
+    /// Reads not carried out because their session had ended.
+    pub reads_dropped: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,
     /// Fan-outs by duration; the last one counts those above every bound of [`FANOUT_BOUNDS`].
@@ -115,6 +125,13 @@ impl Metrics {
         self.deflated[1].store(deflated.packed, Ordering::Relaxed);
         self.inflated[0].store(inflated.packed, Ordering::Relaxed);
         self.inflated[1].store(inflated.plain, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_in_reads(&self, reads: &Reads) {
+        self.reads_reserved.store(reads.reserved() as u64, Ordering::Relaxed);
+        self.reads_waiting.store(reads.waiting() as u64, Ordering::Relaxed);
+        self.reads_refused.store(reads.refused, Ordering::Relaxed);
+        self.reads_dropped.store(reads.dropped, Ordering::Relaxed);
     }
 
     pub(crate) fn fanned_out(&self, took: Duration) {

@@ -4,11 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
-use tidings_hub::{Effect, Effects, Hub, Request, SessionId, Settings, Timer};
+use tidings_hub::{Answer, Effect, Effects, Hub, Request, SessionId, Settings, Timer, Verdict};
+use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;
 
 use crate::address::Key;
@@ -18,6 +20,7 @@ use crate::drain::Drain;
 use crate::fanout::Batches;
 use crate::mailbox::{self, Mail, Mailbox, Taken};
 use crate::metrics::{Metrics, Process, add};
+use crate::reads::{Peer, Read, Reads};
 use crate::socket::Listener;
 use crate::wheel::Wheel;
 
@@ -47,6 +50,8 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of publications in a mailbox.
     pub mailbox: usize,
+    /// Bytes of answers that one shard has read at a time: histories, presence. At least one queue's.
+    pub reads: usize,
     /// How long an ended connection may take to read what is left for it.
     pub close_delay: Duration,
     /// How hard publications are compressed for WebSockets that want it, from 1 (fast) to 9 (small).
@@ -119,6 +124,7 @@ pub fn spawn(
             batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
             spare: Vec::new(),
             later: Vec::new(),
+            reads: Reads::new(limits.reads.max(limits.queue), limits.queue),
             has_published: false,
             accept_due: false,
             starved: false,
@@ -178,6 +184,8 @@ pub(crate) struct Shard {
     pub(crate) batches: Batches,
     pub(crate) spare: Vec<Mail>,
     pub(crate) later: Vec<Mail>,
+    /// Requests whose answers can be large.
+    pub(crate) reads: Reads,
     /// The session being read has published.
     pub(crate) has_published: bool,
     /// A timer to accept again is running.
@@ -245,6 +253,7 @@ impl Shard {
                 self.fire(what);
             }
             self.metrics.take_in(&self.hub.stats(), self.batches.deflated());
+            self.metrics.take_in_reads(&self.reads);
         }
     }
 
@@ -310,7 +319,14 @@ impl Shard {
                 }
                 Mail::Away(topic) => self.hub.away(&topic, &mut self.fx),
                 Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
-                Mail::Answer(id, ticket, answer) => self.hub.answer(id, ticket, answer, &mut self.fx),
+                Mail::Answer(id, ticket, answer) => {
+                    self.hub.answer(id, ticket, answer, &mut self.fx);
+                    if self.reads.ended(id, ticket) {
+                        // What was reserved is queued by now, so the next one is begun only if its peer takes answers.
+                        self.settle();
+                        self.begin_reads();
+                    }
+                }
                 Mail::Connection(socket) => self.take_over(socket),
                 Mail::Arrival(arrival) => self.welcome(*arrival),
                 Mail::Input(id, commands) => {
@@ -371,12 +387,59 @@ impl Shard {
                 Effect::Unwant(topic) => self.control.unwant(self.index, &topic),
                 Effect::Ask(session, ticket, request) => {
                     self.has_published |= matches!(request, Request::Publish(..));
-                    let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket };
-                    self.control.ask(request, reply);
+                    match request.reserves(self.limits.queue) {
+                        Some(bytes) => self.read_for(Read { session, ticket, request, bytes }),
+                        None => self.ask(session, ticket, request),
+                    }
                 }
                 Effect::Tell(note) => self.control.tell(note),
             }
         }
         self.fx.clear();
+    }
+
+    /// Has a request carried out.
+    fn ask(&self, session: SessionId, ticket: u32, request: Request) {
+        let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket };
+        self.control.ask(request, reply);
+    }
+
+    /// Has one carried out whose answer can be large, as soon as there is room for it; at once told that there is not when
+    /// all queues together are full, for nobody knows when that ends.
+    fn read_for(&mut self, read: Read) {
+        let full = self.process.queued.load(Ordering::Relaxed) >= self.limits.queues;
+        let refused = if full {
+            self.reads.refused += 1;
+            Some(read)
+        } else {
+            self.reads.enter(read).err()
+        };
+        if let Some(read) = refused {
+            let text = "too many requests: too many answers wait to be read; try again later";
+            let code::Code { number, .. } = code::TOO_MANY_REQUESTS;
+            let verdict = Verdict { code: number, text: text.to_owned(), temporary: true };
+            self.hub.answer(read.session, read.ticket, Answer::Failed(verdict.into()), &mut self.fx);
+        }
+        self.begin_reads();
+    }
+
+    /// Begins the reads that there is room for.
+    pub(crate) fn begin_reads(&mut self) {
+        let (hub, conns) = (&self.hub, &self.conns);
+        let peer = |session: SessionId| {
+            let conn = conns.get(session.slot as usize).and_then(Option::as_ref);
+            match conn.filter(|conn| hub.is_current(session) && conn.phase == Phase::Open) {
+                None => Peer::Gone,
+                Some(conn) if conn.control_backlog() > BACKLOG => Peer::Behind,
+                Some(_) => Peer::Ready,
+            }
+        };
+        let mut begun = Vec::new();
+        while let Some(read) = self.reads.begin(peer) {
+            begun.push(read);
+        }
+        for Read { session, ticket, request, .. } in begun {
+            self.ask(session, ticket, request);
+        }
     }
 }

@@ -66,6 +66,20 @@ impl Shard {
             Ok(_) if caught_up => self.list(slot),
             Ok(_) => {}
         }
+        self.read_on(slot);
+    }
+
+    /// A peer has taken something: reads that waited for that may begin.
+    fn read_on(&mut self, slot: u32) {
+        let taken =
+            matches!(self.conns.get(slot as usize), Some(Some(conn)) if conn.control_backlog() <= BACKLOG);
+        if taken
+            && let Some(id) = self.hub.id(slot)
+            && self.reads.release(id)
+        {
+            self.begin_reads();
+            self.settle();
+        }
     }
 
     /// Keeps the sums of queued bytes right.
@@ -153,6 +167,9 @@ impl Shard {
             && let Some(key) = self.addresses.remove(&slot)
         {
             self.process.addresses.give_back(key);
+        }
+        if let Some(id) = self.hub.id(slot) {
+            self.reads.forget(id);
         }
         self.hub.closed(slot, &mut self.fx);
         Some(conn)

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - The offsets in the window are consecutive and end at the position, or the window is empty.
-//! - The window is bounded in count, in bytes and in age, and never holds bytes that the budget has not granted.
-//!   Where the budget is used up, the channel that publishes gives up its own oldest publications; what does not fit
+//! - The window is bounded in count, in bytes and in age, and never holds bytes that its account has not granted.
+//!   Where the account is used up, the channel that publishes gives up its own oldest publications; what does not fit
 //!   even then empties the window. Whoever asks for what is gone is told that it cannot be recovered.
 
 use std::collections::VecDeque;
@@ -12,18 +12,19 @@ use std::time::{Duration, Instant};
 
 use tidings_wire::{Position, Publication};
 
-use super::budget::Budget;
-use crate::{History, HistoryOptions, HistoryPage, HistoryQuery};
+use super::budget::Account;
+use crate::{ANSWER_OVERHEAD, History, HistoryOptions, HistoryPage, HistoryQuery};
 
 /// What keeping a publication costs besides its bytes: the shared structure, its channel and epoch, the window's slot.
 const ENTRY: usize = 192;
 /// What keeping a position costs: the table's slot, the name, the epoch.
 pub(super) const META: usize = 320;
 
-/// One channel's history. Whoever drops it gives its bytes back first, with [`Window::clear`].
+/// One channel's history. What drops it gives its bytes back first, with [`Window::clear`].
 #[derive(Debug)]
 pub(super) struct Window {
     position: Position,
+    account: Account,
     entries: VecDeque<Entry>,
     bytes: usize,
     ttl: Duration,
@@ -40,9 +41,10 @@ struct Entry {
 
 impl Window {
     /// An empty one at the beginning of `position`'s epoch, remembered for `meta_ttl`.
-    pub(super) fn new(position: Position, now: Instant, meta_ttl: Duration) -> Self {
+    pub(super) fn new(position: Position, account: Account, now: Instant, meta_ttl: Duration) -> Self {
         Self {
             position,
+            account,
             entries: VecDeque::new(),
             bytes: 0,
             ttl: Duration::ZERO,
@@ -50,42 +52,62 @@ impl Window {
         }
     }
 
-    /// Gives the publication its position and keeps it, if it fits into `channel_bytes` and the budget.
-    pub(super) fn append(
-        &mut self,
-        mut publication: Publication,
-        options: &HistoryOptions,
-        channel_bytes: usize,
-        budget: &Budget,
-        now: Instant,
-    ) -> Arc<Publication> {
+    /// Bytes that keeping a publication takes.
+    pub(super) fn cost(publication: &Publication) -> usize {
+        publication.size() + ENTRY
+    }
+
+    /// Drops what gives way to a publication of that cost by the channel's own options.
+    pub(super) fn trim(&mut self, cost: usize, options: &HistoryOptions, channel_bytes: usize, now: Instant) {
         self.ttl = options.ttl;
         self.until = later(now, options.meta_ttl.max(options.ttl));
-        self.expire(now, budget);
-        self.position.offset += 1;
-        publication.position = Some(self.position.clone());
-        let cost = publication.size() + ENTRY;
-        let publication = Arc::new(publication);
+        self.expire(now);
         while self.entries.len() >= options.size.max(1)
             || (self.bytes + cost > channel_bytes && !self.entries.is_empty())
         {
-            self.drop_oldest(budget);
+            self.drop_oldest();
         }
-        let mut granted = cost <= channel_bytes && budget.take(cost);
-        while !granted && !self.entries.is_empty() {
-            self.drop_oldest(budget);
-            granted = budget.take(cost);
+    }
+
+    /// Gives the publication its position and keeps it, once there was made way for it ([`Self::trim`]), if it fits into
+    /// `channel_bytes` and the account. Whether that has `granted` its cost already is said; if not, the channel's own
+    /// oldest publications go until it does. Gives also how many it gave up, itself included.
+    pub(super) fn append(
+        &mut self,
+        mut publication: Publication,
+        channel_bytes: usize,
+        now: Instant,
+        mut granted: bool,
+    ) -> (Arc<Publication>, u64) {
+        self.position.offset += 1;
+        publication.position = Some(self.position.clone());
+        let cost = Self::cost(&publication);
+        let publication = Arc::new(publication);
+        if cost > channel_bytes {
+            if granted {
+                self.account.give(cost);
+            }
+            return (publication, 0);
         }
-        if granted {
-            self.bytes += cost;
-            self.entries.push_back(Entry { publication: Arc::clone(&publication), at: now, cost });
+        let mut given_up = 0;
+        while !granted {
+            granted = self.account.take(cost).is_ok();
+            if !granted {
+                given_up += 1;
+                if self.entries.is_empty() {
+                    return (publication, given_up);
+                }
+                self.drop_oldest();
+            }
         }
-        publication
+        self.bytes += cost;
+        self.entries.push_back(Entry { publication: Arc::clone(&publication), at: now, cost });
+        (publication, given_up)
     }
 
     /// Answers a query.
-    pub(super) fn read(&mut self, query: &HistoryQuery, budget: &Budget, now: Instant) -> History {
-        self.expire(now, budget);
+    pub(super) fn read(&mut self, query: &HistoryQuery, now: Instant) -> History {
+        self.expire(now);
         let position = self.position.clone();
         let first = position.offset + 1 - self.entries.len() as u64;
         let kept = self.entries.len();
@@ -99,40 +121,63 @@ impl Window {
             None => 0..kept,
         };
         let limit = query.limit.unwrap_or(usize::MAX);
-        let publications = self.entries.range(range).map(|entry| Arc::clone(&entry.publication));
+        let before = range.len().min(limit);
+        let publications = self.entries.range(range).map(|entry| &entry.publication);
         let publications = if query.reverse {
-            publications.rev().take(limit).collect()
+            page(publications.rev().take(limit), query.max_bytes)
         } else {
-            publications.take(limit).collect()
+            page(publications.take(limit), query.max_bytes)
         };
+        if query.heard && query.since.is_some() && publications.len() < before {
+            return History::Unrecoverable(position);
+        }
         History::Page(HistoryPage { position, publications })
     }
 
     /// Forgets every publication; the position stays.
-    pub(super) fn clear(&mut self, budget: &Budget) {
+    pub(super) fn clear(&mut self) {
         while !self.entries.is_empty() {
-            self.drop_oldest(budget);
+            self.drop_oldest();
         }
+    }
+
+    /// Whether it has no publications.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Forgets what is too old; gives whether the position is so as well.
-    pub(super) fn is_over(&mut self, now: Instant, budget: &Budget) -> bool {
-        self.expire(now, budget);
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        self.expire(now);
         self.until <= now
     }
 
-    fn expire(&mut self, now: Instant, budget: &Budget) {
+    fn expire(&mut self, now: Instant) {
         while self.entries.front().is_some_and(|entry| later(entry.at, self.ttl) <= now) {
-            self.drop_oldest(budget);
+            self.drop_oldest();
         }
     }
 
-    fn drop_oldest(&mut self, budget: &Budget) {
+    fn drop_oldest(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry.cost;
-            budget.give(entry.cost);
+            self.account.give(entry.cost);
         }
     }
+}
+
+/// As many of these as fit, but at least one.
+fn page<'a>(
+    publications: impl Iterator<Item = &'a Arc<Publication>>,
+    max_bytes: usize,
+) -> Vec<Arc<Publication>> {
+    let mut bytes = 0_usize;
+    let fits = |publication: &&Arc<Publication>| {
+        let first = bytes == 0;
+        bytes = bytes.saturating_add(publication.size() + ANSWER_OVERHEAD);
+        first || bytes <= max_bytes
+    };
+    publications.take_while(fits).cloned().collect()
 }
 
 fn index(offset: u64) -> usize {
@@ -150,7 +195,12 @@ mod tests {
     use proptest::prelude::*;
     use tidings_wire::Channel;
 
+    use super::super::budget::Budget;
     use super::*;
+
+    fn account(limit: u64) -> Account {
+        Account { namespace: Arc::new(Budget::new(u64::MAX)), total: Arc::new(Budget::new(limit)) }
+    }
 
     /// What happens to a channel. Times are in seconds, sizes in bytes.
     #[derive(Clone, Debug)]
@@ -158,7 +208,7 @@ mod tests {
         Publish { bytes: usize, size: usize, ttl: u64 },
         Wait(u64),
         Clear,
-        Read { since: Option<i64>, other_epoch: bool, limit: Option<usize>, reverse: bool },
+        Read { since: Option<i64>, other_epoch: bool, limit: Option<usize>, reverse: bool, max_bytes: usize },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -171,10 +221,11 @@ mod tests {
                 prop::option::of(-3..9_i64),
                 prop::bool::weighted(0.1),
                 prop::option::of(0..5_usize),
-                any::<bool>()
+                any::<bool>(),
+                prop_oneof![Just(usize::MAX), 0..2000_usize]
             )
-                .prop_map(|(since, other_epoch, limit, reverse)| Step::Read {
-                    since, other_epoch, limit, reverse
+                .prop_map(|(since, other_epoch, limit, reverse, max_bytes)| Step::Read {
+                    since, other_epoch, limit, reverse, max_bytes
                 }),
         ];
         prop::collection::vec(step, 1..60)
@@ -222,14 +273,24 @@ mod tests {
             other_epoch: bool,
             limit: usize,
             reverse: bool,
+            max_bytes: usize,
         ) -> Option<Vec<u64>> {
+            let size = |offset: u64| self.all[offset as usize - 1].1 - ENTRY + ANSWER_OVERHEAD;
+            let fit = |wanted: Vec<u64>| {
+                let sums = wanted.iter().scan(0, |sum, offset| {
+                    *sum += size(*offset);
+                    Some(*sum)
+                });
+                let count = sums.take_while(|sum| *sum <= max_bytes).count().max(1).min(wanted.len());
+                wanted[..count].to_vec()
+            };
             let top = self.all.len() as u64;
             if since.is_some_and(|since| other_epoch || since > top) {
                 return None;
             }
             if reverse {
                 let wanted = self.kept().rev().filter(|offset| since.is_none_or(|since| *offset < since));
-                return Some(wanted.take(limit).collect());
+                return Some(fit(wanted.take(limit).collect()));
             }
             if let Some(since) = since
                 && (since + 1..=top).any(|offset| !self.kept().contains(&offset))
@@ -237,7 +298,7 @@ mod tests {
                 return None;
             }
             let wanted = self.kept().filter(|offset| since.is_none_or(|since| *offset > since));
-            Some(wanted.take(limit).collect())
+            Some(fit(wanted.take(limit).collect()))
         }
     }
 
@@ -248,18 +309,18 @@ mod tests {
         ) {
             let channel = Channel::new("a").unwrap();
             let epoch = |text: &str| tidings_wire::Epoch::from(text);
-            let budget = Budget::new(total);
+            let account = account(total);
             let start = Instant::now();
             let mut now = 0;
             let at = |now: u64| start + Duration::from_secs(now);
             let mut model = Model::default();
             let position = Position { offset: 0, epoch: epoch("e") };
-            let mut window = Window::new(position, start, Duration::from_secs(1000));
+            let mut window = Window::new(position, account.clone(), start, Duration::from_secs(1000));
             for step in steps {
                 match step {
                     Step::Wait(seconds) => now += seconds,
                     Step::Clear => {
-                        window.clear(&budget);
+                        window.clear();
                         model.first = model.all.len() as u64 + 1;
                     }
                     Step::Publish { bytes, size, ttl } => {
@@ -269,10 +330,11 @@ mod tests {
                             size, ttl: Duration::from_secs(ttl), meta_ttl: Duration::from_secs(1000)
                         };
                         let publication = Publication::new(channel.clone(), vec![b'x'; bytes]);
-                        let kept = window.append(publication, &options, channel_bytes, &budget, at(now));
+                        window.trim(Window::cost(&publication), &options, channel_bytes, at(now));
+                        let (kept, _) = window.append(publication, channel_bytes, at(now), false);
                         prop_assert_eq!(kept.offset(), Some(model.all.len() as u64));
                     }
-                    Step::Read { since, other_epoch, limit, reverse } => {
+                    Step::Read { since, other_epoch, limit, reverse, max_bytes } => {
                         model.age(now);
                         let top = model.all.len() as u64;
                         let since = since.map(|back| top.saturating_add_signed(-back));
@@ -283,11 +345,11 @@ mod tests {
                             }),
                             reverse,
                             heard: false,
-                            meta_ttl: Duration::from_secs(1),
+                            max_bytes,
                         };
                         let expected =
-                            model.read(since, other_epoch, limit.unwrap_or(usize::MAX), reverse);
-                        match window.read(&query, &budget, at(now)) {
+                            model.read(since, other_epoch, limit.unwrap_or(usize::MAX), reverse, max_bytes);
+                        match window.read(&query, at(now)) {
                             History::Page(page) => {
                                 prop_assert_eq!(page.position.offset, top);
                                 let offsets: Vec<_> =
@@ -301,23 +363,25 @@ mod tests {
                         }
                     }
                 }
-                prop_assert!(budget.used() <= total && window.bytes <= channel_bytes);
-                prop_assert_eq!(budget.used(), window.bytes as u64);
+                let used = account.total.used();
+                prop_assert!(used <= total && window.bytes <= channel_bytes);
+                prop_assert_eq!(used, window.bytes as u64);
             }
         }
     }
 
     #[test]
     fn a_position_is_over_when_nothing_was_published_for_its_time() {
-        let budget = Budget::new(10_000);
+        let account = account(10_000);
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let position = Position { offset: 0, epoch: "e".into() };
-        let mut window = Window::new(position, now, second);
+        let mut window = Window::new(position, account.clone(), now, second);
         let options = HistoryOptions { size: 1, ttl: second, meta_ttl: 3 * second };
         let publication = Publication::new(Channel::new("a").unwrap(), "hi");
-        window.append(publication, &options, 1_000, &budget, now);
-        assert!(!window.is_over(now + 2 * second, &budget));
-        assert_eq!(budget.used(), 0, "the publication is too old by then");
-        assert!(window.is_over(now + 3 * second, &budget));
+        window.trim(Window::cost(&publication), &options, 1_000, now);
+        window.append(publication, 1_000, now, false);
+        assert!(!window.is_over(now + 2 * second));
+        assert_eq!(account.total.used(), 0, "the publication is too old by then");
+        assert!(window.is_over(now + 3 * second));
     }
 }

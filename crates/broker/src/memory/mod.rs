@@ -8,6 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `history` | the window of one channel's newest publications |
+//! | `histories` | the histories of the channels of one stripe, and which are evicted when there is no room |
 //! | `stripe` | histories, results and members of the channels of one stripe |
 //! | `budget` | the bytes that all of it may take together |
 //!
@@ -15,6 +16,7 @@
 //! - The sink is called under the lock of one stripe at most, never under one that all publishers share.
 //! - It is always up: `live` is said within `subscribe`, and a publication has been delivered when `done` is called.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,15 +26,18 @@ use bytes::Bytes;
 use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Extra, Pattern, Position, Publication, Topic};
 
 use crate::{
-    Broker, BrokerError, Change, Done, HistoryDone, HistoryQuery, MAX_IDEMPOTENCY_KEY, PresenceDone,
-    PublishOptions, Published, Settled, SharedSink, Stateful, StatsDone, lock,
+    Broker, BrokerError, Change, Done, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery,
+    MAX_IDEMPOTENCY_KEY, PresenceDone, PublishOptions, Published, Settled, SharedSink, Stateful, StatsDone,
+    lock,
 };
 
 mod budget;
+mod histories;
 mod history;
 mod stripe;
 
-use budget::Budget;
+use budget::{Account, Budget, Full};
+use histories::Histories;
 use history::Window;
 use stripe::{Stripe, result_cost};
 
@@ -41,21 +46,83 @@ const STRIPES: usize = 64;
 /// At most this often a publisher sweeps a stripe, one after the other: a round takes 64 times as long, while
 /// anything is published at all.
 const SWEEP: Duration = Duration::from_millis(50);
+/// At most this often evictions are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How much a [`Memory`] broker may remember. Every entry counts with an allowance for its keeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one channel's history; the oldest publications go.
     pub channel_bytes: usize,
-    /// Bytes of all histories, positions, results and members together. At this limit a channel that publishes gives
-    /// up its own oldest publications, down to none; a new position, result or member is `Overloaded`.
+    /// Bytes of all histories of the channels of one namespace. At this limit, histories of it without publications are
+    /// evicted first; then a channel that publishes gives up its own oldest publications, down to none, and a channel
+    /// without a history evicts the one published to longest ago.
+    pub namespace_bytes: u64,
+    /// Bytes of all histories, positions, results and members together. At this limit histories go likewise, of whatever
+    /// namespace; a new result or member is `Overloaded`.
     pub total_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 4 MiB a channel, 128 MiB together.
+    /// 4 MiB a channel, 96 MiB a namespace, 128 MiB together.
     fn default() -> Self {
-        Self { channel_bytes: 4 << 20, total_bytes: 128 << 20 }
+        Self { channel_bytes: 4 << 20, namespace_bytes: 96 << 20, total_bytes: 128 << 20 }
+    }
+}
+
+/// What went because there was no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A history without publications.
+    Empty,
+    /// One with publications.
+    Kept,
+    /// A publication of a history that stays.
+    Publication,
+}
+
+/// Counts of what went because there was no room for it, each since the start.
+#[derive(Debug, Default)]
+pub struct Evictions {
+    /// Histories without publications.
+    pub empty: AtomicU64,
+    /// Histories with publications.
+    pub kept: AtomicU64,
+    /// Publications of histories that stay.
+    pub publications: AtomicU64,
+    /// When they were last logged, and how many there were of them then.
+    logged: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Evictions {
+    fn note(&self, kind: Kind, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let counter = match kind {
+            Kind::Empty => &self.empty,
+            Kind::Kept => &self.kept,
+            Kind::Publication => &self.publications,
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
+        let now = Instant::now();
+        let Ok(mut logged) = self.logged.try_lock() else { return };
+        let (at, before) = logged.map_or((None, 0), |(at, before)| (Some(at), before));
+        if at.is_some_and(|at| now - at < LOG_INTERVAL) {
+            return;
+        }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (empty, kept, publications) = (read(&self.empty), read(&self.kept), read(&self.publications));
+        let all = empty + kept + publications;
+        *logged = Some((now, all));
+        tracing::warn!(
+            since_the_last_warning = all - before,
+            empty_histories = empty,
+            histories = kept,
+            publications,
+            "the memory broker is full and evicts histories; clients that return to them are told that they missed \
+             something. Raise memory.max_namespace or memory.max_total, or keep less (history_size, history_ttl)"
+        );
     }
 }
 
@@ -65,12 +132,16 @@ pub struct Memory {
     stripes: [Mutex<Stripe>; STRIPES],
     hasher: RandomState,
     limits: Limits,
-    budget: Budget,
+    budget: Arc<Budget>,
+    /// The budgets of namespaces with histories.
+    namespaces: Mutex<HashMap<Box<str>, Arc<Budget>>>,
+    evictions: Evictions,
     started: Instant,
     /// When the last sweep was, in milliseconds since the start, and how many there were.
     swept: AtomicU64,
     sweeps: AtomicU64,
-    epochs: AtomicU64,
+    /// The key of the digests that epochs are.
+    epochs: RandomState,
     /// The patterns subscribed to; replaced as a whole, so that publishing holds the lock for one clone only.
     patterns: RwLock<Arc<[Pattern]>>,
 }
@@ -90,11 +161,13 @@ impl Memory {
             stripes: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             limits,
-            budget: Budget::new(limits.total_bytes),
+            budget: Arc::new(Budget::new(limits.total_bytes)),
+            namespaces: Mutex::default(),
+            evictions: Evictions::default(),
             started: Instant::now(),
             swept: AtomicU64::new(0),
             sweeps: AtomicU64::new(0),
-            epochs: AtomicU64::new(0),
+            epochs: RandomState::new(),
             patterns: RwLock::default(),
         })
     }
@@ -102,6 +175,11 @@ impl Memory {
     /// Bytes of all that is remembered, for the metrics page.
     pub fn bytes(&self) -> u64 {
         self.budget.used()
+    }
+
+    /// What had to go because there was no room, for the metrics page.
+    pub fn evictions(&self) -> &Evictions {
+        &self.evictions
     }
 
     fn stripe(&self, channel: &Channel) -> &Mutex<Stripe> {
@@ -113,11 +191,12 @@ impl Memory {
         Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The beginning of a history, in an epoch that was never before in any process.
-    fn new_window(&self, now: Instant, meta_ttl: Duration) -> Window {
-        let number = self.epochs.fetch_add(1, Ordering::Relaxed);
-        let epoch = Epoch::from(format!("{:016x}", self.hasher.hash_one(number)).as_str());
-        Window::new(Position { offset: 0, epoch }, now, meta_ttl)
+    /// Where a channel without a history stands, and where its history begins. The epoch is a keyed digest of the
+    /// channel's name and of how many histories of channels like it have `ended`: nothing need be kept for it, and no
+    /// two histories have the same, in whatever process.
+    fn beginning(&self, channel: &Channel, ended: u32) -> Position {
+        let digest = self.epochs.hash_one((channel, ended));
+        Position { offset: 0, epoch: Epoch::from(format!("{digest:016x}").as_str()) }
     }
 
     /// Publishes, under the lock of the channel's stripe from beginning to end.
@@ -152,12 +231,8 @@ impl Memory {
         }
         let publication = match &history {
             Some(options) => {
-                let begin = || self.new_window(now, options.meta_ttl);
-                let Some(window) = stripe.window(channel, now, &self.budget, begin) else {
-                    self.budget.give(key.as_ref().map_or(0, result_cost));
-                    return Err(BrokerError::Overloaded);
-                };
-                window.append(publication, options, self.limits.channel_bytes, &self.budget, now)
+                let kept = self.keep(&mut stripe.histories, channel, publication, options, now);
+                kept.inspect_err(|_| self.budget.give(key.as_ref().map_or(0, result_cost)))?
             }
             None => Arc::new(publication),
         };
@@ -167,6 +242,74 @@ impl Memory {
             stripe.remember(key, published.clone(), now);
         }
         Ok(published)
+    }
+
+    /// Gives a publication its position and keeps it, if there is or can be made room for it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] when there is none for a history that it would begin.
+    fn keep(
+        &self,
+        histories: &mut Histories,
+        channel: &Channel,
+        publication: Publication,
+        options: &HistoryOptions,
+        now: Instant,
+    ) -> Result<Arc<Publication>, BrokerError> {
+        if histories.get(channel, now).is_none() {
+            let account = self.account(histories::namespace(channel));
+            let begin =
+                |ended, account| Window::new(self.beginning(channel, ended), account, now, options.meta_ttl);
+            while let Err(full) = histories.begin(channel, account.clone(), begin) {
+                let evict = |own: &mut Histories, empty| self.evict(own, channel, full, empty, now);
+                if !evict(histories, true) && !evict(histories, false) {
+                    return Err(BrokerError::Overloaded);
+                }
+            }
+        }
+        let (cost, channel_bytes) = (Window::cost(&publication), self.limits.channel_bytes);
+        if let Some(window) = histories.get(channel, now) {
+            window.trim(cost, options, channel_bytes, now);
+        }
+        histories.used(channel);
+        let mut granted = false;
+        while cost <= channel_bytes
+            && let Some(account) = histories.account(channel)
+        {
+            let Err(full) = account.take(cost) else {
+                granted = true;
+                break;
+            };
+            let evict = |own: &mut Histories, empty| self.evict(own, channel, full, empty, now);
+            let has_own = histories.get(channel, now).is_some_and(|window| !window.is_empty());
+            if !evict(histories, true) && (has_own || !evict(histories, false)) {
+                break;
+            }
+        }
+        let window = histories.get(channel, now).ok_or(BrokerError::Overloaded)?;
+        let (publication, given_up) = window.append(publication, channel_bytes, now, granted);
+        self.evictions.note(Kind::Publication, given_up);
+        Ok(publication)
+    }
+
+    /// The account of the histories of a namespace.
+    fn account(&self, namespace: &str) -> Account {
+        let mut namespaces = lock(&self.namespaces);
+        if !namespaces.contains_key(namespace) {
+            namespaces.insert(namespace.into(), Arc::new(Budget::new(self.limits.namespace_bytes)));
+        }
+        Account { namespace: Arc::clone(&namespaces[namespace]), total: Arc::clone(&self.budget) }
+    }
+
+    /// Evicts a history to make room for another channel's: of its own stripe, or else of one that nobody is at work in.
+    /// Gives whether there was one.
+    fn evict(&self, own: &mut Histories, channel: &Channel, full: Full, empty: bool, now: Instant) -> bool {
+        let other = |stripe: &Mutex<Stripe>| {
+            stripe.try_lock().is_ok_and(|mut stripe| stripe.histories.evict(channel, full, empty, now))
+        };
+        let evicted = own.evict(channel, full, empty, now) || self.stripes.iter().any(other);
+        self.evictions.note(if empty { Kind::Empty } else { Kind::Kept }, u64::from(evicted));
+        evicted
     }
 
     fn deliver(&self, stripe: &mut Stripe, patterns: &[Pattern], publication: &Arc<Publication>) -> u64 {
@@ -203,6 +346,16 @@ impl Memory {
         let mut list = patterns.to_vec();
         change(&mut list);
         *patterns = list.into();
+    }
+}
+
+/// Answers a query about a channel without a history, which stands there.
+fn read_nothing(position: Position, query: &HistoryQuery) -> History {
+    let is_here = |since: &Position| since.is_in(&position.epoch) && since.offset == 0;
+    if query.since.as_ref().is_none_or(is_here) {
+        History::Page(HistoryPage { position, publications: Vec::new() })
+    } else {
+        History::Unrecoverable(position)
     }
 }
 
@@ -260,16 +413,17 @@ impl Stateful for Memory {
         let now = Instant::now();
         let answer = {
             let mut stripe = lock(self.stripe(channel));
-            let begin = || self.new_window(now, query.meta_ttl);
-            let window = stripe.window(channel, now, &self.budget, begin);
-            window.map(|window| window.read(&query, &self.budget, now))
+            match stripe.histories.get(channel, now) {
+                Some(window) => window.read(&query, now),
+                None => read_nothing(self.beginning(channel, stripe.histories.ended(channel)), &query),
+            }
         };
-        done(answer.ok_or(BrokerError::Overloaded));
+        done(Ok(answer));
     }
 
     fn history_remove(&self, channel: &Channel, done: Settled) {
-        if let Some(window) = lock(self.stripe(channel)).windows.get_mut(channel) {
-            window.clear(&self.budget);
+        if let Some(window) = lock(self.stripe(channel)).histories.get(channel, Instant::now()) {
+            window.clear();
         }
         done(Ok(()));
     }
@@ -286,9 +440,9 @@ impl Stateful for Memory {
         done(Ok(()));
     }
 
-    fn presence(&self, channel: &Channel, done: PresenceDone) {
-        let members = lock(self.stripe(channel)).members(channel, Instant::now());
-        done(Ok(members));
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone) {
+        let members = lock(self.stripe(channel)).members(channel, Instant::now(), max_bytes);
+        done(members.ok_or(BrokerError::LimitExceeded(max_bytes)));
     }
 
     fn presence_stats(&self, channel: &Channel, done: StatsDone) {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tidings_wire::{Channel, ClientInfo, Delivery};
 
 use super::budget::Budget;
-use super::history::{META, Window, later};
-use crate::{Members, PresenceStats, Published, REMEMBERED};
+use super::histories::Histories;
+use super::history::later;
+use crate::{ANSWER_OVERHEAD, Members, PresenceStats, Published, REMEMBERED};
 
 /// What keeping a result or a member costs besides its texts.
 const RECORD: usize = 320;
@@ -22,7 +23,7 @@ pub(super) struct Stripe {
     pub(super) subscribed: HashSet<Channel>,
     /// The deliveries of one publication, kept for its capacity; empty whenever the stripe is unlocked.
     pub(super) batch: Vec<Delivery>,
-    pub(super) windows: HashMap<Channel, Window>,
+    pub(super) histories: Histories,
     results: HashMap<(Channel, String), Published>,
     /// When which result is forgotten, the next one first.
     forgetting: VecDeque<(Instant, (Channel, String))>,
@@ -36,27 +37,6 @@ struct Member {
 }
 
 impl Stripe {
-    /// The history of a channel, begun with `new` when there is none; `None` when the budget has no room for it.
-    pub(super) fn window(
-        &mut self,
-        channel: &Channel,
-        now: Instant,
-        budget: &Budget,
-        new: impl FnOnce() -> Window,
-    ) -> Option<&mut Window> {
-        if let Some(window) = self.windows.get_mut(channel)
-            && window.is_over(now, budget)
-        {
-            *window = new();
-        } else if !self.windows.contains_key(channel) {
-            if !budget.take(META + channel.as_str().len()) {
-                return None;
-            }
-            self.windows.insert(channel.clone(), new());
-        }
-        self.windows.get_mut(channel)
-    }
-
     /// The result of the publication that was made under this key.
     pub(super) fn result(
         &mut self,
@@ -107,8 +87,14 @@ impl Stripe {
         }
     }
 
-    pub(super) fn members(&self, channel: &Channel, now: Instant) -> Members {
-        self.present_at(channel, now).cloned().collect()
+    /// Who is present; `None` when they take more than `max_bytes`.
+    pub(super) fn members(&self, channel: &Channel, now: Instant, max_bytes: usize) -> Option<Members> {
+        let mut left = max_bytes;
+        let count = |info: &ClientInfo| {
+            left = left.checked_sub(info.client.len() + info.size() + ANSWER_OVERHEAD)?;
+            Some(info.clone())
+        };
+        self.present_at(channel, now).map(count).collect()
     }
 
     pub(super) fn stats(&self, channel: &Channel, now: Instant) -> PresenceStats {
@@ -124,14 +110,7 @@ impl Stripe {
     /// Forgets what has had its time.
     pub(super) fn sweep(&mut self, now: Instant, budget: &Budget) {
         self.forget_results(now, budget);
-        self.windows.retain(|channel, window| {
-            let over = window.is_over(now, budget);
-            if over {
-                window.clear(budget);
-                budget.give(META + channel.as_str().len());
-            }
-            !over
-        });
+        self.histories.sweep(now);
         self.present.retain(|_, members| {
             members.retain(|_, member| {
                 let over = member.until <= now;

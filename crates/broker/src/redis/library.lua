@@ -17,8 +17,17 @@
 -- In a cluster, one with a position goes to the sharded Pub/Sub channel `TAG tidings` instead, and the meta hash says
 -- more: n the primary that wrote last, t how often that has changed (the term), f the offset at the last change.
 
+-- Reading creates nothing: the epoch of a channel without a history is derived, and the first publication takes it.
+
 -- Whether this is a cluster; set as the library is loaded.
 local SHARDED = false
+-- Which text this is; set as the library is loaded.
+local VERSION = ''
+
+-- What a publication or a member counts for in an answer besides its bytes.
+local OVERHEAD = 64
+-- Most entries of a stream, or members, that are read in one step. An answer exceeds its bytes by these at most.
+local STEP = 64
 
 -- A name with a hash tag of its own keeps it; any other becomes one.
 local function tagged(name)
@@ -44,10 +53,28 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Times differ from one call to the next, or the server's clock was set back, which takes its data with it.
-local function new_epoch()
-  local time = redis.call('TIME')
-  return string.format('%x%05x', time[1], time[2])
+-- The epoch that a channel without a history has, and that its history begins with: a digest of its name, of when this
+-- copy of the library was first used, and of how many histories of channels like it have begun since. So everybody
+-- who asks is told the same, without anything being written, and no epoch is given to two histories: in a process these
+-- numbers outlive the data (FLUSHALL, expiry), and another process (a restart from older data, a promoted replica) or
+-- a library that is loaded again has another time.
+local BUCKETS = 65536
+local loaded, begun = nil, {}
+
+local function bucket(tag) return tonumber(string.sub(redis.sha1hex(tag), 1, 4), 16) % BUCKETS end
+
+local function next_epoch(tag)
+  if not loaded then
+    local time = redis.call('TIME')
+    loaded = time[1] .. '.' .. time[2]
+  end
+  return string.sub(redis.sha1hex(loaded .. ' ' .. (begun[bucket(tag)] or 0) .. ' ' .. tag), 1, 16)
+end
+
+-- The next epoch is another one.
+local function use_epoch(tag)
+  local at = bucket(tag)
+  begun[at] = (begun[at] or 0) + 1
 end
 
 local function only_channel(keys)
@@ -68,9 +95,10 @@ local function myself() return redis.call('CLUSTER', 'MYID') end
 
 -- Begins the history of a channel; what an earlier one has left is in nobody's epoch.
 local function begin(tag)
-  local epoch = new_epoch()
   local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
   together(meta, stream)
+  local epoch = next_epoch(tag)
+  use_epoch(tag)
   redis.call('DEL', stream)
   redis.call('HSET', meta, 'e', epoch, 'o', 0)
   if SHARDED then redis.call('HSET', meta, 'n', myself(), 't', 1, 'f', 0) end
@@ -165,69 +193,94 @@ local function publish(keys, args)
   return {receivers, offset, epoch, 0}
 end
 
--- meta ttl ms, lowest offset | '', highest offset | '', count | '' for all, '' | 'reverse'
--- -> epoch, offset, entries (as XRANGE gives them); begins a history where there is none
+-- Bytes of an entry as XRANGE gives it.
+local function size(entry)
+  local bytes = OVERHEAD
+  for _, text in ipairs(entry[2]) do bytes = bytes + #text end
+  return bytes
+end
+
+-- At most `count` entries of a stream from one offset to another, in that order, as many as `budget` bytes hold but at
+-- least one. Read in steps, so that neither Redis nor who asks ever holds more than that.
+local function read(stream, order, from, to, count, budget)
+  local entries, bytes, step = {}, 0, 4
+  while #entries < count do
+    local page = redis.call(order, stream, from, to, 'COUNT', digits(math.min(step, count - #entries)))
+    for _, entry in ipairs(page) do
+      bytes = bytes + size(entry)
+      if bytes > budget and #entries > 0 then return entries end
+      entries[#entries + 1] = entry
+    end
+    if #page < step then return entries end
+    from, step = '(' .. page[#page][1], math.min(step * 2, STEP)
+  end
+  return entries
+end
+
+-- meta ttl ms (not used any more), lowest offset | '', highest offset | '', count | '' for all, '' | 'reverse' [, bytes
+-- | '' for any number]
+-- -> epoch, offset, entries (as XRANGE gives them): fewer than asked for where they take more bytes
 local function history(keys, args)
   local _, tag = only_channel(keys)
   local meta = 'tidings:meta:' .. tag
   local state = redis.call('HMGET', meta, 'e', 'o')
   local epoch, offset = state[1], state[2]
+  local stream = 'tidings:stream:' .. tag
   if not epoch then
-    epoch, offset = begin(tag), '0'
-    redis.call('PEXPIRE', meta, whole(args[1], '604800000', 'meta ttl'))
+    together(meta, stream)
+    return {next_epoch(tag), '0', {}}
   end
-  local lowest, highest, count = args[2] or '', args[3] or '', args[4] or ''
+  local lowest, highest = args[2] or '', args[3] or ''
+  local count = tonumber(whole(args[4], '9007199254740991', 'count'))
+  local budget = tonumber(whole(args[6], '9007199254740991', 'bytes'))
   if lowest == '' then lowest = '-' end
   if highest == '' then highest = '+' end
-  if count == '0' or (lowest ~= '-' and tonumber(lowest) > tonumber(offset)) then return {epoch, offset, {}} end
-  local stream, range = 'tidings:stream:' .. tag, nil
+  if count == 0 or (lowest ~= '-' and tonumber(lowest) > tonumber(offset)) then return {epoch, offset, {}} end
   together(meta, stream)
   if args[5] == 'reverse' then
-    range = {'XREVRANGE', stream, highest, lowest}
-  else
-    range = {'XRANGE', stream, lowest, highest}
+    return {epoch, offset, read(stream, 'XREVRANGE', highest, lowest, count, budget)}
   end
-  if count ~= '' then
-    range[5], range[6] = 'COUNT', whole(count, '0', 'count')
-  end
-  return {epoch, offset, redis.call(unpack(range))}
+  return {epoch, offset, read(stream, 'XRANGE', lowest, highest, count, budget)}
 end
 
--- [offset, epoch [, term]: what a node has heard last] -> epoch, offset; '' and 0 where there is no history;
--- in a cluster the term as well
--- A history that a node has heard of but that is gone, or that has not come as far as the node has heard (it was
--- restored from older data, and would give the same offsets out again), begins anew. So does, in a cluster, one of which
--- the node has heard more than this primary had when it took over, also when it has come further since.
+-- [offset, epoch [, term]: what a node has heard last] -> epoch, offset; '' and 0 where there is no history and nothing
+-- was heard; in a cluster the term as well
+-- A history that has not come as far as the node has heard (it was restored from older data, and would give the same
+-- offsets out again) ends. So does, in a cluster, one of which the node has heard more than this primary had when it
+-- took over, also when it has come further since. Where there is no history, its next epoch is not the one heard.
 -- With `reads_only`, an empty answer where it would have to write.
 local function position(keys, args, reads_only)
   local _, tag = only_channel(keys)
-  local meta = 'tidings:meta:' .. tag
+  local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
   local state = redis.call('HMGET', meta, 'e', 'o', 'n', 't', 'f')
-  local epoch, offset, term, fork = state[1], state[2], tonumber(state[4] or '0'), tonumber(state[5] or '0')
+  local epoch, offset, term, fork = state[1], state[2], tonumber(state[4] or '1'), tonumber(state[5] or '0')
   if SHARDED and epoch and state[3] ~= myself() then
     if reads_only then return {} end
     term, fork = take_over(meta, offset), tonumber(offset)
   end
   local heard, heard_epoch, heard_term = tonumber(args[1] or ''), args[2], tonumber(args[3] or '')
-  local function answer()
-    if SHARDED then return {epoch or '', offset or '0', digits(term)} end
-    return {epoch or '', offset or '0'}
-  end
-  if not heard then return answer() end
-  local lost = not epoch
-  if heard_epoch == epoch then
-    lost = tonumber(offset) < heard
+  if not epoch then
+    epoch, offset = '', '0'
+    if heard then
+      together(meta, stream)
+      if heard > 0 and next_epoch(tag) == heard_epoch then use_epoch(tag) end
+      epoch = next_epoch(tag)
+    end
+  elseif heard and heard_epoch == epoch then
+    local lost = tonumber(offset) < heard
     if heard_term and heard_term ~= term then
       lost = lost or heard > fork or heard_term + 1 ~= term
     end
+    if lost then
+      if reads_only then return {} end
+      together(meta, stream)
+      redis.call('DEL', meta, stream)
+      if next_epoch(tag) == heard_epoch then use_epoch(tag) end
+      epoch, offset, term = next_epoch(tag), '0', 1
+    end
   end
-  if lost then
-    if reads_only then return {} end
-    local left = redis.call('PTTL', meta)
-    epoch, offset, term = begin(tag), '0', 1
-    redis.call('PEXPIRE', meta, left > 0 and left or 604800000)
-  end
-  return answer()
+  if SHARDED then return {epoch, offset, digits(term)} end
+  return {epoch, offset}
 end
 
 local function position_read(keys, args) return position(keys, args, true) end
@@ -276,25 +329,49 @@ local function presence_remove(keys, args)
   return redis.status_reply('OK')
 end
 
--- -> infos
-local function presence(keys)
+-- Calls `each` with the infos of all present, some at a time, until it gives false.
+local function members(tag, each)
+  local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
+  together(until_key, present)
+  local at = redis.call('ZCOUNT', until_key, '-inf', digits(now()))
+  while true do
+    local clients = redis.call('ZRANGE', until_key, digits(at), digits(at + STEP - 1))
+    if #clients == 0 then return end
+    for _, info in ipairs(redis.call('HMGET', present, unpack(clients))) do
+      if info and not each(info) then return end
+    end
+    at = at + #clients
+  end
+end
+
+-- [bytes | '' for any number] -> infos; a number where they take more bytes than that
+local function presence(keys, args)
   local _, tag = only_channel(keys)
-  expire(tag, now())
-  return redis.call('HVALS', 'tidings:present:' .. tag)
+  local budget = tonumber(whole(args[1], '9007199254740991', 'bytes'))
+  local infos, bytes = {}, 0
+  members(tag, function(info)
+    bytes = bytes + #info + OVERHEAD
+    infos[#infos + 1] = info
+    return bytes <= budget
+  end)
+  if bytes > budget then return #infos end
+  return infos
 end
 
 -- -> clients, users; an info begins with its user, as a netstring
 local function presence_stats(keys)
-  local users, count = {}, 0
-  local infos = presence(keys)
-  for _, info in ipairs(infos) do
+  local _, tag = only_channel(keys)
+  local users, clients, count = {}, 0, 0
+  members(tag, function(info)
     local length, from = string.match(info, '^(%d+):()')
     local user = length and string.sub(info, from, from + length - 1) or ''
+    clients = clients + 1
     if not users[user] then
       users[user], count = true, count + 1
     end
-  end
-  return {#infos, count}
+    return true
+  end)
+  return {clients, count}
 end
 
 -- Lets go of the values of a register whose time is over.
@@ -348,6 +425,9 @@ local function named(key)
   return string.sub(tag, 1, 1) == ':' and string.sub(tag, 2) or string.sub(tag, 2, -2)
 end
 
+-- Whether this is the library that a node has.
+local function version() return VERSION end
+
 -- Redis refuses a function while it takes no writes (it is full, a replica, cannot save, lacks replicas), unless the
 -- function says that it only reads (`no-writes`); one that frees memory is let through when Redis is full (`allow-oom`).
 local function register(name, call, ...)
@@ -362,14 +442,15 @@ local function register(name, call, ...)
 end
 
 register('publish', publish)
-register('history', history)
+register('history', history, 'no-writes')
 register('position', position)
 register('position_read', position_read, 'no-writes')
 register('history_remove', history_remove, 'allow-oom')
 register('presence_add', presence_add)
 register('presence_remove', presence_remove, 'allow-oom')
-register('presence', presence)
-register('presence_stats', presence_stats)
+register('presence', presence, 'no-writes')
+register('presence_stats', presence_stats, 'no-writes')
 register('keep', keep)
 register('forget', forget, 'allow-oom')
 register('kept', kept, 'no-writes')
+register('version', version, 'no-writes')

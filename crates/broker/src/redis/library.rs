@@ -1,7 +1,8 @@
 //! The Function library that does in Redis what must be one step (Redis 7 or newer; `FUNCTION LOAD`, `FCALL`).
 //!
-//! It is loaded on every new publishing connection, replacing what was there: by then Redis may be another one, or have
-//! come back without its data. Anybody may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.
+//! On every new publishing connection it is loaded where it is missing or another one: by then Redis may be another one,
+//! or have come back without its data. A library that is loaded again gives channels without a history other epochs,
+//! so one that is there already is left alone. Anybody may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.
 //! The user needs `+fcall +function|load`, the keys `~tidings:*` and those named as the channels, and the Pub/Sub
 //! channels `&name` and `&name?tidings` for each (an ACL takes no space, and `?` stands for any one character). In a
 //! cluster `&{name}?tidings` as well, and `&tidings?patterns`.
@@ -16,6 +17,9 @@ const SOURCE: &str = include_str!("library.lua");
 
 /// The line that is changed for a cluster.
 const SINGLE: &str = "local SHARDED = false";
+
+/// The line that is told which text it is.
+const VERSION: &str = "local VERSION = ''";
 
 /// One function of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +57,32 @@ functions! {
     KEPT = "kept", "tidings:kept:";
 }
 
-/// Loads the library: that for a cluster when `sharded`.
+/// Makes sure that the library is loaded: that for a cluster when `sharded`.
 ///
 /// # Errors
 /// What Redis answers: it may be too old, or the user may not.
 pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) -> RedisResult<()> {
     let source: Cow<'_, str> =
         if sharded { SOURCE.replacen(SINGLE, "local SHARDED = true", 1).into() } else { SOURCE.into() };
-    redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&*source).query_async(connection).await
+    let version = fingerprint(&source);
+    let there: RedisResult<String> =
+        redis::cmd("FCALL").arg("tidings_version").arg(0).query_async(connection).await;
+    match there {
+        Ok(there) if there == version => return Ok(()),
+        // Neither loading will do without a connection.
+        Err(error) if error.is_io_error() || error.is_timeout() => return Err(error),
+        _ => {}
+    }
+    let source = source.replacen(VERSION, &format!("local VERSION = '{version}'"), 1);
+    redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source).query_async(connection).await
+}
+
+/// Tells texts apart: FNV-1a, the same in every build.
+fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// Whether a function was called that Redis does not have, so that nothing was done.

@@ -17,7 +17,7 @@ use super::Counters;
 use super::cluster::{Later, Member, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::envelope::bytes;
-use super::flights::{self, Read};
+use super::flights::{self, Range, Read};
 use super::ingest::Ingest;
 use super::interest::Interest;
 use super::library;
@@ -30,9 +30,9 @@ use crate::{BrokerError, SharedSink};
 /// How many topics one command names, and of how many the positions are asked at once.
 const BATCH: usize = 512;
 /// How many publications that were missed are fetched at once.
-const PAGE: usize = 128;
-/// For how long a position is remembered that begins while publications are fetched, which are lost then.
-const META_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+const PAGE: u64 = 128;
+/// Bytes of them, or one.
+const PAGE_BYTES: u64 = 4 << 20;
 
 /// What a connection is there for.
 #[derive(Clone)]
@@ -397,12 +397,13 @@ impl Link {
         channel: &Channel,
         after: u64,
     ) -> Result<Option<Next>, String> {
-        let count = PAGE.to_string();
-        let request = flights::history(channel, META_TTL, Some(after + 1), None, &count, "");
+        let range =
+            Range { lowest: Some(after + 1), count: Some(PAGE), bytes: Some(PAGE_BYTES), ..Range::default() };
+        let request = flights::history(channel, range);
         let answer =
             self.call(connection, ingest, std::slice::from_ref(&request)).await?.pop().unwrap_or(Value::Nil);
         let answer = self.here_or_there(request, answer).await;
-        Ok(match answer.and_then(|answer| flights::read(channel, &answer)) {
+        Ok(match answer.and_then(|answer| flights::read(channel, &answer, false)) {
             Ok(Read { position, publications }) => {
                 self.counters.fetched.fetch_add(publications.len() as u64, Ordering::Relaxed);
                 let topic = Topic::Channel(channel.clone());

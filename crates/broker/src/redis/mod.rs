@@ -24,7 +24,8 @@
 //! | `link` | the task of the hearing connection |
 //! | `queue` | what waits for the publishing connection |
 //! | `publisher` | the task of that connection |
-//! | `flights` | reads of histories, shared by all who ask at once |
+//! | `flights` | reads of histories and presence, shared by all who ask at once |
+//! | `reads` | how identical reads are shared |
 //! | `stateful` | the broker's questions as calls of functions |
 //! | `cluster` | a pair of connections for each primary of a cluster, and which channel is with which |
 //!
@@ -60,6 +61,7 @@ mod names;
 pub mod options;
 mod publisher;
 mod queue;
+mod reads;
 mod snapshot;
 mod stateful;
 mod track;

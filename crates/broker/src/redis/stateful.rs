@@ -1,12 +1,13 @@
 //! What the Redis broker remembers: every question is one call of the function library (see `library.lua`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
 use tidings_wire::{Channel, ClientInfo};
 
-use super::flights::millis;
+use super::flights::{Flights, millis};
 use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
 use super::{Connected, Redis, envelope, library};
@@ -15,7 +16,18 @@ use crate::{
     PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
 };
 
+/// The largest number that the library takes.
+const MAX_NUMBER: u64 = 999_999_999_999_999;
+
 impl Redis {
+    /// Whoever reads what is asked of a channel.
+    fn flights(&self, channel: &Channel) -> Option<Arc<Flights>> {
+        match &self.place {
+            Connected::One(server) => Some(Arc::clone(&server.flights)),
+            Connected::Many(fleet) => fleet.member(channel).map(|member| Arc::clone(&member.flights)),
+        }
+    }
+
     fn call(
         &self,
         function: Function,
@@ -60,12 +72,9 @@ impl Stateful for Redis {
     }
 
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
-        match &self.place {
-            Connected::One(server) => server.flights.ask(channel, query, done),
-            Connected::Many(fleet) => match fleet.member(channel) {
-                Some(member) => member.flights.ask(channel, query, done),
-                None => done(Err(BrokerError::Unavailable)),
-            },
+        match self.flights(channel) {
+            Some(flights) => flights.ask(channel, query, done),
+            None => done(Err(BrokerError::Unavailable)),
         }
     }
 
@@ -90,14 +99,20 @@ impl Stateful for Redis {
         self.call(library::PRESENCE_REMOVE, channel, args, move |value| done(value.map(drop)));
     }
 
-    fn presence(&self, channel: &Channel, done: PresenceDone) {
-        self.call(library::PRESENCE, channel, Vec::new(), move |value| {
-            done(value.and_then(|value| members(&value).ok_or_else(|| unexpected(&value))));
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone) {
+        let Some(flights) = self.flights(channel) else { return done(Err(BrokerError::Unavailable)) };
+        let bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX).min(MAX_NUMBER);
+        flights.value(library::PRESENCE, channel, Some(bytes), move |value| {
+            done(value.and_then(|value| match &*value {
+                Value::Int(_) => Err(BrokerError::LimitExceeded(max_bytes)),
+                value => members(value).ok_or_else(|| unexpected(value)),
+            }));
         });
     }
 
     fn presence_stats(&self, channel: &Channel, done: StatsDone) {
-        self.call(library::PRESENCE_STATS, channel, Vec::new(), move |value| {
+        let Some(flights) = self.flights(channel) else { return done(Err(BrokerError::Unavailable)) };
+        flights.value(library::PRESENCE_STATS, channel, None, move |value| {
             done(value.and_then(|value| stats(&value).ok_or_else(|| unexpected(&value))));
         });
     }

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use super::snapshot::{Snapshot, Total};
 use super::track::{Next, Out, Stay, Track, before};
-use crate::{History, HistoryPage, HistoryQuery, lock};
+use crate::{ANSWER_OVERHEAD, History, HistoryPage, HistoryQuery, lock};
 
 /// The channels that are subscribed.
 #[derive(Debug, Default)]
@@ -258,7 +258,17 @@ impl Tracker {
                 if snapshot.after() > since.offset || snapshot.is_over(Instant::now()) {
                     return None;
                 }
-                snapshot.since(since.offset).take(query.limit.unwrap_or(usize::MAX)).cloned().collect()
+                let missed = snapshot.since(since.offset).take(query.limit.unwrap_or(usize::MAX));
+                let mut bytes = 0;
+                let count = |publication: &&Arc<Publication>| {
+                    bytes += publication.size() + ANSWER_OVERHEAD;
+                    bytes <= query.max_bytes
+                };
+                let missed: Vec<_> = missed.take_while(count).cloned().collect();
+                if bytes > query.max_bytes {
+                    return Some(History::Unrecoverable(position));
+                }
+                missed
             }
         };
         Some(History::Page(HistoryPage { position, publications }))

@@ -1,6 +1,7 @@
 //! The brokers keep their promises, the Redis one against a real `redis-server` that is killed, cut off and
 //! silenced.
 
+mod bounds;
 mod cluster;
 mod functions;
 mod hearing;

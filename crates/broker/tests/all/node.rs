@@ -234,7 +234,7 @@ pub(crate) fn history_of(size: usize) -> HistoryOptions {
 /// What comes after a position.
 pub(crate) fn after(since: Option<&Position>) -> HistoryQuery {
     let since = since.cloned();
-    HistoryQuery { limit: None, since, reverse: false, heard: false, meta_ttl: Duration::from_secs(600) }
+    HistoryQuery { limit: None, since, reverse: false, heard: false, max_bytes: usize::MAX }
 }
 
 /// Asks for a part of a history and waits for it.

@@ -18,7 +18,7 @@ use crate::node::{
 };
 
 /// Runs a test on two nodes that share a broker; with the one in memory, there is only one node.
-fn on_both(test: impl Fn(&dyn Stateful, &dyn Stateful, &Recorder)) {
+pub(crate) fn on_both(test: impl Fn(&dyn Stateful, &dyn Stateful, &Recorder)) {
     let sink = Arc::new(Recorder::default());
     let memory = Memory::new(sink.clone());
     test(&*memory, &*memory, &sink);
@@ -183,7 +183,7 @@ fn who_is_present_is_known_everywhere_until_they_leave_or_fall_silent() {
             wait(|done| broker.presence_add(&name("a"), who, ttl, done)).unwrap();
         };
         let present = || {
-            let mut members = wait(|done| other.presence(&name("a"), done)).unwrap();
+            let mut members = wait(|done| other.presence(&name("a"), usize::MAX, done)).unwrap();
             members.sort_by(|a, b| a.client.cmp(&b.client));
             members
         };
@@ -229,7 +229,10 @@ fn comings_and_goings_are_told_to_every_node_that_has_the_channel() {
 #[test]
 fn memory_is_bounded_and_what_had_to_go_is_unrecoverable() {
     let sink = Arc::new(Recorder::default());
-    let memory = Memory::with_limits(sink, Limits { channel_bytes: 10_000, total_bytes: 15_000 });
+    let memory = Memory::with_limits(
+        sink,
+        Limits { channel_bytes: 10_000, namespace_bytes: 15_000, total_bytes: 15_000 },
+    );
     let begin = position(&*memory, "a");
     let body = "x".repeat(1_000);
     for i in 0..100 {

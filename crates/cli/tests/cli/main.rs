@@ -8,6 +8,7 @@ mod encrypted;
 mod library;
 mod nginx;
 mod publish;
+mod reads;
 mod recovery;
 mod reference;
 mod resources;

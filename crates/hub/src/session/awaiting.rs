@@ -13,6 +13,8 @@ use crate::topics::TopicKey;
 
 /// Most commands of one session that may be under way at once; behind them it is not read.
 const LIMIT: usize = 1024;
+/// Most of them that read a history or who is present: their answers can be large, and each keeps the broker busy.
+const READS: usize = 4;
 
 /// A command under way.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(crate) struct Flight {
     pub(crate) id: u32,
     /// The channel that it is about, where the answer needs that.
     pub(crate) channel: Option<Channel>,
+    /// Whether it is one of the [`READS`].
+    reads: bool,
 }
 
 /// The queue, and what is under way beside it.
@@ -91,6 +95,20 @@ impl Awaiting {
     /// Whether something may be asked beside the queue.
     pub(crate) fn takes_flight(&self) -> bool {
         self.queue.is_empty() && self.flights.len() < LIMIT
+    }
+
+    /// Whether a history or who is present may be read beside the queue.
+    pub(crate) fn takes_read(&self) -> bool {
+        self.takes_flight() && self.flights.iter().filter(|flight| flight.reads).count() < READS
+    }
+
+    /// The subscriptions at the head of the queue, whose turn it is.
+    pub(crate) fn head_joins(&self) -> &[Join] {
+        match self.queue.front().map(|awaited| &awaited.what) {
+            Some(What::Join(join)) => std::slice::from_ref(&**join),
+            Some(What::Admit(admitting)) => &admitting.joins,
+            _ => &[],
+        }
     }
 
     pub(crate) fn subscribe(&mut self, topic: TopicKey, id: u32) {
@@ -130,9 +148,9 @@ impl Awaiting {
     }
 
     /// Notes a question beside the queue; gives its ticket.
-    pub(crate) fn fly(&mut self, id: u32, channel: Option<Channel>) -> u32 {
+    pub(crate) fn fly(&mut self, id: u32, channel: Option<Channel>, reads: bool) -> u32 {
         let ticket = self.ticket();
-        self.flights.push(Flight { ticket, id, channel });
+        self.flights.push(Flight { ticket, id, channel, reads });
         ticket
     }
 

@@ -5,6 +5,7 @@ mod members;
 mod plain;
 mod properties;
 mod raw_members;
+mod reads;
 mod recovery;
 mod resp;
 mod rights;

@@ -10,6 +10,7 @@ use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::answers::Charge;
 use super::command::{Command, Entry, Json, MAX_COMMANDS, Object, list};
 use super::flight::{Flight, Parcel};
 use super::methods;
@@ -19,7 +20,7 @@ use crate::node::Node;
 /// Commands of one parallel batch that are carried out at a time, publications not among them.
 const AT_ONCE: usize = 64;
 /// Most bytes of the replies of one request together; those after it are errors.
-const REPLIES: usize = 64 << 20;
+const REPLIES: usize = 16 << 20;
 
 /// The request of `batch`.
 #[derive(Debug, Deserialize)]
@@ -88,13 +89,14 @@ impl Envelope {
 }
 
 /// Carries out a batch and gives the whole answer: `{"replies":[{METHOD:{…}},…]}`.
-pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> Vec<u8> {
+pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> (Vec<u8>, Charge) {
     let commands = batch.commands.into_iter().map(|entry| match entry {
         Entry::Command(command) => Ok(command),
         Entry::Unknown => Err(code::METHOD_NOT_FOUND.into()),
         Entry::Several => Err(ApiError::bad("more than one method in one command")),
     });
     let written = all(node, commands, batch.parallel.unwrap_or_default()).await;
+    let mut charges = Charge::default();
     let mut out = b"{\"replies\":[".to_vec();
     for (i, reply) in written.into_iter().enumerate() {
         if i > 0 {
@@ -103,16 +105,17 @@ pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> Vec<u8> {
         for part in [b"{\"", reply.key.as_bytes(), b"\":", &reply.json, b"}"] {
             out.extend_from_slice(part);
         }
+        charges.merge(reply.charge);
     }
     out.extend_from_slice(b"]}");
-    out
+    (out, charges)
 }
 
 /// Carries out commands with their methods and gives the whole answer: `{"result":{…}}`, a line each.
-pub(super) async fn run_envelopes(node: &Arc<Node>, envelopes: Vec<Envelope>) -> Vec<u8> {
+pub(super) async fn run_envelopes(node: &Arc<Node>, envelopes: Vec<Envelope>) -> (Vec<u8>, Charge) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     let written = all(node, envelopes.iter().map(Envelope::command), false).await;
-    let mut out = Vec::new();
+    let (mut out, mut charges) = (Vec::new(), Charge::default());
     for (id, reply) in ids.into_iter().zip(written) {
         if !out.is_empty() {
             out.push(b'\n');
@@ -125,8 +128,9 @@ pub(super) async fn run_envelopes(node: &Arc<Node>, envelopes: Vec<Envelope>) ->
         for part in [key, &reply.json, b"}"] {
             out.extend_from_slice(part);
         }
+        charges.merge(reply.charge);
     }
-    out
+    (out, charges)
 }
 
 /// The key of a reply that is an error.
@@ -136,6 +140,8 @@ const ERROR: &str = "error";
 struct Written {
     key: &'static str,
     json: Vec<u8>,
+    /// Room that it takes until the whole answer is sent.
+    charge: Charge,
 }
 
 /// What the reply to a command is waiting for.
@@ -224,19 +230,31 @@ async fn all(
 async fn carry_out(node: &Node, command: Command, budget: &AtomicUsize) -> Written {
     let method = command.method();
     methods::count(node, method);
-    write(node, method, &methods::run(node, command).await, budget)
+    if !methods::reads(&command) {
+        return write(node, method, &methods::carry_out(node, command).await, budget);
+    }
+    // A request that has read something already holds its room.
+    let first = budget.load(Ordering::Relaxed) == REPLIES;
+    match node.api.answers.reserve(first).await {
+        Ok(mut charge) => {
+            let written = write(node, method, &methods::carry_out(node, command).await, budget);
+            charge.shrink_to(written.json.len());
+            Written { charge, ..written }
+        }
+        Err(refused) => write(node, method, &Err(refused), budget),
+    }
 }
 
 /// Writes a reply, within what is left of the budget.
 fn write(node: &Node, method: &'static str, reply: &Reply, budget: &AtomicUsize) -> Written {
     methods::tally(node, reply);
     let written = match reply {
-        Ok(outcome) => Written { key: method, json: outcome.json() },
-        Err(error) => Written { key: ERROR, json: error.json() },
+        Ok(outcome) => Written { key: method, json: outcome.json(), charge: Charge::default() },
+        Err(error) => Written { key: ERROR, json: error.json(), charge: Charge::default() },
     };
     let spend = |left: usize| left.checked_sub(written.json.len());
     if budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
         return written;
     }
-    Written { key: ERROR, json: ApiError::from(code::LIMIT_EXCEEDED).json() }
+    Written { key: ERROR, json: ApiError::from(code::LIMIT_EXCEEDED).json(), charge: Charge::default() }
 }

@@ -8,6 +8,7 @@ use tidings_hub::{Admission, Directive, Failure, HistoryQuery, NamespaceOptions,
 use tidings_wire::{Channel, Epoch, Pattern, Position, code};
 use tokio::sync::oneshot;
 
+use super::answers::{ANSWER, Charge};
 use super::blocking;
 use super::command::{
     BoolValue, Command, Content, Disconnect, History, Override, Refresh, StreamPosition, Subscribe,
@@ -21,8 +22,28 @@ use crate::node::Node;
 /// The codes that a client may be disconnected with: those of the protocol, and the application's own from 4000 on.
 const FAREWELLS: std::ops::RangeInclusive<u32> = 3000..=4999;
 
-/// Carries out one command.
-pub(super) async fn run(node: &Node, command: Command) -> Reply {
+/// Carries out one command. The answer to a reading one comes with the room that was taken for it.
+pub(super) async fn run(node: &Node, command: Command) -> (Reply, Charge) {
+    if !reads(&command) {
+        return (carry_out(node, command).await, Charge::default());
+    }
+    match node.api.answers.reserve(true).await {
+        Ok(charge) => (carry_out(node, command).await, charge),
+        Err(refused) => (Err(refused), Charge::default()),
+    }
+}
+
+/// Whether a command's answer can be large.
+pub(super) fn reads(command: &Command) -> bool {
+    match command {
+        Command::History(request) => request.limit != 0,
+        Command::Presence(_) | Command::Channels(_) => true,
+        _ => false,
+    }
+}
+
+/// Carries out a command for whose answer there is room.
+pub(super) async fn carry_out(node: &Node, command: Command) -> Reply {
     match command {
         Command::Publish(publish) => {
             let mut flight = Flight::new(node);
@@ -119,6 +140,16 @@ pub(super) fn known_channel<'a>(
     Ok((channel, options))
 }
 
+/// What a channel's entry in an answer takes besides its name.
+const CHANNEL: usize = 24;
+
+/// That an answer is too large as a whole, and what to do.
+fn too_large(instead: &str) -> ApiError {
+    let message =
+        format!("{}: the answer takes more than {ANSWER} bytes; {instead}", code::LIMIT_EXCEEDED.text);
+    ApiError { code: code::LIMIT_EXCEEDED.number, message: message.into() }
+}
+
 /// That something is not switched on for a channel.
 fn switched_off(option: &str) -> ApiError {
     let message = format!("{}: {option} is off for this channel", code::NOT_AVAILABLE.text).into();
@@ -200,7 +231,11 @@ async fn presence(node: &Node, channel: &str) -> Reply {
         return Err(switched_off("presence"));
     }
     let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
-    let members = asked(|done| broker.presence(&channel, done)).await?;
+    let members =
+        asked(|done| broker.presence(&channel, ANSWER, done)).await.map_err(|error| match error {
+            BrokerError::LimitExceeded(_) => too_large("ask for presence_stats"),
+            other => other.into(),
+        })?;
     let clients = members.iter().map(|info| (info.client.clone(), Client::from(info)));
     Ok(Outcome::Presence { presence: clients.collect() })
 }
@@ -223,7 +258,7 @@ async fn history(node: &Node, request: History) -> Reply {
     // Any negative limit is none (in Centrifugo it is -1).
     let limit = usize::try_from(request.limit).ok();
     let since = request.since.as_ref().map(position);
-    let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false };
+    let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: ANSWER };
     let (done, page) = oneshot::channel();
     node.router.history(&channel, query, |outcome: Result<_, Failure>| {
         let _ = done.send(outcome);
@@ -254,6 +289,9 @@ async fn channels(node: &Node, pattern: &str) -> Reply {
         glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad(format_args!("pattern: {e}")))?),
     };
     let channels = cluster::channels(node, pattern.as_ref()).await?;
+    if channels.iter().map(|(name, _)| name.len() + CHANNEL).sum::<usize>() > ANSWER {
+        return Err(too_large("ask with a pattern"));
+    }
     let channels = channels.into_iter().map(|(name, num_clients)| (name, reply::Channel { num_clients }));
     Ok(Outcome::Channels { channels: channels.collect() })
 }

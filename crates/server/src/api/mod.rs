@@ -7,10 +7,12 @@
 //!
 //! Invariants:
 //! - Nothing of a request's body is read before its sender has shown that it may ask.
-//! - Bodies are bounded one by one and all together, and must arrive in time; so are answers.
+//! - Bodies are bounded one by one and all together, and must arrive in time.
+//! - Answers are bounded likewise ([`answers`]): room for one is taken before its data is read.
 //! - The commands of one request take effect in their order, unless it asks for otherwise.
 //! - An answer of several commands has one reply for each, in their order.
 
+mod answers;
 mod batch;
 mod blocking;
 mod command;
@@ -59,6 +61,8 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     /// How many commands may come in a second.
     pub(crate) rate: RateLimit,
+    /// Room for the answers to reading commands.
+    pub(crate) answers: answers::Answers,
 }
 
 impl Counters {
@@ -114,7 +118,10 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
     match batch::Envelope::read(&body) {
         Ok(envelopes) => match api.node.api.too_fast(envelopes.len()) {
             Some(refusal) => refusal,
-            None => json(StatusCode::OK, batch::run_envelopes(&api.node, envelopes).await),
+            None => {
+                let (answer, charges) = batch::run_envelopes(&api.node, envelopes).await;
+                json(StatusCode::OK, charges.hold(answer))
+            }
         },
         Err(error) => unreadable(&error),
     }
@@ -135,7 +142,10 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
         return match batch::Batch::read(&body) {
             Ok(batch) => match api.node.api.too_fast(batch.len()) {
                 Some(refusal) => refusal,
-                None => json(StatusCode::OK, batch::run(&api.node, batch).await),
+                None => {
+                    let (answer, charges) = batch::run(&api.node, batch).await;
+                    json(StatusCode::OK, charges.hold(answer))
+                }
             },
             Err(error) => unreadable(&error),
         };
@@ -147,11 +157,15 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
             }
             drop(body);
             methods::count(&api.node, &method);
-            let reply = methods::run(&api.node, command).await;
+            let (reply, mut charge) = methods::run(&api.node, command).await;
             methods::tally(&api.node, &reply);
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
-                reply => json(StatusCode::OK, reply::write(&reply)),
+                reply => {
+                    let answer = reply::write(&reply);
+                    charge.shrink_to(answer.len());
+                    json(StatusCode::OK, charge.hold(answer))
+                }
             }
         }
         Some(Err(error)) => unreadable(&error),

@@ -62,6 +62,11 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         show: size_text,
     }
     .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given)?;
+    let memory = &mut config.memory;
+    Pair { small: "memory.max_namespace", large: "memory.max_total", may_equal: true, show: size_text }
+        .settle(&mut memory.max_namespace, memory.max_total, |total| total, given)?;
+    Pair { small: "memory.max_channel", large: "memory.max_namespace", may_equal: true, show: size_text }
+        .settle(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given)?;
     let ready = &mut config.ready;
     Pair {
         small: "ready.canary_interval",

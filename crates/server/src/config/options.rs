@@ -77,6 +77,8 @@ group! {
         uni_http_stream: UniHttpStreamOptions;
         /// Plain server-sent events.
         events: EventsOptions;
+        /// The broker in memory.
+        memory: MemoryOptions;
         /// The connection to Redis.
         redis: RedisOptions;
         /// What holds for clients of every transport.
@@ -564,6 +566,22 @@ group! {
         /// newest once it reads again, `drop_oldest` drops the oldest and tells how many that were. `auto` is `cut`
         /// where the channel has a history, from which the client recovers, and `drop_oldest` elsewhere.
         slow_consumer: SlowConsumer = "auto", ();
+    }
+}
+
+group! {
+    /// The broker in memory, where `broker` is `memory`: what its histories may take. When there is no room, histories of
+    /// which only the position is left go first, then the oldest publications of the channel that publishes, or, where
+    /// that has none yet, the history that was published to longest ago. A client that returns to a history that is gone
+    /// is told that it missed something.
+    pub struct MemoryOptions {
+        /// How much the history of one channel may take.
+        max_channel: usize = "4MiB", bytes(KIB, 1024 * GIB);
+        /// How much the histories of all channels of one namespace may take, so that one does not crowd out the others;
+        /// at most `memory.max_total`.
+        max_namespace: usize = "96MiB", bytes(KIB, 1024 * GIB);
+        /// How much all histories, members and remembered results may take together.
+        max_total: usize = "128MiB", bytes(KIB, 1024 * GIB);
     }
 }
 

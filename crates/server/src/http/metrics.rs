@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
+use tidings_broker::memory::Memory;
 use tidings_broker::redis::Counters;
 use tidings_broker::redis::failures::CODES;
 use tidings_hub::Dialect;
@@ -77,6 +78,9 @@ impl Collector for Scrape {
         self.publications(&mut out)?;
         self.waiting(&mut out)?;
         self.broker(&mut out)?;
+        if let Some(memory) = &self.node.memory {
+            memory_counters(memory, &mut out)?;
+        }
         if let Some(redis) = &self.node.redis {
             redis_counters(redis.counters(), &mut out)?;
         }
@@ -264,6 +268,30 @@ impl Scrape {
             "Publications that found a shard's mailbox full, so that its subscribers missed them",
             self.sum(|m| &m.overrun),
         )?;
+        out.gauge(
+            "tidings_reads_reserved",
+            BYTES,
+            "Bytes reserved for histories, presence and lists of channels that are being read for clients",
+            self.sum(|m| &m.reads_reserved),
+        )?;
+        out.gauge(
+            "tidings_reads_waiting",
+            None,
+            "Such reads that wait for room",
+            self.sum(|m| &m.reads_waiting),
+        )?;
+        out.counter(
+            "tidings_reads_refused",
+            None,
+            "Such reads that were answered with a temporary error, for there was no room",
+            self.sum(|m| &m.reads_refused),
+        )?;
+        out.counter(
+            "tidings_reads_dropped",
+            None,
+            "Such reads that were not carried out, for their session had ended",
+            self.sum(|m| &m.reads_dropped),
+        )?;
         out.counter("tidings_received", BYTES, "Bytes received from clients", self.sum(|m| &m.bytes_in))?;
         out.counter("tidings_sent", BYTES, "Bytes sent to clients", self.sum(|m| &m.bytes_out))?;
         out.counters(
@@ -409,13 +437,25 @@ impl Scrape {
     }
 
     fn api(&self, out: &mut Out<'_>) -> fmt::Result {
-        let ApiCounters { commands, errors, refused, rate: _ } = &self.node.api;
+        let ApiCounters { commands, errors, refused, rate: _, answers } = &self.node.api;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters(
             "tidings_api_commands",
             "Commands of backends to the server API, those of a batch one by one",
             "method",
             METHODS.into_iter().zip(commands.iter().map(of)),
+        )?;
+        out.gauge(
+            "tidings_api_answers_reserved",
+            BYTES,
+            "Bytes reserved for answers of the server API that are being read or sent",
+            answers.taken(),
+        )?;
+        out.counter(
+            "tidings_api_answers_refused",
+            None,
+            "Commands to the server API that were answered with a temporary error, for there was no room for the answer",
+            of(&answers.refused),
         )?;
         out.counter(
             "tidings_api_errors",
@@ -582,6 +622,27 @@ fn bucket_numbers(numbers: &tables::Numbers, copies: u64, out: &mut Out<'_>) -> 
         None,
         "Appends that were done again because another node had appended at the same place",
         of(&numbers.conflicts),
+    )
+}
+
+fn memory_counters(memory: &Memory, out: &mut Out<'_>) -> fmt::Result {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let evicted = memory.evictions();
+    out.gauge(
+        "tidings_memory_used",
+        BYTES,
+        "Bytes that histories, members and remembered results take in the memory broker",
+        memory.bytes(),
+    )?;
+    out.counters(
+        "tidings_memory_evicted",
+        "What went from the memory broker because there was no room: histories without publications and with some, and publications of histories that stay",
+        "kind",
+        [
+            ("empty", of(&evicted.empty)),
+            ("history", of(&evicted.kept)),
+            ("publication", of(&evicted.publications)),
+        ],
     )
 }
 

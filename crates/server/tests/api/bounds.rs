@@ -146,8 +146,8 @@ fn the_replies_of_one_request_are_bounded_together() {
     for parallel in [false, true] {
         let replies = world.batch(&json!({"commands": commands, "parallel": parallel}));
         let whole = replies.iter().filter(|reply| reply.get("history").is_some()).count();
-        assert_eq!(whole, 33, "of 2 MB each in 64 MiB");
+        assert_eq!(whole, 8, "of 2 MB each in 16 MiB");
         let refused = replies.iter().filter(|reply| reply["error"]["code"] == 106).count();
-        assert_eq!(refused, 7);
+        assert_eq!(refused, 32);
     }
 }

@@ -90,6 +90,7 @@ impl Hub {
             self.joined(slot, join, fx);
         } else {
             session.more().awaiting.join(join);
+            self.read_for_head(slot, fx);
         }
         if self.is_closing(slot) { Act::End } else { Act::Next }
     }
@@ -185,7 +186,7 @@ impl Hub {
         stats: bool,
         fx: &mut Effects,
     ) -> Act {
-        if !self.takes_flight(slot) {
+        if !self.takes_read(slot) {
             return Act::Hold;
         }
         match self.may_ask(slot, name, Action::Presence, |options| options.presence) {
@@ -206,7 +207,7 @@ impl Hub {
         history: &request::History<'_>,
         fx: &mut Effects,
     ) -> Act {
-        if !self.takes_flight(slot) {
+        if !self.takes_read(slot) {
             return Act::Hold;
         }
         let query = HistoryQuery {
@@ -221,6 +222,7 @@ impl Hub {
                 .map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() }),
             reverse: history.reverse,
             heard: false,
+            max_bytes: self.settings.recovery_bytes,
         };
         match self.may_ask(slot, &history.channel, Action::History, crate::NamespaceOptions::has_history) {
             Err(refusal) => self.client_refusal(slot, id, &refusal, fx),
@@ -297,10 +299,16 @@ impl Hub {
         self.sessions[slot as usize].existing_more().is_none_or(|more| more.awaiting.takes_flight())
     }
 
+    fn takes_read(&mut self, slot: u32) -> bool {
+        self.sessions[slot as usize].existing_more().is_none_or(|more| more.awaiting.takes_read())
+    }
+
     /// Has something done whose answer needs no turn.
     fn fly(&mut self, slot: u32, id: u32, channel: Option<Channel>, request: Request, fx: &mut Effects) {
         let own = self.id_of(slot);
-        let ticket = self.sessions[slot as usize].more().awaiting.fly(id, channel);
+        let reads =
+            matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
+        let ticket = self.sessions[slot as usize].more().awaiting.fly(id, channel, reads);
         fx.push(crate::Effect::Ask(own, ticket, request));
     }
 

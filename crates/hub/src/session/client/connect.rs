@@ -128,6 +128,7 @@ impl Hub {
             return self.admitted(slot, admitting, fx);
         }
         self.sessions[slot as usize].more().awaiting.admit(admitting);
+        self.read_for_head(slot, fx);
     }
 
     /// The channels that a connection has by its token, or because the application says so, and its user's own.
@@ -223,10 +224,14 @@ impl Hub {
             return self.failed(slot, id, &failure, fx);
         }
         let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
+        let mut left = self.settings.recovery_bytes;
         let mut joins = joins.into_iter();
         while let Some(join) = joins.next() {
-            match self.settle_join(slot, join, fx) {
-                Ok(one) => settled.push(one),
+            match self.settle_join(slot, join, left, fx) {
+                Ok(one) => {
+                    left = left.saturating_sub(one.missed_bytes());
+                    settled.push(one);
+                }
                 Err(failure) => {
                     // All or nothing: what was made and what was not are given back.
                     for join in joins {
