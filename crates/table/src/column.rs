@@ -80,11 +80,11 @@ impl Kinds {
         self.integer + self.decimal
     }
 
-    /// The type that at least four in five of the cells have that hold a value: a few words make no column of numbers a
+    /// The type that at least three in four of the cells have that hold a value: some words make no column of numbers a
     /// column of text. Of booleans it takes nine in ten, since `yes` and `no` are answers beside others too.
     pub fn column_type(&self) -> ColumnType {
         let filled = self.numbers() + self.date + self.boolean + self.text;
-        let most = |count: u64| count * 5 >= filled * 4;
+        let most = |count: u64| count * 4 >= filled * 3;
         if filled == 0 {
             if self.missing > 0 { ColumnType::Text } else { ColumnType::Empty }
         } else if most(self.integer) && self.decimal == 0 {

@@ -9,5 +9,6 @@ mod many;
 mod nodes;
 mod owner;
 mod shared;
+mod typed;
 mod uploads;
 mod world;

@@ -57,6 +57,7 @@ fn a_view_has_the_fields_of_the_contract_and_no_other() {
         "search",
         "dialect",
         "ragged",
+        "types",
     ];
     expected.sort_unstable();
     let mut fields = fields;

@@ -186,7 +186,7 @@ fn type_of(table: &[Vec<&str>], query: &Query, column: usize) -> Type {
         .filter(|cell| !["", "n/a"].contains(cell))
         .collect();
     let count = |is: &dyn Fn(&str) -> bool| cells.iter().filter(|cell| is(cell)).count();
-    let most = |count: usize| !cells.is_empty() && count * 5 >= cells.len() * 4;
+    let most = |count: usize| !cells.is_empty() && count * 4 >= cells.len() * 3;
     if most(count(&|cell| number(cell).is_some())) {
         Type::Number
     } else if most(count(&|cell| moment(cell).is_some())) {
