@@ -97,11 +97,11 @@ pub(crate) async fn watch_readiness(node: Arc<Node>) {
         if last != Some(part) {
             match &readiness {
                 Readiness::Ready(took) => {
-                    tracing::info!(?took, "ready: everything in use works through the broker")
+                    tracing::info!(?took, "ready: everything in use works through the broker");
                 }
                 // What has not begun yet is no change.
                 Readiness::NotReady(NotReady { reason, .. }) if last.is_none() => {
-                    tracing::debug!(reason, "not ready yet")
+                    tracing::debug!(reason, "not ready yet");
                 }
                 Readiness::NotReady(NotReady { part, reason }) => tracing::warn!(part, reason, "not ready"),
             }

@@ -44,11 +44,11 @@ where
                 none.insert(Vec::new());
             }
         }
-        self.read(key, vec![done], start);
+        self.read(&key, vec![done], start);
     }
 
     /// Reads for these, and then for those that have come meanwhile.
-    fn read<F>(self: &Arc<Self>, key: K, questions: Vec<Landed<V>>, start: F)
+    fn read<F>(self: &Arc<Self>, key: &K, questions: Vec<Landed<V>>, start: F)
     where
         F: Fn(&K, Landed<V>) + Clone + Send + 'static,
     {
@@ -64,9 +64,9 @@ where
                 return;
             }
             drop(waiting);
-            reads.read(again, questions, next);
+            reads.read(&again, questions, next);
         };
-        start(&key, Box::new(landed));
+        start(key, Box::new(landed));
     }
 }
 

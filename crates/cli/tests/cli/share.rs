@@ -181,7 +181,7 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     let Done { code, stdout, stderr } = tool.finish();
     assert_eq!(code, Some(0), "{stderr}");
     let out = String::from_utf8(stdout).unwrap();
-    let link = out.lines().filter(|line| line.starts_with("http")).last().expect("a link");
+    let link = out.lines().rfind(|line| line.starts_with("http")).expect("a link");
     assert_eq!(page(link)["total_number"], 600_000, "{out}");
     drop(second);
 }

@@ -266,7 +266,7 @@ fn month_name(text: &str) -> Option<(i64, &str)> {
             || name.eq_ignore_ascii_case(&month[..3])
             || name.eq_ignore_ascii_case("sept") && month.starts_with("sept")
     };
-    let place = NAMES.iter().position(|month| is(&month))?;
+    let place = NAMES.iter().position(is)?;
     Some((place as i64 + 1, rest))
 }
 
