@@ -181,7 +181,7 @@ impl Flights {
             );
         };
         let landed = Box::new(move |read: Result<Arc<Read>, _>| done(read.map(|read| read.answer(&query))));
-        self.pages.ask(PageKey { channel: channel.clone(), range }, landed, start);
+        self.pages.ask(&PageKey { channel: channel.clone(), range }, landed, start);
     }
 
     /// Calls a function that only reads, with a number of bytes; shared with those who ask the same.
@@ -198,7 +198,7 @@ impl Flights {
                 Request::Call(function, channel.clone(), bytes.map(Arg::Number).into_iter().collect());
             queue.push(request, Reply::Value(Box::new(move |value| landed(value.map(Arc::new)))));
         };
-        self.values.ask((function.name, channel.clone(), bytes), Box::new(done), start);
+        self.values.ask(&(function.name, channel.clone(), bytes), Box::new(done), start);
     }
 }
 

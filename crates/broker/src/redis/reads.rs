@@ -31,7 +31,7 @@ where
     V: Clone + Send + 'static,
 {
     /// Answers a question, by a read of its own or one that is shared. `start` begins a read.
-    pub(super) fn ask<F>(self: &Arc<Self>, key: K, done: Landed<V>, start: F)
+    pub(super) fn ask<F>(self: &Arc<Self>, key: &K, done: Landed<V>, start: F)
     where
         F: Fn(&K, Landed<V>) + Clone + Send + 'static,
     {
@@ -44,7 +44,7 @@ where
                 none.insert(Vec::new());
             }
         }
-        self.read(&key, vec![done], start);
+        self.read(key, vec![done], start);
     }
 
     /// Reads for these, and then for those that have come meanwhile.
@@ -83,7 +83,7 @@ mod tests {
     ) {
         let (started, answers) = (Arc::clone(started), Arc::clone(answers));
         let done = Box::new(move |outcome: Result<u32, _>| lock(&answers).push(outcome.unwrap()));
-        reads.ask("key", done, move |_, landed| lock(&started).push(landed));
+        reads.ask(&"key", done, move |_, landed| lock(&started).push(landed));
     }
 
     #[test]
