@@ -133,7 +133,7 @@ fn log_to_stderr(options: &LogOptions) {
 async fn serve(config: Config) -> Result<(), Failure> {
     let (progress, watched) = watch::channel(None);
     let signals = supervise(config.shutdown.timeout, watched)?;
-    let workbench = config.is_workbench();
+    let (workbench, weak) = (config.is_workbench(), config.weak_keys());
     let server = tokio::select! {
         started = Server::start(config) => started.map_err(not_started)?,
         () = signals.stop() => return Ok(()),
@@ -141,6 +141,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let _ = progress.send(Some(server.shutdown_progress()));
     if workbench {
         warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
+    }
+    for (option, reason) in weak {
+        warn!("{option} is weak: {reason}; use a random one (openssl rand -hex 32)");
     }
     if let Err(error) = announce(server.announcements()) {
         warn!(%error, "cannot announce on standard output");

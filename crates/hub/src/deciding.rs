@@ -52,6 +52,12 @@ pub enum Decide {
         /// Headers that the client could not send and put into `connect` instead.
         headers: Vec<(String, String)>,
     },
+    /// It gave a secret in `AUTH` that is neither the API key nor can be a token. Answered with the error 101, late enough to
+    /// slow down guesses.
+    Reject {
+        /// The connection.
+        who: Who,
+    },
     /// May it subscribe? Answered with [`crate::Answer::Allowed`].
     Subscribe {
         /// The client.

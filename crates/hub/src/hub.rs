@@ -314,19 +314,20 @@ impl Hub {
         accepted
     }
 
-    /// Has a secret that is no key looked at as a connection token; it is answered when that is done.
+    /// Has a secret that is no key verified as a connection token, or rejected where it cannot be one; it is answered when
+    /// that is done.
     pub(crate) fn authenticate_token(&mut self, slot: u32, secret: &[u8], fx: &mut Effects) {
-        let token = std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens);
-        let Some(token) = token else {
-            return self.refuse(slot, 0, code::UNAUTHORIZED, code::UNAUTHORIZED.text, fx);
-        };
-        let question = Decide::Connect {
-            who: self.who(slot),
-            token: token.to_owned(),
-            data: None,
-            name: String::new(),
-            version: String::new(),
-            headers: Vec::new(),
+        let who = self.who(slot);
+        let question = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
+            Some(token) => Decide::Connect {
+                who,
+                token: token.to_owned(),
+                data: None,
+                name: String::new(),
+                version: String::new(),
+                headers: Vec::new(),
+            },
+            None => Decide::Reject { who },
         };
         self.ask(slot, 0, Request::Decide(Box::new(question)), fx);
     }

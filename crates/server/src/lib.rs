@@ -12,6 +12,7 @@
 
 mod api;
 pub mod auth;
+mod auth_failures;
 mod authority;
 mod blocklist;
 mod canary;

@@ -19,6 +19,7 @@ use tidings_hub::{
 use tidings_shard::{Control, Mail, Mailbox, Reply};
 use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
+use crate::auth_failures::AuthFailures;
 use crate::blocklist::{self, Blocklist};
 use crate::canary::Canary;
 use crate::cluster::{self, Cluster, Heard};
@@ -55,6 +56,7 @@ pub(crate) struct Router {
     /// The server's own topics that the broker refuses; a few at most.
     own_refused: Mutex<HashSet<Topic>>,
     blocklist: Blocklist,
+    auth_failures: AuthFailures,
     /// Who hears what nodes tell each other of tables, and where.
     tables: OnceLock<(Topic, Hear)>,
     /// Publications heard from the broker.
@@ -83,6 +85,7 @@ impl Router {
             cluster,
             own_refused: Mutex::default(),
             blocklist: Blocklist::default(),
+            auth_failures: AuthFailures::default(),
             tables: OnceLock::new(),
             heard: AtomicU64::new(0),
             info: Box::new(info),
@@ -194,6 +197,11 @@ impl Router {
     /// This node among the others.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Wrong tokens, passwords and keys.
+    pub(crate) fn auth_failures(&self) -> &AuthFailures {
+        &self.auth_failures
     }
 
     /// Users and tokens that are refused.

@@ -133,6 +133,11 @@ impl AddressLimits {
         !self.trusted.is_empty()
     }
 
+    /// Whether an address is that of a trusted proxy.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|range| range.contains(address))
+    }
+
     /// How many connections were refused so far: by their number, and by their rate.
     pub fn refused(&self) -> [u64; 2] {
         [0, 1].map(|at| self.refused[at].load(Ordering::Relaxed))
@@ -152,12 +157,11 @@ impl AddressLimits {
 
     /// Where a client is: the last address on the way that is no trusted proxy. `forwarded` is what proxies have added,
     /// the nearest one's word last; `None` in it is an address that was not said.
-    fn client(&self, peer: IpAddr, forwarded: &[Option<IpAddr>]) -> IpAddr {
+    pub fn client(&self, peer: IpAddr, forwarded: &[Option<IpAddr>]) -> IpAddr {
         let mut address = peer;
         for hop in forwarded.iter().rev() {
-            let is_trusted = self.trusted.iter().any(|range| range.contains(address));
             match hop {
-                Some(hop) if is_trusted => address = *hop,
+                Some(hop) if self.is_proxy(address) => address = *hop,
                 _ => break,
             }
         }

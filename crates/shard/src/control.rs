@@ -1,6 +1,6 @@
 //! What a shard asks of the control plane.
 
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -43,9 +43,16 @@ pub struct Reply {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) session: SessionId,
     pub(crate) ticket: u32,
+    pub(crate) peer: Option<IpAddr>,
 }
 
 impl Reply {
+    /// The address of the session's peer. `None` without one (a Unix socket), for a trusted proxy, whose address says nothing
+    /// about the client, and where the request is not [`Request::Decide`].
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// Sends the outcome.
     pub fn send(self, answer: Answer) {
         self.mailbox.post(Mail::Answer(self.session, self.ticket, answer));

@@ -400,7 +400,13 @@ impl Shard {
 
     /// Has a request carried out.
     fn ask(&self, session: SessionId, ticket: u32, request: Request) {
-        let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket };
+        let peer = match request {
+            Request::Decide(_) => self.conns.get(session.slot as usize).and_then(Option::as_ref),
+            _ => None,
+        };
+        let peer = peer.and_then(|conn| conn.socket.peer());
+        let peer = peer.filter(|peer| !self.process.addresses.is_proxy(*peer));
+        let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket, peer };
         self.control.ask(request, reply);
     }
 

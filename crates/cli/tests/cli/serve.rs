@@ -31,6 +31,20 @@ fn it_announces_its_listeners_and_then_that_it_is_ready() {
 }
 
 #[test]
+fn it_warns_of_keys_that_can_be_guessed_and_shows_none() {
+    let start = |key: &str| server(&["--set", &format!("http_api.key={key}")]);
+    for weak in ["s3cret-k", "my-secret-password-1", "abababababababababab"] {
+        let mut server = start(weak);
+        server.wait_for_log("http_api.key is weak");
+        assert_eq!(server.terminate(), 0);
+        assert!(!server.stderr().contains(weak), "{}", server.stderr());
+    }
+    let mut server = start("5f1c0a9be27d4836a1c4");
+    assert_eq!(server.terminate(), 0);
+    assert!(!server.stderr().contains("is weak"), "{}", server.stderr());
+}
+
+#[test]
 fn it_says_when_it_is_a_workbench() {
     let mut open = server(&[]);
     open.wait_for_log("workbench");

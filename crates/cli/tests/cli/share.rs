@@ -175,7 +175,10 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     let tool = share(&first, &[path.to_str().unwrap()]);
     // It has a link as soon as there are rows to see, long before all of them are there.
     link(&tool);
+    // Stopped, so that it cannot send the rest before the server ends.
+    tool.signal(Signal::STOP);
     assert_eq!(first.terminate(), 0);
+    tool.signal(Signal::CONT);
     tool.wait_for_stderr("sending the file again");
     let second = Tidings::at(crate::tool::TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
     let Done { code, stdout, stderr } = tool.finish();

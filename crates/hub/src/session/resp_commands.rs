@@ -117,7 +117,7 @@ impl Hub {
         }
     }
 
-    /// Checks a password; answers with Redis' error when it is not accepted.
+    /// Checks a password; answers with Redis' error when it is not accepted, in the end.
     fn resp_admits(&mut self, slot: u32, user: Option<&[u8]>, secret: &[u8], fx: &mut Effects) -> bool {
         let access = &self.settings.access;
         let no_password = access.open && access.api_key.is_none();
@@ -125,13 +125,15 @@ impl Hub {
         if self.authenticate(slot, secret) || (no_password && user == Some(b"default")) {
             return true;
         }
-        let text = if no_password && user.is_none() {
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?"
+        if no_password && user.is_none() {
+            let text = "ERR AUTH <password> called without any password configured for the default user. \
+                        Are you sure your configuration is correct?";
+            self.resp_error(slot, fx, text);
+        } else if no_password {
+            self.resp_error(slot, fx, WRONG_PASSWORD);
         } else {
-            "WRONGPASS invalid username-password pair or user is disabled."
-        };
-        self.resp_error(slot, fx, text);
+            self.authenticate_token(slot, secret, fx);
+        }
         false
     }
 
@@ -337,6 +339,7 @@ impl Hub {
     }
 }
 
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 /// Longest name a client may give itself here, in bytes; Redis has no such bound.
 const CLIENT_NAME: usize = 255;

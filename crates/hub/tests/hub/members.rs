@@ -19,6 +19,7 @@ fn channel(name: &str) -> Channel {
 /// Tokens are names of users here; `subs` gets two subscriptions, `late` expires.
 fn authority(question: &Decide) -> Answer {
     match question {
+        Decide::Reject { .. } => Answer::Failed(Verdict::from(code::UNAUTHORIZED).into()),
         Decide::Connect { token, .. } if token == "bad" => {
             Answer::Failed(Verdict::from(code::UNAUTHORIZED).into())
         }

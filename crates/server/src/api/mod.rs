@@ -37,9 +37,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidings_shard::RateLimit;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::auth_failures::Credential;
+use crate::http::Peer;
 use crate::node::Node;
 use command::Command;
-use gate::Gate;
+use gate::{Gate, Refusal};
 
 /// How long a request's body may take to arrive, and how long it may wait for room before that.
 const ARRIVAL: Duration = Duration::from_secs(30);
@@ -185,10 +187,15 @@ impl Api {
             let why = "the server API is asked with POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
         }
-        self.gate.check(&parts.headers).map_err(|refusal| {
+        if let Err(refusal) = self.gate.check(&parts.headers) {
             self.node.api.refused.fetch_add(1, Ordering::Relaxed);
-            refusal.into_response()
-        })?;
+            if refusal == Refusal::WrongKey {
+                let peer = parts.extensions.get::<Peer>();
+                let address = peer.and_then(|p| p.client(&parts.headers, &self.node.process.addresses));
+                self.node.router.auth_failures().fail(address, Credential::ApiKey).await;
+            }
+            return Err(refusal.into_response());
+        }
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
         let (body, held) = self.body(&parts.headers, body).await?;
         Ok((body, held, as_status))

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use crate::auth::{SetupError, Verifier};
+use crate::auth_failures::Credential;
 use crate::blocklist;
 use crate::cluster;
 use crate::config::Config;
@@ -83,6 +84,7 @@ impl Authority for Decisions {
 impl Shared {
     async fn decide(&self, question: Decide, reply: Reply) {
         let mut admitted = None;
+        let shown = shown(&question);
         let outcome = match question {
             Decide::Connect { who, token, data, name, version, headers } => {
                 let hello =
@@ -92,6 +94,7 @@ impl Shared {
                     connected.as_ref().ok().map(|c| (who.client, c.user.clone(), c.token.clone(), c.since));
                 connected.map(|connected| Answer::Connected(Box::new(connected)))
             }
+            Decide::Reject { .. } => Err(refusal(code::UNAUTHORIZED)),
             Decide::Subscribe { who, channel, token, data } => {
                 let allowed = self.subscribe(&who, &channel, &token, data.as_deref()).await;
                 allowed.map(|admission| Answer::Allowed(Box::new(admission)))
@@ -116,6 +119,12 @@ impl Shared {
                 replied.unwrap_or_else(|| Err(refusal(code::NOT_AVAILABLE))).map(Answer::Replied)
             }
         };
+        if let (Some(credential), Err(failure)) = (shown, &outcome)
+            && is_wrong(failure)
+            && let Some(router) = self.router.upgrade()
+        {
+            router.auth_failures().fail(reply.peer(), credential).await;
+        }
         reply.send(outcome.unwrap_or_else(Answer::Failed));
         if let Some((client, user, token, since)) = admitted {
             self.end_if_blocked(&user, token.as_ref());
@@ -235,6 +244,23 @@ impl Shared {
         };
         router.publish(channel, publish.body.unwrap_or(body), more, Box::new(done));
     }
+}
+
+/// What a question shows that can be wrong.
+fn shown(question: &Decide) -> Option<Credential> {
+    match question {
+        Decide::Reject { .. } => Some(Credential::Password),
+        Decide::Connect { token, .. } | Decide::Subscribe { token, .. } if token.is_empty() => None,
+        Decide::Connect { .. } | Decide::Subscribe { .. } => Some(Credential::Token),
+        Decide::Refresh { .. } | Decide::SubRefresh { .. } => Some(Credential::Token),
+        Decide::Publish { .. } | Decide::Rpc { .. } => None,
+    }
+}
+
+/// Whether a failure means that what was shown is wrong. A token that has expired was right once.
+fn is_wrong(failure: &Failure) -> bool {
+    let wrong = [code::UNAUTHORIZED.number, code::PERMISSION_DENIED.number];
+    matches!(failure, Failure::Error(verdict) if wrong.contains(&verdict.code))
 }
 
 fn refusal(code: Code) -> Failure {

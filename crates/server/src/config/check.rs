@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::namespace::Channels;
 use super::options::{ChannelOptions, Config};
 use super::setting::{duration_text, size_text};
-use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
+use super::value::{BrokerUrl, ListenAddr, RecoveryMode, Secret};
 use crate::cluster::RESERVED;
 
 /// Fewest bytes of `cluster.secret`.
@@ -30,6 +30,17 @@ impl Config {
         Some((option, key.expose()))
     }
 
+    /// The options whose keys can be guessed, each with the reason.
+    pub fn weak_keys(&self) -> Vec<(&'static str, &'static str)> {
+        let keys = [
+            ("http_api.key", &self.http_api.key),
+            ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
+            ("cluster.secret", &self.cluster.secret),
+        ];
+        let weak = |(option, key): (_, &Secret)| Some((option, weakness(key.expose())?));
+        keys.into_iter().filter_map(weak).collect()
+    }
+
     /// Every listener, with the option that names it.
     pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
         let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
@@ -42,6 +53,40 @@ impl Config {
     pub fn is_workbench(&self) -> bool {
         !self.has_key() && self.listeners().all(|(_, address)| address.is_local())
     }
+}
+
+/// Why a key can be guessed, if it can. 16 bytes of text hold some 64 bits where each is one of 16 signs.
+fn weakness(key: &str) -> Option<&'static str> {
+    const WORDS: [&str; 12] = [
+        "secret",
+        "password",
+        "changeme",
+        "change-me",
+        "admin",
+        "default",
+        "example",
+        "qwerty",
+        "letmein",
+        "tidings",
+        "apikey",
+        "123456",
+    ];
+    if key.is_empty() {
+        return None;
+    }
+    if key.len() < 16 {
+        return Some("it has less than 16 characters");
+    }
+    let mut signs: Vec<_> = key.bytes().collect();
+    signs.sort_unstable();
+    signs.dedup();
+    if signs.len() < 6 {
+        return Some("it repeats a few characters");
+    }
+    // A word that is most of the key: `secret-secret-secret`, `my-secret-password`.
+    let lower = key.to_ascii_lowercase();
+    let rest = WORDS.iter().fold(lower, |rest, word| rest.replace(word, ""));
+    (rest.len() * 2 <= key.len()).then_some("most of it is a common word")
 }
 
 /// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand.

@@ -7,6 +7,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
+use tidings_shard::AddressLimits;
+
+/// The address that a request's connection comes from, if it has one: a client's, or a proxy's. Stands among the request's
+/// extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(super) Option<IpAddr>);
+
+impl Peer {
+    /// The address of the client that sent a request with these headers; `None` where it is not known.
+    pub(crate) fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
+        let hops = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
+        let client = addresses.client(self.0?, &hops);
+        (!addresses.is_proxy(client)).then_some(client)
+    }
+}
 
 /// Most hops that are looked at, the nearest ones.
 const MOST: usize = 16;

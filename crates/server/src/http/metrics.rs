@@ -482,6 +482,12 @@ impl Scrape {
                 ("api_rate", self.node.api.rate.refused()),
             ],
         )?;
+        out.counters(
+            "tidings_auth_failures",
+            "Wrong tokens, passwords (AUTH) and keys of the server API",
+            "credential",
+            self.node.router.auth_failures().counts(),
+        )?;
         let blocklist = self.node.router.blocklist();
         out.gauges(
             "tidings_blocks",

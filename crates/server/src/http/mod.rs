@@ -48,6 +48,7 @@ use crate::listen::{Bound, SocketFile};
 use crate::node::Node;
 use crate::tables;
 
+pub(crate) use forwarded::Peer;
 pub(crate) use info::info;
 pub(crate) use places::RESERVE;
 

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::Traffic;
 use super::bodies::{AnswerBody, RequestBody};
+use super::forwarded::Peer;
 use super::listener::{Accept, Release};
 use super::pace::Wait;
 use super::patience::Patient;
@@ -169,6 +170,7 @@ pub(super) async fn listen<A: Accept + Sync>(
         };
         // Those that have ended make room; at most `Bounds::connections` have not.
         while served.try_join_next().is_some() {}
+        let place = (Peer(A::peer(&raw)), place);
         served.spawn(connection(listener.open(raw), place, routes.clone(), Arc::clone(&door), stopped));
     }
     drop(listener);
@@ -177,7 +179,7 @@ pub(super) async fn listen<A: Accept + Sync>(
 
 async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     opening: impl Future<Output = Option<I>>,
-    place: Place,
+    (peer, place): (Peer, Place),
     routes: Routes,
     door: Arc<Door>,
     mut stop: watch::Receiver<bool>,
@@ -199,6 +201,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(exit.clone());
+        request.extensions_mut().insert(peer);
         answer(request, routes.clone(), Arc::clone(&place))
     });
     let mut served = http.serve_connection(io, service).with_upgrades();

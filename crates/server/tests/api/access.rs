@@ -1,6 +1,9 @@
 //! Who may use the API.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use tidings_testkit::LineClient;
 
 use crate::world::World;
 
@@ -31,6 +34,37 @@ fn with_a_key_nobody_gets_in_without_it() {
     // A key makes the origin unimportant: no page can know it.
     let answer = world.post("/api/publish", &["X-API-Key: s3cret", "Origin: https://example.com"], PUBLISH);
     assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn wrong_keys_cost_one_address_more_and_more_time_and_are_counted() {
+    let world = World::with(&["http_api.key=0123456789abcdef", "trusted_proxies=127.0.0.0/8"]);
+    let post = |key: &str, client: &str| {
+        let (key, client) = (format!("X-API-Key: {key}"), format!("X-Forwarded-For: {client}"));
+        world.post("/api/publish", &[&key, &client], PUBLISH).status
+    };
+    let begin = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(post("wrong", "192.0.2.9"), 401);
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(200 + 400 + 800), "{:?}", begin.elapsed());
+    assert_eq!(post("0123456789abcdef", "192.0.2.9"), 200);
+    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let counted = |line: &str| metrics.body.lines().any(|l| l == line);
+    assert!(counted(r#"tidings_auth_failures_total{credential="api_key"} 3"#), "{}", metrics.body);
+}
+
+#[test]
+fn a_wrong_password_on_the_line_port_is_answered_late_in_order_and_counted() {
+    let world = World::with(&["http_api.key=0123456789abcdef"]);
+    let mut client = LineClient::connect(world.tcp());
+    client.send_bytes(b"AUTH wrong\r\nPING\r\nAUTH 0123456789abcdef\r\n");
+    for answer in ["ERROR 101 unauthorized", "PONG", "CONFIRMED"] {
+        client.expect(answer);
+    }
+    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let line = r#"tidings_auth_failures_total{credential="password"} 1"#;
+    assert!(metrics.body.lines().any(|l| l == line), "{}", metrics.body);
 }
 
 #[test]
