@@ -25,7 +25,7 @@ pub mod redis;
 mod state;
 
 pub use state::{
-    Change, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, KeptDone,
+    Change, EvictDone, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, KeptDone,
     MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED,
     Settled, Stateful, StatsDone,
 };

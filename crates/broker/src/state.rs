@@ -121,6 +121,8 @@ pub type StatsDone = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
 pub type KeptDone = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
 /// Most values of a register.
 pub const MOST_KEPT: usize = 100_000;
+/// Called exactly once with how many members of a node are left in a channel, from any thread; must not block.
+pub type EvictDone = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
 /// Called exactly once when something has been done or not, from any thread; must not block.
 pub type Settled = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
@@ -140,6 +142,28 @@ pub trait Stateful: Broker {
     /// Says that a client is present in a channel for the next `ttl` (at least a millisecond): for the first time,
     /// or again.
     fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled);
+
+    /// The same of a client whose coming and going is announced, or is not: should this node end without a word, another
+    /// one announces the leave ([`Stateful::presence_evict`]).
+    fn presence_keep(
+        &self,
+        channel: &Channel,
+        info: &ClientInfo,
+        ttl: Duration,
+        is_announced: bool,
+        done: Settled,
+    ) {
+        let _ = is_announced;
+        self.presence_add(channel, info, ttl, done);
+    }
+
+    /// Takes out some members of a channel that a node which has ended kept present, and announces each leave that is
+    /// announced: once, whatever number of nodes ask for it. Gives how many are left, for which it is to be called again.
+    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
+        // A broker of one process has no other nodes.
+        let _ = (channel, node);
+        done(Ok(0));
+    }
 
     /// Says that the client with this id is present no longer.
     fn presence_remove(&self, channel: &Channel, client: &str, done: Settled);

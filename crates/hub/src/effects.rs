@@ -80,8 +80,8 @@ impl Request {
 /// What others are told of a session, without an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
-    /// It is present in a channel, for the first time or still.
-    Present(Channel, Box<ClientInfo>),
+    /// It is present in a channel, for the first time or still; whether subscribers are to know when it comes and goes.
+    Present(Channel, Box<ClientInfo>, bool),
     /// It is present no longer.
     Absent(Channel, Box<ClientInfo>),
     /// It has subscribed, which subscribers are to know.

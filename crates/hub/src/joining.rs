@@ -395,7 +395,7 @@ impl Hub {
         // Before the answer: who has it finds the client present.
         if marks.has(Mark::Present) {
             let info = Box::new(self.client_info(slot, Some(key)));
-            fx.push(Effect::Tell(Note::Present(channel.clone(), info)));
+            fx.push(Effect::Tell(Note::Present(channel.clone(), info, marks.has(Mark::Announced))));
             self.keep_present(slot, fx);
         }
         Ok(Settled {

@@ -221,6 +221,21 @@ impl Hub {
         }
     }
 
+    /// The sessions that are subscribed to a topic which has a history and is not live.
+    pub fn stranded(&self, topic: &Topic) -> Vec<SessionId> {
+        let entry = self.topics.key(topic).and_then(|key| self.topics.get(key));
+        let entry = entry.filter(|entry| entry.has_history() && !entry.is_live());
+        entry.into_iter().flat_map(Entry::everybody).map(|slot| self.id_of(slot)).collect()
+    }
+
+    /// Whether a session is subscribed to such a topic.
+    pub fn is_stranded(&self, slot: u32) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else { return false };
+        session.subscriptions().iter().any(|subscription| {
+            self.topics.get(subscription.topic).is_some_and(|entry| entry.has_history() && !entry.is_live())
+        })
+    }
+
     /// The broker is away: whoever waits for a subscription is told so.
     pub fn broker_down(&mut self, fx: &mut Effects) {
         for key in self.topics.all_down() {

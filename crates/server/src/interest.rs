@@ -61,6 +61,8 @@ pub(crate) struct Route {
     was_live: bool,
     /// The broker has refused it since it was last confirmed.
     refused: Option<Refused>,
+    /// Since when its subscribers have been without it, where they have not been asked to reconnect yet.
+    lost_since: Option<Instant>,
     /// Since when no shard wants it.
     idle_since: Option<Instant>,
 }
@@ -82,6 +84,13 @@ pub(crate) struct Refusal {
 }
 
 impl Route {
+    /// It is not live any more.
+    fn lose(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.live, false) {
+            self.lost_since = Some(now);
+        }
+    }
+
     /// Subscribers on all shards together.
     pub(crate) fn subscribers(&self) -> u64 {
         self.subscribers.load(Ordering::Relaxed)
@@ -96,6 +105,8 @@ pub(crate) struct Table {
     topics: HashMap<Topic, Route>,
     /// How many of them are refused and count.
     refused: usize,
+    /// Whether any of them may be lost.
+    has_lost: bool,
 }
 
 impl Table {
@@ -160,7 +171,8 @@ pub(crate) struct Interests {
 impl Interests {
     /// Nobody wants anything, and there is no broker yet.
     pub(crate) fn new() -> Self {
-        let table = Table { down: Some("starting".into()), topics: HashMap::new(), refused: 0 };
+        let table =
+            Table { down: Some("starting".into()), topics: HashMap::new(), refused: 0, has_lost: false };
         Self { order: Mutex::new(()), table: RwLock::new(table) }
     }
 
@@ -230,7 +242,7 @@ impl Interests {
         let mut table = self.write();
         table.set_refused(topic, None);
         if let Some(route) = table.topics.get_mut(topic) {
-            (route.live, route.was_live) = (true, true);
+            (route.live, route.was_live, route.lost_since) = (true, true, None);
             // Under the lock: nothing delivered later can overtake it.
             post(route.shards);
         }
@@ -250,10 +262,40 @@ impl Interests {
 
     /// The broker has a topic no longer, or cannot have it now; `post` tells the shards that want it.
     pub(crate) fn away(&self, topic: &Topic, post: impl FnOnce(Shards)) {
-        if let Some(route) = self.write().topics.get_mut(topic) {
-            route.live = false;
+        let mut table = self.write();
+        if let Some(route) = table.topics.get_mut(topic) {
+            route.lose(Instant::now());
             post(route.shards);
+            table.has_lost = true;
         }
+    }
+
+    /// Takes the topics that have been lost for `delay`, among those that `concerns`; `post` tells the shards that want
+    /// them. Each is taken once for each time that it is lost.
+    pub(crate) fn stranded(
+        &self,
+        now: Instant,
+        delay: Duration,
+        concerns: impl Fn(&Topic) -> bool,
+        mut post: impl FnMut(&Topic, Shards),
+    ) {
+        if !self.read().has_lost {
+            return;
+        }
+        let mut table = self.write();
+        let mut is_left = false;
+        for (topic, route) in &mut table.topics {
+            let Some(since) = route.lost_since else { continue };
+            if now.duration_since(since) < delay {
+                is_left = true;
+                continue;
+            }
+            route.lost_since = None;
+            if concerns(topic) {
+                post(topic, route.shards);
+            }
+        }
+        table.has_lost = is_left;
     }
 
     /// The broker is there.
@@ -266,9 +308,11 @@ impl Interests {
         let mut table = self.write();
         let news = table.down.as_deref() != Some(reason);
         table.down = Some(reason.to_owned());
+        let now = Instant::now();
         for route in table.topics.values_mut() {
-            route.live = false;
+            route.lose(now);
         }
+        table.has_lost = true;
         post();
         news
     }

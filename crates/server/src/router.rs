@@ -4,7 +4,7 @@
 //! answered later, through the shard's mailbox.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use crate::interest::{Interests, MAX_SHARDS, Route, Shards};
 
 /// How long a client is present after it was last said to be.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// Most nodes that are remembered to have ended.
+const MAX_ENDED: usize = 64;
 /// What a channel's name counts for in a list besides its bytes: its length and breaks as RESP has them.
 const CHANNEL_OVERHEAD: usize = 16;
 
@@ -53,6 +55,10 @@ pub(crate) struct Router {
     linger: Duration,
     canary: Canary,
     cluster: Cluster,
+    /// Nodes that have ended lately, and when that was noticed.
+    ended: Mutex<Vec<(String, Instant)>>,
+    /// Whether there are any: asked with every question about presence.
+    has_ended: AtomicBool,
     /// The server's own topics that the broker refuses; a few at most.
     own_refused: Mutex<HashSet<Topic>>,
     blocklist: Blocklist,
@@ -83,6 +89,8 @@ impl Router {
             linger,
             canary,
             cluster,
+            ended: Mutex::default(),
+            has_ended: AtomicBool::new(false),
             own_refused: Mutex::default(),
             blocklist: Blocklist::default(),
             auth_failures: AuthFailures::default(),
@@ -177,6 +185,71 @@ impl Router {
                 });
             }),
         );
+    }
+
+    /// A node has ended. For as long as its members may be present, whoever asks for the presence of a channel has them
+    /// taken out first.
+    pub(crate) fn note_ended(&self, uid: &str, now: Instant) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|(other, since)| other != uid && now.duration_since(*since) < PRESENCE_TTL);
+        if ended.len() < MAX_ENDED {
+            ended.push((uid.to_owned(), now));
+        }
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    /// Takes the members of nodes that have ended lately out of a channel. What is asked of the broker next sees it done.
+    pub(crate) fn evict_ended(&self, channel: &Channel) {
+        if !self.has_ended.load(Ordering::Acquire) {
+            return;
+        }
+        let uids: Vec<_> = {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.retain(|(_, since)| since.elapsed() < PRESENCE_TTL);
+            self.has_ended.store(!ended.is_empty(), Ordering::Release);
+            ended.iter().map(|(uid, _)| uid.clone()).collect()
+        };
+        if let Some(broker) = self.broker.get() {
+            uids.iter().for_each(|uid| broker.presence_evict(channel, uid, Box::new(|_| {})));
+        }
+    }
+
+    /// The channels that have subscribers here, those with presence first.
+    pub(crate) fn subscribed_channels(&self) -> Vec<Channel> {
+        let mut channels: Vec<_> = {
+            let table = self.interests.read();
+            let channel = |(topic, _): (&Topic, u64)| match topic {
+                Topic::Channel(channel) => Some(channel.clone()),
+                Topic::Pattern(_) => None,
+            };
+            table.subscribed().filter_map(channel).collect()
+        };
+        // A token may give presence to a subscription where the channel has none.
+        channels.sort_by_key(|channel| !self.options(channel).is_some_and(|options| options.presence));
+        channels
+    }
+
+    /// Has the subscribers of channels with a history, for which nothing was heard from the broker for `delay`, reconnect
+    /// elsewhere, spread over as much time again. Never when that is zero.
+    pub(crate) fn move_stranded(&self, now: Instant, delay: Duration) {
+        if delay.is_zero() {
+            return;
+        }
+        let has_history = |topic: &Topic| match topic {
+            Topic::Channel(channel) => self.options(channel).is_some_and(NamespaceOptions::has_history),
+            Topic::Pattern(_) => false,
+        };
+        let mut count = 0;
+        self.interests.stranded(now, delay, has_history, |topic, shards| {
+            count += 1;
+            self.each(shards, |mailbox| mailbox.post(Mail::Stranded(topic.clone(), delay)));
+        });
+        if count > 0 {
+            tracing::warn!(
+                channels = count,
+                "the broker is away for {delay:?}: clients in channels with a history are asked to reconnect elsewhere"
+            );
+        }
     }
 
     /// Posts mail to every shard.
@@ -363,20 +436,28 @@ impl Control for Router {
                 self.history(&channel, query, |page| reply.send(answer(page, Answer::History)));
             }
             Request::Presence(channel) => match self.broker.get() {
-                Some(broker) => broker.presence(
-                    &channel,
-                    self.settings.recovery_bytes,
-                    Box::new(|members| reply.send(answer(members.map_err(failure), Answer::Members))),
-                ),
+                Some(broker) => {
+                    self.evict_ended(&channel);
+                    broker.presence(
+                        &channel,
+                        self.settings.recovery_bytes,
+                        Box::new(|members| reply.send(answer(members.map_err(failure), Answer::Members))),
+                    );
+                }
                 None => reply.send(Answer::Failed(Failure::Unavailable)),
             },
             Request::PresenceStats(channel) => match self.broker.get() {
-                Some(broker) => broker.presence_stats(
-                    &channel,
-                    Box::new(|stats| {
-                        reply.send(answer(stats.map_err(failure), |s| Answer::Presence(s.clients, s.users)));
-                    }),
-                ),
+                Some(broker) => {
+                    self.evict_ended(&channel);
+                    broker.presence_stats(
+                        &channel,
+                        Box::new(|stats| {
+                            reply.send(answer(stats.map_err(failure), |s| {
+                                Answer::Presence(s.clients, s.users)
+                            }));
+                        }),
+                    );
+                }
                 None => reply.send(Answer::Failed(Failure::Unavailable)),
             },
             Request::Decide(question) => match self.authority.get() {
@@ -391,7 +472,9 @@ impl Control for Router {
         // Presence is said again and again, and runs out by itself where saying it failed.
         let settled = || Box::new(|_: Result<(), BrokerError>| {});
         match note {
-            Note::Present(channel, info) => broker.presence_add(&channel, &info, PRESENCE_TTL, settled()),
+            Note::Present(channel, info, announced) => {
+                broker.presence_keep(&channel, &info, PRESENCE_TTL, announced, settled());
+            }
             Note::Absent(channel, info) => broker.presence_remove(&channel, &info.client, settled()),
             Note::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), settled()),
             Note::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), settled()),

@@ -133,7 +133,8 @@ impl Server {
             let asked = node.clone();
             let uid = cluster::Uid::random();
             let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
-            let cluster = Cluster::new(uid, settings::node_name(&config, &announcements), key);
+            let name = settings::node_name(&config, &announcements);
+            let cluster = Cluster::new(uid, name, settings::channel_options_digest(&sessions), key);
             let router =
                 Router::new(config.broker_linger, canary, cluster, Arc::clone(&sessions), move || {
                     asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
@@ -206,7 +207,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(canary::fly(Arc::clone(&node.router)));
         tasks.spawn(crate::node::watch_readiness(Arc::clone(&node)));
-        tasks.spawn(sweep(Arc::clone(&node.router)));
+        tasks.spawn(sweep(Arc::clone(&node.router), node.config.client.broker_down_delay));
         tasks.spawn(cluster::run(Arc::clone(&node)));
         tasks.spawn(blocklist::run(Arc::clone(&node)));
         if let Some(tls) = tls {
@@ -276,6 +277,7 @@ fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, Option
                 connect_timeout: config.redis.connect_timeout,
                 response_timeout: config.redis.response_timeout,
                 own: &OWN,
+                node: router.cluster().uid().to_owned(),
                 ..Options::new(url.expose())
             };
             let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
@@ -284,9 +286,11 @@ fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, Option
     }
 }
 
-async fn sweep(router: Arc<Router>) {
+/// `delay` is `client.broker_down_delay`.
+async fn sweep(router: Arc<Router>, delay: Duration) {
     loop {
         tokio::time::sleep(SWEEP).await;
         router.sweep(Instant::now());
+        router.move_stranded(Instant::now(), delay);
     }
 }

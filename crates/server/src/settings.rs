@@ -79,6 +79,17 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
     }
 }
 
+/// A digest of the options of channels, the same for nodes of one version with the same options in whatever order.
+pub(crate) fn channel_options_digest(settings: &Settings) -> String {
+    // None of them is a secret.
+    let mut options: Vec<_> =
+        settings.namespaces.all().map(|(name, options)| format!("{name}={options:?}\n")).collect();
+    options.sort_unstable();
+    options.push(settings.private_prefix.clone());
+    let digest = ring::digest::digest(&ring::digest::SHA256, options.concat().as_bytes());
+    digest.as_ref()[..8].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 /// What of the broker the configuration makes use of.
 pub(crate) fn used(config: &Config) -> Used {
     let named = config.channel.namespaces.iter().map(|namespace| &namespace.options);

@@ -29,6 +29,7 @@ mod reading;
 mod reads;
 mod shard;
 mod socket;
+mod stranded;
 mod tls;
 mod wheel;
 mod writing;

@@ -34,6 +34,8 @@ pub enum Mail {
     Away(Topic),
     /// The broker is away.
     BrokerDown,
+    /// A topic with a history has been away for long: have its subscribers reconnect elsewhere, spread over this time.
+    Stranded(Topic, Duration),
     /// What came of a session's request.
     Answer(SessionId, u32, Answer),
     /// A connection to own, whose first byte will tell what it speaks.

@@ -86,6 +86,8 @@ pub struct Metrics {
     pub reads_refused: AtomicU64,
     /// Reads not carried out because their session had ended.
     pub reads_dropped: AtomicU64,
+    /// Connections asked to reconnect elsewhere because the broker was away.
+    pub moved: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,
     /// Fan-outs by duration; the last one counts those above every bound of [`FANOUT_BOUNDS`].

@@ -151,6 +151,8 @@ pub(crate) enum Due {
     Accept,
     /// The next step of the drain.
     Drain,
+    /// The session is to reconnect elsewhere, if the broker is still away.
+    Move(SessionId),
 }
 
 /// A listener, and whether it is to be asked again without an event.
@@ -318,6 +320,7 @@ impl Shard {
                     self.hub.refused(&topic, &failure, first, &mut self.fx);
                 }
                 Mail::Away(topic) => self.hub.away(&topic, &mut self.fx),
+                Mail::Stranded(topic, over) => self.strand(&topic, over),
                 Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
                 Mail::Answer(id, ticket, answer) => {
                     self.hub.answer(id, ticket, answer, &mut self.fx);
@@ -366,6 +369,7 @@ impl Shard {
                 }
             }
             Due::Drain => self.drain_step(),
+            Due::Move(id) => self.move_on(id),
         }
     }
 

@@ -10,6 +10,8 @@
 --   tidings:until:TAG     sorted set: client, by the millisecond at which it is present no longer
 --   tidings:kept:TAG      hash: name -> value, a register
 --   tidings:keptuntil:TAG sorted set: name, by the millisecond at which the value ends; those for ever are not in it
+--   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
+--   tidings:gone:N:TAG:NODE  set: clients of this node that others have announced to have left, should it come back
 --
 -- A publication with a position or extras goes to the Pub/Sub channel `NAME tidings`, in an envelope. No channel of
 -- tidings has a space in its name, so a plain PUBLISH to a channel never arrives there.
@@ -303,9 +305,24 @@ local function expire(tag, time)
   end
 end
 
--- client, info, ttl ms
+-- The members of a channel that a node keeps present, and those that were taken from it.
+local function of_node(tag, node)
+  local rest = #tag .. ':' .. tag .. ':' .. node
+  return 'tidings:held:' .. rest, 'tidings:gone:' .. rest
+end
+
+-- Tells subscribers that a member has come (J) or gone (L).
+local function announce(name, tag, kind, info)
+  if SHARDED then
+    redis.call('SPUBLISH', tag .. ' tidings', kind .. info)
+  else
+    redis.call('PUBLISH', name .. ' tidings', kind .. info)
+  end
+end
+
+-- client, info, ttl ms [, node, 1 if joins and leaves are announced]
 local function presence_add(keys, args)
-  local _, tag = only_channel(keys)
+  local name, tag = only_channel(keys)
   local client, info = args[1], args[2]
   local time, ttl = now(), tonumber(whole(args[3], '60000', 'ttl'))
   expire(tag, time)
@@ -317,16 +334,56 @@ local function presence_add(keys, args)
     redis.call('PEXPIRE', until_key, digits(ttl))
     redis.call('PEXPIRE', present, digits(ttl))
   end
+  local node, announced = args[4] or '', args[5] == '1'
+  if node ~= '' then
+    local held, gone = of_node(tag, node)
+    together(held, gone, present)
+    redis.call('HSET', held, client, announced and '1' or '0')
+    if redis.call('PTTL', held) < ttl then redis.call('PEXPIRE', held, digits(ttl)) end
+    -- The node was cut off, and others have announced that its members left: this one is here again.
+    if redis.call('SREM', gone, client) == 1 and announced then announce(name, tag, 'J', info) end
+  end
   return redis.status_reply('OK')
 end
 
--- client
+-- client [, node]
 local function presence_remove(keys, args)
   local _, tag = only_channel(keys)
   together('tidings:until:' .. tag, 'tidings:present:' .. tag)
   redis.call('ZREM', 'tidings:until:' .. tag, args[1])
   redis.call('HDEL', 'tidings:present:' .. tag, args[1])
+  if args[2] and args[2] ~= '' then
+    local held, gone = of_node(tag, args[2])
+    redis.call('HDEL', held, args[1])
+    redis.call('SREM', gone, args[1])
+  end
   return redis.status_reply('OK')
+end
+
+-- node, most members -> how many members are left
+-- Takes out members of a node that has ended, and announces that they left. Several nodes may notice the end: who calls
+-- first has a member, and so each leave is announced once.
+local function presence_evict(keys, args)
+  local name, tag = only_channel(keys)
+  local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
+  local held, gone = of_node(tag, args[1])
+  together(until_key, present, held, gone)
+  local members = redis.call('HRANDFIELD', held, whole(args[2], '1000', 'count'), 'WITHVALUES')
+  for at = 1, #members, 2 do
+    local client, announced = members[at], members[at + 1] == '1'
+    local info = redis.call('HGET', present, client)
+    redis.call('HDEL', held, client)
+    if info then
+      redis.call('ZREM', until_key, client)
+      redis.call('HDEL', present, client)
+      if announced then
+        announce(name, tag, 'L', info)
+        redis.call('SADD', gone, client)
+      end
+    end
+  end
+  redis.call('PEXPIRE', gone, 600000)
+  return redis.call('HLEN', held)
 end
 
 -- Calls `each` with the infos of all present, some at a time, until it gives false.
@@ -448,6 +505,7 @@ register('position_read', position_read, 'no-writes')
 register('history_remove', history_remove, 'allow-oom')
 register('presence_add', presence_add)
 register('presence_remove', presence_remove, 'allow-oom')
+register('presence_evict', presence_evict, 'allow-oom')
 register('presence', presence, 'no-writes')
 register('presence_stats', presence_stats, 'no-writes')
 register('keep', keep)

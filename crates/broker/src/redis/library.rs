@@ -50,6 +50,7 @@ functions! {
     HISTORY_REMOVE = "history_remove", "tidings:meta:";
     PRESENCE_ADD = "presence_add", "tidings:present:";
     PRESENCE_REMOVE = "presence_remove", "tidings:present:";
+    PRESENCE_EVICT = "presence_evict", "tidings:present:";
     PRESENCE = "presence", "tidings:present:";
     PRESENCE_STATS = "presence_stats", "tidings:present:";
     KEEP = "keep", "tidings:kept:";

@@ -107,6 +107,8 @@ pub struct Counters {
 /// The Redis broker. Dropping it ends all connections; publications not yet answered are answered `Unavailable`.
 pub struct Redis {
     counters: Arc<Counters>,
+    /// See [`Options::node`].
+    node: String,
     place: Connected,
 }
 
@@ -134,6 +136,7 @@ impl Redis {
     pub fn start(options: Options, sink: SharedSink, runtime: &Handle) -> Result<Arc<Self>, OptionsError> {
         let counters = Arc::new(Counters::default());
         let names = Names::new(options.prefix.clone());
+        let node = options.node.clone();
         let place = match (options.place()?, options.place()?) {
             (Place::Server(for_link), Place::Server(for_publisher)) => {
                 let dialers = (for_link, for_publisher);
@@ -146,7 +149,7 @@ impl Redis {
                 Connected::Many(fleet.map_err(|e| OptionsError::url(&e, &secrets))?)
             }
         };
-        Ok(Arc::new(Self { counters, place }))
+        Ok(Arc::new(Self { counters, node, place }))
     }
 
     /// What has happened so far.

@@ -38,6 +38,9 @@ pub struct Options {
     /// How the names of channels begin that the nodes of the deployment keep to themselves: in a cluster they are
     /// published sharded, heard so alone, and the number of their receivers is that of the nodes.
     pub own: &'static [&'static str],
+    /// Tells this node from every other, so that others can take out the members that it keeps present when it has ended
+    /// ([`crate::Stateful::presence_evict`]); empty where that is not wanted.
+    pub node: String,
     /// How many bytes of publications may wait for Redis; a further one is `Overloaded`.
     pub publish_budget: u64,
 }
@@ -52,6 +55,7 @@ impl Options {
             response_timeout: Duration::from_secs(3),
             ping_interval: Duration::from_secs(3),
             own: &[],
+            node: String::new(),
             publish_budget: 16 << 20,
         }
     }

@@ -12,12 +12,14 @@ use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
 use super::{Connected, Redis, envelope, library};
 use crate::{
-    BrokerError, Change, Done, HistoryDone, HistoryQuery, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT,
-    PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
+    BrokerError, Change, Done, EvictDone, HistoryDone, HistoryQuery, KeptDone, MAX_IDEMPOTENCY_KEY,
+    MOST_KEPT, PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
 };
 
 /// The largest number that the library takes.
 const MAX_NUMBER: u64 = 999_999_999_999_999;
+/// How many members of a node that has ended are taken out in one step, in which Redis does nothing else.
+const EVICTED_AT_ONCE: u64 = 500;
 
 impl Redis {
     /// Whoever reads what is asked of a channel.
@@ -89,13 +91,37 @@ impl Stateful for Redis {
     }
 
     fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled) {
+        self.presence_keep(channel, info, ttl, false, done);
+    }
+
+    fn presence_keep(
+        &self,
+        channel: &Channel,
+        info: &ClientInfo,
+        ttl: Duration,
+        is_announced: bool,
+        done: Settled,
+    ) {
         let written = Arg::Bytes(envelope::write_info(info).into());
-        let args = vec![Arg::text(&info.client), written, Arg::Number(millis(ttl))];
+        let mut args = vec![Arg::text(&info.client), written, Arg::Number(millis(ttl))];
+        if !self.node.is_empty() {
+            args.extend([Arg::text(&self.node), Arg::Number(u64::from(is_announced))]);
+        }
         self.call(library::PRESENCE_ADD, channel, args, move |value| done(value.map(drop)));
     }
 
+    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
+        let args = vec![Arg::text(node), Arg::Number(EVICTED_AT_ONCE)];
+        self.call(library::PRESENCE_EVICT, channel, args, move |value| {
+            done(value.and_then(|value| match value {
+                Value::Int(left) => Ok(u64::try_from(left).unwrap_or_default()),
+                other => Err(unexpected(&other)),
+            }));
+        });
+    }
+
     fn presence_remove(&self, channel: &Channel, client: &str, done: Settled) {
-        let args = vec![Arg::text(client)];
+        let args = vec![Arg::text(client), Arg::text(&self.node)];
         self.call(library::PRESENCE_REMOVE, channel, args, move |value| done(value.map(drop)));
     }
 

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod cluster;
+mod ending;
 mod functions;
 mod hearing;
 mod loss;

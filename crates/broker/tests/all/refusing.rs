@@ -36,7 +36,8 @@ fn a_redis_that_takes_no_writes_serves_reads_and_its_errors_are_temporary() {
         assert_eq!(publish(&node), Err(BrokerError::Failed(code)), "{option}");
         let add = wait(|done| node.broker.presence_add(&name("a"), &info, Duration::from_secs(60), done));
         assert_eq!(add, Err(BrokerError::Failed(code)));
-        //READS
+        let members = wait(|done| node.broker.presence(&name("a"), usize::MAX, done));
+        assert_eq!(members.as_deref(), Ok(&[info.clone()][..]), "reads go on: {option}");
         // A node that subscribes now learns where the channel stands, and a plain publication goes through.
         let other = Node::connected(Options::new(redis.url()));
         other.subscribe(&channel("a"));

@@ -7,6 +7,7 @@ mod doctor;
 mod encrypted;
 mod library;
 mod nginx;
+mod nodes;
 mod publish;
 mod reads;
 mod recovery;

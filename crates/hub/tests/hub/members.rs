@@ -159,7 +159,7 @@ fn a_private_channel_takes_a_subscription_token() {
         (&json!(true), &json!(30))
     );
     // The token switched presence on, and says what others see.
-    let [Note::Present(of, info)] = &w.told[..] else { panic!("{:?}", w.told) };
+    let [Note::Present(of, info, _)] = &w.told[..] else { panic!("{:?}", w.told) };
     assert_eq!((of.as_str(), &*info.user), ("$vip", "ann"));
     assert_eq!(info.chan_info.as_deref(), Some(&b"[7]"[..]));
 }

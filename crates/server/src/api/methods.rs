@@ -231,6 +231,7 @@ async fn presence(node: &Node, channel: &str) -> Reply {
         return Err(switched_off("presence"));
     }
     let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    node.router.evict_ended(&channel);
     let members =
         asked(|done| broker.presence(&channel, ANSWER, done)).await.map_err(|error| match error {
             BrokerError::LimitExceeded(_) => too_large("ask for presence_stats"),
@@ -246,6 +247,7 @@ async fn presence_stats(node: &Node, channel: &str) -> Reply {
         return Err(switched_off("presence"));
     }
     let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    node.router.evict_ended(&channel);
     let stats = asked(|done| broker.presence_stats(&channel, done)).await?;
     Ok(Outcome::PresenceStats { num_clients: stats.clients, num_users: stats.users })
 }

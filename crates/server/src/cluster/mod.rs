@@ -13,6 +13,7 @@
 //! - A message that cannot be understood, or for which there is no room, is counted and changes nothing.
 //! - An answer about all nodes is whole, or it is an error that names the nodes which are missing from it.
 
+mod evicting;
 mod key;
 mod message;
 mod registry;
@@ -30,6 +31,7 @@ use tidings_hub::Directive;
 use tidings_shard::Metrics;
 use tidings_wire::{Channel, Pattern, Topic};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::blocklist::Change;
@@ -52,6 +54,8 @@ pub(crate) const CONTROL: &str = "tidings.node.control";
 const MAX_MESSAGE: usize = 4 << 20;
 /// When an announcement that did not get out is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often nodes are looked for that have ended.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long nodes may take to answer a question; [`ClusterError::Silent`] says it.
 const SURVEY: Duration = Duration::from_secs(3);
 /// Questions of other nodes, and reasons to announce oneself, that may wait for the task; further ones are counted.
@@ -64,6 +68,8 @@ pub(crate) struct Cluster {
     name: String,
     all: Channel,
     own: Channel,
+    /// Digest of this node's options of channels.
+    channel_options: String,
     registry: Registry,
     surveys: Surveys,
     sealer: Sealer,
@@ -79,6 +85,8 @@ pub(crate) struct Cluster {
 enum Todo {
     /// Say who this is: somebody new wants to know.
     Announce,
+    /// Take out what a node has left that is gone.
+    Evict(String),
     /// Tell a node the channels here.
     Answer { to: String, id: u64, pattern: Option<String> },
 }
@@ -118,8 +126,9 @@ pub(crate) enum ClusterError {
 }
 
 impl Cluster {
-    /// A node with this uid, which no other has, this name for people, and the deployment's key.
-    pub(crate) fn new(uid: Uid, name: String, key: ClusterKey) -> Self {
+    /// A node with this uid, which no other has, this name for people, a digest of its options of channels, and the
+    /// deployment's key.
+    pub(crate) fn new(uid: Uid, name: String, channel_options: String, key: ClusterKey) -> Self {
         let channel = |name: String| Channel::new(name).expect("a short name of printable ASCII");
         let (todo, work) = mpsc::channel(TODO);
         Self {
@@ -128,6 +137,7 @@ impl Cluster {
             sealer: Sealer::new(uid, key),
             uid: uid.to_string(),
             name,
+            channel_options,
             registry: Registry::default(),
             surveys: Surveys::default(),
             todo,
@@ -139,6 +149,33 @@ impl Cluster {
     /// What it must hear.
     pub(crate) fn topics(&self) -> [Topic; 2] {
         [self.all.clone().into(), self.own.clone().into()]
+    }
+
+    /// The uid of this node.
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// How many other nodes of this version have other options of channels.
+    pub(crate) fn different(&self) -> usize {
+        self.others().iter().filter(|info| self.differs(info)).count()
+    }
+
+    /// A digest says nothing about another version, which may have other options.
+    fn differs(&self, info: &NodeInfo) -> bool {
+        info.version == env!("CARGO_PKG_VERSION") && info.channel_options != self.channel_options
+    }
+
+    /// Says in the log, once for each change, that a node has other options.
+    fn compare(&self, info: &NodeInfo) {
+        let known = self.registry.channel_options(&info.uid);
+        if self.differs(info) && known.as_ref() != Some(&info.channel_options) {
+            tracing::warn!(
+                node = info.name,
+                "another node on this broker has other options of channels (channel.without_namespace, \
+                 channel.namespaces): clients are treated differently there; give all nodes the same configuration"
+            );
+        }
     }
 
     /// Nodes known beside this one.
@@ -176,14 +213,22 @@ impl Cluster {
                 Err(_) => return self.ignore(),
             },
             Say::Blocklist(change) => return Some(Heard::Blocklist(change)),
-            Say::Node(_) | Say::Gone {} | Say::Ask { .. } if own => {}
+            Say::Node(_) if own => self.registry.heard_own(Instant::now()),
+            Say::Gone {} | Say::Ask { .. } if own => {}
             Say::Node(info) if info.uid != from => return self.ignore(),
-            Say::Node(info) => match self.registry.seen(info, Instant::now()) {
-                Met::New => self.leave(Todo::Announce),
-                Met::Known => {}
-                Met::TooMany => return self.ignore(),
-            },
-            Say::Gone {} => self.registry.gone(&from),
+            Say::Node(info) => {
+                self.compare(&info);
+                match self.registry.seen(info, Instant::now()) {
+                    Met::New => self.leave(Todo::Announce),
+                    Met::Known => {}
+                    Met::TooMany => return self.ignore(),
+                }
+            }
+            Say::Gone {} => {
+                self.registry.gone(&from);
+                // It takes its members out as its sessions end. Should its time to stop have been too short, some are left.
+                self.leave(Todo::Evict(from));
+            }
             Say::Input { session, data } => return Some(Heard::Input(session, data.0)),
             Say::Ask { id, pattern } => self.leave(Todo::Answer { to: from, id, pattern }),
             Say::Answer { id, channels } => {
@@ -309,9 +354,21 @@ pub(crate) async fn run(node: Arc<Node>) {
     let Some(mut work) = work.filter(|_| node.redis.is_some()) else { return };
     let mut beat = tokio::time::interval(ANNOUNCE);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Dropped with this task, and so are they.
+    let mut evicting = JoinSet::new();
     loop {
         let todo = tokio::select! {
             _ = beat.tick() => Todo::Announce,
+            _ = look.tick() => {
+                for info in cluster.registry.take_ended(Instant::now()) {
+                    tracing::warn!(node = info.name, "a node has ended without a word; its members are taken out");
+                    evicting.spawn(evicting::evict(Arc::clone(&node), info.uid));
+                }
+                continue;
+            }
+            _ = evicting.join_next(), if !evicting.is_empty() => continue,
             todo = work.recv() => match todo {
                 Some(todo) => todo,
                 None => return,
@@ -320,6 +377,10 @@ pub(crate) async fn run(node: Arc<Node>) {
         let announces = matches!(todo, Todo::Announce);
         let (channel, say) = match todo {
             Todo::Announce => (cluster.all.clone(), Say::Node(node.info())),
+            Todo::Evict(uid) => {
+                evicting.spawn(evicting::evict(Arc::clone(&node), uid));
+                continue;
+            }
             Todo::Answer { to, id, pattern } => {
                 let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
                 let pattern = pattern.map(Pattern::new).transpose();
@@ -364,6 +425,7 @@ impl Node {
             num_subs: sum(|m| &m.subscriptions),
             num_channels: self.router.subscribed().0 as u64,
             uptime: self.began.elapsed().as_secs(),
+            channel_options: cluster.channel_options.clone(),
         }
     }
 }

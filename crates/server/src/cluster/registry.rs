@@ -32,12 +32,21 @@ pub(crate) struct NodeInfo {
     pub(crate) num_channels: u64,
     /// Seconds since it was started.
     pub(crate) uptime: u64,
+    /// Digest of its options of channels: nodes of one version that share a broker should have the same.
+    #[serde(default)]
+    pub(crate) channel_options: String,
 }
+
+/// How far apart a node's own announcements may be heard by itself. Past it, it was cut off from the broker or stood still,
+/// and has missed those of others as well.
+const DEAF: Duration = Duration::from_millis(2 * 3_000 + 1_500);
 
 /// The nodes that have been heard of lately, this one not among them.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     nodes: Mutex<HashMap<String, (NodeInfo, Instant)>>,
+    /// When this node last heard an announcement of its own.
+    own: Mutex<Option<Instant>>,
 }
 
 /// What an announcement has changed.
@@ -69,6 +78,38 @@ impl Registry {
         }
     }
 
+    /// This node has heard an announcement of its own. Where it had not for too long, the silence of others says nothing
+    /// against them: it counts from now.
+    pub(super) fn heard_own(&self, now: Instant) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let listened = own.is_some_and(|last| now.duration_since(last) < DEAF);
+        *own = Some(now);
+        if !listened {
+            for (_, last) in self.lock().values_mut() {
+                *last = now;
+            }
+        }
+    }
+
+    /// The nodes that have ended without a word, which are forgotten by this: nothing was heard of them for long enough
+    /// while this node could hear. Gives each once, while it listens.
+    pub(super) fn take_ended(&self, now: Instant) -> Vec<NodeInfo> {
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.is_none_or(|last| now.duration_since(last) >= DEAF) {
+            return Vec::new();
+        }
+        let mut nodes = self.lock();
+        nodes
+            .extract_if(|_, (_, last)| now.duration_since(*last) >= FORGOTTEN)
+            .map(|(_, (info, _))| info)
+            .collect()
+    }
+
+    /// The digest of a node's options of channels, as it last said.
+    pub(super) fn channel_options(&self, uid: &str) -> Option<String> {
+        self.lock().get(uid).map(|(info, _)| info.channel_options.clone())
+    }
+
     /// A node has said that it leaves.
     pub(super) fn gone(&self, uid: &str) {
         self.lock().remove(uid);
@@ -81,9 +122,10 @@ impl Registry {
 
     /// The nodes there are, in the order of their names.
     pub(super) fn nodes(&self, now: Instant) -> Vec<NodeInfo> {
-        let mut nodes = self.lock();
-        nodes.retain(|_, (_, last)| now.duration_since(*last) < FORGOTTEN);
-        let mut infos: Vec<_> = nodes.values().map(|(info, _)| info.clone()).collect();
+        let nodes = self.lock();
+        // Those that are silent stay until they are taken: see [`Registry::take_ended`].
+        let known = nodes.values().filter(|(_, last)| now.duration_since(*last) < FORGOTTEN);
+        let mut infos: Vec<_> = known.map(|(info, _)| info.clone()).collect();
         infos.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
         infos
     }
@@ -118,7 +160,29 @@ mod tests {
         assert!(registry.knows("a", start + 3 * ANNOUNCE) && !registry.knows("a", start + 4 * ANNOUNCE));
         assert_eq!(uids(&registry, start + 4 * ANNOUNCE), ["b"]);
         registry.gone("b");
-        assert!(uids(&registry, later).is_empty());
+        assert!(uids(&registry, start + 4 * ANNOUNCE).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_was_deaf_itself_takes_no_other_for_ended() {
+        let registry = Registry::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        registry.heard_own(start);
+        assert_eq!(registry.seen(node("a"), start), Met::New);
+        // Cut off for a minute.
+        assert_eq!(registry.take_ended(after(60)), []);
+        registry.heard_own(after(60));
+        assert_eq!(registry.take_ended(after(60)), []);
+        // It hears itself, and nothing of the other.
+        for seconds in [63, 66, 69] {
+            registry.heard_own(after(seconds));
+            assert_eq!(registry.take_ended(after(seconds)), []);
+        }
+        registry.heard_own(after(72));
+        let ended: Vec<_> = registry.take_ended(after(72)).into_iter().map(|info| info.uid).collect();
+        assert_eq!(ended, ["a"]);
+        assert_eq!(registry.take_ended(after(72)), [], "each once");
     }
 
     #[test]

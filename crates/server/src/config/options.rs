@@ -347,6 +347,11 @@ group! {
         expired_close_delay: Duration = "25s", millis(0, HOUR);
         /// How long a client may take to bring a new token for a subscription that has expired before that ends.
         expired_sub_close_delay: Duration = "25s", millis(0, HOUR);
+        /// How long the broker may be away before clients subscribed to channels with a history are asked to reconnect, to a
+        /// node that has it: within as much time again, each at another moment, with the code 3011. Never when zero.
+        /// Those without a history, and those that connect meanwhile, stay; their subscriptions get the temporary error 100
+        /// until the broker is back.
+        broker_down_delay: Duration = "15s", millis(0, HOUR);
     }
     groups {
         /// Whether users get a channel of their own.

@@ -369,6 +369,12 @@ impl Scrape {
             None,
             "Channels and patterns that the broker does not subscribe although it should, so that their subscribers miss publications",
             router.refused_topics(),
+        )?;
+        out.counter(
+            "tidings_clients_moved",
+            None,
+            "Clients that were asked to reconnect elsewhere because the broker was away for longer than client.broker_down_delay",
+            self.sum(|m| &m.moved),
         )
     }
 
@@ -507,6 +513,12 @@ impl Scrape {
             None,
             "Servers on this broker, this one included",
             cluster.others().len() as u64 + 1,
+        )?;
+        out.gauge(
+            "tidings_nodes_different",
+            None,
+            "Other servers on this broker that have other options of channels than this one",
+            cluster.different(),
         )?;
         out.counters(
             "tidings_nodes_rejected",

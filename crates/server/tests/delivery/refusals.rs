@@ -138,3 +138,64 @@ fn after_a_short_restart_of_redis_nothing_counts_that_was_proved_before() {
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     node.wait_until_ready();
 }
+
+#[test]
+fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_others_stay() {
+    const CLIENTS: usize = 20;
+    let mut redis = RedisServer::start();
+    let node = quiet(&[
+        ("broker", &redis.url()),
+        ("client.broker_down_delay", "1s"),
+        ("channel.namespaces", "hist"),
+        ("channel.namespaces.hist.history_size", "10"),
+        ("channel.namespaces.hist.history_ttl", "60s"),
+    ]);
+    node.wait_until_ready();
+    let mut stays = node.subscriber("news");
+    let mut plain = node.subscriber("hist:b");
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = json_client(&node);
+            for (id, channel) in [(2, "hist:a"), (3, "hist:b"), (4, "news")] {
+                say(&mut client, &json!({"id": id, "subscribe": {"channel": channel}}));
+                assert!(next(&mut client)["subscribe"].is_object());
+            }
+            client
+        })
+        .collect();
+    // A short absence moves nobody.
+    redis.kill();
+    wait_until(PATIENCE, "the server to notice", || ready(&node)["part"] == "broker");
+    redis.restart();
+    node.wait_until_ready();
+    assert!(node.get("/metrics").1.contains("\ntidings_clients_moved_total 0\n"));
+    assert_eq!(node.connections(), CLIENTS + 2);
+
+    redis.kill();
+    let moved = |node: &Up| {
+        let metrics = node.get("/metrics").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("tidings_clients_moved_total "));
+        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
+    };
+    let mut seen = Vec::new();
+    wait_until(PATIENCE, "all to be moved", || {
+        seen.push(moved(&node));
+        seen.last() == Some(&(CLIENTS + 1))
+    });
+    assert!(seen.iter().any(|count| (3..CLIENTS - 3).contains(count)), "all at once: {seen:?}");
+    for client in &mut clients {
+        let push = next(client);
+        assert_eq!(push["push"]["disconnect"]["code"], 3011, "{push}");
+        client.expect_closed();
+    }
+    plain.expect("ERROR 3011 force reconnect: broker unavailable");
+    stays.send("PING");
+    stays.expect("PONG");
+    // Those that come meanwhile are served, as far as that is possible, and stay.
+    let mut new = json_client(&node);
+    say(&mut new, &json!({"id": 2, "subscribe": {"channel": "hist:a"}}));
+    let refused = next(&mut new);
+    assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
+    drop((clients, plain));
+    wait_until(PATIENCE, "only those that stay", || node.connections() == 2);
+}

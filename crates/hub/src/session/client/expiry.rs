@@ -127,11 +127,11 @@ impl Hub {
         let Some(member) = self.sessions[slot as usize].existing_member() else { return };
         member.presence_timer = false;
         let present = member.subs.iter().filter(|sub| sub.marks.has(Mark::Present));
-        let present: Vec<TopicKey> = present.map(|sub| sub.topic).collect();
-        for key in &present {
+        let present: Vec<_> = present.map(|sub| (sub.topic, sub.marks.has(Mark::Announced))).collect();
+        for (key, announced) in &present {
             if let Some(channel) = self.channel_of(*key) {
                 let info = self.client_info(slot, Some(*key));
-                fx.push(Effect::Tell(Note::Present(channel, Box::new(info))));
+                fx.push(Effect::Tell(Note::Present(channel, Box::new(info), *announced)));
             }
         }
         if present.is_empty() {
