@@ -21,7 +21,7 @@ const EXPONENT: i32 = 200;
 
 impl<'a> Number<'a> {
     /// Reads `cell` in any form: plain ([`Self::parse_plain`]), or as an amount with a currency, a percent sign, groups
-    /// of thousands or accounting parentheses ([`amount`](super::amount)).
+    /// of thousands or accounting parentheses ([`amount`]).
     #[inline]
     pub(crate) fn parse(cell: &'a [u8], style: Style) -> Option<Self> {
         Self::parse_plain(cell, style).or_else(|| amount::parse(cell, style))

@@ -2,7 +2,7 @@
 //!
 //! Where some text must be in every row that is found, the chunk is searched for it as it lies there, many
 //! bytes at a time, and only rows that have it are looked at closely; and those with characters that may be written in
-//! another form ([`fold`](crate::value::fold)).
+//! another form ([`fold`]).
 
 use memchr::memmem;
 use regex::bytes::Regex;
