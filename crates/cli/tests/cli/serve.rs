@@ -116,7 +116,7 @@ fn it_ends_in_time_although_nobody_reads_its_log() {
     for signals in [1, 2] {
         let (_reader, writer) = std::io::pipe().unwrap();
         let limit = if signals == 1 { "2s" } else { "1h" };
-        let mut child = command(&["serve"])
+        let mut child = command(&["serve", "--data-dir", "off"])
             .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set"])
             .arg(format!("shutdown.timeout={limit}"))
             .args(["--set", "shutdown.drain=0s"])
