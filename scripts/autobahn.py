@@ -108,7 +108,7 @@ def main():
     # What is sent there means nothing to the program, so it can pass those cases alone that expect no message.
     silent = [case for case, (_, _, expected) in results.items() if not any(event[0] == "message" for event in expected)]
     silent = [case for case in silent if not case.startswith("9.")]
-    server, url = listening([program, "serve", "--tcp", "off", "--http", "127.0.0.1:0"])
+    server, url = listening([program, "serve", "--tcp", "off", "--http", "127.0.0.1:0", "--data-dir", "off"])
     try:
         endpoint = url.replace("http", "ws", 1) + "connection/websocket"
         bad += show("/connection/websocket", run_cases(wstest, "endpoint", endpoint, silent, folder))

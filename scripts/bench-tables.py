@@ -69,7 +69,12 @@ def build(package, bench):
     command = ["cargo", "build", "--release", "--locked", "-p", package, "--bench", bench]
     lines = subprocess.run([*command, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
     messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
-    return next(message["executable"] for message in reversed(messages) if message.get("executable"))
+    # The program that it measures is built along with it, and is an executable too.
+    for message in messages:
+        target = message.get("target", {})
+        if message.get("executable") and target.get("name") == bench and "bench" in target.get("kind", []):
+            return message["executable"]
+    sys.exit(f"cargo has built no benchmark {bench} of {package}")
 
 
 def found(name, *commands):

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
 tidings=target/release/tidings
 out=$(mktemp)
-"$tidings" serve --tcp 127.0.0.1:0 --http off >"$out" &
+"$tidings" serve --tcp 127.0.0.1:0 --http off --data-dir off >"$out" &
 server=$!
 trap 'kill $server 2>/dev/null; rm -f "$out"' EXIT
 for _ in $(seq 100); do grep -q ready "$out" && break; sleep 0.1; done

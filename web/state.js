@@ -10,6 +10,8 @@ export const state = {
   parser: location.pathname.startsWith(`${root.pathname}parser/`),
   /** The secret that makes this browser the owner's. @type {string | undefined} */
   owner: undefined,
+  /** A connection token, which gives the right to upload where that takes one. @type {string | undefined} */
+  token: undefined,
   /** What everybody sees. @type {import('./types').View | null} */
   view: null,
   /** @type {import('./types').ColumnFacts[]} */

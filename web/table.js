@@ -25,8 +25,8 @@ let socket;
 let sending = null;
 /** What this browser asked for and has not seen yet. @type {Record<string, unknown>} */
 let asked = {};
-/** Whether nothing but the connection is there yet. */
-let isNew = true;
+/** Whether the owner's secret was sent and not answered yet. */
+let proves = false;
 /** Of which file the facts were asked for. */
 let factsOf = '';
 /** @type {number | undefined} */
@@ -136,7 +136,6 @@ const show = (view) => {
   const isMade = state.uuid !== view.uuid;
   state.uuid = view.uuid;
   state.view = view;
-  isNew = false;
   if (isMade) history.pushState({ kept: true }, '', link());
   else if (!before) arrive(view);
   if (state.turning?.to === view.page_no) state.turning = null;
@@ -184,6 +183,7 @@ const hear = (text) => {
   const message = JSON.parse(text);
   if (text === '{}') socket?.beat();
   if (message.owner) state.owner = message.owner;
+  if (message.rights?.owner) proves = false;
   if (message.facts) {
     state.facts = message.facts.columns;
     update();
@@ -212,8 +212,12 @@ const hear = (text) => {
     const { code } = message.error;
     asked = {};
     state.turning = null;
-    // The first word on a connection that named a secret: it is not the owner's (any more).
-    if (code === 403 && isNew) state.owner = undefined;
+    // The secret that was sent is not the owner's (any more).
+    if (code === 403 && proves) {
+      state.owner = undefined;
+      proves = false;
+      update();
+    }
     // What means nothing (400) is not said of an upload.
     if (sending && code !== 400) failed(message.error.message);
     else if (code !== 404) note(`${message.error.message} (${message.error.code})`);
@@ -243,13 +247,16 @@ const start = () => {
 
 const connect = () => {
   factsOf = '';
-  const path = () => `${state.parser ? 'parser' : 'tables'}/ws${state.uuid ? `/${state.uuid}` : ''}${state.owner ? `?owner=${encodeURIComponent(state.owner)}` : ''}`;
+  const path = () => `${state.parser ? 'parser' : 'tables'}/ws${state.uuid ? `/${state.uuid}` : ''}`;
   socket = new Socket(() => socketAddress(path()), hear, (now) => {
     $('link').dataset.state = now.state;
     if (now.state === 'open') {
-      isNew = true;
+      proves = false;
       state.lock = { uploads: false, view: false };
       if ($('note').classList.contains('lost')) note('');
+      // Secrets go before everything else, and never into an address, which logs and proxies keep.
+      if (state.token) socket?.send({ token: state.token });
+      if (state.uuid && state.owner) proves = !!socket?.send({ owner: state.owner });
       start();
       return;
     }
@@ -284,6 +291,7 @@ export const take = (file) => {
   // In place of a table that is gone, a new one.
   if (!socket) Object.assign(state, { uuid: null, view: null, owner: undefined, own: null, wanted: null });
   if (!state.uuid) {
+    takeSecret();
     $('name').textContent = file.name;
     socket?.end();
     connect();
@@ -302,12 +310,14 @@ export const abort = () => {
   else note('The upload was aborted.', '');
 };
 
-/** Takes the owner's secret out of the address, so that it is not shared with it. */
+/** Takes the owner's secret and a connection token out of the address, so that they are not shared with it. */
 const takeSecret = () => {
   const fragment = new URLSearchParams(location.hash.slice(1));
+  const token = fragment.get('token');
+  if (token) state.token = token;
   const query = new URLSearchParams(location.search);
   const secret = fragment.get('owner') ?? query.get('owner');
-  if (secret === null) return undefined;
+  if (secret === null && token === null) return undefined;
   query.delete('owner');
   history.replaceState(history.state, '', location.pathname + (query.size ? `?${query}` : ''));
   return secret || undefined;

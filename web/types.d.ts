@@ -121,6 +121,8 @@ export interface Progress {
 export interface Message extends Partial<View> {
   progress?: Progress;
   owner?: string;
+  /** What was granted for a secret or a token that was sent. */
+  rights?: { owner?: boolean; upload?: boolean };
   rows?: Rows;
   facts?: { columns: ColumnFacts[] };
   lock?: Lock;

@@ -16,6 +16,7 @@ use tidings_table::{
 const LIMITS: Limits = Limits {
     original_bytes: 1 << 20,
     text_bytes: 1 << 22,
+    unpack_ratio: 100,
     cell_bytes: 1 << 20,
     row_cells: 1 << 20,
     page_bytes: 1 << 28,

@@ -46,7 +46,7 @@ for (const path of ['/', '/live/']) {
     await shows(guest, 1);
     await turn(guest, 'Last page');
     await shows(maker, 1201);
-    // As the owner again, from the list on home; the address of that WebSocket holds the secret.
+    // As the owner again, from the list on home; no address holds the secret.
     await maker.goto(url);
     await maker.getByRole('link', { name: /orders\.tsv/ }).click();
     await shows(maker, 1201);

@@ -42,7 +42,7 @@ const end = (child) => new Promise((ended) => {
 export const serve = async (...options) => {
   // It takes every TIDINGS_… for an option of its own.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
-  const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', '--data-dir', 'off', ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   child.stderr.on('data', (text) => { log += text; });
   const stop = () => end(child);

@@ -6,6 +6,7 @@
 mod bench;
 mod config;
 mod connect;
+mod data_dir;
 mod doctor;
 mod failure;
 mod input;

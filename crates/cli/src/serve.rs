@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::data_dir::{self, Surroundings};
 use crate::failure::Failure;
 use crate::supervisor::supervise;
 use crate::text::colours;
@@ -65,7 +66,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
 
-    /// Where the server keeps its files
+    /// Where the server keeps what outlives a restart (shared tables); off keeps nothing. Without it, the user's folder for
+    /// data: ~/.local/share/tidings, /var/lib/tidings for a system service
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
@@ -88,8 +90,17 @@ impl Serve {
     /// # Errors
     /// A configuration that is wrong, a listener that cannot be bound, a stop that was cut short.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let config = self.load().map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut config = self.load().map_err(|e| Failure::Usage(e.to_string()))?;
         log_to_stderr(&config.log);
+        // Held until the end.
+        let _data_dir = data_dir::settle(
+            &mut config,
+            &Surroundings {
+                variable: &|name| std::env::var_os(name),
+                is_root: rustix::process::geteuid().is_root(),
+                pid: std::process::id(),
+            },
+        )?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(cores)

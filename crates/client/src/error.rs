@@ -49,6 +49,14 @@ pub enum Error {
         /// Whether it may say yes later.
         temporary: bool,
     },
+    /// The server cannot take what was sent as it is, and never will.
+    #[error("the server refused {what}: {words}")]
+    Unfit {
+        /// What was asked of it.
+        what: String,
+        /// Its answer.
+        words: String,
+    },
     /// The server ended the connection, and said why.
     #[error("the server ended the connection: {words} (code {code})")]
     Ended {
@@ -69,10 +77,15 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Lost(_) | Self::Silent(_) => true,
-            Self::Untrusted { .. } | Self::Protocol { .. } | Self::Behind(_) => false,
+            Self::Untrusted { .. } | Self::Protocol { .. } | Self::Behind(_) | Self::Unfit { .. } => false,
             Self::Refused { temporary, .. } => *temporary,
             Self::Ended { code, .. } => !matches!(code, 1009 | 3500..=3999 | 4500..=4999),
         }
+    }
+
+    /// Whether something else might be taken in place of what was sent.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self, Self::Unfit { .. })
     }
 
     /// A refusal of `what` with a number and words of the protocol.

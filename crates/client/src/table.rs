@@ -44,6 +44,65 @@ pub struct View {
     pub columns: usize,
     /// Whether rows are still coming in.
     pub loading: bool,
+    /// The names of the columns, where the file has them.
+    pub header: Option<Vec<String>>,
+    /// How the server reads the file, once it has begun to.
+    pub dialect: Option<Dialect>,
+}
+
+/// How the server reads a file. Without a quote or an escape these are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialect {
+    /// What stands between cells.
+    pub delimiter: String,
+    /// What stands around cells.
+    pub quote: String,
+    /// What takes the meaning from a delimiter or a quote behind it.
+    pub escape: String,
+    /// Whether spaces before a cell are no part of it.
+    pub skip_initial_space: bool,
+    /// The encoding, as browsers name it.
+    pub encoding: String,
+}
+
+/// What is appended to a table.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Whole lines of UTF-8, in the table's dialect.
+    Lines(Bytes),
+    /// Rows of cells: a JSON array of arrays.
+    Cells(Bytes),
+}
+
+impl Content {
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        let (Self::Lines(bytes) | Self::Cells(bytes)) = self;
+        bytes.len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// So many rows.
+    pub rows: u64,
+    /// Bytes of the table's file with them; `None` from a server that does not say.
+    pub size: Option<u64>,
+}
+
+/// Who makes a table, where that takes a right.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// The server's API key.
+    pub key: Option<String>,
+    /// A connection token.
+    pub token: Option<String>,
 }
 
 /// A connection on which a table is made.
@@ -56,8 +115,20 @@ impl Upload {
     ///
     /// # Errors
     /// [`Error`]: nobody there, or a server without tables.
-    pub async fn begin(web: &Web, name: &str, size: Option<u64>) -> Result<Self, Error> {
-        let socket = WebSocket::open(web, "/tables/ws", &[], &[]).await;
+    pub async fn begin(
+        web: &Web,
+        credentials: &Credentials,
+        name: &str,
+        size: Option<u64>,
+    ) -> Result<Self, Error> {
+        let bearer = credentials.token.as_ref().map(|token| format!("Bearer {token}"));
+        // A token says who it is; a key, which may be there for other commands, only where there is none.
+        let header = match (&bearer, &credentials.key) {
+            (Some(bearer), _) => Some(("Authorization", &**bearer)),
+            (None, Some(key)) => Some(("X-API-Key", &**key)),
+            (None, None) => None,
+        };
+        let socket = WebSocket::open(web, "/tables/ws", &[], header.as_slice()).await;
         let mut upload = Self { socket: socket.map_err(|denied| denied.into_error(web))? };
         let announced = match size {
             Some(size) => json!({"upload": {"name": name, "size": size}}),
@@ -144,6 +215,8 @@ fn told(message: &Value) -> Told {
             rows: number(&message["total_number"]),
             columns: rows.iter().map(width).max().unwrap_or(0).max(width(&message["header"])),
             loading: message["loading"].as_bool().unwrap_or(false),
+            header: message["header"].as_array().map(|cells| cells.iter().map(text).collect()),
+            dialect: message["dialect"].is_object().then(|| dialect(&message["dialect"])),
         });
     }
     let (progress, error) = (&message["progress"], &message["error"]);
@@ -159,6 +232,20 @@ fn told(message: &Value) -> Told {
     Told::Other
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn dialect(value: &Value) -> Dialect {
+    Dialect {
+        delimiter: text(&value["delimiter"]),
+        quote: text(&value["quote"]),
+        escape: text(&value["escape"]),
+        skip_initial_space: value["skip_initial_space"].as_bool().unwrap_or(false),
+        encoding: text(&value["encoding"]),
+    }
+}
+
 /// A table that one owns.
 pub struct Owned {
     http: Http,
@@ -172,17 +259,21 @@ impl Owned {
         Self { http: Http::new(web), uuid: uuid.to_owned(), bearer: format!("Bearer {secret}") }
     }
 
-    /// Appends whole lines, in the table's dialect; gives how many rows they were.
+    /// Appends rows.
     ///
     /// # Errors
-    /// As [`Http::call`]; [`Error::Refused`] in the server's words.
-    pub async fn append(&mut self, lines: Bytes) -> Result<u64, Error> {
+    /// As [`Http::call`]; [`Error::Refused`] in the server's words, [`Error::Unfit`] where it is about these rows.
+    pub async fn append(&mut self, content: Content) -> Result<Added, Error> {
         let path = format!("/tables/{}/rows", self.uuid);
-        let headers = [("Authorization", &*self.bearer), ("Content-Type", "text/plain")];
-        let call = Call { method: Method::POST, path: &path, headers: &headers, body: lines };
+        let (kind, body) = match content {
+            Content::Lines(lines) => ("text/plain; charset=utf-8", lines),
+            Content::Cells(cells) => ("application/json", cells),
+        };
+        let headers = [("Authorization", &*self.bearer), ("Content-Type", kind)];
+        let call = Call { method: Method::POST, path: &path, headers: &headers, body };
         let reply = self.http.call(call).await?;
         let answer = answer(&reply, "to append rows")?;
-        Ok(answer["appended"].as_u64().unwrap_or(0))
+        Ok(Added { rows: answer["appended"].as_u64().unwrap_or(0), size: answer["size"].as_u64() })
     }
 
     /// Bytes of the table's file now: what tells whether an append whose answer was lost was carried out.
@@ -202,8 +293,12 @@ fn answer(reply: &Reply, what: &str) -> Result<Value, Error> {
         return Ok(body);
     }
     let words = body["error"]["message"].as_str().map_or_else(|| reply.words(), ToOwned::to_owned);
+    let (what, words) = (what.to_owned(), format!("{words} ({})", reply.status));
+    if reply.status == 400 {
+        return Err(Error::Unfit { what, words });
+    }
     let temporary = matches!(reply.status, 408 | 429 | 502..=504);
-    Err(Error::Refused { what: what.to_owned(), words: format!("{words} ({})", reply.status), temporary })
+    Err(Error::Refused { what, words, temporary })
 }
 
 #[cfg(test)]
@@ -221,8 +316,12 @@ mod tests {
         assert_eq!(of(r#"{"progress":{"view":0.5}}"#), Told::Other);
         assert_eq!(of(r#"{"uuid":"\u001b[2J"}"#), Told::Other);
         assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), Told::Refused(413, "no".to_owned()));
-        let view = View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true };
-        let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":null,"data":[["a"],["a","b","c"]]}"#;
+        let dialect = Dialect { delimiter: ";".into(), encoding: "UTF-8".into(), ..Dialect::default() };
+        let (header, dialect) = (Some(vec!["n".to_owned()]), Some(dialect));
+        let view =
+            View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true, header, dialect };
+        let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":["n"],"data":[["a"],["a","b","c"]],
+            "dialect":{"delimiter":";","quote":"","encoding":"UTF-8","line_end":"\n"}}"#;
         assert_eq!(of(text), Told::View(view));
     }
 }

@@ -27,6 +27,8 @@ pub struct Node {
     pub(crate) router: Arc<Router>,
     /// What the hooks count.
     pub(crate) hooks: Arc<crate::proxy::Counters>,
+    /// Decides about clients where that takes more than the options of channels.
+    pub(crate) decisions: Option<crate::authority::Decisions>,
     pub(crate) api: crate::api::Counters,
     pub(crate) redis: Option<Arc<tidings_broker::redis::Redis>>,
     pub(crate) memory: Option<Arc<tidings_broker::memory::Memory>>,

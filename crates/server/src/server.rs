@@ -127,7 +127,7 @@ impl Server {
         );
         let mut handles = Vec::new();
         let (mut redis, mut memory) = (None, None);
-        let mut hooks = Arc::default();
+        let (mut hooks, mut decides) = (Arc::default(), None);
         let mut failed = None;
         let node = Arc::new_cyclic(|node: &Weak<Node>| {
             let asked = node.clone();
@@ -142,6 +142,7 @@ impl Server {
             match Decisions::new(&config, &router) {
                 Ok(decisions) => {
                     hooks = decisions.counters();
+                    decides = Some(decisions.clone());
                     router.set_authority(decisions);
                 }
                 Err(error) => failed = Some(error.into()),
@@ -174,6 +175,7 @@ impl Server {
                 mailboxes,
                 router,
                 hooks,
+                decisions: decides,
                 api,
                 redis,
                 memory,

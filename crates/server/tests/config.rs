@@ -90,7 +90,7 @@ fn nothing_said_gives_the_defaults_of_the_contract() {
     assert_eq!(config.client.ping_interval, Duration::from_secs(25));
     assert_eq!(config.shutdown.timeout, Duration::from_secs(10));
     assert_eq!(config.channel.without_namespace.slow_consumer, SlowConsumer::Auto);
-    assert_eq!(config.data_dir, None);
+    assert_eq!(config.data_dir, config::DataDir::User);
     assert!(config.is_workbench());
 }
 

@@ -1,10 +1,38 @@
 //! Nameless files beside a table's own, and how many bytes all of them take.
+//!
+//! Invariant: every byte of a nameless file is reserved from the table's [`Budget`] before it is written, and released when
+//! the last holder of the file drops it.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The disk budget that the nameless files of a table are charged to. Methods may be called from any thread and may block.
+pub trait Budget: Debug + Send + Sync {
+    /// Reserves bytes that are about to be written.
+    ///
+    /// # Errors
+    /// When there is no room for them ([`io::ErrorKind::QuotaExceeded`]); nothing is reserved then.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+
+    /// Releases bytes that were reserved.
+    fn release(&self, bytes: u64);
+}
+
+/// The budget of a table that has none.
+#[derive(Debug)]
+pub(crate) struct Unlimited;
+
+impl Budget for Unlimited {
+    fn reserve(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release(&self, _: u64) {}
+}
 
 /// Where a table lies on disk. Clones are the same folder.
 #[derive(Clone, Debug)]
@@ -12,6 +40,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// Bytes of the nameless files that are there.
     nameless: Arc<AtomicU64>,
+    budget: Arc<dyn Budget>,
 }
 
 /// A file without a name, which goes with the last who holds it (or with the process).
@@ -20,11 +49,12 @@ pub(crate) struct Nameless {
     file: File,
     bytes: AtomicU64,
     all: Arc<AtomicU64>,
+    budget: Arc<dyn Budget>,
 }
 
 impl Folder {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), nameless: Arc::default() }
+    pub(crate) fn new(path: &Path, budget: Arc<dyn Budget>) -> Self {
+        Self { path: path.to_owned(), nameless: Arc::default(), budget }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -34,7 +64,8 @@ impl Folder {
     /// Makes an empty file.
     pub(crate) fn nameless(&self) -> io::Result<Nameless> {
         let file = tempfile::tempfile_in(&self.path)?;
-        Ok(Nameless { file, bytes: AtomicU64::new(0), all: Arc::clone(&self.nameless) })
+        let (all, budget) = (Arc::clone(&self.nameless), Arc::clone(&self.budget));
+        Ok(Nameless { file, bytes: AtomicU64::new(0), all, budget })
     }
 
     /// The bytes of the nameless files that are there now.
@@ -51,7 +82,13 @@ impl Nameless {
 
 impl Write for &Nameless {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = (&self.file).write(bytes)?;
+        self.budget.reserve(bytes.len() as u64)?;
+        let written = (&self.file).write(bytes);
+        let unwritten = bytes.len() - *written.as_ref().unwrap_or(&0);
+        if unwritten > 0 {
+            self.budget.release(unwritten as u64);
+        }
+        let written = written?;
         self.bytes.fetch_add(written as u64, Ordering::Relaxed);
         self.all.fetch_add(written as u64, Ordering::Relaxed);
         Ok(written)
@@ -74,6 +111,8 @@ impl Write for Nameless {
 
 impl Drop for Nameless {
     fn drop(&mut self) {
-        self.all.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        let bytes = *self.bytes.get_mut();
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.release(bytes);
     }
 }

@@ -23,6 +23,12 @@ pub enum Error {
         /// The bound that it would have passed, in bytes.
         limit: u64,
     },
+    /// A packed file unpacks to more than [`Limits::unpack_ratio`](crate::Limits::unpack_ratio) allows.
+    #[error("the file unpacks to more than {ratio} times its size")]
+    UnpackRatio {
+        /// How many times as large it may be.
+        ratio: u64,
+    },
     /// More rows than their numbers can count ([`Limits::ROWS`](crate::Limits::ROWS)), or more conditions than a
     /// query may have.
     #[error("more than {limit} {what}")]

@@ -42,6 +42,10 @@ pub(crate) struct Intake {
     /// The first bytes, until they say how the file is packed.
     magic: Vec<u8>,
     unpacker: Option<Unpacker>,
+    /// The bytes that have come of unpacking.
+    unpacked: u64,
+    /// The bytes of the file that are known to be there, received through this intake or not.
+    present: u64,
     rest: Rest,
 }
 
@@ -83,6 +87,8 @@ impl Intake {
             known: Known { choice, later, compression: Compression::None, kept },
             magic: Vec::new(),
             unpacker: None,
+            unpacked: 0,
+            present: 0,
             rest: Rest {
                 head: Vec::new(),
                 most,
@@ -92,6 +98,12 @@ impl Intake {
                 suspicion: None,
             },
         }
+    }
+
+    /// Says that the file has so many bytes, of which some are still to be taken: what they unpack to is measured by all of
+    /// them, so that a file is read again as it was read while it came in, in whatever pieces.
+    pub(crate) fn expect(&mut self, bytes: u64) {
+        self.present = self.present.max(bytes);
     }
 
     /// The reading so far, once something of the text is there.
@@ -138,6 +150,7 @@ impl Intake {
 
     /// Takes the bytes that follow in the file, of which `received` have been received with them.
     pub(crate) fn take(&mut self, bytes: &[u8], received: u64) -> Result<Finding, Error> {
+        self.expect(received);
         if self.unpacker.is_some() {
             self.unpack(bytes)?;
         } else {
@@ -152,9 +165,13 @@ impl Intake {
         if self.unpacker.is_none() {
             self.begin(true)?;
         }
-        let Self { place, known, rest, unpacker, .. } = self;
+        self.expect(received);
+        let Self { place, known, rest, unpacker, unpacked, present, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
-        unpacker.finish(|piece| rest.take(piece, place, known))?;
+        unpacker.finish(|piece| {
+            check_ratio(unpacked, piece, *present, known, place)?;
+            rest.take(piece, place, known)
+        })?;
         rest.judge(true, place, known)?;
         rest.feed(&[], true, place)?;
         Ok(rest.publish(received, true))
@@ -171,12 +188,32 @@ impl Intake {
     }
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let Self { place, known, rest, unpacker, .. } = self;
+        let Self { place, known, rest, unpacker, unpacked, present, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
-        bytes
-            .chunks(PIECE)
-            .try_for_each(|piece| unpacker.unpack(piece, |piece| rest.take(piece, place, known)))
+        bytes.chunks(PIECE).try_for_each(|piece| {
+            unpacker.unpack(piece, |piece| {
+                check_ratio(unpacked, piece, *present, known, place)?;
+                rest.take(piece, place, known)
+            })
+        })
     }
+}
+
+/// Counts a piece of a packed file; an error if the file unpacks to too much for the bytes that are there of it.
+fn check_ratio(
+    unpacked: &mut u64,
+    piece: &[u8],
+    present: u64,
+    known: &Known,
+    place: &Place,
+) -> Result<(), Error> {
+    *unpacked += piece.len() as u64;
+    let ratio = place.limits.unpack_ratio;
+    let most = present.saturating_mul(ratio).saturating_add(Limits::UNPACK_FREE);
+    if known.compression != Compression::None && *unpacked > most {
+        return Err(Error::UnpackRatio { ratio });
+    }
+    Ok(())
 }
 
 impl Rest {

@@ -24,8 +24,8 @@
 //! - **Restart**: [`Writer::open`] on the same folder, which reads it as it was read before. **Delete**: drop the
 //!   writer, remove the folder. **A new upload in place of an old one**: a second folder and writer; swap the
 //!   [`Table`] when it is whole.
-//! - **What it costs**: [`Reading::disk_bytes`], [`View::bytes`]; [`Limits::text_bytes`] bounds what a small packed
-//!   file may unpack to.
+//! - **What it costs**: [`Reading::disk_bytes`], [`View::bytes`]; [`Limits::text_bytes`] and [`Limits::unpack_ratio`] bound
+//!   what a small packed file may unpack to, and a [`Budget`] what the nameless files of many tables take together.
 //!
 //! ```
 //! use tidings_table::{Cancel, Choice, Control, Filter, Limits, Op, Query, SortBy, View, Writer};
@@ -129,6 +129,7 @@ pub use column::{ColumnType, Kinds, TypeChoice, Types, UnknownType};
 pub use compression::Compression;
 pub use control::{Cancel, Control};
 pub use dialect::{Choice, DIALECT, Dialect, LineEnd};
+pub use disk::Budget;
 pub use encoding::{Encoding, Evidence};
 pub use error::Error;
 pub use facts::{Bin, ColumnFacts, Distinct, Facts};
@@ -137,5 +138,5 @@ pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
 pub use value::{DateOrder, Kind, Style};
-pub use view::{Filter, Format, Op, Query, SortBy, UnknownOp, View};
+pub use view::{Export, Filter, Format, Op, Query, SortBy, UnknownOp, View};
 pub use writer::{ORIGINAL, Table, Writer};

@@ -11,6 +11,9 @@ pub struct Limits {
     /// The text that it holds, decompressed and decoded to UTF-8: the guard against a small file that unpacks
     /// to a huge one. Default 4 GiB.
     pub text_bytes: u64,
+    /// How many times as large as the bytes received a packed file may be, unpacked; [`Self::UNPACK_FREE`] bytes are
+    /// allowed beyond that. Default 100.
+    pub unpack_ratio: u64,
     /// How much of one cell is shown, in bytes of UTF-8; the rest is cut and its true length given.
     /// Default 4 KiB.
     pub cell_bytes: usize,
@@ -37,6 +40,9 @@ pub struct Limits {
 impl Limits {
     /// The most rows of one table: their numbers are 32 bits wide in sorted and filtered views.
     pub const ROWS: u64 = u32::MAX as u64;
+
+    /// How many unpacked bytes are not held against [`Self::unpack_ratio`], so that small files of repeated rows are read.
+    pub const UNPACK_FREE: u64 = 16 << 20;
 }
 
 impl Default for Limits {
@@ -44,6 +50,7 @@ impl Default for Limits {
         Self {
             original_bytes: 1 << 30,
             text_bytes: 4 << 30,
+            unpack_ratio: 100,
             cell_bytes: 4 << 10,
             row_cells: 1_000,
             page_bytes: 8 << 20,

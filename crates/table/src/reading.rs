@@ -86,6 +86,8 @@ pub struct Summary {
     pub received: u64,
     /// Whether the file has ended; more may be appended all the same.
     pub finished: bool,
+    /// The bytes of text that the rows take, unpacked and in UTF-8.
+    pub text: u64,
     /// The rows, without empty lines and without the header.
     pub rows: u64,
     /// The rows, with the header.
@@ -150,6 +152,7 @@ impl Reading {
         Summary {
             received: state.received,
             finished: state.finished,
+            text: state.tally.end,
             rows: state.tally.rows.saturating_sub(self.first_line()),
             lines: state.tally.rows,
             columns: state.tally.columns,

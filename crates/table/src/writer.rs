@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::dialect::{Choice, Kept};
-use crate::disk::Folder;
+use crate::disk::{Budget, Folder, Unlimited};
 use crate::encode;
 use crate::encoding::Encoding;
 use crate::intake::{Finding, Intake, Place};
@@ -59,8 +59,21 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`]; [`Error::Dialect`] when `choice` cannot be.
     pub fn create(folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
+        Self::create_within(Arc::new(Unlimited), folder, choice, limits)
+    }
+
+    /// As [`Self::create`], with a budget for the nameless files of the table, which every view of it holds.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_within(
+        budget: Arc<dyn Budget>,
+        folder: &Path,
+        choice: Choice,
+        limits: Limits,
+    ) -> Result<Self, Error> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(folder.join(ORIGINAL))?;
-        Self::new(file, folder, choice, limits)
+        Self::new(file, Folder::new(folder, budget), choice, limits)
     }
 
     /// Opens the table that `folder` holds and reads all of it: about as fast as the disk, up to three times
@@ -79,10 +92,25 @@ impl Writer {
         control: Control<'_>,
         opened: impl FnOnce(&Table),
     ) -> Result<Self, Error> {
+        Self::open_within(Arc::new(Unlimited), folder, choice, limits, control, opened)
+    }
+
+    /// As [`Self::open`], with a budget for the nameless files of the table, which every view of it holds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(
+        budget: Arc<dyn Budget>,
+        folder: &Path,
+        choice: Choice,
+        limits: Limits,
+        control: Control<'_>,
+        opened: impl FnOnce(&Table),
+    ) -> Result<Self, Error> {
         let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
         let received = file.metadata()?.len();
         let kept = Kept::load(folder)?;
-        let mut writer = Self::new(file, folder, choice, limits)?;
+        let mut writer = Self::new(file, Folder::new(folder, budget), choice, limits)?;
         opened(&writer.table);
         writer.received = received;
         writer.read_again(choice, None, kept, true, true, control)?;
@@ -90,8 +118,8 @@ impl Writer {
         Ok(writer)
     }
 
-    fn new(file: File, folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
-        let place = Place { original: Arc::new(file), folder: Folder::new(folder), limits };
+    fn new(file: File, folder: Folder, choice: Choice, limits: Limits) -> Result<Self, Error> {
+        let place = Place { original: Arc::new(file), folder, limits };
         // Something to look at before the first byte: what an empty file is.
         let mut empty = Intake::new(place.clone(), choice, None, None);
         empty.finish(0)?;
@@ -196,6 +224,7 @@ impl Writer {
     fn take_in(&mut self, control: Control<'_>) -> Result<Summary, Error> {
         let end = self.place.original.metadata()?.len();
         let mut buffer = vec![0; PIECE];
+        self.intake.expect(end);
         while self.received < end {
             control.check()?;
             let length = (end - self.received).min(PIECE as u64) as usize;
@@ -234,6 +263,7 @@ impl Writer {
     ) -> Result<(), Error> {
         choice.check()?;
         let mut intake = Intake::new(self.place.clone(), choice, later, kept);
+        intake.expect(self.received);
         let mut finding = Finding::None;
         let (mut at, mut buffer) = (0, vec![0; PIECE]);
         while at < self.received && finding == Finding::None {

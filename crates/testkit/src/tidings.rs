@@ -83,6 +83,9 @@ impl Builder {
         let mut child = command
             .arg("serve")
             .args(&self.args)
+            // What it keeps goes with the directory.
+            .env_remove("STATE_DIRECTORY")
+            .env("XDG_DATA_HOME", dir.path().join("data"))
             .envs(self.env)
             .current_dir(dir.path())
             .stdin(Stdio::null())

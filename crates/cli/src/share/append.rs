@@ -1,45 +1,50 @@
-//! Appending lines to a table, each of them once.
+//! Appending rows to a table, each of them once.
+//!
+//! Invariant: no row ends it. One that the server refuses is left out, and said.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use memchr::memrchr;
-use tidings_client::table::Owned;
+use tidings_client::table::{Content, Owned};
 use tidings_client::{Backoff, Error};
+use tidings_table::{Event, Reader};
 use tokio::time::sleep;
 
+use super::dialect::{Rows, Splitter};
 use crate::failure::{Failure, say};
+use crate::text::grouped;
 
-/// The most bytes in one request, unless a line alone is longer.
+/// The most bytes in one request, unless a row alone is longer.
 const MOST: usize = 1 << 20;
-/// The longest line, in bytes; more would not be taken by a server.
-const MAX_LINE: usize = 16 << 20;
 /// How long a request whose answer was lost may still be on its way to the table. When its size has not changed for
-/// so long, it is the size with or without the lines.
+/// so long, it is the size with or without the rows.
 const SETTLED: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How many rows that are left out are said one by one.
+const SAID: u64 = 5;
 
 /// What is to be appended to a table.
 pub(super) struct Appender {
     table: Owned,
-    /// What has come and is not appended: whole lines, and perhaps the beginning of one.
-    waiting: Vec<u8>,
+    waiting: Splitter,
     rows: u64,
-    /// Bytes of the table's file with all that was appended: what tells whether lines whose answer was lost are in
+    left_out: u64,
+    /// Bytes of the table's file with all that was appended: what tells whether rows whose answer was lost are in
     /// it.
     size: u64,
 }
 
 impl Appender {
-    /// To a table of which the file has so many bytes, beginning with what has come already.
-    pub(super) fn new((table, size): (Owned, u64), waiting: Vec<u8>) -> Self {
-        Self { table, waiting, rows: 0, size }
+    /// To a table of which the file has so many bytes.
+    pub(super) fn new((table, size): (Owned, u64), waiting: Splitter) -> Self {
+        Self { table, waiting, rows: 0, left_out: 0, size }
     }
 
-    /// Where to add what comes.
-    pub(super) fn waiting(&mut self) -> &mut Vec<u8> {
-        &mut self.waiting
+    /// Adds what comes.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.waiting.push(bytes);
     }
 
     /// How many rows have been appended, as far as the server has said.
@@ -47,47 +52,105 @@ impl Appender {
         self.rows
     }
 
-    /// Appends all whole lines, and tries for as long as the server cannot be reached.
-    ///
-    /// # Errors
-    /// A server that refuses; a line longer than 16 MiB.
-    pub(super) async fn lines(&mut self) -> Result<(), Failure> {
-        while let Some(end) = end_of_lines(&self.waiting) {
-            let lines = Bytes::copy_from_slice(&self.waiting[..end]);
-            self.rows += self.once(lines).await.map_err(Failure::of)?;
-            self.waiting.drain(..end);
-        }
-        if self.waiting.len() > MAX_LINE {
-            return Err(Failure::Failed(format!("a line is longer than {MAX_LINE} bytes")));
-        }
-        Ok(())
+    /// How many rows the server did not take.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
-    /// Appends everything, whether its last line has ended or not.
+    /// Appends all whole rows, and tries for as long as the server cannot be reached.
+    ///
+    /// # Errors
+    /// A server that refuses other than for what the rows are.
+    pub(super) async fn lines(&mut self) -> Result<(), Failure> {
+        self.all(false).await
+    }
+
+    /// Appends everything, whether its last row has ended or not.
     ///
     /// # Errors
     /// As [`Self::lines`].
     pub(super) async fn rest(&mut self) -> Result<(), Failure> {
-        self.end_line();
-        self.lines().await
+        self.waiting.end();
+        self.all(true).await
     }
 
-    /// What comes next is a line of its own.
-    pub(super) fn end_line(&mut self) {
-        if self.waiting.last().is_some_and(|last| *last != b'\n') {
-            self.waiting.push(b'\n');
+    /// Appends everything; what comes next is the beginning of a file.
+    ///
+    /// # Errors
+    /// As [`Self::lines`].
+    pub(super) async fn begin_again(&mut self) -> Result<(), Failure> {
+        self.rest().await?;
+        self.waiting.begin_again();
+        Ok(())
+    }
+
+    async fn all(&mut self, at_end: bool) -> Result<(), Failure> {
+        while let Some(rows) = self.waiting.next(MOST, at_end) {
+            match rows {
+                Rows::Lines(lines) => self.append_lines(lines.into()).await?,
+                Rows::Cells(cells) => {
+                    say("quotes that do not close are taken as they are");
+                    let row = serde_json::json!([cells]).to_string();
+                    self.append_or_leave_out(Content::Cells(row.into())).await?;
+                }
+                Rows::TooLong(bytes) => self.leave_out(&format!("it is longer than {bytes} bytes")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends rows together, or one by one where the server does not take all of them.
+    async fn append_lines(&mut self, lines: Bytes) -> Result<(), Failure> {
+        match self.once(Content::Lines(lines.clone())).await {
+            Ok(()) => return Ok(()),
+            Err(error) if !error.is_about_content() => return Err(Failure::of(error)),
+            Err(_) => {}
+        }
+        let mut at = 0;
+        while at < lines.len() {
+            let mut reader = Reader::new(self.waiting.syntax());
+            let length = reader.feed(&lines[at..], |event| match event {
+                Event::Row => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            });
+            let row = lines.slice(at..at + length.max(1));
+            at += row.len();
+            if row.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                self.append_or_leave_out(Content::Lines(row)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn append_or_leave_out(&mut self, row: Content) -> Result<(), Failure> {
+        match self.once(row).await {
+            Err(error) if error.is_about_content() => {
+                self.leave_out(&error.to_string());
+                Ok(())
+            }
+            done => done.map_err(Failure::of),
         }
     }
 
-    async fn once(&mut self, lines: Bytes) -> Result<u64, Error> {
-        let length = lines.len() as u64;
+    fn leave_out(&mut self, why: &str) {
+        self.left_out += 1;
+        if self.left_out <= SAID {
+            say(format_args!("a row is left out: {why}"));
+        } else if self.left_out.is_power_of_two() {
+            say(format_args!("{} rows have been left out so far", grouped(self.left_out)));
+        }
+    }
+
+    async fn once(&mut self, content: Content) -> Result<(), Error> {
+        let length = self.waiting.length(&content);
         let mut patience = Patience::default();
         let size = self.size;
         loop {
-            match self.table.append(lines.clone()).await {
-                Ok(rows) => {
-                    self.size = size + length;
-                    return Ok(rows);
+            match self.table.append(content.clone()).await {
+                Ok(added) => {
+                    self.rows += added.rows;
+                    self.size = added.size.unwrap_or(size + content.len() as u64);
+                    return Ok(());
                 }
                 Err(error @ (Error::Lost(_) | Error::Silent(_))) => {
                     patience.pause(error).await?;
@@ -96,12 +159,12 @@ impl Appender {
                         continue;
                     }
                     self.size = now;
-                    if now != size + length {
+                    if length.is_some_and(|length| now != size + length) {
                         say(
                             "the table has grown by something else meanwhile: some lines may be missing in it",
                         );
                     }
-                    return Ok(0);
+                    return Ok(());
                 }
                 Err(error) => patience.pause(error).await?,
             }
@@ -148,32 +211,5 @@ impl Patience {
         }
         sleep(self.backoff.wait()).await;
         Ok(())
-    }
-}
-
-/// Where the whole lines end that go into one request: the last line break within [`MOST`] bytes, or the first one
-/// behind that.
-fn end_of_lines(waiting: &[u8]) -> Option<usize> {
-    let within = &waiting[..waiting.len().min(MOST)];
-    memrchr(b'\n', within).or_else(|| memchr::memchr(b'\n', waiting)).map(|at| at + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_takes_whole_lines_and_not_more_than_it_may() {
-        assert_eq!(end_of_lines(b""), None);
-        assert_eq!(end_of_lines(b"half"), None);
-        assert_eq!(end_of_lines(b"a\nb\nhalf"), Some(4));
-        let mut long = vec![b'x'; MOST + 10];
-        long.push(b'\n');
-        long.extend_from_slice(b"next\n");
-        assert_eq!(end_of_lines(&long), Some(MOST + 11));
-        let mut many = b"1\n".repeat(MOST);
-        assert_eq!(end_of_lines(&many), Some(MOST));
-        many.truncate(5);
-        assert_eq!(end_of_lines(&many), Some(4));
     }
 }

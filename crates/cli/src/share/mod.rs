@@ -1,12 +1,14 @@
 //! `tidings share`: makes a shared live table of a file, and keeps appending what comes.
 //!
 //! A file is sent over a WebSocket ([`upload`]); what comes afterwards, from standard input or a file that grows
-//! ([`tail`]), is appended line by line over HTTP ([`append`]).
+//! ([`tail`]), is appended row by row over HTTP ([`append`]), told apart as the server reads the table ([`dialect`]).
 //!
-//! Invariants: stdout has the link in its first line, as soon as there is one; only whole lines are appended; lines
+//! Invariants: stdout has the link in its first line, as soon as there is one; only whole rows are appended; rows
 //! whose answer was lost are sent again only when the table has not grown by them.
 
 mod append;
+mod dialect;
+mod ends;
 mod meter;
 mod tail;
 mod upload;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use tidings_client::table::Credentials;
 use tidings_client::{Server, Web};
 
 use crate::failure::Failure;
@@ -34,8 +37,9 @@ delete the table, so keep it to yourself. The table is kept while somebody looks
 server's tables.keep).
 
 With - the first lines of standard input make the table, and the others are appended as they come. With --follow the \
-same is done with a file that grows, as `tail -F` does: a file that was rotated or cut is read from its beginning. \
-The command then runs until it is interrupted (- until the end of input).
+same is done with a file that grows, as `tail -F` does: a file that was rotated or cut is read from its beginning, \
+without its header. Rows are decoded as the table is and wait until their quotes close; one that the server does not \
+take is left out and said. The command then runs until it is interrupted (- until the end of input).
 
 Examples:
   tidings share export.csv
@@ -58,6 +62,14 @@ pub(crate) struct Share {
     /// The server's HTTP port, or the proxy in front of it, with its path prefix if there is one
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = http_port)]
     server: Web,
+
+    /// The server's API key, where making a table takes one
+    #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
+    key: Option<String>,
+
+    /// A connection token, as `tidings token` makes them, where making a table takes one
+    #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 
     #[command(flatten)]
     tls: TlsArgs,
@@ -84,6 +96,11 @@ impl Share {
             }
             self.share_file(&mut stop).await
         })
+    }
+
+    /// Who makes the table.
+    fn credentials(&self) -> Credentials {
+        Credentials { key: self.key.clone(), token: self.token.clone() }
     }
 
     /// What the table is called.

@@ -6,12 +6,14 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memchr::memrchr;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::Share;
 use super::append::Appender;
+use super::dialect::Splitter;
+use super::ends::Ends;
+use super::upload::Sent;
 use crate::failure::{Failure, say};
 use crate::input::stdin_chunks;
 use crate::text::grouped;
@@ -35,8 +37,9 @@ impl Share {
             _ = &mut *stop => return Ok(()),
         };
         let rest = head.split_off(end);
-        let table = self.send(&mut &head[..], Some(head.len() as u64), stop).await?;
-        let mut appender = Appender::new(table, rest);
+        let sent = self.send(&mut &head[..], Some(head.len() as u64), stop).await?;
+        let mut appender = appender(sent);
+        appender.push(&rest);
         if !ended {
             tokio::select! {
                 appended = self.append_input(&mut chunks, &mut appender) => appended?,
@@ -54,8 +57,9 @@ impl Share {
         chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
         head: &mut Vec<u8>,
     ) -> Result<(usize, bool), Failure> {
+        let mut ends = Ends::default();
         loop {
-            let lines = memrchr(b'\n', head).map(|at| at + 1);
+            let lines = usize::try_from(ends.whole()).ok().filter(|end| *end > 0);
             let chunk = match lines {
                 Some(end) if head.len() >= HEAD => return Ok((end, false)),
                 Some(end) => match timeout(PAUSE, chunks.recv()).await {
@@ -65,7 +69,11 @@ impl Share {
                 None => chunks.recv().await,
             };
             match chunk {
-                Some(chunk) => head.extend(chunk.map_err(|e| self.unreadable(&e))?),
+                Some(chunk) => {
+                    let chunk = chunk.map_err(|e| self.unreadable(&e))?;
+                    ends.push(&chunk);
+                    head.extend(chunk);
+                }
                 None if head.is_empty() => {
                     return Err(Failure::Failed(
                         "standard input is empty: there is nothing to share".to_owned(),
@@ -84,10 +92,10 @@ impl Share {
         loop {
             appender.lines().await?;
             let Some(chunk) = chunks.recv().await else { return appender.rest().await };
-            appender.waiting().extend(chunk.map_err(|e| self.unreadable(&e))?);
+            appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
             // What is there already goes along.
             while let Ok(chunk) = chunks.try_recv() {
-                appender.waiting().extend(chunk.map_err(|e| self.unreadable(&e))?);
+                appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
             }
         }
     }
@@ -99,9 +107,9 @@ impl Share {
             _ = &mut *stop => return Ok(()),
         };
         let mut from = io::Read::take(&tail.file, lines);
-        let table = self.send(&mut from, Some(lines), stop).await?;
+        let sent = self.send(&mut from, Some(lines), stop).await?;
         tail.at = lines;
-        let mut appender = Appender::new(table, Vec::new());
+        let mut appender = appender(sent);
         tokio::select! {
             appended = self.append_growing(&mut tail, &mut appender) => appended?,
             _ = stop => {}
@@ -132,13 +140,15 @@ impl Share {
     }
 
     async fn append_growing(&self, tail: &mut Tail, appender: &mut Appender) -> Result<(), Failure> {
+        let mut piece = Vec::new();
         loop {
-            match tail.read(appender.waiting()).map_err(|e| self.unreadable(&e))? {
-                Grown::More => {}
+            piece.clear();
+            match tail.read(&mut piece).map_err(|e| self.unreadable(&e))? {
+                Grown::More => appender.push(&piece),
                 Grown::No => sleep(GLANCE).await,
                 Grown::Anew(why) => {
                     say(format_args!("{} {why}; going on with its beginning", self.file.display()));
-                    appender.end_line();
+                    appender.begin_again().await?;
                 }
             }
             appender.lines().await?;
@@ -146,9 +156,19 @@ impl Share {
     }
 }
 
+/// Appends to a table that was made, as the server reads it.
+fn appender(sent: Sent) -> Appender {
+    let Sent { table, view } = sent;
+    let splitter = Splitter::new(&view.dialect.unwrap_or_default(), view.header);
+    Appender::new((table, view.size), splitter)
+}
+
 fn tell(appender: &Appender) {
     if appender.rows() > 0 {
         say(format_args!("{} rows appended", grouped(appender.rows())));
+    }
+    if appender.left_out() > 0 {
+        say(format_args!("{} rows left out", grouped(appender.left_out())));
     }
 }
 
@@ -174,20 +194,18 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file: File::open(path)?, at: 0 })
     }
 
-    /// Bytes up to its last line break.
+    /// Bytes of its whole rows, as far as these can be told apart before it is known how the file is read.
     fn whole_lines(&self) -> io::Result<u64> {
-        let mut end = self.file.metadata()?.len();
+        let (mut ends, mut at) = (Ends::default(), 0);
         let mut block = vec![0; 64 << 10];
-        while end > 0 {
-            let size = usize::try_from(end).map_or(block.len(), |end| end.min(block.len()));
-            let start = end - size as u64;
-            self.file.read_exact_at(&mut block[..size], start)?;
-            if let Some(at) = memrchr(b'\n', &block[..size]) {
-                return Ok(start + at as u64 + 1);
+        loop {
+            let read = self.file.read_at(&mut block, at)?;
+            if read == 0 {
+                return Ok(ends.whole());
             }
-            end = start;
+            ends.push(&block[..read]);
+            at += read as u64;
         }
-        Ok(0)
     }
 
     /// Appends what has been written since to `out`, at most a megabyte of it.
@@ -253,15 +271,5 @@ mod tests {
         File::options().append(true).open(&path).unwrap().write_all(b"before\n").unwrap();
         fs::rename(dir.path().join("log.2"), &path).unwrap();
         assert_eq!(read(&mut tail).1, "before\n", "what was written before the rotation comes first");
-    }
-
-    #[test]
-    fn the_last_line_break_is_found_far_from_the_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("long");
-        fs::write(&path, [b"header\n".to_vec(), vec![b'x'; 200_000]].concat()).unwrap();
-        assert_eq!(Tail::open(&path).unwrap().whole_lines().unwrap(), 7);
-        fs::write(&path, "none").unwrap();
-        assert_eq!(Tail::open(&path).unwrap().whole_lines().unwrap(), 0);
     }
 }

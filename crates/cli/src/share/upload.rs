@@ -38,6 +38,13 @@ struct Made {
     shown: bool,
 }
 
+/// A table that was made.
+pub(super) struct Sent {
+    pub(super) table: Owned,
+    /// As it was shown when the file was whole.
+    pub(super) view: View,
+}
+
 /// Why a file was not sent.
 pub(super) enum NotSent {
     /// The connection or the server.
@@ -103,14 +110,14 @@ impl Share {
     }
 
     /// Sends what `from` gives, `size` bytes of it where that is known, prints the links, and waits until the table is
-    /// whole. Gives the table and how many bytes its file has.
+    /// whole.
     pub(super) async fn send(
         &self,
         from: &mut impl Read,
         size: Option<u64>,
         stop: &mut oneshot::Receiver<()>,
-    ) -> Result<(Owned, u64), NotSent> {
-        let mut upload = Upload::begin(&self.server, &self.title(), size).await?;
+    ) -> Result<Sent, NotSent> {
+        let mut upload = Upload::begin(&self.server, &self.credentials(), &self.title(), size).await?;
         let mut meter = Meter::new(size);
         let mut made = Made::default();
         let mut left = size.unwrap_or(u64::MAX);
@@ -178,7 +185,7 @@ impl Share {
         print(format!("{link}\n{}", owner.unwrap_or_default()).as_bytes())
     }
 
-    fn made(&self, made: &Made, sent: u64, meter: &Meter) -> Result<(Owned, u64), Failure> {
+    fn made(&self, made: &Made, sent: u64, meter: &Meter) -> Result<Sent, Failure> {
         let (Some(view), Some(secret)) = (&made.view, &made.secret) else {
             return Err(Failure::Failed("the server did not say whose the table is".to_owned()));
         };
@@ -189,7 +196,7 @@ impl Share {
             bytes(sent),
             meter.elapsed().as_secs_f64()
         ));
-        Ok((Owned::new(self.server.clone(), &view.uuid, secret), view.size))
+        Ok(Sent { table: Owned::new(self.server.clone(), &view.uuid, secret), view: view.clone() })
     }
 }
 

@@ -45,6 +45,49 @@ fn it_warns_of_keys_that_can_be_guessed_and_shows_none() {
 }
 
 #[test]
+fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time() {
+    let data = tempfile::tempdir().unwrap();
+    let start = |flags: &[&str]| {
+        let ports = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let home = data.path().to_str().unwrap();
+        Tidings::at(TIDINGS).args(ports).args(flags).env("XDG_DATA_HOME", home).start()
+    };
+    let file = data.path().join("rows.csv");
+    fs::write(&file, "a,b\n1,2\n").unwrap();
+    let share = |server: &Tidings| {
+        let args = ["share", file.to_str().unwrap(), "--server", &server.http_url()];
+        let done = crate::tool::Tool::start(command(&args)).finish();
+        done.text().lines().next().unwrap_or_else(|| panic!("{done:?}")).rsplit_once('/').unwrap().1.to_owned()
+    };
+    let mut first = start(&[]);
+    first.wait_for_log(&format!("data is kept in {}", data.path().join("tidings").display()));
+    let table = share(&first);
+    let mut second = start(&[]);
+    second.wait_for_log("is in use by another server of this user");
+    share(&second);
+    assert_eq!((second.terminate(), first.terminate()), (0, 0));
+    let kept = || {
+        let tables = data.path().join("tidings/tables");
+        let names = fs::read_dir(tables).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(), [&*table]);
+    let mut again = start(&[]);
+    let url = format!("{}tables/{table}.json", again.http_url());
+    let got = std::process::Command::new("curl").args(["-sS", "-m", "20", &url]).output().expect("curl");
+    assert!(String::from_utf8_lossy(&got.stdout).contains("[[\"1\",\"2\"]]"), "{got:?}");
+    let folder = data.path().join("tidings");
+    let taken = refused(&["--tcp", "off", "--http", "127.0.0.1:0", "--data-dir", folder.to_str().unwrap()]);
+    assert!(taken.code == Some(2) && taken.stderr.contains("is in use by another server"), "{taken:?}");
+    assert_eq!(again.terminate(), 0);
+    let mut off = start(&["--data-dir", "off"]);
+    off.wait_for_log("data_dir is off");
+    share(&off);
+    assert_eq!(off.terminate(), 0);
+    assert_eq!(kept(), [&*table]);
+}
+
+#[test]
 fn it_says_when_it_is_a_workbench() {
     let mut open = server(&[]);
     open.wait_for_log("workbench");
@@ -116,7 +159,7 @@ fn it_ends_in_time_although_nobody_reads_its_log() {
     for signals in [1, 2] {
         let (_reader, writer) = std::io::pipe().unwrap();
         let limit = if signals == 1 { "2s" } else { "1h" };
-        let mut child = command(&["serve"])
+        let mut child = command(&["serve", "--data-dir", "off"])
             .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set"])
             .arg(format!("shutdown.timeout={limit}"))
             .args(["--set", "shutdown.drain=0s"])

@@ -42,7 +42,19 @@ fn wait_for_rows(link: &str, rows: &[&[&str]]) {
 }
 
 fn append(path: &Path, text: &str) {
-    File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    append_bytes(path, text.as_bytes());
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
+    File::options().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// Starts to follow a file that begins like this; gives the command, and the table's link.
+fn follow(server: &Tidings, path: &Path, begin: &[u8]) -> (Tool, String) {
+    append_bytes(path, begin);
+    let tool = share(server, &["--follow", path.to_str().unwrap()]);
+    let link = link(&tool);
+    (tool, link)
 }
 
 #[test]
@@ -106,6 +118,86 @@ fn a_growing_file_is_followed_across_rotation_and_truncation() {
     wait_until(PATIENCE, "the fifth row", || page(&link)["data"][4] == serde_json::json!(["5", "cut"]));
     tool.signal(Signal::INT);
     let done = tool.finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn rows_of_a_followed_file_are_decoded_in_its_encoding_and_cut_at_its_line_ends() {
+    let server = server(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let (tool, link) = follow(&server, &dir.path().join("latin1.csv"), b"name;city\nJos\xe9;M\xe1laga\n");
+    append_bytes(&dir.path().join("latin1.csv"), b"\xc5sa;Malm\xf6\n");
+    wait_for_rows(&link, &[&["José", "Málaga"], &["Åsa", "Malmö"]]);
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let path = dir.path().join("wide.tsv");
+    let (other, link) = follow(&server, &path, &wide("\u{FEFF}name\tcity\nJosé\tMálaga\nÅ"));
+    append_bytes(&path, &wide("sa\tMalmö\n"));
+    wait_for_rows(&link, &[&["José", "Málaga"], &["Åsa", "Malmö"]]);
+    let path = dir.path().join("mac.csv");
+    let (third, link) = follow(&server, &path, b"n,what\r1,a\r");
+    append(&path, "2,b\r3,c\r");
+    wait_for_rows(&link, &[&["1", "a"], &["2", "b"], &["3", "c"]]);
+    for tool in [tool, other, third] {
+        tool.signal(Signal::INT);
+        let done = tool.finish();
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+}
+
+#[test]
+fn a_followed_row_waits_until_its_quotes_close_and_no_row_ends_the_command() {
+    let server = server(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.csv");
+    let (tool, link) = follow(&server, &path, b"id,note\n1,a\n");
+    append(&path, "2,\"x\n");
+    append(&path, "y\"\n3,c\n");
+    wait_for_rows(&link, &[&["1", "a"], &["2", "x\ny"], &["3", "c"]]);
+    // One that no file in this encoding holds.
+    let latin = dir.path().join("latin1.csv");
+    let (other, link) = follow(&server, &latin, b"name;city\nJos\xe9;M\xe1laga\n");
+    append_bytes(&latin, b"\x81;a\nB\xe9a;b\n");
+    wait_until(PATIENCE, "the row behind it", || {
+        let rows = page(&link)["data"].as_array().map_or(0, Vec::len);
+        rows >= 2 && page(&link)["data"][rows - 1] == serde_json::json!(["Béa", "b"])
+    });
+    for tool in [tool, other] {
+        tool.signal(Signal::INT);
+        let done = tool.finish();
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+}
+
+#[test]
+fn the_header_of_a_rotated_file_is_no_row() {
+    let server = server(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.csv");
+    let (tool, link) = follow(&server, &path, b"id,name\n1,a\n");
+    fs::rename(&path, dir.path().join("log.csv.1")).unwrap();
+    append(&path, "id,name\n9,z\n");
+    wait_for_rows(&link, &[&["1", "a"], &["9", "z"]]);
+    tool.signal(Signal::INT);
+    assert_eq!(tool.finish().code, Some(0));
+}
+
+#[test]
+fn sharing_takes_a_token_or_the_key_where_uploading_is_a_right() {
+    let keys = ["--set", "http_api.key=a-key-of-backends", "--set", "client.token.hmac_secret_key=users"];
+    let server = server(&keys);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.csv");
+    fs::write(&path, "a,b\n1,2\n").unwrap();
+    let path = path.to_str().unwrap();
+    let done = share(&server, &[path]).finish();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("you may not upload here"), "{done:?}");
+    let done = share(&server, &[path, "--key", "a-key-of-backends"]).finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let mut make = command(&["token", "connection", "--user", "ann"]);
+    make.env("TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", "users");
+    let token = String::from_utf8(Tool::start(make).finish().stdout).unwrap();
+    let done = share(&server, &[path, "--token", token.trim()]).finish();
     assert_eq!(done.code, Some(0), "{done:?}");
 }
 

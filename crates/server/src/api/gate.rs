@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use tidings_hub::Secret;
 
 use crate::config::Config;
+use crate::http::Scheme;
 
 /// The header that a key comes in.
 const API_KEY: &str = "x-api-key";
@@ -49,11 +50,11 @@ impl Gate {
         }
     }
 
-    /// Looks at a request's headers.
+    /// Looks at a request's headers; `scheme` is how it came.
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), Refusal> {
         match self {
             Self::Key(key) => match given(headers) {
                 Some(given) if key.is(given) => Ok(()),
@@ -61,7 +62,7 @@ impl Gate {
                 None => Err(Refusal::NoKey),
             },
             // Whoever lets a person's browser send a form or a `fetch` here has not asked that person.
-            Self::Open if is_of_other_site(headers) => Err(Refusal::OtherSite),
+            Self::Open if is_of_other_site(headers, scheme) => Err(Refusal::OtherSite),
             Self::Open => Ok(()),
             Self::Closed => Err(Refusal::Closed),
         }
@@ -69,7 +70,7 @@ impl Gate {
 }
 
 /// The key that a request shows.
-fn given(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn given(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.as_bytes());
     }
@@ -80,7 +81,7 @@ fn given(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Whether a browser sends this on behalf of a page from elsewhere. A browser tells the origin of every POST
 /// (Fetch §3.1); what tells none is no browser.
-fn is_of_other_site(headers: &HeaderMap) -> bool {
+fn is_of_other_site(headers: &HeaderMap, scheme: Scheme) -> bool {
     if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
         return true;
     }
@@ -88,7 +89,12 @@ fn is_of_other_site(headers: &HeaderMap) -> bool {
     let own = |origin: &HeaderValue| {
         let origin: Uri = origin.to_str().ok()?.parse().ok()?;
         let host = headers.get(HOST)?.to_str().ok()?;
-        Some(origin.authority()?.as_str().eq_ignore_ascii_case(host))
+        let is_scheme = match scheme {
+            Scheme::Http => origin.scheme_str() == Some("http"),
+            Scheme::Https => origin.scheme_str() == Some("https"),
+            Scheme::Unknown => true,
+        };
+        Some(is_scheme && origin.authority()?.as_str().eq_ignore_ascii_case(host))
     };
     own(origin) != Some(true)
 }
@@ -130,21 +136,22 @@ mod tests {
         for right in
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
         {
-            assert_eq!(gate.check(&headers(&[right])), Ok(()), "{right:?}");
+            assert_eq!(gate.check(&headers(&[right]), Scheme::Unknown), Ok(()), "{right:?}");
         }
         for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
-            assert_eq!(gate.check(&headers(&[wrong])), Err(Refusal::WrongKey), "{wrong:?}");
+            assert_eq!(gate.check(&headers(&[wrong]), Scheme::Unknown), Err(Refusal::WrongKey), "{wrong:?}");
         }
         for none in [("authorization", "Bearer s3cret"), ("authorization", "apikey"), ("cookie", "s3cret")] {
-            assert_eq!(gate.check(&headers(&[none])), Err(Refusal::NoKey), "{none:?}");
+            assert_eq!(gate.check(&headers(&[none]), Scheme::Unknown), Err(Refusal::NoKey), "{none:?}");
         }
     }
 
     #[test]
     fn without_a_key_only_pages_from_here_and_programs_are_let_in() {
         let host = ("host", "localhost:8000");
-        let check =
-            |more: &[(&'static str, &'static str)]| Gate::Open.check(&headers(&[&[host], more].concat()));
+        let check = |more: &[(&'static str, &'static str)]| {
+            Gate::Open.check(&headers(&[&[host], more].concat()), Scheme::Unknown)
+        };
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));
         for origin in ["http://localhost:3000", "http://localhost", "https://evil.example", "null", ""] {

@@ -38,9 +38,10 @@ use tidings_shard::RateLimit;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth_failures::Credential;
-use crate::http::Peer;
+use crate::http::{Peer, Scheme};
 use crate::node::Node;
 use command::Command;
+pub(crate) use gate::given as shown_key;
 use gate::{Gate, Refusal};
 
 /// How long a request's body may take to arrive, and how long it may wait for room before that.
@@ -187,7 +188,8 @@ impl Api {
             let why = "the server API is asked with POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
         }
-        if let Err(refusal) = self.gate.check(&parts.headers) {
+        let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
+        if let Err(refusal) = self.gate.check(&parts.headers, scheme) {
             self.node.api.refused.fetch_add(1, Ordering::Relaxed);
             if refusal == Refusal::WrongKey {
                 let peer = parts.extensions.get::<Peer>();

@@ -31,6 +31,8 @@ pub struct Connection {
     pub token: TokenId,
     /// The channels that the server subscribes it to (`channels`, and `subs`, whose options go before).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
+    /// Whether its user may upload tables (`tables.upload`); `None` leaves it to `tables.allow_upload`.
+    pub upload: Option<bool>,
 }
 
 /// The right to subscribe to one channel.
@@ -119,6 +121,8 @@ pub(super) struct Claims<'a> {
     #[serde(borrow)]
     subs: Raw<'a>,
     #[serde(borrow)]
+    tables: Raw<'a>,
+    #[serde(borrow)]
     channel: Raw<'a>,
     #[serde(borrow)]
     client: Raw<'a>,
@@ -194,6 +198,7 @@ impl<'a> Claims<'a> {
             meta: self.meta.map(json),
             token: self.token()?,
             subs,
+            upload: self.upload()?,
         })
     }
 
@@ -215,6 +220,16 @@ impl<'a> Claims<'a> {
                 overrides: overrides("override", self.overrides)?,
             },
         })
+    }
+
+    /// `tables.upload`. Whatever else an application calls `tables` says nothing of it.
+    fn upload(&self) -> Result<Option<bool>, Refusal> {
+        let value: Option<serde_json::Value> = parsed("tables", "not JSON", self.tables)?;
+        match value.as_ref().and_then(|tables| tables.get("upload")) {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(serde_json::Value::Bool(upload)) => Ok(Some(*upload)),
+            Some(_) => Err(wrong("tables", "an object whose upload is neither true nor false")),
+        }
     }
 
     /// `aud`, which is one text or a list of them (§4.1.3).

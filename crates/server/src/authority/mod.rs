@@ -12,12 +12,15 @@
 
 mod tokens;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
-use tidings_hub::{Admission, Answer, Connected, Decide, Directive, Failure, Order, TokenId, Verdict, Who};
+use tidings_hub::{
+    About, Admission, Answer, Connected, Decide, Directive, Failure, Order, TokenId, Verdict, Who,
+};
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo};
@@ -35,7 +38,17 @@ use crate::router::{Authority, Router};
 /// Publishing without a history: nothing is kept.
 const UNKEPT: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
 
+/// What a token or the application says of a client that wants to upload a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UploadGrant {
+    /// Its user; empty for an anonymous one.
+    pub(crate) user: String,
+    /// Whether it may; `None` leaves it to `tables.allow_upload`.
+    pub(crate) upload: Option<bool>,
+}
+
 /// Answers the questions of sessions.
+#[derive(Clone)]
 pub(crate) struct Decisions {
     shared: Arc<Shared>,
     runtime: Handle,
@@ -71,6 +84,29 @@ impl Decisions {
     /// What the hooks count.
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(self.shared.hooks.counters())
+    }
+
+    /// Asks a connection token, or without one the connect hook, about a client that wants to upload a table; `None` when
+    /// there is neither. A wrong token is counted and answered late.
+    ///
+    /// # Errors
+    /// Why the client is not let in.
+    pub(crate) async fn uploader(
+        &self,
+        token: Option<&str>,
+        about: About,
+        address: Option<IpAddr>,
+    ) -> Result<Option<UploadGrant>, Failure> {
+        let who = Who { about: Some(Arc::new(about)), ..Who::default() };
+        let outcome = self.shared.uploader(&who, token).await;
+        if let Err(failure) = &outcome
+            && token.is_some()
+            && is_wrong(failure)
+            && let Some(router) = self.shared.router.upgrade()
+        {
+            router.auth_failures().fail(address, Credential::Token).await;
+        }
+        outcome
     }
 }
 
@@ -185,6 +221,24 @@ impl Shared {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         connected.since = u64::try_from(since).unwrap_or(u64::MAX);
         Ok(connected)
+    }
+
+    async fn uploader(&self, who: &Who, token: Option<&str>) -> Result<Option<UploadGrant>, Failure> {
+        let (grant, id) = match token {
+            Some(token) => {
+                let (grant, id) = tokens::uploader(&self.verifier, who, token, now()).await?;
+                (grant, Some(id))
+            }
+            None => {
+                let hello = Hello { data: None, name: "tables", version: "", headers: &[] };
+                let Some(asked) = self.hooks.uploader(who, &hello).await else { return Ok(None) };
+                let (connected, upload) = asked?;
+                unexpired(connected.expires)?;
+                (UploadGrant { user: connected.user, upload }, None)
+            }
+        };
+        self.unblocked(&grant.user, id.as_ref()).await?;
+        Ok(Some(grant))
     }
 
     async fn refresh(&self, who: &Who, token: &str) -> Result<Connected, Failure> {

@@ -8,7 +8,7 @@ use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
 
-use super::{refusal, unexpired};
+use super::{UploadGrant, refusal, unexpired};
 use crate::auth::{Connection, SubscriptionOptions, TokenError, Verifier};
 
 const SUBSCRIPTION: &str = "the subscription token is not accepted";
@@ -20,11 +20,24 @@ pub(super) async fn connected(
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
-    let Connection { user, expires, info, meta, token: id, subs } =
+    let Connection { user, expires, info, meta, token: id, subs, upload: _ } =
         verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
     unexpired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None)));
     Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
+}
+
+/// What a token says of its user's right to upload tables.
+pub(super) async fn uploader(
+    verifier: &Verifier,
+    who: &Who,
+    token: &str,
+    now: u64,
+) -> Result<(UploadGrant, TokenId), Failure> {
+    let Connection { user, expires, token: id, upload, .. } =
+        verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
+    unexpired(expires)?;
+    Ok((UploadGrant { user, upload }, id))
 }
 
 /// What a new token makes of a connection, whose user cannot change.

@@ -45,8 +45,8 @@ pub use proxy::{
 };
 pub use source::{Overrides, environment};
 pub use value::{
-    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode, Secret,
-    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, AllowedOrigin, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText,
+    RecoveryMode, Secret, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };
 
 use error::{Origin, nearest};

@@ -12,8 +12,8 @@ use super::namespace::Channels;
 use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
 use super::value::{
-    AllowedOrigin, BrokerUrl, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode, Secret,
-    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, AllowedOrigin, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText,
+    RecoveryMode, Secret, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };
 use crate::auth::{KeyType, PublicKey};
 
@@ -40,9 +40,11 @@ group! {
         /// How long a channel whose last subscriber left stays subscribed at the broker, so that a client that
         /// returns, or pages that follow one another, cost the broker nothing.
         broker_linger: Duration = "5s", millis(0, HOUR);
-        /// The folder for what outlives a restart. Without one the operating system's usual place is taken. The
-        /// flag is `--data-dir`.
-        data_dir: Option<PathBuf> = "", ();
+        /// The folder for what outlives a restart. Without one it is the user's: `$STATE_DIRECTORY` or `/var/lib/tidings` for a
+        /// system service of systemd, else `$XDG_DATA_HOME/tidings` or `~/.local/share/tidings`. `off` keeps nothing: files
+        /// go with the server. One server uses a folder at a time: another one that was given the same folder does not
+        /// start, and one that was given none starts with a temporary folder and a warning. The flag is `--data-dir`.
+        data_dir: DataDir = "", ();
         /// Proxies in front of this server, by address or range (`10.0.0.0/8`, `::1`). For a connection from one of them, the
         /// client's address is what `Forwarded` (RFC 7239) or else `X-Forwarded-For` says: the last address there that is no
         /// trusted proxy itself. Of any other connection those headers say nothing. Without this option limits by address
@@ -193,6 +195,9 @@ group! {
         /// How many handshakes may be under way at once, of both ports together; further ones wait their turn, no
         /// longer than `tls.handshake_timeout`.
         handshake_limit: usize = "1024", count(1, 1_000_000);
+        /// How long a browser that has reached the server over TLS is not to reach it without (HTTP Strict Transport
+        /// Security, RFC 6797); a whole number of seconds. 0 sends no such header. Never sent for `localhost` and addresses.
+        hsts_max_age: Duration = "720h", millis(0, 20_000 * HOUR);
         /// How often the files are looked at for a certificate that was renewed. `SIGHUP` has them read at once.
         reload_interval: Duration = "1m", millis(100, 24 * HOUR);
     }
@@ -593,20 +598,46 @@ group! {
 group! {
     /// Shared live tables: files that people upload and look at together.
     pub struct TablesOptions {
-        /// Whether there are tables. Everybody who reaches the HTTP port may upload one.
+        /// Whether there are tables.
         enabled: bool = "true", ();
+        /// Who may make tables and upload files, besides the owner of a table, who shows its secret: `anyone`; `token`,
+        /// clients with a connection token, and users that the connect hook accepts; `key`, backends with `http_api.key`.
+        /// The claim `"tables": {"upload": true}` of a connection token, or that field in the result of the connect hook,
+        /// grants the right in every case; `false` takes it away. `auto` is `anyone` while no key is configured, and `token`
+        /// from then on.
+        allow_upload: AllowUpload = "auto", ();
         /// The largest file that may be uploaded, as it is received. Its text, unpacked and in UTF-8, may be four times
-        /// as large; while a file that is packed or not in UTF-8 is looked at, its text takes that much of the disk,
-        /// beyond `tables.max_total`.
+        /// as large; while a file that is packed or not in UTF-8 is open, its text counts into `tables.max_total` as well.
         max_size: usize = "1GiB", bytes(1, 1024 * GIB);
+        /// How many times as large as it is received a packed file may be, unpacked. The first 16 MiB of text are free.
+        max_unpack_ratio: usize = "100", count(1, 1_000_000);
+        /// The slowest that a file may be uploaded and a view downloaded while others wait for a place, in bytes per
+        /// second: of those that are slower, the slowest one is ended. With 0 only those that stand still are.
+        min_data_rate: usize = "8192", count(0, 1_000_000_000);
         /// How long nothing of a file may come while it is being uploaded, before the upload is given up: meanwhile
         /// nobody else uploads to its table.
         upload_timeout: Duration = "60s", millis(SECOND, HOUR);
         /// How long a table is kept that nobody looks at.
         keep: Duration = "24h", millis(SECOND, 366 * 24 * HOUR);
-        /// How much the files of all tables may take together. For more, tables that nobody looks at are removed, the
+        /// How much the files of all tables may take together, with what packed files unpack to while they are open, and with
+        /// removed files that are still read. For more, tables that nobody looks at are removed, the
         /// one that was used longest ago first; when all are in use, uploads are refused.
         max_total: usize = "10GiB", bytes(1, 1024 * 1024 * GIB);
+        /// How much the files of all tables may take that one user has uploaded, on this node. For more, that user's own tables
+        /// that nobody looks at are removed; then uploads are refused. 0 is half of `tables.max_total`.
+        user_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB);
+        /// The same for uploads without a user, by the client's address (of IPv6, its /64 network). 0 is half of
+        /// `tables.max_total`, and no limit for this machine's own loopback addresses.
+        address_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB);
+        /// How many files one user may upload at once. All together may be 64.
+        user_upload_limit: usize = "16", count(1, 64);
+        /// The same for uploads without a user, by the client's address. 0 is 16, and no limit for this machine's own
+        /// loopback addresses.
+        address_upload_limit: usize = "0", count(0, 64);
+        /// Whether downloads of views put an apostrophe before cells that a spreadsheet would take for formulas: those that
+        /// begin with `=`, `+`, `-`, `@`, a tab or a carriage return. Numbers (`-5`, `+3.2`) stay as they are, and so does the
+        /// download of the file as it was uploaded.
+        disarm_formulas: bool = "true", ();
         /// Where tables are kept: a folder, or `s3://BUCKET/PREFIX` (see `tables.s3`). Several nodes that use the same
         /// Redis may share either. Without it, the folder `tables` in `data_dir`; without that too, a temporary one
         /// that goes with the server. With a bucket, copies of the tables that are looked at lie in `tables.cache` in

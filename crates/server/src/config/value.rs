@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tidings_shard::AddressRange;
@@ -313,6 +313,68 @@ impl Setting for Network {
     fn toml(&self) -> Option<String> {
         Some(quoted(&self.text))
     }
+}
+
+/// Where the server keeps what outlives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DataDir {
+    /// In the user's folder for data, which the program finds; for the library the same as [`Self::Off`].
+    #[default]
+    User,
+    /// Nowhere: files go with the server.
+    Off,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
+impl DataDir {
+    /// The folder that was chosen, if one was.
+    pub fn folder(&self) -> Option<&Path> {
+        if let Self::Folder(folder) = self { Some(folder) } else { None }
+    }
+}
+
+impl Setting for DataDir {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        if matches!(raw.as_text(), Some("off")) || matches!(raw, Raw::Switch(false)) {
+            return Ok(Self::Off);
+        }
+        Ok(Option::<PathBuf>::read(raw, &())?.map_or(Self::User, Self::Folder))
+    }
+
+    fn kind((): &()) -> String {
+        "path, or `off`".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        match self {
+            Self::User => None,
+            Self::Off => Some(quoted("off")),
+            Self::Folder(folder) => Some(quoted(&folder.display().to_string())),
+        }
+    }
+}
+
+/// Who may upload files for tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowUpload {
+    /// Everybody while no key is configured; from then on as [`Self::Token`].
+    Auto,
+    /// Everybody who reaches the server.
+    Anyone,
+    /// Clients with a connection token, users that the connect hook accepts, and backends.
+    Token,
+    /// Backends.
+    Key,
+}
+
+choice! { AllowUpload:
+    "auto" => AllowUpload::Auto,
+    "anyone" => AllowUpload::Anyone,
+    "token" => AllowUpload::Token,
+    "key" => AllowUpload::Key,
 }
 
 /// Where tables are kept. Displays as it is written in an option.

@@ -9,6 +9,8 @@ use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 use tidings_shard::AddressLimits;
 
+use super::origin::Scheme;
+
 /// The address that a request's connection comes from, if it has one: a client's, or a proxy's. Stands among the request's
 /// extensions.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,35 @@ impl Peer {
         let hops = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
         let client = addresses.client(self.0?, &hops);
         (!addresses.is_proxy(client)).then_some(client)
+    }
+}
+
+/// How a browser has reached the server, as far as that is known: `is_tls` says whether the request came over TLS; else the
+/// word of a trusted proxy counts, and of several the first one's.
+pub(super) fn scheme(
+    is_tls: bool,
+    peer: Option<Peer>,
+    headers: &HeaderMap,
+    addresses: &AddressLimits,
+) -> Scheme {
+    if is_tls {
+        return Scheme::Https;
+    }
+    if !peer.and_then(|peer| peer.0).is_some_and(|address| addresses.is_proxy(address)) {
+        return Scheme::Unknown;
+    }
+    let first = |name: &str| headers.get(name)?.to_str().ok()?.split(',').next();
+    let said = match first("forwarded") {
+        Some(element) => element.split(';').find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("proto").then(|| value.trim().trim_matches('"'))
+        }),
+        None => first("x-forwarded-proto").map(str::trim),
+    };
+    match said {
+        Some(said) if said.eq_ignore_ascii_case("https") => Scheme::Https,
+        Some(said) if said.eq_ignore_ascii_case("http") => Scheme::Http,
+        _ => Scheme::Unknown,
     }
 }
 
@@ -87,5 +118,23 @@ mod tests {
         let many = vec!["192.0.2.1"; 500].join(",") + ",192.0.2.2";
         let hops = read(&[("x-forwarded-for", &many)]);
         assert_eq!((hops.len(), hops.last().map(String::as_str)), (MOST, Some("192.0.2.2")));
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_tls_or_the_word_of_a_trusted_proxy() {
+        let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
+        let range = tidings_shard::AddressRange::new(proxy, 8).expect("a range");
+        let limits = AddressLimits::new(0, 0, vec![range]);
+        let of = |peer: &str, name: &'static str, value: &str| {
+            let mut map = HeaderMap::new();
+            map.append(name, value.parse().expect("a value"));
+            scheme(false, Some(Peer(peer.parse().ok())), &map, &limits)
+        };
+        assert_eq!(of("10.0.0.1", "x-forwarded-proto", "https"), Scheme::Https);
+        assert_eq!(of("10.0.0.1", "x-forwarded-proto", "http, https"), Scheme::Http);
+        assert_eq!(of("10.0.0.1", "forwarded", "for=192.0.2.1;proto=https, for=10.0.0.2"), Scheme::Https);
+        assert_eq!(of("10.0.0.1", "x-forwarded-for", "192.0.2.1"), Scheme::Unknown);
+        assert_eq!(of("192.0.2.1", "x-forwarded-proto", "https"), Scheme::Unknown);
+        assert_eq!(scheme(true, None, &HeaderMap::new(), &limits), Scheme::Https);
     }
 }

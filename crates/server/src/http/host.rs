@@ -27,6 +27,16 @@ pub(super) fn check_count(version: Version, headers: &HeaderMap) -> Result<(), &
     }
 }
 
+/// Whether `host[:port]` is a name that stands for one server: neither an address nor `localhost`, which every server of a
+/// machine shares.
+pub(super) fn is_public_name(host: &str) -> bool {
+    let Ok(authority) = Authority::try_from(host) else { return false };
+    let host = authority.host();
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let is_local = name == "localhost" || name.ends_with(".localhost");
+    !host.starts_with('[') && name.parse::<IpAddr>().is_err() && !is_local
+}
+
 /// The hosts that a server is asked for without anybody being fooled: `localhost`, every loopback address, and the
 /// names that its own listeners are configured with.
 #[derive(Clone, Debug)]
@@ -97,6 +107,16 @@ mod tests {
         }
         for host in ["0.0.0.0:8000", "192.168.1.2", "[2001:db8::1]", "user@localhost", "localhost/", "a b"] {
             assert!(!own.contain(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_public_name_is_neither_an_address_nor_localhost() {
+        for host in ["push.example.com", "push.example.com:8443", "Push"] {
+            assert!(is_public_name(host), "{host}");
+        }
+        for host in ["localhost:8000", "a.localhost", "127.0.0.1", "[::1]:443", "192.0.2.1:443", ""] {
+            assert!(!is_public_name(host), "{host}");
         }
     }
 }

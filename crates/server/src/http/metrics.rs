@@ -568,6 +568,24 @@ fn table_numbers(tables: &tables::Service, out: &mut Out<'_>) -> fmt::Result {
         "Tables in memory, which somebody looks at or did a moment ago",
         of(&counters.open),
     )?;
+    out.gauge(
+        "tidings_tables_nameless",
+        BYTES,
+        "Bytes of what packed files unpack to, of what views are sorted with, and of removed files that are still read",
+        tables.nameless(),
+    )?;
+    out.counters(
+        "tidings_table_gave_way",
+        "Uploads and downloads of tables that were ended for others because they were slow",
+        "transfer",
+        tables.gave_way(),
+    )?;
+    out.counters(
+        "tidings_table_refused",
+        "Uploads and downloads of tables that were refused, by the reason",
+        "reason",
+        tables.refused(),
+    )?;
     out.gauge("tidings_table_viewers", None, "Connections of viewers of tables", of(&counters.viewers))?;
     let outcomes = ["whole", "aborted", "failed"];
     out.counters(

@@ -50,6 +50,7 @@ use crate::tables;
 
 pub(crate) use forwarded::Peer;
 pub(crate) use info::info;
+pub(crate) use origin::Scheme;
 pub(crate) use places::RESERVE;
 
 use listener::Encrypted;
@@ -99,7 +100,8 @@ impl Serving {
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    let routes = routes::routes(node, &traffic, tables.as_ref(), own.clone());
+                    let is_tls = node.tls.is_some();
+                    let routes = routes::routes(node, &traffic, tables.as_ref(), own.clone(), is_tls);
                     match &node.tls {
                         Some(tls) => {
                             let listener = Encrypted { listener, tls: Arc::clone(tls) };
@@ -112,7 +114,7 @@ impl Serving {
                     files.push(file);
                     let listener = UnixListener::from_std(listener)?;
                     // No browser reaches it, and a proxy that does may send any Host.
-                    let routes = routes::routes(node, &traffic, tables.as_ref(), None);
+                    let routes = routes::routes(node, &traffic, tables.as_ref(), None, false);
                     tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
             }

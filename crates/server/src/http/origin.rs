@@ -15,6 +15,18 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Vec<String>);
 
+/// How a browser has reached the server. Stands among the request's extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// Without TLS, as a trusted proxy says.
+    Http,
+    /// Over TLS: of this server, or as a trusted proxy says.
+    Https,
+    /// There may be a proxy in front that ends TLS and is not trusted to say so.
+    #[default]
+    Unknown,
+}
+
 /// Who has sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visitor<'r> {
@@ -34,11 +46,11 @@ impl Origins {
     /// Finds out who has sent a request with these headers.
     ///
     /// The server's own origin is the one whose host and port the `Host` header names, which a proxy in front has to
-    /// pass on. The scheme is not compared: behind a proxy that ends TLS the server does not know it.
+    /// pass on, and whose scheme is the request's, where that is known.
     ///
     /// # Errors
     /// The origin of a page that may not connect, as it was written.
-    pub(crate) fn check<'r>(&self, headers: &'r HeaderMap) -> Result<Visitor<'r>, String> {
+    pub(crate) fn check<'r>(&self, headers: &'r HeaderMap, scheme: Scheme) -> Result<Visitor<'r>, String> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             // Browsers leave it out where a page only embeds something, an image, say. Asking is enough to do harm.
@@ -51,7 +63,7 @@ impl Origins {
         if origins.next().is_some() {
             return Err(text);
         }
-        if headers.get(header::HOST).is_some_and(|host| is_own(&text, host)) {
+        if headers.get(header::HOST).is_some_and(|host| is_own(&text, host, scheme)) {
             return Ok(Visitor::Own);
         }
         let mut patterns = self.0.iter().filter(|pattern| matches(pattern, &text)).peekable();
@@ -71,8 +83,16 @@ pub(crate) fn refusal(origin: &str) -> String {
 }
 
 /// Whether `host[:port]` is where the page of this origin came from.
-fn is_own(origin: &str, host: &HeaderValue) -> bool {
+fn is_own(origin: &str, host: &HeaderValue, known: Scheme) -> bool {
     let Some((scheme, own)) = origin.split_once("://") else { return false };
+    let is_other = match known {
+        Scheme::Http => scheme != "http",
+        Scheme::Https => scheme != "https",
+        Scheme::Unknown => false,
+    };
+    if is_other {
+        return false;
+    }
     let Ok(host) = host.to_str() else { return false };
     // Some proxies add the port that browsers leave out.
     let usual = match scheme {
@@ -120,8 +140,24 @@ mod tests {
             ("http://[::1]:8000", "[::1]:8000"),
         ] {
             let headers = headers(&[("origin", origin), ("host", host)]);
-            assert_eq!(origins(&[]).check(&headers), Ok(Visitor::Own), "{origin} {host}");
+            assert_eq!(origins(&[]).check(&headers, Scheme::Unknown), Ok(Visitor::Own), "{origin} {host}");
         }
+    }
+
+    #[test]
+    fn a_page_that_came_without_tls_is_not_the_own_page_of_a_server_with_tls() {
+        for (origin, scheme, own) in [
+            ("https://push.example.com", Scheme::Https, true),
+            ("http://push.example.com", Scheme::Https, false),
+            ("https://push.example.com", Scheme::Http, false),
+            ("http://push.example.com", Scheme::Http, true),
+            ("http://push.example.com", Scheme::Unknown, true),
+        ] {
+            let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
+            assert_eq!(origins(&[]).check(&headers, scheme).is_ok(), own, "{origin} {scheme:?}");
+        }
+        let headers = headers(&[("origin", "http://push.example.com"), ("host", "push.example.com")]);
+        assert!(origins(&["http://push.example.com"]).check(&headers, Scheme::Https).is_ok());
     }
 
     #[test]
@@ -139,15 +175,15 @@ mod tests {
         ] {
             let headers = headers(&[("origin", origin), ("host", host)]);
             assert_eq!(
-                origins(&["https://example.com"]).check(&headers),
+                origins(&["https://example.com"]).check(&headers, Scheme::Unknown),
                 Err(origin.into()),
                 "{origin} {host}"
             );
         }
         let without_host = headers(&[("origin", "http://localhost")]);
-        assert!(origins(&[]).check(&without_host).is_err());
+        assert!(origins(&[]).check(&without_host, Scheme::Unknown).is_err());
         let two = headers(&[("origin", "http://a"), ("origin", "http://localhost"), ("host", "localhost")]);
-        assert!(origins(&["*"]).check(&two).is_err());
+        assert!(origins(&["*"]).check(&two, Scheme::Unknown).is_err());
     }
 
     #[test]
@@ -161,12 +197,16 @@ mod tests {
         ] {
             let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
             let value = HeaderValue::from_str(origin).unwrap();
-            assert_eq!(origins(&[listed]).check(&headers), Ok(Visitor::Listed(&value)), "{listed} {origin}");
+            assert_eq!(
+                origins(&[listed]).check(&headers, Scheme::Unknown),
+                Ok(Visitor::Listed(&value)),
+                "{listed} {origin}"
+            );
         }
         for origin in ["null", "https://anything.example"] {
             let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
             assert_eq!(
-                origins(&["https://a.example", "*"]).check(&headers),
+                origins(&["https://a.example", "*"]).check(&headers, Scheme::Unknown),
                 Ok(Visitor::Anybody),
                 "{origin}"
             );
@@ -178,18 +218,18 @@ mod tests {
             ("https://a*a.com", "https://a.com"),
         ] {
             let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
-            assert!(origins(&[listed]).check(&headers).is_err(), "{listed} {origin}");
+            assert!(origins(&[listed]).check(&headers, Scheme::Unknown).is_err(), "{listed} {origin}");
         }
     }
 
     #[test]
     fn what_a_page_only_embeds_is_foreign_too() {
-        assert_eq!(origins(&[]).check(&headers(&[("host", "localhost")])), Ok(Visitor::Own));
+        assert_eq!(origins(&[]).check(&headers(&[("host", "localhost")]), Scheme::Unknown), Ok(Visitor::Own));
         for (site, own) in
             [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)]
         {
             let checked = headers(&[("host", "localhost"), ("sec-fetch-site", site)]);
-            assert_eq!(origins(&[]).check(&checked).is_ok(), own, "{site}");
+            assert_eq!(origins(&[]).check(&checked, Scheme::Unknown).is_ok(), own, "{site}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use axum::Router as Routes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::format::Format;
 use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
-use super::{Traffic, metrics, transport};
+use super::{Peer, Traffic, forwarded, metrics, transport};
 use crate::node::{Node, NotReady, Readiness};
 use crate::tables;
 
@@ -49,6 +49,7 @@ pub(super) fn routes(
     traffic: &Arc<Traffic>,
     tables: Option<&Arc<tables::Service>>,
     own: Option<OwnHosts>,
+    is_tls: bool,
 ) -> Routes {
     let mut routes = paths(node, traffic, tables);
     if let Some(tables) = tables {
@@ -58,7 +59,26 @@ pub(super) fn routes(
         routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
     }
     routes = routes.layer(middleware::from_fn(one_host));
-    routes.layer(middleware::from_fn_with_state(Arc::clone(traffic), dress))
+    let dresses = Dress { node: Arc::clone(node), traffic: Arc::clone(traffic), is_tls };
+    routes.layer(middleware::from_fn_with_state(Arc::new(dresses), dress))
+}
+
+/// What every request of a listener is given, and every answer wears.
+struct Dress {
+    node: Arc<Node>,
+    traffic: Arc<Traffic>,
+    is_tls: bool,
+}
+
+impl Dress {
+    /// Tells browsers not to come without TLS (RFC 6797 §6.1), where they came with it and by a name that is no other
+    /// server's of the same machine as well.
+    fn strict_transport(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let age = self.node.config.tls.hsts_max_age.as_secs();
+        let host = headers.get(HOST)?.to_str().ok()?;
+        let is_name = host::is_public_name(host);
+        (self.is_tls && age > 0 && is_name).then(|| HeaderValue::from_str(&format!("max-age={age}")).ok())?
+    }
 }
 
 fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>, tables: Option<&Arc<tables::Service>>) -> Routes {
@@ -103,7 +123,12 @@ async fn one_host(request: Request, next: Next) -> Response {
 }
 
 /// Counts an answer and puts on what every answer wears.
-async fn dress(State(traffic): State<Arc<Traffic>>, request: Request, next: Next) -> Response {
+async fn dress(State(dress): State<Arc<Dress>>, mut request: Request, next: Next) -> Response {
+    let Dress { node, traffic, is_tls } = &*dress;
+    let peer = request.extensions().get::<Peer>().copied();
+    let scheme = forwarded::scheme(*is_tls, peer, request.headers(), &node.process.addresses);
+    request.extensions_mut().insert(scheme);
+    let strict = dress.strict_transport(request.headers());
     let mut answer = next.run(request).await;
     let class = usize::from(answer.status().as_u16() / 100).saturating_sub(1);
     if let Some(count) = traffic.answers.get(class) {
@@ -115,6 +140,9 @@ async fn dress(State(traffic): State<Arc<Traffic>>, request: Request, next: Next
     let headers = answer.headers_mut();
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(strict) = strict {
+        headers.insert(STRICT_TRANSPORT_SECURITY, strict);
     }
     answer
 }

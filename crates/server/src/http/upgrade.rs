@@ -41,7 +41,7 @@ use axum::http::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{Method, StatusCode, Version};
+use axum::http::{Extensions, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Body as _;
@@ -54,7 +54,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 
 use super::listener::Release as _;
-use super::origin::{self, Origins, Visitor};
+use super::origin::{self, Origins, Scheme, Visitor};
 use super::patience::Patient;
 use crate::config::Config;
 use crate::node::Node;
@@ -119,9 +119,14 @@ impl Gate {
     ///
     /// # Errors
     /// The answer to the request of one that may not connect.
-    pub(super) fn visitor<'r>(&self, headers: &'r HeaderMap) -> Result<Visitor<'r>, Response> {
+    pub(super) fn visitor<'r>(
+        &self,
+        headers: &'r HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Visitor<'r>, Response> {
+        let scheme = extensions.get::<Scheme>().copied().unwrap_or_default();
         self.origins
-            .check(headers)
+            .check(headers, scheme)
             .map_err(|foreign| self.refuse(Refusal::Origin, StatusCode::FORBIDDEN, origin::refusal(&foreign)))
     }
 
@@ -253,7 +258,7 @@ pub(crate) fn accept(
     if !request.body().is_end_stream() {
         return Err(bad("a request for a WebSocket has no body\n"));
     }
-    gate.visitor(headers)?;
+    gate.visitor(headers, request.extensions())?;
     let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base 64 is a header's value");
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), terms.protocols);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 use tidings_hub::{Admission, Connected, Failure, Overrides, Verdict};
 use tidings_wire::{Channel, code};
 
@@ -69,6 +69,7 @@ struct ConnectResult {
     channels: Option<Vec<String>>,
     subs: Option<BTreeMap<String, Option<SubscribeResult>>>,
     meta: Raw,
+    tables: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -119,26 +120,40 @@ pub(super) type Outcome<T> = Result<Result<T, Failure>, Complaint>;
 
 /// Reads the answer to `connect`.
 pub(super) fn connected(json: &[u8]) -> Outcome<Connected> {
-    read(json, |result: ConnectResult| {
-        let mut subs: BTreeMap<Channel, Admission> = BTreeMap::new();
-        for name in result.channels.unwrap_or_default() {
-            subs.insert(channel(&name)?, Admission::default());
-        }
-        for (name, options) in result.subs.unwrap_or_default() {
-            // A subscription that the server makes ends with the connection.
-            let options = options.map(admission).transpose()?.unwrap_or_default();
-            subs.insert(channel(&name)?, Admission { expires: None, ..options });
-        }
-        Ok(Connected {
-            user: result.user,
-            expires: expires(result.expire_at),
-            info: bytes("b64info", result.b64info, result.info)?,
-            meta: result.meta.map(text),
-            data: bytes("b64data", result.b64data, result.data)?,
-            subs: subs.into_iter().collect(),
-            token: None,
-            since: 0,
-        })
+    read(json, connection)
+}
+
+/// Reads the same answer, with whether the client may upload tables where it says so (`tables.upload`).
+pub(super) fn uploader(json: &[u8]) -> Outcome<(Connected, Option<bool>)> {
+    read(json, |mut result: ConnectResult| {
+        let upload = match result.tables.take().as_ref().and_then(|tables| tables.get("upload")) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(upload)) => Some(*upload),
+            Some(_) => return Err("has tables whose upload is neither true nor false".into()),
+        };
+        Ok((connection(result)?, upload))
+    })
+}
+
+fn connection(result: ConnectResult) -> Result<Connected, Complaint> {
+    let mut subs: BTreeMap<Channel, Admission> = BTreeMap::new();
+    for name in result.channels.unwrap_or_default() {
+        subs.insert(channel(&name)?, Admission::default());
+    }
+    for (name, options) in result.subs.unwrap_or_default() {
+        // A subscription that the server makes ends with the connection.
+        let options = options.map(admission).transpose()?.unwrap_or_default();
+        subs.insert(channel(&name)?, Admission { expires: None, ..options });
+    }
+    Ok(Connected {
+        user: result.user,
+        expires: expires(result.expire_at),
+        info: bytes("b64info", result.b64info, result.info)?,
+        meta: result.meta.map(text),
+        data: bytes("b64data", result.b64data, result.data)?,
+        subs: subs.into_iter().collect(),
+        token: None,
+        since: 0,
     })
 }
 
@@ -281,6 +296,22 @@ mod tests {
         };
         assert_eq!(connected, Ok(Ok(expected)));
         assert_eq!(super::connected(br#"{"result": {}}"#), Ok(Ok(Connected::default())));
+    }
+
+    #[test]
+    fn the_application_says_who_may_upload_tables() {
+        for (tables, upload) in [
+            (r#"{"upload": true}"#, Ok(Some(true))),
+            (r#"{"upload": false}"#, Ok(Some(false))),
+            ("{}", Ok(None)),
+            ("null", Ok(None)),
+            (r#"["its own"]"#, Ok(None)),
+            (r#"{"upload": "no"}"#, Err(())),
+        ] {
+            let json = format!(r#"{{"result": {{"user": "56", "tables": {tables}}}}}"#);
+            let read = uploader(json.as_bytes()).map(|answer| answer.expect("a yes").1);
+            assert_eq!(read.map_err(|_| ()), upload, "{tables}");
+        }
     }
 
     #[test]

@@ -172,6 +172,21 @@ impl Hooks {
         Some(hook.ask(who, hello.headers, &question, answer::connected).await)
     }
 
+    /// The same for a client that wants to upload a table, with whether it may where the application says so.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub(crate) async fn uploader(
+        &self,
+        who: &Who,
+        hello: &Hello<'_>,
+    ) -> Option<Result<(Connected, Option<bool>), Failure>> {
+        let hook = self.connect.as_ref()?;
+        let subject = Subject::Connect { name: hello.name, version: hello.version };
+        let question = Question::new(who, subject, hello.data, hook.how());
+        Some(hook.ask(who, hello.headers, &question, answer::uploader).await)
+    }
+
     /// Asks whether a client may subscribe; `None` when there is no such hook.
     ///
     /// # Errors

@@ -50,6 +50,10 @@ pub(super) enum Command {
     Lock { uploads: Option<bool>, view: Option<bool> },
     /// The table is to go.
     Delete,
+    /// The asker says that it knows the owner's secret.
+    Owner(String),
+    /// The asker shows a connection token.
+    Token(String),
 }
 
 /// A column to sort by, as messages and files have it.
@@ -254,6 +258,8 @@ enum Message {
         view: Option<bool>,
     },
     Delete(IgnoredAny),
+    Owner(String),
+    Token(String),
 }
 
 /// Reads a text message.
@@ -300,6 +306,8 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         }
         Message::Lock { uploads, view } => Command::Lock { uploads, view },
         Message::Delete(_) => Command::Delete,
+        Message::Owner(secret) => Command::Owner(secret),
+        Message::Token(token) => Command::Token(token),
     })
 }
 
@@ -404,6 +412,8 @@ mod tests {
             (r#"{"rows":{"from":1000,"count":100}}"#, Command::Rows { from: 1000, count: 100 }),
             (r#"{"lock":{"uploads":true}}"#, Command::Lock { uploads: Some(true), view: None }),
             (r#"{"delete":{}}"#, Command::Delete),
+            (r#"{"owner":"secret"}"#, Command::Owner("secret".into())),
+            (r#"{"token":"a.b.c"}"#, Command::Token("a.b.c".into())),
         ] {
             assert_eq!(parse(text), Ok(command), "{text}");
         }

@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) rows: AtomicU64,
     /// Views that were encoded; each is sent to any number of viewers.
     pub(crate) views: AtomicU64,
+    /// Uploads that were refused for want of the right.
+    pub(crate) unauthorized: AtomicU64,
     /// Errors that viewers were told.
     pub(crate) errors: AtomicU64,
 }

@@ -34,12 +34,7 @@ pub(super) async fn of(service: &Arc<Service>, look: Look) -> Result<Bytes, Fail
     {
         return Ok(frame.clone());
     }
-    let _permit = match received > super::HEAVY {
-        true => {
-            Some(Arc::clone(&service.heavy).acquire_owned().await.expect("a semaphore that nobody closes"))
-        }
-        false => None,
-    };
+    let _permit = service.queries.query(&reading.summary()).await;
     let stop = Stop(Cancel::default());
     let cancel = stop.0.clone();
     let types = of.1.clone();

@@ -63,6 +63,12 @@ impl From<Error> for Failure {
                 413,
                 format!("the text of a file may have {limit} bytes, unpacked: four times tables.max_size"),
             ),
+            Error::UnpackRatio { ratio } => Self::new(
+                413,
+                format!(
+                    "the file unpacks to more than {ratio} times its size (tables.max_unpack_ratio); upload it unpacked"
+                ),
+            ),
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
             Error::Value { .. } => Self::new(422, error.to_string()),
             Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
@@ -76,6 +82,8 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
+            // The store's own bound, in its own words.
+            io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Self::new(507, error.to_string()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::new(507, "the server's disk is full")
             }

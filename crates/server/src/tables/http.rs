@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
-use tidings_table::Format;
+use tidings_table::{Export, Format};
 
 use super::Service;
 use super::arrival;
@@ -23,9 +23,11 @@ use super::download;
 use super::failure::Failure;
 use super::making;
 use super::message::{self, PageText};
+use super::rights::Visitor;
 use super::room::{Ask, Look};
-use super::rows::Rows;
+use super::rows::{Added, Rows};
 use super::session::{self, Entry, blocking};
+use crate::http::Peer;
 use crate::http::upgrade::{self, Terms, Upgraded};
 
 /// What an answer in JSON is.
@@ -71,7 +73,7 @@ struct Credentials {
 type Shared = State<Arc<Service>>;
 
 async fn new_table(State(service): Shared, request: Request) -> Response {
-    upgrade(service, request, Entry { form: Form::Tables, id: None, secret: None })
+    upgrade(service, request, Form::Tables, None, None)
 }
 
 async fn table(
@@ -80,19 +82,28 @@ async fn table(
     Query(Credentials { owner }): Query<Credentials>,
     request: Request,
 ) -> Response {
-    upgrade(service, request, Entry { form: Form::Tables, id: Some(id), secret: owner })
+    upgrade(service, request, Form::Tables, Some(id), owner)
 }
 
 async fn new_article(State(service): Shared, request: Request) -> Response {
-    upgrade(service, request, Entry { form: Form::Article, id: None, secret: None })
+    upgrade(service, request, Form::Article, None, None)
 }
 
 async fn article(State(service): Shared, Path(id): Path<String>, request: Request) -> Response {
-    upgrade(service, request, Entry { form: Form::Article, id: Some(id), secret: None })
+    upgrade(service, request, Form::Article, Some(id), None)
 }
 
 /// Answers a handshake, and serves the connection that comes of it.
-fn upgrade(service: Arc<Service>, request: Request, entry: Entry) -> Response {
+fn upgrade(
+    service: Arc<Service>,
+    request: Request,
+    form: Form,
+    id: Option<String>,
+    secret: Option<String>,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let visitor = Visitor::new(&service.node, request.headers(), peer);
+    let entry = Entry { form, id, secret, visitor };
     // What a table shows is sent by a task of its own for each viewer: nothing there is compressed for all of them.
     match upgrade::accept(request, &service.node, &Terms { protocols: &[], deflate: false }) {
         Err(refusal) => refusal,
@@ -155,6 +166,7 @@ async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
     if number == 0 || asked.page.is_some() && number > pages {
         return Err(Failure::no_page(number, pages));
     }
+    let _permit = service.queries.window(&view.reading().summary()).await;
     let text = blocking(move || {
         let number = number.min(pages);
         let page = making::at(&view, &about.shown, number)?;
@@ -219,7 +231,8 @@ async fn download(
                 (CONTENT_TYPE, media.to_owned()),
                 (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
             ];
-            Ok((headers, download::view(&service, look, format)?).into_response())
+            let export = Export { format, disarm_formulas: service.node.config.tables.disarm_formulas };
+            Ok((headers, download::view(&service, look, export)?).into_response())
         }
         Some(_) => Err(Failure::bad("view must be csv or tsv")),
     }
@@ -272,9 +285,9 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
         false => Rows::lines(body, Some(held)),
     };
     let rows = Arc::new(rows);
-    let appended = service
+    let Added { rows: appended, size } = service
         .ask(id, |reply| Ask::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
         .await??;
     service.counters.bytes.fetch_add(rows.len(), std::sync::atomic::Ordering::Relaxed);
-    Ok((JSON, format!("{}\n", json!({"appended": appended}))).into_response())
+    Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())
 }

@@ -230,6 +230,16 @@ pub(super) fn owner(secret: &str) -> Bytes {
     json_frame(&serde_json::json!({"owner": secret}))
 }
 
+/// The answer to a token that gives the right to upload.
+pub(super) fn may_upload() -> Bytes {
+    json_frame(&serde_json::json!({"rights": {"upload": true}}))
+}
+
+/// The answer to the owner's secret.
+pub(super) fn is_owner() -> Bytes {
+    json_frame(&serde_json::json!({"rights": {"owner": true}}))
+}
+
 /// How far an upload is; `size` as its uploader announced it.
 pub(super) fn progress(received: u64, size: Option<u64>, rows: u64) -> Bytes {
     json_frame(&serde_json::json!({"progress": {"received": received, "size": size, "rows": rows}}))

@@ -15,7 +15,9 @@
 //! - A view is encoded once for all who see it, and a slow viewer gets the newest one and delays nobody.
 //! - Whoever knows a table's name may look; what else they may do is decided in one place, the room.
 //! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), uploads at once
-//!   ([`upload::UnderWay`]), rows at once ([`arrival`]), answers that wait ([`outbox`]), large computations at once (one).
+//!   ([`upload::UnderWay`]), downloads of views at once ([`download::Downloads`]), rows at once ([`arrival`]), answers that
+//!   wait ([`outbox`]), what is computed at once ([`queries`]).
+//! - A transfer that crawls gives way when others wait ([`rate`]).
 //!
 //! # Beyond the contract's messages
 //! - `{"facts":{}}` asks for column facts; the answer is for the asker:
@@ -43,7 +45,10 @@ mod message;
 pub(crate) mod news;
 mod outbox;
 mod pattern;
+mod queries;
+mod rate;
 mod record;
+mod rights;
 mod room;
 mod rows;
 mod session;
@@ -52,21 +57,23 @@ mod upload;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidings_broker::PublishOptions;
 use tidings_wire::Channel;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::node::Node;
 use crate::random;
 use arrival::Arrivals;
 use counters::Counters;
+use download::Downloads;
 use failure::Failure;
 use id::TableId;
+use queries::Queries;
 use record::Record;
 use room::{Ask, Room};
 use session::blocking;
@@ -77,10 +84,6 @@ pub(crate) use store::Numbers;
 
 pub(crate) use http::{pages, routes};
 
-/// How many views may be downloaded at once.
-const EXPORTS: usize = 32;
-/// Larger files than this are sorted, filtered, searched and counted one after the other: each takes memory.
-const HEAVY: u64 = 16 << 20;
 /// How often tables that nobody uses are looked for, at the latest.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long rooms may take to end when the server stops, past the time that viewers have to go.
@@ -94,10 +97,10 @@ pub(crate) struct Service {
     /// Those that are in memory.
     rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
     pub(crate) counters: Counters,
-    heavy: Arc<Semaphore>,
+    queries: Queries,
     uploads: UnderWay,
     arrivals: Arrivals,
-    exporting: Arc<Semaphore>,
+    downloads: Downloads,
     max_size: u64,
     stopping: watch::Sender<bool>,
     node: Arc<Node>,
@@ -121,10 +124,10 @@ impl Service {
             store: Arc::new(store),
             rooms: Mutex::default(),
             counters: Counters::default(),
-            heavy: Arc::new(Semaphore::new(1)),
-            uploads: UnderWay::default(),
+            queries: Queries::default(),
+            uploads: UnderWay::new(options.min_data_rate as u64),
             arrivals: Arrivals::default(),
-            exporting: Arc::new(Semaphore::new(EXPORTS)),
+            downloads: Downloads::new(options.min_data_rate as u64),
             max_size: options.max_size as u64,
             stopping: watch::Sender::new(false),
             node: Arc::clone(node),
@@ -174,6 +177,32 @@ impl Service {
     /// How many tables there are, and the bytes of their files; with a bucket as it was last counted.
     pub(crate) fn stored(&self) -> (u64, u64) {
         self.store.stored()
+    }
+
+    /// Bytes of files without a name: what packed files unpack to, what views are sorted with, removed files that are read.
+    pub(crate) fn nameless(&self) -> u64 {
+        self.store.nameless()
+    }
+
+    /// Transfers that ended because they were slow and others waited, by what they were.
+    pub(crate) fn gave_way(&self) -> [(&'static str, u64); 2] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
+    }
+
+    /// What was refused, by the reason.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 6] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let [total, quota] = self.store.refused();
+        let [uploads, own_uploads] = self.uploads.refused.each_ref().map(of);
+        [
+            ("right", of(&self.counters.unauthorized)),
+            ("uploads", uploads),
+            ("own_uploads", own_uploads),
+            ("downloads", of(&self.downloads.refused)),
+            ("total", total),
+            ("quota", quota),
+        ]
     }
 
     /// What has happened between this node and the bucket of its tables, and the bytes of its copies; `None` without one.

@@ -14,6 +14,9 @@ pub(super) struct Record {
     pub(super) name: String,
     /// The hash of the owner's secret; `None`: nobody owns it, as on the article's page.
     pub(super) owner: Option<String>,
+    /// Whose quota the file counts to ([`Quota::key`](super::rights::Quota)); empty: nobody's.
+    #[serde(default)]
+    pub(super) uploader: String,
     /// Whether it was uploaded in the article's way, as tab-separated values.
     pub(super) is_article: bool,
     pub(super) wish: Wish,
@@ -56,6 +59,7 @@ impl Record {
             file: None,
             name: String::new(),
             owner: secret.map(id::hash),
+            uploader: String::new(),
             is_article: false,
             wish: Wish::default(),
             shown: Shown::default(),

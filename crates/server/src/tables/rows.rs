@@ -44,6 +44,15 @@ struct Cells {
 const CELL: u8 = 0xFF;
 const ROW: u8 = 0xFE;
 
+/// What was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    /// So many rows.
+    pub(super) rows: u64,
+    /// The bytes of the file with them.
+    pub(super) size: u64,
+}
+
 /// What became of them.
 pub(super) enum Appended {
     /// So many rows more.

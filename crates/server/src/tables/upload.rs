@@ -3,24 +3,24 @@
 //! At most [`PIECES`] pieces wait between the two; past that the connection is not read from. Whoever drops an
 //! [`Upload`] before [`Upload::finish`] aborts it; others stop it by [`Far::stop`].
 //!
-//! There are at most [`UPLOADS`] at once. When there are as many, the one that has stood still longest gives way to a
-//! new one, if it has for [`STILL`]: whoever only holds uploads open keeps nobody from uploading.
+//! There are at most [`UPLOADS`] at once, and of one requester a part of them. When there are as many, the slowest one gives
+//! way to a new one, if it is slower than `tables.min_data_rate`: uploads that crawl keep nobody from uploading.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidings_table::{Table, Writer};
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::Failure;
+use super::rate::{self, RateMeter};
+use super::rights::Quota;
 use super::room::Ask;
 use super::store::{Place, Reserved, Store, TABLE};
 
 /// How many files may come in at once.
-const UPLOADS: usize = 64;
-/// How long an upload may stand still while others wait to begin.
-const STILL: Duration = Duration::from_secs(5);
+pub(super) const UPLOADS: usize = 64;
 /// How many pieces may wait to be written; a piece is what one read from a socket gave.
 const PIECES: usize = 8;
 /// Rows that make a first page.
@@ -48,8 +48,9 @@ enum Piece {
 pub(super) struct Far {
     pub(super) received: AtomicU64,
     pub(super) rows: AtomicU64,
-    /// When the last of it came.
-    moved: Mutex<Instant>,
+    /// How fast it comes.
+    meter: RateMeter,
+    requester: Arc<str>,
     /// Why it was stopped from outside.
     stopped: OnceLock<Failure>,
     /// Wakes who writes it.
@@ -71,48 +72,83 @@ impl Far {
         self.stopped.get()
     }
 
-    fn still(&self) -> Duration {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-
-    fn moves(&self) {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Stops the upload in favour of another one.
+    fn give_way(&self, rate: f64, least: u64) {
+        let why = format!(
+            "the file came with {rate:.0} bytes per second, less than the {least} of tables.min_data_rate, and others wait \
+             to upload; the upload was given up"
+        );
+        self.stop(Failure::new(408, why));
     }
 }
 
 /// All uploads of this process that are under way.
-#[derive(Debug, Default)]
-pub(super) struct UnderWay(Mutex<Vec<Weak<Far>>>);
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    all: Mutex<Vec<Weak<Far>>>,
+    /// The slowest that an upload may be, in bytes per second, while others wait.
+    least: u64,
+    /// Uploads that gave way to others.
+    pub(super) gave_way: AtomicU64,
+    /// Uploads that were refused: because there were too many, and too many of one requester.
+    pub(super) refused: [AtomicU64; 2],
+}
 
 impl UnderWay {
-    /// Takes a place for another one, which it has until what this gives is dropped.
+    pub(super) fn new(least: u64) -> Self {
+        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: Default::default() }
+    }
+
+    /// Takes a place for another one of a requester, who may have `most` of them; until what this gives is dropped.
     ///
     /// # Errors
-    /// 503 when there are too many, all of which move.
-    pub(super) fn enter(&self) -> Result<Arc<Far>, Failure> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// 429 when the requester has too many, 503 when there are too many in all, none of which is slow.
+    pub(super) fn enter(&self, requester: &Quota) -> Result<Arc<Far>, Failure> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moving: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
         moving.retain(|far| far.stopped().is_none());
-        if moving.len() >= UPLOADS {
-            let stillest = moving.iter().max_by_key(|far| far.still()).filter(|far| far.still() >= STILL);
-            let Some(stillest) = stillest else {
-                return Err(Failure::new(503, "too many uploads are under way; try again"));
-            };
-            let seconds = stillest.still().as_secs();
-            let why =
-                format!("nothing came for {seconds} s, and others wait to upload; the upload was given up");
-            stillest.stop(Failure::new(408, why));
+        let own = moving.iter().filter(|far| far.requester == requester.key);
+        if own.clone().count() >= requester.uploads && !self.make_room(own) {
+            self.refused[1].fetch_add(1, Ordering::Relaxed);
+            let (most, option) = (requester.uploads, requester.uploads_option);
+            return Err(Failure::new(
+                429,
+                format!("{most} of your uploads are under way ({option}); wait until one has ended"),
+            ));
+        }
+        moving.retain(|far| far.stopped().is_none());
+        if moving.len() >= UPLOADS && !self.make_room(moving.iter()) {
+            self.refused[0].fetch_add(1, Ordering::Relaxed);
+            return Err(Failure::new(503, "too many uploads are under way; try again"));
         }
         let far = Arc::new(Far {
             received: AtomicU64::new(0),
             rows: AtomicU64::new(0),
-            moved: Mutex::new(Instant::now()),
+            meter: RateMeter::new(Instant::now()),
+            requester: Arc::clone(&requester.key),
             stopped: OnceLock::new(),
             wake: OnceLock::new(),
         });
         all.retain(|far| far.strong_count() > 0);
         all.push(Arc::downgrade(&far));
         Ok(far)
+    }
+
+    /// Stops the slowest of these, if it is too slow; gives whether it has.
+    fn make_room<'a>(&self, of: impl Iterator<Item = &'a Arc<Far>>) -> bool {
+        let slow = rate::slowest(of.map(|far| (&far.meter, far)), self.least, Instant::now());
+        if let Some((rate, far)) = &slow {
+            self.gave_way.fetch_add(1, Ordering::Relaxed);
+            far.give_way(*rate, self.least);
+        }
+        slow.is_some()
+    }
+
+    /// Stops an upload in favour of another one to the same table, if it is too slow.
+    pub(super) fn give_way(&self, far: &Arc<Far>) {
+        if far.stopped().is_none() {
+            self.make_room([far].into_iter());
+        }
     }
 }
 
@@ -225,6 +261,8 @@ impl Job {
         }
         let (mut came, mut shown) = (0, false);
         while let Some(piece) = incoming.blocking_recv() {
+            let length = if let Piece::Bytes(bytes) = &piece { bytes.len() as u64 } else { 0 };
+            self.far.meter.advance(length, Instant::now());
             if let Some(why) = self.far.stopped() {
                 return Err(why.clone());
             }
@@ -246,7 +284,6 @@ impl Job {
             }
             self.reserved.grow(bytes.len() as u64)?;
             let summary = self.writer.append(&bytes)?;
-            self.far.moves();
             self.far
                 .received
                 .store(summary.received.max(self.far.received.load(Ordering::Relaxed)), Ordering::Relaxed);
@@ -257,6 +294,7 @@ impl Job {
                 let table: Table = self.writer.table().clone();
                 let _ = self.room.blocking_send(Ask::FirstRows { number: self.number, table });
             }
+            self.far.meter.wait(Instant::now());
         }
         Ok(false)
     }
@@ -269,26 +307,53 @@ fn announced(size: u64, came: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn age(far: &Far, by: Duration) {
-        *far.moved.lock().expect("no panic") = Instant::now().checked_sub(by).expect("a time");
+    fn quota(key: &str, uploads: usize) -> Quota {
+        Quota { key: key.into(), uploads, uploads_option: "tables.user_upload_limit", ..Quota::unlimited() }
+    }
+
+    fn crawls(far: &Far, bytes: u64) {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
+        far.meter.restart(ago(10));
+        far.meter.advance(bytes, ago(1));
     }
 
     #[test]
-    fn who_only_holds_uploads_open_keeps_nobody_from_uploading() {
-        let under_way = UnderWay::default();
-        let mut held: Vec<_> = (0..UPLOADS).map(|_| under_way.enter().expect("a place")).collect();
+    fn uploads_that_crawl_keep_nobody_from_uploading_and_the_slowest_goes_first() {
+        let under_way = UnderWay::new(1_000);
+        let all = quota("all", usize::MAX);
+        let mut held: Vec<_> = (0..UPLOADS).map(|_| under_way.enter(&all).expect("a place")).collect();
         // All of them move.
-        assert_eq!(under_way.enter().map(|_| ()).expect_err("no place").code, 503);
-        age(&held[7], STILL);
-        age(&held[9], 2 * STILL);
-        held.push(under_way.enter().expect("a place"));
-        assert_eq!(held[9].stopped().map(|why| why.code), Some(408));
-        held.push(under_way.enter().expect("a place"));
+        for far in &held {
+            crawls(far, 1 << 20);
+        }
+        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
+        crawls(&held[7], 4_000);
+        crawls(&held[9], 1_000);
+        held.push(under_way.enter(&all).expect("a place"));
+        let why = held[9].stopped().expect("a reason");
+        assert!(why.code == 408 && why.message.contains("tables.min_data_rate"), "{why:?}");
+        held.push(under_way.enter(&all).expect("a place"));
         assert!(held[7].stopped().is_some());
-        assert_eq!(under_way.enter().map(|_| ()).expect_err("no place").code, 503);
+        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
         held.swap_remove(0);
-        under_way.enter().expect("a place");
+        under_way.enter(&all).expect("a place");
+        assert_eq!(under_way.gave_way.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn one_requester_has_a_part_of_the_places() {
+        let under_way = UnderWay::new(1_000);
+        let (ann, bob) = (quota("user:ann", 2), quota("user:bob", 2));
+        let held: Vec<_> = (0..2).map(|_| under_way.enter(&ann).expect("a place")).collect();
+        let refused = under_way.enter(&ann).map(|_| ()).expect_err("no place");
+        assert!(refused.code == 429 && refused.message.contains("tables.user_upload_limit"), "{refused:?}");
+        under_way.enter(&bob).expect("a place");
+        crawls(&held[1], 10);
+        under_way.enter(&ann).expect("the slow one has given way");
+        assert!(held[1].stopped().is_some() && held[0].stopped().is_none());
     }
 }

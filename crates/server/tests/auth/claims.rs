@@ -23,7 +23,7 @@ fn channel(name: &str) -> Channel {
 fn a_connection_token_says_who_it_is_and_what_comes_with_it() {
     let connection = connected(json!({
         "sub": "42", "exp": NOW + 60, "iat": NOW, "nbf": NOW, "jti": "1", "iss": "app", "aud": ["x"],
-        "info": {"name": "Ann"}, "meta": {"tenant": 7}, "channels": ["news", "chat:1"],
+        "info": {"name": "Ann"}, "meta": {"tenant": 7}, "channels": ["news", "chat:1"], "tables": {"upload": true},
         "something": ["else"],
     }));
     assert_eq!(
@@ -35,6 +35,7 @@ fn a_connection_token_says_who_it_is_and_what_comes_with_it() {
             meta: Some("{\"tenant\":7}".into()),
             token: TokenId { id: Some("1".into()), issued: Some(NOW) },
             subs: ["news", "chat:1"].map(|name| (channel(name), SubscriptionOptions::default())).into(),
+            upload: Some(true),
         }
     );
     let least = connected(json!({"sub": "42"}));

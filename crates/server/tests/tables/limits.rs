@@ -125,6 +125,50 @@ fn a_small_file_that_unpacks_to_a_huge_one_is_refused_and_leaves_nothing() {
     viewer.view(|view| view["total_number"] == 90_000 || view["total_number"] == 89_999);
 }
 
+#[test]
+fn a_file_that_unpacks_to_too_many_times_its_size_is_refused() {
+    let world = World::with(&["tables.max_unpack_ratio=10"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(5 << 20)).expect("memory");
+    let mut viewer = world.viewer("/tables/ws");
+    viewer.upload("bomb.tsv.gz", &packer.finish().expect("memory"));
+    let (code, words) = viewer.error();
+    assert!(
+        code == 413 && words.contains("10 times") && words.contains("tables.max_unpack_ratio"),
+        "{words}"
+    );
+    drop(viewer);
+    wait_until(PATIENCE, "nothing of it to be left", || {
+        String::from_utf8_lossy(&world.get("/metrics").2).contains("tidings_tables_nameless_bytes 0")
+    });
+}
+
+#[test]
+fn what_packed_files_unpack_to_counts_while_they_are_open() {
+    let world = World::with(&["tables.max_total=1000000"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(180_000)).expect("memory");
+    let packed = packer.finish().expect("memory");
+    assert!(packed.len() < 10_000);
+    let numbers = || String::from_utf8_lossy(&world.get("/metrics").2).into_owned();
+    let mut first = world.viewer("/tables/ws");
+    first.upload("first.tsv.gz", &packed);
+    first.view(|view| view["loading"] == false && view["total_number"] != 0);
+    assert!(numbers().contains("tidings_tables_nameless_bytes 720000"), "{}", numbers());
+    let mut second = world.viewer("/tables/ws");
+    second.upload("second.tsv.gz", &packed);
+    let (code, words) = second.error();
+    assert!(code == 507 && words.contains("tables.max_total"), "{words}");
+    // Its room is given back when nobody looks at it.
+    drop(first);
+    wait_until(PATIENCE, "its viewer to be gone", || {
+        numbers().lines().any(|line| line == "tidings_table_viewers 1")
+    });
+    second.upload("second.tsv.gz", &packed);
+    second.view(|view| view["loading"] == false && view["total_number"] != 0);
+    assert!(numbers().contains("tidings_table_refused_total{reason=\"total\"}"), "{}", numbers());
+}
+
 /// A file system of one mebibyte, for as long as this is there.
 struct Tiny(PathBuf);
 

@@ -8,6 +8,7 @@ mod limits;
 mod many;
 mod nodes;
 mod owner;
+mod rights;
 mod shared;
 mod typed;
 mod uploads;

@@ -158,17 +158,21 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn connect(address: SocketAddr, path: &str) -> Self {
+        Self::open(address, path, &[])
+    }
+
+    /// Connects with a header besides those of the handshake.
+    pub(crate) fn with_header(address: SocketAddr, path: &str, header: (&str, &str)) -> Self {
+        Self::open(address, path, &[header])
+    }
+
+    fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut io = TcpStream::connect(address).expect("a connection");
         io.set_nodelay(true).expect("a socket");
         io.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let host = address.to_string();
-        let request = Request {
-            host: &host,
-            target: path,
-            key: &handshake::key([7; 16]),
-            protocols: &[],
-            headers: &[],
-        };
+        let request =
+            Request { host: &host, target: path, key: &handshake::key([7; 16]), protocols: &[], headers };
         let mut bytes = Vec::new();
         request.write(&mut bytes);
         io.write_all(&bytes).expect("a handshake sent");

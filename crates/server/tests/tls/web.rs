@@ -83,6 +83,26 @@ fn requests_are_answered_over_tls_and_plain_ones_are_told_to_come_that_way() {
 }
 
 #[test]
+fn browsers_are_told_to_stay_with_tls_and_pages_without_it_are_not_the_server_s_own() {
+    let world = World::with(&["http_api.key=5f1c0a9be27d4836a1c4"]);
+    let ask = |world: &World, more: &str| {
+        let mut client = world.web();
+        client.send(format!("GET /events?channel=a HTTP/1.1\r\n{more}Connection: close\r\n\r\n").as_bytes());
+        head(&mut client).to_ascii_lowercase()
+    };
+    let strict = "strict-transport-security: max-age=2592000";
+    assert!(ask(&world, "Host: push.example.com\r\n").contains(strict));
+    // Other servers of this machine have the same name.
+    assert!(!ask(&world, "Host: localhost\r\n").contains("strict-transport"));
+    let plain = ask(&world, "Host: push.example.com\r\nOrigin: http://push.example.com\r\n");
+    assert!(plain.starts_with("http/1.1 403 "), "{plain}");
+    let own = ask(&world, "Host: push.example.com\r\nOrigin: https://push.example.com\r\n");
+    assert!(!own.starts_with("http/1.1 403 "), "{own}");
+    let off = World::with(&["http_api.key=5f1c0a9be27d4836a1c4", "tls.hsts_max_age=0"]);
+    assert!(!ask(&off, "Host: push.example.com\r\n").contains("strict-transport"));
+}
+
+#[test]
 fn a_websocket_over_tls_loses_nothing_of_what_came_with_its_handshake() {
     let world = World::with(&[]);
     // In one piece with the request, and more of it than is read at once.

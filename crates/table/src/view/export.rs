@@ -6,6 +6,7 @@ use super::View;
 use crate::cursor::Cursor;
 use crate::encode::{write_cell, write_within_quotes};
 use crate::syntax::{Event, Syntax};
+use crate::value::{Kind, Style};
 use crate::{Control, Error};
 
 /// How a view is written.
@@ -21,6 +22,33 @@ impl Format {
     fn syntax(self) -> Syntax {
         let delimiter = if matches!(self, Self::Csv) { b',' } else { b'\t' };
         Syntax::new(delimiter, Some(b'"'), None).expect("three bytes that differ")
+    }
+}
+
+/// How a view is written, and what is changed in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// The format.
+    pub format: Format,
+    /// Whether cells that a spreadsheet would take for formulas get an apostrophe in front: those that begin with `=`, `+`,
+    /// `-`, `@`, a tab or a carriage return, unless they are numbers.
+    pub disarm_formulas: bool,
+}
+
+impl From<Format> for Export {
+    /// Cells as they are.
+    fn from(format: Format) -> Self {
+        Self { format, disarm_formulas: false }
+    }
+}
+
+/// Whether a spreadsheet may take a cell for a formula.
+fn may_be_formula(cell: &[u8]) -> bool {
+    let is_number = |style| matches!(Kind::of(cell, style), Kind::Integer | Kind::Decimal | Kind::Missing);
+    match cell {
+        [b'=' | b'@' | b'\t' | b'\r', ..] => true,
+        [b'+' | b'-', ..] => !(is_number(Style::Point) || is_number(Style::Comma)),
+        _ => false,
     }
 }
 
@@ -46,8 +74,14 @@ impl View {
     ///
     /// # Errors
     /// [`Error::Io`] of the table or of `out`; [`Error::Cancelled`].
-    pub fn write(&self, format: Format, out: &mut impl Write, control: Control<'_>) -> Result<(), Error> {
-        let mut export = Export { cursor: Cursor::new(&self.reading), rows: RowWriter::new(format), out };
+    pub fn write(
+        &self,
+        export: impl Into<Export>,
+        out: &mut impl Write,
+        control: Control<'_>,
+    ) -> Result<(), Error> {
+        let rows = RowWriter::new(export.into());
+        let mut export = Writing { cursor: Cursor::new(&self.reading), rows, out };
         let total = self.total();
         if self.first() > 0 && self.reading.state().tally.rows > 0 {
             export.row(0)?;
@@ -76,13 +110,13 @@ impl View {
 }
 
 /// A view on its way out.
-struct Export<'a, W> {
+struct Writing<'a, W> {
     cursor: Cursor<'a>,
     rows: RowWriter,
     out: &'a mut W,
 }
 
-impl<W: Write> Export<'_, W> {
+impl<W: Write> Writing<'_, W> {
     /// Writes one row.
     fn row(&mut self, line: u64) -> Result<(), Error> {
         let Self { cursor, rows, out } = self;
@@ -99,7 +133,7 @@ impl<W: Write> Export<'_, W> {
     fn scattered(&mut self, lines: &[u32], control: Control<'_>) -> Result<bool, Error> {
         let mut wanted: Vec<(u32, usize)> = lines.iter().copied().zip(0..).collect();
         wanted.sort_unstable();
-        let mut fetched = RowWriter { syntax: self.rows.syntax, ..RowWriter::new(Format::Csv) };
+        let mut fetched = RowWriter::new(self.rows.export);
         let (mut places, mut fitted) = (vec![0..0; lines.len()], true);
         for (i, (line, slot)) in wanted.into_iter().enumerate() {
             if i % FEWEST as usize == 0 {
@@ -131,6 +165,7 @@ impl<W: Write> Export<'_, W> {
 
 /// Writes rows into memory, cell by cell.
 struct RowWriter {
+    export: Export,
     syntax: Syntax,
     /// The cell so far, as long as it is held.
     cell: Vec<u8>,
@@ -143,9 +178,16 @@ struct RowWriter {
 }
 
 impl RowWriter {
-    fn new(format: Format) -> Self {
-        let syntax = format.syntax();
-        Self { syntax, cell: Vec::new(), open: false, first: true, written: Vec::new() }
+    fn new(export: Export) -> Self {
+        let syntax = export.format.syntax();
+        Self { export, syntax, cell: Vec::new(), open: false, first: true, written: Vec::new() }
+    }
+
+    /// Puts an apostrophe before what is held of a cell's beginning, if it may be a formula.
+    fn disarm(&mut self) {
+        if self.export.disarm_formulas && may_be_formula(&self.cell) {
+            self.cell.insert(0, b'\'');
+        }
     }
 
     /// Hands over what is written, if it is more than `least` bytes.
@@ -181,6 +223,7 @@ impl RowWriter {
                 self.cell.extend_from_slice(content);
                 if self.cell.len() > HELD {
                     if !self.open {
+                        self.disarm();
                         self.written.push(b'"');
                     }
                     self.open = true;
@@ -210,6 +253,7 @@ impl RowWriter {
         } else if alone && self.cell.is_empty() {
             self.written.extend_from_slice(b"\"\"");
         } else {
+            self.disarm();
             write_cell(&self.cell, self.syntax, &mut self.written)?;
         }
         self.cell.clear();
@@ -220,5 +264,20 @@ impl RowWriter {
     fn pass(&mut self) {
         write_within_quotes(&self.cell, b'"', None, &mut self.written);
         self.cell.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_spreadsheet_takes_for_a_formula_is_told_from_numbers_and_dates() {
+        for cell in ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "\r=1", "--5", "-a", "=5"] {
+            assert!(may_be_formula(cell.as_bytes()), "{cell:?}");
+        }
+        for cell in ["", "-", "-5", "+3.2", "-1,5", "-1.234,5", "-$5", "+5 %", "a=1", "'=1", "5-3"] {
+            assert!(!may_be_formula(cell.as_bytes()), "{cell:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ mod sort;
 use std::io;
 use std::sync::Arc;
 
-pub use export::Format;
+pub use export::{Export, Format};
 pub use filter::{Filter, Op, UnknownOp};
 
 use crate::cursor::Cursor;

@@ -1,11 +1,13 @@
 //! Packed files, and files in other encodings, are read like plain ones.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-use tidings_table::{Choice, Compression, Encoding, Error, Evidence, Limits};
+use tidings_table::{Budget, Choice, Compression, Control, Encoding, Error, Evidence, Limits, Writer};
 
 use crate::support::{Made, in_pieces};
 
@@ -143,6 +145,83 @@ fn a_small_file_that_unpacks_to_a_huge_one_is_refused_at_the_bound() {
         let result = made.writer.append(&packed);
         assert!(matches!(result, Err(Error::TooLarge { limit, .. }) if limit == 1 << 20), "{result:?}");
     }
+}
+
+#[test]
+fn a_file_that_unpacks_to_too_many_times_its_size_is_refused_below_the_bound_of_text() {
+    let limits = Limits { unpack_ratio: 20, ..Limits::default() };
+    for packed in [gzip(&vec![b'x'; 64 << 20]), zstd(&vec![b'x'; 64 << 20])] {
+        for size in [usize::MAX, 1_000] {
+            let mut made = Made::empty(Choice::default(), limits);
+            let mut result = Ok(());
+            in_pieces(&packed, &[size], |piece| {
+                if result.is_ok() {
+                    result = made.writer.append(piece).map(|_| ());
+                }
+            });
+            assert!(matches!(result, Err(Error::UnpackRatio { ratio: 20 })), "{result:?}");
+            assert!(
+                made.reading().disk_bytes() <= Limits::UNPACK_FREE + 21 * packed.len() as u64 + (4 << 20)
+            );
+        }
+    }
+    // What passes as a whole is read again in pieces: its first part alone unpacks to more than its share.
+    let mut file = gzip(&vec![b'x'; 30 << 20]);
+    let mut seed = 1_u64;
+    let mut noise = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8 | 0x80
+    };
+    let noise: Vec<u8> = (0..2_000_000).map(|_| noise()).collect();
+    file.extend_from_slice(&gzip(&noise));
+    let mut made = Made::empty(Choice { encoding: Encoding::named("latin1"), ..Choice::default() }, limits);
+    made.writer.append(&file).expect("within the ratio");
+    made.writer.finish().expect("a whole file");
+    made.writer.reread(Choice::default(), Control::default()).expect("within the ratio again");
+}
+
+#[test]
+fn nameless_files_are_charged_to_the_budget_until_the_last_reader_has_gone() {
+    #[derive(Debug)]
+    struct Room(AtomicU64, u64);
+    impl Budget for Room {
+        fn reserve(&self, bytes: u64) -> io::Result<()> {
+            if self.0.fetch_add(bytes, Ordering::Relaxed) + bytes > self.1 {
+                self.release(bytes);
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            Ok(())
+        }
+        fn release(&self, bytes: u64) {
+            self.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+    let text = text(20_000);
+    let packed = gzip(text.as_bytes());
+    let create = |room: &Arc<Room>, folder: &std::path::Path| {
+        Writer::create_within(Arc::clone(room) as _, folder, Choice::default(), Limits::default())
+    };
+    let room = Arc::new(Room(AtomicU64::new(0), u64::MAX));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut writer = create(&room, folder.path()).expect("a table");
+    writer.append(&packed).expect("a disk");
+    writer.finish().expect("a whole file");
+    assert_eq!(room.0.load(Ordering::Relaxed), text.len() as u64);
+    let reader = writer.table().reading();
+    drop((writer, folder));
+    assert_eq!(room.0.load(Ordering::Relaxed), text.len() as u64);
+    drop(reader);
+    assert_eq!(room.0.load(Ordering::Relaxed), 0);
+    let small = Arc::new(Room(AtomicU64::new(0), 100_000));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut writer = create(&small, folder.path()).expect("a table");
+    let refused = writer.append(&packed);
+    assert!(
+        matches!(&refused, Err(Error::Io(error)) if error.kind() == io::ErrorKind::QuotaExceeded),
+        "{refused:?}"
+    );
+    drop(writer);
+    assert_eq!(small.0.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -23,6 +23,8 @@ const COUNT: Duration = Duration::from_millis(250);
 pub(in crate::tables) struct Seat {
     pub(in crate::tables) asks: mpsc::Sender<Ask>,
     pub(in crate::tables) viewer: u64,
+    /// Whether it has shown the owner's secret.
+    pub(in crate::tables) is_owner: bool,
 }
 
 impl Room {
@@ -33,15 +35,14 @@ impl Room {
         self.last_number += 1;
         let viewer = self.last_number;
         let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
-        if reply.send(Seat { asks, viewer }).is_err() {
+        if reply.send(Seat { asks, viewer, is_owner }).is_err() {
             return;
         }
         self.viewers.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
         self.service.counters.viewers.fetch_add(1, Ordering::Relaxed);
         let mut seen = Seen::from_now(form, &self.board.borrow(), self.record.locks.any());
         if secret.is_some() && !is_owner {
-            let wrong = Failure::new(403, "this is not the owner's secret; you may do what everybody may");
-            outbox.push(message::error(&wrong));
+            outbox.push(message::error(&not_the_owner()));
         }
         if self.text(form).is_some() {
             let posted = self.encode(form);
@@ -52,6 +53,20 @@ impl Room {
         }
         outbox.look_at((self.board.subscribe(), seen));
         self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+    }
+
+    /// Makes a viewer the owner, if it knows the secret.
+    ///
+    /// # Errors
+    /// 403 when it does not.
+    pub(super) fn own(&mut self, viewer: u64, secret: &str) -> Result<(), Failure> {
+        if !self.record.is_owned_by(secret) {
+            return Err(not_the_owner());
+        }
+        if let Some(viewer) = self.viewers.get_mut(&viewer) {
+            viewer.is_owner = true;
+        }
+        Ok(())
     }
 
     pub(super) fn leave(&mut self, viewer: u64) {
@@ -214,6 +229,7 @@ impl Room {
             about: self.about(self.everybody(), self.record.version),
             folder: self.place.file(&data.file),
             facts: Arc::clone(&data.facts),
+            place: Arc::clone(&self.place),
         })
     }
 
@@ -232,4 +248,8 @@ impl Room {
         *shown =
             Shown { page: 1, page_size: shown.page_size, search: shown.search.clone(), ..Shown::default() };
     }
+}
+
+fn not_the_owner() -> Failure {
+    Failure::new(403, "this is not the owner's secret; you may do what everybody may")
 }

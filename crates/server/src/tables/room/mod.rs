@@ -38,7 +38,8 @@ use super::message::{self, About, PageText};
 use super::news::{News, Say};
 use super::outbox::Outbox;
 use super::record::Record;
-use super::rows::Rows;
+use super::rights::Quota;
+use super::rows::{Added, Rows};
 use super::store::{Place, Reserved, Saved};
 use super::upload::{Far, Outcome, Upload};
 
@@ -75,7 +76,15 @@ pub(super) enum Ask {
     /// A viewer wants something for everybody.
     Do { viewer: u64, command: Command, done: Done },
     /// A viewer begins to upload.
-    Upload { viewer: u64, name: String, size: Option<u64>, reply: oneshot::Sender<Result<Upload, Failure>> },
+    Upload {
+        viewer: u64,
+        name: String,
+        size: Option<u64>,
+        quota: Quota,
+        reply: oneshot::Sender<Result<Upload, Failure>>,
+    },
+    /// A viewer shows what it says is the owner's secret.
+    Own { viewer: u64, secret: String, reply: Done },
     /// An upload has rows enough for a page.
     FirstRows { number: u64, table: Table },
     /// An upload has ended. What it `reserved` is there when it is whole.
@@ -85,7 +94,7 @@ pub(super) enum Ask {
     /// A backend has rows, if this is the owner's secret.
     MayAppend { secret: String, reply: Done },
     /// Rows from a backend.
-    Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<u64, Failure>> },
+    Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<Added, Failure>> },
     /// Somebody wants to look at more than the page.
     Look(oneshot::Sender<Result<Look, Failure>>),
     /// Another node has said something.
@@ -119,6 +128,8 @@ pub(super) struct Look {
     /// Where the file is, as it was received.
     pub(super) folder: std::path::PathBuf,
     pub(super) facts: FactsCache,
+    /// Keeps the table from being evicted while it is looked at.
+    pub(super) place: Arc<Place>,
 }
 
 /// Column facts with how many bytes of the file and which types of columns they were made of. Who makes them holds the lock; others wait for it
@@ -158,6 +169,8 @@ struct Data {
 struct Uploading {
     number: u64,
     viewer: u64,
+    /// Whose quota the file counts to.
+    uploader: String,
     file: String,
     name: String,
     size: Option<u64>,
@@ -415,8 +428,11 @@ impl Room {
             Ask::Join(join) => self.join(join),
             Ask::Leave(viewer) => self.leave(viewer),
             Ask::Do { viewer, command, done } => self.command(viewer, command, done),
-            Ask::Upload { viewer, name, size, reply } => {
-                let _ = reply.send(self.begin_upload(viewer, name, size));
+            Ask::Upload { viewer, name, size, quota, reply } => {
+                let _ = reply.send(self.begin_upload(viewer, name, size, quota));
+            }
+            Ask::Own { viewer, secret, reply } => {
+                let _ = reply.send(self.own(viewer, &secret));
             }
             Ask::FirstRows { number, table } => self.first_rows(number, table),
             Ask::UploadEnded { number, outcome, reserved, end } => {

@@ -92,12 +92,12 @@ impl Room {
         let article = self.counted(Form::Article) > 0;
         let wanted = Wanted { reading, shown: shown.clone(), before: self.made_before(), article };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
-        let (stop, tell, heavy) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.heavy));
-        let is_heavy = !wanted.shown.is_plain() && wanted.reading.summary().received > super::super::HEAVY;
+        let (stop, tell, service) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service));
         let task = tokio::spawn(async move {
-            let _permit = match is_heavy {
-                true => Some(heavy.acquire_owned().await.expect("a semaphore that nobody closes")),
-                false => None,
+            let summary = wanted.reading.summary();
+            let _permit = match wanted.shown.is_plain() {
+                true => service.queries.window(&summary).await,
+                false => service.queries.query(&summary).await,
             };
             let made = tokio::task::spawn_blocking(move || {
                 let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);

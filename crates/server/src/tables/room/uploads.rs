@@ -15,12 +15,15 @@ use crate::tables::failure::Failure;
 use crate::tables::message;
 use crate::tables::news::Say;
 use crate::tables::record::Locks;
+use crate::tables::rights::Quota;
 use crate::tables::store::Reserved;
 use crate::tables::upload::{self, Job, Outcome, Upload};
 
 /// How long a first page waits for the rest of its file, so that a small one shows whole at once.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// The row numbers of a sorted or filtered view that each table holds in memory, in bytes; more are held on the disk.
+const ORDER: usize = 1 << 20;
 /// How many times as large as a file its text may be, unpacked and in UTF-8.
 const UNPACKED: u64 = 4;
 
@@ -28,37 +31,42 @@ impl Room {
     /// Lets a viewer upload a file.
     ///
     /// # Errors
-    /// 403 when uploads or the view are locked, 409 while another one is under way, 413 when it is announced too large, 503 when
+    /// 403 when uploads or the view are locked, 429 when the requester has too many uploads, 409 while another one is under way, 413 when it is announced too large, 503 when
     /// there are too many at once; the disk's.
     pub(super) fn begin_upload(
         &mut self,
         viewer: u64,
         name: String,
         size: Option<u64>,
+        quota: Quota,
     ) -> Result<Upload, Failure> {
         let Some(uploader) = self.viewers.get(&viewer) else { return Err(Failure::stopping()) };
         let is_article = uploader.form == Form::Article;
         if let Some(lock) = locked(self.record.locks).filter(|_| !uploader.is_owner) {
             return Err(Failure::new(403, lock));
         }
-        if self.upload.is_some() {
+        if let Some(upload) = &self.upload {
+            self.service.uploads.give_way(&upload.far);
             return Err(Failure::new(409, "another upload to this table is under way"));
         }
         let limits = self.limits();
         if size.is_some_and(|size| size > limits.original_bytes) {
             return Err(Failure::too_large(limits.original_bytes));
         }
-        let far = self.service.uploads.enter()?;
+        let far = self.service.uploads.enter(&quota)?;
         let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
         let store = Arc::clone(&self.service.store);
         // What it takes it reserves itself: to make room may take a moment.
-        let (reserved, is_first) = (store.reserve(0)?, self.record.file.is_none());
+        let uploader = quota.key.to_string();
+        let (reserved, is_first) = (store.reserve(0, quota)?, self.record.file.is_none());
         // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
         let file = self.place.new_file()?;
         let choice = Wish::default().choice(&name, is_article)?;
-        let writer = Writer::create(&self.place.file(&file), choice, limits).inspect_err(|_| {
-            self.place.remove_file(&file);
-        })?;
+        let charge = store.charge(&self.place, &file);
+        let writer =
+            Writer::create_within(charge, &self.place.file(&file), choice, limits).inspect_err(|_| {
+                self.place.remove_file(&file);
+            })?;
         self.last_number += 1;
         let number = self.last_number;
         if self.record.file.is_none() {
@@ -77,7 +85,8 @@ impl Room {
             far: Arc::clone(&far),
             room,
         };
-        self.upload = Some(Uploading { number, viewer, file, name, size, is_article, far, told: 0 });
+        self.upload =
+            Some(Uploading { number, viewer, uploader, file, name, size, is_article, far, told: 0 });
         if self.record.file.is_none() {
             // So that the table is found by its link on every node, and shown there as loading.
             self.keep();
@@ -133,6 +142,7 @@ impl Room {
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
                 let (old, is_first) = (self.record.file.replace(upload.file.clone()), self.data.is_some());
                 self.record.name.clone_from(&upload.name);
+                self.record.uploader.clone_from(&upload.uploader);
                 self.record.is_article = upload.is_article;
                 self.record.wish = Wish::default();
                 if old.is_some() || !is_first {
@@ -187,8 +197,8 @@ impl Room {
 
     /// Removes a file that did not become the table's; what it took was given back already.
     fn discard(&self, file: String) {
-        let place = Arc::clone(&self.place);
-        tokio::task::spawn_blocking(move || place.remove_file(&file));
+        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
+        tokio::task::spawn_blocking(move || store.discard(&place, &file));
     }
 
     /// How far the upload is, if that is more than was told.
@@ -206,7 +216,8 @@ impl Room {
     pub(super) fn limits(&self) -> Limits {
         let original_bytes = self.service.max_size;
         let text_bytes = original_bytes.saturating_mul(UNPACKED);
-        Limits { original_bytes, text_bytes, ..Limits::default() }
+        let unpack_ratio = self.service.node.config.tables.max_unpack_ratio as u64;
+        Limits { original_bytes, text_bytes, unpack_ratio, order_bytes: ORDER, ..Limits::default() }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::tables::board::{End, Form};
 use crate::tables::command::Wish;
 use crate::tables::failure::Failure;
 use crate::tables::message;
-use crate::tables::rows::{Appended, Rows};
+use crate::tables::rights::Quota;
+use crate::tables::rows::{Added, Appended, Rows};
 use crate::tables::store::{Place, Store, Written};
 use crate::tables::upload::FIRST;
 
@@ -44,7 +45,7 @@ pub(super) enum Work {
 /// Rows to be added, and who waits for that.
 pub(super) struct Addition {
     rows: Arc<Rows>,
-    reply: oneshot::Sender<Result<u64, Failure>>,
+    reply: oneshot::Sender<Result<Added, Failure>>,
 }
 
 /// Work that is being done.
@@ -77,7 +78,7 @@ enum Answer {
     Opened(Result<(), Failure>),
     Grown(Result<(), Failure>),
     Reread(Wish, Result<(), Failure>, Done),
-    Appended(Vec<(Result<u64, Failure>, Addition)>),
+    Appended(Vec<(Result<Added, Failure>, Addition)>),
 }
 
 /// What the work is done with.
@@ -86,6 +87,8 @@ struct Bench<'a> {
     place: &'a Arc<Place>,
     file: &'a str,
     control: Control<'a>,
+    /// Whose bytes rows that are appended are.
+    quota: Quota,
     /// Opens the file and takes in all of it.
     open: &'a dyn Fn() -> Result<Writer, Failure>,
     /// Opens as much of it as lies on the disk.
@@ -130,7 +133,7 @@ impl Work {
 fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Worked {
     let Bench { store, place, file, reopen, .. } = bench;
     let most = additions.iter().map(|addition| addition.rows.most()).sum();
-    let reserved = match store.reserve(most) {
+    let reserved = match store.reserve(most, bench.quota.clone()) {
         Ok(reserved) => reserved,
         Err(failure) => {
             return Worked { writer: Some(writer), answer: Answer::Appended(refused(additions, &failure)) };
@@ -141,12 +144,12 @@ fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Wo
     let written = store.append(place, file, &mut writer, reopen, &mut |writer| {
         let received = |writer: &Writer| writer.table().reading().summary().received;
         let before = received(writer);
-        let mut outcomes: Vec<Result<u64, Failure>> = Vec::new();
+        let mut outcomes: Vec<Result<Added, Failure>> = Vec::new();
         for addition in &additions {
             outcomes.push(match outcomes.last() {
                 Some(Err(failure)) if is_broken => Err(failure.clone()),
                 _ => match addition.rows.append(writer, &folder) {
-                    Appended::Rows(rows) => Ok(rows),
+                    Appended::Rows(rows) => Ok(Added { rows, size: received(writer) }),
                     Appended::Refused(failure) => Err(failure),
                     Appended::Failed(failure) => {
                         is_broken = true;
@@ -179,7 +182,7 @@ fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Wo
 }
 
 /// The same answer for all.
-fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<u64, Failure>, Addition)> {
+fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<Added, Failure>, Addition)> {
     additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }
 
@@ -215,7 +218,7 @@ impl Room {
         &mut self,
         rows: Arc<Rows>,
         secret: &str,
-        reply: oneshot::Sender<Result<u64, Failure>>,
+        reply: oneshot::Sender<Result<Added, Failure>>,
     ) {
         match self.may_append(secret) {
             Ok(()) => {
@@ -269,6 +272,7 @@ impl Room {
         let (place, limits, room) = (Arc::clone(&self.place), self.limits(), self.me.clone());
         let (stop, tell, store) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.store));
         let name = file.clone();
+        let quota = Quota::of_uploader(&self.service.node, &self.record.uploader);
         let task = tokio::task::spawn_blocking(move || {
             let file = &*name;
             let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);
@@ -278,10 +282,14 @@ impl Room {
                     let _ = room.blocking_send(Ask::Opening(table.clone()));
                 }
             };
-            let reopen = || Ok(Writer::open(&place.file(file), choice, limits, control, |_| {})?);
+            let open_within = |show: &dyn Fn(&Table)| {
+                let charge = store.charge(&place, file);
+                Writer::open_within(charge, &place.file(file), choice, limits, control, show)
+            };
+            let reopen = || Ok(open_within(&|_| {})?);
             let open = || {
                 store.prepare(&place, file)?;
-                let mut writer = Writer::open(&place.file(file), choice, limits, control, show)?;
+                let mut writer = open_within(&show)?;
                 let mut shown = writer.table().reading().summary().rows;
                 store.catch_up(&place, file, &mut writer, control, &mut |writer, part| {
                     tell(part);
@@ -295,7 +303,7 @@ impl Room {
             };
             work.run(
                 writer,
-                &Bench { store: &store, place: &place, file, control, open: &open, reopen: &reopen },
+                &Bench { store: &store, place: &place, file, control, quota, open: &open, reopen: &reopen },
             )
         });
         self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
@@ -372,7 +380,7 @@ impl Room {
                 }
                 for (appended, Addition { reply, .. }) in outcomes {
                     let appended = if is_now { appended } else { Err(replaced()) };
-                    let rows = *appended.as_ref().unwrap_or(&0);
+                    let rows = appended.as_ref().map_or(0, |added| added.rows);
                     self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
                     let _ = reply.send(appended);
                 }

@@ -27,6 +27,7 @@ use super::failure::Failure;
 use super::id::{self, TableId};
 use super::message;
 use super::outbox::Outbox;
+use super::rights::{MAX_TOKEN, Quota, Visitor};
 use super::room::{Ask, GONE, Join, Look, Seat};
 use super::upload::Upload;
 use write::Pulse;
@@ -48,6 +49,8 @@ pub(super) struct Entry {
     pub(super) id: Option<String>,
     /// What it says is the owner's secret.
     pub(super) secret: Option<String>,
+    /// What it has shown of its client.
+    pub(super) visitor: Visitor,
 }
 
 /// Serves a connection until it ends. `early` are bytes that were read behind the handshake.
@@ -62,6 +65,8 @@ where
         service: Arc::clone(&service),
         form: entry.form,
         secret: entry.secret,
+        visitor: entry.visitor,
+        quota: None,
         outbox: Arc::clone(&outbox),
         seat: None,
         incoming: Incoming::Nothing,
@@ -122,6 +127,9 @@ struct Session {
     service: Arc<Service>,
     form: Form,
     secret: Option<String>,
+    visitor: Visitor,
+    /// What its uploads may take, once it was found out.
+    quota: Option<Quota>,
     outbox: Arc<Outbox>,
     /// Its place in a room, once it has one.
     seat: Option<Seat>,
@@ -241,6 +249,7 @@ impl Session {
                     Form::Tables => look.view,
                     Form::Article => look.article.unwrap_or(look.view),
                 };
+                let _permit = self.service.queries.window(&view.reading().summary()).await;
                 let page = blocking(move || view.page(from, count)).await??;
                 self.outbox.push(message::rows(from, &page, look.about.version));
                 Ok(())
@@ -249,6 +258,26 @@ impl Session {
                 let look = self.look().await?;
                 let frame = super::facts::of(&self.service, look).await?;
                 self.outbox.push(frame);
+                Ok(())
+            }
+            Command::Owner(secret) => {
+                let seat = self.seat.as_mut().ok_or_else(Failure::empty)?;
+                let (reply, outcome) = oneshot::channel();
+                let sent = seat.asks.send(Ask::Own { viewer: seat.viewer, secret, reply }).await;
+                sent.map_err(|_| Failure::unknown())?;
+                outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
+                seat.is_owner = true;
+                self.outbox.push(message::is_owner());
+                Ok(())
+            }
+            Command::Token(token) => {
+                if token.len() > MAX_TOKEN {
+                    return Err(Failure::bad(format!("a token may have {MAX_TOKEN} bytes")));
+                }
+                self.visitor.token = Some(token).filter(|token| !token.is_empty());
+                self.quota = None;
+                self.authorize().await?;
+                self.outbox.push(message::may_upload());
                 Ok(())
             }
             command => {
@@ -268,18 +297,38 @@ impl Session {
         look.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }
 
+    /// Finds out whether this connection may make tables and upload. The owner of a table may, whatever else it has shown.
+    async fn authorize(&mut self) -> Result<Quota, Failure> {
+        let is_owner = self.seat.as_ref().is_some_and(|seat| seat.is_owner);
+        if is_owner && let Some(quota) = &self.quota {
+            return Ok(quota.clone());
+        }
+        let node = &self.service.node;
+        let quota = match self.visitor.authorize(node).await {
+            Ok(quota) => quota,
+            Err(_) if is_owner => self.visitor.quota(node),
+            Err(failure) => {
+                self.service.counters.unauthorized.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                return Err(failure);
+            }
+        };
+        self.quota = Some(quota.clone());
+        Ok(quota)
+    }
+
     /// Begins an upload, in a new table if this connection has none.
     async fn begin(&mut self, name: String, size: Option<u64>) -> Result<Upload, Failure> {
         if let Some(size) = size.filter(|size| *size > self.service.max_size) {
             tracing::debug!(size, "an upload was announced too large");
             return Err(Failure::too_large(self.service.max_size));
         }
+        let quota = self.authorize().await?;
         if self.seat.is_none() {
             self.create().await?;
         }
         let Some(seat) = &self.seat else { return Err(Failure::internal()) };
         let (reply, upload) = oneshot::channel();
-        let sent = seat.asks.send(Ask::Upload { viewer: seat.viewer, name, size, reply }).await;
+        let sent = seat.asks.send(Ask::Upload { viewer: seat.viewer, name, size, quota, reply }).await;
         sent.map_err(|_| Failure::unknown())?;
         upload.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }

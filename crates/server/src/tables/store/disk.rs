@@ -11,27 +11,32 @@
 //!   and is removed: at the start, and by every [`Disk::sweep`].
 //! - A table that some process has open is never evicted. An owner may delete it all the same: whoever has its file
 //!   open reads on until they hear of it.
-//! - [`Disk::reserve`] comes before every byte that is written. Not counted are the nameless files in which the
-//!   engine decodes what is packed or not in UTF-8, and sorts; they end with the table's being looked at.
+//! - Every byte is reserved before it is written: those of files by [`Disk::reserve`], those of the nameless files in which
+//!   the engine decodes what is packed or not in UTF-8, and sorts, by a [`FileCharge`]. A file that is removed while
+//!   somebody reads it counts until the last reader has gone.
+//!
+//! - What one requester has uploaded is within its [`Quota`]; where there is no room, its own tables go first.
 //!
 //! Everything here may wait for the disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use object_store::UpdateVersion;
 use tempfile::TempDir;
+use tidings_table::Budget;
 
 use crate::tables::Service;
 use crate::tables::failure::Failure;
 use crate::tables::id::{self, TableId};
 use crate::tables::record::Record;
+use crate::tables::rights::Quota;
 
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
@@ -53,12 +58,43 @@ pub(super) struct Disk {
     keep: Duration,
     /// Bytes of all files, as last counted and with what was written since.
     used: AtomicU64,
+    /// Bytes of files without a name: what the engine derives from tables, and removed files that are still read.
+    nameless: AtomicU64,
+    /// Bytes by requester, see [`Quota::key`].
+    owned: Mutex<Owned>,
+    /// What was refused: past the bound of all tables, and past a requester's quota.
+    pub(super) refused: [AtomicU64; 2],
     /// Tables, as last counted.
     tables: AtomicU64,
     /// Whose tables in memory are put away for others when nobody looks at them.
     pub(super) service: OnceLock<Weak<Service>>,
     /// Tables whose records cannot be read, as was said of each once.
     unreadable: Mutex<HashSet<TableId>>,
+}
+
+/// What requesters have uploaded.
+#[derive(Debug, Default)]
+struct Owned {
+    /// Of tables, as last counted and with what came since.
+    stored: HashMap<Arc<str>, u64>,
+    /// Of files that are coming in.
+    incoming: HashMap<Arc<str>, u64>,
+}
+
+impl Owned {
+    fn of(&self, key: &str) -> u64 {
+        let of = |bytes: &HashMap<Arc<str>, u64>| bytes.get(key).copied().unwrap_or(0);
+        of(&self.stored) + of(&self.incoming)
+    }
+
+    fn leave(&mut self, key: &str, bytes: u64) {
+        if let Some(incoming) = self.incoming.get_mut(key) {
+            *incoming = incoming.saturating_sub(bytes);
+            if *incoming == 0 {
+                self.incoming.remove(key);
+            }
+        }
+    }
 }
 
 /// A table's folder, which is kept from being evicted while this is there.
@@ -73,6 +109,39 @@ pub(in crate::tables) struct Place {
     pub(super) to_join: AtomicU64,
     /// Held while that is done.
     pub(super) joining: Mutex<()>,
+    /// The charges of its files, by their names.
+    charges: Mutex<HashMap<String, Weak<FileCharge>>>,
+}
+
+/// What one file of a table takes besides the bytes under its name. Every reader of the file holds it.
+#[derive(Debug)]
+pub(in crate::tables) struct FileCharge {
+    disk: Arc<Disk>,
+    /// The bytes of the file, once it has been removed.
+    removed: AtomicU64,
+}
+
+impl Budget for FileCharge {
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.disk.nameless.fetch_add(bytes, Ordering::Relaxed);
+        if self.disk.has_room("") {
+            return Ok(());
+        }
+        self.release(bytes);
+        self.disk.refused[0].fetch_add(1, Ordering::Relaxed);
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, self.disk.full()))
+    }
+
+    fn release(&self, bytes: u64) {
+        subtract(&self.disk.nameless, bytes);
+    }
+}
+
+impl Drop for FileCharge {
+    fn drop(&mut self) {
+        let removed = *self.removed.get_mut();
+        self.release(removed);
+    }
 }
 
 impl Disk {
@@ -113,7 +182,7 @@ impl Disk {
             Ok(lock)
         });
         let own = own.transpose().map_err(named)?;
-        let (used, tables) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (used, nameless, tables) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let (service, unreadable) = (OnceLock::new(), Mutex::default());
         let store = Self {
             root,
@@ -122,6 +191,9 @@ impl Disk {
             max_total,
             keep,
             used,
+            nameless,
+            owned: Mutex::default(),
+            refused: Default::default(),
             tables,
             service,
             unreadable,
@@ -198,22 +270,110 @@ impl Disk {
         }
     }
 
-    /// Takes so many bytes for a file that grows, evicting tables that are not in use, the one that was used longest
+    /// Takes so many bytes of a requester's quota for a file that grows, evicting tables that are not in use, the one that was used longest
     /// ago first.
     ///
     /// # Errors
-    /// 507 when all that are left are in use.
-    pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, Failure> {
-        let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0 };
+    /// 507 when all that are left are in use, or the quota is used up.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64, quota: Quota) -> Result<Reserved, Failure> {
+        let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0, quota };
         reserved.grow(bytes)?;
         Ok(reserved)
     }
 
     /// Gives back what a file took that is gone.
     pub(super) fn release(&self, bytes: u64) {
-        let _ = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
+        subtract(&self.used, bytes);
+    }
+
+    /// What a file of a table takes besides the bytes under its name; one for all who read the file.
+    pub(super) fn charge(self: &Arc<Self>, place: &Place, file: &str) -> Arc<FileCharge> {
+        let mut charges = place.charges();
+        if let Some(charge) = charges.get(file).and_then(Weak::upgrade) {
+            return charge;
+        }
+        charges.retain(|_, charge| charge.strong_count() > 0);
+        let charge = Arc::new(FileCharge { disk: Arc::clone(self), removed: AtomicU64::new(0) });
+        charges.insert(file.to_owned(), Arc::downgrade(&charge));
+        charge
+    }
+
+    /// A file with so many bytes has been removed: while somebody reads it they stay counted.
+    pub(super) fn removed(&self, place: &Place, file: &str, bytes: u64) {
+        if let Some(charge) = place.charges().get(file).and_then(Weak::upgrade) {
+            self.nameless.fetch_add(bytes, Ordering::Relaxed);
+            charge.removed.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether everything is within the bound, once tables that are not in use have been evicted.
+    /// The tables of the requester `own` go first.
+    fn has_room(&self, own: &str) -> bool {
+        self.make_room(|| self.total().saturating_sub(self.max_total), own, false)
+    }
+
+    /// Whether a requester is within its quota, once tables of its that are not in use have been evicted.
+    fn is_within(&self, quota: &Quota) -> bool {
+        let excess = || self.owned().of(&quota.key).saturating_sub(quota.bytes);
+        if excess() == 0 {
+            return true;
+        }
+        // Files that were replaced since it was counted last are no longer its.
+        self.count_owned();
+        let recounted = || {
+            self.count_owned();
+            excess()
+        };
+        excess() == 0 || self.make_room(recounted, &quota.key, true)
+    }
+
+    fn make_room(&self, excess: impl Fn() -> u64, own: &str, only_own: bool) -> bool {
+        let evict = || match excess() {
+            0 => true,
+            bytes => {
+                self.evict(bytes, own, only_own);
+                excess() == 0
+            }
+        };
+        if evict() {
+            return true;
+        }
+        let Some(service) = self.service.get().and_then(Weak::upgrade) else { return false };
+        service.put_away_idle();
+        evict()
+    }
+
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what requesters have, by the records.
+    fn count_owned(&self) {
+        let mut stored: HashMap<Arc<str>, u64> = HashMap::new();
+        for (_, folder) in self.folders() {
+            let Ok(Record { uploader, file: Some(file), .. }) = read_record(&folder) else { continue };
+            if !uploader.is_empty() {
+                *stored.entry(uploader.into()).or_default() += TABLE + size_within(&folder.join(file));
+            }
+        }
+        self.owned().stored = stored;
+    }
+
+    fn full(&self) -> String {
+        format!(
+            "all tables together may have {} bytes (tables.max_total), with what packed files unpack to while they are open",
+            self.max_total
+        )
+    }
+
+    /// Bytes of all files, with and without names.
+    fn total(&self) -> u64 {
+        self.used().saturating_add(self.nameless())
+    }
+
+    /// Bytes of files without a name.
+    pub(super) fn nameless(&self) -> u64 {
+        self.nameless.load(Ordering::Relaxed)
     }
 
     /// Removes what is left over and tables that nobody has used for `tables.keep`, and counts what is there. Gives
@@ -247,6 +407,7 @@ impl Disk {
         }
         self.used.store(used, Ordering::Relaxed);
         self.tables.store(tables, Ordering::Relaxed);
+        self.count_owned();
         removed
     }
 
@@ -260,18 +421,22 @@ impl Disk {
         self.tables.load(Ordering::Relaxed)
     }
 
-    /// Makes room for so many bytes more than the bound, if it can.
-    fn evict(&self, excess: u64) {
+    /// Makes room for so many bytes more than the bound, if it can: of tables that are not in use those of the requester
+    /// `own` go first, and of others those that were used longest ago.
+    fn evict(&self, excess: u64, own: &str, only_own: bool) {
+        let is_own =
+            |folder: &Path| !own.is_empty() && read_record(folder).is_ok_and(|record| record.uploader == own);
         let mut unused: Vec<_> = self
             .folders()
             .filter_map(|(id, folder)| {
                 let lock = lock_alone(&folder)?;
-                Some((last_used(&folder), id, folder, lock))
+                let is_others = !is_own(&folder);
+                (!only_own || !is_others).then(|| (is_others, last_used(&folder), id, folder, lock))
             })
             .collect();
-        unused.sort_by_key(|(when, ..)| *when);
+        unused.sort_by_key(|(is_others, when, ..)| (*is_others, *when));
         let mut freed = 0;
-        for (_, id, folder, _lock) in unused {
+        for (_, _, id, folder, _lock) in unused {
             if freed >= excess {
                 break;
             }
@@ -309,7 +474,12 @@ impl Disk {
             return Ok(());
         }
         let bytes = size(&place.folder);
+        let files: Vec<_> = place.charges().keys().cloned().collect();
+        let files: Vec<_> = files.into_iter().map(|file| (size_within(&place.file(&file)), file)).collect();
         remove(&place.folder)?;
+        for (bytes, file) in files {
+            self.removed(place, &file, bytes);
+        }
         self.release(bytes);
         self.forget();
         Ok(())
@@ -319,7 +489,11 @@ impl Disk {
 impl Place {
     fn new(id: TableId, folder: PathBuf, lock: File) -> Self {
         let (seen, to_join, joining) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { id, folder, _lock: lock, seen, to_join, joining }
+        Self { id, folder, _lock: lock, seen, to_join, joining, charges: Mutex::default() }
+    }
+
+    fn charges(&self) -> MutexGuard<'_, HashMap<String, Weak<FileCharge>>> {
+        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record has been read from the bucket, and was of this version.
@@ -403,6 +577,7 @@ impl Place {
 pub(in crate::tables) struct Reserved {
     disk: Arc<Disk>,
     bytes: u64,
+    quota: Quota,
 }
 
 impl Reserved {
@@ -411,26 +586,27 @@ impl Reserved {
         if bytes == 0 {
             return Ok(());
         }
-        let disk = &self.disk;
-        let mut after = disk.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if after > disk.max_total {
-            disk.evict(after - disk.max_total);
-            after = disk.used.load(Ordering::Relaxed);
+        let (disk, quota) = (&self.disk, &self.quota);
+        if !quota.key.is_empty() {
+            *disk.owned().incoming.entry(Arc::clone(&quota.key)).or_default() += bytes;
+            if !disk.is_within(quota) {
+                disk.owned().leave(&quota.key, bytes);
+                disk.refused[1].fetch_add(1, Ordering::Relaxed);
+                let (limit, option) = (quota.bytes, quota.bytes_option);
+                return Err(Failure::new(
+                    507,
+                    format!(
+                        "your tables together may have {limit} bytes ({option}), and those left are in use"
+                    ),
+                ));
+            }
         }
-        if after > disk.max_total
-            && let Some(service) = disk.service.get().and_then(Weak::upgrade)
-        {
-            service.put_away_idle();
-            disk.evict(after - disk.max_total);
-            after = disk.used.load(Ordering::Relaxed);
-        }
-        if after > disk.max_total {
+        disk.used.fetch_add(bytes, Ordering::Relaxed);
+        if !disk.has_room(&quota.key) {
             disk.release(bytes);
-            let limit = disk.max_total;
-            return Err(Failure::new(
-                507,
-                format!("all tables together may have {limit} bytes (tables.max_total)"),
-            ));
+            disk.owned().leave(&quota.key, bytes);
+            disk.refused[0].fetch_add(1, Ordering::Relaxed);
+            return Err(Failure::new(507, disk.full()));
         }
         self.bytes += bytes;
         Ok(())
@@ -444,14 +620,26 @@ impl Reserved {
 
     /// The file stays, and has become larger by so many bytes.
     pub(in crate::tables) fn keep_only(mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+        let kept = bytes.min(self.bytes);
+        self.bytes -= kept;
+        if !self.quota.key.is_empty() {
+            let mut owned = self.disk.owned();
+            owned.leave(&self.quota.key, kept);
+            *owned.stored.entry(Arc::clone(&self.quota.key)).or_default() += kept;
+        }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         self.disk.release(self.bytes);
+        self.disk.owned().leave(&self.quota.key, self.bytes);
     }
+}
+
+fn subtract(counter: &AtomicU64, bytes: u64) {
+    let less = |count: u64| Some(count.saturating_sub(bytes));
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
 /// Locks a table's folder against eviction; `None` when it is not there, or has gone meanwhile.
@@ -556,12 +744,21 @@ mod tests {
 
     /// A table with a file of so many bytes, which nobody has open.
     fn table(store: &Arc<Disk>, bytes: usize) -> TableId {
+        table_of(store, bytes, Quota::unlimited())
+    }
+
+    fn table_of(store: &Arc<Disk>, bytes: usize, quota: Quota) -> TableId {
         let place = store.create().expect("a folder");
         let name = place.new_file().expect("a folder");
-        store.reserve(bytes as u64 + TABLE).expect("room").keep();
+        let uploader = quota.key.to_string();
+        store.reserve(bytes as u64 + TABLE, quota).expect("room").keep();
         fs::write(place.file(&name).join("original"), vec![b'x'; bytes]).expect("a file");
-        place.save(&Record { file: Some(name), ..Record::new(None) }).expect("a record");
+        place.save(&Record { file: Some(name), uploader, ..Record::new(None) }).expect("a record");
         place.id
+    }
+
+    fn reserve(store: &Arc<Disk>, bytes: u64) -> Result<Reserved, Failure> {
+        store.reserve(bytes, Quota::unlimited())
     }
 
     fn age(store: &Disk, id: TableId, by: Duration) {
@@ -614,12 +811,65 @@ mod tests {
         }
         let there = |id| store.find(id).expect("a disk").is_some();
         let in_use = store.find(oldest).expect("a disk").expect("the table");
-        let reserved = store.reserve(30).expect("room");
+        let reserved = reserve(&store, 30).expect("room");
         assert_eq!((there(old), there(older), there(oldest)), (true, false, true));
-        assert_eq!(store.reserve(2 * TABLE + 60).map(|_| ()).expect_err("no room").code, 507);
+        assert_eq!(reserve(&store, 2 * TABLE + 60).map(|_| ()).expect_err("no room").code, 507);
         drop((reserved, in_use));
-        store.reserve(3 * TABLE + 90).expect("room");
+        reserve(&store, 3 * TABLE + 90).expect("room");
         assert!(!there(oldest));
+    }
+
+    #[test]
+    fn a_requester_has_its_quota_and_its_own_tables_go_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path(), 5 * TABLE, DAY);
+        let quota = |key: &str, bytes| Quota { key: key.into(), bytes, ..Quota::unlimited() };
+        let ann = || quota("user:ann", 2 * TABLE + 100);
+        let bob = table_of(&store, 0, quota("user:bob", u64::MAX));
+        age(&store, bob, 2 * Duration::from_secs(3600));
+        let [first, second] = [(); 2].map(|()| table_of(&store, 10, ann()));
+        age(&store, first, Duration::from_secs(3600));
+        let there = |id| store.find(id).expect("a disk").is_some();
+        // One more takes the place of her oldest one, and not of his, which is older.
+        let third = table_of(&store, 10, ann());
+        assert_eq!((there(bob), there(first), there(second), there(third)), (true, false, true, true));
+        let in_use = [second, third].map(|id| store.find(id).expect("a disk").expect("the table"));
+        let refused = store.reserve(TABLE, ann()).map(|_| ()).expect_err("no room");
+        assert!(refused.code == 507 && refused.message.contains("tables.max_total"), "{refused:?}");
+        assert_eq!(store.refused[1].load(Ordering::Relaxed), 1);
+        drop(in_use);
+        // Where all tables are too much, her own go first as well.
+        let mut coming = store.reserve(0, quota("user:ann", u64::MAX)).expect("room");
+        coming.grow(3 * TABLE).expect("room");
+        assert!(there(bob) && !there(second));
+        // What came to nothing counts to nobody.
+        drop(coming);
+        store.sweep();
+        assert_eq!(store.owned().of("user:ann"), if there(third) { TABLE + 10 } else { 0 });
+    }
+
+    #[test]
+    fn what_a_file_unpacks_to_and_a_removed_file_that_is_read_count_until_the_last_reader_has_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path(), 2 * TABLE, DAY);
+        let id = table(&store, 100);
+        let (place, record) = store.find(id).expect("a disk").expect("the table");
+        let file = record.file.expect("a file");
+        let reader = store.charge(&place, &file);
+        reader.reserve(500).expect("room");
+        assert_eq!((store.used(), store.nameless()), (TABLE + 100, 500));
+        let refused = reader.reserve(TABLE).expect_err("no room");
+        assert!(
+            refused.kind() == io::ErrorKind::QuotaExceeded
+                && refused.to_string().contains("tables.max_total")
+        );
+        assert_eq!(reserve(&store, TABLE - 500).map(|_| ()).expect_err("no room").code, 507);
+        store.delete(&place).expect("a disk");
+        // The file is as large as its folder says, and the folder takes nothing of it.
+        assert_eq!(store.nameless(), 500 + 100);
+        reader.release(500);
+        drop((place, reader));
+        assert_eq!((store.used(), store.nameless()), (0, 0));
     }
 
     #[test]

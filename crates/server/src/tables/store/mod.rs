@@ -34,12 +34,13 @@ use super::Service;
 use super::failure::Failure;
 use super::id::TableId;
 use super::record::Record;
+use super::rights::Quota;
 use crate::config::{Config, TablesStore};
 use bucket::{Bucket, Committed};
 use disk::Disk;
 
 pub(crate) use bucket::{Numbers, Saved};
-pub(super) use disk::{Place, Reserved, TABLE};
+pub(super) use disk::{FileCharge, Place, Reserved, TABLE};
 
 /// How long after a record was written to a bucket it is written again at the earliest.
 const PACE: Duration = Duration::from_secs(1);
@@ -77,7 +78,7 @@ impl Store {
     /// When the folder cannot be made or read, or the bucket's options cannot be; with its name.
     pub(super) fn open(config: &Config) -> io::Result<Self> {
         let options = &config.tables;
-        let below = |name: &str| config.data_dir.as_ref().map(|folder| folder.join(name));
+        let below = |name: &str| config.data_dir.folder().map(|folder| folder.join(name));
         let (root, home) = match &options.store {
             None => (below("tables"), Home::Disk),
             Some(TablesStore::Folder(folder)) => (Some(folder.clone()), Home::Disk),
@@ -112,8 +113,18 @@ impl Store {
     }
 
     /// Takes so many bytes of the disk for a file that grows; see [`Disk::reserve`].
-    pub(super) fn reserve(&self, bytes: u64) -> Result<Reserved, Failure> {
-        self.disk.reserve(bytes)
+    pub(super) fn reserve(&self, bytes: u64, quota: Quota) -> Result<Reserved, Failure> {
+        self.disk.reserve(bytes, quota)
+    }
+
+    /// What a file takes besides the bytes under its name, for whoever writes or reads it.
+    pub(super) fn charge(&self, place: &Place, file: &str) -> Arc<FileCharge> {
+        self.disk.charge(place, file)
+    }
+
+    /// Removes from the disk a file of an upload that came to nothing, whose bytes were given back already.
+    pub(super) fn discard(&self, place: &Place, file: &str) {
+        self.disk.removed(place, file, place.remove_file(file));
     }
 
     /// Gives back what a file on the disk took that is gone.
@@ -211,7 +222,7 @@ impl Store {
             }
             Home::Bucket(bucket) => {
                 let reserve = |bytes| {
-                    self.reserve(bytes)?.keep();
+                    self.reserve(bytes, Quota::unlimited())?.keep();
                     Ok(())
                 };
                 bucket.fetch(place, file, &reserve, &mut |part| {
@@ -288,7 +299,9 @@ impl Store {
 
     /// Removes a file that no record names any more, wherever it is.
     pub(super) fn remove_file(&self, place: &Place, file: &str) -> Result<(), Failure> {
-        self.release(place.remove_file(file));
+        let bytes = place.remove_file(file);
+        self.disk.removed(place, file, bytes);
+        self.release(bytes);
         match &self.home {
             Home::Disk => Ok(()),
             Home::Bucket(bucket) => bucket.remove_file(place.id, file),
@@ -326,6 +339,17 @@ impl Store {
             Home::Disk => (self.disk.tables(), self.disk.used()),
             Home::Bucket(bucket) => bucket.stored(),
         }
+    }
+
+    /// Bytes of files without a name: what packed files unpack to, what views are sorted with, removed files that are still
+    /// read.
+    pub(super) fn nameless(&self) -> u64 {
+        self.disk.nameless()
+    }
+
+    /// How often room on the disk was refused: past the bound of all tables, and past a requester's quota.
+    pub(super) fn refused(&self) -> [u64; 2] {
+        self.disk.refused.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// What has happened between this node and the bucket, and the bytes of copies; `None` without one.

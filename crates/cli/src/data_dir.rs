@@ -1,0 +1,180 @@
+//! Where the server keeps what outlives a restart: finds the folder, makes it, and locks it against other servers.
+//!
+//! Invariants:
+//! - One server uses a folder at a time; the lock ends with the process.
+//! - A server that was given no folder always starts: where the user's folder is in use or cannot be made it goes on with a
+//!   temporary one, and says so.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use tidings_server::config::{Config, DataDir};
+use tracing::{info, warn};
+
+use crate::failure::Failure;
+
+/// The file in a folder that is locked.
+const LOCK: &str = "server.lock";
+/// Where system services keep their files.
+const SERVICE: &str = "/var/lib/tidings";
+
+/// What the folder depends on besides the configuration.
+pub(crate) struct Surroundings<'a> {
+    /// A variable of the environment.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub(crate) is_root: bool,
+    pub(crate) pid: u32,
+}
+
+impl Surroundings<'_> {
+    /// The user's folder, with where it comes from; `None` when there is none.
+    fn folder(&self) -> Option<(PathBuf, &'static str)> {
+        let path = |name: &str| Some(PathBuf::from((self.variable)(name)?)).filter(|path| path.is_absolute());
+        // systemd lists several with colons (systemd.exec(5)).
+        let state = (self.variable)("STATE_DIRECTORY").and_then(|list| {
+            let first = list.to_str()?.split(':').next()?.to_owned();
+            Some(PathBuf::from(first)).filter(|path| path.is_absolute())
+        });
+        if let Some(state) = state {
+            return Some((state, "STATE_DIRECTORY"));
+        }
+        let home = path("HOME").filter(|home| *home != Path::new("/"));
+        let is_service = (self.variable)("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == *self.pid.to_string());
+        if is_service && (self.is_root || home.is_none()) {
+            return Some((SERVICE.into(), "systemd"));
+        }
+        if let Some(data) = path("XDG_DATA_HOME") {
+            return Some((data.join("tidings"), "XDG_DATA_HOME"));
+        }
+        Some((home?.join(".local/share/tidings"), "HOME"))
+    }
+}
+
+/// Settles where a server with this configuration keeps its files, and logs it. The lock is held until it is dropped.
+///
+/// # Errors
+/// When the folder that the configuration names is in use or cannot be made.
+pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<Option<File>, Failure> {
+    match &config.data_dir {
+        DataDir::Off => {
+            info!("data_dir is off: nothing outlives this server");
+            Ok(None)
+        }
+        DataDir::Folder(folder) => match take(folder) {
+            Ok(lock) => {
+                info!("data is kept in {}", folder.display());
+                Ok(Some(lock))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Usage(format!(
+                "data_dir {} is in use by another server: give each its own with --data-dir, or --data-dir off to keep \
+                 nothing (nodes share tables by tables.store)",
+                folder.display()
+            ))),
+            Err(error) => {
+                Err(Failure::Usage(format!("data_dir {} cannot be used: {error}", folder.display())))
+            }
+        },
+        DataDir::User => {
+            let lock = user_folder(config, around);
+            if lock.is_none() {
+                config.data_dir = DataDir::Off;
+            }
+            Ok(lock)
+        }
+    }
+}
+
+fn user_folder(config: &mut Config, around: &Surroundings<'_>) -> Option<File> {
+    const TEMPORARY: &str = "what is uploaded goes with this server";
+    let Some((folder, by)) = around.folder() else {
+        warn!("there is no home directory to keep data in, so {TEMPORARY}; --data-dir DIR names a folder");
+        return None;
+    };
+    let shown = folder.display();
+    match take(&folder) {
+        Ok(lock) => {
+            info!(
+                "data is kept in {shown} (by {by}); --data-dir DIR names another folder, --data-dir off keeps nothing"
+            );
+            config.data_dir = DataDir::Folder(folder);
+            Some(lock)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            warn!(
+                "{shown} is in use by another server of this user, so {TEMPORARY}; --data-dir DIR gives it a folder of its own"
+            );
+            None
+        }
+        Err(error) => {
+            warn!("{shown} cannot be used ({error}), so {TEMPORARY}; --data-dir DIR names another folder");
+            None
+        }
+    }
+}
+
+/// Makes a folder, readable for its user alone, and locks it.
+fn take(folder: &Path) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(variables: &[(&str, &str)], is_root: bool) -> Option<String> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let (folder, _) = Surroundings { variable: &variable, is_root, pid: 7 }.folder()?;
+        Some(folder.display().to_string())
+    }
+
+    #[test]
+    fn the_folder_is_the_user_s_or_that_of_a_system_service() {
+        let home = ("HOME", "/home/ann");
+        for (variables, is_root, folder) in [
+            (&[home][..], false, Some("/home/ann/.local/share/tidings")),
+            (&[home, ("XDG_DATA_HOME", "/data")], false, Some("/data/tidings")),
+            (&[home, ("XDG_DATA_HOME", "relative")], false, Some("/home/ann/.local/share/tidings")),
+            (&[home, ("STATE_DIRECTORY", "/var/lib/x:/var/lib/y")], false, Some("/var/lib/x")),
+            (&[("HOME", "/root"), ("SYSTEMD_EXEC_PID", "7")], true, Some("/var/lib/tidings")),
+            (&[("SYSTEMD_EXEC_PID", "7")], false, Some("/var/lib/tidings")),
+            // A service of the user's own, and a shell that a service has started.
+            (&[home, ("SYSTEMD_EXEC_PID", "7")], false, Some("/home/ann/.local/share/tidings")),
+            (&[("HOME", "/root"), ("SYSTEMD_EXEC_PID", "8")], true, Some("/root/.local/share/tidings")),
+            (&[("HOME", "/")], false, None),
+            (&[], false, None),
+        ] {
+            assert_eq!(found(variables, is_root).as_deref(), folder, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_server_starts_without_the_user_s_folder_and_is_refused_one_that_it_was_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().to_owned();
+        let variable = move |name: &str| (name == "XDG_DATA_HOME").then(|| root.clone().into_os_string());
+        let around = Surroundings { variable: &variable, is_root: false, pid: 7 };
+        let (mut first, mut second) = (Config::default(), Config::default());
+        let lock = settle(&mut first, &around).expect("a folder");
+        let own = folder.path().join("tidings");
+        assert_eq!(first.data_dir.folder(), Some(&*own));
+        assert!(settle(&mut second, &around).expect("a start").is_none());
+        assert_eq!(second.data_dir, DataDir::Off);
+        let mut given = Config { data_dir: DataDir::Folder(own), ..Config::default() };
+        let Err(Failure::Usage(words)) = settle(&mut given, &around) else { panic!("a refusal") };
+        assert!(words.contains("in use by another server") && words.contains("--data-dir"), "{words}");
+        drop(lock);
+        assert!(settle(&mut given, &around).expect("a folder").is_some());
+    }
+}

@@ -1,0 +1,119 @@
+//! The data rate of a transfer as its peer sets it.
+//!
+//! Invariant: only the time in which this side waits for the peer counts, so a slow disk or a busy server never makes a peer
+//! slow.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a transfer is measured before it has a rate, and how much of its past the rate covers.
+pub(super) const WINDOW: Duration = Duration::from_secs(5);
+
+/// Measures one transfer.
+#[derive(Debug)]
+pub(super) struct RateMeter(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// When the current window began.
+    began: Instant,
+    /// The bytes moved in it, and the time waited for them.
+    bytes: u64,
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    /// The rate of the window before.
+    last: Option<f64>,
+}
+
+impl RateMeter {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(State {
+            began: now,
+            bytes: 0,
+            waited: Duration::ZERO,
+            waiting_since: Some(now),
+            last: None,
+        }))
+    }
+
+    /// Begins anew at this time.
+    #[cfg(test)]
+    pub(super) fn restart(&self, at: Instant) {
+        *self.state() = Self::new(at).0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// The peer is waited for from now on.
+    pub(super) fn wait(&self, now: Instant) {
+        self.state().waiting_since.get_or_insert(now);
+    }
+
+    /// The peer has moved so many bytes, and is not waited for.
+    pub(super) fn advance(&self, bytes: u64, now: Instant) {
+        let mut state = self.state();
+        if let Some(since) = state.waiting_since.take() {
+            state.waited += now.saturating_duration_since(since);
+        }
+        state.bytes += bytes;
+        if now.saturating_duration_since(state.began) >= WINDOW {
+            let last = Some(state.rate(now));
+            *state = State { began: now, bytes: 0, waited: Duration::ZERO, waiting_since: None, last };
+        }
+    }
+
+    /// Bytes per second; `None` before the first [`WINDOW`] is over.
+    pub(super) fn rate(&self, now: Instant) -> Option<f64> {
+        let state = self.state();
+        if now.saturating_duration_since(state.began) >= WINDOW { Some(state.rate(now)) } else { state.last }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn rate(&self, now: Instant) -> f64 {
+        let waiting = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.bytes as f64 / (self.waited + waiting).as_secs_f64().max(1e-3)
+    }
+}
+
+/// The slowest of some transfers whose rate is below `least` bytes per second; with 0, one that has stood still.
+pub(super) fn slowest<'a, T>(
+    transfers: impl Iterator<Item = (&'a RateMeter, T)>,
+    least: u64,
+    now: Instant,
+) -> Option<(f64, T)> {
+    let rated = transfers.filter_map(|(meter, transfer)| Some((meter.rate(now)?, transfer)));
+    let slow = rated.filter(|(rate, _)| *rate < least as f64 || *rate == 0.0);
+    slow.min_by(|(a, _), (b, _)| a.total_cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_time_counts_in_which_the_peer_is_waited_for() {
+        let began = Instant::now();
+        let at = |seconds: f64| began + Duration::from_secs_f64(seconds);
+        let (slow, busy, young) = (RateMeter::new(began), RateMeter::new(began), RateMeter::new(at(4.0)));
+        for second in 1..=10 {
+            slow.advance(100, at(f64::from(second)));
+            slow.wait(at(f64::from(second)));
+            // The peer of this one is as quick as can be, and this side needs the whole second.
+            busy.advance(100, at(f64::from(second)));
+            busy.wait(at(f64::from(second + 1)));
+        }
+        let rate = slow.rate(at(10.0)).expect("a rate");
+        assert!((90.0..=110.0).contains(&rate), "{rate}");
+        assert!(busy.rate(at(10.0)).expect("a rate") > 10_000.0);
+        assert_eq!(young.rate(at(8.0)), None);
+        let all = [(&slow, "slow"), (&busy, "busy"), (&young, "young")];
+        let found = |least, now| slowest(all.into_iter(), least, now).map(|(_, name)| name);
+        assert_eq!(found(1_000, at(8.5)), Some("slow"));
+        assert_eq!(found(50, at(8.5)), None);
+        // It has stood still since.
+        assert_eq!(found(0, at(9.5)), Some("young"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may make tables and upload, once a key is set.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde_json::{Value, json};
+use tidings_testkit::{PATIENCE, wait_until};
+
+use crate::world::{Viewer, World, tsv};
+
+const KEYS: [&str; 2] = ["http_api.key=a-key-of-backends", "client.token.hmac_secret_key=users"];
+
+fn token(claims: &Value) -> String {
+    let part = |json: &Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
+    let text = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"users");
+    format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
+}
+
+fn refused_upload(viewer: &mut Viewer, code: u64) -> String {
+    viewer.upload("rows.tsv", tsv(3).as_bytes());
+    let (got, words) = viewer.error();
+    assert_eq!(got, code, "{words}");
+    words
+}
+
+fn uploads(viewer: &mut Viewer) -> Value {
+    viewer.upload("rows.tsv", tsv(3).as_bytes());
+    viewer.view(|view| view["loading"] == false && view["total_number"] == 3)
+}
+
+#[test]
+fn with_a_key_nobody_uploads_without_the_right_on_any_path() {
+    let world = World::with(&KEYS);
+    let words = refused_upload(&mut world.viewer("/tables/ws"), 401);
+    assert!(words.contains("you may not upload here") && words.contains("tables.allow_upload"), "{words}");
+    let mut article = world.viewer("/parser/ws");
+    article.binary(tsv(3).as_bytes());
+    assert_eq!(article.error().0, 401);
+    // A table that is there as well: who has the link looks, and uploads with the right alone.
+    let mut owner = world.viewer("/tables/ws");
+    owner.send(&json!({"token": token(&json!({"sub": "ann"}))}));
+    assert_eq!(owner.until("an answer", |message| message["rights"].is_object())["rights"]["upload"], true);
+    let table = uploads(&mut owner)["uuid"].as_str().expect("a name").to_owned();
+    let mut guest = world.viewer(&format!("/tables/ws/{table}"));
+    refused_upload(&mut guest, 401);
+    guest.view(|view| view["total_number"] == 3);
+    let mut guest = world.viewer(&format!("/parser/ws/{table}"));
+    guest.binary(tsv(5).as_bytes());
+    assert_eq!(guest.error().0, 401);
+    assert_eq!(world.append(&table, "guess", "text/plain", "1\t2\t3\n").0, 403);
+    let metric = "tidings_table_refused_total{reason=\"right\"} 4";
+    wait_until(PATIENCE, metric, || String::from_utf8_lossy(&world.get("/metrics").2).contains(metric));
+}
+
+#[test]
+fn the_owner_s_secret_in_the_first_message_is_enough() {
+    let world = World::with(&KEYS);
+    let mut creator = world.viewer("/tables/ws");
+    creator.send(&json!({"token": token(&json!({"sub": "ann"}))}));
+    creator.upload("rows.tsv", tsv(3).as_bytes());
+    let secret = creator.until("the secret", |message| message["owner"].is_string())["owner"].clone();
+    let table = creator.view(|view| view["loading"] == false)["uuid"].as_str().expect("a name").to_owned();
+    drop(creator);
+    let mut owner = world.viewer(&format!("/tables/ws/{table}"));
+    owner.send(&json!({"owner": "guess"}));
+    assert_eq!(owner.error().0, 403);
+    owner.send(&json!({"lock": {"uploads": true}}));
+    assert_eq!(owner.error().0, 403);
+    owner.send(&json!({"owner": secret}));
+    owner.until("an answer", |message| message["rights"]["owner"] == true);
+    owner.send(&json!({"lock": {"uploads": true}}));
+    owner.until("the locks", |message| message["lock"]["uploads"] == true);
+    owner.upload("more.tsv", tsv(7).as_bytes());
+    owner.view(|view| view["total_number"] == 7);
+}
+
+#[test]
+fn tokens_grant_and_take_away_the_right() {
+    let world = World::with(&KEYS);
+    let mut viewer = world.viewer("/tables/ws");
+    for (token, code) in [
+        (token(&json!({"sub": "ann", "tables": {"upload": false}})), 403),
+        (token(&json!({"sub": "ann", "exp": 1})), 401),
+        (token(&json!({"sub": "ann", "channel": "news"})), 401),
+        ("a.b.c".to_owned(), 401),
+    ] {
+        viewer.send(&json!({"token": token}));
+        assert_eq!(viewer.error().0, code);
+        refused_upload(&mut viewer, code);
+    }
+    viewer.send(&json!({"token": token(&json!({"sub": "ann"}))}));
+    uploads(&mut viewer);
+    let key = ["tables.allow_upload=key"];
+    let world = World::with(&[&KEYS[..], &key].concat());
+    let mut viewer = world.viewer("/tables/ws");
+    viewer.send(&json!({"token": token(&json!({"sub": "ann"}))}));
+    assert_eq!(viewer.error().0, 403);
+    viewer.send(&json!({"token": token(&json!({"sub": "ann", "tables": {"upload": true}}))}));
+    uploads(&mut viewer);
+    uploads(&mut Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "a-key-of-backends")));
+    let mut wrong = Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "another-key"));
+    refused_upload(&mut wrong, 401);
+}
+
+#[test]
+fn the_operator_may_let_everybody_upload_and_the_workbench_does() {
+    uploads(&mut World::with(&[]).viewer("/tables/ws"));
+    uploads(&mut World::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/parser/ws"));
+    let world = World::with(&["tables.allow_upload=token"]);
+    refused_upload(&mut world.viewer("/tables/ws"), 401);
+}
+
+#[test]
+fn what_one_user_uploads_is_within_its_quota_and_another_user_has_its_own() {
+    let world = World::with(&[&KEYS[..], &["tables.user_max_total=300000"]].concat());
+    let text = "x\ty\n".repeat(30_000);
+    let share = |user: &str| {
+        let mut viewer = world.viewer("/tables/ws");
+        viewer.send(&json!({"token": token(&json!({"sub": user}))}));
+        viewer.upload("rows.tsv", text.as_bytes());
+        viewer
+    };
+    let whole = |viewer: &mut Viewer| {
+        let view = viewer.view(|view| view["loading"] == false && view["total_number"] != 0);
+        view["uuid"].as_str().expect("a name").to_owned()
+    };
+    let (mut other, mut unused) = (share("bob"), share("ann"));
+    let (of_bob, of_ann) = (whole(&mut other), whole(&mut unused));
+    drop((other, unused));
+    let (mut second, mut third) = (share("ann"), share("ann"));
+    whole(&mut second);
+    whole(&mut third);
+    // Her own made room, although his is older.
+    assert_eq!(world.get(&format!("/tables/{of_ann}.json")).0, 404);
+    assert_eq!(world.get(&format!("/tables/{of_bob}.json")).0, 200);
+    let (code, words) = share("ann").error();
+    assert!(code == 507 && words.contains("tables.user_max_total"), "{words}");
+    whole(&mut share("bob"));
+}

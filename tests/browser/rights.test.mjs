@@ -1,0 +1,34 @@
+// A server on which uploading takes a right: who has none is told so, a token gives it, and no secret is in an address.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import test from 'node:test';
+
+import { file, fruit, serve, shows, upload, visit } from './support.mjs';
+
+const key = '5f1c0a9be27d4836a1c45f1c0a9be27d';
+const { url } = await serve('--set', `client.token.hmac_secret_key=${key}`);
+const orders = file('orders.tsv', fruit(1234));
+const env = { PATH: process.env.PATH, TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY: key };
+const token = execFileSync(process.env.TIDINGS_BIN, ['token', 'connection', '--user', 'ann'], { env, encoding: 'utf8' }).trim();
+
+test('who may not upload is told so, and a token in the address gives the right', async (t) => {
+  const guest = await visit(t, url);
+  await guest.getByLabel('Choose a file').setInputFiles(orders);
+  await guest.getByText('you may not upload here').waitFor();
+
+  const maker = await visit(t, `${url}#token=${token}`);
+  const addresses = [];
+  maker.on('websocket', (socket) => addresses.push(socket.url()));
+  const link = await upload(maker, orders);
+  assert.doesNotMatch(link, /token|owner/);
+  await maker.reload();
+  await shows(maker, 1);
+  // The owner's secret is shown before anything else, so that the owner uploads without the token as well.
+  await upload(maker, file('more.tsv', fruit(20)));
+  for (const address of addresses) assert.doesNotMatch(address, /owner|token|\?/);
+
+  const other = await visit(t, link);
+  await shows(other, 1);
+  await other.getByLabel('Choose a file').setInputFiles(orders);
+  await other.getByText('you may not upload here').waitFor();
+});
