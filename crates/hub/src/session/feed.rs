@@ -1,10 +1,12 @@
 //! From bytes to commands: what a session does with what it is sent, however TCP cut it up.
 //!
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
-//! come is kept, and never more of it than its dialect allows.
+//! come is kept, and never more of it than its dialect allows. The control sequences of telnet in plain lines are no part
+//! of them, and are kept as a state.
 
 use tidings_wire::client::Encoding;
 use tidings_wire::line::{self, Scan};
+use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{Decoded, Decoder, Limits};
 
 use super::{Dialect, Flag, Protocol, Session, SessionId};
@@ -19,6 +21,8 @@ const RESP_ARGUMENTS: usize = 1024;
 
 /// Frames of commands that may wait for a session whose connection only goes the other way, each of the longest size.
 const WAITING: usize = 16;
+/// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 /// The comment by which a plain event source begins.
 const EVENTS_OPEN: &[u8] = b":ok\n\n";
 
@@ -43,21 +47,62 @@ impl Hub {
     /// Takes in bytes that came from the session's peer (none, after an [`crate::Effect::Resume`]).
     ///
     /// Tells whether to read on. Bytes given to a session that has ended are ignored.
-    pub fn input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
+    pub fn input(&mut self, slot: u32, bytes: &[u8], fx: &mut Effects) -> Flow {
         let session = &mut self.sessions[slot as usize];
         if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
         if session.dialect == Dialect::Unknown {
             let Some(first) = bytes.first() else { return Flow::Read };
+            if *first == TLS_HANDSHAKE {
+                // TLS is not spoken here, and its peer would not understand an error.
+                self.errors += 1;
+                self.end(slot, &Ending::Done, fx);
+                return Flow::Ended;
+            }
             self.meet(slot, *first, fx);
         }
+        let session = &mut self.sessions[slot as usize];
+        if session.dialect == Dialect::Plain {
+            let telnet = session.existing_more().map_or(Telnet::Text, |more| more.telnet);
+            if !telnet.passes(bytes) {
+                return self.telnet_input(slot, telnet, bytes, fx);
+            }
+        }
+        self.commands_input(slot, bytes, fx)
+    }
+
+    /// Takes the control sequences of telnet out of what came, and answers them.
+    fn telnet_input(&mut self, slot: u32, mut telnet: Telnet, bytes: &[u8], fx: &mut Effects) -> Flow {
+        let (mut text, mut answers) = (Vec::with_capacity(bytes.len()), Vec::new());
+        let read = telnet.read(bytes, &mut text, &mut answers);
+        self.sessions[slot as usize].more().telnet = telnet;
+        fx.send(slot, |out| out.extend_from_slice(&answers));
+        let flow = self.commands_input(slot, &text, fx);
+        if let Err(error) = read {
+            self.errors += 1;
+            self.end(slot, &Ending::Protocol(error.to_string()), fx);
+            return Flow::Ended;
+        }
+        flow
+    }
+
+    /// The peer sends no more: what it has sent of a last line, without an ending, is that line.
+    pub(crate) fn end_last_line(&mut self, slot: u32, fx: &mut Effects) {
+        let session = &mut self.sessions[slot as usize];
+        let of_lines = matches!(session.dialect, Dialect::Plain | Dialect::JsonLines);
+        if of_lines && session.existing_more().is_some_and(|more| !more.inbox.is_empty()) {
+            self.input(slot, b"\n", fx);
+        }
+    }
+
+    fn commands_input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
         loop {
             let session = &mut self.sessions[slot as usize];
             let kept = session.existing_more().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
             self.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
-                if bytes.is_empty() && !self.has_whole_message(slot) {
+                if bytes.is_empty() && !self.has_whole_message(slot) && !self.is_executing(slot) {
                     return self.reading(slot, fx);
                 }
                 let step = self.run(slot, bytes, 0, fx);
@@ -112,6 +157,7 @@ impl Hub {
             Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
             // What is kept of these waits for its turn, and has no limit of its own.
             _ if dialect.is_websocket() || dialect.encoding() == Encoding::Protobuf => return bytes.len(),
+            Dialect::Plain => (line::plain_piece(bytes), max.saturating_add(1)),
             _ => {
                 (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max.saturating_add(2))
             }
@@ -145,18 +191,31 @@ impl Hub {
 
     fn run_lines(&mut self, slot: u32, bytes: &[u8], mut searched: usize, fx: &mut Effects) -> Step {
         let max = self.line_limit(slot);
+        let session = &mut self.sessions[slot as usize];
+        let plain = session.dialect.protocol() == Protocol::Plain;
+        let next = if plain { line::next_plain } else { line::next };
         let mut used = 0;
+        if plain && !bytes.is_empty() && session.flags.set(Flag::Returned, false) {
+            used = line::begins_behind_return(bytes);
+        }
         loop {
-            match line::next(&bytes[used..], std::mem::take(&mut searched), max) {
+            match next(&bytes[used..], std::mem::take(&mut searched), max) {
                 Scan::Line { line, used: length } => {
-                    let act = match self.sessions[slot as usize].dialect {
-                        Dialect::Plain | Dialect::Unknown => self.plain_line(slot, line, fx),
+                    let act = if plain {
+                        self.plain_line(slot, line, fx)
+                    } else if line.trim_ascii().is_empty() {
                         // Blank lines keep connections alive and mean nothing.
-                        _ if line.trim_ascii().is_empty() => Act::Next,
-                        _ => self.client_message(slot, line, fx),
+                        Act::Next
+                    } else {
+                        self.client_message(slot, line, fx)
                     };
                     match act {
-                        Act::Next => used += length,
+                        Act::Next => {
+                            used += length;
+                            if plain && used == bytes.len() && bytes[used - 1] == b'\r' {
+                                self.sessions[slot as usize].flags.set(Flag::Returned, true);
+                            }
+                        }
                         Act::Hold => return Step { used, why: Why::Hold },
                         Act::End => return Step { used: bytes.len(), why: Why::End },
                     }
@@ -184,6 +243,9 @@ impl Hub {
         };
         let mut used = 0;
         let why = loop {
+            if let Some(why) = self.run_transaction(slot, fx) {
+                break why;
+            }
             if used == bytes.len() {
                 break Why::Partial;
             }
