@@ -9,6 +9,7 @@ mod feed;
 mod frames;
 mod inbox;
 mod join;
+mod lines;
 mod member;
 mod plain;
 mod resp;

@@ -131,8 +131,8 @@ group! {
         /// The channel that `SUBSCRIBE` and `UNSUBSCRIBE` mean when they name none. To plain clients its messages
         /// come as their bare bodies.
         default_channel: Channel = "updates", ();
-        /// Which messages are escaped on plain lines. `auto`: only those with line breaks that are not JSON, as `\\r`, `\\n`
-        /// and, for a backslash, `\\\\`; line breaks between the tokens of JSON become spaces, and every other message is
+        /// Which messages are escaped on plain lines. `auto`: only those with line breaks that are not JSON, as `\r`, `\n`
+        /// and, for a backslash, `\\`; line breaks between the tokens of JSON become spaces, and every other message is
         /// sent byte for byte. `always`: the line breaks and backslashes of every message, so that a client may undo it
         /// without knowing the message.
         escape: Escape = "auto", ();

@@ -69,7 +69,7 @@ fn the_last_line_of_a_client_that_half_closes_counts() {
 
 #[test]
 fn tls_where_none_is_configured_and_bytes_that_are_no_text_are_closed_before_anything_is_carried_out() {
-    let node = up(&[]);
+    let node = quiet(&[]);
     let mut listener = node.subscriber("updates");
     let hello = b"\x16\x03\x01\x00\x05\nPUBLISH updates owned\r\n";
     assert_eq!(sending(&node, hello).expect_closed(), b"");
