@@ -55,7 +55,7 @@ from_npm() {
     touch "$stamp"
 }
 from_pypi python tests/clients "the Redis client of Python"
-from_npm node tests/clients "the Redis client of Node"
+from_npm node tests/clients "the Redis clients of Node, and socket.io"
 from_pypi sdk-python tests/clients/centrifuge "the Centrifugo SDK of Python"
 from_npm sdk-node tests/clients/centrifuge "the Centrifugo SDK of JavaScript"
 from_pypi s3 tests/s3 "a server that speaks S3"

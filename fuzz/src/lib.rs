@@ -10,6 +10,7 @@ use tidings_wire::body::{DataFormat, write_json};
 use tidings_wire::client::reply::Reply;
 use tidings_wire::client::request::{Command, Publish, Request};
 use tidings_wire::client::{Encoding, Malformed};
+use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 use tidings_wire::sse::Event as Message;
 use tidings_wire::ws::deflate::{self, Deflater, Inflater};
@@ -17,8 +18,8 @@ use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 use tidings_wire::{Channel, Publication, line, plain};
 
-/// Lines read the same however they are split, within the limit; every line is a command or not UTF-8; what is
-/// escaped comes back, on one line.
+/// Lines and telnet's sequences read the same however they are split, within the limit; every line is a command or not
+/// UTF-8; a message is one line, and what is always escaped comes back.
 pub fn plain(data: &[u8]) {
     const MAX: usize = 48;
     let (size, data) = size_of_pieces(data);
@@ -50,12 +51,53 @@ pub fn plain(data: &[u8]) {
         }
     }
 
-    let mut message = Vec::new();
-    plain::message(false, "channel", data, &mut message);
-    let text = message.strip_prefix(b"MESSAGE channel ").and_then(|text| text.strip_suffix(b"\r\n"));
-    let text = text.expect("a message has its frame");
-    assert!(!text.contains(&b'\r') && !text.contains(&b'\n'));
-    assert_eq!(plain::unescape(text), data);
+    let read = |size| {
+        let (mut searched, mut returned) = (0, false);
+        let (lines, end) = in_pieces(data, size, MAX, |kept| {
+            if !kept.is_empty() && std::mem::take(&mut returned) && line::begins_behind_return(kept) > 0 {
+                return Step::Seen(None, 1);
+            }
+            let scan = line::next_plain(kept, searched, MAX);
+            searched = 0;
+            match scan {
+                line::Scan::Line { line, used } => {
+                    assert!(line.len() <= MAX && !line.contains(&b'\r') && !line.contains(&b'\n'));
+                    returned = kept[used - 1] == b'\r';
+                    Step::Seen(Some(line.to_vec()), used)
+                }
+                line::Scan::Partial => {
+                    searched = kept.len();
+                    Step::Partial
+                }
+                line::Scan::TooLong => Step::End("too long".to_owned()),
+            }
+        });
+        (lines.into_iter().flatten().collect::<Vec<_>>(), end)
+    };
+    assert_eq!(read(data.len()), read(size));
+
+    let read = |size: usize| {
+        let (mut state, mut text, mut answers) = (Telnet::default(), Vec::new(), Vec::new());
+        let ended =
+            data.chunks(size.max(1)).find_map(|piece| state.read(piece, &mut text, &mut answers).err());
+        (text, answers, ended)
+    };
+    let whole = read(data.len());
+    assert!(whole.0.len() <= data.len() && whole.1.len() <= data.len());
+    assert_eq!(whole, read(size));
+
+    for escape in plain::Escape::ALL {
+        let mut message = Vec::new();
+        plain::message(false, "channel", data, escape, &mut message);
+        let text = message.strip_prefix(b"MESSAGE channel ").and_then(|text| text.strip_suffix(b"\r\n"));
+        let text = text.expect("a message has its frame");
+        assert!(!text.contains(&b'\r') && !text.contains(&b'\n'));
+        match escape {
+            plain::Escape::Always => assert_eq!(plain::unescape(text), data),
+            plain::Escape::Auto if data.contains(&b'\r') || data.contains(&b'\n') => {}
+            plain::Escape::Auto => assert_eq!(text, data),
+        }
+    }
     plain::unescape(data);
 }
 

@@ -24,6 +24,9 @@ const hear = (count) => {
   return { take, all };
 };
 
+/** A channel whose name has a space, and a character beyond ASCII. */
+const ROOM = 'my room ☕';
+
 async function nodeRedis(RESP) {
   const { createClient } = require('redis');
   const open = async () => {
@@ -43,6 +46,18 @@ async function nodeRedis(RESP) {
   assert.deepEqual(await news.all, Array.from({ length: 1000 }, (_, n) => [String(n)]));
   receivers(await publisher.publish('scores:nba', 'LAL 101\r\nBOS 99'), 1);
   assert.deepEqual(await matched.all, [['LAL 101\r\nBOS 99', 'scores:nba']]);
+  // The commands of a transaction are carried out together, and a name may be any text.
+  const room = hear(2);
+  const rooms = hear(2);
+  await subscriber.subscribe(ROOM, (message, channel) => room.take(message, channel));
+  await subscriber.pSubscribe('my room *', (message, channel) => rooms.take(message, channel));
+  const counts = await publisher.multi().publish(ROOM, 'one').publish(ROOM, 'two').exec();
+  assert.equal(counts.length, 2);
+  counts.forEach((count) => receivers(count, 2));
+  assert.deepEqual(await room.all, [['one', ROOM], ['two', ROOM]]);
+  assert.deepEqual(await rooms.all, [['one', ROOM], ['two', ROOM]]);
+  assert.deepEqual({ ...(await publisher.pubSubNumSub([ROOM])) }, { [ROOM]: 1 });
+  await subscriber.unsubscribe(ROOM);
   await subscriber.unsubscribe('news');
   receivers(await publisher.publish('news', 'unseen'), 0);
   await subscriber.pUnsubscribe();
@@ -67,6 +82,14 @@ async function ioRedis() {
   assert.deepEqual(await news.all, Array.from({ length: 1000 }, (_, n) => ['news', String(n)]));
   receivers(await publisher.publish('scores:nba', 'x'), 1);
   assert.deepEqual(await matched.all, [['sc*', 'scores:nba', 'x']]);
+  const room = hear(2);
+  subscriber.removeAllListeners('message');
+  subscriber.on('message', (channel, message) => room.take(channel, message));
+  assert.equal(await subscriber.subscribe(ROOM), 3);
+  const results = await publisher.multi().publish(ROOM, 'one').publish(ROOM, 'two').exec();
+  results.forEach(([error, count]) => { assert.equal(error, null); receivers(count, 1); });
+  assert.deepEqual(await room.all, [[ROOM, 'one'], [ROOM, 'two']]);
+  assert.equal(await subscriber.unsubscribe(ROOM), 2);
   assert.equal(await subscriber.unsubscribe('news'), 1);
   receivers(await publisher.publish('news', 'unseen'), 0);
   publisher.disconnect();

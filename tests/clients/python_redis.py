@@ -61,6 +61,32 @@ with client().pubsub() as pubsub:
     for n in range(2000):
         expect(following(pubsub), message("message", b"news", str(n).encode()))
 
+    # A transaction is carried out on EXEC, and its results come together.
+    pipeline = publisher.pipeline(transaction=True)
+    pipeline.publish("news", "in a transaction").echo("x").publish("news", "as well")
+    results = pipeline.execute()
+    expect(results[1], b"x")
+    expect(len(results), 3)
+    expect(following(pubsub), message("message", b"news", b"in a transaction"))
+    expect(following(pubsub), message("message", b"news", b"as well"))
+    pipeline = publisher.pipeline(transaction=True)
+    pipeline.publish("news", "never").get("key")
+    try:
+        pipeline.execute()
+        raise AssertionError("a transaction with an unknown command must fail")
+    except redis.ResponseError as error:
+        assert "unknown command 'GET'" in str(error), error
+
+    # A name may be any text without control characters.
+    room = "my room ☕"
+    pubsub.subscribe(room)
+    expect(following(pubsub), message("subscribe", room.encode(), 4))
+    publisher.publish(room, "a seat")
+    expect(following(pubsub), message("message", room.encode(), b"a seat"))
+    expect(publisher.pubsub_numsub(room), [(room.encode(), 1)])
+    pubsub.unsubscribe(room)
+    expect(following(pubsub), message("unsubscribe", room.encode(), 3))
+
     pubsub.ping("are you there")
     assert following(pubsub)["type"] == "pong"
     pubsub.unsubscribe("news")

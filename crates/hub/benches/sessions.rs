@@ -21,6 +21,7 @@ fn hub() -> Hub {
         default_channel: Channel::new("updates").expect("a name"),
         auto_subscribe: vec![],
         echo: false,
+        escape: Default::default(),
         max_line: 65536,
         input_limit: 1 << 20,
         first_byte_wait: Duration::from_millis(250),

@@ -49,6 +49,12 @@ impl Hub {
 
     /// Gives every answer whose turn has come, and lets the session go on when none is left.
     pub(crate) fn advance(&mut self, slot: u32, fx: &mut Effects) {
+        let mark = fx.mark();
+        self.give_answers(slot, fx);
+        self.collect_replies(slot, mark, fx);
+    }
+
+    fn give_answers(&mut self, slot: u32, fx: &mut Effects) {
         loop {
             self.read_for_head(slot, fx);
             let topics = &self.topics;

@@ -181,6 +181,8 @@ pub enum Timer {
     Pong,
     /// Time to have said `connect`.
     Stale,
+    /// Time to have sent a first byte.
+    Introduction,
     /// The connection's time may be over.
     Expiry,
     /// A subscription's time may be over.
@@ -196,6 +198,13 @@ pub struct Effects {
     pub list: Vec<Effect>,
     /// Where the bytes of [`Effect::Send`] are.
     pub bytes: Vec<u8>,
+}
+
+/// A place among the effects: what has been sent since (see [`Effects::take_sent`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    effects: usize,
+    bytes: usize,
 }
 
 /// How far back a write is looked for that goes on.
@@ -216,6 +225,34 @@ impl Effects {
             Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
             _ => self.list.push(Effect::Send(slot, start..end)),
         }
+    }
+
+    /// The place where it stands.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { effects: self.list.len(), bytes: self.bytes.len() }
+    }
+
+    /// Takes back what goes to `slot` since `mark` and appends it to `out`; gives how many bytes that is.
+    pub(crate) fn take_sent(&mut self, slot: u32, mark: Mark, out: &mut Vec<u8>) -> usize {
+        let before = out.len();
+        // A write from before the mark may have been gone on with.
+        let mut at = mark.effects.saturating_sub(LOOK_BACK);
+        while let Some(effect) = self.list.get_mut(at) {
+            if let Effect::Send(to, range) = effect
+                && *to == slot
+                && range.end > mark.bytes
+            {
+                let start = range.start.max(mark.bytes);
+                out.extend_from_slice(&self.bytes[start..range.end]);
+                range.end = start;
+                if range.start == range.end {
+                    self.list.remove(at);
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        out.len() - before
     }
 
     pub(crate) fn push(&mut self, effect: Effect) {

@@ -149,6 +149,14 @@ impl Hub {
         id
     }
 
+    /// Ends a session of the line port whose peer sends nothing within `client.stale_close_delay`.
+    pub fn expect_introduction(&mut self, id: SessionId, fx: &mut Effects) {
+        let delay = self.settings.stale_close_delay;
+        if !delay.is_zero() {
+            fx.push(Effect::Start(id, Timer::Introduction, delay));
+        }
+    }
+
     /// Takes in a connection that is known to speak `dialect`.
     pub fn open_as(&mut self, dialect: Dialect, about: Option<Arc<About>>, fx: &mut Effects) -> SessionId {
         let id = self.open(fx);
@@ -190,7 +198,10 @@ impl Hub {
         }
         self.drop_interest(slot, fx);
         let mut session = self.sessions.remove(slot as usize);
-        let kept = |more: &mut More| more.inbox.len() + more.frames.as_ref().map_or(0, |frames| frames.len());
+        let kept = |more: &mut More| {
+            let transaction = more.transaction.as_ref().map_or(0, |transaction| transaction.len());
+            more.inbox.len() + more.frames.as_ref().map_or(0, |frames| frames.len()) + transaction
+        };
         self.kept -= session.existing_more().map_or(0, kept);
         if let Some(member) = session.member() {
             self.forget_user(slot, &member.user);
@@ -200,6 +211,7 @@ impl Hub {
 
     /// The peer sends no more: the session ends as soon as everything it asked is answered.
     pub fn finish(&mut self, slot: u32, fx: &mut Effects) {
+        self.end_last_line(slot, fx);
         let session = &mut self.sessions[slot as usize];
         session.flags.set(Flag::Finishing, true);
         if !session.is_awaiting() && !session.flags.has(Flag::Closing) {
@@ -259,7 +271,10 @@ impl Hub {
             Timer::Stale if !self.sessions[slot as usize].flags.has(Flag::Connected) => {
                 self.end(slot, &Ending::Stale, fx);
             }
-            Timer::Pong | Timer::Stale => {}
+            Timer::Introduction if self.sessions[slot as usize].dialect == Dialect::Unknown => {
+                self.end(slot, &Ending::Stale, fx);
+            }
+            Timer::Pong | Timer::Stale | Timer::Introduction => {}
         }
     }
 

@@ -136,6 +136,11 @@ impl Hub {
         }
         match session.dialect.protocol() {
             Protocol::Client => {}
+            Protocol::Plain if !channel.fits_a_line() => {
+                // Its messages could not be told from those of another channel.
+                self.errors += 1;
+                return;
+            }
             Protocol::Plain => {
                 return self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidings_wire::Channel;
+use tidings_wire::plain::Escape;
 
 use crate::access::Access;
 use crate::namespace::Namespaces;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub auto_subscribe: Vec<Channel>,
     /// Whether a line that is no command comes back (`true`) or is an unknown command (`false`).
     pub echo: bool,
+    /// Which bodies are escaped on plain lines.
+    pub escape: Escape,
     /// Longest line, and longest RESP bulk string, in bytes without its ending.
     pub max_line: usize,
     /// Most bytes of half-read commands of all sessions of a hub together; past it, who adds to them is ended.

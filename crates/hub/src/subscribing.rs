@@ -66,6 +66,7 @@ impl Hub {
                 Traits {
                     default_channel: *channel == settings.default_channel,
                     data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
+                    escape: settings.escape,
                     slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
                     history: options.is_ok_and(NamespaceOptions::has_history),
                 }
@@ -73,6 +74,7 @@ impl Hub {
             Topic::Pattern(_) => Traits {
                 default_channel: false,
                 data_format: Default::default(),
+                escape: settings.escape,
                 slow_consumer: SlowConsumer::Cut,
                 history: false,
             },

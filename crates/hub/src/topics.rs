@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 use tidings_wire::body::DataFormat;
+use tidings_wire::plain::Escape;
 use tidings_wire::{Form, Position, Publication, Topic};
 
 use crate::namespace::SlowConsumer;
@@ -46,6 +47,7 @@ pub struct Entry {
     count: Option<Arc<AtomicU64>>,
     default_channel: bool,
     data_format: DataFormat,
+    escape: Escape,
     slow_consumer: SlowConsumer,
     history: bool,
     /// The position of the publication that was fanned out last.
@@ -110,6 +112,7 @@ impl Entry {
             topic: &self.topic,
             default_channel: self.default_channel,
             data_format: self.data_format,
+            escape: self.escape,
         }
     }
 
@@ -131,6 +134,7 @@ impl Entry {
 pub(crate) struct Traits {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,
+    pub(crate) escape: Escape,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) history: bool,
 }
@@ -162,7 +166,7 @@ impl Topics {
         if let Some(key) = self.key(topic) {
             return (key, false);
         }
-        let Traits { default_channel, data_format, slow_consumer, history } = traits();
+        let Traits { default_channel, data_format, escape, slow_consumer, history } = traits();
         self.next_serial += 1;
         let key = self.entries.insert(Entry {
             topic: topic.clone(),
@@ -173,6 +177,7 @@ impl Topics {
             count: None,
             default_channel,
             data_format,
+            escape,
             slow_consumer,
             history,
             last: None,

@@ -42,6 +42,7 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         default_channel: config.tcp.default_channel.clone(),
         auto_subscribe: config.tcp.auto_subscribe.clone(),
         echo: config.tcp.echo,
+        escape: config.tcp.escape,
         max_line: config.tcp.max_line,
         input_limit: client.queue_max_total / shards.max(1),
         first_byte_wait: config.tcp.first_byte_wait,

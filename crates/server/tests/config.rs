@@ -287,8 +287,8 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
         ("client.channel_limit=0", "--set client.channel_limit: expected 1 to 1000000, got \"0\""),
         ("redis.connect_timeout=0", "--set redis.connect_timeout: expected 10ms to 1m, got \"0\""),
         (
-            "tcp.default_channel=a b",
-            "--set tcp.default_channel: \"a b\": channel name must be printable ASCII without spaces",
+            "tcp.default_channel=a\tb",
+            "--set tcp.default_channel: \"a\\tb\": channel name must be UTF-8 without control characters",
         ),
         ("tcp.auto_subscribe=a,,b", "--set tcp.auto_subscribe: channel name is empty"),
         (
@@ -403,6 +403,18 @@ fn the_server_s_own_channels_are_named_by_no_option() {
         assert!(words.contains(option) && words.contains("are the server's own"), "{set}: {words}");
     }
     assert!(load_sets(&["tcp.auto_subscribe=tidings", "channel.namespaces=tidings"]).is_ok());
+}
+
+#[test]
+fn plain_lines_are_given_no_channel_that_they_cannot_name() {
+    for (set, option) in [
+        ("tcp.auto_subscribe=news,my room", "tcp.auto_subscribe"),
+        ("tcp.default_channel=my room", "tcp.default_channel"),
+    ] {
+        let words = complaint(load_sets(&[set]));
+        assert!(words.contains(&format!("{option}: \"my room\" contains a space")), "{set}: {words}");
+    }
+    assert!(load_sets(&["tcp.auto_subscribe=naïve,☕"]).is_ok());
 }
 
 #[test]

@@ -91,7 +91,16 @@ impl Shard {
     pub(crate) fn take_over(&mut self, socket: Socket) {
         let may_become_tls = self.porter.is_some() && matches!(socket, Socket::Tcp(_));
         let holds_back = socket.holds_back();
-        let Some(slot) = self.own(socket, Dialect::Unknown, &[], Hub::open) else { return };
+        let is_tls = matches!(socket, Socket::Tls(_));
+        let opened = |hub: &mut Hub, fx: &mut Effects| {
+            let id = hub.open(fx);
+            if is_tls {
+                // It has cost a handshake and holds the state of one.
+                hub.expect_introduction(id, fx);
+            }
+            id
+        };
+        let Some(slot) = self.own(socket, Dialect::Unknown, &[], opened) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
             conn.fresh = may_become_tls;
         }

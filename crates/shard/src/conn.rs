@@ -11,6 +11,8 @@ pub(crate) enum Phase {
     Open,
     /// Ended; what is queued is still sent.
     Flushing,
+    /// Everything is sent, at last a WebSocket's Close frame; the client's is awaited, and what comes before it thrown away.
+    AwaitingClose,
     /// Everything is sent and the sending half shut; what comes is thrown away until the peer closes, so that
     /// unread bytes do not make the kernel reset the connection and take our last words with it.
     Lingering,

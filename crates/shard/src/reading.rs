@@ -62,6 +62,9 @@ impl Shard {
                     conn.stopped = true;
                 }
                 self.settle();
+            } else if conn.phase == Phase::AwaitingClose && self.hub.closing_input(slot, &self.scratch[..n]) {
+                self.linger(slot);
+                self.settle();
             }
             turn += n as u64 + (self.hub.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
@@ -114,9 +117,9 @@ impl Shard {
                 self.hub.finish(slot, &mut self.fx);
                 self.settle();
             }
-            Phase::Lingering if !conn.socket.is_behind() => self.lose(slot),
+            Phase::Lingering | Phase::AwaitingClose if !conn.socket.is_behind() => self.lose(slot),
             // It ends when it has been sent what is left, or its time is over.
-            Phase::Lingering | Phase::Flushing => {}
+            Phase::Lingering | Phase::AwaitingClose | Phase::Flushing => {}
         }
     }
 

@@ -15,6 +15,9 @@ use crate::socket::Socket;
 /// How long an ended connection may take to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long the client of a WebSocket may take to answer a Close frame with its own.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
 impl Shard {
     pub(crate) fn writable(&mut self, slot: u32) {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
@@ -30,8 +33,8 @@ impl Shard {
                     self.linger(slot);
                     self.settle();
                 }
-                Phase::Lingering if conn.read_closed => self.lose(slot),
-                Phase::Lingering => {}
+                Phase::Lingering | Phase::AwaitingClose if conn.read_closed => self.lose(slot),
+                Phase::Lingering | Phase::AwaitingClose => {}
             }
             return;
         };
@@ -136,6 +139,14 @@ impl Shard {
 
     pub(crate) fn linger(&mut self, slot: u32) {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        if conn.phase == Phase::Flushing && !conn.read_closed && self.hub.awaits_close(slot) {
+            conn.phase = Phase::AwaitingClose;
+            conn.backlogged = false;
+            if let Some(id) = self.hub.id(slot) {
+                self.start(CLOSE_WAIT, Due::Close(id));
+            }
+            return self.list(slot);
+        }
         conn.phase = Phase::Lingering;
         conn.backlogged = false;
         // A body and TLS have an end of their own, which a client that only sends no more still reads.

@@ -8,6 +8,7 @@ use tidings_wire::body::DataFormat;
 use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{Command, Publish, Request};
 use tidings_wire::form::Context;
+use tidings_wire::plain::Escape;
 use tidings_wire::resp::{Decoder, Limits};
 use tidings_wire::ws::deflate::{Deflater, Inflater};
 use tidings_wire::ws::{self, Opcode, Reader, Role, Rules};
@@ -22,7 +23,7 @@ const JSON: &[u8] =
     br#"{"home":"LAL","away":"BOS","score":[101,99],"quarter":4,"clock":"00:03.2","note":"buzzer beater"}"#;
 
 fn context(topic: &Topic) -> Context<'_> {
-    Context { topic, default_channel: false, data_format: DataFormat::Auto }
+    Context { topic, default_channel: false, data_format: DataFormat::Auto, escape: Escape::Auto }
 }
 
 fn publication(body: &'static [u8]) -> (Topic, Publication) {
@@ -43,6 +44,15 @@ fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
 #[divan::bench(args = [Form::Plain, Form::Resp2, Form::Resp3, Form::JsonLine])]
 fn encode_text(bencher: Bencher, form: Form) {
     encode(bencher, form, TEXT);
+}
+
+/// JSON with quoted texts, over several lines.
+const PRETTY: &[u8] =
+    b"{\n  \"home\": \"LAL\",\n  \"away\": \"BOS\",\n  \"note\": \"\\\"buzzer\\\" beater\",\n  \"score\": [101, 99]\n}\n";
+
+#[divan::bench(args = [JSON, PRETTY])]
+fn encode_json_as_plain(bencher: Bencher, body: &'static [u8]) {
+    encode(bencher, Form::Plain, body);
 }
 
 #[divan::bench]

@@ -19,12 +19,12 @@ pub enum ChannelError {
     /// More than [`MAX_CHANNEL`] bytes.
     #[error("channel name longer than {MAX_CHANNEL} bytes")]
     TooLong,
-    /// A byte outside `!`..=`~`.
-    #[error("channel name must be printable ASCII without spaces")]
-    NotPrintable,
+    /// Bytes that are not UTF-8, or a control character.
+    #[error("channel name must be UTF-8 without control characters")]
+    NotText,
 }
 
-/// A channel's name: 1 to 255 bytes of printable ASCII without spaces. Cloning is a reference count.
+/// A channel's name: 1 to 255 bytes of UTF-8 without control characters. Cloning is a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -32,7 +32,7 @@ impl Channel {
     /// Checks the bytes of a name.
     ///
     /// # Errors
-    /// [`ChannelError`] when they are empty, too long, or not printable ASCII.
+    /// [`ChannelError`] when they are empty, too long, not UTF-8, or contain a control character.
     pub fn new(name: impl AsRef<[u8]>) -> Result<Self, ChannelError> {
         checked(name.as_ref()).map(|s| Self(s.into()))
     }
@@ -40,6 +40,11 @@ impl Channel {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a plain line can name it: a space there ends a name.
+    pub fn fits_a_line(&self) -> bool {
+        !self.0.contains(' ')
     }
 }
 
@@ -52,7 +57,7 @@ impl Pattern {
     /// Checks the bytes of a pattern.
     ///
     /// # Errors
-    /// [`ChannelError`] when they are empty, too long, or not printable ASCII.
+    /// [`ChannelError`] when they are empty, too long, not UTF-8, or contain a control character.
     pub fn new(glob: impl AsRef<[u8]>) -> Result<Self, ChannelError> {
         checked(glob.as_ref()).map(|s| Self(s.into()))
     }
@@ -75,10 +80,12 @@ fn checked(bytes: &[u8]) -> Result<&str, ChannelError> {
     if bytes.len() > MAX_CHANNEL {
         return Err(ChannelError::TooLong);
     }
-    if !bytes.iter().all(u8::is_ascii_graphic) {
-        return Err(ChannelError::NotPrintable);
+    let text = std::str::from_utf8(bytes).map_err(|_| ChannelError::NotText)?;
+    // Most names are ASCII alone, and need no second look.
+    if !bytes.iter().all(u8::is_ascii_graphic) && text.chars().any(char::is_control) {
+        return Err(ChannelError::NotText);
     }
-    std::str::from_utf8(bytes).map_err(|_| ChannelError::NotPrintable)
+    Ok(text)
 }
 
 /// What a subscription is for.
@@ -184,13 +191,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_name_is_printable_ascii_within_its_bound() {
-        assert_eq!(Channel::new("scores:nba").unwrap().as_str(), "scores:nba");
+    fn a_channel_name_is_text_without_control_characters_within_its_bound() {
+        for name in ["scores:nba", "my room ☕", "naïve", " ", "\u{a0}", "日本", "a\"b\\", "\u{2028}"] {
+            assert_eq!(Channel::new(name).unwrap().as_str(), name);
+            assert_eq!(Channel::new(name).unwrap().fits_a_line(), !name.contains(' '));
+        }
         assert_eq!(Channel::new(""), Err(ChannelError::Empty));
-        assert_eq!(Channel::new("a b"), Err(ChannelError::NotPrintable));
-        assert_eq!(Channel::new("naïve"), Err(ChannelError::NotPrintable));
-        assert_eq!(Channel::new("\u{7f}"), Err(ChannelError::NotPrintable));
+        for name in [&b"a\nb"[..], b"a\r", b"\t", b"a\0", b"\x1f", b"\x7f", "\u{85}".as_bytes(), b"caf\xe9"] {
+            assert_eq!(Channel::new(name), Err(ChannelError::NotText), "{}", name.escape_ascii());
+        }
         assert!(Channel::new("x".repeat(MAX_CHANNEL)).is_ok());
+        assert!(Channel::new("☕".repeat(MAX_CHANNEL / 3)).is_ok());
+        assert_eq!(Channel::new("☕".repeat(MAX_CHANNEL / 3 + 1)), Err(ChannelError::TooLong));
         assert_eq!(Channel::new("x".repeat(MAX_CHANNEL + 1)), Err(ChannelError::TooLong));
     }
 

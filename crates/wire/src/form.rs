@@ -2,9 +2,12 @@
 //!
 //! A shard encodes a publication once per form that has subscribers, however many there are.
 
+use std::borrow::Cow;
+
 use crate::body::DataFormat;
 use crate::channel::Topic;
 use crate::client::Encoding;
+use crate::plain::Escape;
 use crate::publication::{Position, Publication};
 use crate::ws::deflate::Deflater;
 use crate::ws::{self, Opcode};
@@ -80,6 +83,8 @@ pub struct Context<'a> {
     pub default_channel: bool,
     /// How JSON forms show the body.
     pub data_format: DataFormat,
+    /// Which bodies are escaped on plain lines.
+    pub escape: Escape,
 }
 
 /// Appends `publication` to `out` in `form`. In a compressed form it is as in the one that is not: each message says
@@ -88,7 +93,7 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
     let channel = publication.channel.as_str();
     let body = &publication.body[..];
     match (form, context.topic) {
-        (Form::Plain, _) => plain::message(context.default_channel, channel, body, out),
+        (Form::Plain, _) => plain::message(context.default_channel, channel, body, context.escape, out),
         (Form::Resp2, Topic::Channel(_)) => resp::message(resp::Version::V2, channel, body, out),
         (Form::Resp3, Topic::Channel(_)) => resp::message(resp::Version::V3, channel, body, out),
         (Form::Resp2, Topic::Pattern(p)) => resp::pmessage(resp::Version::V2, p.as_str(), channel, body, out),
@@ -163,9 +168,27 @@ fn event(publication: &Publication, out: &mut Vec<u8>) {
 }
 
 /// What stands for a channel's position in the id of a plain server-sent event: `offset.epoch.channel`. Those of
-/// several channels have spaces between them, which no part can hold.
+/// several channels have spaces between them, which no part contains.
 pub fn event_id(position: &Position, channel: &str) -> String {
-    format!("{}.{}.{channel}", position.offset, position.epoch)
+    format!("{}.{}.{}", position.offset, position.epoch, name_in_id(channel))
+}
+
+/// A channel's name in such an id, which browsers send back in a header: what is not printable ASCII, spaces and percent
+/// signs are percent-encoded (RFC 3986 §2.1).
+pub fn name_in_id(channel: &str) -> Cow<'_, str> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    if channel.bytes().all(fits) {
+        return Cow::Borrowed(channel);
+    }
+    let mut out = String::with_capacity(channel.len() + 16);
+    for byte in channel.bytes() {
+        if fits(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Bytes that a push takes if nothing in it is escaped.
@@ -186,7 +209,8 @@ mod tests {
     fn encoded(form: Form, topic: &Topic) -> String {
         let channel = Channel::new("news").unwrap();
         let publication = Publication::new(channel, Bytes::from_static(b"a\nb"));
-        let context = Context { topic, default_channel: false, data_format: DataFormat::Auto };
+        let context =
+            Context { topic, default_channel: false, data_format: DataFormat::Auto, escape: Escape::Auto };
         let mut out = b"before ".to_vec();
         encode(form, &context, &publication, &mut out);
         String::from_utf8(out).unwrap()
@@ -215,6 +239,15 @@ mod tests {
         assert_eq!(encoded(Form::Resp3, &topic), format!("before >{rest}"));
     }
 
+    #[test]
+    fn the_name_in_an_event_s_id_is_one_word_of_ascii() {
+        assert_eq!(name_in_id("scores:nba"), "scores:nba");
+        assert_eq!(name_in_id("my room ☕"), "my%20room%20%E2%98%95");
+        assert_eq!(name_in_id("100%"), "100%25");
+        let position = Position { offset: 7, epoch: "e".into() };
+        assert_eq!(event_id(&position, "a b"), "7.e.a%20b");
+    }
+
     fn recovered() -> (Topic, Publication) {
         let channel = Channel::new("news").unwrap();
         let info = ClientInfo { user: "42".into(), client: "c1".into(), conn_info: None, chan_info: None };
@@ -228,7 +261,12 @@ mod tests {
     #[test]
     fn what_a_publication_carries_is_told_to_those_who_speak_the_client_protocol() {
         let (topic, publication) = recovered();
-        let context = Context { topic: &topic, default_channel: false, data_format: DataFormat::Auto };
+        let context = Context {
+            topic: &topic,
+            default_channel: false,
+            data_format: DataFormat::Auto,
+            escape: Escape::Auto,
+        };
         let json = r#"{"push":{"channel":"news","pub":{"data":[1],"info":{"user":"42","client":"c1"},"offset":7,"tags":{"k":"v"}}}}"#;
         let mut out = Vec::new();
         encode(Form::JsonLine, &context, &publication, &mut out);

@@ -1,14 +1,17 @@
 //! Plain lines: what a person types into a terminal, and what is said back.
 //!
-//! Commands are words in upper case, answers too; both end a line. A body may be any bytes, so on its way out
-//! line breaks and backslashes in it are escaped ([`escape_into`]) and one message is always one line. On the
-//! way in nothing is unescaped: a line cannot hold a line break, and what was typed is what is published.
+//! Commands are words in upper case, answers too; both end a line. A body may be any bytes, and one message is always
+//! one line: [`Escape`] says how a body with line breaks becomes one. On the way in nothing is unescaped: a line cannot
+//! contain a line break, and what was typed is what is published.
 //!
-//! Invariant: every encoder here appends exactly one line that ends in `\r\n`, except [`echo`], which gives
-//! back a lone `\r` where it was given one.
+//! Invariant: every encoder here appends exactly one line that ends in `\r\n`.
 
-use memchr::{memchr, memchr3, memchr3_iter};
+mod body;
+pub mod telnet;
+
 use thiserror::Error;
+
+pub use body::{Escape, UnknownEscape, unescape};
 
 use crate::decimal;
 
@@ -83,12 +86,12 @@ fn channel(rest: Option<&str>) -> Option<&str> {
     rest.map(|rest| rest.trim_matches(' ')).filter(|name| !name.is_empty())
 }
 
-/// Appends `ERROR number text`. Line breaks and backslashes in the text are escaped.
+/// Appends `ERROR number text`. A text with line breaks is escaped.
 pub fn error(number: u16, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"ERROR ");
     decimal::write(number.into(), out);
     out.push(b' ');
-    escape_into(text.as_bytes(), out);
+    Escape::Auto.write(text.as_bytes(), out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -98,9 +101,9 @@ pub fn echo(line: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body is
-/// escaped.
-pub fn message(default_channel: bool, channel: &str, body: &[u8], out: &mut Vec<u8>) {
+/// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body as `escape`
+/// says.
+pub fn message(default_channel: bool, channel: &str, body: &[u8], escape: Escape, out: &mut Vec<u8>) {
     // "MESSAGE ", a space and the ending; escapes make room for themselves.
     out.reserve(channel.len() + body.len() + 11);
     if !default_channel {
@@ -108,46 +111,8 @@ pub fn message(default_channel: bool, channel: &str, body: &[u8], out: &mut Vec<
         out.extend_from_slice(channel.as_bytes());
         out.push(b' ');
     }
-    escape_into(body, out);
+    escape.write(body, out);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends `body` with `\r`, `\n` and `\` written as `\r`, `\n` and `\\`, so that it is part of one line.
-pub fn escape_into(body: &[u8], out: &mut Vec<u8>) {
-    if memchr3(b'\r', b'\n', b'\\', body).is_none() {
-        out.extend_from_slice(body);
-        return;
-    }
-    let mut copied = 0;
-    for special in memchr3_iter(b'\r', b'\n', b'\\', body) {
-        out.extend_from_slice(&body[copied..special]);
-        out.extend_from_slice(match body[special] {
-            b'\r' => b"\\r",
-            b'\n' => b"\\n",
-            _ => b"\\\\",
-        });
-        copied = special + 1;
-    }
-    out.extend_from_slice(&body[copied..]);
-}
-
-/// The body that was escaped as `text`. A backslash before anything else than `r`, `n` or `\` stays as it is.
-pub fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(backslash) = memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..backslash]);
-        let meant = match rest.get(backslash + 1) {
-            Some(b'r') => Some(b'\r'),
-            Some(b'n') => Some(b'\n'),
-            Some(b'\\') => Some(b'\\'),
-            _ => None,
-        };
-        out.push(meant.unwrap_or(b'\\'));
-        rest = &rest[backslash + 1 + usize::from(meant.is_some())..];
-    }
-    out.extend_from_slice(rest);
-    out
 }
 
 #[cfg(test)]
@@ -206,41 +171,31 @@ mod tests {
         );
         assert_eq!(encoded(|out| error(107, "a\r\nb", out)), "ERROR 107 a\\r\\nb\r\n");
         assert_eq!(encoded(|out| echo("a \\n b", out)), "a \\n b\r\n");
-        assert_eq!(encoded(|out| message(true, "updates", b"hi there", out)), "hi there\r\n");
-        assert_eq!(encoded(|out| message(false, "news", b"hi there", out)), "MESSAGE news hi there\r\n");
-        assert_eq!(encoded(|out| message(true, "updates", b"a\r\n\\n", out)), "a\\r\\n\\\\n\r\n");
-        assert_eq!(encoded(|out| message(false, "news", b"", out)), "MESSAGE news \r\n");
-    }
-
-    #[test]
-    fn an_unknown_escape_stays_as_it_is() {
-        assert_eq!(unescape(b"\\t\\x\\"), b"\\t\\x\\");
-        assert_eq!(unescape(b"\\\\n\\n"), b"\\n\n");
-    }
-
-    fn any_body() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![any::<Vec<u8>>(), r"[rn\\\r\n]{0,24}".prop_map(String::into_bytes)]
+        let shown = |default, body| encoded(|out| message(default, "news", body, Escape::Auto, out));
+        assert_eq!(shown(true, b"hi there"), "hi there\r\n");
+        assert_eq!(shown(false, b"hi there"), "MESSAGE news hi there\r\n");
+        assert_eq!(shown(true, b"a\r\n\\n"), "a\\r\\n\\\\n\r\n");
+        assert_eq!(shown(false, br#"{"say":"\"hi\""}"#), "MESSAGE news {\"say\":\"\\\"hi\\\"\"}\r\n");
+        assert_eq!(shown(false, b""), "MESSAGE news \r\n");
     }
 
     proptest! {
         #[test]
-        fn a_message_is_one_line_whatever_its_body_and_the_body_comes_back(body in any_body(), default: bool) {
+        fn a_message_is_one_line_whatever_its_body(body in any::<Vec<u8>>(), default: bool, always: bool) {
+            let escape = if always { Escape::Always } else { Escape::Auto };
             let mut out = Vec::new();
-            message(default, "c", &body, &mut out);
+            message(default, "c", &body, escape, &mut out);
             let line = out.strip_suffix(b"\r\n").unwrap();
             prop_assert!(memchr::memchr2(b'\r', b'\n', line).is_none());
             let text = if default { line } else { line.strip_prefix(b"MESSAGE c ").unwrap() };
-            prop_assert_eq!(unescape(text), body);
+            let mut expected = Vec::new();
+            escape.write(&body, &mut expected);
+            prop_assert_eq!(text, expected);
         }
 
         #[test]
         fn any_line_is_a_command_or_not_utf8(line in any::<Vec<u8>>()) {
             prop_assert_eq!(parse(&line).is_err(), std::str::from_utf8(&line).is_err());
-        }
-
-        #[test]
-        fn any_text_can_be_unescaped(text in any_body()) {
-            prop_assert!(unescape(&text).len() <= text.len());
         }
     }
 }

@@ -13,10 +13,10 @@
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
 --   tidings:gone:N:TAG:NODE  set: clients of this node that others have announced to have left, should it come back
 --
--- A publication with a position or extras goes to the Pub/Sub channel `NAME tidings`, in an envelope. No channel of
--- tidings has a space in its name, so a plain PUBLISH to a channel never arrives there.
+-- A publication with a position or extras goes to the Pub/Sub channel NAME, unit separator (31), `tidings`, in an
+-- envelope. No channel of tidings has a control character in its name, so a plain PUBLISH to a channel never arrives there.
 --
--- In a cluster, one with a position goes to the sharded Pub/Sub channel `TAG tidings` instead, and the meta hash says
+-- In a cluster, one with a position goes to the sharded Pub/Sub channel TAG, 31, `tidings` instead, and the meta hash says
 -- more: n the primary that wrote last, t how often that has changed (the term), f the offset at the last change.
 
 -- Reading creates nothing: the epoch of a channel without a history is derived, and the first publication takes it.
@@ -146,7 +146,7 @@ local function publish(keys, args)
   local sharded = SHARDED and kept
   local enveloped = kept or extras ~= ''
   if kept or once then
-    permitted(sharded and 'SPUBLISH' or 'PUBLISH', sharded and tag .. ' tidings' or enveloped and name .. ' tidings' or name, '')
+    permitted(sharded and 'SPUBLISH' or 'PUBLISH', sharded and tag .. '\31tidings' or enveloped and name .. '\31tidings' or name, '')
     if once then permitted('SET', once, '') end
   end
   local offset, epoch, receivers = '0', '', nil
@@ -177,14 +177,14 @@ local function publish(keys, args)
     local head = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n'
     local envelope = head .. extras .. body
     if sharded then
-      receivers = redis.call('SPUBLISH', tag .. ' tidings', envelope)
+      receivers = redis.call('SPUBLISH', tag .. '\31tidings', envelope)
       -- There are no sharded patterns. Nodes with patterns listen there on every primary, so that the others are spared
       -- the way through the whole cluster. What is appended stays, also where the user may not publish there.
-      if redis.call('PUBSUB', 'NUMSUB', 'tidings patterns')[2] > 0 then
-        redis.pcall('PUBLISH', name .. ' tidings', envelope)
+      if redis.call('PUBSUB', 'NUMSUB', 'tidings\31patterns')[2] > 0 then
+        redis.pcall('PUBLISH', name .. '\31tidings', envelope)
       end
     else
-      receivers = redis.call('PUBLISH', name .. ' tidings', envelope)
+      receivers = redis.call('PUBLISH', name .. '\31tidings', envelope)
     end
   else
     receivers = redis.call('PUBLISH', name, body)
@@ -314,9 +314,9 @@ end
 -- Tells subscribers that a member has come (J) or gone (L).
 local function announce(name, tag, kind, info)
   if SHARDED then
-    redis.call('SPUBLISH', tag .. ' tidings', kind .. info)
+    redis.call('SPUBLISH', tag .. '\31tidings', kind .. info)
   else
-    redis.call('PUBLISH', name .. ' tidings', kind .. info)
+    redis.call('PUBLISH', name .. '\31tidings', kind .. info)
   end
 end
 

@@ -4,7 +4,7 @@
 //! or have come back without its data. A library that is loaded again gives channels without a history other epochs,
 //! so one that is there already is left alone. Anybody may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.
 //! The user needs `+fcall +function|load`, the keys `~tidings:*` and those named as the channels, and the Pub/Sub
-//! channels `&name` and `&name?tidings` for each (an ACL takes no space, and `?` stands for any one character). In a
+//! channels `&name` and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a
 //! cluster `&{name}?tidings` as well, and `&tidings?patterns`.
 
 use std::borrow::Cow;

@@ -1,7 +1,8 @@
 //! Channel names as Redis knows them: with the deployment's prefix in front.
 //!
-//! Beside the plain name of each channel there is one for envelopes, ` tidings` behind it. Neither prefix nor channel
-//! has a space in it, so the two kinds never meet, and an ACL that allows `&news:*` allows both.
+//! Beside the plain name of each channel there is one for envelopes, with a control character (unit separator) and
+//! `tidings` behind it. Neither prefix nor channel contains a control character, so the two kinds never meet, and an ACL
+//! that allows `&news:*` allows both.
 //!
 //! In a cluster, keys and the sharded name for envelopes hold the channel's *tag*, as the function library does: the name
 //! in braces, or behind a colon when it has a hash tag of its own. So all that belongs to a channel is in one hash slot.
@@ -13,7 +14,7 @@ use tidings_wire::{Channel, Pattern, Topic};
 use super::cluster::slots::{hashed, slot};
 
 /// What the name for envelopes ends with.
-const SUFFIX: &[u8] = b" tidings";
+const SUFFIX: &[u8] = b"\x1ftidings";
 
 /// Puts the prefix on and takes it off.
 #[derive(Debug)]
@@ -174,12 +175,23 @@ mod tests {
     fn a_name_comes_back_as_it_went_out() {
         for prefix in ["", "app:", "a*[b]?\\"] {
             let names = Names::new(prefix.to_owned());
-            let channel = Channel::new("scores:nba").unwrap();
+            let channel = Channel::new("my room \u{2615}").unwrap();
             assert_eq!(names.heard_channel(&names.channel(&channel)), Some(channel));
             let pattern = Pattern::new("scores:*").unwrap();
             let topic = Topic::Pattern(pattern.clone());
             assert_eq!(names.heard_pattern(&names.topic(&topic)), Some(pattern));
         }
+    }
+
+    #[test]
+    fn no_channel_has_the_name_of_another_one_s_envelopes() {
+        let names = Names::new(String::new());
+        let news = Channel::new("news").unwrap();
+        assert!(Channel::new(names.envelopes(&news)).is_err());
+        assert!(Channel::new(names.sharded_envelopes(&news)).is_err());
+        let likeness = Channel::new("news tidings").unwrap();
+        assert_eq!(Names::without_suffix(&names.channel(&likeness)), None);
+        assert_eq!(Names::without_tag(&names.channel(&likeness)), (&b"news tidings"[..], false));
     }
 
     #[test]
@@ -218,14 +230,16 @@ mod tests {
         let names = Names::new("app:".to_owned());
         assert_eq!(names.heard_channel(b"other:a"), None);
         assert_eq!(names.heard_channel(b"app:"), None, "an empty name");
-        assert_eq!(names.heard_channel(b"app:a b"), None, "a space");
-        assert_eq!(names.heard_channel(b"app:\xff"), None, "not ASCII");
+        assert_eq!(names.heard_channel(b"app:a\x1fb"), None, "a control character");
+        assert_eq!(names.heard_channel(b"app:\xff"), None, "not UTF-8");
     }
 
     #[test]
     fn all_names_of_a_channel_in_a_cluster_are_in_one_slot_and_come_back() {
         let names = Names::new("app:".to_owned()).in_cluster(&["own."]);
-        for name in ["news", "a{b}c", "{news}", "{}", "a{c", "a}b", ":a", "own.a"] {
+        for name in
+            ["news", "my room \u{2615}", "a {b} c", "a{b}c", "{news}", "{}", "a{c", "a}b", ":a", "own.a"]
+        {
             let channel = Channel::new(name).unwrap();
             let sharded = names.sharded_names(&channel);
             assert!(!sharded.is_empty());

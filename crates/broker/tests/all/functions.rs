@@ -91,11 +91,33 @@ fn a_plain_publish_is_its_body_whatever_it_looks_like() {
     let likeness = format!("P2 {} 0\nforged", position.epoch);
     redis.cli(&["PUBLISH", "a", &likeness]);
     // Where envelopes go, what is none is dropped and counted.
-    redis.cli(&["PUBLISH", "a tidings", "forged"]);
+    redis.cli(&["PUBLISH", "a\x1ftidings", "forged"]);
     keep(&*node.broker, "a", "2", 9);
     wait_until(PATIENCE, "the last", || node.sink.bodies("a") == ["1", &likeness, "2"]);
     assert_eq!(node.sink.offsets("a"), [1, 0, 2]);
     assert_eq!(node.broker.counters().invalid_envelopes.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn names_may_be_any_text_and_none_is_where_envelopes_go() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let names = ["my room ☕", "news tidings", "a {b} c", "news"];
+    for topic in names.map(channel).into_iter().chain([pattern("my *")]) {
+        node.subscribe(&topic);
+    }
+    for name in names {
+        keep(&*node.broker, name, "1", 9);
+        redis.cli(&["PUBLISH", name, "P2 e 0\nplain"]);
+        keep(&*node.broker, name, "2", 9);
+        wait_until(PATIENCE, "all", || node.sink.bodies(name).iter().filter(|body| *body == "2").count() > 0);
+        assert_eq!(node.sink.offsets(name).iter().copied().max(), Some(2), "{name}");
+        assert_eq!(page(&*node.broker, name, after(None)).publications.len(), 2);
+    }
+    assert_eq!(node.sink.bodies("news tidings"), ["1", "P2 e 0\nplain", "2"]);
+    assert_eq!(node.sink.bodies("news"), ["1", "P2 e 0\nplain", "2"]);
+    assert_eq!(node.broker.counters().invalid_names.load(Ordering::Relaxed), 0);
+    assert_eq!(node.broker.counters().invalid_envelopes.load(Ordering::Relaxed), 0);
 }
 
 #[test]

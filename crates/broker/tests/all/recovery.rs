@@ -142,7 +142,7 @@ fn a_message_that_skips_others_waits_until_they_are_fetched() {
         redis.cli(&["HINCRBY", "tidings:meta:{a}", "o", "1"]);
     }
     fcall(&redis, "a", "5", 9);
-    redis.cli(&["PUBLISH", "a tidings", &format!("P3 {} 0\n3", first.epoch)]);
+    redis.cli(&["PUBLISH", "a\x1ftidings", &format!("P3 {} 0\n3", first.epoch)]);
     fcall(&redis, "a", "6", 9);
     wait_until(PATIENCE, "all", || node.sink.offsets("a").len() == 6);
     assert_eq!(node.sink.bodies("a"), ["1", "2", "3", "4", "5", "6"]);

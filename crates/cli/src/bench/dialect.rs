@@ -382,7 +382,7 @@ mod tests {
             let dialect = Dialect::new(transport, "bench", None, body.len());
             let mut stream = Vec::new();
             match transport {
-                Transport::Tcp => plain::message(false, "bench", body, &mut stream),
+                Transport::Tcp => plain::message(false, "bench", body, plain::Escape::Auto, &mut stream),
                 Transport::Resp => resp::message(resp::Version::V3, "bench", body, &mut stream),
                 Transport::Ws => {
                     let push = r#"{"push":{"channel":"bench","pub":{"data":"0123456789","offset":12}}}"#;

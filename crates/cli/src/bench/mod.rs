@@ -133,8 +133,12 @@ impl Bench {
     /// # Errors
     /// A server that cannot be measured, or did not deliver everything once and in order.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        Channel::new(&self.channel)
-            .map_err(|e| Failure::Usage(format!("'{}' cannot be subscribed to: {e}", self.channel)))?;
+        let refused =
+            |why: &str| Failure::Usage(format!("'{}' cannot be subscribed to: {why}", self.channel));
+        let channel = Channel::new(&self.channel).map_err(|e| refused(&e.to_string()))?;
+        if self.transport == Transport::Tcp && !channel.fits_a_line() {
+            return Err(refused("on plain lines a channel name contains no spaces"));
+        }
         match &self.server.server {
             Server::Web(Web { secure: true, .. }) | Server::Tls(_) => {
                 return Err(Failure::Usage(format!("{}: {NO_TLS}", self.server.server)));

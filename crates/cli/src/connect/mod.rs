@@ -18,8 +18,10 @@ use std::io::{IsTerminal as _, stdin, stdout};
 use std::time::Duration;
 
 use clap::Args;
-use tidings_client::stream::open;
+use tidings_client::stream::{Incoming, Outgoing, open};
 use tidings_client::{DEFAULT, Error, Server};
+use tidings_wire::plain::telnet::IAC;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::failure::Failure;
 use crate::interrupt::block_on;
@@ -70,7 +72,7 @@ impl Connect {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         self.tls.apply()?;
         block_on(async {
-            let (incoming, outgoing) = open(&self.server).await.map_err(Failure::of)?;
+            let (incoming, outgoing) = begin(&self.server).await.map_err(Failure::of)?;
             if stdin().is_terminal() && stdout().is_terminal() && capable() {
                 interactive::run(&self.server, incoming, outgoing).await
             } else {
@@ -78,6 +80,19 @@ impl Connect {
             }
         })
     }
+}
+
+/// Connects. Over TLS the server closes a connection on which nothing is said, and a user may want to read alone: it is
+/// sent telnet's "no operation" (RFC 854), which has no answer.
+async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
+    const NO_OPERATION: u8 = 241;
+    let (incoming, mut outgoing) = open(server).await?;
+    if matches!(server, Server::Tls(_)) {
+        // Where that fails, so does the next read, with the reason.
+        let _ = outgoing.write_all(&[IAC, NO_OPERATION]).await;
+        let _ = outgoing.flush().await;
+    }
+    Ok((incoming, outgoing))
 }
 
 /// The connection ended although nobody had asked for it.

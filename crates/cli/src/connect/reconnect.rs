@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tidings_client::Server;
-use tidings_client::stream::{Incoming, Outgoing, open};
+use tidings_client::stream::{Incoming, Outgoing};
 use tokio::time::sleep;
+
+use super::begin;
 
 /// How long to wait when the server has not said, at least; up to as much again is added at random.
 const DELAY: Duration = Duration::from_millis(500);
@@ -33,7 +35,7 @@ pub(super) fn delay(last_line: &[u8]) -> Option<Duration> {
 pub(super) async fn reconnect(server: Server, mut delay: Duration) -> (Incoming, Outgoing) {
     loop {
         sleep(delay).await;
-        if let Ok(connection) = open(&server).await {
+        if let Ok(connection) = begin(&server).await {
             return connection;
         }
         delay = (delay * 2).clamp(DELAY, LONGEST);

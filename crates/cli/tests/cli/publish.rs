@@ -215,7 +215,7 @@ fn the_api_s_key_and_a_client_s_token_decide() {
 #[test]
 fn wrong_usage_is_one_line() {
     run(&["publish", "news"], b"").refused(2, &["MESSAGE"]);
-    run(&["publish", "two words", "hi"], b"").refused(2, &["'two words'", "without spaces"]);
+    run(&["publish", "two\twords", "hi"], b"").refused(2, &["without control characters"]);
     run(&["publish", "news", "hi", "--retry", "soon"], b"").refused(2, &["--retry", "10s"]);
     run(&["publish", "news", "hi", "--server", "gopher://localhost:1"], b"").refused(2, &["use tcp://"]);
     let http = ["publish", "news", "hi", "--server", "http://localhost:1", "--token", "t"];

@@ -205,7 +205,7 @@ fn what_the_server_refuses_for_good_is_not_asked_again() {
 #[test]
 fn wrong_usage_is_one_line() {
     run(&["subscribe"], b"").refused(2, &["CHANNEL"]);
-    run(&["subscribe", "a b"], b"").refused(2, &["'a b'", "without spaces"]);
+    run(&["subscribe", "a\tb"], b"").refused(2, &["without control characters"]);
     run(&["subscribe", "a", "--count", "0"], b"").refused(2, &["--count"]);
     run(&["subscribe", "a", "--server", "nowhere"], b"").refused(2, &["nowhere", "HOST:PORT"]);
     run(&["subscribe", "a", "--jsno"], b"").refused(2, &["--jsno", "--json"]);

@@ -175,7 +175,7 @@ fn wrong_usage_is_one_line() {
     let refused = |args: &[&str], words: &[&str]| token(args).refused(2, words);
     refused(&["connection"], &["--user"]);
     refused(&["subscription", "--user", "42"], &["--channel"]);
-    refused(&["subscription", "--user", "42", "--channel", "a b"], &["without spaces"]);
+    refused(&["subscription", "--user", "42", "--channel", "a\tb"], &["without control characters"]);
     refused(&["connection", "--user", "42", "--channels", "a,,b"], &["empty"]);
     refused(&["connection", "--user", "42", "--info", "{"], &["not JSON"]);
     refused(&["connection", "--user", "42", "--expires", "0"], &["never"]);

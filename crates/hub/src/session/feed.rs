@@ -1,10 +1,11 @@
 //! From bytes to commands: what a session does with what it is sent, however TCP cut it up.
 //!
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
-//! come is kept, and never more of it than its dialect allows.
+//! come is kept, and never more of it than its dialect allows. What is about lines alone is in [`super::lines`].
 
 use tidings_wire::client::Encoding;
-use tidings_wire::line::{self, Scan};
+use tidings_wire::line;
+use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{Decoded, Decoder, Limits};
 
 use super::{Dialect, Flag, Protocol, Session, SessionId};
@@ -19,6 +20,8 @@ const RESP_ARGUMENTS: usize = 1024;
 
 /// Frames of commands that may wait for a session whose connection only goes the other way, each of the longest size.
 const WAITING: usize = 16;
+/// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 /// The comment by which a plain event source begins.
 const EVENTS_OPEN: &[u8] = b":ok\n\n";
 
@@ -43,21 +46,38 @@ impl Hub {
     /// Takes in bytes that came from the session's peer (none, after an [`crate::Effect::Resume`]).
     ///
     /// Tells whether to read on. Bytes given to a session that has ended are ignored.
-    pub fn input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
+    pub fn input(&mut self, slot: u32, bytes: &[u8], fx: &mut Effects) -> Flow {
         let session = &mut self.sessions[slot as usize];
         if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
         if session.dialect == Dialect::Unknown {
             let Some(first) = bytes.first() else { return Flow::Read };
+            if *first == TLS_HANDSHAKE {
+                // TLS is not spoken here, and its peer would not understand an error.
+                self.errors += 1;
+                self.end(slot, &Ending::Done, fx);
+                return Flow::Ended;
+            }
             self.meet(slot, *first, fx);
         }
+        let session = &mut self.sessions[slot as usize];
+        if session.dialect == Dialect::Plain {
+            let telnet = session.existing_more().map_or(Telnet::Text, |more| more.telnet);
+            if !telnet.passes(bytes) {
+                return self.telnet_input(slot, telnet, bytes, fx);
+            }
+        }
+        self.commands_input(slot, bytes, fx)
+    }
+
+    pub(super) fn commands_input(&mut self, slot: u32, mut bytes: &[u8], fx: &mut Effects) -> Flow {
         loop {
             let session = &mut self.sessions[slot as usize];
             let kept = session.existing_more().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
             self.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
-                if bytes.is_empty() && !self.has_whole_message(slot) {
+                if bytes.is_empty() && !self.has_whole_message(slot) && !self.is_executing(slot) {
                     return self.reading(slot, fx);
                 }
                 let step = self.run(slot, bytes, 0, fx);
@@ -112,6 +132,7 @@ impl Hub {
             Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
             // What is kept of these waits for its turn, and has no limit of its own.
             _ if dialect.is_websocket() || dialect.encoding() == Encoding::Protobuf => return bytes.len(),
+            Dialect::Plain => (line::plain_piece(bytes), max.saturating_add(1)),
             _ => {
                 (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max.saturating_add(2))
             }
@@ -132,49 +153,6 @@ impl Hub {
         }
     }
 
-    /// Longest line of a session: the line port's limit, or none where requests bring the lines and are limited
-    /// themselves.
-    fn line_limit(&self, slot: u32) -> usize {
-        match self.sessions[slot as usize].dialect {
-            Dialect::StreamJson | Dialect::Sse | Dialect::UniStream | Dialect::UniSse | Dialect::Events => {
-                usize::MAX
-            }
-            _ => self.settings.max_line,
-        }
-    }
-
-    fn run_lines(&mut self, slot: u32, bytes: &[u8], mut searched: usize, fx: &mut Effects) -> Step {
-        let max = self.line_limit(slot);
-        let mut used = 0;
-        loop {
-            match line::next(&bytes[used..], std::mem::take(&mut searched), max) {
-                Scan::Line { line, used: length } => {
-                    let act = match self.sessions[slot as usize].dialect {
-                        Dialect::Plain | Dialect::Unknown => self.plain_line(slot, line, fx),
-                        // Blank lines keep connections alive and mean nothing.
-                        _ if line.trim_ascii().is_empty() => Act::Next,
-                        _ => self.client_message(slot, line, fx),
-                    };
-                    match act {
-                        Act::Next => used += length,
-                        Act::Hold => return Step { used, why: Why::Hold },
-                        Act::End => return Step { used: bytes.len(), why: Why::End },
-                    }
-                }
-                Scan::Partial => return Step { used, why: Why::Partial },
-                Scan::TooLong => {
-                    self.errors += 1;
-                    let words = format!("line longer than {max} bytes");
-                    if self.sessions[slot as usize].dialect.protocol() == Protocol::Client {
-                        self.tell_too_big(slot, &words, fx);
-                    }
-                    self.end(slot, &Ending::Protocol(words), fx);
-                    return Step { used: bytes.len(), why: Why::End };
-                }
-            }
-        }
-    }
-
     fn run_resp(&mut self, slot: u32, bytes: &[u8], fx: &mut Effects) -> Step {
         let max = self.settings.max_line;
         let limits = Limits { max_bulk: max, max_args: RESP_ARGUMENTS, max_command: max + RESP_OVERHEAD };
@@ -184,6 +162,9 @@ impl Hub {
         };
         let mut used = 0;
         let why = loop {
+            if let Some(why) = self.run_transaction(slot, fx) {
+                break why;
+            }
             if used == bytes.len() {
                 break Why::Partial;
             }

@@ -17,6 +17,8 @@ pub(crate) struct Frames {
     done: usize,
     /// The message is whole.
     whole: bool,
+    /// Nothing that comes means anything: the client has sent its Close frame, or something that is no frame.
+    ended: bool,
 }
 
 impl Frames {
@@ -88,6 +90,7 @@ impl Hub {
                         }
                         Event::Pong(_) => {}
                         Event::Close(close) => {
+                            frames.ended = true;
                             let code = close.code().unwrap_or(CloseCode::NORMAL);
                             self.end(slot, &Ending::Frame(code, String::new()), fx);
                             break Why::End;
@@ -95,6 +98,7 @@ impl Hub {
                     }
                 }
                 Err(error) => {
+                    frames.ended = true;
                     self.errors += 1;
                     if let ProtocolError::TooBig(_) = error {
                         self.tell_too_big(slot, &error.to_string(), fx);
@@ -105,7 +109,11 @@ impl Hub {
             }
         };
         match why {
-            Why::End => {}
+            Why::End => {
+                frames.clear();
+                self.sessions[slot as usize].more().frames = Some(frames);
+                self.closing_input(slot, &bytes[used..]);
+            }
             _ if frames.is_idle() => {
                 frames.message.shrink_to(1 << 16);
                 self.frames = Some(frames);
@@ -117,6 +125,52 @@ impl Hub {
         }
         // What a message was made of is in its own buffer now.
         Step { used: if why == Why::End { bytes.len() } else { used }, why }
+    }
+
+    /// Whether the Close frame of an ended session's client is still to come (RFC 6455 §7.1.1: the connection is closed
+    /// when both sides have sent theirs).
+    pub fn awaits_close(&self, slot: u32) -> bool {
+        self.sessions.get(slot as usize).is_some_and(|session| {
+            let frames = session.peek_more().and_then(|more| more.frames.as_ref());
+            session.dialect.is_websocket() && !frames.is_some_and(|frames| frames.ended)
+        })
+    }
+
+    /// Looks for that frame in what the client sends after its session has ended; what comes before it is discarded.
+    /// Gives whether there is nothing more to wait for.
+    pub fn closing_input(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        if !self.awaits_close(slot) {
+            return true;
+        }
+        let deflated = self.sessions[slot as usize].dialect.is_deflated();
+        let rules = Rules { role: Role::Server, max_message: self.settings.max_message as u64 };
+        let mut frames = self.sessions[slot as usize].more().frames.take().unwrap_or_default();
+        self.kept -= frames.len();
+        let mut used = 0;
+        while used < bytes.len() && !frames.ended {
+            let Frames { reader, message, .. } = &mut *frames;
+            let read = if deflated {
+                reader.read_deflated(&bytes[used..], &rules, message, &mut self.inflater)
+            } else {
+                reader.read(&bytes[used..], &rules, message)
+            };
+            match read {
+                Ok((length, Event::Message(_))) => {
+                    used += length;
+                    frames.clear();
+                }
+                Ok((_, Event::Close(_))) | Err(_) => frames.ended = true,
+                Ok((length, _)) => used += length,
+            }
+        }
+        frames.ended |= self.kept + frames.len() > self.settings.input_limit;
+        if frames.ended {
+            frames.clear();
+        }
+        self.kept += frames.len();
+        let ended = frames.ended;
+        self.sessions[slot as usize].more().frames = Some(frames);
+        ended
     }
 
     /// Whether messages of this kind are commands here.

@@ -9,15 +9,19 @@ mod feed;
 mod frames;
 mod inbox;
 mod join;
+mod lines;
 mod member;
 mod plain;
 mod resp;
 mod resp_commands;
+mod resp_table;
 mod subscriptions;
+mod transaction;
 
 use std::sync::Arc;
 
 use tidings_wire::client::Encoding;
+use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::{Channel, Form};
 
 pub(crate) use awaiting::{Awaiting, Outcome};
@@ -29,6 +33,7 @@ pub(crate) use join::{Admitting, Join, Owner, Rights, Since, Stage, Wish};
 pub(crate) use member::{Mark, Marks, Member, Sub};
 use resp_commands::Greeting;
 use subscriptions::{Only, Subscription};
+use transaction::Transaction;
 
 use crate::access::Identity;
 use crate::deciding::{About, Admission};
@@ -206,6 +211,8 @@ pub(crate) enum Flag {
     PongDue = 1 << 5,
     /// At least one plain line came.
     Spoke = 1 << 6,
+    /// The last plain line ended in `\r`: a `\n` that comes next belongs to it.
+    Returned = 1 << 7,
 }
 
 /// All of them, in one byte.
@@ -246,6 +253,10 @@ pub(crate) struct More {
     subscriptions: Vec<Subscription>,
     /// `CLIENT SETNAME`.
     pub(crate) name: Option<Box<str>>,
+    /// What RESP's `MULTI` has begun.
+    pub(crate) transaction: Option<Box<Transaction>>,
+    /// Where in a sequence of telnet its input has ended.
+    pub(crate) telnet: Telnet,
     /// `HELLO` whose token is being looked at.
     pub(crate) greeting: Option<Box<Greeting>>,
     /// What the transport knows of the connection.
@@ -264,6 +275,10 @@ pub(crate) struct More {
 impl Session {
     pub(crate) fn more(&mut self) -> &mut More {
         self.more.get_or_insert_default()
+    }
+
+    pub(crate) fn peek_more(&self) -> Option<&More> {
+        self.more.as_deref()
     }
 
     pub(crate) fn existing_more(&mut self) -> Option<&mut More> {
@@ -322,6 +337,8 @@ impl Session {
             && more.inbox.is_empty()
             && more.awaiting.is_empty()
             && more.subscriptions.is_empty()
+            && more.transaction.is_none()
+            && more.telnet == Telnet::Text
             && more.name.is_none()
             && more.about.is_none()
             && more.frames.is_none()

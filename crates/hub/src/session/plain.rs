@@ -17,6 +17,12 @@ impl Hub {
     pub(crate) fn plain_line(&mut self, slot: u32, line: &[u8], fx: &mut Effects) -> Act {
         let first = !self.sessions[slot as usize].flags.set(Flag::Spoke, true);
         let Ok(command) = plain::parse(line) else {
+            if first {
+                // The peer speaks something else: whatever follows is not for this server.
+                self.errors += 1;
+                self.end(slot, &Ending::Protocol("the first line is not UTF-8".to_owned()), fx);
+                return Act::End;
+            }
             return self.in_turn(slot, fx, |hub, fx| {
                 hub.refuse(slot, 0, code::BAD_REQUEST, "bad request: the line is not UTF-8", fx);
             });
@@ -69,7 +75,11 @@ impl Hub {
     fn plain_channel(&mut self, slot: u32, name: Option<&str>, fx: &mut Effects) -> Option<Channel> {
         let Some(name) = name else { return Some(self.settings.default_channel.clone()) };
         match Channel::new(name) {
-            Ok(channel) => Some(channel),
+            Ok(channel) if channel.fits_a_line() => Some(channel),
+            Ok(_) => {
+                self.refuse(slot, 0, code::BAD_REQUEST, SPACE, fx);
+                None
+            }
             Err(error) => {
                 self.refuse(slot, 0, code::BAD_REQUEST, &format!("bad request: {error}"), fx);
                 None
@@ -142,6 +152,10 @@ impl Hub {
         }
     }
 }
+
+/// What a client is told that names a channel with a space.
+const SPACE: &str =
+    "bad request: on plain lines a channel name contains no spaces (RESP and JSON lines take them)";
 
 /// Whether a line is the first of an HTTP request (RFC 9112 §3).
 fn is_http(line: &str) -> bool {

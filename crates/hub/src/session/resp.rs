@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Version};
 use tidings_wire::{Channel, Pattern, Topic};
 
-use super::Dialect;
+use super::{Dialect, resp_table};
 use crate::access::Action;
 use crate::effects::{Answer, Effects, Query, Request};
 use crate::hub::{Act, Hub};
@@ -28,7 +28,7 @@ impl Hub {
             "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ping" | "quit" | "reset"
         );
         if listening && !allowed_while_listening {
-            let known = self.resp_knows(&name);
+            let known = resp_table::is_known(&name);
             // Redis names the whole command, as in "client|id".
             let name = match args.get(1) {
                 Some(sub) if matches!(&*name, "client" | "pubsub") => {
@@ -37,22 +37,39 @@ impl Hub {
                 _ => name,
             };
             return self.in_turn(slot, fx, |hub, fx| {
-                if known {
-                    hub.resp_error(slot, fx, &format!(
-                        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
-                    ));
+                let text = format!(
+                    "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+                );
+                if name == "exec" {
+                    hub.refuse_exec(slot, &text, fx);
+                } else if known {
+                    hub.resp_error(slot, fx, &text);
                 } else {
                     hub.resp_unknown(slot, args, fx);
                 }
             });
         }
-        match &*name {
+        if self.is_in_transaction(slot) {
+            return self.resp_in_transaction(slot, &name, args, fx);
+        }
+        self.resp_execute(slot, &name, args, fx)
+    }
+
+    /// Carries out one command, whose `name` is in lower case, whatever else holds for the session.
+    pub(super) fn resp_execute(
+        &mut self,
+        slot: u32,
+        name: &str,
+        args: &[Cow<'_, [u8]>],
+        fx: &mut Effects,
+    ) -> Act {
+        match name {
             "publish" => self.resp_publish(slot, args, fx),
-            "subscribe" | "psubscribe" => self.resp_subscribe(slot, &name, args, fx),
+            "subscribe" | "psubscribe" => self.resp_subscribe(slot, name, args, fx),
             "unsubscribe" => self.in_turn(slot, fx, |hub, fx| hub.resp_unsubscribe(slot, false, args, fx)),
             "punsubscribe" => self.in_turn(slot, fx, |hub, fx| hub.resp_unsubscribe(slot, true, args, fx)),
             "pubsub" => self.in_turn(slot, fx, |hub, fx| hub.resp_pubsub(slot, args, fx)),
-            _ => self.resp_other(slot, &name, args, fx),
+            _ => self.resp_other(slot, name, args, fx),
         }
     }
 
@@ -69,7 +86,7 @@ impl Hub {
     }
 
     pub(crate) fn resp_arity(&mut self, slot: u32, name: &str, fx: &mut Effects) {
-        self.resp_error(slot, fx, &format!("ERR wrong number of arguments for '{name}' command"));
+        self.resp_error(slot, fx, &resp_table::wrong_arity(name));
     }
 
     fn resp_publish(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
@@ -137,7 +154,12 @@ impl Hub {
         Act::Next
     }
 
-    fn resp_topics(&self, slot: u32, name: &str, names: &[Cow<'_, [u8]>]) -> Result<Vec<Topic>, String> {
+    pub(super) fn resp_topics(
+        &self,
+        slot: u32,
+        name: &str,
+        names: &[Cow<'_, [u8]>],
+    ) -> Result<Vec<Topic>, String> {
         if names.is_empty() {
             return Err(format!("ERR wrong number of arguments for '{name}' command"));
         }
@@ -283,7 +305,7 @@ impl Hub {
 }
 
 /// A code and words of ours as a Redis error: the kind first, as its clients look for it.
-fn error_text(code: Code, text: &str) -> String {
+pub(super) fn error_text(code: Code, text: &str) -> String {
     if code.number == code::PERMISSION_DENIED.number {
         format!("NOPERM {} {text}", code.number)
     } else if matches!(code.number, 101 | 109) {

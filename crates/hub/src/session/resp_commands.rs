@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tidings_wire::resp::{self, Version};
 
+use super::resp_table::{self, COMMANDS};
 use super::{Dialect, Flag, SessionId};
 use crate::access::Identity;
 use crate::effects::{Effects, Query, Request};
@@ -12,26 +13,6 @@ use crate::hub::{Act, Hub};
 
 /// The Redis version whose Pub/Sub commands are spoken here; clients choose what they send by it.
 const REDIS_VERSION: &str = "7.2.0";
-
-/// Every command there is, in lower case.
-const COMMANDS: &[&str] = &[
-    "auth",
-    "client",
-    "command",
-    "echo",
-    "hello",
-    "info",
-    "ping",
-    "psubscribe",
-    "publish",
-    "pubsub",
-    "punsubscribe",
-    "quit",
-    "reset",
-    "select",
-    "subscribe",
-    "unsubscribe",
-];
 
 /// What `HELLO` asks for, while its token is looked at.
 #[derive(Debug)]
@@ -42,10 +23,6 @@ pub(crate) struct Greeting {
 }
 
 impl Hub {
-    pub(crate) fn resp_knows(&self, name: &str) -> bool {
-        COMMANDS.contains(&name)
-    }
-
     /// Carries out a command that is not about Pub/Sub.
     pub(crate) fn resp_other(
         &mut self,
@@ -79,6 +56,12 @@ impl Hub {
                 Err(code) => hub.refuse(slot, 0, code, code.text, fx),
             },
             ("reset", []) => hub.resp_reset(slot, fx),
+            ("multi", []) => hub.begin_transaction(slot, fx),
+            ("watch", [_, ..]) | ("unwatch", []) => fx.send(slot, |out| resp::simple("OK", out)),
+            ("exec", []) => hub.resp_error(slot, fx, "ERR EXEC without MULTI"),
+            ("exec", _) => hub.refuse_exec(slot, &resp_table::wrong_arity("exec"), fx),
+            ("discard", []) => hub.resp_error(slot, fx, "ERR DISCARD without MULTI"),
+            ("multi" | "discard" | "watch" | "unwatch", _) => hub.resp_arity(slot, name, fx),
             ("ping" | "echo" | "select" | "auth" | "client" | "reset", _) => hub.resp_arity(slot, name, fx),
             _ => hub.resp_unknown(slot, args, fx),
         })
@@ -281,7 +264,7 @@ impl Hub {
             None | Some(b"info") => resp::array(0, out),
             Some(b"list") => {
                 resp::array(COMMANDS.len(), out);
-                for command in COMMANDS {
+                for (command, _) in COMMANDS {
                     resp::bulk(command.as_bytes(), out);
                 }
             }
@@ -293,6 +276,7 @@ impl Hub {
     }
 
     fn resp_reset(&mut self, slot: u32, fx: &mut Effects) {
+        self.discard_transaction(slot);
         self.unsubscribe_all(slot, fx);
         self.set_dialect(slot, Dialect::Resp2);
         let session = &mut self.sessions[slot as usize];
@@ -309,21 +293,8 @@ impl Hub {
         fx.send(slot, |out| resp::simple("RESET", out));
     }
 
-    /// As Redis words it, with the first arguments, cut at 128 bytes.
     pub(crate) fn resp_unknown(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) {
-        const SHOWN: usize = 128;
-        let name = String::from_utf8_lossy(&args[0][..args[0].len().min(SHOWN)]);
-        let mut list = String::new();
-        for arg in &args[1..] {
-            if list.len() >= SHOWN {
-                break;
-            }
-            let room = SHOWN - list.len();
-            let shown = String::from_utf8_lossy(&arg[..arg.len().min(room)]);
-            list.push_str(&format!("'{shown}' "));
-        }
-        let text = format!("ERR unknown command '{name}', with args beginning with: {list}");
-        self.resp_error(slot, fx, &text);
+        self.resp_error(slot, fx, &resp_table::unknown(args));
     }
 
     pub(crate) fn resp_unknown_subcommand(
@@ -333,9 +304,7 @@ impl Hub {
         subcommand: &[u8],
         fx: &mut Effects,
     ) {
-        let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
-        let text = format!("ERR unknown subcommand '{subcommand}'. Try {command} HELP.");
-        self.resp_error(slot, fx, &text);
+        self.resp_error(slot, fx, &resp_table::unknown_subcommand(command, subcommand));
     }
 }
 

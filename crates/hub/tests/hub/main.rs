@@ -9,5 +9,6 @@ mod reads;
 mod recovery;
 mod resp;
 mod rights;
+mod transactions;
 mod transports;
 mod world;

@@ -333,7 +333,7 @@ fn what_a_channel_does_not_keep_is_not_available_and_what_is_not_allowed_is_deni
     assert_eq!(code(&mut w, json!({"id": 2, "history": {"channel": "a"}})), Some(108));
     assert_eq!(code(&mut w, json!({"id": 3, "presence": {"channel": "a"}})), Some(103));
     assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
-    assert_eq!(code(&mut w, json!({"id": 5, "publish": {"channel": "a b", "data": 1}})), Some(107));
+    assert_eq!(code(&mut w, json!({"id": 5, "publish": {"channel": "a\tb", "data": 1}})), Some(107));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What a plain client is promised.
 
 use crate::world::{Broker, World, part_three, settings, with_key};
-use tidings_hub::{Answer, Failure, Flow, Namespace, NamespaceOptions, Namespaces, Timer};
+use tidings_hub::{Answer, Failure, Flow, Namespace, NamespaceOptions, Namespaces, Settings, Timer};
+use tidings_wire::plain::{Escape, unescape};
 
 #[test]
 fn part_one_echoes_every_line() {
@@ -41,14 +42,125 @@ fn part_three_controls_what_it_gets() {
     assert_eq!(w.say(c, "subscribe\r\n"), "UNKNOWN COMMAND\r\n");
 }
 
-#[test]
-fn other_channels_come_with_their_names_and_line_breaks_escaped() {
-    let mut w = World::new(part_three());
+/// Subscribes to a named channel and to the default one.
+fn subscribed(settings: Settings) -> (World, u32) {
+    let mut w = World::new(settings);
     let c = w.open();
     assert_eq!(w.say(c, "SUBSCRIBE scores:nba\r\nSUBSCRIBE updates\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
+    (w, c)
+}
+
+#[test]
+fn a_body_without_line_breaks_arrives_byte_for_byte() {
+    let (mut w, c) = subscribed(part_three());
+    w.publish("scores:nba", r#"{"text":"say \"hi\""}"#);
+    assert_eq!(w.output(c), "MESSAGE scores:nba {\"text\":\"say \\\"hi\\\"\"}\r\n");
+    w.publish("updates", r"C:\new");
+    assert_eq!(w.output(c), "C:\\new\r\n");
+}
+
+#[test]
+fn json_over_several_lines_arrives_on_one_and_other_text_with_line_breaks_is_escaped() {
+    let (mut w, c) = subscribed(part_three());
+    w.publish("scores:nba", "{\n  \"a\": \"\\\"1\\\"\"\r\n}");
+    assert_eq!(w.output(c), "MESSAGE scores:nba {   \"a\": \"\\\"1\\\"\"  }\r\n");
     w.publish("scores:nba", "LAL 101\r\nBOS 99\\");
     w.publish("updates", "a\nb");
     assert_eq!(w.output(c), "MESSAGE scores:nba LAL 101\\r\\nBOS 99\\\\\r\na\\nb\r\n");
+}
+
+#[test]
+fn with_escape_always_every_body_can_be_unescaped() {
+    let (mut w, c) = subscribed(Settings { escape: Escape::Always, ..part_three() });
+    for body in [r#"{"text":"say \"hi\""}"#, "{\n}", r"C:\new", "a\r\nb"] {
+        w.publish("updates", body);
+        let line = w.output(c);
+        assert_eq!(unescape(line.trim_end().as_bytes()), body.as_bytes());
+    }
+}
+
+#[test]
+fn a_carriage_return_alone_ends_a_line_at_once() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    assert_eq!(w.say(c, "PING\r"), "PONG\r\n");
+    assert_eq!(w.say(c, "\nPING\r"), "PONG\r\n", "the line feed behind it belongs to it");
+    assert_eq!(w.say(c, "PING\r\0"), "PONG\r\n", "as telnet sends it");
+    assert_eq!(w.say(c, "a\rb\r\r\n"), "a\r\nb\r\n\r\n");
+    assert_eq!(w.say(c, "\n"), "\r\n");
+}
+
+#[test]
+fn commands_that_end_in_carriage_returns_wait_for_their_turn_as_others_do() {
+    let mut w = World::new(part_three());
+    w.broker = Broker::Slow;
+    let c = w.open();
+    assert_eq!(w.input(c, "PING\rSUBSCRIBE news\rPUBLISH news hi\rPI"), Flow::Stop);
+    assert_eq!(w.output(c), "PONG\r\n");
+    w.set_broker(Broker::Up);
+    assert_eq!(w.output(c), "CONFIRMED\r\nMESSAGE news hi\r\nCONFIRMED\r\n");
+    assert_eq!(w.say(c, "NG\r"), "PONG\r\n");
+}
+
+#[test]
+fn telnet_negotiates_and_its_first_command_counts() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    w.input(c, b"\xff\xfb\x1f\xff\xfd\x03\xff");
+    assert_eq!(w.bytes(c), b"\xff\xfe\x1f\xff\xfc\x03", "refused at once");
+    w.input(c, b"\xfa\x1f\x00\r\x00\n\xff\xf0PING\r\n");
+    assert_eq!(w.bytes(c), b"PONG\r\n");
+    assert_eq!(w.say(c, "café\r\n"), "café\r\n");
+}
+
+#[test]
+fn parameters_of_telnet_without_an_end_are_an_error_and_the_end() {
+    let mut w = World::new(settings());
+    let c = w.open();
+    w.input(c, [&b"PING\r\n\xff\xfa"[..], &[b'x'; 2000]].concat());
+    assert_eq!(w.output(c), "PONG\r\nERROR 107 telnet subnegotiation longer than 1024 bytes\r\n");
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
+fn the_last_line_counts_without_its_end_when_the_peer_has_half_closed() {
+    for end in ["PUBLISH updates hi", "PING\r\nPUBLISH updates hi", "PUBLISH updates hi\r"] {
+        let mut w = World::new(settings());
+        let (listener, c) = (w.open(), w.open());
+        w.fire(listener, Timer::FirstByte);
+        w.input(c, end);
+        w.with(|hub, fx| hub.finish(c, fx));
+        assert_eq!(w.output(listener), "hi\r\n");
+        assert!(w.output(c).ends_with("CONFIRMED\r\n"), "{end:?}");
+        assert!(w.closed.contains(&c));
+    }
+    let mut w = World::new(part_three());
+    w.broker = Broker::Slow;
+    let c = w.open();
+    w.input(c, "SUBSCRIBE news\r\nPING");
+    w.with(|hub, fx| hub.finish(c, fx));
+    assert!(!w.closed.contains(&c), "its answers are owed");
+    w.set_broker(Broker::Up);
+    assert_eq!(w.output(c), "CONFIRMED\r\nPONG\r\n");
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
+fn tls_and_other_bytes_that_are_no_text_end_the_connection_before_anything_is_carried_out() {
+    let hello = b"\x16\x03\x01\x02\x00\r\nPUBLISH updates owned\r\n";
+    for (first, answer) in [
+        (&hello[..], ""),
+        (b"\x80\x81\r\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
+        (b"\xff\xd8\xff\xe0\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
+    ] {
+        let mut w = World::new(settings());
+        let (listener, c) = (w.open(), w.open());
+        w.fire(listener, Timer::FirstByte);
+        assert_eq!(w.input(c, first), Flow::Ended);
+        assert_eq!(w.output(c), answer);
+        assert_eq!(w.output(listener), "");
+        assert!(w.closed.contains(&c));
+    }
 }
 
 #[test]
@@ -114,9 +226,10 @@ fn half_sent_commands_of_all_clients_together_stay_within_their_bound() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_an_error_and_the_connection_goes_on() {
+fn later_bytes_that_are_not_utf8_are_an_error_and_the_connection_goes_on() {
     let mut w = World::new(settings());
     let c = w.open();
+    assert_eq!(w.say(c, "PING\r\n"), "PONG\r\n");
     assert!(w.say(c, b"caf\xe9\r\n").starts_with("ERROR 107 "));
     assert_eq!(w.say(c, "PING\r\n"), "PONG\r\n");
 }

@@ -155,6 +155,12 @@ fn an_application_s_orders_reach_its_users_on_every_port() {
     assert_eq!(w.output(line), "MESSAGE $vip 2\r\n");
     assert_eq!(w.output(redis), "", "it would take it for an answer");
 
+    // Messages of a channel with a space could not be told from those of another one on a plain line.
+    let room = Order::Subscribe { channel: channel("my room"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.order(&for_ann(room), fx));
+    w.publish("my room", "3");
+    assert_eq!(w.output(line), "");
+
     // More time changes nothing that they could see; no time left does.
     let longer = Order::Refresh { expired: false, expires: Some(9_999_999_999) };
     w.with(|hub, fx| hub.order(&for_ann(longer), fx));

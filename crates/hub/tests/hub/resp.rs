@@ -196,7 +196,7 @@ fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
         (&["PUBSUB", "NUMPAT"], ":0\r\n"),
         (&["PUBSUB", "NUMSUB", "a"], "*2\r\n$1\r\na\r\n:0\r\n"),
         (&["PUBSUB", "FOO"], "-ERR unknown subcommand 'FOO'. Try PUBSUB HELP.\r\n"),
-        (&["COMMAND", "COUNT"], ":16\r\n"),
+        (&["COMMAND", "COUNT"], ":21\r\n"),
         (&["INFO"], "$10\r\n# Server\r\n\r\n"),
     ] {
         assert_eq!(say(&mut w, c, words), answer, "{words:?}");

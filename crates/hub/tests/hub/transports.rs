@@ -299,7 +299,7 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
     w.publish("b", "plain text");
     assert_eq!(w.output(slot), "data: plain text\n\n");
     let slot = open(&mut w, Dialect::Events);
-    w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a b\"}}\n");
+    w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\\tb\"}}\n");
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":107"), "and not ok");
     assert!(w.closed.contains(&slot));
 }

@@ -47,6 +47,7 @@ pub(crate) fn settings() -> Settings {
         default_channel: Channel::new("updates").unwrap(),
         auto_subscribe: vec![Channel::new("updates").unwrap()],
         echo: true,
+        escape: Default::default(),
         max_line: 65536,
         input_limit: 1 << 20,
         first_byte_wait: Duration::from_millis(250),
@@ -132,6 +133,11 @@ impl World {
     /// What was sent to the session since the last look.
     pub(crate) fn output(&mut self, slot: u32) -> String {
         String::from_utf8(self.sent.remove(&slot).unwrap_or_default()).unwrap()
+    }
+
+    /// The same, which may be no text.
+    pub(crate) fn bytes(&mut self, slot: u32) -> Vec<u8> {
+        self.sent.remove(&slot).unwrap_or_default()
     }
 
     /// Sends and gives what comes back.

@@ -14,7 +14,8 @@ use tidings_wire::Channel;
 
 use super::error::{Refusal, TokenError};
 
-const NO_CHANNEL: &str = "made of something else than names of channels (1 to 255 bytes of printable ASCII)";
+const NO_CHANNEL: &str =
+    "made of something else than names of channels (1 to 255 bytes of UTF-8 without control characters)";
 
 /// Who a connection belongs to, and what comes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

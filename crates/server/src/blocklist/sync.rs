@@ -133,7 +133,7 @@ pub(crate) fn order(router: &Router, directive: Directive) {
 }
 
 fn channel() -> Channel {
-    Channel::new(CHANNEL).expect("a short name of printable ASCII")
+    Channel::new(CHANNEL).expect("a short name")
 }
 
 fn now() -> u64 {

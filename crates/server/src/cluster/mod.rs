@@ -129,7 +129,7 @@ impl Cluster {
     /// A node with this uid, which no other has, this name for people, a digest of its options of channels, and the
     /// deployment's key.
     pub(crate) fn new(uid: Uid, name: String, channel_options: String, key: ClusterKey) -> Self {
-        let channel = |name: String| Channel::new(name).expect("a short name of printable ASCII");
+        let channel = |name: String| Channel::new(name).expect("a short name");
         let (todo, work) = mpsc::channel(TODO);
         Self {
             all: channel(CONTROL.to_owned()),

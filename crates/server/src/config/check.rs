@@ -154,6 +154,7 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
     histories(config, given)?;
     personal_channels(config, given)?;
     reserved_channels(config, given)?;
+    plain_channels(config, given)?;
     exposure(config, given)
 }
 
@@ -306,6 +307,15 @@ fn personal_channels(config: &Config, given: &Given) -> Result<(), ConfigError> 
     }
     let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
     Err(given.error(key, format!("{key} (\"{name}\") names no namespace of channel.namespaces")))
+}
+
+/// Refuses channels of plain lines that these cannot name.
+fn plain_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let automatic = config.tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel));
+    let mut named = automatic.chain([("tcp.default_channel", &config.tcp.default_channel)]);
+    let Some((key, channel)) = named.find(|(_, channel)| !channel.fits_a_line()) else { return Ok(()) };
+    let what = format!("{key}: \"{}\" contains a space, so no plain line can name it", channel.as_str());
+    Err(given.error(key, what))
 }
 
 /// Refuses options that name the server's internal channels, which nobody subscribes to.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidings_wire::Channel;
 use tidings_wire::body::DataFormat;
+use tidings_wire::plain::Escape;
 
 use super::group::group;
 use super::namespace::Channels;
@@ -132,6 +133,11 @@ group! {
         /// The channel that `SUBSCRIBE` and `UNSUBSCRIBE` mean when they name none. To plain clients its messages
         /// come as their bare bodies.
         default_channel: Channel = "updates", ();
+        /// Which messages are escaped on plain lines. `auto`: only those with line breaks that are not JSON, as `\r`, `\n`
+        /// and, for a backslash, `\\`; line breaks between the tokens of JSON become spaces, and every other message is
+        /// sent byte for byte. `always`: the line breaks and backslashes of every message, so that a client may undo it
+        /// without knowing the message.
+        escape: Escape = "auto", ();
         /// The longest line or RESP value that a client may send, without its ending. Past it the client gets an
         /// error that names the limit, and the connection is closed.
         max_line: usize = "65536", bytes(64, 16 * MIB);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidings_wire::Channel;
 use tidings_wire::body::DataFormat;
+use tidings_wire::plain::Escape;
 
 use super::raw::Raw;
 use super::value::Secret;
@@ -360,6 +361,11 @@ macro_rules! choice {
     };
 }
 pub(super) use choice;
+
+choice! { Escape:
+    "auto" => Escape::Auto,
+    "always" => Escape::Always,
+}
 
 choice! { DataFormat:
     "auto" => DataFormat::Auto,

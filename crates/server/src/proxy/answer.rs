@@ -249,7 +249,9 @@ fn text(raw: Box<RawValue>) -> Bytes {
 }
 
 fn channel(name: &str) -> Result<Channel, Complaint> {
-    Channel::new(name).map_err(|_| "names a channel that is none (1 to 255 bytes of printable ASCII)".into())
+    Channel::new(name).map_err(|_| {
+        "names a channel that is none (1 to 255 bytes of UTF-8 without control characters)".into()
+    })
 }
 
 /// 0 is never.
@@ -353,7 +355,7 @@ mod tests {
             let error = allowed(json.as_bytes()).expect_err(json);
             assert!(error.contains(complaint) && !error.contains("hunter2"), "{json}: {error}");
         }
-        let wrong = connected(br#"{"result": {"user": "1", "channels": ["a b"]}}"#).expect_err("no channel");
+        let wrong = connected(br#"{"result": {"user": "1", "channels": ["a\tb"]}}"#).expect_err("no channel");
         assert!(wrong.contains("names a channel that is none"), "{wrong}");
         assert!(connected(br#"{"result": {"user": 56}}"#).is_err());
     }

@@ -92,7 +92,7 @@ fn channels_are_those_with_subscribers() {
     let some = json!({"channels": {"news:a": {"num_clients": 2}}});
     assert_eq!(world.ask("channels", &json!({"pattern": "news:*"})), some);
     assert_eq!(world.ask("channels", &json!({"pattern": "x*"})), json!({"channels": {}}));
-    assert_eq!(world.fail("channels", &json!({"pattern": "a b"})).0, 107);
+    assert_eq!(world.fail("channels", &json!({"pattern": "a\tb"})).0, 107);
     drop(clients);
     tidings_testkit::wait_until(tidings_testkit::PATIENCE, "channels that nobody is in to be gone", || {
         world.ask("channels", &json!({})) == json!({"channels": {}})

@@ -60,6 +60,22 @@ fn redis_py_subscribes_and_publishes_with_a_redis_behind() {
     python(&node, "3");
 }
 
+fn socket_io(node: &Up) {
+    run(Command::new("node")
+        .env("TIDINGS_NODE_MODULES", tools().join("node"))
+        .arg(root().join("tests/clients/socketio.mjs"))
+        .arg(node.tcp().to_string()));
+}
+
+#[test]
+fn socket_io_s_redis_adapter_serves_rooms_of_any_name() {
+    socket_io(&quiet(&[]));
+    let redis = RedisServer::start();
+    let node = quiet(&[("broker", &redis.url())]);
+    node.wait_until_ready();
+    socket_io(&node);
+}
+
 #[test]
 fn the_clients_of_node_subscribe_and_publish_without_any_redis() {
     let node = quiet(&[]);

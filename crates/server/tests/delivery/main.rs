@@ -3,6 +3,7 @@
 mod by_hand;
 mod clients;
 mod limits;
+mod line_port;
 mod redis;
 mod refusals;
 mod same_as_redis;

@@ -52,6 +52,79 @@ const COMMANDS: &[&[&str]] = &[
     &["QUIT"],
 ];
 
+/// Transactions, in a row on one connection, and whether that speaks version 2 or 3.
+const TRANSACTIONS: &[&[&str]] = &[
+    &["EXEC"],
+    &["DISCARD"],
+    &["UNWATCH"],
+    &["WATCH"],
+    &["EXEC", "x"],
+    &["DISCARD", "x"],
+    &["MULTI", "x"],
+    &["MULTI"],
+    &["EXEC"],
+    &["WATCH", "a", "b"],
+    &["MULTI"],
+    &["MULTI"],
+    &["WATCH", "a"],
+    &["PUBLISH", "nobody-listens", "x"],
+    &["UNWATCH"],
+    &["ECHO", "a\r\nb"],
+    &["SELECT", "nonsense"],
+    &["SELECT", "0"],
+    &["CLIENT", "SETNAME", "with space"],
+    &["AUTH", "unasked"],
+    &["HELLO", "9"],
+    &["PUBSUB", "NUMSUB", "here"],
+    &["EXEC"],
+    &["MULTI"],
+    &["PING"],
+    &["DISCARD"],
+    &["EXEC"],
+    &["MULTI"],
+    &["GETT", "a"],
+    &["PING"],
+    &["EXEC"],
+    &["MULTI"],
+    &["PUBLISH", "a"],
+    &["EXEC"],
+    &["MULTI"],
+    &["SUBSCRIBE"],
+    &["EXEC"],
+    &["MULTI"],
+    &["CLIENT", "NOSUCH"],
+    &["EXEC"],
+    &["MULTI"],
+    &["CLIENT", "GETNAME", "x"],
+    &["PUBSUB", "NUMPAT", "x"],
+    &["EXEC"],
+    &["MULTI"],
+    &["MULTI", "x"],
+    &["EXEC"],
+    &["MULTI"],
+    &["EXEC", "x"],
+    &["EXEC"],
+    &["MULTI"],
+    &["PING"],
+    &["RESET"],
+    &["EXEC"],
+    &["MULTI"],
+    &["SUBSCRIBE", "here"],
+    &["PING"],
+    &["UNSUBSCRIBE", "here"],
+    &["PING"],
+    &["EXEC"],
+    &["SUBSCRIBE", "here"],
+    &["MULTI"],
+    &["EXEC"],
+    &["WATCH", "a"],
+    &["UNWATCH"],
+    &["DISCARD"],
+    &["UNSUBSCRIBE", "here"],
+    &["MULTI"],
+    &["QUIT"],
+];
+
 /// How many answers a command has.
 fn answers(command: &[&str]) -> usize {
     match command {
@@ -60,12 +133,12 @@ fn answers(command: &[&str]) -> usize {
     }
 }
 
-fn play(client: &mut RespClient, version: &str) -> Vec<String> {
+fn play(client: &mut RespClient, version: &str, commands: &[&[&str]]) -> Vec<String> {
     let mut heard = Vec::new();
     if version == "3" {
         client.command(&["HELLO", "3"]);
     }
-    for command in COMMANDS {
+    for command in commands {
         client.send(command);
         for _ in 0..answers(command) {
             heard.push(format!("{command:?} → {:?}", client.reply()));
@@ -79,9 +152,9 @@ fn play(client: &mut RespClient, version: &str) -> Vec<String> {
 fn every_answer_is_the_one_that_redis_gives() {
     let redis = RedisServer::start();
     let node = quiet(&[]);
-    for version in ["2", "3"] {
-        let expected = play(&mut redis.client(), version);
-        let got = play(&mut node.resp(), version);
+    for (version, commands) in [("2", COMMANDS), ("3", COMMANDS), ("2", TRANSACTIONS), ("3", TRANSACTIONS)] {
+        let expected = play(&mut redis.client(), version, commands);
+        let got = play(&mut node.resp(), version, commands);
         for (got, expected) in got.iter().zip(&expected) {
             assert_eq!(got, expected, "RESP{version}");
         }

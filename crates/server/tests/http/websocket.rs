@@ -1,10 +1,11 @@
 //! The client protocol over WebSocket, through the real handshake and a shard.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_testkit::RespClient;
+use tidings_testkit::{PATIENCE, RespClient};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 
 use crate::world::{Answer, World};
@@ -175,6 +176,73 @@ fn control_frames_are_answered() {
     close.extend_from_slice(&1000_u16.to_be_bytes());
     client.send(Opcode::Close, &close);
     assert!(matches!(client.next(), Said::Close(1000, _)));
+}
+
+/// A client whose connection the server has ended with a close frame.
+fn ended(world: &World) -> Client {
+    let mut client = Client::open(world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    assert_eq!(client.json()[0]["id"], 1);
+    client.send(Opcode::Binary, b"JSON comes in text frames");
+    assert!(matches!(client.next(), Said::Close(1003, _)));
+    client
+}
+
+#[test]
+fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_connection() {
+    let world = World::with(&[]);
+    let mut listener = RespClient::connect(world.tcp());
+    listener.command(&["SUBSCRIBE", "news"]);
+    let mut client = ended(&world);
+    let mut byte = [0];
+    let quiet = Duration::from_millis(300);
+    client.peer.set_read_timeout(Some(quiet)).expect("a time-out");
+    let error = client.peer.read(&mut byte).expect_err("no end yet");
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    // What comes before it is discarded, in whatever pieces.
+    client.send(Opcode::Text, br#"{"id":2,"publish":{"channel":"news","data":"late"}}"#);
+    client.send(Opcode::Ping, b"");
+    client.peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let began = Instant::now();
+    for byte in frame(Opcode::Close, &1003_u16.to_be_bytes()) {
+        client.peer.write_all(&[byte]).expect("sent");
+    }
+    assert_eq!(client.peer.read(&mut byte).expect("an end"), 0);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    listener.expect_silence(quiet);
+}
+
+#[test]
+fn a_client_that_does_not_answer_a_close_frame_is_left_after_five_seconds() {
+    let world = World::with(&[]);
+    let mut client = ended(&world);
+    let began = Instant::now();
+    // A reset is an end as well.
+    assert!(matches!(client.peer.read(&mut [0]), Ok(0) | Err(_)));
+    let took = began.elapsed();
+    assert!((Duration::from_millis(4_500)..Duration::from_secs(8)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn a_close_frame_of_the_client_is_answered_and_the_connection_closed_at_once() {
+    let world = World::with(&[]);
+    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    client.send(Opcode::Close, &1000_u16.to_be_bytes());
+    assert!(matches!(client.next(), Said::Close(1000, _)));
+    let began = Instant::now();
+    assert_eq!(client.peer.read(&mut [0]).expect("an end"), 0);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_that_stops_waits_for_close_frames_within_its_timeout() {
+    let mut world = World::with(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
+    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    assert_eq!(client.json()[0]["id"], 1);
+    let began = Instant::now();
+    let stopped = world.stop();
+    assert!(matches!(client.next(), Said::Close(3001, _)));
+    world.runtime.block_on(stopped).expect("it has stopped");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -119,6 +119,31 @@ fn with_a_public_address_plaintext_is_refused_without_a_word_about_it_in_the_opt
 }
 
 #[test]
+fn who_says_nothing_inside_of_tls_is_closed_as_one_that_has_not_introduced_itself() {
+    let world = World::with(&["client.stale_close_delay=300ms", "tcp.auto_subscribe=updates"]);
+    let mut talking = world.line();
+    talking.send(b"PING\r\n");
+    talking.expect("PONG");
+    let mut silent = world.line();
+    // Reading completes the handshake and sends nothing.
+    assert_eq!(silent.rest(), "ERROR 3502 stale\r\n");
+    talking.send(b"PING\r\n");
+    talking.expect("PONG");
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"done\"}", 2);
+}
+
+#[test]
+fn who_does_not_even_begin_a_handshake_is_closed_where_tls_is_required() {
+    let world = World::with(&["tls.required=true", "tls.handshake_timeout=300ms"]);
+    let mut silent = TcpStream::connect(world.tcp()).expect("a connection");
+    assert_eq!(drain(&mut silent), b"");
+    let mut half = TcpStream::connect(world.tcp()).expect("a connection");
+    half.write_all(b"\x16\x03\x01").expect("sent");
+    assert_eq!(drain(&mut half), b"");
+    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+}
+
+#[test]
 fn a_long_line_comes_and_goes_whole() {
     let world = World::with(&[]);
     let mut subscriber = world.line();

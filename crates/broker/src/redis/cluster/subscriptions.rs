@@ -11,7 +11,7 @@ use crate::redis::ingest::Ingest;
 use crate::redis::link::{Link, Part, by_kind, channels_of};
 
 /// Where a node listens on every primary while it has patterns: see the function library.
-const PATTERNS: &str = "tidings patterns";
+const PATTERNS: &str = "tidings\x1fpatterns";
 
 /// What became of one channel.
 enum Outcome {

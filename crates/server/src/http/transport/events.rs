@@ -10,6 +10,7 @@ use axum::response::Response;
 use tidings_hub::{Dialect, NamespaceOptions};
 use tidings_wire::Channel;
 use tidings_wire::client::request::{Connect, Request as Asked, Subscribe};
+use tidings_wire::form::name_in_id;
 
 use super::Transports;
 use super::asking::{bad, commands, not_head, parameter, parameters};
@@ -75,7 +76,7 @@ fn check(channels: &[Cow<'_, str>]) -> Result<(), Response> {
     if channels.is_empty() {
         return Err(bad("which channels? /events?channel=NAME, and &channel=NAME for each further one"));
     }
-    let id: usize = channels.iter().map(|channel| channel.len() + POSITION).sum();
+    let id: usize = channels.iter().map(|channel| name_in_id(channel).len() + POSITION).sum();
     if id > LONGEST_ID {
         return Err(bad(&format!(
             "too many channels: an event's id names the position of each, and would be longer than {LONGEST_ID} bytes"
@@ -87,14 +88,16 @@ fn check(channels: &[Cow<'_, str>]) -> Result<(), Response> {
 /// A subscription, from where the client stands in the channel if its id tells. What no server can have given as an
 /// epoch is none: it would be part of the ids to come.
 fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
+    let name = name_in_id(&channel);
     let position = since.split(' ').find_map(|part| {
         let (offset, rest) = part.split_once('.')?;
         let (epoch, of) = rest.split_once('.')?;
-        let given = of == channel && epoch.bytes().all(|b| b.is_ascii_graphic());
+        let given = of == name && epoch.bytes().all(|b| b.is_ascii_graphic());
         given.then_some((offset.parse().ok()?, epoch))
     });
     let (offset, epoch) = position.unwrap_or((0, ""));
     let recover = position.is_some();
+    drop(name);
     // Recoverable, because a browser comes back by itself with the last id.
     Subscribe { channel, recover, recoverable: true, offset, epoch: epoch.into(), ..Subscribe::default() }
 }
@@ -111,5 +114,5 @@ fn lose(transports: &Transports, subscribe: &mut Subscribe<'_>) {
 /// Where a subscription begins, as an id says it.
 fn id(subscribe: &Subscribe<'_>) -> String {
     let Subscribe { offset, epoch, channel, .. } = subscribe;
-    format!("{offset}.{epoch}.{channel}")
+    format!("{offset}.{epoch}.{}", name_in_id(channel))
 }
