@@ -399,16 +399,30 @@ impl Hub {
         if !prefix.is_empty() && name.starts_with(prefix.as_str()) {
             return Some(false);
         }
-        let (_, users) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels)?;
         let user = session.member().map(|member| &*member.user).unwrap_or_default();
+        let owner = self.personal_user(name);
+        let Some((_, users)) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels) else {
+            // The options decide whether its user may subscribe to it, and nothing lets another one.
+            let is_of_other = owner.is_some_and(|owner| owner != user) && self.is_personal(name);
+            return is_of_other.then_some(false);
+        };
         // An id with one of the separators in it could be mistaken for several.
         if user.is_empty() || !has_own_channel(user) {
             return Some(false);
         }
-        if let Some(owner) = self.personal_user(name) {
+        if let Some(owner) = owner {
             return Some(owner == user);
         }
         Some(users.split(USER).any(|one| one == user))
+    }
+
+    /// Whether personal channels are on and this is one, in the namespace that they belong to.
+    fn is_personal(&self, name: &str) -> bool {
+        match self.settings.personal_channel.as_deref() {
+            None => false,
+            Some("") => name.starts_with(USERS),
+            Some(_) => !name.starts_with(USERS) && self.personal_user(name).is_some(),
+        }
     }
 
     /// The user whose personal channel has this name: `#USER`, and `NAMESPACE:#USER` where personal channels belong to a

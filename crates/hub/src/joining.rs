@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_wire::client::Data;
 use tidings_wire::client::push::{self, Event, Publication as Shown};
+use tidings_wire::client::{Data, Encoding};
 use tidings_wire::client::{reply, request};
 use tidings_wire::code;
 use tidings_wire::{Channel, Position, Publication, Topic};
@@ -49,9 +49,9 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    /// Bytes of what it missed.
-    pub(crate) fn missed_bytes(&self) -> usize {
-        self.missed.iter().map(|publication| publication.size()).sum()
+    /// Bytes of what it missed, as they are written.
+    pub(crate) fn missed_bytes(&self, encoding: Encoding) -> usize {
+        self.missed.iter().map(|publication| encoding.publication_len(publication, self.format)).sum()
     }
 
     /// What the client is told.
@@ -97,12 +97,13 @@ fn recover(
     page: &HistoryPage,
     mode: RecoveryMode,
     limits: (usize, usize),
+    length: impl Fn(&Publication) -> usize,
 ) -> (Vec<Arc<Publication>>, bool) {
     let Some(publications) = &page.publications else { return (Vec::new(), false) };
     let same = since.epoch.is_empty() || since.epoch == page.position.epoch.as_str();
     let (count, bytes) = limits;
     if mode == RecoveryMode::Cache {
-        let newest = publications.first().filter(|newest| newest.size() <= bytes);
+        let newest = publications.first().filter(|newest| length(newest) <= bytes);
         let seen = same && since.offset == page.position.offset;
         let missed = newest.filter(|_| !seen).cloned();
         return (missed.into_iter().collect(), newest.is_some());
@@ -118,7 +119,7 @@ fn recover(
             first == since.offset + 1 && last == Some(page.position.offset)
         }
     };
-    let fits = missed.len() <= count && missed.iter().map(|p| p.size()).sum::<usize>() <= bytes;
+    let fits = missed.len() <= count && missed.iter().map(|p| length(p)).sum::<usize>() <= bytes;
     if same && whole && fits && since.offset <= page.position.offset {
         (missed, true)
     } else {
@@ -366,8 +367,10 @@ impl Hub {
         let options = self.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.settings.recovery_limit, max_bytes);
+        let encoding = self.sessions[slot as usize].dialect.encoding();
+        let length = |publication: &Publication| encoding.publication_len(publication, format);
         let (missed, recovered) = match (&wish.since, &read) {
-            (Some(since), Some((_, page))) => recover(since, page, mode, limits),
+            (Some(since), Some((_, page))) => recover(since, page, mode, limits, length),
             _ => (Vec::new(), false),
         };
         if wish.since.is_some() && recovered {

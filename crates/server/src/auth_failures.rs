@@ -4,16 +4,23 @@
 //! cost time; what is right is never delayed. The answers to one address come one after the other, so more connections
 //! give no more guesses. A pause holds a timer and no thread.
 //!
+//! A request over HTTP keeps its connection's place while it waits. Hence few wait: an address with [`WAITING`] of them is
+//! turned away before its key is compared ([`AuthFailures::is_turned_away`]), and while [`WAITING_TOTAL`] wait, so is every
+//! address with failures; the first failure of another one is answered at once then.
+//!
 //! Invariants:
+//! - At most [`WAITING_TOTAL`] answers to requests wait.
 //! - At most [`MOST`] addresses are kept. Where there are more, further ones share one entry.
 //! - No answer waits longer than [`LONGEST`].
 //! - Nothing of a secret is stored or logged.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 /// Most addresses that are kept.
 const MOST: usize = 16_384;
@@ -23,6 +30,10 @@ const FIRST: Duration = Duration::from_millis(200);
 const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest that an answer waits.
 const LONGEST: Duration = Duration::from_secs(30);
+/// Most answers to requests of one address that wait at a time.
+const WAITING: usize = 4;
+/// Most answers to requests that wait at a time.
+const WAITING_TOTAL: usize = 64;
 /// An address without a failure for so long begins anew.
 const FORGET: Duration = Duration::from_secs(10 * 60);
 /// At most one line in the log for an address in this time.
@@ -55,6 +66,8 @@ impl Credential {
 #[derive(Debug, Default)]
 pub(crate) struct AuthFailures {
     counts: [AtomicU64; Credential::ALL.len()],
+    waiting: AtomicUsize,
+    closed: watch::Sender<bool>,
     addresses: Mutex<HashMap<Option<IpAddr>, Entry>>,
 }
 
@@ -62,6 +75,8 @@ pub(crate) struct AuthFailures {
 #[derive(Debug)]
 struct Entry {
     failures: u32,
+    /// Answers to requests that wait.
+    waiting: usize,
     /// When its last answer is due.
     due: Instant,
     last: Instant,
@@ -79,11 +94,47 @@ impl AuthFailures {
         tokio::time::sleep(pause).await;
     }
 
+    /// Does the same for a request that keeps a place while it waits.
+    pub(crate) async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
+        let pause = self.count(address, credential, Instant::now());
+        // Given back also where the client leaves before the answer.
+        let waiting = Waiting::new(self, address.map(network));
+        if waiting.is_within_bounds {
+            let mut closed = self.closed.subscribe();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = closed.wait_for(|closed| *closed) => {}
+            }
+        }
+    }
+
+    /// Whether requests of an address are turned away whatever key they show, since too many of it wait for their answers.
+    /// Never an unknown address or a loopback address: neither is one client's.
+    pub(crate) fn is_turned_away(&self, address: Option<IpAddr>) -> bool {
+        let key = address.map(network).filter(|address| !address.is_loopback());
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = key.and_then(|_| addresses.get(&key)) else { return false };
+        let is_full = self.waiting.load(Ordering::Relaxed) >= WAITING_TOTAL;
+        entry.waiting >= WAITING || is_full && entry.failures > 0
+    }
+
+    /// Ends what requests wait for, now and later: the server stops.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
     /// Failures since the start, by the metric's label value.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Credential::ALL
             .map(|kind| (kind.label(), self.counts[kind as usize].load(Ordering::Relaxed)))
             .into_iter()
+    }
+
+    fn change_waiting(&self, address: Option<IpAddr>, change: impl FnOnce(usize) -> usize) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = addresses.get_mut(&address) {
+            entry.waiting = change(entry.waiting);
+        }
     }
 
     fn count(&self, address: Option<IpAddr>, credential: Credential, now: Instant) -> Duration {
@@ -105,9 +156,31 @@ impl AuthFailures {
     }
 }
 
+/// An answer to a request that waits.
+struct Waiting<'a> {
+    failures: &'a AuthFailures,
+    address: Option<IpAddr>,
+    is_within_bounds: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(failures: &'a AuthFailures, address: Option<IpAddr>) -> Self {
+        let is_within_bounds = failures.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_TOTAL;
+        failures.change_waiting(address, |waiting| waiting + 1);
+        Self { failures, address, is_within_bounds }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.failures.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.failures.change_waiting(self.address, |waiting| waiting.saturating_sub(1));
+    }
+}
+
 impl Entry {
     fn new(now: Instant) -> Self {
-        Self { failures: 0, due: now, last: now, logged: None, unlogged: 0 }
+        Self { failures: 0, waiting: 0, due: now, last: now, logged: None, unlogged: 0 }
     }
 
     /// Counts a failure; gives how long its answer waits.
@@ -145,6 +218,9 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -168,6 +244,41 @@ mod tests {
         let later = now + FORGET;
         assert_eq!(failures.count(address("192.0.2.1"), Credential::Token, later), FIRST);
         assert_eq!(failures.counts().next(), Some(("token", 1_011)));
+    }
+
+    /// Begins to answer a request; gives what is left of it, and whether the answer is there.
+    fn begin<'a>(failures: &'a AuthFailures, text: &str) -> (Pin<Box<dyn Future<Output = ()> + 'a>>, bool) {
+        let mut waits: Pin<Box<dyn Future<Output = ()> + 'a>> =
+            Box::pin(failures.fail_request(address(text), Credential::ApiKey));
+        let is_done = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        (waits, is_done)
+    }
+
+    #[tokio::test]
+    async fn few_requests_wait_and_an_address_with_too_many_is_turned_away_until_they_have_ended() {
+        let failures = AuthFailures::default();
+        let is_away = |text| failures.is_turned_away(address(text));
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING {
+            assert!(!is_away("192.0.2.1"));
+            waiting.push(begin(&failures, "192.0.2.1"));
+        }
+        assert!(is_away("192.0.2.1") && !is_away("192.0.2.2") && !failures.is_turned_away(None));
+        for n in WAITING..WAITING_TOTAL {
+            waiting.push(begin(&failures, "127.0.0.1"));
+            assert!(!is_away("127.0.0.1"), "{n} wait");
+        }
+        assert!(waiting.iter().all(|(_, is_done)| !is_done));
+        // All wait that may: a first failure is answered at once, and who has failed before is turned away.
+        assert!(!is_away("192.0.2.3"));
+        let (_, is_done) = begin(&failures, "192.0.2.3");
+        assert!(is_done && is_away("192.0.2.3"));
+        failures.close();
+        for (waits, _) in waiting {
+            waits.await;
+        }
+        assert!(!is_away("192.0.2.1") && !is_away("192.0.2.3"));
+        assert_eq!(failures.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -77,6 +77,19 @@ pub fn write_json(body: &[u8], format: DataFormat, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes that [`write_json`] appends for `body`, at most: line breaks between the tokens of JSON are counted too.
+pub(crate) fn json_len(body: &[u8], format: DataFormat) -> usize {
+    let text = std::str::from_utf8(body).ok().filter(|_| format != DataFormat::Binary);
+    match text {
+        None => base64::len(body.len()) + B64_OBJECT,
+        Some(text) if format != DataFormat::Text && json::is_value(text) => body.len(),
+        Some(text) => json::string_len(text),
+    }
+}
+
+/// Bytes of `{"b64":""}`.
+const B64_OBJECT: usize = 10;
+
 /// Appends `text` as a JSON string: quoted, with quotes, backslashes, control characters, U+2028 and U+2029
 /// escaped.
 pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
@@ -95,7 +108,7 @@ fn write_on_one_line(valid: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_base64_object(body: &[u8], out: &mut Vec<u8>) {
-    out.reserve(base64::len(body.len()) + 10);
+    out.reserve(base64::len(body.len()) + B64_OBJECT);
     out.extend_from_slice(b"{\"b64\":\"");
     base64::write(body, out);
     out.extend_from_slice(b"\"}");
@@ -161,6 +174,9 @@ mod tests {
         fn whatever_the_body_it_is_one_json_value_on_one_line(body in any_body(), format in 0..4_usize) {
             let text = shown(&body, DataFormat::ALL[format]);
             prop_assert!(!text.contains(['\r', '\n']));
+            let breaks = memchr2_iter(b'\r', b'\n', &body).count();
+            let length = json_len(&body, DataFormat::ALL[format]);
+            prop_assert!((text.len()..=text.len() + breaks).contains(&length), "{length} for {}", text.len());
             prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok() || json::is_value(&text));
         }
 

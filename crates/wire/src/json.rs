@@ -57,6 +57,24 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Bytes that [`write_string`] appends for `text`.
+pub(crate) fn string_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut length = bytes.len() + 2;
+    for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| SPECIAL[usize::from(**byte)]) {
+        length += match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+            // Three bytes become six.
+            0xE2 => match bytes[at..] {
+                [_, 0x80, 0xA8 | 0xA9, ..] => 3,
+                _ => 0,
+            },
+            _ => 5,
+        };
+    }
+    length
+}
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The bytes at which [`write_string`] has to look twice.

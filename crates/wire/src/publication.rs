@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::body::{self, DataFormat};
 use crate::channel::{Channel, Topic};
+use crate::json;
 
 /// One message of one channel. Shared by every shard and never copied on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,12 @@ impl Publication {
         self.position.as_ref().map(|position| position.offset)
     }
 
+    /// Bytes that its contents take in a message of JSON, without the names of fields; at most six times [`Self::size`].
+    pub fn json_len(&self, format: DataFormat) -> usize {
+        let extra = self.extra.as_ref().map_or(0, |extra| extra.json_len());
+        body::json_len(&self.body, format) + extra
+    }
+
     /// Bytes of its body and of what it carries besides.
     pub fn size(&self) -> usize {
         self.body.len() + self.extra.as_ref().map_or(0, |extra| extra.size())
@@ -47,6 +55,12 @@ pub struct Extra {
 }
 
 impl Extra {
+    fn json_len(&self) -> usize {
+        let tag = |(name, value): &(String, String)| json::string_len(name) + json::string_len(value);
+        let info = self.info.as_ref().map_or(0, ClientInfo::json_len);
+        info + self.tags.iter().map(tag).sum::<usize>()
+    }
+
     /// Bytes of all its texts.
     pub fn size(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -68,6 +82,12 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
+    fn json_len(&self) -> usize {
+        let texts = json::string_len(&self.user) + json::string_len(&self.client);
+        // Infos are JSON already.
+        texts + self.size() - self.user.len() - self.client.len()
+    }
+
     /// Bytes of all its texts.
     pub fn size(&self) -> usize {
         let info = |info: &Option<Bytes>| info.as_ref().map_or(0, Bytes::len);

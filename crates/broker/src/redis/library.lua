@@ -145,6 +145,11 @@ local function publish(keys, args)
   end
   local sharded = SHARDED and kept
   local enveloped = kept or extras ~= ''
+  if kept then
+    permitted('XADD', stream, '1', 'b', '')
+    permitted('HSET', meta, 'o', '1')
+    permitted('PEXPIRE', stream, '1')
+  end
   if kept or once then
     permitted(sharded and 'SPUBLISH' or 'PUBLISH', sharded and tag .. '\31tidings' or enveloped and name .. '\31tidings' or name, '')
     if once then permitted('SET', once, '') end

@@ -112,6 +112,28 @@ fn a_publication_that_may_not_be_published_leaves_nothing_and_a_repeat_is_not_de
 }
 
 #[test]
+fn a_user_who_may_not_use_one_of_the_commands_of_publishing_leaves_nothing() {
+    let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "&*", "+@all"]);
+    let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
+    node.sink.wait_up(1);
+    node.wait_until_it_may_publish("ok");
+    let once = || PublishOptions { idempotency_key: Some("k".to_owned()), ..kept() };
+    keep(&*node.broker, "known", "1", 9);
+    let keys = redis.cli(&["DBSIZE"]).int();
+    for command in ["xadd", "hset", "pexpire", "set", "publish"] {
+        redis.cli(&["ACL", "SETUSER", "ann", &format!("-{command}")]);
+        for channel in ["known", "new"] {
+            let refused = publish_with(&*node.broker, channel, "2", once());
+            assert_eq!(refused, Err(BrokerError::NotPermitted), "{command} in {channel}");
+        }
+        redis.cli(&["ACL", "SETUSER", "ann", &format!("+{command}")]);
+        assert_eq!(redis.cli(&["DBSIZE"]).int(), keys, "{command}: {:?}", redis.cli(&["KEYS", "*"]).texts());
+    }
+    assert_eq!(keep(&*node.broker, "known", "2", 9).offset, 2);
+    assert_eq!(keep(&*node.broker, "new", "1", 9).offset, 1);
+}
+
+#[test]
 fn keys_of_channels_whose_names_end_alike_are_not_mixed_up() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));

@@ -125,3 +125,25 @@ impl About for Request {
         matches!(self, Self::History(_, HistoryQuery { since: Some(_), max_bytes: 1_000, .. }))
     }
 }
+
+#[test]
+fn a_page_of_a_history_is_bounded_as_it_is_written_and_the_client_reads_on() {
+    let (mut world, slot) = world();
+    world.say(slot, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    answer(&mut world, slot, 10);
+    world.input(slot, "{\"id\":3,\"history\":{\"channel\":\"news\",\"limit\":9}}\n");
+    let (id, ticket, _) = world.questions.pop_front().expect("a question");
+    // 900 bytes in all, which are 5,400 as JSON.
+    let publications = (1..=9).map(|offset| {
+        let position = Some(Position { offset, epoch: "e".into() });
+        let body = vec![1; 100];
+        Arc::new(Publication { position, ..Publication::new(Channel::new("news").unwrap(), body) })
+    });
+    let position = Position { offset: 9, epoch: "e".into() };
+    let page = HistoryPage { position, publications: Some(publications.collect()) };
+    world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+    let told: serde_json::Value = serde_json::from_str(&world.output(slot)).expect("JSON");
+    let page = &told["history"];
+    assert_eq!(page["publications"].as_array().map(Vec::len), Some(1), "600 bytes each, of 1,000: {told}");
+    assert_eq!(page["offset"], 9, "there is more to read");
+}

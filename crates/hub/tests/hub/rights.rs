@@ -456,6 +456,36 @@ fn a_personal_channel_is_the_exact_user_s() {
 }
 
 #[test]
+fn a_personal_channel_is_no_other_user_s_without_user_limited_channels_either() {
+    let options = NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_history_for_client: true,
+        history_size: 10,
+        history_ttl: Duration::from_secs(60),
+        ..NamespaceOptions::default()
+    };
+    for namespace in ["", "own"] {
+        let named = Namespace { name: "own".into(), options: options.clone() };
+        let mut w = World::new(Settings {
+            access: Access { open: false, tokens: true, ..Access::default() },
+            namespaces: Namespaces::new(options.clone(), [named]),
+            auto_subscribe: vec![],
+            personal_channel: Some(namespace.into()),
+            ..settings()
+        });
+        w.authority = authority;
+        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}:") };
+        let (slot, _) = connect(&mut w, "eve", &json!({}));
+        for command in ["subscribe", "history"] {
+            let of_bob = json!({"id": 2, command: {"channel": format!("{prefix}#bob")}});
+            assert_eq!(say(&mut w, slot, &of_bob)[0]["error"]["code"], 103, "{command} {of_bob}");
+        }
+        let public = json!({"id": 3, "subscribe": {"channel": format!("{prefix}news#bob")}});
+        assert!(say(&mut w, slot, &public)[0]["subscribe"].is_object(), "{public}");
+    }
+}
+
+#[test]
 fn ids_with_separators_are_in_no_channel_for_certain_users() {
     let options = NamespaceOptions { allow_user_limited_channels: true, ..NamespaceOptions::default() };
     let mut w = World::new(Settings {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
 use tidings_hub::{Admission, Directive, Failure, HistoryQuery, NamespaceOptions, Order, Overrides};
+use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, Pattern, Position, code};
 use tokio::sync::oneshot;
 
@@ -268,8 +269,10 @@ async fn history(node: &Node, request: History) -> Reply {
     let page = page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
     let publications = page.publications.ok_or(code::UNRECOVERABLE_POSITION)?;
     let format = options.publication_data_format;
+    // What was read is bounded as it is stored; escapes and base 64 make it longer.
+    let count = Encoding::Json.publications_within(publications.iter().map(|p| &**p), format, ANSWER);
     Ok(Outcome::History {
-        publications: publications.iter().map(|p| Publication::new(p, format)).collect(),
+        publications: publications.iter().take(count).map(|p| Publication::new(p, format)).collect(),
         offset: page.position.offset,
         epoch: page.position.epoch.as_str().to_owned(),
     })

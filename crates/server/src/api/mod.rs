@@ -29,7 +29,7 @@ use std::time::Duration;
 use axum::Router as Routes;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -188,13 +188,22 @@ impl Api {
             let why = "the server API is asked with POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
         }
+        let address = parts
+            .extensions
+            .get::<Peer>()
+            .and_then(|peer| peer.client(&parts.headers, &self.node.process.addresses));
+        let failures = self.node.router.auth_failures();
+        if failures.is_turned_away(address) {
+            self.node.api.refused.fetch_add(1, Ordering::Relaxed);
+            let why = "too many requests with a wrong API key came from this address; try again later\n";
+            let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
+            return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
+        }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
         if let Err(refusal) = self.gate.check(&parts.headers, scheme) {
             self.node.api.refused.fetch_add(1, Ordering::Relaxed);
             if refusal == Refusal::WrongKey {
-                let peer = parts.extensions.get::<Peer>();
-                let address = peer.and_then(|p| p.client(&parts.headers, &self.node.process.addresses));
-                self.node.router.auth_failures().fail(address, Credential::ApiKey).await;
+                failures.fail_request(address, Credential::ApiKey).await;
             }
             return Err(refusal.into_response());
         }

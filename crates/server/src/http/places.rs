@@ -31,6 +31,9 @@ pub(crate) const RESERVE: usize = 64;
 const RESERVE_OF_ADDRESS: usize = RESERVE / 4;
 /// What is answered from the reserve.
 pub(super) const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
+/// How the paths of WebSockets begin, whose handshakes are answered from there too.
+pub(super) const WEBSOCKETS: [&str; 4] =
+    ["/connection/websocket", "/connection/uni_websocket", "/tables/ws", "/parser/ws"];
 /// How long a request in the reserve may wait for a place; the shorter time holds while the reserve is half full.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(250)];
 /// How often a slow connection is looked for while one waits for a place.

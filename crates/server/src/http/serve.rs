@@ -27,7 +27,7 @@ use super::forwarded::Peer;
 use super::listener::{Accept, Release};
 use super::pace::Wait;
 use super::patience::Patient;
-use super::places::{PROBES, Place, Places};
+use super::places::{PROBES, Place, Places, WEBSOCKETS};
 use crate::config::HttpOptions;
 
 /// What a peer may take.
@@ -267,8 +267,13 @@ async fn answer(
 
 /// Whether a request is answered from the reserve: it asks for a probe, or becomes a WebSocket and leaves at once.
 fn needs_no_place(request: &Request<Incoming>) -> bool {
-    let has_no_body = request.body().is_end_stream();
-    has_no_body && (PROBES.contains(&request.uri().path()) || request.headers().contains_key(UPGRADE))
+    let path = request.uri().path();
+    let becomes_websocket = || {
+        let upgrade = request.headers().get(UPGRADE);
+        upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            && WEBSOCKETS.iter().any(|prefix| path.starts_with(prefix))
+    };
+    request.body().is_end_stream() && (PROBES.contains(&path) || becomes_websocket())
 }
 
 /// Waits until it is time to stop, which it also is when nobody can say so any more.

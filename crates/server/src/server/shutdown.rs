@@ -114,6 +114,7 @@ impl Server {
         self.progress.enter(Stage::Clients);
         let drain = shutdown.drain.min(left());
         self.node.draining.store(true, Ordering::Relaxed);
+        self.node.router.auth_failures().close();
         if let Some(tls) = &self.node.tls {
             tls.stop();
         }

@@ -153,6 +153,30 @@ impl Encoding {
         self.write(&Live { publication, format }.push(), out);
     }
 
+    /// Bytes that a publication's contents take in a message, without the names of fields.
+    pub fn publication_len(self, publication: &Publication, format: DataFormat) -> usize {
+        match self {
+            Self::Json => publication.json_len(format),
+            Self::Protobuf => publication.size(),
+        }
+    }
+
+    /// How many of these publications, from the first on, go into one message with at most `max_bytes` of contents; at
+    /// least one, where there is one.
+    pub fn publications_within<'a>(
+        self,
+        publications: impl IntoIterator<Item = &'a Publication>,
+        format: DataFormat,
+        max_bytes: usize,
+    ) -> usize {
+        let mut bytes = 0;
+        let fits = |(index, publication): &(usize, &Publication)| {
+            bytes += self.publication_len(publication, format);
+            *index == 0 || bytes <= max_bytes
+        };
+        publications.into_iter().enumerate().take_while(fits).count()
+    }
+
     /// Appends the server's ping, which is also the client's answer to it: the empty message.
     pub fn write_ping(self, out: &mut Vec<u8>) {
         self.write_reply(&Reply { id: 0, outcome: Outcome::Ping }, out);

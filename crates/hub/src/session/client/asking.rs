@@ -339,7 +339,13 @@ impl Hub {
                     let code = code::UNRECOVERABLE_POSITION;
                     return self.client_error(slot, id, code, code.text, fx);
                 };
-                let shown: Vec<_> = publications.iter().map(|p| push::Publication::new(p, format)).collect();
+                // What was read is bounded as it is stored; escapes and base 64 make it longer. The client reads on from
+                // the last publication that it gets.
+                let encoding = self.sessions[slot as usize].dialect.encoding();
+                let all = publications.iter().map(|publication| &**publication);
+                let count = encoding.publications_within(all, format, self.settings.recovery_bytes);
+                let shown: Vec<_> =
+                    publications.iter().take(count).map(|p| push::Publication::new(p, format)).collect();
                 let Position { offset, epoch } = &page.position;
                 Outcome::History(reply::History {
                     publications: shown.into(),

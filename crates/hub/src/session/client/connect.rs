@@ -225,11 +225,12 @@ impl Hub {
         }
         let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
         let mut left = self.settings.recovery_bytes;
+        let encoding = self.sessions[slot as usize].dialect.encoding();
         let mut joins = joins.into_iter();
         while let Some(join) = joins.next() {
             match self.settle_join(slot, join, left, fx) {
                 Ok(one) => {
-                    left = left.saturating_sub(one.missed_bytes());
+                    left = left.saturating_sub(one.missed_bytes(encoding));
                     settled.push(one);
                 }
                 Err(failure) => {
