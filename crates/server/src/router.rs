@@ -198,6 +198,14 @@ impl Router {
         self.has_ended.store(true, Ordering::Release);
     }
 
+    /// A node that was taken for ended announces itself: its members stay from now on.
+    pub(crate) fn note_returned(&self, uid: &str) {
+        if self.has_ended.load(Ordering::Acquire) {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.retain(|(other, _)| other != uid);
+        }
+    }
+
     /// Takes the members of nodes that have ended lately out of a channel. What is asked of the broker next sees it done.
     pub(crate) fn evict_ended(&self, channel: &Channel) {
         if !self.has_ended.load(Ordering::Acquire) {
@@ -384,6 +392,7 @@ impl Router {
                 Ok(None) => {}
                 Err(blocklist::Full) => self.cluster.count_ignored(),
             },
+            Some(Heard::NewNode(uid)) => self.note_returned(&uid),
             Some(Heard::Input(session, data)) => {
                 // One that has ended meanwhile misses nothing.
                 if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)

@@ -31,6 +31,7 @@ mod shard;
 mod socket;
 mod stranded;
 mod tls;
+mod unread;
 mod wheel;
 mod writing;
 

@@ -60,6 +60,10 @@ pub(crate) struct Queue {
     begun: usize,
     cost: usize,
     control: usize,
+    /// The peer has taken something since [`Self::has_progressed`] was last called.
+    progressed: bool,
+    /// A timer looks at it.
+    pub(crate) watched: bool,
 }
 
 impl Queue {
@@ -75,6 +79,11 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether the peer has taken something since this was last asked.
+    pub(crate) fn has_progressed(&mut self) -> bool {
+        std::mem::take(&mut self.progressed)
     }
 
     /// Queues control traffic, always.
@@ -230,6 +239,7 @@ impl Queue {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     *sent += written as u64;
+                    self.progressed = true;
                     self.advance(written);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Part),

@@ -153,6 +153,8 @@ pub(crate) enum Due {
     Drain,
     /// The session is to reconnect elsewhere, if the broker is still away.
     Move(SessionId),
+    /// The connection is ended if it still takes no answers while there is no room for others'.
+    Unread(SessionId),
 }
 
 /// A listener, and whether it is to be asked again without an event.
@@ -370,6 +372,7 @@ impl Shard {
             }
             Due::Drain => self.drain_step(),
             Due::Move(id) => self.move_on(id),
+            Due::Unread(id) => self.end_unread(id),
         }
     }
 

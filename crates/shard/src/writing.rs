@@ -103,7 +103,8 @@ impl Shard {
             let before = queue.cost();
             queue.push_control(Bytes::copy_from_slice(bytes));
             let after = queue.cost();
-            return self.queue_changed(before, after);
+            self.queue_changed(before, after);
+            return self.watch_unread(slot);
         }
         // An error is told by an event, which is on its way.
         let Ok(written) = conn.socket.write_some(bytes) else { return };
@@ -115,6 +116,7 @@ impl Shard {
             conn.queue = Some(queue);
             add(&self.metrics.stalled, 1);
             self.queue_changed(0, after);
+            self.watch_unread(slot);
         }
     }
 

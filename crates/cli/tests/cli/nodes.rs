@@ -112,6 +112,31 @@ fn the_members_of_a_killed_node_leave_once_and_within_15_seconds_on_every_other(
 }
 
 #[test]
+fn the_members_of_a_node_that_was_only_silent_join_again_and_stay() {
+    let redis = RedisServer::start();
+    let options = [
+        "channel.without_namespace.presence=true",
+        "channel.without_namespace.join_leave=true",
+        "channel.without_namespace.force_push_join_leave=true",
+    ];
+    let [silent, other] = nodes(&redis, [&options; 2]);
+    let (mut watching, _) = member(&other);
+    let (_client, id) = member(&silent);
+    wait_until(PATIENCE, "both to be present", || present(&other) == 2);
+    silent.signal(Signal::STOP);
+    assert_eq!(told(&mut watching, "leave", 1), [id.clone()]);
+    silent.signal(Signal::CONT);
+    assert_eq!(told(&mut watching, "join", 1), [id]);
+    // A question about the presence takes nobody out any more.
+    for _ in 0..3 {
+        assert_eq!(present(&other), 2);
+    }
+    redis.cli(&["PUBLISH", "room", "1"]);
+    let message = next(&mut watching);
+    assert!(message["push"]["pub"].is_object(), "{message}");
+}
+
+#[test]
 fn nodes_of_different_configuration_say_so_and_go_on() {
     let redis = RedisServer::start();
     let (one, other) = (["channel.namespaces=chat"], ["channel.namespaces=news"]);

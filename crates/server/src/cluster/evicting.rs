@@ -1,6 +1,8 @@
 //! Members of nodes that have ended: every other node takes them out of the presence of the channels that it has, and the
 //! broker sees to it that each leave is announced once.
 //!
+//! A node that was only silent and announces itself again keeps its members from then on.
+//!
 //! Channels without subscribers on any other node are left to whoever asks for their presence, and to their time.
 
 use std::sync::Arc;
@@ -26,6 +28,9 @@ pub(super) async fn evict(node: Arc<Node>, uid: String) {
     while !left.is_empty() && Instant::now() < end {
         let mut again = Vec::new();
         for some in left.chunks(AT_ONCE) {
+            if router.cluster().knows(&uid) {
+                return;
+            }
             let (more, failed) = evict_from(&node, some, &uid).await;
             again.extend(more);
             if failed {

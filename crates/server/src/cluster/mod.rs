@@ -98,6 +98,8 @@ pub(crate) enum Heard {
     Order(Arc<Directive>),
     /// A change of the list of blocked users and tokens.
     Blocklist(Change),
+    /// A node announces itself that was not known, or was taken for ended.
+    NewNode(String),
     /// Commands that the session with this secret has sent elsewhere.
     Input(String, Bytes),
 }
@@ -178,6 +180,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a node with this uid announces itself.
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.registry.knows(uid, Instant::now())
+    }
+
     /// Nodes known beside this one.
     pub(crate) fn others(&self) -> Vec<NodeInfo> {
         self.registry.nodes(Instant::now())
@@ -219,7 +226,10 @@ impl Cluster {
             Say::Node(info) => {
                 self.compare(&info);
                 match self.registry.seen(info, Instant::now()) {
-                    Met::New => self.leave(Todo::Announce),
+                    Met::New => {
+                        self.leave(Todo::Announce);
+                        return Some(Heard::NewNode(from));
+                    }
                     Met::Known => {}
                     Met::TooMany => return self.ignore(),
                 }

@@ -314,3 +314,32 @@ fn a_peer_that_reads_no_answers_is_not_read_from() {
         greedy.expect("PONG");
     }
 }
+
+#[test]
+fn peers_that_take_no_answers_end_when_there_is_no_room_for_those_of_others() {
+    let node = quiet(&[
+        ("client.queue_max_size", "1048576"),
+        ("client.queue_max_total", "2097152"),
+        ("client.ping_interval", "10m"),
+        ("channel.without_namespace.history_size", "1000"),
+        ("channel.without_namespace.history_ttl", "10m"),
+    ]);
+    let mut publisher = node.resp();
+    let commands: Vec<Vec<Vec<u8>>> =
+        (0..900).map(|i| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body(i).into_bytes()]).collect();
+    publisher.pipeline(&commands);
+    let history = r#"{"id":3,"history":{"channel":"news","limit":1000}}"#;
+    let mut greedy: Vec<LineClient> = (0..6).map(|_| json_subscriber(&node)).collect();
+    for client in &mut greedy {
+        (0..100).for_each(|_| client.send(history));
+    }
+    wait_until(PATIENCE, "answers to take all the room", || node.queued() >= 2 << 20);
+    wait_until(PATIENCE, "an answer for a client that reads", || {
+        let mut client = json_subscriber(&node);
+        client.send(history);
+        let answer = client.line();
+        assert!(answer.starts_with("{\"id\":3,\"history\":") || answer.contains("\"code\":111"), "{answer}");
+        answer.contains("\"history\"")
+    });
+    assert!(node.sum(|m| &m.cut) > 0);
+}
