@@ -57,7 +57,14 @@ fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time
     let share = |server: &Tidings| {
         let args = ["share", file.to_str().unwrap(), "--server", &server.http_url()];
         let done = crate::tool::Tool::start(command(&args)).finish();
-        done.text().lines().next().unwrap_or_else(|| panic!("{done:?}")).rsplit_once('/').unwrap().1.to_owned()
+        done.text()
+            .lines()
+            .next()
+            .unwrap_or_else(|| panic!("{done:?}"))
+            .rsplit_once('/')
+            .unwrap()
+            .1
+            .to_owned()
     };
     let mut first = start(&[]);
     first.wait_for_log(&format!("data is kept in {}", data.path().join("tidings").display()));
