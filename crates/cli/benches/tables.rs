@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use mio::{Events, Interest, Poll, Token};
-use tidings_client::table::{MAX_CHUNK, Told, Upload};
+use tidings_client::table::{Credentials, MAX_CHUNK, Told, Upload};
 use tidings_client::{Server, Web};
 use tidings_testkit::Tidings;
 
@@ -133,7 +133,7 @@ async fn send(
     source: &mut std::fs::File,
     size: u64,
 ) -> Outcome<(Duration, Duration, String, u64)> {
-    let mut socket = Upload::begin(web, "big.tsv", Some(size)).await?;
+    let mut socket = Upload::begin(web, &Credentials::default(), "big.tsv", Some(size)).await?;
     let mut chunk = vec![0; MAX_CHUNK];
     let (begun, mut first, mut ended) = (Instant::now(), None, false);
     loop {

@@ -39,8 +39,8 @@ impl Ends {
             self.at += 1;
             let character = match width {
                 Width::One => Some(byte),
-                Width::Little if self.at % 2 == 0 && byte == 0 => Some(self.before),
-                Width::Big if self.at % 2 == 0 && self.before == 0 => Some(byte),
+                Width::Little if self.at.is_multiple_of(2) && byte == 0 => Some(self.before),
+                Width::Big if self.at.is_multiple_of(2) && self.before == 0 => Some(byte),
                 Width::Little | Width::Big => None,
             };
             if width == Width::One && self.before == b'\r' {
