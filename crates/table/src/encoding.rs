@@ -106,7 +106,20 @@ fn is_mostly_utf_8(head: &[u8]) -> bool {
 fn guess_legacy(bytes: &[u8], whole: bool) -> Encoding {
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     detector.feed(bytes, whole);
-    legacy(&detector)
+    let guessed = legacy(&detector);
+    if is_undecided(bytes, guessed) { Encoding(encoding_rs::WINDOWS_1252) } else { guessed }
+}
+
+/// Fewer bytes than this beyond ASCII decide nothing where windows-1252 reads them as the guess does.
+const FEW: usize = 16;
+
+/// Whether so little speaks for a guess that the most common encoding of the same characters is as likely: what follows in
+/// the file then shows as most files have it.
+fn is_undecided(bytes: &[u8], guessed: Encoding) -> bool {
+    let beyond = bytes.iter().filter(|byte| !byte.is_ascii()).take(FEW).count();
+    let is_other = guessed.0.is_single_byte() && guessed.0 != encoding_rs::WINDOWS_1252;
+    let text = |encoding: &'static encoding_rs::Encoding| encoding.decode_without_bom_handling(bytes).0;
+    is_other && beyond < FEW && text(guessed.0) == text(encoding_rs::WINDOWS_1252)
 }
 
 /// What the bytes that a detector has heard, which are not UTF-8, look most like; windows-1252 when nothing
@@ -264,4 +277,23 @@ pub(crate) fn mark(text: &[u8]) -> usize {
         length += MARK.len();
     }
     length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_letters_that_windows_1252_has_as_well_are_taken_for_it() {
+        let guess = |text: &[u8]| guess_legacy(text, true).0.name();
+        assert_eq!(guess(b"name;city\nJos\xE9;M\xE1laga\n"), "windows-1252");
+        // Letters that it has not, or reads as others.
+        for encoding in [encoding_rs::WINDOWS_1250, encoding_rs::WINDOWS_1251] {
+            let text = match encoding.name() {
+                "windows-1250" => "jméno;město\nJiří Dvořák;České Budějovice\nŽofie Šťastná;Plzeň\n",
+                _ => "имя;город\nМария;Москва\nАлексей;Нижний Новгород\n",
+            };
+            assert_eq!(guess(&encoding.encode(text).0), encoding.name());
+        }
+    }
 }

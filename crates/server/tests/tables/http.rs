@@ -84,7 +84,7 @@ fn a_backend_appends_lines_and_cells() {
     // Without a line break at its end.
     let (mut viewer, table, secret) = world.shared("rows.csv", "a,b\n1,2");
     let (status, answer) = world.append(&table, &secret, "text/csv", "3,\"x, y\"\n4,5");
-    assert_eq!((status, answer), (200, json!({"appended": 2})));
+    assert_eq!((status, answer), (200, json!({"appended": 2, "size": 20})));
     let view = viewer.view(|view| view["total_number"] == 3);
     assert_eq!(view["data"], json!([["1", "2"], ["3", "x, y"], ["4", "5"]]));
     let (status, _) =

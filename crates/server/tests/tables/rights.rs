@@ -106,7 +106,7 @@ fn tokens_grant_and_take_away_the_right() {
 #[test]
 fn the_operator_may_let_everybody_upload_and_the_workbench_does() {
     uploads(&mut World::with(&[]).viewer("/tables/ws"));
-    uploads(&mut World::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/parser/ws"));
+    uploads(&mut World::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/tables/ws"));
     let world = World::with(&["tables.allow_upload=token"]);
     refused_upload(&mut world.viewer("/tables/ws"), 401);
 }

@@ -56,11 +56,11 @@ impl Room {
         let far = self.service.uploads.enter(&quota)?;
         let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
         let store = Arc::clone(&self.service.store);
-        // What it takes it reserves itself: to make room may take a moment.
-        let uploader = quota.key.to_string();
-        let (reserved, is_first) = (store.reserve(0, quota)?, self.record.file.is_none());
         // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
         let file = self.place.new_file()?;
+        let uploader = quota.key.to_string();
+        // What it takes it reserves itself: to make room may take a moment.
+        let (reserved, is_first) = (store.reserve(0, quota, Some(&file))?, self.record.file.is_none());
         let choice = Wish::default().choice(&name, is_article)?;
         let charge = store.charge(&self.place, &file);
         let writer =

@@ -133,7 +133,7 @@ impl Work {
 fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Worked {
     let Bench { store, place, file, reopen, .. } = bench;
     let most = additions.iter().map(|addition| addition.rows.most()).sum();
-    let reserved = match store.reserve(most, bench.quota.clone()) {
+    let reserved = match store.reserve(most, bench.quota.clone(), None) {
         Ok(reserved) => reserved,
         Err(failure) => {
             return Worked { writer: Some(writer), answer: Answer::Appended(refused(additions, &failure)) };

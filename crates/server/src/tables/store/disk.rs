@@ -43,6 +43,9 @@ const RECORD: &str = "record.json";
 /// Where the store is without a data folder, in the folder for temporary files; a random end follows.
 const TEMPORARY: &str = "tidings-tables-";
 
+/// How often a folder is removed in which something else is being removed.
+const TRIES: usize = 16;
+
 /// What a table takes besides its file, so that many small ones count too.
 pub(in crate::tables) const TABLE: u64 = 8 << 10;
 
@@ -75,8 +78,10 @@ pub(super) struct Disk {
 /// What requesters have uploaded.
 #[derive(Debug, Default)]
 struct Owned {
-    /// Of tables, as last counted and with what came since.
+    /// Of tables, as last counted and with what was appended since.
     stored: HashMap<Arc<str>, u64>,
+    /// Of files that have come in and that no record names yet, by their names.
+    fresh: HashMap<String, (Arc<str>, u64)>,
     /// Of files that are coming in.
     incoming: HashMap<Arc<str>, u64>,
 }
@@ -84,7 +89,8 @@ struct Owned {
 impl Owned {
     fn of(&self, key: &str) -> u64 {
         let of = |bytes: &HashMap<Arc<str>, u64>| bytes.get(key).copied().unwrap_or(0);
-        of(&self.stored) + of(&self.incoming)
+        let fresh = self.fresh.values().filter(|(owner, _)| &**owner == key).map(|(_, bytes)| bytes);
+        of(&self.stored) + of(&self.incoming) + fresh.sum::<u64>()
     }
 
     fn leave(&mut self, key: &str, bytes: u64) {
@@ -275,8 +281,15 @@ impl Disk {
     ///
     /// # Errors
     /// 507 when all that are left are in use, or the quota is used up.
-    pub(super) fn reserve(self: &Arc<Self>, bytes: u64, quota: Quota) -> Result<Reserved, Failure> {
-        let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0, quota };
+    /// `file` is one that no record names yet; `None`: one that grows.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        bytes: u64,
+        quota: Quota,
+        file: Option<&str>,
+    ) -> Result<Reserved, Failure> {
+        let file = file.map(ToOwned::to_owned);
+        let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0, quota, file };
         reserved.grow(bytes)?;
         Ok(reserved)
     }
@@ -300,6 +313,7 @@ impl Disk {
 
     /// A file with so many bytes has been removed: while somebody reads it they stay counted.
     pub(super) fn removed(&self, place: &Place, file: &str, bytes: u64) {
+        self.owned().fresh.remove(file);
         if let Some(charge) = place.charges().get(file).and_then(Weak::upgrade) {
             self.nameless.fetch_add(bytes, Ordering::Relaxed);
             charge.removed.fetch_add(bytes, Ordering::Relaxed);
@@ -349,14 +363,19 @@ impl Disk {
 
     /// Counts what requesters have, by the records.
     fn count_owned(&self) {
-        let mut stored: HashMap<Arc<str>, u64> = HashMap::new();
+        let (mut stored, mut recorded): (HashMap<Arc<str>, u64>, _) = (HashMap::new(), Vec::new());
         for (_, folder) in self.folders() {
             let Ok(Record { uploader, file: Some(file), .. }) = read_record(&folder) else { continue };
             if !uploader.is_empty() {
-                *stored.entry(uploader.into()).or_default() += TABLE + size_within(&folder.join(file));
+                *stored.entry(uploader.into()).or_default() += TABLE + size_within(&folder.join(&file));
+                recorded.push(file);
             }
         }
-        self.owned().stored = stored;
+        let mut owned = self.owned();
+        owned.stored = stored;
+        for file in recorded {
+            owned.fresh.remove(&file);
+        }
     }
 
     fn full(&self) -> String {
@@ -578,6 +597,8 @@ pub(in crate::tables) struct Reserved {
     disk: Arc<Disk>,
     bytes: u64,
     quota: Quota,
+    /// The file, while no record names it.
+    file: Option<String>,
 }
 
 impl Reserved {
@@ -625,7 +646,11 @@ impl Reserved {
         if !self.quota.key.is_empty() {
             let mut owned = self.disk.owned();
             owned.leave(&self.quota.key, kept);
-            *owned.stored.entry(Arc::clone(&self.quota.key)).or_default() += kept;
+            let key = Arc::clone(&self.quota.key);
+            match self.file.take() {
+                Some(file) => drop(owned.fresh.insert(file, (key, kept))),
+                None => *owned.stored.entry(key).or_default() += kept,
+            }
         }
     }
 }
@@ -701,10 +726,21 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match fs::remove_dir_all(folder) {
-        // Another node was quicker.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir_all(folder) {
+            // Another node was quicker, or a file within was removed by a task of its own: then the rest is still there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tries += 1;
+                if !folder.exists() {
+                    return Ok(());
+                }
+                if tries == TRIES {
+                    return Err(error);
+                }
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -751,14 +787,14 @@ mod tests {
         let place = store.create().expect("a folder");
         let name = place.new_file().expect("a folder");
         let uploader = quota.key.to_string();
-        store.reserve(bytes as u64 + TABLE, quota).expect("room").keep();
+        store.reserve(bytes as u64 + TABLE, quota, Some(&name)).expect("room").keep();
         fs::write(place.file(&name).join("original"), vec![b'x'; bytes]).expect("a file");
         place.save(&Record { file: Some(name), uploader, ..Record::new(None) }).expect("a record");
         place.id
     }
 
     fn reserve(store: &Arc<Disk>, bytes: u64) -> Result<Reserved, Failure> {
-        store.reserve(bytes, Quota::unlimited())
+        store.reserve(bytes, Quota::unlimited(), None)
     }
 
     fn age(store: &Disk, id: TableId, by: Duration) {
@@ -834,12 +870,12 @@ mod tests {
         let third = table_of(&store, 10, ann());
         assert_eq!((there(bob), there(first), there(second), there(third)), (true, false, true, true));
         let in_use = [second, third].map(|id| store.find(id).expect("a disk").expect("the table"));
-        let refused = store.reserve(TABLE, ann()).map(|_| ()).expect_err("no room");
+        let refused = store.reserve(TABLE, ann(), None).map(|_| ()).expect_err("no room");
         assert!(refused.code == 507 && refused.message.contains("tables.max_total"), "{refused:?}");
         assert_eq!(store.refused[1].load(Ordering::Relaxed), 1);
         drop(in_use);
         // Where all tables are too much, her own go first as well.
-        let mut coming = store.reserve(0, quota("user:ann", u64::MAX)).expect("room");
+        let mut coming = store.reserve(0, quota("user:ann", u64::MAX), None).expect("room");
         coming.grow(3 * TABLE).expect("room");
         assert!(there(bob) && !there(second));
         // What came to nothing counts to nobody.

@@ -113,8 +113,8 @@ impl Store {
     }
 
     /// Takes so many bytes of the disk for a file that grows; see [`Disk::reserve`].
-    pub(super) fn reserve(&self, bytes: u64, quota: Quota) -> Result<Reserved, Failure> {
-        self.disk.reserve(bytes, quota)
+    pub(super) fn reserve(&self, bytes: u64, quota: Quota, file: Option<&str>) -> Result<Reserved, Failure> {
+        self.disk.reserve(bytes, quota, file)
     }
 
     /// What a file takes besides the bytes under its name, for whoever writes or reads it.
@@ -222,7 +222,7 @@ impl Store {
             }
             Home::Bucket(bucket) => {
                 let reserve = |bytes| {
-                    self.reserve(bytes, Quota::unlimited())?.keep();
+                    self.reserve(bytes, Quota::unlimited(), None)?.keep();
                     Ok(())
                 };
                 bucket.fetch(place, file, &reserve, &mut |part| {
