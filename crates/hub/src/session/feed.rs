@@ -8,7 +8,7 @@ use tidings_wire::line;
 use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{Decoded, Decoder, Limits};
 
-use super::{Dialect, Flag, Protocol, Session, SessionId};
+use super::{Dialect, Flag, Session, SessionId};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
