@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -124,6 +125,25 @@ fn lines_go_both_ways_with_connect() {
     tool.stdin.take().expect("piped").write_all(b"PING\nhello\n").expect("sent");
     let done = tool.finish();
     assert_eq!((done.code, done.text()), (Some(0), "PONG\nhello\n"), "{done:?}");
+}
+
+#[test]
+fn connect_may_only_read() {
+    let delay = Duration::from_millis(200);
+    let world = World::new();
+    let server = world.server(&["client.stale_close_delay=200ms"]);
+    let [line, ..] = addresses(&server);
+    let mut reader = Tool::start(world.trusting(&["connect", &line]));
+    let mut publisher = RespClient::connect(server.tcp());
+    wait_until(PATIENCE, "it to be subscribed", || {
+        publisher.command(&["PUBSUB", "NUMSUB", "updates"]).texts() == ["updates", "1"]
+    });
+    let began = Instant::now();
+    wait_until(PATIENCE, "the time of silent connections to be over", || began.elapsed() > delay * 4);
+    publisher.command(&["PUBLISH", "updates", "still here"]);
+    assert_eq!(reader.lines(1), ["still here"]);
+    drop(reader.stdin.take());
+    assert_eq!(reader.finish().code, Some(0));
 }
 
 #[test]
