@@ -159,6 +159,11 @@ impl Dialect {
         }
     }
 
+    /// Whether it is the client protocol, or a one-way form of it.
+    pub(crate) fn is_client(self) -> bool {
+        self.protocol() == Protocol::Client
+    }
+
     /// How it writes the client protocol's messages; JSON where it does not speak it.
     pub fn encoding(self) -> Encoding {
         match self {
@@ -206,6 +211,8 @@ pub(crate) enum Flag {
     PongDue = 1 << 5,
     /// At least one plain line came.
     Spoke = 1 << 6,
+    /// The next command was charged before it had to wait for its turn.
+    Charged = 1 << 7,
 }
 
 /// All of them, in one byte.
@@ -283,6 +290,11 @@ impl Session {
 
     pub(crate) fn member(&self) -> Option<&Member> {
         self.more.as_ref()?.member.as_deref()
+    }
+
+    /// Its subscriptions of the client protocol that are under way.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &Join> {
+        self.more.iter().flat_map(|more| more.awaiting.joins())
     }
 
     pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {
