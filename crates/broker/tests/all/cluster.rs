@@ -394,7 +394,8 @@ fn what_was_missed_is_fetched_while_the_slot_is_moved_from_a_primary_that_has_no
     let name = cluster.name_at(0, "moved");
     node.subscribe(&channel(&name));
     for number in 1..=5 {
-        assert_eq!(publish_and_wait(cluster.node(0), &name, &number.to_string()), number);
+        let call = ["FCALL", "tidings_publish", "1", &name, &number.to_string()];
+        assert!(matches!(cluster.node(0).cli(&call), Reply::Array(_)));
     }
     wait_until(PATIENCE, "the first five", || node.sink.offsets(&name).len() == 5);
     let slot = cluster.slot(&name).to_string();
