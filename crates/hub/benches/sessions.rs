@@ -7,9 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use divan::Bencher;
-use tidings_hub::{
-    Access, Effect, Effects, Hub, Interest, Namespaces, SessionKey, Settings, UserConnections,
-};
+use tidings_hub::{Access, Effect, Effects, Hub, Interest, Namespaces, SessionKey, Settings, Usage};
 use tidings_wire::Channel;
 
 fn main() {
@@ -45,7 +43,7 @@ fn hub() -> Hub {
         personal_channel: None,
         expired_close_delay: Duration::from_secs(25),
         expired_sub_close_delay: Duration::from_secs(25),
-        users: UserConnections::default(),
+        usage: Usage::default(),
         session_key: SessionKey::new(&[1; SessionKey::LEN]),
         node: String::new(),
     };

@@ -148,6 +148,8 @@ pub struct Admission {
     pub expires: Option<u64>,
     /// Options of the channel that are different here.
     pub overrides: Overrides,
+    /// The subscription token that allows it, if one does.
+    pub token: Option<TokenId>,
 }
 
 /// Options of a channel that one subscription sets; `None` leaves them as they are.

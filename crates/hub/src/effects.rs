@@ -134,7 +134,7 @@ pub enum Answer {
         expires: Option<u64>,
         /// What others see of it from now on, where that changes.
         info: Option<Bytes>,
-        /// The new token of a connection.
+        /// The new token of the connection or of the subscription.
         token: Option<TokenId>,
     },
     /// What the application answers.

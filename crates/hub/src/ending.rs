@@ -36,7 +36,84 @@ pub enum Ending {
     Protocol(String),
 }
 
+/// The codes that ended sessions are counted by; any other has one of the last three labels.
+const COUNTED: [Code; 17] = [
+    code::SHUTDOWN,
+    code::SERVER_ERROR,
+    code::CONNECTION_EXPIRED,
+    code::SLOW,
+    code::POSITION_LOST,
+    code::FORCE_RECONNECT,
+    code::NO_PONG,
+    code::OVERLOADED,
+    code::INVALID_TOKEN,
+    code::BAD_PROTOCOL,
+    code::STALE,
+    code::FORCE_DISCONNECT,
+    code::CONNECTION_LIMIT,
+    code::CHANNEL_LIMIT,
+    code::NO_PERMISSION,
+    code::NOBODY_LISTENS,
+    code::TOO_MANY_ERRORS,
+];
+
+/// Sessions that the server has ended, by code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disconnects([u64; Disconnects::LABELS]);
+
+impl Disconnects {
+    /// How many labels there are.
+    pub const LABELS: usize = COUNTED.len() + 3;
+
+    /// The label at a place of [`Disconnects::counts`]: a code and its words. `application` is a code from 4000 on,
+    /// `websocket` a close code of RFC 6455.
+    pub fn label(at: usize) -> (String, &'static str) {
+        match COUNTED.get(at) {
+            Some(code) => (code.number.to_string(), code.text),
+            None => {
+                let label = ["application", "websocket", "other"][(at - COUNTED.len()).min(2)];
+                (label.to_owned(), "")
+            }
+        }
+    }
+
+    /// The numbers since the start.
+    pub fn counts(&self) -> [u64; Self::LABELS] {
+        self.0
+    }
+
+    fn count(&mut self, number: u16) {
+        let at = COUNTED.iter().position(|code| code.number == number).unwrap_or(match number {
+            4000.. => COUNTED.len(),
+            1000..3000 => COUNTED.len() + 1,
+            _ => COUNTED.len() + 2,
+        });
+        self.0[at] += 1;
+    }
+}
+
+/// Close codes with which a WebSocket's peer leaves in the ordinary way (RFC 6455 §7.4.1).
+const LEFT: [u16; 2] = [CloseCode::NORMAL.0, 1001];
+
 impl Hub {
+    /// Counts and logs why a session is ended, unless its peer asked for that.
+    fn note_ending(&mut self, slot: u32, ending: &Ending) {
+        let Some((code, words)) = ending_words(ending) else { return };
+        let number = match ending {
+            Ending::Protocol(_) => code::BAD_PROTOCOL.number,
+            Ending::Frame(close, _) if LEFT.contains(&close.0) => return,
+            _ => code.number,
+        };
+        self.disconnects.count(number);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.client_name(self.id_of(slot));
+            let session = &self.sessions[slot as usize];
+            let user = session.member().map(|member| &*member.user).unwrap_or_default();
+            let dialect = session.dialect.name();
+            tracing::debug!(client, user, dialect, code = number, reason = words, "a client is disconnected");
+        }
+    }
+
     /// Ends a session: tells it why in its own dialect, takes its subscriptions away, and asks for the
     /// connection to be closed once that is flushed.
     pub fn end(&mut self, slot: u32, ending: &Ending, fx: &mut Effects) {
@@ -46,6 +123,7 @@ impl Hub {
         }
         session.flags.set(Flag::Closing, true);
         let dialect = session.dialect;
+        self.note_ending(slot, ending);
         match dialect.protocol() {
             Protocol::Plain => plain_ending(ending, slot, fx),
             Protocol::Resp => resp_ending(ending, slot, fx),

@@ -12,7 +12,8 @@ use tidings_wire::{Channel, Form, Position, Publication, Topic};
 use crate::access::{Action, Identity, USER, USERS, has_own_channel};
 use crate::deciding::{About, Decide};
 use crate::effects::{Effect, Effects, Request, Timer};
-use crate::ending::Ending;
+use crate::ending::{Disconnects, Ending};
+use crate::metering::SessionUsage;
 use crate::namespace::NamespaceOptions;
 use crate::session::{Dialect, Flag, Frames, More, Protocol, Session, SessionId};
 use crate::settings::Settings;
@@ -50,6 +51,8 @@ pub struct Stats {
     pub inflated: Counts,
     /// What has become of clients that came back and of those that were let in, since the start.
     pub clients: ClientStats,
+    /// Sessions that were ended here, since the start.
+    pub disconnects: Disconnects,
 }
 
 /// Numbers about sessions of the client protocol, since the start.
@@ -91,6 +94,7 @@ pub struct Hub {
     pub(crate) published: u64,
     pub(crate) errors: u64,
     pub(crate) clients: ClientStats,
+    pub(crate) disconnects: Disconnects,
     /// Bytes in all inboxes.
     pub(crate) kept: usize,
     /// The decoder of RESP sessions that have nothing half read.
@@ -103,6 +107,10 @@ pub struct Hub {
     pub(crate) users: HashMap<Box<str>, Vec<u32>>,
     /// The time, in Unix seconds.
     pub(crate) time: u64,
+    /// The time for limits, in nanoseconds of another clock.
+    pub(crate) clock: u64,
+    /// With whom sessions are counted, by slot; empty where nothing is limited.
+    pub(crate) usage: Vec<SessionUsage>,
 }
 
 impl Hub {
@@ -118,12 +126,15 @@ impl Hub {
             published: 0,
             errors: 0,
             clients: ClientStats::default(),
+            disconnects: Disconnects::default(),
             kept: 0,
             decoder: tidings_wire::resp::Decoder::default(),
             frames: None,
             inflater: Inflater::default(),
             users: HashMap::new(),
             time: 0,
+            clock: 0,
+            usage: Vec::new(),
         }
     }
 
@@ -206,6 +217,7 @@ impl Hub {
         if let Some(member) = session.member() {
             self.forget_user(slot, &member.user);
         }
+        self.forget_usage(slot);
         self.by_dialect[session.dialect as usize] -= 1;
     }
 
@@ -312,6 +324,7 @@ impl Hub {
             input_bytes: self.kept as u64,
             inflated: self.inflater.counts(),
             clients: self.clients,
+            disconnects: self.disconnects,
         }
     }
 

@@ -390,9 +390,9 @@ impl Hub {
         }
         let options = self.options(&channel);
         let marks = marks(options, &admission.overrides, &wish, owner);
-        let Admission { info, data, expires, .. } = admission;
-        if !marks.is_empty() || info.is_some() || expires.is_some() {
-            let sub = Sub { topic: key, marks, info, expires };
+        let Admission { info, data, expires, token, .. } = admission;
+        if !marks.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
+            let sub = Sub { topic: key, marks, info, expires, token: token.map(Box::new) };
             self.sessions[slot as usize].more().member.get_or_insert_default().subs.push(sub);
         }
         // Before the answer: who has it finds the client present.

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use tidings_wire::client::push::{self, Event};
-use tidings_wire::code;
+use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo, Topic};
 
-use crate::deciding::{Admission, Directive, Order, Verdict};
+use crate::deciding::{Admission, Directive, Order, TokenId, Verdict};
 use crate::effects::{Effect, Effects};
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -54,15 +54,37 @@ impl Hub {
         slots
     }
 
-    /// Whether a session came with a token that the order names, if it names any.
+    /// Whether a session, or one of its subscriptions, came with a token that the order names, if it names any.
     fn has_token_of(&self, slot: u32, order: &Order) -> bool {
-        let Order::EndTokens { id, issued_before, .. } = order else { return true };
+        let Order::EndTokens { .. } = order else { return true };
+        let session = &self.sessions[slot as usize];
+        let is_named = |token: Option<&TokenId>| token.is_some_and(|token| order_names(order, token));
+        self.came_by_token_of(slot, order)
+            || session.member().is_some_and(|m| m.subs.iter().any(|sub| is_named(sub.token.as_deref())))
+            || session.joins().any(|join| is_named(join.admission.token.as_ref()))
+    }
+
+    /// Whether a session came with a token that the order names.
+    fn came_by_token_of(&self, slot: u32, order: &Order) -> bool {
+        let Some(member) = self.sessions[slot as usize].member() else { return false };
+        let Some(issued) = member.token_issued else { return false };
+        let token = TokenId { id: member.token_id.as_deref().map(str::to_owned), issued: Some(issued) };
+        order_names(order, &token)
+    }
+
+    /// Ends the subscriptions of a session that a token named by the order allows, those under way as well. Their client
+    /// does not subscribe again by itself.
+    fn end_subscriptions(&mut self, slot: u32, order: &Order, reason: &str, fx: &mut Effects) {
+        let is_named = |token: Option<&TokenId>| token.is_some_and(|token| order_names(order, token));
         let member = self.sessions[slot as usize].member();
-        let Some((member, issued)) = member.and_then(|member| Some((member, member.token_issued?))) else {
-            return false;
-        };
-        (id.is_none() || member.token_id.as_deref() == id.as_deref())
-            && issued_before.is_none_or(|time| issued < time)
+        let subs = member.into_iter().flat_map(|member| &member.subs);
+        let keys: Vec<TopicKey> =
+            subs.filter(|sub| is_named(sub.token.as_deref())).map(|sub| sub.topic).collect();
+        self.recall(slot, code::UNAUTHORIZED, fx, |join| is_named(join.admission.token.as_ref()));
+        for key in keys {
+            self.take_subscription(slot, key, code::UNSUBSCRIBED_BY_SERVER.number, reason, fx);
+        }
+        self.forget_nobody(slot);
     }
 
     fn carry_out(&mut self, slot: u32, order: &Order, fx: &mut Effects) {
@@ -77,7 +99,10 @@ impl Hub {
                     Some(channel) => self.topics.key(&Topic::Channel(channel.clone())).into_iter().collect(),
                     None => self.sessions[slot as usize].subscriptions().iter().map(|s| s.topic).collect(),
                 };
-                self.recall(slot, channel.as_ref(), fx);
+                self.recall(slot, code::UNSUBSCRIBED_BY_SERVER, fx, |join| {
+                    join.owner == Owner::Order
+                        && channel.as_ref().is_none_or(|channel| join.channel == *channel)
+                });
                 for key in keys {
                     self.take_subscription(slot, key, *code, reason, fx);
                 }
@@ -96,9 +121,10 @@ impl Hub {
                     self.end(slot, &Ending::Verdict(code::FORCE_DISCONNECT.number, reason.to_owned()), fx);
                 }
             }
-            Order::EndTokens { code, reason, .. } => {
+            Order::EndTokens { code, reason, .. } if self.came_by_token_of(slot, order) => {
                 self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
             }
+            Order::EndTokens { reason, .. } => self.end_subscriptions(slot, order, reason, fx),
             Order::Refresh { expired: true, .. } => self.end(slot, &Ending::Expired, fx),
             Order::Refresh { expires, .. } => {
                 self.renew_connection(slot, *expires, None, fx);
@@ -160,18 +186,18 @@ impl Hub {
         }
     }
 
-    /// Subscriptions by order that are still under way will not be made.
-    fn recall(&mut self, slot: u32, channel: Option<&Channel>, fx: &mut Effects) {
+    /// Subscriptions that are still under way and for which `which` holds will not be made.
+    fn recall(&mut self, slot: u32, why: Code, fx: &mut Effects, which: impl Fn(&Join) -> bool) {
         let mut index = 0;
         loop {
             let Some(more) = self.sessions[slot as usize].existing_more() else { return };
             let Some(join) = more.awaiting.joins_mut().nth(index) else { break };
             index += 1;
-            if join.owner != Owner::Order || channel.is_some_and(|channel| join.channel != *channel) {
+            if !which(join) {
                 continue;
             }
             let (catches, holds) = (join.catches(), join.holds());
-            join.stage = Stage::Failed(Verdict::from(code::UNSUBSCRIBED_BY_SERVER).into());
+            join.stage = Stage::Failed(Verdict::from(why).into());
             self.let_go(slot, catches, holds, fx);
         }
         self.advance(slot, fx);
@@ -220,7 +246,7 @@ impl Hub {
 
     /// Tells every subscriber of a topic that publications are missing: `plain` and `words` are the error for a plain
     /// session.
-    fn interrupt(&mut self, topic: &Topic, plain: code::Code, reason: &str, words: &str, fx: &mut Effects) {
+    fn interrupt(&mut self, topic: &Topic, plain: Code, reason: &str, words: &str, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
         let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
         for slot in slots {
@@ -251,4 +277,10 @@ impl Hub {
         }
         self.take_subscription(slot, key, code::INSUFFICIENT_STATE.number, reason, fx);
     }
+}
+
+/// Whether an order to end what tokens allow is about this one.
+fn order_names(order: &Order, token: &TokenId) -> bool {
+    let Order::EndTokens { id, issued_before, .. } = order else { return false };
+    (id.is_none() || token.id == *id) && issued_before.is_none_or(|time| token.issued.unwrap_or(0) < time)
 }

@@ -8,7 +8,7 @@ use tidings_wire::plain::Escape;
 use crate::access::Access;
 use crate::namespace::Namespaces;
 use crate::session::SessionKey;
-use crate::users::UserConnections;
+use crate::usage::Usage;
 
 /// The same for every hub of a server; shared, never changed while it runs.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ pub struct Settings {
     pub expired_close_delay: Duration,
     /// How long a subscription may.
     pub expired_sub_close_delay: Duration,
-    /// How many connections a user may have.
-    pub users: UserConnections,
+    /// How much an address and a user may use.
+    pub usage: Usage,
     /// The key from which client ids and session secrets are derived.
     pub session_key: SessionKey,
     /// What this node calls itself to clients, so that what they send elsewhere finds it.

@@ -19,6 +19,9 @@ use tidings_wire::{Form, Position, Publication, Topic};
 use crate::namespace::SlowConsumer;
 use crate::session::SessionId;
 
+/// Topics for which memory is kept whatever their number.
+const SPARE: usize = 4096;
+
 /// Names a topic within one hub while it has subscribers or is being waited for.
 pub type TopicKey = u32;
 
@@ -240,7 +243,18 @@ impl Topics {
         }
         let entry = self.entries.remove(key as usize);
         self.keys.remove(&entry.topic);
+        self.give_back();
         Some(entry.topic)
+    }
+
+    /// Returns the memory of topics that are gone, once three quarters of it are unused.
+    fn give_back(&mut self) {
+        let len = self.keys.len();
+        if self.keys.capacity() > SPARE.max(4 * len) {
+            self.keys.shrink_to(2 * len);
+            // As far as the places of those that stay allow.
+            self.entries.shrink_to_fit();
+        }
     }
 
     /// A subscribe waits for the history: what is fanned out from now on is kept. Gives where that begins.

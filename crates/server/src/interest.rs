@@ -19,6 +19,9 @@ use tidings_wire::Topic;
 
 use crate::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// Topics for which memory is kept whatever their number.
+const SPARE: usize = 4096;
+
 /// For how long a topic that was live is kept, and tried again, when the broker refuses it and its subscribers have gone:
 /// those that come back are told that it is temporary. SDKs pause for 20 seconds at most between two attempts.
 const LAPSED: Duration = Duration::from_secs(60);
@@ -231,6 +234,11 @@ impl Interests {
                 }
                 !over
             });
+            // The memory of a crowd that has left is returned.
+            let len = table.topics.len();
+            if table.topics.capacity() > SPARE.max(4 * len) {
+                table.topics.shrink_to(2 * len);
+            }
         }
         for topic in &gone {
             unsubscribe(topic);

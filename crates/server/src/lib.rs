@@ -28,9 +28,9 @@ mod random;
 mod router;
 mod server;
 mod settings;
+mod summary;
 mod sync;
 mod tables;
-mod throttle;
 mod tls;
 
 pub use node::{Node, NotReady, Readiness};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_broker::{
-    BrokerError, Change, Gap, History, HistoryOptions, PublishOptions, Published, Sink, Stateful,
+    BrokerError, Change, Gap, History, HistoryOptions, LogThrottle, PublishOptions, Published, Sink, Stateful,
 };
 use tidings_hub::{
     Answer, Decide, Failure, HistoryPage, HistoryQuery, Interest, NamespaceOptions, Note, Query, Request,
@@ -61,6 +61,10 @@ pub(crate) struct Router {
     has_ended: AtomicBool,
     /// The server's own topics that the broker refuses; a few at most.
     own_refused: Mutex<HashSet<Topic>>,
+    /// Lines about channels that the broker no longer subscribes.
+    refusals: LogThrottle,
+    /// Lines about channels of which publications are lost.
+    gaps: LogThrottle,
     blocklist: Blocklist,
     auth_failures: AuthFailures,
     /// Who hears what nodes tell each other of tables, and where.
@@ -92,6 +96,8 @@ impl Router {
             ended: Mutex::default(),
             has_ended: AtomicBool::new(false),
             own_refused: Mutex::default(),
+            refusals: LogThrottle::new(),
+            gaps: LogThrottle::new(),
             blocklist: Blocklist::default(),
             auth_failures: AuthFailures::default(),
             tables: OnceLock::new(),
@@ -291,15 +297,22 @@ impl Router {
     }
 
     /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
-    pub(crate) fn channels(&self, pattern: Option<&Pattern>) -> cluster::Channels {
+    /// `None` when they do not fit into `room`; no more than that are gathered.
+    pub(crate) fn channels(
+        &self,
+        pattern: Option<&Pattern>,
+        room: &mut cluster::Room,
+    ) -> Option<cluster::Channels> {
         let table = self.interests.read();
-        let channels = table.subscribed().filter_map(|(topic, count)| match topic {
-            Topic::Channel(c) if pattern.is_none_or(|p| p.matches(c.as_str())) => {
-                Some((c.as_str().to_owned(), count))
+        let mut channels = cluster::Channels::new();
+        for (topic, count) in table.subscribed() {
+            if let Topic::Channel(c) = topic
+                && pattern.is_none_or(|p| p.matches(c.as_str()))
+            {
+                room.take(c.as_str()).then(|| channels.insert(c.as_str().to_owned(), count))?;
             }
-            _ => None,
-        });
-        channels.collect()
+        }
+        Some(channels)
     }
 
     /// Why the broker is away, if it is.
@@ -576,11 +589,16 @@ impl Sink for Router {
         let reason = error.to_string();
         self.interests.refused(topic, *error == BrokerError::NotPermitted, |shards, refusal| {
             if refusal.is_first && refusal.was_live {
-                tracing::warn!(
-                    topic = topic.as_str(),
-                    reason,
-                    "the broker no longer subscribes; trying again"
-                );
+                tracing::debug!(topic = topic.as_str(), reason, "the broker no longer subscribes");
+                if let Some(count) = self.refusals.count() {
+                    let topic = topic.as_str();
+                    tracing::warn!(
+                        topic,
+                        reason,
+                        count,
+                        "the broker no longer subscribes channels, this one among them; trying again"
+                    );
+                }
             }
             // A channel that was subscribed is not one that its subscribers may not have: the broker's rules have changed,
             // perhaps by mistake.
@@ -618,11 +636,17 @@ impl Sink for Router {
     fn gap(&self, topic: &Topic, gap: &Gap) {
         let table = self.interests.read();
         let Some(route) = table.route(topic) else { return };
-        tracing::warn!(
-            channel = topic.as_str(),
-            "publications after {} are lost; subscribers are told to begin anew",
-            gap.last.offset
-        );
+        let channel = topic.as_str();
+        tracing::debug!(channel, offset = gap.last.offset, "publications are lost");
+        if let Some(channels) = self.gaps.count() {
+            tracing::warn!(
+                channel,
+                channels,
+                "publications after {} are lost here, and in other channels if there are several; subscribers are told to \
+                 begin anew",
+                gap.last.offset
+            );
+        }
         self.each(route.shards, |mailbox| mailbox.post(Mail::Lost(topic.clone())));
     }
 

@@ -211,6 +211,7 @@ impl Server {
         tasks.spawn(crate::node::watch_readiness(Arc::clone(&node)));
         tasks.spawn(sweep(Arc::clone(&node.router), node.config.client.broker_down_delay));
         tasks.spawn(cluster::run(Arc::clone(&node)));
+        tasks.spawn(crate::summary::run(Arc::clone(&node)));
         tasks.spawn(blocklist::run(Arc::clone(&node)));
         if let Some(tls) = tls {
             tasks.spawn(tls.watch());

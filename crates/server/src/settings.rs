@@ -2,7 +2,7 @@
 
 use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings,
-    SlowConsumer, UserConnections,
+    SlowConsumer, Usage, UsageLimits,
 };
 use tidings_shard::Limits;
 
@@ -74,10 +74,33 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
-        users: UserConnections::new(client.user_connection_limit),
+        usage: usage(config),
         session_key: SessionKey::new(&random::bytes()),
         node,
     }
+}
+
+/// How much an address and a user may use.
+fn usage(config: &Config) -> Usage {
+    let (address, user) = (&config.limits.address, &config.limits.user);
+    let other = config.client.user_connection_limit;
+    let is_other = other > 0 && (user.connections == 0 || other < user.connections);
+    // The connections of an address are counted by the shards.
+    let by_address = UsageLimits {
+        commands: address.commands,
+        publications: address.publications,
+        bytes: address.bytes,
+        ..UsageLimits::default()
+    };
+    let by_user = UsageLimits {
+        commands: user.commands,
+        publications: user.publications,
+        bytes: user.bytes,
+        connection_rate: user.connection_rate,
+        connections: if is_other { other } else { user.connections },
+        connections_option: if is_other { "client.user_connection_limit" } else { "" },
+    };
+    Usage::new(&by_address, &by_user)
 }
 
 /// A digest of the options of channels, the same for nodes of one version with the same options in whatever order.

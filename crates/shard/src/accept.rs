@@ -11,6 +11,7 @@ use tidings_hub::{Dialect, Effects, Flow, Hub, SessionId};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
+use crate::address::network;
 use crate::conn::Conn;
 use crate::drain::jittered;
 use crate::mailbox::{Arrival, Mail};
@@ -183,14 +184,25 @@ impl Shard {
         if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
             uncount(&self.process);
             add(&self.metrics.refused, 1);
+            if self.drain.is_none() {
+                self.process.full.fetch_add(1, Ordering::Relaxed);
+            }
             let limit = self.drain.is_none().then_some(limit);
             let notice = refusal(dialect, limit, jittered(RandomState::new().hash_one(self.now())));
             self.turn_away(socket, &notice);
             return None;
         }
+        let network = self.network_of(&socket, forwarded);
         let id = open(&mut self.hub, &mut self.fx);
+        if let Some(network) = network {
+            self.hub.meter_address(id.slot, network);
+        }
         if let Err(error) = socket.register(self.poll.registry(), Token(id.slot as usize)) {
-            tracing::error!(%error, "a connection could not be watched");
+            // The limit of the operating system's watches, or its memory: the same for every connection then.
+            let times = self.process.unwatched.fetch_add(1, Ordering::Relaxed) + 1;
+            if times.is_power_of_two() {
+                tracing::error!(%error, times, "a connection could not be watched and is closed");
+            }
             self.hub.closed(id.slot, &mut self.fx);
             uncount(&self.process);
             return None;
@@ -212,6 +224,14 @@ impl Shard {
     /// The address of a connection, where it matters.
     fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
         if self.process.addresses.is_limited() { socket.peer() } else { None }
+    }
+
+    /// What a connection's commands are counted with, where they are.
+    fn network_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<u128> {
+        if !self.hub.meters_addresses() {
+            return None;
+        }
+        Some(network(self.process.addresses.client(socket.peer()?, forwarded)))
     }
 
     /// Tells a connection that is not let in why.

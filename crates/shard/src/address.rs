@@ -23,10 +23,15 @@ pub(crate) struct Key(u128);
 
 impl Key {
     fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
-        }
+        Self(network(address))
+    }
+}
+
+/// What an address is counted as: an IPv4 address (mapped to IPv6), or the first 64 bits of an IPv6 address.
+pub(crate) fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

@@ -41,7 +41,7 @@ pub use control::{Control, Porter, Reply};
 pub use events::Events;
 pub use mailbox::{Arrival, Change, Mail, Mailbox};
 pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
-pub use rate::RateLimit;
+pub use rate::{Clock, RateLimit};
 pub use shard::{Handle, Limits, spawn};
 pub use socket::{Listener, Socket};
 pub use tls::{Tls, Transport};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidings_hub::Stats;
+use tidings_hub::{Disconnects, Stats};
 use tidings_wire::ws::deflate::Counts;
 
 use crate::reads::Reads;
@@ -12,7 +12,7 @@ use crate::reads::Reads;
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
 use crate::address::AddressLimits;
-use crate::rate::RateLimit;
+use crate::rate::{Clock, RateLimit};
 
 /// What all shards share.
 #[derive(Debug, Default)]
@@ -21,6 +21,12 @@ pub struct Process {
     pub queued: AtomicUsize,
     /// Connections of all shards together.
     pub connections: AtomicUsize,
+    /// The clock of the limits by address and user.
+    pub clock: Clock,
+    /// Connections that the operating system does not report events of, and that were closed.
+    pub unwatched: AtomicUsize,
+    /// Connections refused because there were as many as there may be.
+    pub full: AtomicU64,
     /// How many connections may begin in a second.
     pub connection_rate: RateLimit,
     /// How many connections an address may have, and begin in a second.
@@ -58,6 +64,8 @@ pub struct Metrics {
     pub expired: AtomicU64,
     /// Orders of the application carried out on sessions.
     pub orders: AtomicU64,
+    /// Sessions that were ended by the server, by the labels of [`Disconnects`].
+    pub disconnects: [AtomicU64; Disconnects::LABELS],
     /// Bytes of half-read commands, and of those that wait for their turn.
     pub input_bytes: AtomicU64,
     /// Publications handed to subscribers' sockets or queues.
@@ -121,6 +129,9 @@ impl Metrics {
         self.lost.store(clients.lost, Ordering::Relaxed);
         self.expired.store(clients.expired, Ordering::Relaxed);
         self.orders.store(clients.orders, Ordering::Relaxed);
+        for (counter, value) in self.disconnects.iter().zip(stats.disconnects.counts()) {
+            counter.store(value, Ordering::Relaxed);
+        }
         self.input_bytes.store(stats.input_bytes, Ordering::Relaxed);
         let inflated = stats.inflated;
         self.deflated[0].store(deflated.plain, Ordering::Relaxed);

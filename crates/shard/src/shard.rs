@@ -230,6 +230,7 @@ impl Shard {
             }
             self.mailbox.woke();
             self.hub.set_time(unix_time());
+            self.hub.set_clock(self.process.clock.nanos());
             // Mail first: what was published before a client said goodbye to a channel still reaches it.
             self.open_mail();
             for event in &events {

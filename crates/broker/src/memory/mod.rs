@@ -385,7 +385,7 @@ impl Broker for Memory {
     fn unsubscribe(&self, topic: &Topic) {
         match topic {
             Topic::Channel(channel) => {
-                lock(self.stripe(channel)).subscribed.remove(channel);
+                lock(self.stripe(channel)).unsubscribe(channel);
             }
             Topic::Pattern(pattern) => self.change_patterns(|list| list.retain(|p| p != pattern)),
         }

@@ -36,7 +36,19 @@ struct Member {
     cost: usize,
 }
 
+/// Channels for which a stripe keeps memory whatever their number.
+const SPARE: usize = 256;
+
 impl Stripe {
+    /// Forgets that a channel is subscribed; the memory of many that have gone is returned.
+    pub(super) fn unsubscribe(&mut self, channel: &Channel) {
+        self.subscribed.remove(channel);
+        let len = self.subscribed.len();
+        if self.subscribed.capacity() > SPARE.max(4 * len) {
+            self.subscribed.shrink_to(2 * len);
+        }
+    }
+
     /// The result of the publication that was made under this key.
     pub(super) fn result(
         &mut self,

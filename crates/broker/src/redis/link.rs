@@ -353,14 +353,12 @@ impl Link {
         requests: &mut [Request],
         answers: &mut [Value],
     ) -> Result<(), String> {
-        let writes = |answer: &Value| matches!(answer, Value::Array(parts) if parts.is_empty());
         let mut again = Vec::new();
         let mut indices = Vec::new();
-        for (index, request) in requests.iter_mut().enumerate().filter(|(index, _)| writes(&answers[*index]))
-        {
-            if let Request::Call(function, channel, args) = request {
-                *function = library::POSITION;
-                again.push(Request::Call(library::POSITION, channel.clone(), args.clone()));
+        for (index, request) in requests.iter_mut().enumerate().filter(|(i, _)| must_write(&answers[*i])) {
+            if let Some(writing) = by_writing(request) {
+                again.extend(by_writing(request));
+                *request = writing;
                 indices.push(index);
             }
         }
@@ -383,9 +381,14 @@ impl Link {
 
     /// An answer, from another node of the cluster where the first one sends us there.
     async fn here_or_there(&self, request: Request, answer: Value) -> Result<Value, BrokerError> {
-        match (&self.part, Redirect::read(&answer)) {
-            (Part::Sharded(member), Some(redirect)) => member.ask_there(request, redirect).await,
-            _ => self.counters.failures.result(answer),
+        let (Part::Sharded(member), Some(redirect)) = (&self.part, Redirect::read(&answer)) else {
+            return self.counters.failures.result(answer);
+        };
+        let writing = by_writing(&request);
+        let answer = member.ask_there(request, redirect.clone()).await?;
+        match writing {
+            Some(writing) if must_write(&answer) => member.ask_there(writing, redirect).await,
+            _ => Ok(answer),
         }
     }
 
@@ -509,6 +512,21 @@ impl Link {
     fn names(&self, topics: &[Topic]) -> Vec<Vec<u8>> {
         let both = |topic| [Some(self.names.topic(topic).into_owned()), self.names.topic_envelopes(topic)];
         topics.iter().flat_map(both).flatten().collect()
+    }
+}
+
+/// Whether a function that only reads has answered that it would have to write.
+fn must_write(answer: &Value) -> bool {
+    matches!(answer, Value::Array(parts) if parts.is_empty())
+}
+
+/// The request to a function that writes, in place of one for a position to a function that only reads.
+fn by_writing(request: &Request) -> Option<Request> {
+    match request {
+        Request::Call(function, channel, args) if *function == library::POSITION_READ => {
+            Some(Request::Call(library::POSITION, channel.clone(), args.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -16,6 +16,10 @@ use super::library;
 use super::link::next_reset;
 use super::names::Names;
 use super::queue::{Queue, Waiting};
+use crate::LogThrottle;
+
+/// Lines about a function library that is gone.
+static RELOADS: LogThrottle = LogThrottle::new();
 
 /// The task's belongings.
 pub(super) struct Publisher {
@@ -86,7 +90,9 @@ impl Publisher {
             };
             if !orphans.is_empty() {
                 // Somebody has flushed the functions. Nothing was done for these, so they may be sent again.
-                tracing::warn!("redis: the function library is gone, loading it again");
+                if let Some(times) = RELOADS.count() {
+                    tracing::warn!(times, "redis: the function library is gone, loading it again");
+                }
                 if let Err(why) = self.load(&mut connection).await {
                     return why;
                 }

@@ -17,7 +17,7 @@ use super::Counters;
 use super::envelope::bytes;
 use super::library::Function;
 use super::names::Names;
-use crate::{BrokerError, Done, Published, lock};
+use crate::{BrokerError, Done, LogThrottle, Published, lock};
 
 /// How many requests go out in one pipeline.
 pub(super) const BATCH: usize = 512;
@@ -272,11 +272,15 @@ impl Drop for Open<'_> {
 
 /// What the server has answered, when it is not what was asked for.
 pub(super) fn unexpected(reply: &Value) -> BrokerError {
+    static LINES: LogThrottle = LogThrottle::new();
     // Without the reply itself: it may hold bodies of publications.
-    tracing::warn!(
-        "redis: an unexpected kind of reply ({}): is another library named tidings loaded?",
-        kind(reply)
-    );
+    if let Some(times) = LINES.count() {
+        tracing::warn!(
+            times,
+            "redis: an unexpected kind of reply ({}): is another library named tidings loaded?",
+            kind(reply)
+        );
+    }
     BrokerError::Failed("reply")
 }
 

@@ -15,7 +15,27 @@ use crate::node::{
 
 /// A node that has all of a cluster, and can publish on every primary.
 pub(crate) fn connected(cluster: &RedisCluster) -> Node {
-    let node = Node::start(Options { own: &["tidings.own."], ..impatient(cluster.url()) });
+    connected_with(cluster, impatient(cluster.url()))
+}
+
+/// The same, but that the connection for plain messages, which is with any server, is not with this one: all channels
+/// are away when that one fails. A busy machine takes no connection from it either.
+fn connected_beside(cluster: &RedisCluster, at: usize) -> Node {
+    let listening =
+        || cluster.node(at).cli(&["CLIENT", "LIST"]).text().matches("name=tidings-subscriber").count();
+    loop {
+        let node =
+            connected_with(cluster, Options { response_timeout: PATIENCE, ..impatient(cluster.url()) });
+        if listening() == 1 {
+            return node;
+        }
+        drop(node);
+        wait_until(PATIENCE, "the end of its connections", || listening() == 0);
+    }
+}
+
+fn connected_with(cluster: &RedisCluster, options: Options) -> Node {
+    let node = Node::start(Options { own: &["tidings.own."], ..options });
     node.sink.wait_up(1);
     for primary in 0..3 {
         node.wait_until_it_may_publish(&cluster.name_at(primary, "tidings-probe"));
@@ -218,7 +238,7 @@ fn keep_at_last(node: &Node, name: &str, body: &str) -> Position {
 #[test]
 fn when_a_primary_fails_its_subscribers_miss_nothing_that_its_replica_has() {
     let mut cluster = RedisCluster::with_replicas(3, 1);
-    let node = connected(&cluster);
+    let node = connected_beside(&cluster, 0);
     let (lost, other) = (cluster.name_at(0, "lost"), cluster.name_at(1, "other"));
     for name in [&lost, &other] {
         node.subscribe(&channel(name));
@@ -366,6 +386,38 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
         assert_eq!(node.sink.bodies(&plain), said);
         assert_eq!(node.sink.gaps(), []);
     }
+}
+
+#[test]
+fn what_was_missed_is_fetched_while_the_slot_is_moved_from_a_primary_that_has_not_written_it_yet() {
+    let cluster = RedisCluster::start(3);
+    let node = connected(&cluster);
+    let name = cluster.name_at(0, "moved");
+    node.subscribe(&channel(&name));
+    for number in 1..=5 {
+        let call = ["FCALL", "tidings_publish", "1", &name, &number.to_string()];
+        assert!(matches!(cluster.node(0).cli(&call), Reply::Array(_)));
+    }
+    wait_until(PATIENCE, "the first five", || node.sink.offsets(&name).len() == 5);
+    let slot = cluster.slot(&name).to_string();
+    let ids = [0, 1].map(|at| cluster.node(at).cli(&["CLUSTER", "MYID"]).text());
+    let mut source = cluster.node(0).client();
+    cluster.node(1).cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+    source.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+    // The node is locked out, misses one, and comes back when all keys are at the other primary.
+    source.command(&["CONFIG", "SET", "requirepass", "locked"]);
+    source.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    node.sink.wait(1, "the channel is away", |event| *event == Event::Away(channel(&name)));
+    let Reply::Array(_) = source.command(&["FCALL", "tidings_publish", "1", &name, "6"]) else {
+        panic!("the sixth is not published")
+    };
+    let port = cluster.node(1).port().to_string();
+    for key in source.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).texts() {
+        assert_eq!(source.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).text(), "OK");
+    }
+    source.command(&["CONFIG", "SET", "requirepass", ""]);
+    wait_until(PATIENCE, "the sixth", || node.sink.offsets(&name) == (1..=6).collect::<Vec<_>>());
+    assert_eq!(node.sink.gaps(), []);
 }
 
 #[test]

@@ -95,6 +95,27 @@ fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time
 }
 
 #[test]
+fn the_log_says_why_clients_were_disconnected_one_by_one_and_in_sum() {
+    let mut server = server(&["--log-level", "debug", "--set", "client.connection_limit=2"]);
+    for _ in 0..3 {
+        let mut client = LineClient::connect(server.tcp());
+        client.send("{\"no\":\"command\"}");
+        client.line();
+        client.expect_closed();
+    }
+    let _held = [LineClient::connect(server.tcp()), LineClient::connect(server.tcp())];
+    LineClient::connect(server.tcp()).expect("ERROR 3504 connection limit: 2");
+    server.wait_for_log("refused at limits: connections: 1");
+    assert_eq!(server.terminate(), 0);
+    let log = server.stderr();
+    assert_eq!(log.matches("a client is disconnected").count(), 5, "{log}");
+    assert!(
+        log.contains("clients disconnected by the server: 3001 shutdown: 2, 3501 bad request: 3"),
+        "{log}"
+    );
+}
+
+#[test]
 fn it_says_when_it_is_a_workbench() {
     let mut open = server(&[]);
     open.wait_for_log("workbench");

@@ -169,11 +169,13 @@ impl Hub {
                 break Why::Partial;
             }
             match decoder.decode(&bytes[used..], &limits) {
-                Ok(Decoded::Command { args, used: length }) => match self.resp_command(slot, &args[..], fx) {
-                    Act::Next => used += length,
-                    Act::Hold => break Why::Hold,
-                    Act::End => break Why::End,
-                },
+                Ok(Decoded::Command { args, used: length }) => {
+                    match self.resp_metered(slot, &args[..], length, fx) {
+                        Act::Next => used += length,
+                        Act::Hold => break Why::Hold,
+                        Act::End => break Why::End,
+                    }
+                }
                 Ok(Decoded::Nothing { used: length }) => used += length,
                 Ok(Decoded::Partial) => {
                     self.sessions[slot as usize].more().decoder = std::mem::take(&mut decoder);

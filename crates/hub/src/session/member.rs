@@ -46,6 +46,8 @@ pub(crate) struct Sub {
     pub(crate) info: Option<Bytes>,
     /// When it ends unless it is refreshed, in Unix seconds.
     pub(crate) expires: Option<u64>,
+    /// The token that allows it, if one does.
+    pub(crate) token: Option<Box<TokenId>>,
 }
 
 /// Who a session is.

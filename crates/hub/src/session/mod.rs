@@ -164,6 +164,11 @@ impl Dialect {
         }
     }
 
+    /// Whether it is the client protocol, or a one-way form of it.
+    pub(crate) fn is_client(self) -> bool {
+        self.protocol() == Protocol::Client
+    }
+
     /// How it writes the client protocol's messages; JSON where it does not speak it.
     pub fn encoding(self) -> Encoding {
         match self {
@@ -195,7 +200,7 @@ impl Dialect {
 
 /// A small fact about a session.
 #[derive(Clone, Copy, Debug)]
-#[repr(u8)]
+#[repr(u16)]
 pub(crate) enum Flag {
     /// Automatic subscriptions wait for the first byte.
     Held = 1,
@@ -213,21 +218,23 @@ pub(crate) enum Flag {
     Spoke = 1 << 6,
     /// The last plain line ended in `\r`: a `\n` that comes next belongs to it.
     Returned = 1 << 7,
+    /// The next command was charged before it had to wait for its turn.
+    Charged = 1 << 8,
 }
 
-/// All of them, in one byte.
+/// All of them, in two bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(u16);
 
 impl Flags {
     pub(crate) fn has(self, flag: Flag) -> bool {
-        self.0 & flag as u8 != 0
+        self.0 & flag as u16 != 0
     }
 
     /// Gives what it was.
     pub(crate) fn set(&mut self, flag: Flag, on: bool) -> bool {
         let before = self.has(flag);
-        self.0 = if on { self.0 | flag as u8 } else { self.0 & !(flag as u8) };
+        self.0 = if on { self.0 | flag as u16 } else { self.0 & !(flag as u16) };
         before
     }
 }
@@ -298,6 +305,11 @@ impl Session {
 
     pub(crate) fn member(&self) -> Option<&Member> {
         self.more.as_ref()?.member.as_deref()
+    }
+
+    /// Its subscriptions of the client protocol that are under way.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &Join> {
+        self.more.iter().flat_map(|more| more.awaiting.joins())
     }
 
     pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {

@@ -11,18 +11,38 @@ use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
 use crate::subscribing::Begun;
+use crate::usage::Cost;
 
 impl Hub {
     /// Carries out one line.
     pub(crate) fn plain_line(&mut self, slot: u32, line: &[u8], fx: &mut Effects) -> Act {
         let first = !self.sessions[slot as usize].flags.set(Flag::Spoke, true);
-        let Ok(command) = plain::parse(line) else {
-            if first {
+        let command = plain::parse(line).ok();
+        match command {
+            None if first => {
                 // The peer speaks something else: whatever follows is not for this server.
                 self.errors += 1;
                 self.end(slot, &Ending::Protocol("the first line is not UTF-8".to_owned()), fx);
-                return Act::End;
+                Act::End
             }
+            Some(Command::Exit) => self.in_turn(slot, fx, |hub, fx| hub.end(slot, &Ending::Done, fx)),
+            Some(Command::Other(text)) if first && is_http(text) => {
+                // A browser was pointed here. Whatever follows is not meant for us (and may be meant to harm).
+                let words = "this port speaks lines, not HTTP".to_owned();
+                self.end(slot, &Ending::Protocol(words), fx);
+                Act::End
+            }
+            command => {
+                let publishes = matches!(command, Some(Command::Publish { .. }));
+                let cost = Cost { bytes: line.len(), publishes };
+                self.metered(slot, 0, cost, fx, |hub, fx| hub.plain_command(slot, command, fx))
+            }
+        }
+    }
+
+    /// Carries out a command, or answers a line that is not UTF-8.
+    fn plain_command(&mut self, slot: u32, command: Option<Command<'_>>, fx: &mut Effects) -> Act {
+        let Some(command) = command else {
             return self.in_turn(slot, fx, |hub, fx| {
                 hub.refuse(slot, 0, code::BAD_REQUEST, "bad request: the line is not UTF-8", fx);
             });
@@ -41,12 +61,6 @@ impl Hub {
                 self.in_turn(slot, fx, |_, fx| fx.send(slot, |out| out.extend_from_slice(plain::PONG)))
             }
             Command::Exit => self.in_turn(slot, fx, |hub, fx| hub.end(slot, &Ending::Done, fx)),
-            Command::Other(text) if first && is_http(text) => {
-                // A browser was pointed here. Whatever follows is not meant for us (and may be meant to harm).
-                let words = "this port speaks lines, not HTTP".to_owned();
-                self.end(slot, &Ending::Protocol(words), fx);
-                Act::End
-            }
             Command::Other(text) => self.in_turn(slot, fx, |hub, fx| {
                 if hub.settings.echo {
                     fx.send(slot, |out| plain::echo(text, out));

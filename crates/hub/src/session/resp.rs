@@ -15,8 +15,24 @@ use crate::effects::{Answer, Effects, Query, Request};
 use crate::hub::{Act, Hub};
 use crate::subscribing::Begun;
 use crate::topics::TopicKey;
+use crate::usage::Cost;
 
 impl Hub {
+    /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out.
+    pub(crate) fn resp_metered(
+        &mut self,
+        slot: u32,
+        args: &[Cow<'_, [u8]>],
+        bytes: usize,
+        fx: &mut Effects,
+    ) -> Act {
+        if args[0].eq_ignore_ascii_case(b"quit") {
+            return self.resp_command(slot, args, fx);
+        }
+        let cost = Cost { bytes, publishes: args[0].eq_ignore_ascii_case(b"publish") };
+        self.metered(slot, 0, cost, fx, |hub, fx| hub.resp_command(slot, args, fx))
+    }
+
     /// Carries out one command; `args[0]` is its name.
     pub(crate) fn resp_command(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();

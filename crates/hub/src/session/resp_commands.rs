@@ -290,6 +290,7 @@ impl Hub {
         if let Some(member) = member {
             self.forget_user(slot, &member.user);
         }
+        self.forget_meter(slot);
         fx.send(slot, |out| resp::simple("RESET", out));
     }
 

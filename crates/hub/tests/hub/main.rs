@@ -1,6 +1,7 @@
 //! What the hub promises, without sockets.
 
 mod client;
+mod limits;
 mod members;
 mod plain;
 mod properties;

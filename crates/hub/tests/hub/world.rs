@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Answer, Decide, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request,
-    Secret, SessionId, SessionKey, Settings, Timer, UserConnections, Verdict,
+    Secret, SessionId, SessionKey, Settings, Timer, Usage, Verdict,
 };
 use tidings_wire::{Channel, Form, Publication, Topic, code, form};
 
@@ -71,7 +71,7 @@ pub(crate) fn settings() -> Settings {
         personal_channel: None,
         expired_close_delay: Duration::from_secs(25),
         expired_sub_close_delay: Duration::from_secs(25),
-        users: UserConnections::default(),
+        usage: Usage::default(),
         session_key: key(7),
         node: "n".into(),
     }

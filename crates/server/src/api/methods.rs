@@ -174,6 +174,7 @@ async fn subscribe(node: &Node, request: Subscribe) -> Reply {
             force_recovery: switch(force_recovery),
             force_positioning: switch(force_positioning),
         },
+        token: None,
     };
     let since = request.recover_since.as_ref().map(position);
     order(node, user, client, session, Order::Subscribe { channel, admission: Box::new(admission), since })
@@ -293,10 +294,11 @@ async fn channels(node: &Node, pattern: &str) -> Reply {
         "" => None,
         glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad(format_args!("pattern: {e}")))?),
     };
-    let channels = cluster::channels(node, pattern.as_ref()).await?;
-    if channels.keys().map(|name| name.len() + CHANNEL).sum::<usize>() > ANSWER {
-        return Err(too_large("ask with a pattern"));
-    }
+    let room = cluster::Room::new(ANSWER, CHANNEL);
+    let channels = cluster::channels(node, pattern.as_ref(), room).await.map_err(|error| match error {
+        cluster::ClusterError::TooLarge => too_large("ask with a pattern"),
+        error => error.into(),
+    })?;
     let channels = channels.into_iter().map(|(name, num_clients)| (name, reply::Channel { num_clients }));
     Ok(Outcome::Channels { channels: channels.collect() })
 }

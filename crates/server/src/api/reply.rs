@@ -88,7 +88,7 @@ impl From<ClusterError> for ApiError {
     fn from(error: ClusterError) -> Self {
         let code = match error {
             ClusterError::Broker(error) => return error.into(),
-            ClusterError::TooLong | ClusterError::TooMany(_) => code::LIMIT_EXCEEDED,
+            ClusterError::TooLong | ClusterError::TooMany(_) | ClusterError::TooLarge => code::LIMIT_EXCEEDED,
             ClusterError::Unheard | ClusterError::Nowhere | ClusterError::Silent(_) => code::INTERNAL,
         };
         Self { code: code.number, message: error.to_string().into() }

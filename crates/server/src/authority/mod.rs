@@ -119,7 +119,7 @@ impl Authority for Decisions {
 
 impl Shared {
     async fn decide(&self, question: Decide, reply: Reply) {
-        let mut admitted = None;
+        let (mut admitted, mut subscribed) = (None, None);
         let shown = shown(&question);
         let outcome = match question {
             Decide::Connect { who, token, data, name, version, headers } => {
@@ -133,7 +133,10 @@ impl Shared {
             Decide::Reject { .. } => Err(refusal(code::UNAUTHORIZED)),
             Decide::Subscribe { who, channel, token, data } => {
                 let allowed = self.subscribe(&who, &channel, &token, data.as_deref()).await;
-                allowed.map(|admission| Answer::Allowed(Box::new(admission)))
+                allowed.map(|admission| {
+                    subscribed = admission.token.clone().map(|token| (who.user.clone(), token));
+                    Answer::Allowed(Box::new(admission))
+                })
             }
             Decide::Refresh { who, token } => {
                 let renewed = self.refresh(&who, &token).await;
@@ -141,7 +144,10 @@ impl Shared {
             }
             Decide::SubRefresh { who, channel, token } => {
                 let renewed = self.sub_refresh(&who, &channel, &token).await;
-                renewed.map(|Admission { expires, info, .. }| Answer::Renewed { expires, info, token: None })
+                renewed.map(|Admission { expires, info, token, .. }| {
+                    subscribed = token.clone().map(|token| (who.user.clone(), token));
+                    Answer::Renewed { expires, info, token }
+                })
             }
             Decide::Publish { who, channel, body, info } => {
                 match self.publishable(&who, &channel, &body).await {
@@ -162,6 +168,9 @@ impl Shared {
             router.auth_failures().fail(reply.peer(), credential).await;
         }
         reply.send(outcome.unwrap_or_else(Answer::Failed));
+        if let Some((user, token)) = subscribed {
+            self.end_if_blocked(&user, Some(&token));
+        }
         if let Some((client, user, token, since)) = admitted {
             self.end_if_blocked(&user, token.as_ref());
             if self.single_connection && !user.is_empty() {
@@ -200,7 +209,7 @@ impl Shared {
         }
     }
 
-    /// Ends a connection whose block has arrived while it was being let in.
+    /// Ends a connection, or a subscription, whose block has arrived while it was being let in.
     fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
         let Some(router) = self.router.upgrade() else { return };
         if let Some(block) = router.blocklist().find(user, token, now()) {
@@ -248,8 +257,8 @@ impl Shared {
     }
 
     async fn sub_refresh(&self, who: &Who, channel: &Channel, token: &str) -> Result<Admission, Failure> {
-        let (admission, id) = tokens::sub_refreshed(&self.verifier, who, channel, token, now()).await?;
-        self.unblocked(&who.user, Some(&id)).await?;
+        let admission = tokens::sub_refreshed(&self.verifier, who, channel, token, now()).await?;
+        self.unblocked(&who.user, admission.token.as_ref()).await?;
         Ok(admission)
     }
 
@@ -261,8 +270,8 @@ impl Shared {
         data: Option<&[u8]>,
     ) -> Result<Admission, Failure> {
         if !token.is_empty() {
-            let (admission, id) = tokens::admitted(&self.verifier, who, channel, token, now()).await?;
-            self.unblocked(&who.user, Some(&id)).await?;
+            let admission = tokens::admitted(&self.verifier, who, channel, token, now()).await?;
+            self.unblocked(&who.user, admission.token.as_ref()).await?;
             return Ok(admission);
         }
         let private = !self.private_prefix.is_empty() && channel.as_str().starts_with(&self.private_prefix);

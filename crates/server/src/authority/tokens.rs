@@ -23,7 +23,7 @@ pub(super) async fn connected(
     let Connection { user, expires, info, meta, token: id, subs, upload: _ } =
         verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
     unexpired(expires)?;
-    let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None)));
+    let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None, None)));
     Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn admitted(
     channel: &Channel,
     token: &str,
     now: u64,
-) -> Result<(Admission, TokenId), Failure> {
+) -> Result<Admission, Failure> {
     let verified = verifier.subscription(token, now).await;
     let subscription = verified.map_err(|error| match error {
         // The client is known; what it has not shown is the permission.
@@ -83,7 +83,7 @@ pub(super) async fn admitted(
         return Err(misplaced(who, wrong, code::PERMISSION_DENIED));
     }
     unexpired(subscription.expires)?;
-    Ok((admission(subscription.options, subscription.expires), subscription.token))
+    Ok(admission(subscription.options, subscription.expires, Some(subscription.token)))
 }
 
 /// What a new token makes of a subscription.
@@ -93,7 +93,7 @@ pub(super) async fn sub_refreshed(
     channel: &Channel,
     token: &str,
     now: u64,
-) -> Result<(Admission, TokenId), Failure> {
+) -> Result<Admission, Failure> {
     admitted(verifier, who, channel, token, now).await.map_err(another)
 }
 
@@ -108,7 +108,7 @@ fn another(failure: Failure) -> Failure {
     }
 }
 
-fn admission(options: SubscriptionOptions, expires: Option<u64>) -> Admission {
+fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<TokenId>) -> Admission {
     let SubscriptionOptions { info, data, overrides } = options;
     let crate::auth::Overrides {
         presence,
@@ -119,7 +119,7 @@ fn admission(options: SubscriptionOptions, expires: Option<u64>) -> Admission {
     } = overrides;
     let overrides =
         Overrides { presence, join_leave, force_push_join_leave, force_recovery, force_positioning };
-    Admission { info, data, expires, overrides }
+    Admission { info, data, expires, overrides, token }
 }
 
 fn refused(who: &Who, kind: &str, error: &TokenError) -> Failure {

@@ -150,7 +150,8 @@ impl From<&Directive> for WireDirective {
     fn from(directive: &Directive) -> Self {
         let order = match &directive.order {
             Order::Subscribe { channel, admission, since } => {
-                let Admission { info, data, expires, overrides } = &**admission;
+                // What the application orders needs no token.
+                let Admission { info, data, expires, overrides, token: _ } = &**admission;
                 let Overrides {
                     presence,
                     join_leave,
@@ -229,6 +230,7 @@ impl TryFrom<WireDirective> for Directive {
                         force_recovery,
                         force_positioning,
                     },
+                    token: None,
                 }),
                 since: since.map(|(offset, epoch)| Position { offset, epoch: Epoch::from(&*epoch) }),
             },
@@ -273,6 +275,7 @@ mod tests {
                 force_recovery: Some(true),
                 force_positioning: Some(false),
             },
+            token: None,
         };
         let since = Some(Position { offset: u64::MAX, epoch: Epoch::from("x") });
         let orders = [

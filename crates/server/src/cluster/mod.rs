@@ -44,7 +44,7 @@ use survey::Surveys;
 
 pub(crate) use key::{ClusterKey, Uid};
 pub(crate) use registry::NodeInfo;
-pub(crate) use survey::Channels;
+pub(crate) use survey::{Channels, Room};
 
 /// How the server's own channels begin.
 pub(crate) const RESERVED: &str = "tidings.";
@@ -52,6 +52,8 @@ pub(crate) const RESERVED: &str = "tidings.";
 pub(crate) const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes, before it is sealed; a longer one is not sent, and not read.
 const MAX_MESSAGE: usize = 4 << 20;
+/// What a channel takes in a message besides its name.
+const LISTED: usize = 32;
 /// When an announcement that did not get out is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How often nodes are looked for that have ended.
@@ -125,6 +127,9 @@ pub(crate) enum ClusterError {
     /// These nodes have more channels than fit into an answer.
     #[error("too many channels to tell, ask with a pattern; on: {0}")]
     TooMany(String),
+    /// The channels of all nodes together are more than there is room for.
+    #[error("too many channels to tell; ask with a pattern")]
+    TooLarge,
 }
 
 impl Cluster {
@@ -314,14 +319,19 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeInfo> {
     nodes
 }
 
-/// The channels that have subscribers on any node, with how many: those that match, if a pattern is given.
+/// The channels that have subscribers on any node, with how many: those that match, if a pattern is given. No more
+/// than fit into `room` are gathered.
 ///
 /// # Errors
 /// [`ClusterError`], also when a single node is missing.
-pub(crate) async fn channels(node: &Node, pattern: Option<&Pattern>) -> Result<Channels, ClusterError> {
+pub(crate) async fn channels(
+    node: &Node,
+    pattern: Option<&Pattern>,
+    mut room: Room,
+) -> Result<Channels, ClusterError> {
     let cluster = node.router.cluster();
     let others = cluster.others();
-    let mut all = node.router.channels(pattern);
+    let mut all = node.router.channels(pattern, &mut room).ok_or(ClusterError::TooLarge)?;
     if node.router.down_reason().is_some() {
         // Nobody knows how many others there are.
         return Err(BrokerError::Unavailable.into());
@@ -343,7 +353,11 @@ pub(crate) async fn channels(node: &Node, pattern: Option<&Pattern>) -> Result<C
         let Some(at) = silent.iter().position(|node| node.uid == from) else { continue };
         let info = silent.swap_remove(at);
         match answer {
-            Some(channels) => survey::add(&mut all, channels),
+            Some(channels) => {
+                if !survey::add(&mut all, channels, &mut room) {
+                    return Err(ClusterError::TooLarge);
+                }
+            }
             None => too_many.push(info.name),
         }
     }
@@ -394,10 +408,13 @@ pub(crate) async fn run(node: Arc<Node>) {
             Todo::Answer { to, id, pattern } => {
                 let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
                 let pattern = pattern.map(Pattern::new).transpose();
+                let mut room = Room::new(MAX_MESSAGE, LISTED);
                 // A pattern that cannot be matches nothing.
-                let channels = pattern.map_or_else(|_| Channels::new(), |p| node.router.channels(p.as_ref()));
-                let fits = channels.keys().map(|name| name.len() + 32).sum::<usize>() < MAX_MESSAGE;
-                (channel, Say::Answer { id, channels: fits.then_some(channels) })
+                let channels = match pattern {
+                    Ok(pattern) => node.router.channels(pattern.as_ref(), &mut room),
+                    Err(_) => Some(Channels::new()),
+                };
+                (channel, Say::Answer { id, channels })
             }
         };
         if let Err(error) = send(&node.router, &channel, say).await {

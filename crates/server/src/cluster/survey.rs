@@ -52,11 +52,40 @@ impl Drop for Survey<'_> {
     }
 }
 
-/// Adds what one node has counted to what others have.
-pub(super) fn add(all: &mut Channels, node: Channels) {
-    for (channel, clients) in node {
-        *all.entry(channel).or_default() += clients;
+/// Bytes that names of channels may take in an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    left: usize,
+    /// What each takes besides its name.
+    each: usize,
+}
+
+impl Room {
+    /// So many bytes; each name takes `each` besides its own.
+    pub(crate) fn new(bytes: usize, each: usize) -> Self {
+        Self { left: bytes, each }
     }
+
+    /// Takes what a name needs. Gives whether that was there.
+    pub(crate) fn take(&mut self, name: &str) -> bool {
+        let left = self.left.checked_sub(name.len() + self.each);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// Adds what one node has counted to what others have. Gives whether there was room for it.
+pub(super) fn add(all: &mut Channels, node: Channels, room: &mut Room) -> bool {
+    for (channel, clients) in node {
+        if let Some(count) = all.get_mut(&channel) {
+            *count += clients;
+        } else if room.take(&channel) {
+            all.insert(channel, clients);
+        } else {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -78,7 +107,12 @@ mod tests {
     #[test]
     fn subscribers_of_a_channel_are_summed_over_the_nodes() {
         let mut all = Channels::from([("a".into(), 1), ("b".into(), 2)]);
-        add(&mut all, Channels::from([("b".into(), 3), ("c".into(), 4)]));
+        let mut room = Room::new(10, 4);
+        assert!(add(&mut all, Channels::from([("b".into(), 3), ("c".into(), 4)]), &mut room));
         assert_eq!(all, Channels::from([("a".into(), 1), ("b".into(), 5), ("c".into(), 4)]));
+        assert!(add(&mut all, Channels::from([("d".into(), 1)]), &mut room));
+        assert!(add(&mut all, Channels::from([("d".into(), 1)]), &mut room), "known ones take no more room");
+        assert!(!add(&mut all, Channels::from([("e".into(), 1)]), &mut room));
+        assert_eq!(all.len(), 4, "nothing is kept past it");
     }
 }

@@ -160,8 +160,9 @@ group! {
         /// or a stream no longer counts: for those `client.connection_limit` holds.
         connection_limit: usize = "512", count(1, 1_000_000);
         /// How many of those connections one address may have (of IPv6, one /64 network). 0 is half of
-        /// `http.connection_limit`, and no limit for this machine's own loopback addresses. Behind a proxy on another machine,
-        /// give as much as `http.connection_limit`.
+        /// `http.connection_limit`, and no limit for this machine's own loopback addresses. The address is the peer's. For
+        /// proxies in `trusted_proxies`, whose connections carry requests of many clients, and for Unix sockets, there is
+        /// no such limit: the proxy has to limit its clients (nginx: `limit_conn`).
         connection_limit_per_address: usize = "0", count(0, 1_000_000);
         /// The slowest that a request's body may come and an answer be read, in bytes per second. A body that falls ten
         /// seconds behind is answered with 408, an answer that falls thirty seconds behind is cut off. With 0 only silence
@@ -473,11 +474,13 @@ group! {
 }
 
 group! {
-    /// Limits by where clients come from.
+    /// Limits of one address and of one user.
     pub struct LimitsOptions {}
     groups {
         /// Limits of one address on this server.
         address: AddressLimitsOptions;
+        /// Limits of one user on this server.
+        user: UserLimitsOptions;
     }
 }
 
@@ -490,6 +493,35 @@ group! {
         /// How many connections of clients it may begin in a second; as many may begin at once. A further one is told 3013
         /// and closed. 0 is no limit.
         connection_rate: usize = "0", count(0, 10_000_000);
+        /// How many commands a second its clients may send, over all of their connections and protocols; a second's worth
+        /// may come at once. Every line, RESP command or message of the client protocol is one; `EXIT`, `QUIT`, and the
+        /// answers to pings are none. A further one is answered with the temporary error 111. Backends that have given
+        /// the API key are not limited. 0 is no limit.
+        commands: usize = "0", count(0, 10_000_000);
+        /// How many publications a second its clients may send. A further one is answered with error 111. 0 is no limit.
+        publications: usize = "0", count(0, 10_000_000);
+        /// How many bytes a second the commands of its clients may have. One that is larger than what is left is carried
+        /// out, and what it takes is missing afterwards; a further one is answered with error 111. 0 is no limit.
+        bytes: usize = "0", bytes(0, 1024 * GIB);
+    }
+}
+
+group! {
+    /// Limits of one user on this server, over all of its connections. Anonymous clients are limited by their address
+    /// alone.
+    pub struct UserLimitsOptions {
+        /// How many connections it may have. A further one is ended with code 3504, after which clients do not reconnect.
+        /// 0 is no limit. Where `client.user_connection_limit` is set too, the smaller one holds.
+        connections: usize = "0", count(0, 10_000_000);
+        /// How many connections it may begin in a second; as many may begin at once. A further one is ended with code
+        /// 3013, after which clients reconnect later. 0 is no limit.
+        connection_rate: usize = "0", count(0, 10_000_000);
+        /// How many commands a second it may send, counted as for `limits.address.commands`. 0 is no limit.
+        commands: usize = "0", count(0, 10_000_000);
+        /// How many publications a second it may send. A further one is answered with error 111. 0 is no limit.
+        publications: usize = "0", count(0, 10_000_000);
+        /// How many bytes a second its commands may have, counted as for `limits.address.bytes`. 0 is no limit.
+        bytes: usize = "0", bytes(0, 1024 * GIB);
     }
 }
 

@@ -37,11 +37,11 @@ impl<'a> Out<'a> {
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         values.into_iter().try_for_each(|(which, value)| {
-            ConstCounter::new(value).encode(family.encode_family(&[(label, which)])?)
+            ConstCounter::new(value).encode(family.encode_family(&[(label, which.as_ref())])?)
         })
     }
 

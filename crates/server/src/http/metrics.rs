@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::Counters;
 use tidings_broker::redis::failures::CODES;
-use tidings_hub::Dialect;
+use tidings_hub::{Dialect, Disconnects};
 use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
 use super::exposition::Out;
@@ -26,6 +26,7 @@ use super::{Traffic, process};
 use crate::api::{Counters as ApiCounters, METHODS};
 use crate::node::{Node, Readiness};
 use crate::proxy::Kind;
+use crate::summary;
 use crate::tables;
 use crate::tls::{Counters as TlsCounters, Tls};
 
@@ -188,6 +189,15 @@ impl Scrape {
             None,
             "Connections closed because their client did not keep up",
             self.sum(|m| &m.cut),
+        )?;
+        out.counters(
+            "tidings_disconnects",
+            "Clients that the server has disconnected, by code",
+            "code",
+            summary::disconnects(&self.node)
+                .into_iter()
+                .enumerate()
+                .map(|(at, count)| (Disconnects::label(at).0, count)),
         )?;
         out.gauge(
             "tidings_subscriptions",
@@ -475,18 +485,19 @@ impl Scrape {
             "Requests to the server API that were refused because of who sent them",
             of(refused),
         )?;
-        let process = &self.node.process;
+        let usage = &self.node.router.settings().usage;
         out.counters(
             "tidings_limited",
-            "What was refused because of a limit: connections (in all, of a user, of an address), commands to the server API",
+            "What was refused because of a limit: connections (in all, of a user, of an address), commands and publications of \
+             clients, commands to the server API",
             "limit",
-            [
-                ("connection_rate", process.connection_rate.refused()),
-                ("user_connections", self.node.router.settings().users.refused()),
-                ("address_connections", process.addresses.refused()[0]),
-                ("address_connection_rate", process.addresses.refused()[1]),
-                ("api_rate", self.node.api.rate.refused()),
-            ],
+            summary::limited(&self.node),
+        )?;
+        out.gauges(
+            "tidings_metered",
+            "Addresses and users that are counted for limits on commands and of users",
+            "of",
+            [("addresses", usage.addresses.stored() as u64), ("users", usage.users.stored() as u64)],
         )?;
         out.counters(
             "tidings_auth_failures",

@@ -92,7 +92,8 @@ impl Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let traffic = Arc::new(Traffic::default());
-        let door = Arc::new(Door::new(Bounds::from_config(&node.config.http), Arc::clone(&traffic)));
+        let bounds = Bounds::from_config(&node.config.http);
+        let door = Arc::new(Door::new(bounds, Arc::clone(&traffic), Arc::clone(&node.process)));
         let own = host::OwnHosts::of(&node.config);
         let tables = tables::Service::start(node)?;
         for bound in bound {

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse as _, Response};
+use tidings_broker::LogThrottle;
 use tokio::sync::Notify;
 
 use super::Traffic;
 use super::pace::{Pace, Slowest};
 use super::serve::Bounds;
-use crate::throttle::LogThrottle;
 
 /// Places beyond the limit, for probes.
 pub(crate) const RESERVE: usize = 64;

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tidings_shard::Socket;
+use tidings_shard::{Process, Socket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -91,11 +91,13 @@ const GIVING_WAY: Duration = Duration::from_millis(250);
 pub(super) struct Door {
     bounds: Bounds,
     places: Arc<Places>,
+    /// Knows the trusted proxies, which have the connections of many clients.
+    process: Arc<Process>,
 }
 
 impl Door {
-    pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>) -> Self {
-        Self { bounds, places: Arc::new(Places::new(bounds, traffic)) }
+    pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
+        Self { bounds, places: Arc::new(Places::new(bounds, traffic)), process }
     }
 
     /// Waits for a connection and for a place that it has: beyond those that have one, at most one for each listener waits
@@ -103,7 +105,9 @@ impl Door {
     async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, Place) {
         loop {
             let raw = self.accept(listener).await;
-            if let Some(place) = self.places.enter(A::peer(&raw)).await {
+            // The limit of an address is for clients; a proxy that is trusted brings many of them over one connection.
+            let address = A::peer(&raw).filter(|peer| !self.process.addresses.is_proxy(*peer));
+            if let Some(place) = self.places.enter(address).await {
                 return (raw, place);
             }
         }
@@ -319,7 +323,7 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let (stop, stopped) = watch::channel(false);
             let traffic = Arc::new(Traffic::default());
-            let door = Arc::new(Door::new(bounds, Arc::clone(&traffic)));
+            let door = Arc::new(Door::new(bounds, Arc::clone(&traffic), Arc::default()));
             Self { address, traffic, stop, task: tokio::spawn(listen(listener, routes, door, stopped)) }
         }
 
@@ -692,7 +696,7 @@ mod tests {
         let tried = Arc::new(AtomicUsize::new(0));
         let connection = Mutex::new(Some(connection));
         let listener = Troubled { failures: 3, tried: Arc::clone(&tried), connection };
-        let door = Arc::new(Door::new(bounds(), Arc::default()));
+        let door = Arc::new(Door::new(bounds(), Arc::default(), Arc::default()));
         let (_stop, stopped) = watch::channel(false);
         let began = Instant::now();
         let task = tokio::spawn(listen(listener, hello(), door, stopped));

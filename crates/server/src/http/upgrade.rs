@@ -161,6 +161,7 @@ impl Seat {
         }
         let seat = Self(Arc::clone(process));
         if process.connections.fetch_add(1, Ordering::Relaxed) >= gate.limit {
+            process.full.fetch_add(1, Ordering::Relaxed);
             let text = format!(
                 "the server holds {} connections, which is as many as it may (client.connection_limit, open files)\n",
                 gate.limit

@@ -230,6 +230,7 @@ fn admission(result: SubscribeResult) -> Result<Admission, Complaint> {
             force_recovery: value(force_recovery),
             force_positioning: value(force_positioning),
         },
+        token: None,
     })
 }
 

@@ -2,7 +2,13 @@
 
 use std::io;
 
+use tidings_broker::LogThrottle;
 use tidings_table::Error;
+
+/// The lines about a disk that is full.
+static FULL: LogThrottle = LogThrottle::new();
+/// The lines about any other error of a disk.
+static FAILED: LogThrottle = LogThrottle::new();
 
 /// An answer to somebody who cannot have what they asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +91,21 @@ impl From<io::Error> for Failure {
             // The store's own bound, in its own words.
             io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Self::new(507, error.to_string()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                if let Some(times) = FULL.count() {
+                    tracing::error!(%error, times, "the disk of the tables is full (data_dir): nothing can be uploaded or saved");
+                }
                 Self::new(507, "the server's disk is full")
             }
-            io::ErrorKind::FileTooLarge => Self::new(507, "the server's disk takes no file of this size"),
+            io::ErrorKind::FileTooLarge => {
+                if let Some(times) = FULL.count() {
+                    tracing::error!(%error, times, "the disk of the tables takes no file of this size (data_dir)");
+                }
+                Self::new(507, "the server's disk takes no file of this size")
+            }
             _ => {
-                tracing::error!(%error, "a table's disk has failed");
+                if let Some(times) = FAILED.count() {
+                    tracing::error!(%error, times, "a table's disk has failed");
+                }
                 Self::internal()
             }
         }

@@ -95,6 +95,31 @@ fn a_revoked_token_lets_nobody_in_and_nobody_stay() {
 }
 
 #[test]
+fn a_revoked_subscription_token_ends_the_subscriptions_that_it_allows_and_no_connection() {
+    let redis = RedisServer::start();
+    let worlds = [node(&redis), node(&redis)];
+    let token = |channel: &str, id: &str| {
+        claimed(&json!({"sub": "ann", "jti": id, "channel": channel, "exp": now() + 3_600}))
+    };
+    let mut member = worlds[1].user("ann");
+    for (channel, id) in [("first", "a"), ("second", "b"), ("renewed", "c")] {
+        member.ask("subscribe", &json!({"channel": channel, "token": token(channel, id)}));
+    }
+    // It came with a third token and goes on with the first.
+    member.ask("sub_refresh", &json!({"channel": "renewed", "token": token("renewed", "a")}));
+    worlds[0].ask("revoke_token", &json!({"jti": "c", "expire_at": now() + 3_600}));
+    worlds[0].ask("revoke_token", &json!({"jti": "a", "expire_at": now() + 3_600}));
+    let told = json!({"code": 2000, "reason": "token revoked"});
+    let mut ended = [member.push("unsubscribe"), member.push("unsubscribe")];
+    ended.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(ended, [("first".to_owned(), told.clone()), ("renewed".to_owned(), told.clone())]);
+    member.expect_nothing();
+    worlds[0].ask("invalidate_user_tokens", &json!({"user": "ann", "issued_before": now()}));
+    // Without a time of issue both are older: the connection ends, and its subscriptions with it.
+    expect_end(&mut member, "token invalidated");
+}
+
+#[test]
 fn tokens_of_a_user_are_invalidated_by_the_time_they_were_issued_at() {
     let redis = RedisServer::start();
     let worlds = [node(&redis), node(&redis)];

@@ -1,6 +1,6 @@
 //! Limits on how often and how much: connections, users, commands of backends.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
 use crate::world::{USERS, World, claimed};
@@ -54,7 +54,7 @@ fn a_user_has_as_many_connections_as_the_limit_on_all_threads_together() {
     fourth.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
     let told = json!({"push": {"disconnect": {"code": 3504,
         "reason": "connection limit: 3 connections of a user (client.user_connection_limit)"}}});
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&fourth.line()).expect("JSON"), told);
+    assert_eq!(serde_json::from_str::<Value>(&fourth.line()).expect("JSON"), told);
     fourth.expect_closed();
     let mut line = LineClient::connect(world.tcp());
     line.send(&format!("AUTH {token}"));
@@ -215,4 +215,195 @@ fn an_address_begins_as_many_connections_a_second_as_its_rate_allows() {
         client.line() == refusal
     });
     assert!(refused && limited(&world, "address_connection_rate") >= 1);
+}
+
+/// Sends `command` until it is refused, at most a hundred times; gives what it was answered then.
+fn until_refused(client: &mut LineClient, command: &str, accepted: &str) -> String {
+    for _ in 0..100 {
+        client.send(command);
+        let line = client.line();
+        if line != accepted {
+            return line;
+        }
+    }
+    panic!("{command} was never refused");
+}
+
+const TOO_MANY_COMMANDS: &str =
+    "too many requests: 5 commands a second of an address (limits.address.commands)";
+
+#[test]
+fn commands_of_an_address_are_limited_on_every_port_together_and_the_error_names_the_limit() {
+    let world = World::with(&["limits.address.commands=5"]);
+    let mut line = LineClient::connect(world.tcp());
+    assert_eq!(until_refused(&mut line, "PING", "PONG"), format!("ERROR 111 {TOO_MANY_COMMANDS}"));
+    // The bucket is the address's: what one connection has used, another does not have.
+    let mut resp = world.resp();
+    let refused = (0..100).map(|_| resp.command(&["PING"])).find(|reply| reply.text() != "PONG");
+    assert_eq!(refused.expect("a refusal").text(), format!("ERR 111 {TOO_MANY_COMMANDS}"));
+    let error = json!({"code": 111, "message": TOO_MANY_COMMANDS, "temporary": true});
+    let mut jsons = LineClient::connect(world.tcp());
+    let said = (0..100).map(|id| {
+        jsons.send(&json!({"id": id + 1, "connect": {}}).to_string());
+        serde_json::from_str::<Value>(&jsons.line()).expect("JSON")
+    });
+    let said = { said }.find(|said| said.get("error").is_some()).expect("a refusal");
+    assert_eq!(said["error"], error);
+    let websocket = (0..100).map(|_| websocket(&world, "").1);
+    let frame =
+        { websocket }.find(|frame| frame.windows(8).any(|text| text == b"\"error\":")).expect("a refusal");
+    assert_eq!(serde_json::from_slice::<Value>(&frame[1..]).expect("JSON")["error"], error);
+    // Over HTTP the connect command is what is refused.
+    let connect = json!({"id": 1, "connect": {}}).to_string();
+    let stream = || first_line_of_stream(&world, "/connection/http_stream", &connect);
+    let said = (0..100).map(|_| stream()).find(|said| said.get("error").is_some()).expect("a refusal");
+    assert_eq!(said["error"], error);
+    assert!(limited(&world, "address_commands") >= 5);
+    wait_until(PATIENCE, "the next second", || {
+        line.send("PING");
+        line.line() == "PONG"
+    });
+    line.send("EXIT");
+    line.expect_closed();
+}
+
+/// The first message of a stream that is begun with this body.
+fn first_line_of_stream(world: &World, path: &str, body: &str) -> Value {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let mut peer = std::net::TcpStream::connect(world.http()).expect("a connection");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    peer.write_all(format!("{head}{body}").as_bytes()).expect("a request sent");
+    let line =
+        BufReader::new(peer).lines().map(|line| line.expect("a line")).find(|line| line.starts_with('{'));
+    serde_json::from_str(&line.expect("a message")).expect("JSON")
+}
+
+#[test]
+fn a_refused_publication_is_not_published_and_costs_nothing() {
+    let world = World::with(&["limits.address.publications=3"]);
+    let mut subscriber = world.subscriber("news");
+    let mut publisher = LineClient::connect(world.tcp());
+    let mut confirmed = 0;
+    let refusal = loop {
+        publisher.send(&format!("PUBLISH news {confirmed}"));
+        match publisher.line() {
+            line if line == "CONFIRMED" => confirmed += 1,
+            line => break line,
+        }
+    };
+    let words = "too many requests: 3 publications a second of an address (limits.address.publications)";
+    assert_eq!(refusal, format!("ERROR 111 {words}"));
+    // Other commands are not publications.
+    for _ in 0..20 {
+        publisher.send("PING");
+        publisher.expect("PONG");
+    }
+    wait_until(PATIENCE, "room for one more", || {
+        publisher.send("PUBLISH news last");
+        publisher.line() == "CONFIRMED"
+    });
+    for number in 0..confirmed {
+        subscriber.expect(&format!("MESSAGE news {number}"));
+    }
+    subscriber.expect("MESSAGE news last");
+    assert!(limited(&world, "address_publications") >= 1);
+}
+
+#[test]
+fn bytes_of_an_address_are_limited_and_a_large_command_is_missing_afterwards() {
+    let world = World::with(&["limits.address.bytes=1000"]);
+    let mut client = LineClient::connect(world.tcp());
+    let line = "x".repeat(3_000);
+    client.send(&line);
+    client.expect(&line);
+    client.send("PING");
+    client.expect("ERROR 111 too many requests: 1000 bytes a second of an address (limits.address.bytes)");
+    assert_eq!(limited(&world, "address_bytes"), 1);
+    wait_until(PATIENCE, "what was missing to be back", || {
+        client.send("PING");
+        client.line() == "PONG"
+    });
+}
+
+#[test]
+fn a_user_is_limited_over_all_of_its_connections_and_other_users_are_not() {
+    let options = ["limits.user.commands=20", "limits.user.publications=3"];
+    let world = World::with(
+        &[&options[..], &USERS[..], &["channel.without_namespace.allow_publish_for_client=true"]].concat(),
+    );
+    let (mut first, mut second, mut other) = (world.user("ann"), world.user("ann"), world.user("bob"));
+    let publish = json!({"channel": "news", "data": 1});
+    let publications = json!({"code": 111, "temporary": true,
+        "message": "too many requests: 3 publications a second of a user (limits.user.publications)"});
+    let commands = json!({"code": 111, "temporary": true,
+        "message": "too many requests: 20 commands a second of a user (limits.user.commands)"});
+    let mut refusals = Vec::new();
+    for _ in 0..50 {
+        refusals.extend(first.outcome("publish", &publish).err());
+        refusals.extend(second.outcome("presence_stats", &json!({"channel": "news"})).err());
+    }
+    assert!(refusals.contains(&publications) && refusals.contains(&commands), "{refusals:?}");
+    other.ask("publish", &publish);
+    assert!(limited(&world, "user_publications") >= 1 && limited(&world, "user_commands") >= 1);
+    // One who comes back has no more than before.
+    drop((first, second));
+    let token = claimed(&json!({"sub": "ann"}));
+    let mut line = LineClient::connect(world.tcp());
+    line.send(&format!("AUTH {token}"));
+    line.expect("CONFIRMED");
+    assert_eq!(
+        until_refused(&mut line, "PING", "PONG"),
+        "ERROR 111 too many requests: 20 commands a second of a user (limits.user.commands)"
+    );
+}
+
+#[test]
+fn a_user_s_connections_are_limited_in_number_and_in_a_second() {
+    let world = World::with(&[&["limits.user.connections=2"], &USERS[..]].concat());
+    let token = claimed(&json!({"sub": "ann"}));
+    let auth = |world: &World| {
+        let mut line = LineClient::connect(world.tcp());
+        line.send(&format!("AUTH {token}"));
+        let said = line.line();
+        (line, said)
+    };
+    let held = [auth(&world), auth(&world)];
+    assert!(held.iter().all(|(_, said)| said == "CONFIRMED"));
+    let (mut third, said) = auth(&world);
+    assert_eq!(said, "ERROR 3504 connection limit: 2 connections of a user (limits.user.connections)");
+    third.expect_closed();
+    assert_eq!(limited(&world, "user_connections"), 1);
+
+    let world = World::with(&[&["limits.user.connection_rate=2"], &USERS[..]].concat());
+    let said = (0..100).map(|_| auth(&world).1).find(|said| said != "CONFIRMED").expect("a refusal");
+    let words = "too many requests: 2 connections a second of a user (limits.user.connection_rate)";
+    assert_eq!(said, format!("ERROR 3013 {words}"));
+    assert_eq!(limited(&world, "user_connection_rate"), 1);
+    wait_until(PATIENCE, "the next second", || auth(&world).1 == "CONFIRMED");
+}
+
+#[test]
+fn a_backend_with_the_key_is_not_limited_as_a_client() {
+    let world = World::with(&["limits.address.commands=3", "http_api.key=a-key-of-some-length"]);
+    let mut line = LineClient::connect(world.tcp());
+    line.send("AUTH a-key-of-some-length");
+    line.expect("CONFIRMED");
+    for _ in 0..50 {
+        line.send("PUBLISH news 1");
+        line.expect("CONFIRMED");
+    }
+    assert_eq!(limited(&world, "address_commands"), 0);
+}
+
+#[test]
+fn behind_a_trusted_proxy_commands_count_for_the_client_s_own_address() {
+    let world = World::with(&["limits.address.commands=1", "trusted_proxies=127.0.0.0/8"]);
+    let is_connected = |address: &str| {
+        let (_, frame) = websocket(&world, &format!("X-Forwarded-For: {address}\r\n"));
+        frame.windows(9).any(|text| text == b"\"connect\"")
+    };
+    assert!(is_connected("198.51.100.7"));
+    assert!((0..100).any(|_| !is_connected("198.51.100.7")));
+    assert!(is_connected("198.51.100.8"));
 }

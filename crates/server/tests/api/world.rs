@@ -55,6 +55,20 @@ impl Member {
         }
     }
 
+    /// What is answered to a command: its result, or the error.
+    pub(crate) fn outcome(&mut self, command: &str, params: &Value) -> Result<Value, Value> {
+        self.next += 1;
+        self.line.send(&json!({"id": self.next, command: params}).to_string());
+        loop {
+            let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+            match said["id"] == self.next {
+                true if said.get("error").is_some() => return Err(said["error"].take()),
+                true => return Ok(said[command].take()),
+                false => {}
+            }
+        }
+    }
+
     /// What is answered to a command that fails.
     pub(crate) fn fail(&mut self, command: &str, params: &Value) -> Value {
         self.next += 1;

@@ -5,7 +5,7 @@ use redis::{ServerErrorKind, Value};
 use super::topology::Addr;
 
 /// Where a request is to be sent instead; nothing was done for it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::redis) enum Redirect {
     /// The slot has another primary.
     Moved(u16, Option<Addr>),

@@ -9,7 +9,7 @@ use tidings_wire::{Channel, Position, Topic};
 use super::super::{Join, Owner, Stage};
 use super::connect::{bytes, seconds_left};
 use crate::access::Action;
-use crate::deciding::{Decide, Overrides};
+use crate::deciding::{Decide, Overrides, TokenId};
 use crate::effects::{Answer, Effects, HistoryQuery, Request};
 use crate::hub::{Act, Hub};
 use crate::joining::wish;
@@ -356,11 +356,12 @@ impl Hub {
             Answer::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
             Answer::Renewed { expires, info, token } => {
                 if let Some(token) = token
+                    && channel.is_none()
                     && let Some(member) = self.sessions[slot as usize].existing_member()
                 {
                     member.set_token(Some(token));
                 }
-                return self.renewed(slot, id, channel, *expires, info.as_ref(), fx);
+                return self.renewed(slot, id, channel, (*expires, info.as_ref(), token.as_ref()), fx);
             }
             _ => return self.client_error(slot, id, code::INTERNAL, code::INTERNAL.text, fx),
         };
@@ -373,8 +374,7 @@ impl Hub {
         slot: u32,
         id: u32,
         channel: Option<&Channel>,
-        expires: Option<u64>,
-        info: Option<&Bytes>,
+        (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
         fx: &mut Effects,
     ) {
         let ttl = expires.map(|at| seconds_left(at, self.time));
@@ -390,6 +390,9 @@ impl Hub {
         let member = self.sessions[slot as usize].existing_member();
         if let Some(sub) = key.and_then(|key| member?.sub_mut(key)) {
             sub.expires = expires;
+            if let Some(token) = token {
+                sub.token = Some(Box::new(token.clone()));
+            }
             if let Some(info) = info {
                 sub.info = Some(info.clone());
             }

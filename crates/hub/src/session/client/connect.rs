@@ -175,12 +175,8 @@ impl Hub {
     /// and this gives `false`.
     pub(crate) fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) -> bool {
         let before = self.sessions[slot as usize].member().map(|member| &*member.user);
-        let again = before == Some(&*connected.user);
-        if !self.settings.users.take(&connected.user, again) {
-            let (code, limit) = (code::CONNECTION_LIMIT, self.settings.users.limit());
-            let words =
-                format!("{}: {limit} connections of a user (client.user_connection_limit)", code.text);
-            self.end(slot, &crate::Ending::Verdict(code.number, words), fx);
+        // One that says once more who it is, is counted already.
+        if before != Some(&*connected.user) && !self.meter_user(slot, &connected.user, fx) {
             return false;
         }
         let Connected { user, expires, info, meta, token, .. } = connected;

@@ -114,7 +114,6 @@ impl Hub {
 
     /// Forgets which user a session was.
     pub(crate) fn forget_user(&mut self, slot: u32, user: &str) {
-        self.settings.users.give_back(user);
         if let Some(slots) = self.users.get_mut(user) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

@@ -13,6 +13,7 @@ pub(crate) use connect::seconds_left;
 pub use identity::{SessionKey, locate};
 pub(crate) use replies::{send_error_event, send_push};
 
+use tidings_wire::client::Malformed;
 use tidings_wire::client::request::{Command, Request};
 use tidings_wire::code;
 
@@ -21,6 +22,7 @@ use super::{Dialect, Flag};
 use crate::effects::{Effect, Effects, Timer};
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
+use crate::usage::Cost;
 
 impl Hub {
     /// A session of the client protocol has begun: it must say `connect` in time.
@@ -54,12 +56,27 @@ impl Hub {
 
     /// Carries out one message, which is one command.
     pub(crate) fn client_message(&mut self, slot: u32, message: &[u8], fx: &mut Effects) -> Act {
-        let session = &self.sessions[slot as usize];
-        let (dialect, connected) = (session.dialect, session.flags.has(Flag::Connected));
+        let dialect = self.sessions[slot as usize].dialect;
+        let bytes = message.len();
         if dialect == Dialect::UniWs {
-            return self.client_introduction(slot, message, fx);
+            let cost = Cost { bytes, publishes: false };
+            return self.metered(slot, 1, cost, fx, |hub, fx| hub.client_introduction(slot, message, fx));
         }
-        let command = match dialect.encoding().parse_command(message) {
+        let parsed = dialect.encoding().parse_command(message);
+        let (id, publishes) = match &parsed {
+            // It answers the server's ping, and is owed.
+            Ok(Command { request: Request::Pong, .. }) => return self.client_parsed(slot, parsed, fx),
+            Ok(command) => (command.id, matches!(command.request, Request::Publish(_))),
+            Err(error) => (error.id, false),
+        };
+        let cost = Cost { bytes, publishes };
+        self.metered(slot, id, cost, fx, |hub, fx| hub.client_parsed(slot, parsed, fx))
+    }
+
+    /// Carries out a command, or answers what is none.
+    fn client_parsed(&mut self, slot: u32, parsed: Result<Command<'_>, Malformed>, fx: &mut Effects) -> Act {
+        let connected = self.sessions[slot as usize].flags.has(Flag::Connected);
+        let command = match parsed {
             Ok(command) => command,
             // A peer that has not said who it is and speaks something else does not know this protocol.
             Err(error) if !connected && error.id == 0 && !self.sessions[slot as usize].is_queued() => {

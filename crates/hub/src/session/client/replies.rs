@@ -75,6 +75,7 @@ pub(crate) fn send_error_event(slot: u32, code: u16, text: &str, fx: &mut Effect
 fn one_way_code(error: Code) -> Code {
     const APPLICATION: u16 = 400;
     match error.number {
+        number if number == code::TOO_MANY_REQUESTS.number => code::OVERLOADED,
         _ if error.temporary => code::SERVER_ERROR,
         number if number == code::UNAUTHORIZED.number => code::INVALID_TOKEN,
         number if number == code::TOKEN_EXPIRED.number || number == code::EXPIRED.number => {

@@ -8,7 +8,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The limit of one kind of line.
 #[derive(Debug, Default)]
-pub(crate) struct LogThrottle(Mutex<State>);
+pub struct LogThrottle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,8 +17,13 @@ struct State {
 }
 
 impl LogThrottle {
+    /// One that has not seen an event.
+    pub const fn new() -> Self {
+        Self(Mutex::new(State { last: None, count: 0 }))
+    }
+
     /// Counts an event. Gives how many there were since the last line, this one included, when a line is due.
-    pub(crate) fn count(&self) -> Option<u64> {
+    pub fn count(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.count += 1;
         if state.last.is_some_and(|last| last.elapsed() < INTERVAL) {

@@ -1,0 +1,145 @@
+//! Sessions and the limits of their address and user: every command passes through [`Hub::metered`].
+//!
+//! Invariants:
+//! - A command is charged once, also when it has to wait for its turn and comes again.
+//! - A refusal is the temporary error 111 in the session's protocol, in the order of its commands, and names the limit.
+//! - A backend that has given the API key is not limited.
+
+use std::sync::Arc;
+
+use tidings_wire::code;
+
+use crate::access::Identity;
+use crate::effects::Effects;
+use crate::ending::Ending;
+use crate::hub::{Act, Hub};
+use crate::session::Flag;
+use crate::usage::{ConnectionPermit, Cost, Meter, Metered};
+
+/// The meters of a session.
+#[derive(Debug, Default)]
+pub(crate) struct SessionUsage {
+    address: Option<Arc<Meter>>,
+    user: Option<ConnectionPermit>,
+}
+
+impl Hub {
+    /// Sets the time for the limits, in nanoseconds by a clock that all hubs of the process share.
+    pub fn set_clock(&mut self, nanos: u64) {
+        self.clock = nanos;
+    }
+
+    /// Whether sessions need to know from which address they come.
+    pub fn meters_addresses(&self) -> bool {
+        self.settings.usage.addresses.meters_commands()
+    }
+
+    /// Has the session in `slot` counted with an address: an IPv4 address or a network of IPv6, as one number.
+    pub fn meter_address(&mut self, slot: u32, address: u128) {
+        let meter = self.settings.usage.addresses.meter(address, self.clock);
+        self.usage_mut(slot).address = Some(meter);
+    }
+
+    /// Counts a connection of a user. One that is past a limit is ended, and this gives `false`.
+    pub(crate) fn meter_user(&mut self, slot: u32, user: &str, fx: &mut Effects) -> bool {
+        if user.is_empty() {
+            self.forget_meter(slot);
+            return true;
+        }
+        match self.settings.usage.users.connect(user.into(), self.clock) {
+            Ok(None) => {}
+            Ok(Some(permit)) => self.usage_mut(slot).user = Some(permit),
+            Err((what, words)) => {
+                let code = match what {
+                    Metered::Connections => code::CONNECTION_LIMIT,
+                    _ => code::OVERLOADED,
+                };
+                let words = format!("{}: {words}", code.text);
+                self.end(slot, &Ending::Verdict(code.number, words), fx);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The session is no longer counted with a user.
+    pub(crate) fn forget_meter(&mut self, slot: u32) {
+        if let Some(usage) = self.usage.get_mut(slot as usize) {
+            usage.user = None;
+        }
+    }
+
+    /// The session in `slot` is gone.
+    pub(crate) fn forget_usage(&mut self, slot: u32) {
+        if let Some(usage) = self.usage.get_mut(slot as usize) {
+            *usage = SessionUsage::default();
+        }
+    }
+
+    fn usage_mut(&mut self, slot: u32) -> &mut SessionUsage {
+        let slot = slot as usize;
+        if self.usage.len() <= slot {
+            self.usage.resize_with(slot + 1, SessionUsage::default);
+        }
+        &mut self.usage[slot]
+    }
+
+    /// Carries a command out with `act` if the limits of its address and its user allow it; otherwise it is answered with
+    /// error 111. `id` is its number in the client protocol; one without a number has no answer.
+    pub(crate) fn metered(
+        &mut self,
+        slot: u32,
+        id: u32,
+        cost: Cost,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut Self, &mut Effects) -> Act,
+    ) -> Act {
+        // Without limits this is all there is to it.
+        if self.usage.is_empty() {
+            return act(self, fx);
+        }
+        match self.charge(slot, cost) {
+            Ok(()) => {
+                let done = act(self, fx);
+                if done == Act::Hold {
+                    self.sessions[slot as usize].flags.set(Flag::Charged, true);
+                }
+                done
+            }
+            Err((is_user, what)) => self.in_turn(slot, fx, |hub, fx| {
+                let usage = &hub.settings.usage;
+                let (_, words) =
+                    if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
+                let words = format!("{}: {words}", code::TOO_MANY_REQUESTS.text);
+                let is_silent = id == 0 && hub.sessions[slot as usize].dialect.is_client();
+                if is_silent {
+                    hub.errors += 1;
+                } else {
+                    hub.refuse(slot, id, code::TOO_MANY_REQUESTS, &words, fx);
+                }
+            }),
+        }
+    }
+
+    /// Charges a command to the session's address and user, unless that was done before it had to wait.
+    fn charge(&mut self, slot: u32, cost: Cost) -> Result<(), (bool, Metered)> {
+        let Some(SessionUsage { address, user }) = self.usage.get(slot as usize) else { return Ok(()) };
+        let session = &mut self.sessions[slot as usize];
+        if session.flags.set(Flag::Charged, false) || session.identity == Identity::Backend {
+            return Ok(());
+        }
+        let usage = &self.settings.usage;
+        if let Some(meter) = address {
+            usage.addresses.charge(meter, cost, self.clock).map_err(|what| (false, what))?;
+        }
+        if let Some(permit) = user {
+            usage.users.charge(permit.meter(), cost, self.clock).map_err(|what| {
+                if let Some(meter) = address {
+                    usage.addresses.refund(meter, cost);
+                }
+                (true, what)
+            })?;
+        }
+        Ok(())
+    }
+}
