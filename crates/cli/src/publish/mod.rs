@@ -356,9 +356,10 @@ impl Retry {
     }
 }
 
-/// Whether a server of RESP closes the connection after this error: it cannot find the next command.
+/// Whether a server closes the connection after this error to a message: one of RESP cannot find the next command, and one of
+/// the client protocol does not read a message that is too long.
 fn closes(words: &str) -> bool {
-    words.contains("Protocol error")
+    words.contains("Protocol error") || words.contains("longer than")
 }
 
 /// Why publishing over a connection stopped before the end.

@@ -28,6 +28,9 @@ fn shell(script: &str, folder: &Path, server: &Tidings) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([bin].into_iter().chain(env::split_paths(&path))).expect("a path");
     let mut command = Command::new("sh");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDINGS_")) {
+        command.env_remove(name);
+    }
     command.args(["-ec", &script]).current_dir(folder).env("PATH", path);
     command.env("TIDINGS_SERVER", server.http_url());
     command
@@ -150,8 +153,10 @@ fn the_readme_s_client_in_javascript_runs_under_node() {
     node.arg("scores.mjs").current_dir(folder.path());
     let node = Tool::start(node);
     // The README's own way to publish to it.
-    let (_, publish) =
-        blocks(&page).into_iter().find(|(_, text)| text.contains("/api/publish")).expect("the other example");
+    let (_, publish) = blocks(&page)
+        .into_iter()
+        .find(|(kind, text)| kind == "sh" && text.contains("/api/publish"))
+        .expect("the other example");
     wait_until(PATIENCE, "a message at the client", || {
         assert_eq!(run(&publish, folder.path(), &server).code, Some(0));
         node.stdout().contains("{ LAL: 101, BOS: 99 }")

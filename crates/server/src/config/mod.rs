@@ -61,6 +61,9 @@ use raw::{Raw, shown};
 use setting::items;
 use source::{Assignment, Environment, resolve};
 
+/// Most options that are passed over and named in warnings one by one.
+const MAX_PASSED_OVER: usize = 10;
+
 /// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
 const NAMESPACES: &str = "channel.namespaces";
 
@@ -105,7 +108,7 @@ pub fn load_with_warnings(
     if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
         let found = source::of_file(&file::read(path)?);
         loading.errors.extend(found.errors);
-        loading.warnings.extend(found.warnings);
+        loading.passed_over.extend(found.warnings);
         loading.apply_all(&found.assignments);
     }
     loading.apply_all(env.namespaces().as_slice());
@@ -222,6 +225,8 @@ struct Loading {
     given: Given,
     errors: Vec<ConfigError>,
     warnings: Vec<String>,
+    /// A line for each option that was given and has no effect.
+    passed_over: Vec<String>,
 }
 
 impl Loading {
@@ -241,6 +246,12 @@ impl Loading {
             self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
         }
         ConfigErrors::unless_empty(self.errors)?;
+        // A whole file of defaults would make a hundred lines.
+        let more = self.passed_over.len().saturating_sub(MAX_PASSED_OVER);
+        self.warnings.extend(self.passed_over.into_iter().take(MAX_PASSED_OVER));
+        if more > 0 {
+            self.warnings.push(format!("{more} more options are passed over, for the same reasons"));
+        }
         Ok(Loaded { config: self.config, warnings: self.warnings })
     }
 
@@ -248,7 +259,7 @@ impl Loading {
         let Assignment { key: written, raw, origin, .. } = assignment;
         let key = resolve(written);
         if matches!(origin, Origin::File { .. }) && centrifugo::means_nothing(key, raw) {
-            self.warnings.push(format!(
+            self.passed_over.push(format!(
                 "{origin}: `{}` has no value, as in Centrifugo, so its default holds",
                 shown(key)
             ));
@@ -287,7 +298,7 @@ impl Loading {
         let Assignment { key, raw, origin, switched_off } = assignment;
         match centrifugo::judge(key, raw, *switched_off) {
             Some(Verdict::Ignored(why)) => {
-                self.warnings.push(format!("{origin}: {why}"));
+                self.passed_over.push(format!("{origin}: {why}"));
                 return Ok(());
             }
             Some(Verdict::Refused(what)) => return Err(ConfigError::at(origin, what)),
