@@ -1,6 +1,7 @@
 //! How a command ends when it does not end well, and the exit code that says so.
 //!
-//! Invariants: what went wrong is one line on stderr that says what and where; the exit code is 2 for usage and
+//! Invariants: what went wrong is one line on stderr that says what and where (a configuration gets a line for each
+//! error); the exit code is 2 for usage and
 //! configuration, 1 for anything else; a reader of stdout that went away is not worth a word.
 
 use std::fmt::Display;
@@ -8,6 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use tidings_server::config::{ConfigError, ConfigErrors};
 
 use crate::text::harmless;
 
@@ -16,6 +18,8 @@ use crate::text::harmless;
 pub(crate) enum Failure {
     /// Wrong usage or configuration: exit code 2.
     Usage(String),
+    /// A wrong configuration, with a line for each error: exit code 2.
+    Configuration(ConfigErrors),
     /// Anything else: exit code 1.
     Failed(String),
     /// Whoever read stdout has seen enough (`tidings … | head`): exit code 0, nothing said.
@@ -44,12 +48,28 @@ impl Failure {
                 say(why);
                 ExitCode::from(2)
             }
+            Self::Configuration(errors) => {
+                errors.lines().for_each(say);
+                ExitCode::from(2)
+            }
             Self::Failed(why) => {
                 say(why);
                 ExitCode::FAILURE
             }
             Self::OutputClosed => ExitCode::SUCCESS,
         }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Configuration(errors)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Configuration(error.into())
     }
 }
 

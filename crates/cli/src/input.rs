@@ -52,25 +52,46 @@ pub(crate) struct Lines {
     used: usize,
     /// Bytes behind `used` that hold no line break.
     searched: usize,
+    /// Whether what comes up to the next line break is thrown away.
+    skipping: bool,
 }
 
 impl Lines {
     /// Lines of at most `max` bytes without their ending.
     pub(crate) fn new(max: usize) -> Self {
-        Self { max, buf: Vec::new(), used: 0, searched: 0 }
+        Self { max, buf: Vec::new(), used: 0, searched: 0, skipping: false }
     }
 
     /// Takes more input.
     pub(crate) fn push(&mut self, chunk: &[u8]) {
         self.buf.drain(..self.used);
         self.used = 0;
+        let mut chunk = chunk;
+        if self.skipping {
+            let Some(end) = chunk.iter().position(|b| *b == b'\n') else { return };
+            chunk = &chunk[end + 1..];
+            self.skipping = false;
+        }
         self.buf.extend_from_slice(chunk);
+    }
+
+    /// Throws away the line that is too long, up to its end, which may be still to come. The line after it is the next.
+    pub(crate) fn skip(&mut self) {
+        let rest = &self.buf[self.used..];
+        match rest.iter().position(|b| *b == b'\n') {
+            Some(end) => self.used += end + 1,
+            None => {
+                self.used = self.buf.len();
+                self.skipping = true;
+            }
+        }
+        self.searched = 0;
     }
 
     /// The next line that is there with its ending.
     ///
     /// # Errors
-    /// [`TooLong`] once the line cannot be within its bound any more; nothing comes after it.
+    /// [`TooLong`] once the line cannot be within its bound any more; nothing comes after it until [`Lines::skip`].
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, TooLong> {
         match next(&self.buf[self.used..], self.searched, self.max) {
             Scan::Line { line, used } => {
@@ -144,6 +165,29 @@ mod tests {
         lines.push(b"abc\nabcdef");
         assert_eq!(lines.next(), Ok(Some(&b"abc"[..])));
         assert_eq!(lines.next(), Err(TooLong));
+    }
+
+    #[test]
+    fn a_line_past_its_bound_is_skipped_however_the_input_is_cut() {
+        let input = b"one\nfar too long\r\nend\n";
+        for cut in 0..=input.len() {
+            let mut lines = Lines::new(3);
+            let mut got = Vec::new();
+            for part in [&input[..cut], &input[cut..]] {
+                lines.push(part);
+                loop {
+                    match lines.next() {
+                        Ok(Some(line)) => got.push(line.to_vec()),
+                        Ok(None) => break,
+                        Err(TooLong) => {
+                            got.push(b"?".to_vec());
+                            lines.skip();
+                        }
+                    }
+                }
+            }
+            assert_eq!(got, [&b"one"[..], b"?", b"end"], "cut at {cut}");
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use tidings_server::config::{self, Config, ConfigError, LogFormat, LogOptions, Overrides};
+use tidings_server::config::{
+    self, Config, ConfigErrors, Loaded, LogFormat, LogLevel, LogOptions, Overrides,
+};
 use tidings_server::{Server, StartError};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -71,7 +73,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
-    /// How much is logged: error, warn, info, debug, trace
+    /// How much is logged: none, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 
@@ -90,8 +92,11 @@ impl Serve {
     /// # Errors
     /// A configuration that is wrong, a listener that cannot be bound, a stop that was cut short.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut config = self.load().map_err(|e| Failure::Usage(e.to_string()))?;
+        let Loaded { mut config, warnings } = self.load()?;
         log_to_stderr(&config.log);
+        for warning in warnings {
+            warn!("{warning}");
+        }
         // Held until the end.
         let _data_dir = data_dir::settle(
             &mut config,
@@ -114,7 +119,7 @@ impl Serve {
         result
     }
 
-    fn load(&self) -> Result<Config, ConfigError> {
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
         let mut overrides = Overrides::default();
         overrides.flag("--tcp", "tcp.listen", &self.tcp);
         overrides.flag("--http", "http.listen", &self.http);
@@ -125,12 +130,15 @@ impl Serve {
         for assignment in &self.set {
             overrides.set(assignment)?;
         }
-        config::load(self.config.as_deref(), config::environment()?, &overrides)
+        config::load_with_warnings(self.config.as_deref(), config::environment()?, &overrides)
     }
 }
 
 fn log_to_stderr(options: &LogOptions) {
-    let level = options.level.as_str().parse().unwrap_or(LevelFilter::INFO);
+    let level = match options.level {
+        LogLevel::None => LevelFilter::OFF,
+        level => level.as_str().parse().unwrap_or(LevelFilter::INFO),
+    };
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)

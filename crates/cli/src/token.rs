@@ -156,9 +156,7 @@ struct Keys {
 impl Keys {
     /// The options of tokens, with the given key in place of the configured ones.
     fn options(&self) -> Result<ClientOptions, Failure> {
-        let environment = config::environment().map_err(|e| Failure::Usage(e.to_string()))?;
-        let config = config::load(self.config.as_deref(), environment, &Overrides::default())
-            .map_err(|e| Failure::Usage(e.to_string()))?;
+        let config = config::load(self.config.as_deref(), config::environment()?, &Overrides::default())?;
         let mut options = config.client;
         let Some(hmac_secret_key) = self.secret.clone() else { return Ok(options) };
         let TokenOptions { audience, issuer, .. } = options.token;

@@ -71,6 +71,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server took what was sent last for too long: a WebSocket's close code 1009 (RFC 6455 §7.4.1), or status
+    /// 413 of HTTP.
+    pub fn is_too_long(&self) -> bool {
+        match self {
+            Self::Ended { code, .. } => *code == 1009,
+            Self::Refused { words, .. } => words.starts_with("413"),
+            _ => false,
+        }
+    }
+
     /// Whether another connection may fare better. A server's own code decides where there is one: from 3500 to
     /// 3999 and from 4500 to 4999 it asks its clients not to come back (the protocol's documentation, "Disconnect
     /// codes"), and a message that is too long (1009) is too long the next time as well.

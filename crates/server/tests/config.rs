@@ -41,20 +41,20 @@ fn file(name: &str, text: &str) -> OneFile {
     OneFile { _folder: folder, path }
 }
 
-fn load_text(name: &str, text: &str) -> Result<Config, config::ConfigError> {
+fn load_text(name: &str, text: &str) -> Result<Config, config::ConfigErrors> {
     config::load(Some(&file(name, text).path), [], &silent())
 }
 
-fn load_env(pairs: &[(&str, &str)]) -> Result<Config, config::ConfigError> {
+fn load_env(pairs: &[(&str, &str)]) -> Result<Config, config::ConfigErrors> {
     config::load(None, env(pairs), &silent())
 }
 
-fn load_sets(assignments: &[&str]) -> Result<Config, config::ConfigError> {
+fn load_sets(assignments: &[&str]) -> Result<Config, config::ConfigErrors> {
     config::load(None, [], &sets(assignments))
 }
 
 /// The error of a load, which is one line, without the folder of the file.
-fn complaint(result: Result<Config, config::ConfigError>) -> String {
+fn complaint(result: Result<Config, config::ConfigErrors>) -> String {
     let error = match result {
         Ok(config) => panic!("accepted as {config:?}"),
         Err(error) => error.to_string(),
@@ -221,7 +221,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ("brokr = 1", "c.toml:1: unknown key `brokr`; did you mean `broker`?"),
         (
             "[log.level]\nx = 1",
-            "c.toml:1: log.level: expected one of `error`, `warn`, `info`, `debug`, `trace`, got a table",
+            "c.toml:1: log.level: expected one of `none`, `error`, `warn`, `info`, `debug`, `trace`, got a table",
         ),
         ("client = 5", "c.toml:1: client: expected a table of options, got a number"),
         (

@@ -71,7 +71,26 @@ impl Builder {
         (code, tidings.stdout_lines().join("\n"), tidings.stderr())
     }
 
-    /// Starts it in an empty directory, with none of this process' own settings.
+    /// The variables that keep it away from its default ports, which somebody may be using: for each listener that neither
+    /// the arguments nor the environment of the test name. A file of the test names its own.
+    fn free_ports(&self) -> Vec<(&'static str, &'static str)> {
+        let names = |listener: &str, variable: &str| {
+            let (flag, option) = (format!("--{listener}"), format!("{listener}.listen="));
+            let mut args = self.args.iter().map(|arg| arg.to_string_lossy());
+            let mut env = self.env.iter().map(|(name, _)| name.as_str());
+            args.any(|arg| arg == "--config" || arg == flag.as_str() || arg.starts_with(&option))
+                || env.any(|name| {
+                    name == "TIDINGS_CONFIG" || name.strip_suffix("_LISTEN").unwrap_or(name) == variable
+                })
+        };
+        let listeners = [("tcp", "TIDINGS_TCP"), ("http", "TIDINGS_HTTP")].into_iter();
+        listeners
+            .filter(|(listener, variable)| !names(listener, variable))
+            .map(|(_, name)| (name, "127.0.0.1:0"))
+            .collect()
+    }
+
+    /// Starts it in an empty directory, with none of this process' own settings, and on no default port.
     fn spawn(self) -> Tidings {
         let dir = TempDir::with_prefix("tidings-test-").expect("a temporary directory");
         let mut command = Command::new(&self.binary);
@@ -86,6 +105,7 @@ impl Builder {
             // What it keeps goes with the directory.
             .env_remove("STATE_DIRECTORY")
             .env("XDG_DATA_HOME", dir.path().join("data"))
+            .envs(self.free_ports())
             .envs(self.env)
             .current_dir(dir.path())
             .stdin(Stdio::null())

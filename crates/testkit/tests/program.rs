@@ -17,6 +17,25 @@ fn a_started_program_tells_its_addresses_its_memory_and_its_end() {
 }
 
 #[test]
+fn no_test_starts_the_program_on_its_default_ports() {
+    let ports = |args: &[&str], env: &[(&str, &str)]| {
+        let mut builder = Tidings::at(IMPOSTOR).args(args);
+        for (name, value) in env {
+            builder = builder.env(name, value);
+        }
+        let program = builder.start();
+        program.wait_for_log("http port is");
+        let log = program.stderr();
+        let line = log.lines().find(|line| line.starts_with("tcp port is")).expect("the line").to_owned();
+        line
+    };
+    assert_eq!(ports(&[], &[]), "tcp port is 127.0.0.1:0, http port is 127.0.0.1:0");
+    assert_eq!(ports(&["--tcp", "off"], &[]), "tcp port is , http port is 127.0.0.1:0");
+    assert_eq!(ports(&["--config", "c.toml"], &[]), "tcp port is , http port is ");
+    assert_eq!(ports(&[], &[("TIDINGS_HTTP", "off")]), "tcp port is 127.0.0.1:0, http port is off");
+}
+
+#[test]
 fn a_program_that_refuses_to_start_gives_its_code_and_its_words() {
     let (code, stdout, stderr) = Tidings::at(IMPOSTOR).args(["--bad"]).run_to_end();
     assert_eq!((code, stdout.as_str(), stderr.trim()), (2, "", "no flag --bad"));

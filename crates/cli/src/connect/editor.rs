@@ -2,7 +2,7 @@
 //!
 //! Invariants: the line takes exactly one row of the screen, however long it is (it scrolls sideways), so that it
 //! can be wiped and drawn again around whatever is printed above it; the cursor is always at a character's edge;
-//! line and history are bounded.
+//! line and history are bounded. A line break, which only pasted text can have, is shown as a sign in that row.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(crate) const PROMPT: &str = "> ";
 /// The longest line that can be typed, in bytes.
 const MAX_LINE: usize = 1 << 20;
 /// How many lines are remembered.
-const MAX_HISTORY: usize = 500;
+pub(super) const MAX_HISTORY: usize = 500;
 /// Wipes the row that the cursor is in, and goes to its start (ECMA-48 EL).
 pub(crate) const WIPE: &str = "\r\x1b[K";
 
@@ -29,7 +29,7 @@ pub(crate) enum Asked {
     Bell,
     /// Wipe the screen and draw again.
     Clear,
-    /// The line is finished.
+    /// The line is finished. Line breaks in it part several lines.
     Line(String),
     /// The user wants to leave.
     Leave,
@@ -52,8 +52,8 @@ impl Editor {
         match key {
             Key::Char(c) => return self.insert(c),
             Key::Enter => return self.finish(),
-            Key::Interrupt | Key::EndOfInput if self.line.is_empty() => return Asked::Leave,
-            Key::Interrupt => self.set(String::new()),
+            Key::Interrupt => return Asked::Leave,
+            Key::EndOfInput if self.line.is_empty() => return Asked::Leave,
             Key::Clear => return Asked::Clear,
             Key::Backspace => self.cut(self.left(), self.cursor),
             Key::Delete | Key::EndOfInput => self.cut(self.cursor, self.right()),
@@ -68,13 +68,23 @@ impl Editor {
             Key::End => self.cursor = self.line.len(),
             Key::Up => return self.recall(-1),
             Key::Down => return self.recall(1),
+            Key::Column(_) => {}
         }
         Asked::Redraw
     }
 
+    /// An editor that remembers lines, the oldest first.
+    pub(crate) fn with_history(lines: Vec<String>) -> Self {
+        let mut editor = Self::default();
+        lines.into_iter().for_each(|line| editor.remember(line));
+        editor
+    }
+
     /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its
     /// place. Wipes what was in the row.
-    pub(crate) fn draw(&self, columns: usize) -> String {
+    ///
+    /// Gives the column of the cursor too.
+    pub(crate) fn draw(&self, columns: usize) -> (String, usize) {
         // The last column stays free: some terminals wrap as soon as it is written.
         let room = columns.saturating_sub(PROMPT.len() + 1).max(1);
         let before: usize = self.line[..self.cursor].chars().map(width).sum();
@@ -96,8 +106,9 @@ impl Editor {
             }
             out.push(look(c));
         }
-        out.push_str(&format!("\r\x1b[{}C", PROMPT.len() + before - skipped));
-        out
+        let cursor = PROMPT.len() + before - skipped;
+        out.push_str(&format!("\r\x1b[{cursor}C"));
+        (out, cursor)
     }
 
     /// A finished line as it stays on the screen, in as many rows as it takes.
@@ -118,13 +129,18 @@ impl Editor {
         let line = std::mem::take(&mut self.line);
         self.cursor = 0;
         self.shown = None;
-        if !line.is_empty() && self.history.back() != Some(&line) {
-            if self.history.len() == MAX_HISTORY {
-                self.history.pop_front();
-            }
-            self.history.push_back(line.clone());
-        }
+        line.split('\n').for_each(|line| self.remember(line.to_owned()));
         Asked::Line(line)
+    }
+
+    fn remember(&mut self, line: String) {
+        if line.is_empty() || self.history.back() == Some(&line) {
+            return;
+        }
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(line);
     }
 
     fn recall(&mut self, step: isize) -> Asked {
@@ -200,6 +216,7 @@ fn width(c: char) -> usize {
 fn look(c: char) -> char {
     match c {
         '\t' => '→',
+        '\n' => '↵',
         c if misleads(c) => '·',
         c => c,
     }
@@ -237,20 +254,39 @@ mod tests {
             (&[Home, WordRight, WordRight, Backspace], "one tw| three"),
             (&[Home, Left, Backspace, EndOfInput], "|ne two three"),
             (&[End, Right, Delete], "one two three|"),
-            (&[Interrupt], "|"),
         ] {
             assert_eq!(after(keys), expected, "{keys:?}");
         }
     }
 
     #[test]
-    fn leaving_takes_an_empty_line() {
+    fn the_end_of_input_leaves_when_the_line_is_empty() {
         let mut editor = Editor::default();
         assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+        typed(&mut editor, "x");
+        assert_eq!(editor.press(Key::EndOfInput), Asked::Redraw);
+        editor.press(Key::KillLeft);
+        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+    }
+
+    #[test]
+    fn an_interrupt_leaves_whatever_was_typed() {
+        let mut editor = Editor::default();
         assert_eq!(editor.press(Key::Interrupt), Asked::Leave);
         typed(&mut editor, "x");
-        assert_eq!(editor.press(Key::Interrupt), Asked::Redraw);
-        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+        assert_eq!(editor.press(Key::Interrupt), Asked::Leave);
+    }
+
+    #[test]
+    fn pasted_lines_take_one_row_and_are_remembered_one_by_one() {
+        let mut editor = Editor::default();
+        typed(&mut editor, "one\ntwo");
+        assert_eq!(editor.draw(80).0, "\r\x1b[K> one↵two\r\x1b[9C");
+        assert_eq!(editor.press(Key::Enter), Asked::Line("one\ntwo".to_owned()));
+        editor.press(Key::Up);
+        assert_eq!(editor.line, "two");
+        editor.press(Key::Up);
+        assert_eq!(editor.line, "one");
     }
 
     #[test]
@@ -276,18 +312,18 @@ mod tests {
     fn the_row_shows_the_part_around_the_cursor() {
         let mut editor = Editor::default();
         typed(&mut editor, "abcdefghij");
-        assert_eq!(editor.draw(80), "\r\x1b[K> abcdefghij\r\x1b[12C");
-        assert_eq!(editor.draw(8), "\r\x1b[K> fghij\r\x1b[7C");
+        assert_eq!(editor.draw(80).0, "\r\x1b[K> abcdefghij\r\x1b[12C");
+        assert_eq!(editor.draw(8).0, "\r\x1b[K> fghij\r\x1b[7C");
         editor.press(Key::Home);
-        assert_eq!(editor.draw(8), "\r\x1b[K> abcde\r\x1b[2C");
-        assert!(editor.draw(0).contains("> a"));
+        assert_eq!(editor.draw(8).0, "\r\x1b[K> abcde\r\x1b[2C");
+        assert!(editor.draw(0).0.contains("> a"));
     }
 
     #[test]
     fn wide_characters_are_counted_and_combining_ones_stay_with_their_letter() {
         let mut editor = Editor::default();
         typed(&mut editor, "日本e\u{301}");
-        assert_eq!(editor.draw(80), "\r\x1b[K> 日本e\u{301}\r\x1b[7C");
+        assert_eq!(editor.draw(80).0, "\r\x1b[K> 日本e\u{301}\r\x1b[7C");
         editor.press(Key::Backspace);
         assert_eq!(editor.line, "日本");
     }

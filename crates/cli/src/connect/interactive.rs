@@ -4,6 +4,7 @@
 //! and drawn again after; the terminal is given back as it was found, however the command ends. A connection that is
 //! lost is made again, and the line being typed stays; what was not sent whole is not sent again.
 
+use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, Write as _};
 use std::pin::Pin;
@@ -14,7 +15,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use super::echoes::Echoes;
 use super::editor::{Asked, Editor, WIPE};
+use super::history::History;
 use super::keys::{Key, Keys};
 use super::reconnect::{delay, reconnect};
 use super::{MAX_LINE, READ, UNSENT, left_alone, paint};
@@ -27,6 +30,29 @@ use tidings_client::stream::{Incoming, Outgoing, reason};
 /// How long the server may take to close after `EXIT`: somebody is waiting for the prompt of the shell.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Has the terminal mark what is pasted, and not (xterm, "Bracketed Paste Mode").
+const PASTE_ON: &str = "\x1b[?2004h";
+const PASTE_OFF: &str = "\x1b[?2004l";
+
+/// Asks the terminal where the cursor is (ECMA-48 DSR).
+const WHERE: &str = "\x1b[6n";
+
+/// What `HELP` shows.
+const HELP: [&str; 12] = [
+    "SUBSCRIBE [channel]      receive what is published (without a name: updates)",
+    "UNSUBSCRIBE [channel]    stop that",
+    "PUBLISH channel body     publish a message",
+    "AUTH token               show a connection token, or the API key",
+    "PING                     the server answers PONG",
+    "EXIT                     leave; so do Ctrl-C, and Ctrl-D on an empty line",
+    "HELP                     this list; it is not sent",
+    "Any other line comes back as an echo, or as UNKNOWN COMMAND.",
+    "Keys: arrows, Home, End, Alt-B, Alt-F; Up and Down for earlier lines;",
+    "Ctrl-U, Ctrl-K, Ctrl-W delete; Ctrl-L clears. Pasted lines wait for Enter.",
+    "Green is confirmed, yellow was so already, red an error, cyan a message,",
+    "magenta an echo. Lines that may hold a secret are not kept in the history.",
+];
+
 /// Bytes of the server's last line that are kept.
 const LAST_LINE: usize = 256;
 
@@ -34,13 +60,18 @@ const LAST_LINE: usize = 256;
 ///
 /// # Errors
 /// The server left for good; the terminal failed.
-pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing) -> Result<(), Failure> {
+pub(crate) async fn run(
+    address: &Server,
+    keeps_history: bool,
+    incoming: Incoming,
+    outgoing: Outgoing,
+) -> Result<(), Failure> {
     let mut chunks = stdin_chunks().map_err(|e| terminal_failed(&e))?;
     let mut resized = watch(SignalKind::window_change())?;
     let mut ended =
         [watch(SignalKind::terminate())?, watch(SignalKind::hangup())?, watch(SignalKind::interrupt())?];
     let [terminated, hung_up, interrupted] = &mut ended;
-    let mut screen = Screen::take(address)?;
+    let mut screen = Screen::take(address, keeps_history)?;
     let mut inbox = Vec::with_capacity(READ);
     let mut outbox = Vec::new();
     let (mut incoming, mut outgoing) = (Some(incoming), Some(outgoing));
@@ -79,7 +110,7 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
                 None
             }
             _ = resized.recv() => {
-                screen.redraw()?;
+                screen.resized()?;
                 None
             }
             _ = terminated.recv() => return Ok(()),
@@ -94,6 +125,7 @@ pub(crate) async fn run(address: &Server, incoming: Incoming, outgoing: Outgoing
         let Some(delay) = delay(&screen.last_line) else { return Err(left_alone(&why)) };
         (incoming, outgoing) = (None, None);
         outbox.clear();
+        screen.echoes.clear();
         screen.remark(&format!("connection lost: {why}; reconnecting in {:.1} s", delay.as_secs_f64()))?;
         reconnecting = Some(Box::pin(reconnect(address.clone(), delay)));
     }
@@ -141,6 +173,13 @@ struct Screen {
     coloured: bool,
     keys: Keys,
     editor: Editor,
+    history: Option<History>,
+    echoes: Echoes,
+    /// The column of the cursor in the row that was drawn last, from 0.
+    column: Cell<usize>,
+    /// Where the cursor was in the row when the terminal got another size and was asked where it is now. Printing anything
+    /// above the row ends that.
+    asked: Cell<Option<usize>>,
     arriving: Lines,
     /// The last line that has come: it may say why the server closes the connection.
     last_line: Vec<u8>,
@@ -150,13 +189,22 @@ struct Screen {
 
 impl Screen {
     /// Takes the terminal over: no echo, no line discipline, every key at once.
-    fn take(address: &Server) -> Result<Self, Failure> {
+    fn take(address: &Server, keeps_history: bool) -> Result<Self, Failure> {
         let found = tcgetattr(io::stdin()).map_err(|e| terminal_failed(&e.into()))?;
+        let (history, lines, trouble) = match keeps_history.then(History::open) {
+            Some(Ok((history, lines))) => (Some(history), lines, None),
+            Some(Err(e)) => (None, Vec::new(), Some(e)),
+            None => (None, Vec::new(), None),
+        };
         let screen = Self {
             found,
             coloured: colours(&io::stdout()),
             keys: Keys::default(),
-            editor: Editor::default(),
+            editor: Editor::with_history(lines),
+            history,
+            echoes: Echoes::default(),
+            column: Cell::new(0),
+            asked: Cell::new(None),
             arriving: Lines::new(MAX_LINE),
             last_line: Vec::new(),
             leaving: None,
@@ -164,7 +212,11 @@ impl Screen {
         let mut raw = screen.found.clone();
         raw.make_raw();
         tcsetattr(io::stdin(), OptionalActions::Drain, &raw).map_err(|e| terminal_failed(&e.into()))?;
-        screen.remark(&format!("connected to {address}; EXIT or Ctrl-D leaves"))?;
+        show(PASTE_ON)?;
+        screen.remark(&format!("connected to {address}; HELP lists the commands, EXIT or Ctrl-D leaves"))?;
+        if let Some(error) = trouble {
+            screen.remark(&format!("the history is not kept: {}", reason(&error)))?;
+        }
         Ok(screen)
     }
 
@@ -196,6 +248,10 @@ impl Screen {
                 out.push('\x07');
                 continue;
             }
+            if let Key::Column(column) = key {
+                out.push_str(&self.unwrapped(column));
+                continue;
+            }
             match self.editor.press(key) {
                 Asked::Redraw => {}
                 Asked::Bell => out.push('\x07'),
@@ -204,19 +260,47 @@ impl Screen {
                     show(&out)?;
                     return self.leave(outbox);
                 }
-                Asked::Line(line) => {
-                    out.push_str(&Editor::finished(&line));
-                    outbox.extend_from_slice(line.as_bytes());
-                    outbox.extend_from_slice(b"\r\n");
-                    if line == "EXIT" {
-                        self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
-                        return show(&out);
+                Asked::Line(lines) => {
+                    // The line break at the end of pasted text is the one that Enter makes.
+                    let lines = lines.strip_suffix('\n').unwrap_or(&lines);
+                    for line in lines.split('\n') {
+                        if self.finish(line, outbox, &mut out) {
+                            return show(&out);
+                        }
                     }
                 }
             }
         }
         out.push_str(&self.row());
         show(&out)
+    }
+
+    /// Sends a line, or carries it out here; whether it was the last one.
+    fn finish(&mut self, line: &str, outbox: &mut Vec<u8>, out: &mut String) -> bool {
+        self.asked.set(None);
+        out.push_str(&Editor::finished(line));
+        if let Some(history) = &mut self.history
+            && let Err(error) = history.add(line)
+        {
+            paint::remark(&format!("the history is not kept: {}", reason(&error)), self.coloured, out);
+            out.push_str("\r\n");
+            self.history = None;
+        }
+        if line == "HELP" {
+            for row in HELP {
+                paint::remark(row, self.coloured, out);
+                out.push_str("\r\n");
+            }
+            return false;
+        }
+        self.echoes.sent(line);
+        outbox.extend_from_slice(line.as_bytes());
+        outbox.extend_from_slice(b"\r\n");
+        let is_last = line == "EXIT";
+        if is_last {
+            self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
+        }
+        is_last
     }
 
     /// Says goodbye for a user who leaves without typing `EXIT`.
@@ -232,7 +316,11 @@ impl Screen {
         let mut rows = Vec::new();
         while let Some(line) = self.arriving.next().map_err(|_| too_long())? {
             let mut row = String::new();
-            paint::line(line, self.coloured, &mut row);
+            if self.echoes.is_echo(line) {
+                paint::echo(line, self.coloured, &mut row);
+            } else {
+                paint::line(line, self.coloured, &mut row);
+            }
             rows.push(row);
             self.last_line.clear();
             self.last_line.extend_from_slice(&line[..line.len().min(LAST_LINE)]);
@@ -242,29 +330,54 @@ impl Screen {
 
     /// Prints rows above the line being typed.
     fn above(&self, text: &str) -> Result<(), Failure> {
+        self.asked.set(None);
         show(&format!("{WIPE}{text}\r\n{}", self.row()))
     }
 
-    fn redraw(&self) -> Result<(), Failure> {
-        show(&self.row())
+    /// Draws again on a terminal of another size. Most terminals break a row that has become too long into several, with
+    /// the cursor in one of them, and others cut it off; where the cursor is now tells which, so the terminal is asked.
+    fn resized(&self) -> Result<(), Failure> {
+        let column = self.column.get();
+        let is_broken = column >= columns();
+        self.asked.set(is_broken.then_some(column));
+        let question = if is_broken { WHERE } else { "" };
+        show(&format!("{question}\r\x1b[J{}", self.row()))
+    }
+
+    /// Wipes the rows above the cursor that the row was broken into, if the answer (a column, from 1) says so.
+    fn unwrapped(&self, column: usize) -> String {
+        let Some(before) = self.asked.take() else { return String::new() };
+        let (above, left) = (before / columns(), before % columns());
+        if above == 0 || column != left + 1 || column == columns() {
+            return String::new();
+        }
+        format!("\x1b[{above}A\r\x1b[J")
     }
 
     fn row(&self) -> String {
         if self.is_leaving() {
             return String::new();
         }
-        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
-        self.editor.draw(if columns == 0 { 80 } else { columns })
+        let (row, column) = self.editor.draw(columns());
+        self.column.set(column);
+        row
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         // A line that was being typed stays readable above whatever comes next.
-        if !self.is_leaving() {
-            let _ = show("\r\n");
-        }
+        let _ = show(if self.is_leaving() { "" } else { "\r\n" });
+        let _ = show(PASTE_OFF);
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.found);
+    }
+}
+
+/// How wide the terminal is, at least one column.
+fn columns() -> usize {
+    match tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col)) {
+        0 => 80,
+        columns => columns,
     }
 }
 

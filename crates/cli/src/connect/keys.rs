@@ -1,10 +1,12 @@
 //! What a terminal sends, as keys.
 //!
 //! The control codes are ASCII's, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
-//! PC-style function keys), which every terminal emulator of today follows.
+//! PC-style function keys), which every terminal emulator of today follows. What is pasted stands between `CSI 200 ~` and
+//! `CSI 201 ~` ("Bracketed Paste Mode").
 //!
 //! Invariants: any bytes, split anywhere, give keys and never an error; what is not known gives nothing; at most
-//! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept.
+//! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept. Pasted text gives characters alone, a line break among
+//! them: nothing that is pasted can send, leave or edit.
 
 /// The longest sequence that is looked at, in bytes; a longer one is skipped to its end.
 const MAX_SEQUENCE: usize = 16;
@@ -12,7 +14,7 @@ const MAX_SEQUENCE: usize = 16;
 /// A key that the line editor knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// A character to insert; a tab is one.
+    /// A character to insert; a tab is one, and of pasted text a line break (`\n`).
     Char(char),
     Enter,
     Backspace,
@@ -37,6 +39,8 @@ pub(crate) enum Key {
     EndOfInput,
     /// Ctrl-L.
     Clear,
+    /// No key, but the terminal's answer where the cursor is: its column, from 1.
+    Column(usize),
 }
 
 /// Where the decoder stands between two bytes.
@@ -60,12 +64,23 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     state: State,
+    /// Whether what comes is being pasted.
+    pasting: bool,
     pending: Vec<u8>,
 }
 
 impl Keys {
     /// Takes one byte, and gives the key that it completes.
     pub(crate) fn feed(&mut self, byte: u8) -> Option<Key> {
+        let key = self.decode(byte)?;
+        match key {
+            Key::Enter if self.pasting => Some(Key::Char('\n')),
+            Key::Char(_) => Some(key),
+            _ => Some(key).filter(|_| !self.pasting),
+        }
+    }
+
+    fn decode(&mut self, byte: u8) -> Option<Key> {
         match std::mem::take(&mut self.state) {
             State::Return if byte == b'\n' => None,
             State::Ground | State::Return => self.ground(byte),
@@ -157,12 +172,25 @@ impl Keys {
                 Some(b"1" | b"7") => Some(Key::Home),
                 Some(b"3") => Some(Key::Delete),
                 Some(b"4" | b"8") => Some(Key::End),
+                Some(b"200") => self.paste(true),
+                Some(b"201") => self.paste(false),
                 _ => None,
             },
+            b'R' => {
+                let column = self.pending.split(|b| *b == b';').nth(1)?;
+                std::str::from_utf8(column).ok()?.parse().ok().map(Key::Column)
+            }
             // The modifiers of "1;5C": 3 is Alt, 5 is Ctrl.
             0x40..=0x7e => named(byte, self.pending.ends_with(b";5") || self.pending.ends_with(b";3")),
             _ => self.ground(byte),
         }
+    }
+}
+
+impl Keys {
+    fn paste(&mut self, begins: bool) -> Option<Key> {
+        self.pasting = begins;
+        None
     }
 }
 
@@ -210,6 +238,26 @@ mod tests {
     #[test]
     fn one_return_is_one_enter_whatever_follows_it() {
         assert_eq!(keys(b"\r\na\rb\n"), [Key::Enter, Key::Char('a'), Key::Enter, Key::Char('b'), Key::Enter]);
+    }
+
+    #[test]
+    fn the_place_of_the_cursor_is_told_in_its_column() {
+        assert_eq!(keys(b"\x1b[12;40R"), [Key::Column(40)]);
+        assert_eq!(keys(b"\x1b[R\x1b[1R\x1b[1;xR"), []);
+    }
+
+    #[test]
+    fn pasted_text_gives_characters_alone() {
+        let pasted = keys(b"\x1b[200~a\rb\r\nc\nd\te\x03\x04\x1b[A\x7f\x1b[201~\r");
+        let text: String = pasted
+            .iter()
+            .map(|key| match key {
+                Key::Char(c) => *c,
+                Key::Enter => '!',
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(text, "a\nb\nc\nd\te!");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! connection that ends while somebody types, have to happen in one place, in order: one loop owns the terminal,
 //! the socket and the signals, and nothing is printed by a second thread.
 
+mod echoes;
 mod editor;
+mod history;
 mod interactive;
 mod keys;
 mod paint;
@@ -41,8 +43,10 @@ const UNSENT: usize = 256 << 10;
 /// Talks to a server's line port: sends what is typed, prints what arrives, both at once
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-On a terminal there is line editing with history, messages appear above the line being typed, and EXIT, Ctrl-D or \
-Ctrl-C leaves. When the server stops or the connection is lost, it reconnects and keeps the line being typed; \
+On a terminal there is line editing with history, messages appear above the line being typed, HELP lists the commands, \
+and EXIT, Ctrl-D on an empty line or Ctrl-C leaves. Pasted lines are sent with Enter. The history is kept for the next \
+session in tidings/connect_history of the state directory (XDG_STATE_HOME, or ~/.local/state), without lines that may \
+hold a secret, such as AUTH, and without those that begin with a space. When the server stops or the connection is lost, it reconnects and keeps the line being typed; \
 subscriptions have to be made again. In a pipe every line of standard input is sent, everything that arrives is printed as it is, and at \
 the end of input the command waits until the server has answered.
 
@@ -60,6 +64,10 @@ pub(crate) struct Connect {
     #[arg(value_name = "HOST:PORT", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = line_port)]
     server: Server,
 
+    /// Neither reads nor writes the history of earlier sessions
+    #[arg(long)]
+    no_history: bool,
+
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -74,7 +82,7 @@ impl Connect {
         block_on(async {
             let (incoming, outgoing) = begin(&self.server).await.map_err(Failure::of)?;
             if stdin().is_terminal() && stdout().is_terminal() && capable() {
-                interactive::run(&self.server, incoming, outgoing).await
+                interactive::run(&self.server, !self.no_history, incoming, outgoing).await
             } else {
                 piped::run(incoming, outgoing).await
             }

@@ -6,6 +6,7 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const RED: &str = "\x1b[31m";
 const CYAN: &str = "\x1b[36m";
+const MAGENTA: &str = "\x1b[35m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
@@ -13,6 +14,11 @@ const PLAIN: &str = "\x1b[0m";
 /// cyan for messages. Nothing in it can drive the terminal.
 pub(crate) fn line(line: &[u8], coloured: bool, out: &mut String) {
     wrapped(if coloured { colour_of(line) } else { "" }, out, |out| harmless(line, out));
+}
+
+/// Appends a line that came back as it was sent, in magenta.
+pub(crate) fn echo(line: &[u8], coloured: bool, out: &mut String) {
+    wrapped(if coloured { MAGENTA } else { "" }, out, |out| harmless(line, out));
 }
 
 /// Appends a remark of the program's own.
@@ -28,7 +34,6 @@ fn wrapped(colour: &str, out: &mut String, write: impl FnOnce(&mut String)) {
     }
 }
 
-/// An echo cannot be told from a message of the default channel, and looks like one.
 fn colour_of(line: &[u8]) -> &'static str {
     match line {
         b"CONFIRMED" | b"PONG" => GREEN,

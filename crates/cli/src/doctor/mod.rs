@@ -39,6 +39,7 @@ up most of the command's time; 0 leaves it out.
 Exit code 0 when no check failed, 1 otherwise.
 
 Examples:
+  tidings doctor http://127.0.0.1:8000
   tidings doctor https://push.example.org
   tidings doctor https://example.org/push --token \"$TOKEN\" --key \"$KEY\" --idle 10m")]
 pub(crate) struct Doctor {

@@ -1,7 +1,8 @@
 //! `tidings publish`: publishes messages and waits until each is confirmed.
 //!
 //! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
-//! sent again; what waits for the server is bounded in messages and bytes.
+//! sent again; what waits for the server is bounded in messages and bytes. A message that is longer than any confirmed one
+//! is in flight alone: when the server closes the connection because it is too long, no other message is affected.
 
 mod publisher;
 
@@ -28,6 +29,8 @@ const WINDOW: u64 = 1024;
 const UNSENT: usize = 256 << 10;
 /// The longest message taken from stdin, in bytes; no server can be configured to take more.
 const MAX_LINE: usize = 16 << 20;
+/// Messages up to this length are taken by any server, in bytes; longer ones are in flight alone at first.
+const SHORT: usize = 1 << 10;
 /// How long the server may leave everything unconfirmed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts to connect.
@@ -38,8 +41,8 @@ const TOLD: u64 = 10;
 /// Publishes messages to a channel
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The command ends with exit code 0 when the server has confirmed every message. A message that the server refuses is \
-named on stderr; the others are published, and the exit code is 1.
+The command ends with exit code 0 when the server has confirmed every message. A message that the server refuses, such \
+as one that is too long for it, is named by its number on stderr; the others are published, and the exit code is 1.
 
 While nothing is in flight, a server that cannot be reached is tried again for the time that --retry gives. A \
 message that may have been published already is never sent a second time: when the connection breaks under it, the \
@@ -96,7 +99,18 @@ impl Publish {
             } else {
                 Source::Arguments(self.messages.clone().into_iter())
             };
-            Run { options: self, source, sent: 0, answered: 0, refused: 0 }.publish().await
+            Run {
+                options: self,
+                source,
+                held: None,
+                sent: 0,
+                answered: 0,
+                refused: 0,
+                proven: SHORT,
+                alone: None,
+            }
+            .publish()
+            .await
         })
     }
 }
@@ -110,23 +124,26 @@ enum Source {
 /// What a source has at this moment.
 enum Next {
     Message(Vec<u8>),
+    /// A line that is too long for every server.
+    TooLong,
     NotYet,
     End,
 }
 
 impl Source {
-    fn next(&mut self) -> Result<Next, Failure> {
+    fn next(&mut self) -> Next {
         match self {
             Self::Arguments(arguments) => {
-                Ok(arguments.next().map_or(Next::End, |argument| Next::Message(argument.as_bytes().to_vec())))
+                arguments.next().map_or(Next::End, |argument| Next::Message(argument.as_bytes().to_vec()))
             }
             Self::Lines { chunks, lines } => match lines.next() {
-                Ok(Some(line)) => Ok(Next::Message(line.to_vec())),
-                Ok(None) if chunks.is_some() => Ok(Next::NotYet),
-                Ok(None) => Ok(lines.rest().map_or(Next::End, Next::Message)),
-                Err(_) => Err(Failure::Failed(format!(
-                    "a line of standard input is longer than {MAX_LINE} bytes; nothing from it on was published"
-                ))),
+                Ok(Some(line)) => Next::Message(line.to_vec()),
+                Ok(None) if chunks.is_some() => Next::NotYet,
+                Ok(None) => lines.rest().map_or(Next::End, Next::Message),
+                Err(_) => {
+                    lines.skip();
+                    Next::TooLong
+                }
             },
         }
     }
@@ -149,11 +166,17 @@ impl Source {
 struct Run<'a> {
     options: &'a Publish,
     source: Source,
+    /// What the source gave and is to be sent when nothing is in flight.
+    held: Option<Next>,
     /// Messages handed to the connection.
     sent: u64,
     /// Messages that the server has confirmed or refused.
     answered: u64,
     refused: u64,
+    /// The length of the longest message that the server has confirmed, at least [`SHORT`].
+    proven: usize,
+    /// The length of the message in flight, when it is alone for being longer than that.
+    alone: Option<usize>,
 }
 
 impl Run<'_> {
@@ -164,6 +187,11 @@ impl Run<'_> {
         loop {
             match self.pump(&mut publisher).await {
                 Ok(()) => break,
+                Err(Broken::Closing) => publisher = self.connect().await?,
+                Err(Broken::Connection(error)) if error.is_too_long() && self.alone.is_some() => {
+                    self.answer(Err(error.to_string()));
+                    publisher = self.connect().await?;
+                }
                 Err(Broken::Connection(error)) if publisher.may_repeat() && error.may_pass() => {
                     if std::mem::replace(&mut before, self.answered) != self.answered {
                         retry = Retry::new(self.options.retry);
@@ -185,6 +213,7 @@ impl Run<'_> {
         publisher.close().await;
         match self.refused {
             0 => Ok(()),
+            1 => Err(Failure::Failed(format!("1 of {} messages was not published", self.sent))),
             n => Err(Failure::Failed(format!("{n} of {} messages were not published", self.sent))),
         }
     }
@@ -207,14 +236,33 @@ impl Run<'_> {
         let mut progress = Instant::now();
         loop {
             let mut hungry = false;
-            while !hungry && self.sent - self.answered < WINDOW && publisher.unsent() < UNSENT {
-                match self.source.next()? {
+            while !hungry
+                && self.alone.is_none()
+                && self.sent - self.answered < WINDOW
+                && publisher.unsent() < UNSENT
+            {
+                let next = self.held.take().unwrap_or_else(|| self.source.next());
+                let is_long = match &next {
+                    Next::Message(body) => body.len() > self.proven,
+                    Next::TooLong => true,
+                    _ => false,
+                };
+                if is_long && self.sent > self.answered {
+                    self.held = Some(next);
+                    break;
+                }
+                match next {
                     Next::Message(body) => {
-                        publisher.queue(&self.options.channel, body)?;
+                        self.alone = is_long.then_some(body.len());
                         if self.sent == self.answered {
                             progress = Instant::now();
                         }
                         self.sent += 1;
+                        publisher.queue(&self.options.channel, body)?;
+                    }
+                    Next::TooLong => {
+                        self.sent += 1;
+                        self.answer(Err(format!("longer than {MAX_LINE} bytes")));
                     }
                     Next::NotYet => hungry = true,
                     Next::End if self.sent == self.answered => return Ok(()),
@@ -230,7 +278,11 @@ impl Run<'_> {
             }
             progress = progress.max(publisher.heard());
             while let Some(answer) = publisher.take()? {
+                let is_closing = self.alone.is_some() && answer.as_ref().is_err_and(|words| closes(words));
                 self.answer(answer);
+                if is_closing {
+                    return Err(Broken::Closing);
+                }
             }
         }
     }
@@ -241,8 +293,15 @@ impl Run<'_> {
             return;
         }
         self.answered += 1;
-        if let Err(words) = answer {
+        let alone = self.alone.take();
+        if let (Ok(()), Some(length)) = (&answer, alone) {
+            self.proven = self.proven.max(length);
+        }
+        if let Err(mut words) = answer {
             self.refused += 1;
+            if let Some(length) = alone {
+                words = format!("{words} (the message has {length} bytes)");
+            }
             match self.refused {
                 ..=TOLD => say(format_args!("message {}: {words}", self.answered)),
                 n if n == TOLD + 1 => say("more messages are refused; they are counted, not named"),
@@ -297,9 +356,17 @@ impl Retry {
     }
 }
 
+/// Whether a server closes the connection after this error to a message: one of RESP cannot find the next command, and one of
+/// the client protocol does not read a message that is too long.
+fn closes(words: &str) -> bool {
+    words.contains("Protocol error") || words.contains("longer than")
+}
+
 /// Why publishing over a connection stopped before the end.
 enum Broken {
     Connection(Error),
+    /// The server closes the connection; everything sent over it was answered.
+    Closing,
     Command(Failure),
 }
 

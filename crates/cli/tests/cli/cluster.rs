@@ -114,8 +114,9 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
     }
 
     // The nodes know each other, and answer for each other.
-    let info = http(&nodes[0], "POST /api/info", "{}").1;
-    assert_eq!(info.matches("\"uid\"").count(), 2, "{info}");
+    wait_until(PATIENCE, "both nodes in the info", || {
+        http(&nodes[0], "POST /api/info", "{}").1.matches("\"uid\"").count() == 2
+    });
     let (_, channels) = http(&nodes[0], "POST /api/channels", "{}");
     for name in plain.iter().chain(&kept) {
         assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");

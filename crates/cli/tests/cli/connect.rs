@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::thread;
+use std::os::unix::fs::PermissionsExt as _;
+use std::{fs, thread};
 
 use rustix::process::Signal;
 use tidings_testkit::{LineClient, free_port};
@@ -13,8 +14,11 @@ use crate::tool::{TIDINGS, Tool, command, run, server};
 
 /// Waits until the first line that a new terminal shows is there.
 fn connected(addr: &str, columns: u16, env: &[(&str, &str)]) -> Terminal {
-    let terminal = Terminal::start(24, columns, &["connect", addr], env);
-    terminal.shows(&[&format!("connected to {addr}; EXIT or Ctrl-D leaves"), ">"]);
+    let keeps_history = env.iter().any(|(name, _)| *name == "XDG_STATE_HOME");
+    let args: &[&str] = if keeps_history { &["connect", addr] } else { &["connect", addr, "--no-history"] };
+    let terminal = Terminal::start(24, columns, args, env);
+    let greeting = format!("connected to {addr}; HELP lists the commands, EXIT or Ctrl-D leaves");
+    terminal.shows(&[&greeting, ">"]);
     terminal
 }
 
@@ -121,6 +125,85 @@ fn the_history_gives_a_line_back() {
     terminal.shows(&["PONG", "> PING"]);
     terminal.type_keys("\r");
     terminal.shows(&["PONG", "> PING", "PONG", ">"]);
+}
+
+#[test]
+fn the_history_is_there_in_the_next_session_without_secrets() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let state = tempfile::tempdir().unwrap();
+    let env = [("XDG_STATE_HOME", state.path().to_str().unwrap())];
+    let mut terminal = connected(&addr, 80, &env);
+    terminal.type_keys("PING\rAUTH hunter2\r");
+    terminal.shows(&[">"]);
+    last_rows(&terminal, "ERROR ");
+    terminal.type_keys("\x03");
+    assert_eq!(terminal.finish(), Some(0));
+    let path = state.path().join("tidings/connect_history");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "PING\n");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut terminal = connected(&addr, 80, &env);
+    terminal.type_keys("\x1b[A");
+    terminal.shows(&["> PING"]);
+}
+
+#[test]
+fn a_terminal_of_another_width_shows_the_line_once() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 100, &[]);
+    terminal.type_keys("PING\r");
+    terminal.shows(&["PONG", ">"]);
+    let line = "0123456789".repeat(6);
+    terminal.type_keys(&line);
+    terminal.shows(&["PONG", &format!("> {line}")]);
+    terminal.resize(24, 40);
+    terminal.shows(&["PONG", &format!("> {}", &line[60 - 37..])]);
+    terminal.resize(24, 100);
+    terminal.shows(&["PONG", &format!("> {line}")]);
+    terminal.type_keys("\r");
+    terminal.shows(&[&format!("> {line}"), &line, ">"]);
+}
+
+#[test]
+fn pasted_lines_wait_for_enter_and_are_then_sent_one_by_one() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 80, &[]);
+    assert!(terminal.was_sent(b"\x1b[?2004h"));
+    terminal.type_keys("\x1b[200~SUBSCRIBE news\rPUBLISH news hi\r\x03\x1b[201~");
+    terminal.shows(&["> SUBSCRIBE news↵PUBLISH news hi↵"]);
+    terminal.type_keys("\r");
+    let answers = || {
+        let mut rows = terminal.rows();
+        rows.sort();
+        rows.iter().filter(|row| row.as_str() == "CONFIRMED" || row.as_str() == "MESSAGE news hi").count()
+    };
+    tidings_testkit::wait_until(tidings_testkit::PATIENCE, "the answers to both", || answers() == 3);
+    assert!(terminal.rows().iter().any(|row| row == "> PUBLISH news hi"), "{:#?}", terminal.rows());
+    terminal.type_keys("half a line\x03");
+    assert_eq!(terminal.finish(), Some(0));
+    assert!(terminal.was_sent(b"\x1b[?2004l"));
+}
+
+#[test]
+fn help_lists_the_commands_and_is_not_sent_and_an_echo_has_its_own_colour() {
+    let server = server(&[]);
+    let addr = server.tcp().to_string();
+    let mut terminal = connected(&addr, 130, &[]);
+    terminal.type_keys("SUBSCRIBE\r");
+    terminal.shows(&["ALREADY SUBSCRIBED", ">"]);
+    terminal.type_keys("HELP\rhello\r");
+    terminal.shows(&["> hello", "hello", ">"]);
+    let rows = terminal.rows();
+    for command in ["SUBSCRIBE [channel]", "PUBLISH channel body", "AUTH token", "PING", "EXIT"] {
+        assert!(rows.iter().any(|row| row.starts_with(command)), "{command}: {rows:#?}");
+    }
+    assert!(!rows.iter().any(|row| row == "HELP"), "{rows:#?}");
+    LineClient::connect(server.tcp()).send("PUBLISH updates news");
+    terminal.shows(&["hello", "news", ">"]);
+    assert_eq!(terminal.colour_of("hello"), Color::Idx(5));
+    assert_eq!(terminal.colour_of("news"), Color::Idx(6));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod cluster;
 mod connect;
 mod doctor;
 mod encrypted;
+mod examples;
 mod library;
 mod nginx;
 mod nodes;

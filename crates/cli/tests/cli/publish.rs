@@ -75,6 +75,37 @@ fn a_refused_message_is_named_and_the_others_are_published() {
 }
 
 #[test]
+fn a_line_that_is_too_long_fails_alone_and_is_named_by_its_number() {
+    let server = server(&["--set", "http_api.max_body=64KiB", "--set", "client.insecure=true"]);
+    let redis = RedisServer::start();
+    redis.cli(&["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
+    let http = server.http();
+    let tcp = server.tcp().to_string();
+    let mut subscriber = RespClient::connect(server.tcp());
+    subscriber.command(&["SUBSCRIBE", "c"]);
+    let mut of_redis = redis.client();
+    of_redis.command(&["SUBSCRIBE", "c"]);
+    let input = |length: usize| format!("a\n{}\nb\n{}\nc", "x".repeat(length), "y".repeat(2_000));
+    for (url, length) in [
+        (tcp, 70_000),
+        (format!("ws://{http}"), 70_000),
+        (format!("http://{http}"), 70_000),
+        (redis.addr().to_string(), 2 << 20),
+    ] {
+        let subscriber = if length == 70_000 { &mut subscriber } else { &mut of_redis };
+        let done = run(&["publish", "c", "-", "--server", &url], input(length).as_bytes());
+        assert_eq!(done.code, Some(1), "{url}: {done:?}");
+        let told: Vec<&str> = done.stderr.lines().collect();
+        assert!(told.len() == 2 && told[0].starts_with("tidings: message 2: "), "{url}: {told:?}");
+        assert!(told[0].contains(&format!("(the message has {length} bytes)")), "{url}: {told:?}");
+        assert_eq!(told[1], "tidings: 1 of 5 messages was not published", "{url}");
+        for body in ["a", "b", &"y".repeat(2_000), "c"] {
+            assert_eq!(subscriber.reply().texts(), ["message", "c", body], "{url}");
+        }
+    }
+}
+
+#[test]
 fn a_server_that_comes_up_in_time_gets_the_message() {
     let mut redis = RedisServer::absent();
     let addr = redis.addr().to_string();

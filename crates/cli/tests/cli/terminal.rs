@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pty_process::Size;
 use pty_process::blocking::{Command, open};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tidings_testkit::{PATIENCE, wait_until};
 
 use crate::tool::command;
@@ -50,6 +50,13 @@ impl Terminal {
             }
         });
         Self { child, keyboard, screen, sent }
+    }
+
+    /// Gives the terminal another size. The screen of the test does not break rows into several, as most terminals do.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        self.screen.lock().unwrap().screen_mut().set_size(nonzero(rows), nonzero(columns));
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.keyboard, size).expect("a terminal with a size");
     }
 
     /// Types.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tidings_testkit::{PATIENCE, Tidings, wait_until};
 
 /// The built program.
@@ -113,6 +113,12 @@ impl Tool {
     /// Waits until stderr holds `text`.
     pub(crate) fn wait_for_stderr(&self, text: &str) {
         wait_until(PATIENCE, &format!("{text:?} on stderr"), || self.stderr().contains(text));
+    }
+
+    /// Kills it and all that it has started: it was given a process group of its own.
+    pub(crate) fn kill_group(&self) {
+        // Fails only when all are gone already.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

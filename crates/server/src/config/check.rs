@@ -89,8 +89,22 @@ fn weakness(key: &str) -> Option<&'static str> {
     (rest.len() * 2 <= key.len()).then_some("most of it is a common word")
 }
 
-/// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand.
-pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigError> {
+/// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand: each rule that is
+/// broken adds an error.
+pub(super) fn check(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    pairs(config, given, errors);
+    reach(config, given, errors);
+    tls(config, given, errors);
+    hooks(config, given, errors);
+    bucket(config, given, errors);
+    histories(config, given, errors);
+    reserved_channels(config, given, errors);
+    let rules = [cluster_secret, personal_channels, plain_channels, exposure];
+    errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
+}
+
+/// Pairs of options of which one must be smaller.
+fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let client = &mut config.client;
     let halve = |duration: Duration| duration / 2;
     Pair {
@@ -99,19 +113,19 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         may_equal: false,
         show: duration_text,
     }
-    .settle(&mut client.pong_timeout, client.ping_interval, halve, given)?;
+    .settle(&mut client.pong_timeout, client.ping_interval, halve, given, errors);
     Pair {
         small: "client.queue_max_size",
         large: "client.queue_max_total",
         may_equal: true,
         show: size_text,
     }
-    .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given)?;
+    .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given, errors);
     let memory = &mut config.memory;
     Pair { small: "memory.max_namespace", large: "memory.max_total", may_equal: true, show: size_text }
-        .settle(&mut memory.max_namespace, memory.max_total, |total| total, given)?;
+        .settle(&mut memory.max_namespace, memory.max_total, |total| total, given, errors);
     Pair { small: "memory.max_channel", large: "memory.max_namespace", may_equal: true, show: size_text }
-        .settle(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given)?;
+        .settle(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given, errors);
     let ready = &mut config.ready;
     Pair {
         small: "ready.canary_interval",
@@ -119,47 +133,41 @@ pub(super) fn check(config: &mut Config, given: &Given) -> Result<(), ConfigErro
         may_equal: false,
         show: duration_text,
     }
-    .settle(&mut ready.canary_interval, ready.canary_limit, halve, given)?;
+    .settle(&mut ready.canary_interval, ready.canary_limit, halve, given, errors);
     let shutdown = &mut config.shutdown;
     Pair { small: "shutdown.lame_duck", large: "shutdown.timeout", may_equal: false, show: duration_text }
-        .settle(&mut shutdown.lame_duck, shutdown.timeout, halve, given)?;
+        .settle(&mut shutdown.lame_duck, shutdown.timeout, halve, given, errors);
     if shutdown.lame_duck.is_zero() {
         Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
-            .settle(&mut shutdown.drain, shutdown.timeout, halve, given)?;
+            .settle(&mut shutdown.drain, shutdown.timeout, halve, given, errors);
     } else {
-        let rest = shutdown.timeout - shutdown.lame_duck;
+        let rest = shutdown.timeout.saturating_sub(shutdown.lame_duck);
         Pair {
             small: "shutdown.drain",
             large: "shutdown.timeout less shutdown.lame_duck",
             may_equal: true,
             show: duration_text,
         }
-        .settle(&mut shutdown.drain, rest, halve, given)?;
+        .settle(&mut shutdown.drain, rest, halve, given, errors);
     }
+}
 
+/// Refuses more automatic subscriptions than a client may have, and a server without a listener.
+fn reach(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let (channels, limit) = (config.tcp.auto_subscribe.len(), config.client.channel_limit);
     if channels > limit {
         let what =
             format!("tcp.auto_subscribe names {channels} channels, past client.channel_limit ({limit})");
-        return Err(given.error("tcp.auto_subscribe", what));
+        errors.push(given.error("tcp.auto_subscribe", what));
     }
     if config.listeners().next().is_none() {
         let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
-        return Err(given.error("http.listen", what.into()));
+        errors.push(given.error("http.listen", what.into()));
     }
-    tls(config, given)?;
-    cluster_secret(config, given)?;
-    hooks(config, given)?;
-    bucket(config, given)?;
-    histories(config, given)?;
-    personal_channels(config, given)?;
-    reserved_channels(config, given)?;
-    plain_channels(config, given)?;
-    exposure(config, given)
 }
 
 /// Refuses TLS without a certificate and its key, and something that is said twice.
-fn tls(config: &Config, given: &Given) -> Result<(), ConfigError> {
+fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let tls = &config.tls;
     let pairs = [
         (
@@ -180,16 +188,16 @@ fn tls(config: &Config, given: &Given) -> Result<(), ConfigError> {
     ];
     for (file, has_file, text, has_text, needed) in pairs {
         if has_file && has_text {
-            return Err(given.error(text, format!("{text} and {file} are both given; one of them is enough")));
+            errors
+                .push(given.error(text, format!("{text} and {file} are both given; one of them is enough")));
         }
         if tls.enabled && needed && !has_file && !has_text {
             let (place, line) = given.how_to_add("tls.enabled");
             let what =
                 format!("tls.enabled is true, but {file} is not given; add {place}{}", line(file, "FILE"));
-            return Err(given.error("tls.enabled", what));
+            errors.push(given.error("tls.enabled", what));
         }
     }
-    Ok(())
 }
 
 /// Refuses a short secret, and nodes that would exchange commands and tokens unprotected although keys protect the rest.
@@ -215,29 +223,28 @@ fn cluster_secret(config: &Config, given: &Given) -> Result<(), ConfigError> {
 }
 
 /// Refuses a hook that is switched on and leads nowhere.
-fn hooks(config: &Config, given: &Given) -> Result<(), ConfigError> {
-    let nowhere = |switch: &str, endpoint: &str| {
+fn hooks(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let mut nowhere = |switch: &str, endpoint: &str| {
         let what = format!("{switch} is true, but {endpoint} does not say where the application is");
-        Err(given.error(switch, what))
+        errors.push(given.error(switch, what));
     };
     let connect = &config.client.proxy.connect;
     if connect.enabled && connect.endpoint.is_none() {
-        return nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
+        nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
     }
     let channels = &config.channel;
     for (path, options) in of_channels(channels) {
         if options.subscribe_proxy_enabled && channels.proxy.subscribe.endpoint.is_none() {
-            return nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
+            nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
         }
         if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
-            return nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
+            nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
         }
     }
-    Ok(())
 }
 
 /// Refuses half a key, and a store that everybody on the way could read without its being meant.
-fn bucket(config: &Config, given: &Given) -> Result<(), ConfigError> {
+fn bucket(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let s3 = &config.tables.s3;
     let (id, secret) = ("tables.s3.access_key_id", "tables.s3.secret_access_key");
     for (one, other, is_half) in [
@@ -245,7 +252,7 @@ fn bucket(config: &Config, given: &Given) -> Result<(), ConfigError> {
         (secret, id, s3.access_key_id.is_empty() && s3.secret_access_key.is_set()),
     ] {
         if is_half {
-            return Err(given.error(one, format!("{one} is given, and {other} is not; they go together")));
+            errors.push(given.error(one, format!("{one} is given, and {other} is not; they go together")));
         }
     }
     let is_plain = s3.endpoint.as_ref().is_some_and(|url| url.uri().scheme_str() == Some("http"));
@@ -255,9 +262,8 @@ fn bucket(config: &Config, given: &Given) -> Result<(), ConfigError> {
             "{key} begins with http://, so everybody on the way could read and change tables; set \
              tables.s3.allow_http = true if that is meant"
         );
-        return Err(given.error(key, what));
+        errors.push(given.error(key, what));
     }
-    Ok(())
 }
 
 /// The options of every kind of channel, each with the path of its group.
@@ -269,7 +275,7 @@ fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOpt
 
 /// Refuses half a history, and what needs one and has none: somebody counts on it. Half of one is meant where the other
 /// half is given as nothing.
-fn histories(config: &Config, given: &Given) -> Result<(), ConfigError> {
+fn histories(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     for (path, options) in of_channels(&config.channel) {
         let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
         if has_size && has_ttl {
@@ -293,9 +299,8 @@ fn histories(config: &Config, given: &Given) -> Result<(), ConfigError> {
              out",
             lines.join(" and ")
         );
-        return Err(given.error(&key(asking), what));
+        errors.push(given.error(&key(asking), what));
     }
-    Ok(())
 }
 
 /// Refuses personal channels in a namespace that does not exist.
@@ -319,16 +324,18 @@ fn plain_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
 }
 
 /// Refuses options that name the server's internal channels, which nobody subscribes to.
-fn reserved_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+fn reserved_channels(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let tcp = &config.tcp;
     let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
     let default = ("tcp.default_channel", tcp.default_channel.as_str());
     let namespaces = config.channel.namespaces.iter().map(|n| ("channel.namespaces", &*n.name));
-    let mut named = automatic.chain([default]).chain(namespaces);
-    let Some((key, name)) = named.find(|(_, name)| name.starts_with(RESERVED)) else { return Ok(()) };
-    let what =
-        format!("{key} names \"{name}\", but channels that begin with \"{RESERVED}\" are the server's own");
-    Err(given.error(key, what))
+    let named = automatic.chain([default]).chain(namespaces);
+    for (key, name) in named.filter(|(_, name)| name.starts_with(RESERVED)) {
+        let what = format!(
+            "{key} names \"{name}\", but channels that begin with \"{RESERVED}\" are the server's own"
+        );
+        errors.push(given.error(key, what));
+    }
 }
 
 /// Two options of which one must be smaller.
@@ -347,18 +354,19 @@ impl<T: PartialOrd + Copy> Pair<T> {
         large: T,
         fitting: impl Fn(T) -> T,
         given: &Given,
-    ) -> Result<(), ConfigError> {
+        errors: &mut Vec<ConfigError>,
+    ) {
         if *small < large || self.may_equal && *small == large {
-            return Ok(());
+            return;
         }
         if !given.contains(self.small) {
             *small = fitting(large);
-            return Ok(());
+            return;
         }
         let relation = if self.may_equal { "at most" } else { "less than" };
         let (small, large) = ((self.show)(*small), (self.show)(large));
         let what = format!("{} ({small}) must be {relation} {} ({large})", self.small, self.large);
-        Err(given.error(self.small, what))
+        errors.push(given.error(self.small, what));
     }
 }
 

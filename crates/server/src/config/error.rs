@@ -21,6 +21,16 @@ impl ConfigError {
     pub(super) fn at(place: &Origin, what: impl Into<String>) -> Self {
         Self { place: Some(place.clone()), what: what.into() }
     }
+
+    /// Where the wrong value was given.
+    pub(super) fn place(&self) -> Option<&Origin> {
+        self.place.as_ref()
+    }
+
+    /// What is wrong, without the place.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
 }
 
 impl std::error::Error for ConfigError {}
@@ -31,6 +41,46 @@ impl fmt::Display for ConfigError {
             write!(f, "{place}: ")?;
         }
         f.write_str(&self.what)
+    }
+}
+
+/// Most errors that [`ConfigErrors`] displays one by one.
+pub(super) const MAX_DISPLAYED: usize = 100;
+
+/// Everything that is wrong with a configuration: at least one error, in the order of the sources. Displays as one
+/// line per error; after 100 the others are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors, unless there are none.
+    pub(super) fn unless_empty(errors: Vec<ConfigError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
+    /// The lines to display.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let rest = self.0.len().saturating_sub(MAX_DISPLAYED);
+        let more = (rest > 0).then(|| format!("{rest} more errors"));
+        self.0.iter().take(MAX_DISPLAYED).map(ToString::to_string).chain(more)
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, line) in self.lines().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{line}")?;
+        }
+        Ok(())
     }
 }
 

@@ -8,15 +8,18 @@
 //!
 //! Invariants:
 //! - A [`Config`] that [`load`] gave holds every bound and rule of the table.
-//! - Every error is one line that says where and what; no error and no `Debug` shows a secret.
+//! - Every error is one line that says where and what; no error and no `Debug` shows a secret. One load reports all
+//!   of them.
 //! - Nothing here reads the process' environment except [`environment`].
 
+mod centrifugo;
 mod check;
 mod error;
 mod file;
 mod group;
 mod namespace;
 mod options;
+mod origin;
 mod print;
 mod proxy;
 mod raw;
@@ -30,7 +33,8 @@ use std::mem::discriminant;
 use std::path::Path;
 use std::sync::LazyLock;
 
-pub use error::ConfigError;
+pub use centrifugo::{Imported, import};
+pub use error::{ConfigError, ConfigErrors};
 pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
@@ -38,6 +42,7 @@ pub use options::{
     SseOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
     TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
+pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
 pub use proxy::{
     ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
@@ -45,51 +50,74 @@ pub use proxy::{
 };
 pub use source::{Overrides, environment};
 pub use value::{
-    AllowUpload, AllowedOrigin, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText,
-    RecoveryMode, Secret, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode, Secret,
+    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };
 
+use centrifugo::Verdict;
 use error::{Origin, nearest};
 use group::{Group, Slot, Visitor};
 use raw::{Raw, shown};
-use setting::split;
+use setting::items;
 use source::{Assignment, Environment, resolve};
+
+/// Most options that are passed over and named in warnings one by one.
+const MAX_PASSED_OVER: usize = 10;
 
 /// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
 const NAMESPACES: &str = "channel.namespaces";
 
+/// A configuration, with what an operator should know about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line for each thing that was given and has no effect, such as an option of Centrifugo at its default.
+    pub warnings: Vec<String>,
+}
+
 /// Loads a configuration: defaults, then the file, then the environment, then the overrides.
 ///
 /// `file` is what the command line named; without it the variable `TIDINGS_CONFIG` may name one. Of `env`, only
-/// names that begin with `TIDINGS_` count (see [`environment`]).
+/// names that begin with `TIDINGS_` or `CENTRIFUGO_` count (see [`environment`]).
 ///
 /// # Errors
-/// The first thing that is wrong: a file that cannot be read or parsed, an unknown key or variable (with the nearest
-/// known one), a value of the wrong type or out of its bounds, options that contradict each other, and a listener
-/// that other machines could use without any key.
+/// Everything that is wrong: a file that cannot be read or parsed, unknown keys and variables (with the nearest
+/// known one), values of the wrong type or out of their bounds, options that contradict each other, and a listener
+/// that other machines could use without any key. After a file that cannot be read or parsed nothing else is checked.
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
     overrides: &Overrides,
-) -> Result<Config, ConfigError> {
+) -> Result<Config, ConfigErrors> {
+    load_with_warnings(file, env, overrides).map(|loaded| loaded.config)
+}
+
+/// As [`load`], with the warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_warnings(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+) -> Result<Loaded, ConfigErrors> {
     let env = Environment::of(env);
-    let mut loading = Loading { config: Config::default(), given: Given::default() };
+    let mut loading = Loading::default();
+    loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
     if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
-        for assignment in source::of_file(&file::read(path)?)? {
-            loading.apply(&assignment)?;
-        }
+        let found = source::of_file(&file::read(path)?);
+        loading.errors.extend(found.errors);
+        loading.passed_over.extend(found.warnings);
+        loading.apply_all(&found.assignments);
     }
-    if let Some(names) = env.namespaces() {
-        loading.apply(&names)?;
-    }
-    for assignment in env.options(&loading.keys())? {
-        loading.apply(&assignment)?;
-    }
-    for assignment in overrides.assignments() {
-        loading.apply(&assignment)?;
-    }
-    check::check(&mut loading.config, &loading.given)?;
-    Ok(loading.config)
+    loading.apply_all(env.namespaces().as_slice());
+    let keys = loading.keys();
+    let (assignments, errors) = env.options(&keys);
+    loading.errors.extend(errors);
+    loading.apply_all(&assignments);
+    loading.apply_all(&overrides.assignments().collect::<Vec<_>>());
+    loading.finish()
 }
 
 /// The keys of all options that need no namespace, and the one of the namespaces.
@@ -191,15 +219,52 @@ fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
 }
 
 /// A configuration that is being put together.
+#[derive(Default)]
 struct Loading {
     config: Config,
     given: Given,
+    errors: Vec<ConfigError>,
+    warnings: Vec<String>,
+    /// A line for each option that was given and has no effect.
+    passed_over: Vec<String>,
 }
 
 impl Loading {
+    /// Stores values one after the other; those that are wrong become errors.
+    fn apply_all(&mut self, assignments: &[Assignment]) {
+        for assignment in assignments {
+            if let Err(error) = self.apply(assignment) {
+                self.errors.push(error);
+            }
+        }
+    }
+
+    /// Holds the options against each other. A file of Centrifugo gets a hint how to import it.
+    fn finish(mut self) -> Result<Loaded, ConfigErrors> {
+        check::check(&mut self.config, &self.given, &mut self.errors);
+        if self.errors.iter().any(|error| error.what().contains(centrifugo::OPTION_OF)) {
+            self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
+        }
+        ConfigErrors::unless_empty(self.errors)?;
+        // A whole file of defaults would make a hundred lines.
+        let more = self.passed_over.len().saturating_sub(MAX_PASSED_OVER);
+        self.warnings.extend(self.passed_over.into_iter().take(MAX_PASSED_OVER));
+        if more > 0 {
+            self.warnings.push(format!("{more} more options are passed over, for the same reasons"));
+        }
+        Ok(Loaded { config: self.config, warnings: self.warnings })
+    }
+
     fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
-        let Assignment { key: written, raw, origin } = assignment;
+        let Assignment { key: written, raw, origin, .. } = assignment;
         let key = resolve(written);
+        if matches!(origin, Origin::File { .. }) && centrifugo::means_nothing(key, raw) {
+            self.passed_over.push(format!(
+                "{origin}: `{}` has no value, as in Centrifugo, so its default holds",
+                shown(key)
+            ));
+            return Ok(());
+        }
         let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
         let outcome = if key == NAMESPACES {
             Some(names(raw).and_then(|names| self.config.channel.rename(&names)))
@@ -210,18 +275,13 @@ impl Loading {
         } else {
             set(&mut self.config, "", key, raw)
         };
-        match outcome {
-            Some(outcome) => outcome.map_err(|what| complain(origin, written, &what))?,
-            None if is_group(key) => {
-                let what = format!("expected a table of options, got {}", raw.sort());
-                return Err(complain(origin, written, &what));
-            }
-            None => return Err(self.unknown(written, origin)),
-        }
+        let Some(outcome) = outcome else { return self.unknown(assignment) };
         if matches!(raw, Raw::Null) {
             return Ok(());
         }
+        // A wrong value was given all the same: nothing else needs to complain that it is missing.
         let before = self.given.0.insert(key.to_owned(), origin.clone());
+        outcome.map_err(|what| complain(origin, written, &what))?;
         // Of flags the last one holds; a file or an environment that says a thing twice says it once in error.
         match before {
             Some(other)
@@ -233,10 +293,27 @@ impl Loading {
         }
     }
 
-    fn unknown(&mut self, key: &str, origin: &Origin) -> ConfigError {
+    /// A key that no option has: one of Centrifugo's, or an error.
+    fn unknown(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
+        let Assignment { key, raw, origin, switched_off } = assignment;
+        match centrifugo::judge(key, raw, *switched_off) {
+            Some(Verdict::Ignored(why)) => {
+                self.passed_over.push(format!("{origin}: {why}"));
+                return Ok(());
+            }
+            Some(Verdict::Refused(what)) => return Err(ConfigError::at(origin, what)),
+            None => {}
+        }
+        if is_group(resolve(key)) {
+            let what = format!("expected a table of options, got {}", raw.sort());
+            return Err(complain(origin, key, &what));
+        }
+        if self.errors.len() >= error::MAX_DISPLAYED {
+            return Err(ConfigError::at(origin, format!("unknown key `{}`", shown(key))));
+        }
         let keys = self.keys();
         let near = nearest(key, keys.iter().map(String::as_str), '.').unwrap_or_default();
-        ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key)))
+        Err(ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key))))
     }
 
     /// Every key that can be assigned, with those of the namespaces there are.
@@ -255,7 +332,7 @@ fn names(raw: &Raw) -> Result<Vec<String>, String> {
         Raw::List(nodes) => {
             Ok(nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect())
         }
-        Raw::Text(text) | Raw::Word(text) => Ok(split(text).map(str::to_owned).collect()),
+        Raw::Text(text) | Raw::Word(text) => items(text),
         Raw::Null => Ok(Vec::new()),
         _ => Err(format!("expected a list of tables, each with a name, got {}", raw.sort())),
     }

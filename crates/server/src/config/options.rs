@@ -10,11 +10,12 @@ use tidings_wire::plain::Escape;
 
 use super::group::group;
 use super::namespace::Channels;
+use super::origin::AllowedOrigin;
 use super::proxy::{ClientProxies, HttpUrl, RpcOptions};
 use super::setting::{Longest, bytes, count, millis};
 use super::value::{
-    AllowUpload, AllowedOrigin, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText,
-    RecoveryMode, Secret, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode, Secret,
+    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };
 use crate::auth::{KeyType, PublicKey};
 
@@ -110,7 +111,7 @@ group! {
 group! {
     /// What is logged, to standard error.
     pub struct LogOptions {
-        /// How much is logged: this level and the more serious ones. The flag is `--log-level`; `log_level` means
+        /// How much is logged: this level and the more serious ones; `none` is nothing at all. The flag is `--log-level`; `log_level` means
         /// the same.
         level: LogLevel = "info", ();
         /// How an entry is written: a line of text for people, or a JSON object on a line. The flag is
@@ -317,7 +318,8 @@ group! {
     pub struct ClientOptions {
         /// Origins whose pages may connect, besides the server's own: `https://example.com`,
         /// `https://*.example.com`, or `*` for all. A browser that shows any other page is refused; clients that
-        /// send no origin (anything but a browser) are not concerned. `*` stands for any characters.
+        /// send no origin (anything but a browser) are not concerned. `*` stands for any characters. The usual port of a
+        /// scheme is removed, as browsers do; an origin that no browser sends is an error.
         allowed_origins: Vec<AllowedOrigin> = "", ();
         /// Whether everybody who reaches the server may connect, subscribe and publish everywhere, whatever keys
         /// and channel options say. Listeners may then be reachable from other machines without any key. For
@@ -410,7 +412,7 @@ group! {
         /// Where an identity provider publishes its keys as a JSON Web Key Set. Tokens are verified with the key
         /// that their header names (`kid`), and the other keys here have no effect. The set is fetched when a token
         /// needs it, again after an hour, and for a key that it does not hold at most every 10 seconds; keys that
-        /// are known stay in use while it cannot be fetched.
+        /// are known stay in use while it cannot be fetched. Keys that are not used are named in the log, with the reason.
         jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET;
         /// Whom tokens must be meant for (`aud`). Without it they may be meant for anybody: set it when the
         /// same issuer or key makes tokens for other services.

@@ -37,11 +37,15 @@ variable, else the file, else the default.
 - **The environment variable** of an option is `TIDINGS_` and its key in capitals, with `_` for every other character:
   `tcp.auto_subscribe` is `TIDINGS_TCP_AUTO_SUBSCRIBE`.
 - **The flag** of any option is `--set KEY=VALUE`; the common ones have their own.
-- **A list** is a list in a file, and comma-separated text everywhere; empty text is an empty list.
-- **A duration** is a number with a unit (`250ms`, `25s`, `5m`, `24h`) or a bare number of seconds.
+- **A list** is a list in a file. Everywhere else it is text: items separated by commas or by spaces, or a JSON list
+  (`[\"a\", \"b\"]`). Quotes around the text and around an item are removed; empty text is an empty list.
+- **A duration** is a number with a unit (`250ms`, `25s`, `5m`, `24h`), several of them from the largest unit to the
+  smallest (`1m30s`), or a bare number of seconds.
 - **A size** is a number of bytes, or has a unit: `KiB`, `MiB`, `GiB` are powers of 1,024, `KB`, `MB`, `GB` of 1,000.
 - An unknown key or variable is an error that names the nearest known one, as is a value out of its bounds. Only
-  the variables that Kubernetes and Docker make for a service named `tidings` are passed over.
+  the variables that Kubernetes and Docker make for a service named `tidings` are passed over. All errors are reported
+  at once.
+- **A file of Centrifugo** is imported by `tidings config import FILE`; see [centrifugo.md](centrifugo.md#options).
 
 ## Keys, and who needs one
 
@@ -115,7 +119,7 @@ fn sections() -> Vec<Section> {
 }
 
 /// The lines of a doc comment as one paragraph.
-fn joined(lines: &[&str]) -> String {
+pub(super) fn joined(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
@@ -142,7 +146,7 @@ pub fn default_file() -> String {
 }
 
 /// `text`, paragraph by paragraph, as comments of at most [`WIDTH`] characters.
-fn comment(text: &str) -> String {
+pub(super) fn comment(text: &str) -> String {
     let mut out = String::new();
     for paragraph in text.lines() {
         let mut line = String::from("#");

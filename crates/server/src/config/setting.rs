@@ -171,13 +171,31 @@ pub(super) const fn millis(min: u64, max: u64) -> Span {
 const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Span {
-    /// Milliseconds of `25s`, `250ms`, `1.5s`, or a bare number of seconds; `None` also for what is not a whole
-    /// number of milliseconds.
-    fn parse(text: &str) -> Option<u64> {
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let unit = if unit.is_empty() { "s" } else { unit.trim_start() };
-        let factor = DURATIONS.iter().find(|(name, _)| *name == unit)?.1;
+    /// Milliseconds of `25s`, `250ms`, `1.5s`, `1m30s` (units from the largest to the smallest, each once), or a bare
+    /// number of seconds; `None` also for what is not a whole number of milliseconds.
+    pub(super) fn parse(text: &str) -> Option<u64> {
+        let mut total = 0_u64;
+        let mut rest = text;
+        let mut last = u64::MAX;
+        loop {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let (number, tail) = rest.split_at(end);
+            let tail = tail.trim_start();
+            let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at(end);
+            // A number without a unit stands alone.
+            let unit = if unit.is_empty() && last == u64::MAX { "s" } else { unit };
+            let factor = DURATIONS.iter().find(|(name, factor)| *name == unit && *factor < last)?.1;
+            total = total.checked_add(Self::part(number, factor)?)?;
+            if tail.is_empty() {
+                return Some(total);
+            }
+            (rest, last) = (tail, factor);
+        }
+    }
+
+    /// Milliseconds of a number of units.
+    fn part(number: &str, factor: u64) -> Option<u64> {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         let places = u32::try_from(fraction.len()).ok().filter(|n| *n <= 6)?;
         let parts = fraction.parse::<u64>().ok()? * factor;
@@ -204,7 +222,7 @@ impl Setting for Duration {
             _ => None,
         };
         let millis = text.and_then(|t| Span::parse(t.trim())).ok_or_else(|| {
-            expected("a duration such as \"250ms\", \"25s\", \"5m\", \"24h\" or a number of seconds", raw)
+            expected("a duration such as \"250ms\", \"25s\", \"1m30s\", \"24h\" or a number of seconds", raw)
         })?;
         if (rule.min..=rule.max).contains(&millis) {
             return Ok(Self::from_millis(millis));
@@ -307,7 +325,7 @@ impl Setting for Channel {
     }
 }
 
-/// Items with a text form, in a row: a list in a file, comma-separated text anywhere. Empty text is an empty list.
+/// Items with a text form, in a row: a list in a file, text anywhere (see [`items`]). Empty text is an empty list.
 impl<T: Setting<Rule = ()>> Setting for Vec<T> {
     type Rule = ();
 
@@ -315,7 +333,7 @@ impl<T: Setting<Rule = ()>> Setting for Vec<T> {
         match raw {
             Raw::List(nodes) => nodes.iter().map(|node| T::read(&node.raw, &())).collect(),
             Raw::Text(text) | Raw::Word(text) => {
-                split(text).map(|item| T::read(&Raw::Word(item.into()), &())).collect()
+                items(text)?.into_iter().map(|item| T::read(&Raw::Word(item), &())).collect()
             }
             _ => Err(expected("a list", raw)),
         }
@@ -330,10 +348,31 @@ impl<T: Setting<Rule = ()>> Setting for Vec<T> {
     }
 }
 
-/// The items of comma-separated text; none when it is empty.
-pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
-    let text = text.trim();
-    text.split(',').map(str::trim).filter(move |_| !text.is_empty())
+/// The items of a list that is written as text: separated by commas, or else by spaces, or a JSON list of texts. None
+/// when it is empty. Quotes around the text or an item are not part of it: `docker run --env-file` keeps them.
+///
+/// # Errors
+/// Text in brackets that is no JSON list of texts.
+pub(super) fn items(text: &str) -> Result<Vec<String>, String> {
+    let text = unquoted(text.trim()).trim();
+    if text.starts_with('[') && text.ends_with(']') {
+        return serde_json::from_str(text).map_err(|_| {
+            "expected a list: items with commas or spaces between them, or a JSON list of texts".into()
+        });
+    }
+    let items: Vec<&str> =
+        if text.contains(',') { text.split(',').collect() } else { text.split_whitespace().collect() };
+    Ok(items.into_iter().map(|item| unquoted(item.trim()).to_owned()).collect())
+}
+
+/// Text without the quotes around it; text with more of the same quotes inside is left as it is.
+fn unquoted(text: &str) -> &str {
+    let inner = |quote| {
+        text.strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote))
+            .filter(|rest| !rest.contains(quote))
+    };
+    inner('"').or_else(|| inner('\'')).unwrap_or(text)
 }
 
 /// Gives a type with a few named values its place among the settings.
@@ -395,10 +434,29 @@ mod tests {
             ("0.25", 250),
             ("0", 0),
             ("10 s", 10_000),
+            ("1m30s", 90_000),
+            ("1h0m0.5s", 3_600_500),
+            ("2s500ms", 2_500),
         ] {
             assert_eq!(Duration::read(&word(text), &wide), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "-1", "1d", "1.s", ".5s", "0.0001s", "1.2.3s", "5S", "99999999999999999999h"] {
+        for text in [
+            "",
+            "s",
+            "-1",
+            "1d",
+            "1.s",
+            ".5s",
+            "0.0001s",
+            "1.2.3s",
+            "5S",
+            "99999999999999999999h",
+            "30s1m",
+            "1m1m",
+            "1m30",
+            "1m s",
+            "30 5s",
+        ] {
             assert!(Duration::read(&word(text), &wide).is_err(), "{text}");
         }
         assert_eq!(Duration::read(&Raw::Number("2".into()), &wide), Ok(Duration::from_secs(2)));
@@ -463,6 +521,33 @@ mod tests {
         assert!(names(&Raw::List(vec![])).is_empty());
         assert!(Vec::<Channel>::read(&word("a,,b"), &()).is_err());
         assert!(Vec::<Channel>::read(&Raw::Switch(true), &()).is_err());
+    }
+
+    #[test]
+    fn a_list_in_text_has_commas_or_spaces_or_is_json_and_quotes_are_not_part_of_it() {
+        for text in [
+            "a,b",
+            "a, b",
+            "a b",
+            " a  b ",
+            "[\"a\", \"b\"]",
+            "'[\"a\", \"b\"]'",
+            "\"a,b\"",
+            "'a b'",
+            "\"a\",\"b\"",
+            "\"a\" \"b\"",
+        ] {
+            assert_eq!(items(text), Ok(vec!["a".to_owned(), "b".to_owned()]), "{text}");
+        }
+        for text in ["", " ", "\"\"", "[]"] {
+            assert_eq!(items(text), Ok(vec![]), "{text:?}");
+        }
+        assert_eq!(items("[\"a b\"]"), Ok(vec!["a b".to_owned()]));
+        assert_eq!(items("[::1]:80"), Ok(vec!["[::1]:80".to_owned()]));
+        for text in ["[a, b]", "[1]", "[\"a\"", "[[\"a\"]]"] {
+            let wrong = text.ends_with(']');
+            assert_eq!(items(text).is_err(), wrong, "{text}");
+        }
     }
 
     #[test]

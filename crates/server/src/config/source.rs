@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::centrifugo::{self, Verdict};
 use super::error::{ConfigError, Origin, nearest};
 use super::file::File;
 use super::raw::{Node, Raw, shown};
@@ -10,6 +11,8 @@ use super::{NAMESPACES, is_group, is_option};
 
 /// What every variable of the environment begins with.
 const PREFIX: &str = "TIDINGS_";
+/// What the variables of Centrifugo begin with.
+pub(super) const CENTRIFUGO: &str = "CENTRIFUGO_";
 /// The variable that names the file.
 pub(super) const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
 /// Variables that are not options: the file, and what the client commands read. Whoever has them set for those may
@@ -30,6 +33,14 @@ pub(super) struct Assignment {
     pub(super) key: String,
     pub(super) raw: Raw,
     pub(super) origin: Origin,
+    /// Whether it stands in a table of a file that is switched off (`enabled = false`).
+    pub(super) switched_off: bool,
+}
+
+impl Assignment {
+    fn new(key: impl Into<String>, raw: Raw, origin: Origin) -> Self {
+        Self { key: key.into(), raw, origin, switched_off: false }
+    }
 }
 
 /// The key that a short name stands for, or `key` itself.
@@ -55,7 +66,7 @@ impl Overrides {
         let values: Vec<_> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
         if !values.is_empty() {
             let origin = Origin::Flag(flag.to_owned());
-            self.0.push(Assignment { key: key.to_owned(), raw: Raw::Word(values.join(",")), origin });
+            self.0.push(Assignment::new(key, Raw::Word(values.join(",")), origin));
         }
     }
 
@@ -70,11 +81,7 @@ impl Overrides {
             .split_once('=')
             .ok_or_else(|| ConfigError::general("--set: expected KEY=VALUE, got an argument without `=`"))?;
         let key = key.trim();
-        self.0.push(Assignment {
-            key: key.to_owned(),
-            raw: Raw::Word(value.to_owned()),
-            origin: origin(shown(key)),
-        });
+        self.0.push(Assignment::new(key, Raw::Word(value.to_owned()), origin(shown(key))));
         Ok(())
     }
 
@@ -83,86 +90,110 @@ impl Overrides {
     }
 }
 
-/// The assignments of a file, in its order; of each namespace the name before its options.
-pub(super) fn of_file(file: &File) -> Result<Vec<Assignment>, ConfigError> {
-    let mut out = Vec::new();
-    match &file.root.raw {
-        Raw::Null => {}
-        Raw::Table(entries) => flatten(file, entries, "", &mut out)?,
-        other => {
-            let what = format!("expected options (`key = value`), got {}", other.sort());
-            return Err(ConfigError::at(&file.at(file.root.line), what));
-        }
-    }
-    Ok(out)
+/// What a file says: its assignments, in its order, of each namespace the name before its options.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) warnings: Vec<String>,
 }
 
-fn flatten(
-    file: &File,
-    entries: &[(String, Node)],
-    path: &str,
-    out: &mut Vec<Assignment>,
-) -> Result<(), ConfigError> {
+/// Takes a file apart.
+pub(super) fn of_file(file: &File) -> Found {
+    let mut found = Found::default();
+    match &file.root.raw {
+        Raw::Null => {}
+        Raw::Table(entries) => flatten(file, entries, "", &mut found),
+        other => {
+            let what = format!("expected options (`key = value`), got {}", other.sort());
+            found.errors.push(ConfigError::at(&file.at(file.root.line), what));
+        }
+    }
+    found
+}
+
+fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Found) {
+    let switched_off = centrifugo::is_switched_off(entries);
     let mut seen = HashSet::new();
     for (name, node) in entries {
         let key = format!("{path}{name}");
         let origin = file.at(node.line);
         if !seen.insert(name) {
-            return Err(ConfigError::at(&origin, format!("`{}` stands here a second time", shown(&key))));
+            let what = format!("`{}` stands here a second time", shown(&key));
+            found.errors.push(ConfigError::at(&origin, what));
+            continue;
         }
         match &node.raw {
+            Raw::Table(inner) if !is_group(&key) && centrifugo::block(&key, inner).is_some() => {
+                match centrifugo::block(&key, inner) {
+                    Some(Verdict::Refused(what)) => found.errors.push(ConfigError::at(&origin, what)),
+                    Some(Verdict::Ignored(why)) => found.warnings.push(format!("{origin}: {why}")),
+                    None => {}
+                }
+            }
             // An unknown table is told of by the first of its keys, which is the likelier mistake to recognise.
             Raw::Table(inner) if is_group(&key) || !inner.is_empty() && !is_option(&key) => {
-                flatten(file, inner, &format!("{key}."), out)?;
+                flatten(file, inner, &format!("{key}."), found);
             }
             Raw::Null if is_group(&key) => {}
-            Raw::List(items) if key == NAMESPACES => namespaces(file, node.line, items, out)?,
-            raw => out.push(Assignment { key, raw: raw.clone(), origin }),
+            Raw::List(items) if key == NAMESPACES => namespaces(file, node.line, items, found),
+            raw => found.assignments.push(Assignment { key, raw: raw.clone(), origin, switched_off }),
         }
     }
-    Ok(())
 }
 
-fn namespaces(
-    file: &File,
-    line: usize,
-    items: &[Node],
-    out: &mut Vec<Assignment>,
-) -> Result<(), ConfigError> {
+fn namespaces(file: &File, line: usize, items: &[Node], found: &mut Found) {
     let mut names = Vec::new();
-    let mut options = Vec::new();
+    let mut options = Found::default();
     for (i, item) in items.iter().enumerate() {
-        let wrong =
-            |line, what: String| ConfigError::at(&file.at(line), format!("{NAMESPACES}[{i}]: {what}"));
-        let Raw::Table(entries) = &item.raw else {
-            return Err(wrong(item.line, format!("expected a table with a name, got {}", item.raw)));
-        };
-        let Some((_, name)) = entries.iter().find(|(key, _)| key == "name") else {
-            return Err(wrong(item.line, "a namespace needs a name".into()));
-        };
-        let Raw::Text(text) = &name.raw else {
-            return Err(wrong(name.line, format!("expected a name in text, got {}", name.raw)));
-        };
-        names.push(Node { line: name.line, raw: name.raw.clone() });
-        let others: Vec<_> = entries.iter().filter(|(key, _)| key != "name").cloned().collect();
-        if others.len() + 1 < entries.len() {
-            return Err(wrong(item.line, "has two names".into()));
+        match namespace(item) {
+            Ok((name, others)) => {
+                if let Raw::Text(text) = &name.raw {
+                    flatten(file, &others, &format!("{NAMESPACES}.{text}."), &mut options);
+                }
+                names.push(name);
+            }
+            Err((line, what)) => {
+                found.errors.push(ConfigError::at(&file.at(line), format!("{NAMESPACES}[{i}]: {what}")));
+            }
         }
-        flatten(file, &others, &format!("{NAMESPACES}.{text}."), &mut options)?;
     }
-    out.push(Assignment { key: NAMESPACES.into(), raw: Raw::List(names), origin: file.at(line) });
-    out.append(&mut options);
-    Ok(())
+    found.assignments.push(Assignment::new(NAMESPACES, Raw::List(names), file.at(line)));
+    found.assignments.append(&mut options.assignments);
+    found.errors.append(&mut options.errors);
+    found.warnings.append(&mut options.warnings);
 }
 
-/// Those of this process' environment variables that begin with `TIDINGS_`, as [`super::load`] takes them.
+/// The name of a namespace and its options, or the line and the words of what is wrong.
+fn namespace(item: &Node) -> Result<(Node, Vec<(String, Node)>), (usize, String)> {
+    let Raw::Table(entries) = &item.raw else {
+        return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
+    };
+    let Some((_, name)) = entries.iter().find(|(key, _)| key == "name") else {
+        return Err((item.line, "a namespace needs a name".into()));
+    };
+    if !matches!(name.raw, Raw::Text(_)) {
+        return Err((name.line, format!("expected a name in text, got {}", name.raw)));
+    }
+    let others: Vec<_> = entries.iter().filter(|(key, _)| key != "name").cloned().collect();
+    if others.len() + 1 < entries.len() {
+        return Err((item.line, "has two names".into()));
+    }
+    Ok((name.clone(), others))
+}
+
+/// Those of this process' environment variables that begin with `TIDINGS_`, as [`super::load`] takes them, and those that
+/// begin with `CENTRIFUGO_`, of which it warns.
 ///
 /// # Errors
 /// A variable whose value is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    ours.filter(|(name, _)| name.starts_with(PREFIX))
+    ours.filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO))
         .map(|(name, value)| {
+            if name.starts_with(CENTRIFUGO) {
+                return Ok((name, value.to_string_lossy().into_owned()));
+            }
             let origin = Origin::Environment(name.clone());
             let value = value.into_string().map_err(|_| ConfigError::at(&origin, "is not UTF-8"))?;
             Ok((name, value))
@@ -170,13 +201,26 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         .collect()
 }
 
-/// The variables of an environment that concern tidings, by name.
-pub(super) struct Environment(BTreeMap<String, String>);
+/// The variables of an environment that concern tidings, by name, and the names of those of Centrifugo.
+pub(super) struct Environment(BTreeMap<String, String>, Vec<String>);
 
 impl Environment {
     pub(super) fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let concerns = |name: &str, value: &str| name.starts_with(PREFIX) && !is_service_link(name, value);
-        Self(pairs.into_iter().filter(|(name, value)| concerns(name, value)).collect())
+        let mut environment = Self(BTreeMap::new(), Vec::new());
+        for (name, value) in pairs.into_iter().filter(|(name, value)| !is_service_link(name, value)) {
+            if name.starts_with(PREFIX) {
+                environment.0.insert(name, value);
+            } else if name.starts_with(CENTRIFUGO) {
+                environment.1.push(name);
+            }
+        }
+        environment.1.sort();
+        environment
+    }
+
+    /// The names of variables that Centrifugo would read.
+    pub(super) fn of_centrifugo(&self) -> impl Iterator<Item = &str> {
+        self.1.iter().map(String::as_str)
     }
 
     /// The file that is to be read, when the command line names none.
@@ -189,42 +233,37 @@ impl Environment {
     pub(super) fn namespaces(&self) -> Option<Assignment> {
         let name = variable(NAMESPACES);
         let names = self.0.get(&name)?;
-        Some(Assignment {
-            key: NAMESPACES.into(),
-            raw: Raw::Word(names.clone()),
-            origin: Origin::Environment(name),
-        })
+        Some(Assignment::new(NAMESPACES, Raw::Word(names.clone()), Origin::Environment(name)))
     }
 
-    /// The assignments of all other variables, given the keys that exist.
-    pub(super) fn options(&self, keys: &[String]) -> Result<Vec<Assignment>, ConfigError> {
+    /// The assignments of all other variables, given the keys that exist, and what is wrong with the others.
+    pub(super) fn options(&self, keys: &[String]) -> (Vec<Assignment>, Vec<ConfigError>) {
         let mut known: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for key in keys.iter().map(String::as_str).chain(["tcp", "http"]) {
             known.entry(variable(key)).or_default().push(key);
         }
-        let mut out = Vec::new();
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
         for (name, value) in &self.0 {
             if OTHER_VARIABLES.contains(&name.as_str()) || *name == variable(NAMESPACES) {
                 continue;
             }
             let origin = Origin::Environment(name.clone());
-            let key = match known.get(name).map(Vec::as_slice) {
-                Some([key]) => (*key).to_owned(),
+            match known.get(name).map(Vec::as_slice) {
+                Some([key]) => out.push(Assignment::new(*key, Raw::Word(value.clone()), origin)),
                 Some(several) => {
                     let what = format!("may mean {}; say it in a file", several.join(" or "));
-                    return Err(ConfigError::at(&origin, what));
+                    errors.push(ConfigError::at(&origin, what));
                 }
                 None => {
                     let names = known.keys().map(String::as_str).chain(OTHER_VARIABLES);
                     let near = nearest(name, names, '_').unwrap_or(FILE_VARIABLE);
                     let what =
                         format!("unknown environment variable `{}`; did you mean `{near}`?", shown(name));
-                    return Err(ConfigError::general(what));
+                    errors.push(ConfigError::general(what));
                 }
-            };
-            out.push(Assignment { key, raw: Raw::Word(value.clone()), origin });
+            }
         }
-        Ok(out)
+        (out, errors)
     }
 }
 

@@ -241,40 +241,6 @@ impl Setting for BrokerUrl {
     }
 }
 
-/// An origin (RFC 6454) whose pages may connect: `scheme://host[:port]`, in which `*` stands for any characters,
-/// or `*` for every origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowedOrigin(String);
-
-impl AllowedOrigin {
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Setting for AllowedOrigin {
-    type Rule = ();
-
-    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
-        let text = raw.as_text().ok_or_else(|| expected("an origin", raw))?;
-        let host = text.split_once("://").map_or("", |(_, host)| host);
-        let graphic = text.bytes().all(|b| b.is_ascii_graphic());
-        if text == "*" || graphic && !host.is_empty() && !host.contains(['/', '?', '#']) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(expected("an origin such as \"https://example.com\" (no path) or \"*\"", raw))
-    }
-
-    fn kind((): &()) -> String {
-        "origin".into()
-    }
-
-    fn toml(&self) -> Option<String> {
-        Some(quoted(&self.0))
-    }
-}
-
 /// An address, or a range of them in CIDR notation: `10.0.0.0/8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -573,6 +539,8 @@ impl Setting for TlsRequired {
 /// How much is logged: this level and all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogLevel {
+    /// Nothing.
+    None,
     /// What keeps the server from doing its work.
     Error,
     /// What may keep it from that soon.
@@ -589,6 +557,7 @@ impl LogLevel {
     /// The level's name, in small letters.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::Error => "error",
             Self::Warn => "warn",
             Self::Info => "info",
@@ -599,6 +568,7 @@ impl LogLevel {
 }
 
 choice! { LogLevel:
+    "none" => LogLevel::None,
     "error" => LogLevel::Error,
     "warn" => LogLevel::Warn,
     "info" => LogLevel::Info,

@@ -5,7 +5,6 @@ mod batch;
 mod blocks;
 mod bounds;
 mod channels;
-mod examples;
 mod forgery;
 mod libraries;
 mod limits;

@@ -139,7 +139,11 @@ impl Shared {
         known.tried = Some(now);
         match set {
             Ok(set) => {
-                debug!(endpoint = %self.endpoint, keys = set.count(), passed_over = set.passed_over(), "fetched the key set");
+                debug!(endpoint = %self.endpoint, keys = set.count(), "fetched the key set");
+                if !set.remarks().is_empty() {
+                    let remarks = set.remarks().join("; ");
+                    warn!(endpoint = %self.endpoint, remarks, "the key set holds keys that are passed over, or written badly");
+                }
                 if set.count() == 0 {
                     warn!(endpoint = %self.endpoint, "the key set holds no key that can be used");
                 }

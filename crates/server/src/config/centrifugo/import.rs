@@ -1,0 +1,467 @@
+//! `tidings config import`: a configuration of Centrifugo written for tidings.
+//!
+//! Invariants:
+//! - What is written is a valid configuration: every value was read and checked as the server does.
+//! - What is not written, although it has an effect in Centrifugo, is in the notes.
+//! - What Centrifugo leaves switched off unless it is asked for, and tidings has on, is switched off.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::super::check::check;
+use super::super::error::{ConfigErrors, Format, Origin};
+use super::super::raw::{Node, Raw, shown};
+use super::super::source::Assignment;
+use super::super::{Config, Loading, NAMESPACES, file, is_option, resolve};
+use super::{
+    CHANNELS, Verdict, block, flat, general, is_memory, is_nothing, is_off_list, is_switched_off, is_true,
+    judge, list, means_nothing, redis_url, write,
+};
+
+/// The transports that Centrifugo switches on only when it is asked to.
+const OFF_BY_DEFAULT: [&str; 5] = ["sse", "http_stream", "uni_websocket", "uni_sse", "uni_http_stream"];
+/// Options of `http_server.tls`, and those of `tls` here.
+const TLS: [(&str, &str); 10] = [
+    ("enabled", "enabled"),
+    ("cert_pem", "cert_pem"),
+    ("cert_pem_b64", "cert_pem"),
+    ("cert_pem_file", "cert_pem_file"),
+    ("key_pem", "key_pem"),
+    ("key_pem_b64", "key_pem"),
+    ("key_pem_file", "key_pem_file"),
+    ("client_ca_pem", "client_ca_pem"),
+    ("client_ca_pem_b64", "client_ca_pem"),
+    ("client_ca_pem_file", "client_ca_pem_file"),
+];
+/// The address that Centrifugo listens on when none is given, and the one taken when nobody needs a key.
+const EVERYWHERE: &str = "0.0.0.0";
+const LOOPBACK: &str = "127.0.0.1";
+
+/// A configuration of Centrifugo, written for tidings.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The file's text, in TOML. It holds the secrets of the configuration.
+    pub text: String,
+    /// One line for each thing that could not be taken over, or not as it was.
+    pub notes: Vec<String>,
+}
+
+/// Reads the configuration of Centrifugo at `path`, of version 5 or 6, and writes it for tidings.
+///
+/// # Errors
+/// A file that cannot be read, or is not of its language.
+pub fn import(path: &Path) -> Result<Imported, ConfigErrors> {
+    let file = file::read(path)?;
+    let mut import = Import {
+        file,
+        leaves: BTreeMap::new(),
+        namespaces: Vec::new(),
+        values: Vec::new(),
+        notes: Vec::new(),
+    };
+    let root = std::mem::replace(&mut import.file.root.raw, Raw::Null);
+    if let Raw::Table(entries) = &root {
+        import.collect(entries, "");
+    }
+    import.convert();
+    Ok(import.write())
+}
+
+/// A value of Centrifugo: its key as it was written, and where.
+#[derive(Clone)]
+struct Leaf {
+    written: String,
+    raw: Raw,
+    line: usize,
+    switched_off: bool,
+}
+
+/// A value for tidings: its key, and the key that it comes from.
+struct Value {
+    key: String,
+    raw: Raw,
+    from: String,
+    line: usize,
+}
+
+struct Import {
+    file: file::File,
+    /// Values by the path that they have in Centrifugo 6.
+    leaves: BTreeMap<String, Leaf>,
+    namespaces: Vec<(String, usize)>,
+    values: Vec<Value>,
+    notes: Vec<String>,
+}
+
+impl Import {
+    /// Takes a table apart.
+    fn collect(&mut self, entries: &[(String, Node)], path: &str) {
+        let switched_off = is_switched_off(entries);
+        for (name, node) in entries {
+            let key = format!("{path}{name}");
+            let paths = if path.is_empty() { flat::paths(name) } else { None };
+            match (&node.raw, paths) {
+                (Raw::List(items), _) if key == NAMESPACES || key == "namespaces" => {
+                    self.collect_namespaces(items)
+                }
+                (Raw::Table(inner), _) if !is_option(&key) || key == "broker" => {
+                    match key.as_str() {
+                        "engine" | "broker" | "presence_manager" | "http_server.tls" => {}
+                        _ if is_option(&key) => {}
+                        _ => match block(&key, inner) {
+                            Some(Verdict::Refused(what)) => {
+                                self.note(node.line, &what);
+                                continue;
+                            }
+                            Some(Verdict::Ignored(_)) => continue,
+                            None => {}
+                        },
+                    }
+                    self.collect(inner, &format!("{key}."));
+                }
+                (raw, paths) => {
+                    let paths = paths.filter(|_| !is_option(resolve(&key)) || name == "broker");
+                    for path in paths.unwrap_or_else(|| vec![resolve(&key).to_owned()]) {
+                        let leaf =
+                            Leaf { written: key.clone(), raw: raw.clone(), line: node.line, switched_off };
+                        self.leaves.insert(path, leaf);
+                    }
+                }
+            }
+        }
+    }
+
+    fn collect_namespaces(&mut self, items: &[Node]) {
+        for item in items {
+            let Raw::Table(entries) = &item.raw else { continue };
+            let name = entries.iter().find(|(key, _)| key == "name").and_then(|(_, node)| node.raw.as_text());
+            let Some(name) = name else {
+                self.note(item.line, "a namespace without a name is left out");
+                continue;
+            };
+            self.namespaces.push((name.to_owned(), item.line));
+            for (key, node) in entries.iter().filter(|(key, _)| key != "name") {
+                let leaf = Leaf {
+                    written: key.clone(),
+                    raw: node.raw.clone(),
+                    line: node.line,
+                    switched_off: false,
+                };
+                self.leaves.insert(format!("{NAMESPACES}.{name}.{}", flat::channel_option(key)), leaf);
+            }
+        }
+    }
+
+    /// Turns all values into those of tidings.
+    fn convert(&mut self) {
+        if !self.namespaces.is_empty() {
+            let names = self.namespaces.iter();
+            let names =
+                names.map(|(name, line)| Node { line: *line, raw: Raw::Text(name.clone()) }).collect();
+            let line = self.namespaces[0].1;
+            self.values.push(Value {
+                key: NAMESPACES.into(),
+                raw: Raw::List(names),
+                from: NAMESPACES.into(),
+                line,
+            });
+        }
+        self.redis();
+        self.hooks();
+        self.history_meta_ttl();
+        self.tls();
+        let listen = self.listen();
+        for (path, leaf) in std::mem::take(&mut self.leaves) {
+            self.single(&path, leaf);
+        }
+        for transport in OFF_BY_DEFAULT {
+            let key = format!("{transport}.enabled");
+            if !self.values.iter().any(|value| value.key == key) {
+                self.add(&key, Raw::Switch(false), "off unless it is switched on, as in Centrifugo", 0);
+            }
+        }
+        self.add(
+            "tables.enabled",
+            Raw::Switch(false),
+            "Centrifugo has no tables; remove this line to have them",
+            0,
+        );
+        self.secure(listen);
+    }
+
+    /// A value that has the same name here, or none.
+    fn single(&mut self, path: &str, leaf: Leaf) {
+        let option = general(path);
+        let is_known = is_option(&option);
+        if is_known && (means_nothing(path, &leaf.raw) || matches!(leaf.raw, Raw::Null)) {
+            return;
+        }
+        if path == "log.level" {
+            let level = leaf.raw.as_text().unwrap_or_default().to_ascii_lowercase();
+            let level = if level == "fatal" { "error".to_owned() } else { level };
+            self.add(path, Raw::Text(level), &leaf.written, leaf.line);
+        } else if is_known {
+            self.add(path, leaf.raw, &leaf.written, leaf.line);
+        } else {
+            match judge(path, &leaf.raw, leaf.switched_off) {
+                Some(Verdict::Ignored(_)) => {}
+                Some(Verdict::Refused(what)) => self.note(leaf.line, &what.replacen(path, &leaf.written, 1)),
+                None if is_nothing(&leaf.raw) || is_off_list(&leaf.raw) => {}
+                None => {
+                    let what = format!("`{}` is not known, and left out", shown(&leaf.written));
+                    self.note(leaf.line, &what);
+                }
+            }
+        }
+    }
+
+    /// The broker, from the engine or from the broker of its own.
+    fn redis(&mut self) {
+        let is_on = |leaf: Option<&Leaf>| leaf.is_some_and(|leaf| is_true(&leaf.raw));
+        let own = is_on(self.leaves.get("broker.enabled"))
+            || matches!(self.leaves.get("broker"), Some(leaf) if !is_nothing(&leaf.raw));
+        let table = if own { "broker" } else { "engine" };
+        let kind = ["", ".type"].iter().find_map(|end| self.leaves.get(&format!("{table}{end}"))).cloned();
+        if own && let Some(leaf) = self.leaves.get("engine.type").filter(|leaf| !is_memory(&leaf.raw)) {
+            let line = leaf.line;
+            self.note(line, "`engine` gives way to `broker`, which keeps presence too in tidings");
+        }
+        if let Some(leaf) = self.leaves.get("presence_manager.enabled").filter(|leaf| is_true(&leaf.raw)) {
+            let line = leaf.line;
+            self.note(line, "`presence_manager` is left out: presence is kept where `broker` is");
+        }
+        let options: BTreeMap<String, Leaf> = {
+            let path = format!("{table}.redis.");
+            let own = self
+                .leaves
+                .iter()
+                .filter_map(|(key, leaf)| Some((key.strip_prefix(&path)?.to_owned(), leaf.clone())));
+            own.collect()
+        };
+        let is_engine = |key: &String| {
+            ["engine", "broker", "presence_manager"]
+                .iter()
+                .any(|table| key == table || key.starts_with(&format!("{table}.")))
+        };
+        self.leaves.retain(|key, _| !is_engine(key));
+        let Some(kind) = kind.filter(|kind| !is_memory(&kind.raw)) else { return };
+        if kind.raw.as_text() != Some("redis") {
+            self.note(
+                kind.line,
+                &format!("`{}` is left out: tidings has Redis and its memory alone", kind.written),
+            );
+            return;
+        }
+        match redis_url::broker(|name| options.get(name).map(|leaf| &leaf.raw)) {
+            Ok(url) => self.add("broker", Raw::Text(url), table, kind.line),
+            Err(why) => self.note(kind.line, &format!("the address of Redis is left out: {why}")),
+        }
+        for (name, key) in [
+            ("prefix", "redis.prefix"),
+            ("connect_timeout", "redis.connect_timeout"),
+            ("io_timeout", "redis.response_timeout"),
+        ] {
+            if let Some(leaf) = options.get(name).filter(|leaf| leaf.raw.as_text() != Some("centrifugo")) {
+                let leaf = leaf.clone();
+                self.add(key, leaf.raw, &leaf.written, leaf.line);
+            }
+        }
+        for name in
+            ["tls.cert_pem_file", "tls.server_ca_pem", "tls.server_ca_pem_file", "tls.insecure_skip_verify"]
+        {
+            if let Some(leaf) = options.get(name).filter(|leaf| !is_nothing(&leaf.raw)) {
+                let line = leaf.line;
+                self.note(
+                    line,
+                    &format!("`{}` is left out: name the authority's file in SSL_CERT_FILE", leaf.written),
+                );
+            }
+        }
+    }
+
+    /// Version 5 has the connect hook on when it knows where to ask.
+    fn hooks(&mut self) {
+        let endpoint = self.leaves.get("client.proxy.connect.endpoint");
+        if let Some(leaf) =
+            endpoint.filter(|leaf| leaf.written.starts_with("proxy_") && !is_nothing(&leaf.raw))
+        {
+            let (from, line) = (leaf.written.clone(), leaf.line);
+            self.add("client.proxy.connect.enabled", Raw::Switch(true), &from, line);
+        }
+        // Version 6 has a switch for calls, off at first, and tidings has it on.
+        let calls = "rpc.without_namespace.proxy_enabled";
+        let endpoint = self.leaves.get("rpc.proxy.endpoint").filter(|leaf| !is_nothing(&leaf.raw));
+        if endpoint.is_some_and(|leaf| leaf.written.contains('.')) && !self.leaves.contains_key(calls) {
+            self.add(calls, Raw::Switch(false), "off unless it is switched on, as in Centrifugo", 0);
+        }
+        let single = "client.subscribe_to_user_personal_channel.single_connection";
+        if let Some(leaf) = self.leaves.remove(single).filter(|leaf| is_true(&leaf.raw)) {
+            self.add("client.single_connection", leaf.raw, &leaf.written, leaf.line);
+        }
+    }
+
+    /// One option for all channels there, one for each kind of channel here.
+    fn history_meta_ttl(&mut self) {
+        let Some(leaf) = self.leaves.remove("channel.history_meta_ttl").filter(|leaf| !is_nothing(&leaf.raw))
+        else {
+            return;
+        };
+        let names = self.namespaces.iter().map(|(name, _)| format!("{NAMESPACES}.{name}"));
+        let groups: Vec<String> = names.chain([CHANNELS.to_owned()]).collect();
+        for group in groups {
+            let key = format!("{group}.history_meta_ttl");
+            if self.leaves.get(&key).is_none_or(|own| is_nothing(&own.raw)) {
+                self.leaves.insert(key, leaf.clone());
+            }
+        }
+    }
+
+    fn tls(&mut self) {
+        for (there, here) in TLS {
+            if let Some(leaf) =
+                self.leaves.remove(&format!("http_server.tls.{there}")).filter(|l| !is_nothing(&l.raw))
+            {
+                self.add(&format!("tls.{here}"), leaf.raw, &leaf.written, leaf.line);
+            }
+        }
+        let rest = self.leaves.extract_if(.., |key, _| key.starts_with("http_server.tls."));
+        let left: Vec<Leaf> = rest.map(|(_, leaf)| leaf).filter(|leaf| !is_nothing(&leaf.raw)).collect();
+        for leaf in left {
+            self.note(leaf.line, &format!("`{}` is left out: a server has no use for it", leaf.written));
+        }
+    }
+
+    /// The address and port of the HTTP server, with where they were given.
+    fn listen(&mut self) -> (String, u16, String, usize) {
+        let mut from = (String::from("the default of Centrifugo"), 0);
+        let mut take = |leaves: &mut BTreeMap<String, Leaf>, key: &str| -> Option<String> {
+            let leaf = leaves.remove(key)?;
+            let text = match &leaf.raw {
+                Raw::Text(text) | Raw::Number(text) if !text.is_empty() => text.clone(),
+                _ => return None,
+            };
+            from = (leaf.written, leaf.line);
+            Some(text)
+        };
+        let port =
+            take(&mut self.leaves, "http_server.port").and_then(|port| port.parse().ok()).unwrap_or(8000);
+        let address = take(&mut self.leaves, "http_server.address").unwrap_or_else(|| EVERYWHERE.to_owned());
+        (address, port, from.0, from.1)
+    }
+
+    /// Adds the listener, and the secret of nodes where no key gives one. Without any key the server stays on this machine.
+    fn secure(&mut self, (address, port, from, line): (String, u16, String, usize)) {
+        let host =
+            if address.contains(':') { format!("[{}]", address.trim_matches(['[', ']'])) } else { address };
+        let (config, _) = self.loaded();
+        let is_open = config.has_key() || config.client.insecure;
+        let host = if is_open || host == "localhost" { host } else { LOOPBACK.to_owned() };
+        if !is_open && host == LOOPBACK {
+            self.note(
+                line,
+                "no key is configured, so the server listens on this machine alone (http.listen)",
+            );
+        }
+        self.add("http.listen", Raw::Text(format!("{host}:{port}")), &from, line);
+        let needs_secret =
+            (config.has_key() || config.client.proxy.connect.enabled) && config.cluster_key().is_none();
+        if needs_secret && self.values.iter().any(|value| value.key == "broker") {
+            let mut secret = [0; 32];
+            if SystemRandom::new().fill(&mut secret).is_ok() {
+                let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.add("cluster.secret", Raw::Text(hex), "made for this file; the same on every node", 0);
+            }
+        }
+    }
+
+    fn add(&mut self, key: &str, raw: Raw, from: &str, line: usize) {
+        self.values.push(Value { key: key.to_owned(), raw, from: from.to_owned(), line });
+    }
+
+    fn note(&mut self, line: usize, what: &str) {
+        self.notes.push(format!("{}: {what}", self.file.at(line)));
+    }
+
+    /// The configuration that the values make, with the errors by the number of their value.
+    fn loaded(&self) -> (Config, Vec<(Option<usize>, String)>) {
+        let mut loading = Loading::default();
+        let assignments = self.values.iter().enumerate().map(|(n, value)| Assignment {
+            key: value.key.clone(),
+            raw: value.raw.clone(),
+            origin: Origin::File { name: Arc::from(""), line: n, format: Format::Toml },
+            switched_off: false,
+        });
+        loading.apply_all(&assignments.collect::<Vec<_>>());
+        check(&mut loading.config, &loading.given, &mut loading.errors);
+        let errors = loading.errors.iter().map(|error| {
+            let at = match error.place() {
+                Some(Origin::File { line, .. }) => Some(*line),
+                _ => None,
+            };
+            (at, error.what().to_owned())
+        });
+        let errors = errors.collect();
+        (loading.config, errors)
+    }
+
+    /// Leaves out what is not valid here, and writes the rest.
+    fn write(mut self) -> Imported {
+        loop {
+            let (mut config, errors) = self.loaded();
+            if errors.is_empty() || self.values.is_empty() {
+                let origins =
+                    self.values.iter().map(|value| (value.key.clone(), value.from.clone())).collect();
+                let text = write::file(&mut config, &origins, &self.notes);
+                return Imported { text, notes: self.notes };
+            }
+            // An error without a place is about what is not there, and no rule has one when all is at its default. Should
+            // one come all the same, values are left out until it is gone.
+            let last = self.values.len() - 1;
+            let wrong: BTreeMap<usize, String> =
+                errors.into_iter().map(|(at, what)| (at.unwrap_or(last).min(last), what)).collect();
+            for (at, what) in wrong.into_iter().rev() {
+                if !self.keep_valid_items(at) {
+                    let value = self.values.remove(at);
+                    self.note(value.line, &format!("`{}` is left out: {what}", shown(&value.from)));
+                }
+            }
+        }
+    }
+
+    /// Of a list with items that are not valid here, keeps the others; whether there were such items.
+    fn keep_valid_items(&mut self, at: usize) -> bool {
+        let Some(value) = self.values.get(at).filter(|value| value.key == "client.allowed_origins") else {
+            return false;
+        };
+        let (from, line) = (value.from.clone(), value.line);
+        let (valid, wrong): (Vec<_>, Vec<_>) = list(&value.raw).into_iter().partition(|item| {
+            let mut loading = Loading::default();
+            let raw = Raw::List(vec![Node { line, raw: Raw::Text(item.clone()) }]);
+            let origin = Origin::Flag(String::new());
+            loading.apply_all(&[Assignment {
+                key: "client.allowed_origins".into(),
+                raw,
+                origin,
+                switched_off: false,
+            }]);
+            loading.errors.is_empty()
+        });
+        if wrong.is_empty() {
+            return false;
+        }
+        for item in &wrong {
+            let what = format!(
+                "\"{}\" of `{}` is left out: it is no origin that a page can have",
+                shown(item),
+                shown(&from)
+            );
+            self.note(line, &what);
+        }
+        self.values[at].raw =
+            Raw::List(valid.into_iter().map(|item| Node { line, raw: Raw::Text(item) }).collect());
+        true
+    }
+}

@@ -1,0 +1,258 @@
+//! The options of Centrifugo 6 that tidings has under another name, or not at all, with their defaults there.
+//!
+//! Invariant: what tidings has under the same name stands in [`super::super::options`] alone.
+
+/// What becomes of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counterpart {
+    /// The option of tidings that does the same.
+    Option(&'static str),
+    /// What tidings always does, as a sentence.
+    Always(&'static str),
+    /// What tidings has not, as a noun.
+    Missing(&'static str),
+}
+
+use Counterpart::{Always, Missing, Option as Here};
+
+/// A single option: its path, its default, and what becomes of it. An empty default stands for nothing, zero, `false`
+/// and empty lists. `channel.without_namespace` stands for namespaces too, and `*` for one part of a path.
+pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
+    ("channel.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
+    ("client.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
+    ("rpc.proxy.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
+    ("client.connect_proxy_name", "", Missing("named proxies")),
+    ("client.refresh_proxy_name", "", Missing("named proxies")),
+    ("granular_proxy_mode", "", Missing("named proxies")),
+    ("sockjs", "", Missing("SockJS")),
+    (
+        "channel.history_meta_ttl",
+        "720h",
+        Here("channel.without_namespace.history_meta_ttl, and that of each namespace"),
+    ),
+    ("channel.max_length", "255", Missing("other limit of channel names than 255 bytes")),
+    ("channel.namespace_boundary", ":", Missing("other sign behind a namespace than a colon")),
+    ("channel.proxy.*.grpc_metadata", "", Missing("gRPC metadata for hooks")),
+    ("channel.user_boundary", "#", Missing("other sign before a channel's users than #")),
+    ("channel.user_separator", ",", Missing("other sign between a channel's users than a comma")),
+    ("channel.without_namespace.allowed_delta_types", "", Missing("delta compression")),
+    ("channel.without_namespace.channel_regex", "", Missing("pattern for channel names")),
+    ("channel.without_namespace.delta_publish", "", Missing("delta compression")),
+    ("channel.without_namespace.publish_proxy_name", "default", Missing("named proxies")),
+    ("channel.without_namespace.sub_refresh_proxy_enabled", "", Missing("hook that refreshes subscriptions")),
+    ("channel.without_namespace.sub_refresh_proxy_name", "default", Missing("named proxies")),
+    ("channel.without_namespace.subscribe_proxy_name", "default", Missing("named proxies")),
+    ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
+    ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
+    ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("named proxies")),
+    ("client.allowed_delta_types", "", Missing("delta compression")),
+    ("client.channel_position_check_delay", "40s", Missing("other interval of position checks")),
+    ("client.channel_position_max_time_lag", "", Missing("limit of the time lag of positions")),
+    ("client.concurrency", "", Missing("limit of one client's concurrent commands but 1024")),
+    ("client.connect_include_server_time", "", Missing("server time in connect replies")),
+    ("client.disallow_anonymous_connection_tokens", "", Missing("way to refuse tokens without a user")),
+    (
+        "client.history_max_publication_limit",
+        "300",
+        Here("client.queue_max_size, which limits one answer in bytes"),
+    ),
+    (
+        "client.insecure_skip_token_signature_verify",
+        "",
+        Missing("way to accept tokens without verifying them"),
+    ),
+    ("client.presence_update_interval", "27s", Missing("other interval of presence updates")),
+    ("client.proxy.*.grpc_metadata", "", Missing("gRPC metadata for hooks")),
+    (
+        "client.proxy.connect.include_connection_meta",
+        "",
+        Missing("connection meta before there is a connection"),
+    ),
+    (
+        "client.recovery_max_publication_limit",
+        "300",
+        Here("client.queue_max_size, which limits a recovery in bytes"),
+    ),
+    ("client.subscribe_to_user_personal_channel.single_connection", "", Here("client.single_connection")),
+    ("client.subscription_token.audience_regex", "", Missing("patterns for audiences")),
+    ("client.subscription_token.issuer_regex", "", Missing("patterns for issuers")),
+    ("client.subscription_token.user_id_claim", "", Missing("other claim for the user than sub")),
+    ("client.token.audience_regex", "", Missing("patterns for audiences")),
+    ("client.token.issuer_regex", "", Missing("patterns for issuers")),
+    ("client.token.user_id_claim", "", Missing("other claim for the user than sub")),
+    (
+        "client.user_id_http_header",
+        "",
+        Missing("way to trust a header for the user; the connect hook decides instead"),
+    ),
+    ("consumers", "", Missing("consumers of queues and databases")),
+    ("emulation.handler_prefix", "/emulation", Missing("other paths")),
+    ("enable_unreleased_features", "", Missing("unreleased features")),
+    ("gomaxprocs", "", Here("shards")),
+    (
+        "http_api.disabled",
+        "",
+        Missing("way to switch the API off; without http_api.key nobody can use it on a public address"),
+    ),
+    ("http_api.error_mode", "", Missing("other form of API errors")),
+    ("http_api.external", "", Missing("separate internal port")),
+    ("http_api.handler_prefix", "/api", Missing("other paths")),
+    ("http_server.address", "", Here("http.listen")),
+    ("http_server.internal_address", "", Missing("separate internal port")),
+    ("http_server.internal_port", "", Missing("separate internal port")),
+    ("http_server.port", "8000", Here("http.listen")),
+    ("http_server.tls_external", "", Missing("separate internal port")),
+    ("http_stream.handler_prefix", "/connection/http_stream", Missing("other paths")),
+    ("log.file", "", Missing("log file; logs go to standard error")),
+    ("node.info_metrics_aggregate_interval", "60s", Missing("other interval of the metrics in info")),
+    ("pid_file", "", Missing("PID file")),
+    ("proxies", "", Missing("named proxies")),
+    ("rpc.namespace_boundary", ":", Missing("RPC namespaces")),
+    ("rpc.namespaces", "", Missing("RPC namespaces")),
+    ("rpc.proxy.grpc_metadata", "", Missing("gRPC metadata for hooks")),
+    ("rpc.without_namespace.proxy_name", "default", Missing("named proxies")),
+    ("shutdown.termination_delay", "", Here("shutdown.lame_duck")),
+    ("sse.handler_prefix", "/connection/sse", Missing("other paths")),
+    ("uni_http_stream.handler_prefix", "/connection/uni_http_stream", Missing("other paths")),
+    ("uni_sse.handler_prefix", "/connection/uni_sse", Missing("other paths")),
+    ("uni_websocket.compression", "", Missing("compression over one-way WebSocket")),
+    ("uni_websocket.compression_level", "1", Missing("compression over one-way WebSocket")),
+    ("uni_websocket.compression_min_size", "", Missing("compression over one-way WebSocket")),
+    ("uni_websocket.handler_prefix", "/connection/uni_websocket", Missing("other paths")),
+    ("uni_websocket.join_push_messages", "", Missing("joined pushes")),
+    ("uni_websocket.message_size_limit", "65536", Here("websocket.message_size_limit")),
+    ("uni_websocket.read_buffer_size", "", Missing("size of buffers per connection")),
+    ("uni_websocket.use_write_buffer_pool", "", Missing("size of buffers per connection")),
+    ("uni_websocket.write_buffer_size", "", Missing("size of buffers per connection")),
+    (
+        "uni_websocket.write_timeout",
+        "1s",
+        Here("client.queue_max_size, which limits what waits for a slow client"),
+    ),
+    ("websocket.handler_prefix", "/connection/websocket", Missing("other paths")),
+    ("websocket.read_buffer_size", "", Missing("size of buffers per connection")),
+    ("websocket.use_write_buffer_pool", "", Missing("size of buffers per connection")),
+    ("websocket.write_buffer_size", "", Missing("size of buffers per connection")),
+    (
+        "websocket.write_timeout",
+        "1s",
+        Here("client.queue_max_size, which limits what waits for a slow client"),
+    ),
+];
+
+/// When a table of options has an effect in Centrifugo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// With `enabled = true`.
+    Enabled,
+    /// With a `type` other than `memory`.
+    Type,
+    /// With an `endpoint`.
+    Endpoint,
+    /// When anything in it differs from nothing, zero, `false` and empty lists.
+    Content,
+    /// Never on a server.
+    Never,
+}
+
+/// A table of options: its path, when it has an effect, and what becomes of it. `*` stands for one part of a path.
+pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
+    ("admin", Switch::Enabled, Missing("admin page")),
+    ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
+    ("channel.proxy.*.grpc", Switch::Content, Missing("gRPC for hooks")),
+    ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
+    ("channel.proxy.sub_refresh", Switch::Endpoint, Missing("hook that refreshes subscriptions")),
+    ("channel.proxy.subscribe_stream", Switch::Endpoint, Missing("subscription streams")),
+    (
+        "client.connect_code_to_unidirectional_disconnect",
+        Switch::Enabled,
+        Missing("translation of connect errors"),
+    ),
+    ("client.proxy.*.grpc", Switch::Content, Missing("gRPC for hooks")),
+    ("client.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
+    ("client.proxy.refresh", Switch::Enabled, Missing("hook that refreshes connections")),
+    ("debug", Switch::Enabled, Missing("debug endpoints")),
+    ("dev", Switch::Enabled, Missing("development page; the page at / shows what happens")),
+    ("engine", Switch::Type, Here("broker, a URL such as redis://127.0.0.1:6379")),
+    ("graphite", Switch::Enabled, Missing("export to Graphite; /metrics has the metrics for Prometheus")),
+    ("grpc_api", Switch::Enabled, Missing("gRPC API")),
+    ("health", Switch::Enabled, Always("/health and /ready are always served")),
+    ("http_server.http3", Switch::Enabled, Missing("HTTP/3")),
+    ("http_server.internal_tls", Switch::Enabled, Missing("separate internal port")),
+    ("http_server.tls", Switch::Enabled, Here("tls")),
+    (
+        "http_server.tls_autocert",
+        Switch::Enabled,
+        Missing("automatic certificates; tls.reload_interval takes up renewed ones"),
+    ),
+    ("init", Switch::Enabled, Missing("init endpoint")),
+    ("map_broker", Switch::Type, Missing("map subscriptions")),
+    ("opentelemetry", Switch::Enabled, Missing("OpenTelemetry")),
+    ("presence_manager", Switch::Enabled, Here("broker, which keeps presence too")),
+    ("prometheus", Switch::Enabled, Always("/metrics is always served")),
+    ("rpc.ping", Switch::Enabled, Missing("ping by RPC")),
+    ("rpc.proxy.grpc", Switch::Content, Missing("gRPC for hooks")),
+    ("rpc.proxy.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
+    ("swagger", Switch::Enabled, Always("the description of the API is always served, at /api/openapi.json")),
+    ("uni_grpc", Switch::Enabled, Missing("one-way gRPC transport")),
+    (
+        "uni_http_stream.connect_code_to_http_response",
+        Switch::Enabled,
+        Missing("translation of connect errors"),
+    ),
+    ("uni_sse.connect_code_to_http_response", Switch::Enabled, Missing("translation of connect errors")),
+    ("unified_proxy", Switch::Content, Here("client.proxy, channel.proxy and rpc.proxy")),
+    ("usage_stats", Switch::Never, Missing("usage statistics")),
+    ("webtransport", Switch::Enabled, Missing("WebTransport")),
+];
+
+/// Options of tidings whose default Centrifugo writes in a way that tidings does not take, with that default.
+pub(super) const UNSAID: &[(&str, &str)] = &[
+    ("channel.without_namespace.force_recovery_mode", ""),
+    ("channel.without_namespace.history_meta_ttl", ""),
+    ("channel.without_namespace.publication_data_format", ""),
+    ("client.token.hmac_previous_secret_key_valid_until", ""),
+];
+
+/// Whether `key` is `pattern`, in which `*` stands for one part. A namespace is `channel.without_namespace`.
+pub(super) fn matches(pattern: &str, key: &str) -> bool {
+    let mut parts = key.split('.');
+    let same = pattern.split('.').all(|part| parts.next().is_some_and(|found| part == "*" || part == found));
+    same && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{is_group, is_option};
+    use super::*;
+
+    #[test]
+    fn no_option_that_tidings_has_is_said_to_be_elsewhere() {
+        for (key, ..) in OPTIONS {
+            assert!(!is_option(key), "{key} is an option of tidings");
+        }
+        for (key, ..) in BLOCKS.iter().filter(|(key, ..)| *key != "broker") {
+            assert!(!is_group(key) && !is_option(key), "{key} is a group of tidings");
+        }
+        for (key, _) in UNSAID {
+            assert!(is_option(key), "{key} is no option of tidings");
+        }
+    }
+
+    #[test]
+    fn the_options_that_are_named_instead_exist() {
+        let options = OPTIONS.iter().map(|(_, _, counterpart)| counterpart);
+        for counterpart in options.chain(BLOCKS.iter().map(|(_, _, counterpart)| counterpart)) {
+            let Here(words) = counterpart else { continue };
+            let name = words.split([',', ' ']).next().unwrap_or_default();
+            assert!(is_option(name) || is_group(name), "{name} is no option of tidings");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_one_part() {
+        assert!(matches("a.*.c", "a.b.c"));
+        assert!(!matches("a.*.c", "a.b.c.d"));
+        assert!(!matches("a.*.c", "a.c"));
+    }
+}

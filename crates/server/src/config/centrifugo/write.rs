@@ -1,0 +1,86 @@
+//! The text of an imported file: TOML, with comments that say what an option does and where its value comes from.
+
+use std::collections::BTreeMap;
+
+use super::super::group::{Group, Slot, Visitor};
+use super::super::options::Config;
+use super::super::print::{comment, joined};
+use super::super::{NAMESPACES, setting};
+
+const HEAD: &str = "\
+Configuration of tidings, written by `tidings config import` from a configuration of Centrifugo. `tidings config check \
+FILE` checks it, `tidings config default` shows the other options. It holds the secrets of the original.";
+
+const LEFT_OUT: &str = "What could not be taken over, or not as it was, by lines of the original:";
+
+/// Writes the options that `origins` names, each with the key that its value comes from, and the notes.
+pub(super) fn file(config: &mut Config, origins: &BTreeMap<String, String>, notes: &[String]) -> String {
+    let mut writer = Writer { origins, out: comment(HEAD), table: None };
+    config.walk("", &mut writer);
+    for namespace in &mut config.channel.namespaces {
+        let path = format!("{NAMESPACES}.{}.", namespace.name);
+        writer.out += &format!("\n[[{NAMESPACES}]]\nname = {}\n", setting::quoted(&namespace.name));
+        let mut options = Options { path: &path, writer: &mut writer };
+        namespace.options.walk(&path, &mut options);
+    }
+    let mut out = writer.out;
+    if !notes.is_empty() {
+        out += &format!("\n{}", comment(LEFT_OUT));
+        for note in notes {
+            out += &comment(&format!("- {note}"));
+        }
+    }
+    out
+}
+
+struct Writer<'a> {
+    origins: &'a BTreeMap<String, String>,
+    out: String,
+    /// The table whose head has not been written yet, and its path.
+    table: Option<String>,
+}
+
+impl Writer<'_> {
+    fn option(&mut self, path: &str, key: &str, doc: &[&str], slot: &dyn Slot) {
+        let (Some(from), Some(value)) = (self.origins.get(key), slot.toml()) else { return };
+        if let Some(table) = self.table.take() {
+            self.out += &format!("\n[{}]\n", table.trim_end_matches('.'));
+        }
+        let doc = joined(doc);
+        let sentence = doc.split_once(". ").map_or(doc.as_str(), |(first, _)| first).trim_end_matches('.');
+        let name = &key[path.len()..];
+        let from = match from {
+            from if from == key || from == name => String::new(),
+            remark if remark.contains(' ') => format!(" ({remark})"),
+            from => format!(" (from {from})"),
+        };
+        self.out += &format!("\n{}{name} = {value}\n", comment(&format!("{sentence}{from}.")));
+    }
+}
+
+impl Visitor for Writer<'_> {
+    fn group(&mut self, path: &str, _: &'static [&'static str]) {
+        self.table = (!path.is_empty()).then(|| path.to_owned());
+    }
+
+    fn option(&mut self, key: &str, doc: &'static [&'static str], slot: &mut dyn Slot) {
+        let path = key.rsplit_once('.').map_or("", |(path, _)| &key[..=path.len()]);
+        Writer::option(self, path, key, doc, slot);
+    }
+}
+
+/// The options of one namespace, whose table has been begun.
+struct Options<'a, 'b> {
+    path: &'a str,
+    writer: &'a mut Writer<'b>,
+}
+
+impl Visitor for Options<'_, '_> {
+    fn group(&mut self, _: &str, _: &'static [&'static str]) {
+        self.writer.table = None;
+    }
+
+    fn option(&mut self, key: &str, doc: &'static [&'static str], slot: &mut dyn Slot) {
+        self.writer.option(self.path, key, doc, slot);
+    }
+}
