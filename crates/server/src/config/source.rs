@@ -66,7 +66,15 @@ impl Overrides {
         let values: Vec<_> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
         if !values.is_empty() {
             let origin = Origin::Flag(flag.to_owned());
-            self.0.push(Assignment::new(key, Raw::Word(values.join(",")), origin));
+            // The path of a socket may hold spaces, which would part it.
+            let has_spaces = values.iter().any(|value| value.starts_with("unix:") && value.contains(' '));
+            let raw = if has_spaces {
+                let node = |value| Node { line: 0, raw: Raw::Word(value) };
+                Raw::List(values.into_iter().map(node).collect())
+            } else {
+                Raw::Word(values.join(","))
+            };
+            self.0.push(Assignment::new(key, raw, origin));
         }
     }
 
