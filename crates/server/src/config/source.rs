@@ -172,8 +172,11 @@ fn namespaces(file: &File, line: usize, items: &[Node], found: &mut Found) {
     found.warnings.append(&mut options.warnings);
 }
 
+/// The entries of a table.
+type Entries = Vec<(String, Node)>;
+
 /// The name of a namespace and its options, or the line and the words of what is wrong.
-fn namespace(item: &Node) -> Result<(Node, Vec<(String, Node)>), (usize, String)> {
+fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
     let Raw::Table(entries) = &item.raw else {
         return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
     };
