@@ -201,6 +201,10 @@ fn a_list_in_the_environment_has_commas_and_empty_means_none() {
 fn repeated_flags_make_a_list_and_a_later_flag_goes_before_an_earlier_one() {
     let mut overrides = Overrides::default();
     overrides.flag("--tcp", "tcp.listen", ["127.0.0.1:1", "[::1]:2"]);
+    let mut with_space = Overrides::default();
+    with_space.flag("--tcp", "tcp.listen", ["unix:/tmp/two words", "127.0.0.1:1"]);
+    let config = config::load(None, [], &with_space).expect("good");
+    assert_eq!(config.tcp.listen, [ListenAddr::Unix("/tmp/two words".into()), tcp("127.0.0.1:1")]);
     overrides.flag("--http", "http.listen", Vec::<String>::new());
     overrides.flag("--log-level", "log.level", ["trace"]);
     overrides.set("log_level=error").expect("KEY=VALUE");

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_place_of_the_cursor_is_told_in_its_column() {
         assert_eq!(keys(b"\x1b[12;40R"), [Key::Column(40)]);
-        assert_eq!(keys(b"\x1b[R\x1b[1R\x1b[1;xR"), []);
+        assert_eq!(keys(b"\x1b[R\x1b[1R\x1b[1;R"), []);
     }
 
     #[test]

@@ -238,8 +238,10 @@ fn a_server_that_wants_nobody_back_is_said_and_the_terminal_given_back() {
     let mut terminal = connected(&addr, 80, &[]);
     terminal.type_keys("GET / HTTP/1.1\r");
     assert_eq!(terminal.finish(), Some(1));
-    let rows = terminal.rows();
-    assert!(rows.iter().any(|row| row == "tidings: connection lost: the server closed it"), "{rows:#?}");
+    // The screen may be behind the command.
+    let is_said =
+        || terminal.rows().iter().any(|row| row == "tidings: connection lost: the server closed it");
+    tidings_testkit::wait_until(tidings_testkit::PATIENCE, "the reason on the screen", is_said);
     assert!(terminal.echoes());
 }
 

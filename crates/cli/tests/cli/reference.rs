@@ -1,6 +1,7 @@
 //! Help, completions, manual pages and configuration: what the program says of itself.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tidings_testkit::Tidings;
 
@@ -79,6 +80,40 @@ fn a_wrong_file_is_named_with_its_place() {
     let path = file.display().to_string();
     run(&["config", "check", &path], b"").refused(2, &[&format!("{path}:3"), "tcp.max_lin", "tcp.max_line"]);
     run(&["config", "check", "/nowhere.toml"], b"").refused(2, &["/nowhere.toml"]);
+}
+
+#[test]
+fn every_error_of_a_file_is_a_line_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    fs::write(&file, "brokr = 1\n[tcp]\necho = 5\n[http_server]\naddress = \"0.0.0.0\"\n").unwrap();
+    let path = file.display().to_string();
+    let done = run(&["config", "check", &path], b"");
+    assert_eq!((done.code, done.text()), (Some(2), ""));
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    for (line, part) in lines.iter().zip(["brokr", "tcp.echo", "http.listen", "config import"]) {
+        assert!(line.starts_with("tidings: ") && line.contains(part), "{part}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+}
+
+#[test]
+fn an_imported_file_is_its_owner_s_alone_passes_the_check_and_replaces_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("config.json"), dir.path().join("tidings.toml"));
+    fs::write(&from, r#"{"token_hmac_secret_key": "hush-hush-hush-hush", "admin": true, "port": 9000}"#)
+        .unwrap();
+    let (from, to) = (from.display().to_string(), to.display().to_string());
+    let done = run(&["config", "import", &from, "-o", &to], b"");
+    assert_eq!((done.code, done.text()), (Some(0), ""));
+    assert!(done.stderr.contains(&format!("{from}:1: `admin`")) && !done.stderr.contains("hush"), "{done:?}");
+    assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+    let checked = run(&["config", "check", &to], b"");
+    assert_eq!((checked.code, checked.text()), (Some(0), format!("{to}: valid\n").as_str()));
+    run(&["config", "import", &from, "-o", &to], b"").refused(1, &[&to, "exists"]);
+    assert!(
+        run(&["config", "import", &from], b"").text().contains("hmac_secret_key = \"hush-hush-hush-hush\"")
+    );
 }
 
 #[test]

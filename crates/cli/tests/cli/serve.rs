@@ -288,6 +288,37 @@ fn a_wrong_file_is_one_line_that_says_where() {
 }
 
 #[test]
+fn a_key_of_a_key_set_that_is_not_used_is_named_in_the_log_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let option = format!("client.token.jwks_public_endpoint=http://{}/keys", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let body = r#"{"keys":[{"kty":"RSA","kid":"e1","use":"enc","n":"AQAB","e":"AQAB"}]}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let server = server(&["--set", &option]);
+    let mut client = LineClient::connect(server.tcp());
+    // A token whose header names a key.
+    client.send(r#"{"id":1,"connect":{"token":"eyJhbGciOiJSUzI1NiIsImtpZCI6InIxIn0.e30.AAAA"}}"#);
+    server.wait_for_log("is not used: it is for another use");
+    let log = server.stderr();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("is not used")).collect();
+    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].contains("e1"), "{told:?}");
+}
+
+#[test]
+fn a_variable_of_centrifugo_is_warned_of() {
+    let server = Tidings::at(TIDINGS).env("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example").start();
+    server.wait_for_log(
+        "CENTRIFUGO_CLIENT_ALLOWED_ORIGINS has no effect; tidings reads TIDINGS_CLIENT_ALLOWED_ORIGINS",
+    );
+}
+
+#[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidings.toml");

@@ -201,7 +201,7 @@ impl Span {
         let parts = fraction.parse::<u64>().ok()? * factor;
         let scale = 10_u64.pow(places);
         let millis = whole.parse::<u64>().ok()?.checked_mul(factor)?;
-        (parts % scale == 0).then(|| millis.checked_add(parts / scale)).flatten()
+        parts.is_multiple_of(scale).then(|| millis.checked_add(parts / scale)).flatten()
     }
 }
 

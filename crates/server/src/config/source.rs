@@ -66,7 +66,15 @@ impl Overrides {
         let values: Vec<_> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
         if !values.is_empty() {
             let origin = Origin::Flag(flag.to_owned());
-            self.0.push(Assignment::new(key, Raw::Word(values.join(",")), origin));
+            // The path of a socket may hold spaces, which would part it.
+            let has_spaces = values.iter().any(|value| value.starts_with("unix:") && value.contains(' '));
+            let raw = if has_spaces {
+                let node = |value| Node { line: 0, raw: Raw::Word(value) };
+                Raw::List(values.into_iter().map(node).collect())
+            } else {
+                Raw::Word(values.join(","))
+            };
+            self.0.push(Assignment::new(key, raw, origin));
         }
     }
 
@@ -164,8 +172,11 @@ fn namespaces(file: &File, line: usize, items: &[Node], found: &mut Found) {
     found.warnings.append(&mut options.warnings);
 }
 
+/// The entries of a table.
+type Entries = Vec<(String, Node)>;
+
 /// The name of a namespace and its options, or the line and the words of what is wrong.
-fn namespace(item: &Node) -> Result<(Node, Vec<(String, Node)>), (usize, String)> {
+fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
     let Raw::Table(entries) = &item.raw else {
         return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
     };

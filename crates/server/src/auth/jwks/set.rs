@@ -238,7 +238,7 @@ mod tests {
             (fixture("p256", &[("x", json!("AAAA"))]), "its x or y has another length"),
             (json!("rsa"), "it is no object with a kty"),
         ] {
-            let remarks = remarks(&[key.clone()]);
+            let remarks = remarks(std::slice::from_ref(&key));
             assert!(remarks.len() == 1 && remarks[0].contains(reason), "{key}: {remarks:?}");
         }
         assert!(remarks(&[rsa(&[]), fixture("p256", &[])]).is_empty());
@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn padding_and_plain_base64_are_accepted_and_remarked_on() {
         let n = fixture("rsa", &[])["n"].as_str().expect("text").to_owned();
-        let padded = format!("{n}{}", "=".repeat((4 - n.len() % 4) % 4 + usize::from(n.len() % 4 == 0)));
+        let padded =
+            format!("{n}{}", "=".repeat((4 - n.len() % 4) % 4 + usize::from(n.len().is_multiple_of(4))));
         let plain = n.replace('-', "+").replace('_', "/");
         for text in [padded, plain + "=="] {
             let key = fixture("rsa", &[("n", json!(text))]);

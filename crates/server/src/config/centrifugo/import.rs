@@ -105,7 +105,7 @@ impl Import {
             let paths = if path.is_empty() { flat::paths(name) } else { None };
             match (&node.raw, paths) {
                 (Raw::List(items), _) if key == NAMESPACES || key == "namespaces" => {
-                    self.collect_namespaces(items)
+                    self.collect_namespaces(items);
                 }
                 (Raw::Table(inner), _) if !is_option(&key) || key == "broker" => {
                     match key.as_str() {
@@ -327,9 +327,11 @@ impl Import {
                 self.add(&format!("tls.{here}"), leaf.raw, &leaf.written, leaf.line);
             }
         }
-        let rest = self.leaves.extract_if(.., |key, _| key.starts_with("http_server.tls."));
-        let left: Vec<Leaf> = rest.map(|(_, leaf)| leaf).filter(|leaf| !is_nothing(&leaf.raw)).collect();
-        for leaf in left {
+        let all = std::mem::take(&mut self.leaves).into_iter();
+        let (rest, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.partition(|(key, _)| key.starts_with("http_server.tls."));
+        self.leaves = others;
+        for leaf in rest.into_values().filter(|leaf| !is_nothing(&leaf.raw)) {
             self.note(leaf.line, &format!("`{}` is left out: a server has no use for it", leaf.written));
         }
     }
