@@ -201,7 +201,7 @@ fn an_import_of_version_5_gives_the_same_server() {
     assert_eq!(config.client.token.hmac_secret_key.expose(), "bbe7d157-a253-4094-9759-06a8236543f9");
     assert_eq!(config.http_api.key.expose(), "d7627bb6-2292-4911-82e1-615c0ed3eebb");
     assert_eq!(config.http.listen, [ListenAddr::Tcp("0.0.0.0:9000".into())]);
-    let origins: Vec<_> = config.client.allowed_origins.iter().map(|origin| origin.as_str()).collect();
+    let origins: Vec<_> = config.client.allowed_origins.iter().map(config::AllowedOrigin::as_str).collect();
     assert_eq!(origins, ["https://app.example.com", "http://localhost:3000"]);
     assert_eq!(config.client.channel_limit, 256);
     let BrokerUrl::Redis(url) = &config.broker else { panic!("{:?}", config.broker) };

@@ -26,8 +26,7 @@ fn no_test_starts_the_program_on_its_default_ports() {
         let program = builder.start();
         program.wait_for_log("http port is");
         let log = program.stderr();
-        let line = log.lines().find(|line| line.starts_with("tcp port is")).expect("the line").to_owned();
-        line
+        log.lines().find(|line| line.starts_with("tcp port is")).expect("the line").to_owned()
     };
     assert_eq!(ports(&[], &[]), "tcp port is 127.0.0.1:0, http port is 127.0.0.1:0");
     assert_eq!(ports(&["--tcp", "off"], &[]), "tcp port is , http port is 127.0.0.1:0");

@@ -108,19 +108,9 @@ impl World {
         world
     }
 
-    /// The same with a configuration file of this text as well.
-    pub(crate) fn with_file(toml: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("tidings.toml");
-        std::fs::write(&file, toml).expect("a file in it");
-        let world = Self::start(Some(&file), options);
-        world.wait_until_ready();
-        world
-    }
-
     /// The same, also while there is no broker.
     pub(crate) fn absent_broker(options: &[&str]) -> Self {
-        Self::start(None, options)
+        Self::start(options)
     }
 
     fn wait_until_ready(&self) {
@@ -128,7 +118,7 @@ impl World {
         wait_until(PATIENCE, "a server that is ready", ready);
     }
 
-    fn start(file: Option<&std::path::Path>, options: &[&str]) -> Self {
+    fn start(options: &[&str]) -> Self {
         let mut overrides = Overrides::default();
         let usual = [
             "tcp.listen=127.0.0.1:0",
@@ -140,7 +130,7 @@ impl World {
         for option in usual.iter().chain(options) {
             overrides.set(option).unwrap_or_else(|e| panic!("{option}: {e}"));
         }
-        let config = config::load(file, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
+        let config = config::load(None, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
         let runtime = Runtime::new().expect("a runtime");
         let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
         Self { runtime, server: Some(server) }
