@@ -232,7 +232,12 @@ mod tests {
     const MOST: usize = 1 << 20;
 
     fn dialect(delimiter: &str, encoding: &str) -> Dialect {
-        Dialect { delimiter: delimiter.into(), encoding: encoding.into(), ..Dialect::default() }
+        Dialect {
+            delimiter: delimiter.into(),
+            quote: "\"".into(),
+            encoding: encoding.into(),
+            ..Dialect::default()
+        }
     }
 
     fn lines(text: &str) -> Option<Rows> {
@@ -259,7 +264,8 @@ mod tests {
         let mut rows = Splitter::new(&dialect(",", "UTF-8"), None);
         rows.push(b"1,\"open\n");
         rows.push(&b"2,b\n".repeat(HELD / 4));
-        assert_eq!(rows.next(MOST, false), Some(Rows::Cells(vec!["1".into(), "\"open".into()])));
+        let Some(Rows::Cells(first)) = rows.next(MOST, false) else { panic!("a row by itself") };
+        assert_eq!(first, ["1", "\"open"]);
         let Some(Rows::Lines(rest)) = rows.next(usize::MAX, false) else { panic!("the others") };
         assert_eq!(rest.len(), HELD / 4 * 4);
         rows.push(b"3,\"end");

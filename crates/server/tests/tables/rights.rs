@@ -43,8 +43,8 @@ fn with_a_key_nobody_uploads_without_the_right_on_any_path() {
     assert_eq!(owner.until("an answer", |message| message["rights"].is_object())["rights"]["upload"], true);
     let table = uploads(&mut owner)["uuid"].as_str().expect("a name").to_owned();
     let mut guest = world.viewer(&format!("/tables/ws/{table}"));
-    refused_upload(&mut guest, 401);
     guest.view(|view| view["total_number"] == 3);
+    refused_upload(&mut guest, 401);
     let mut guest = world.viewer(&format!("/parser/ws/{table}"));
     guest.binary(tsv(5).as_bytes());
     assert_eq!(guest.error().0, 401);

@@ -534,7 +534,11 @@ impl Room {
         if let Some(rendering) = &self.rendering {
             rendering.cancel.cancel();
         }
-        if self.announced && self.upload.is_none() && self.saving.is_none() {
+        if let Some(saving) = self.saving.take() {
+            let _ = saving.await;
+        }
+        // The record that announced a first upload, once it is written.
+        if self.announced && self.upload.is_none() {
             self.save();
         }
         if let Some(saving) = self.saving.take() {
