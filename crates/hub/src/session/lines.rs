@@ -16,7 +16,13 @@ use crate::hub::{Act, Flow, Hub};
 
 impl Hub {
     /// Takes the control sequences of telnet out of what came, and answers them.
-    pub(super) fn telnet_input(&mut self, slot: u32, mut telnet: Telnet, bytes: &[u8], fx: &mut Effects) -> Flow {
+    pub(super) fn telnet_input(
+        &mut self,
+        slot: u32,
+        mut telnet: Telnet,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) -> Flow {
         let (mut text, mut answers) = (Vec::with_capacity(bytes.len()), Vec::new());
         let read = telnet.read(bytes, &mut text, &mut answers);
         self.sessions[slot as usize].more().telnet = telnet;
@@ -50,7 +56,13 @@ impl Hub {
         }
     }
 
-    pub(super) fn run_lines(&mut self, slot: u32, bytes: &[u8], mut searched: usize, fx: &mut Effects) -> Step {
+    pub(super) fn run_lines(
+        &mut self,
+        slot: u32,
+        bytes: &[u8],
+        mut searched: usize,
+        fx: &mut Effects,
+    ) -> Step {
         let max = self.line_limit(slot);
         let session = &mut self.sessions[slot as usize];
         let plain = session.dialect.protocol() == Protocol::Plain;
