@@ -54,9 +54,9 @@ impl Hub {
         if session.dialect == Dialect::Unknown {
             let Some(first) = bytes.first() else { return Flow::Read };
             if *first == TLS_HANDSHAKE {
-                // TLS is not spoken here, and its peer would not understand an error.
+                // A TLS client takes the error for a sign that TLS is not spoken here.
                 self.errors += 1;
-                self.end(slot, &Ending::Done, fx);
+                self.end(slot, &Ending::Protocol("this port speaks no TLS".to_owned()), fx);
                 return Flow::Ended;
             }
             self.meet(slot, *first, fx);

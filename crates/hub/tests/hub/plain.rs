@@ -149,7 +149,7 @@ fn the_last_line_counts_without_its_end_when_the_peer_has_half_closed() {
 fn tls_and_other_bytes_that_are_no_text_end_the_connection_before_anything_is_carried_out() {
     let hello = b"\x16\x03\x01\x02\x00\r\nPUBLISH updates owned\r\n";
     for (first, answer) in [
-        (&hello[..], ""),
+        (&hello[..], "ERROR 107 this port speaks no TLS\r\n"),
         (b"\x80\x81\r\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
         (b"\xff\xd8\xff\xe0\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
     ] {

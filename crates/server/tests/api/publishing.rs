@@ -90,7 +90,7 @@ fn a_broadcast_answers_for_each_channel_in_order() {
     ]);
     let mut client = world.subscriber("a");
     let request =
-        json!({"channels": ["a", "kept:b", "none:c", "", "bad name", "tidings.node.control"], "data": [1]});
+        json!({"channels": ["a", "kept:b", "none:c", "", "bad\tname", "tidings.node.control"], "data": [1]});
     let responses = world.ask("broadcast", &request)["responses"].take();
     client.expect("MESSAGE a [1]");
     assert_eq!(responses[0], json!({"result": {}}));
@@ -120,7 +120,7 @@ fn what_cannot_be_published_is_refused_with_its_code() {
         (json!({}), 107),
         (json!({"channel": "news"}), 107),
         (json!({"data": 1}), 107),
-        (json!({"channel": "n ws", "data": 1}), 107),
+        (json!({"channel": "n\tws", "data": 1}), 107),
         (json!({"channel": "x".repeat(256), "data": 1}), 107),
         (json!({"channel": "news", "b64data": "?"}), 107),
         (json!({"channel": "news", "data": 1, "idempotency_key": key}), 107),

@@ -72,7 +72,7 @@ fn tls_where_none_is_configured_and_bytes_that_are_no_text_are_closed_before_any
     let node = quiet(&[]);
     let mut listener = node.subscriber("updates");
     let hello = b"\x16\x03\x01\x00\x05\nPUBLISH updates owned\r\n";
-    assert_eq!(sending(&node, hello).expect_closed(), b"");
+    assert_eq!(sending(&node, hello).expect_closed(), b"ERROR 107 this port speaks no TLS\r\n");
     let mut stranger = sending(&node, b"\x80\x80\nPUBLISH updates owned\r\n");
     stranger.expect("ERROR 107 the first line is not UTF-8");
     stranger.expect_closed();
