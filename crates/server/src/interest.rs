@@ -234,7 +234,7 @@ impl Interests {
                 }
                 !over
             });
-            // The memory of a crowd that has left is returned.
+            // The memory of many that have left is returned to the allocator.
             let len = table.topics.len();
             if table.topics.capacity() > SPARE.max(4 * len) {
                 table.topics.shrink_to(2 * len);

@@ -181,6 +181,7 @@ impl Server {
         let names = Arc::new(names);
         let interest = Arc::new(Interest::default());
         let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(counters)));
+        queue.await_first_connection();
         let tracker = Arc::new(Tracker::default());
         let flights = Flights::new(Arc::clone(&queue), Arc::clone(&tracker));
         let (resets, heed) = watch::channel(String::new());

@@ -64,6 +64,8 @@ impl Publisher {
                 // The hearing connection has the same trouble, and says so where it is seen.
                 Err(why) => tracing::debug!("redis: no publishing connection: {why}"),
             }
+            // Also what has waited for the first connection.
+            self.queue.close();
             tokio::time::sleep(backoff.pause()).await;
         }
     }

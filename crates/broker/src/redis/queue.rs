@@ -230,8 +230,14 @@ impl Queue {
         lock(&self.state).open
     }
 
+    /// Takes requests before the first connection: they wait until it stands, or the attempt fails and the queue is closed.
+    /// A server that has just been started is not one without Redis.
+    pub(super) fn await_first_connection(&self) {
+        lock(&self.state).open = true;
+    }
+
     /// Takes no more, and answers `Unavailable` to all that wait.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let left = {
             let mut state = lock(&self.state);
             state.open = false;
@@ -338,6 +344,19 @@ mod tests {
         push(&queue, &outcomes, 1, 10);
         assert_eq!(lock(&outcomes)[..], [(1, Err(BrokerError::Unavailable))]);
         assert_eq!(queue.counters.bytes_waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_published_before_the_first_connection_waits_for_it_and_fails_with_it() {
+        let queue = Queue::new(1_000, Arc::default());
+        let outcomes = Outcomes::default();
+        queue.await_first_connection();
+        push(&queue, &outcomes, 1, 10);
+        assert!(lock(&outcomes).is_empty());
+        queue.close();
+        assert_eq!(lock(&outcomes)[..], [(1, Err(BrokerError::Unavailable))]);
+        push(&queue, &outcomes, 2, 10);
+        assert_eq!(lock(&outcomes).len(), 2, "from then on at once");
     }
 
     #[test]

@@ -217,6 +217,15 @@ fn an_address_begins_as_many_connections_a_second_as_its_rate_allows() {
     assert!(refused && limited(&world, "address_connection_rate") >= 1);
 }
 
+#[test]
+fn a_node_that_has_just_been_started_has_no_failed_publication() {
+    let redis = RedisServer::start();
+    let world = World::with(&[&*format!("broker={}", redis.url())]);
+    let text = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let failures = text.lines().find(|line| line.starts_with("tidings_redis_publication_failures_total "));
+    assert_eq!(failures, Some("tidings_redis_publication_failures_total 0"));
+}
+
 /// Sends `command` until it is refused, at most a hundred times; gives what it was answered then.
 fn until_refused(client: &mut LineClient, command: &str, accepted: &str) -> String {
     for _ in 0..100 {
