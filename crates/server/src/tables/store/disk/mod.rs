@@ -14,37 +14,37 @@
 //! - Every byte is reserved before it is written: those of files by [`Disk::reserve`], those of the nameless files in which
 //!   the engine decodes what is packed or not in UTF-8, and sorts, by a [`FileCharge`]. A file that is removed while
 //!   somebody reads it counts until the last reader has gone.
-//!
 //! - What one requester has uploaded is within its [`Quota`]; where there is no room, its own tables go first.
 //!
 //! Everything here may wait for the disk.
 
+mod charge;
+mod folder;
+mod place;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use object_store::UpdateVersion;
 use tempfile::TempDir;
-use tidings_table::Budget;
 
 use crate::tables::Service;
 use crate::tables::failure::Failure;
-use crate::tables::id::{self, TableId};
+use crate::tables::id::TableId;
 use crate::tables::record::Record;
 use crate::tables::rights::Quota;
-
-const LOCK: &str = "lock";
-const RECORD: &str = "record.json";
-/// Where the store is without a data folder, in the folder for temporary files; a random end follows.
-const TEMPORARY: &str = "tidings-tables-";
-
-/// How often a folder is removed in which something else is being removed.
-const TRIES: usize = 16;
+pub(in crate::tables) use charge::{FileCharge, Reserved};
+use charge::{Owned, subtract};
+use folder::{
+    LOCK, RECORD, TEMPORARY, last_used, lock_alone, lock_shared, read_record, remove, remove_abandoned, size,
+    size_within, tidy,
+};
+pub(in crate::tables) use place::Place;
 
 /// What a table takes besides its file, so that many small ones count too.
 pub(in crate::tables) const TABLE: u64 = 8 << 10;
@@ -73,81 +73,6 @@ pub(super) struct Disk {
     pub(super) service: OnceLock<Weak<Service>>,
     /// Tables whose records cannot be read, as was said of each once.
     unreadable: Mutex<HashSet<TableId>>,
-}
-
-/// What requesters have uploaded.
-#[derive(Debug, Default)]
-struct Owned {
-    /// Of tables, as last counted and with what was appended since.
-    stored: HashMap<Arc<str>, u64>,
-    /// Of files that have come in and that no record names yet, by their names.
-    fresh: HashMap<String, (Arc<str>, u64)>,
-    /// Of files that are coming in.
-    incoming: HashMap<Arc<str>, u64>,
-}
-
-impl Owned {
-    fn of(&self, key: &str) -> u64 {
-        let of = |bytes: &HashMap<Arc<str>, u64>| bytes.get(key).copied().unwrap_or(0);
-        let fresh = self.fresh.values().filter(|(owner, _)| &**owner == key).map(|(_, bytes)| bytes);
-        of(&self.stored) + of(&self.incoming) + fresh.sum::<u64>()
-    }
-
-    fn leave(&mut self, key: &str, bytes: u64) {
-        if let Some(incoming) = self.incoming.get_mut(key) {
-            *incoming = incoming.saturating_sub(bytes);
-            if *incoming == 0 {
-                self.incoming.remove(key);
-            }
-        }
-    }
-}
-
-/// A table's folder, which is kept from being evicted while this is there.
-#[derive(Debug)]
-pub(in crate::tables) struct Place {
-    pub(in crate::tables) id: TableId,
-    folder: PathBuf,
-    _lock: File,
-    /// The version of the record in the bucket that was read or written here last.
-    pub(super) seen: Mutex<Option<UpdateVersion>>,
-    /// Up to where a file that was appended to is to be joined in the bucket; 0 while there is no need.
-    pub(super) to_join: AtomicU64,
-    /// Held while that is done.
-    pub(super) joining: Mutex<()>,
-    /// The charges of its files, by their names.
-    charges: Mutex<HashMap<String, Weak<FileCharge>>>,
-}
-
-/// What one file of a table takes besides the bytes under its name. Every reader of the file holds it.
-#[derive(Debug)]
-pub(in crate::tables) struct FileCharge {
-    disk: Arc<Disk>,
-    /// The bytes of the file, once it has been removed.
-    removed: AtomicU64,
-}
-
-impl Budget for FileCharge {
-    fn reserve(&self, bytes: u64) -> io::Result<()> {
-        self.disk.nameless.fetch_add(bytes, Ordering::Relaxed);
-        if self.disk.has_room("") {
-            return Ok(());
-        }
-        self.release(bytes);
-        self.disk.refused[0].fetch_add(1, Ordering::Relaxed);
-        Err(io::Error::new(io::ErrorKind::QuotaExceeded, self.disk.full()))
-    }
-
-    fn release(&self, bytes: u64) {
-        subtract(&self.disk.nameless, bytes);
-    }
-}
-
-impl Drop for FileCharge {
-    fn drop(&mut self) {
-        let removed = *self.removed.get_mut();
-        self.release(removed);
-    }
 }
 
 impl Disk {
@@ -505,271 +430,12 @@ impl Disk {
     }
 }
 
-impl Place {
-    fn new(id: TableId, folder: PathBuf, lock: File) -> Self {
-        let (seen, to_join, joining) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { id, folder, _lock: lock, seen, to_join, joining, charges: Mutex::default() }
-    }
-
-    fn charges(&self) -> MutexGuard<'_, HashMap<String, Weak<FileCharge>>> {
-        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The record has been read from the bucket, and was of this version.
-    pub(super) fn saw(&self, version: UpdateVersion) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
-    }
-
-    /// The record as it is on disk now; `None` when the table has been deleted, or has none yet.
-    pub(super) fn record(&self) -> io::Result<Option<Record>> {
-        match read_record(&self.folder) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The table was used last at this moment.
-    pub(in crate::tables) fn used(&self, when: SystemTime) -> io::Result<()> {
-        OpenOptions::new().append(true).open(self.folder.join(RECORD))?.set_modified(when)
-    }
-
-    /// Writes the record, all of it or nothing; the table counts as used now.
-    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
-        // Somebody else may be writing one at the same time.
-        let new = self.folder.join(format!("{RECORD}.{:x}", fastrand::u64(..)));
-        let text = serde_json::to_vec(record)?;
-        let name = self.folder.join(RECORD);
-        // On disk before it has the name: after a crash there is the old one or the new one. Where there is no old one
-        // to lose, other nodes find the table sooner.
-        let is_first = !name.exists();
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            if is_first {
-                fs::rename(&new, &name)?;
-                return file.sync_all();
-            }
-            file.sync_all()?;
-            fs::rename(&new, &name)
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
-    }
-
-    /// Removes the record.
-    pub(super) fn forget(&self) -> io::Result<()> {
-        match fs::remove_file(self.folder.join(RECORD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes a folder for a file, and gives its name.
-    pub(in crate::tables) fn new_file(&self) -> io::Result<String> {
-        let name = format!("f-{}", &id::secret()[..16]);
-        DirBuilder::new().mode(0o700).create(self.folder.join(&name))?;
-        Ok(name)
-    }
-
-    /// Where a file's folder is.
-    pub(in crate::tables) fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// Removes a file with its folder; gives how many bytes it had.
-    pub(in crate::tables) fn remove_file(&self, name: &str) -> u64 {
-        let folder = self.file(name);
-        let bytes = size_within(&folder);
-        if let Err(error) = fs::remove_dir_all(&folder)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, table = %self.id, "an old file cannot be removed");
-        }
-        bytes
-    }
-}
-
-/// Bytes that are taken for a file; given back when this is dropped, unless they are [kept](Self::keep).
-#[derive(Debug)]
-pub(in crate::tables) struct Reserved {
-    disk: Arc<Disk>,
-    bytes: u64,
-    quota: Quota,
-    /// The file, while no record names it.
-    file: Option<String>,
-}
-
-impl Reserved {
-    /// Takes so many more.
-    pub(in crate::tables) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (disk, quota) = (&self.disk, &self.quota);
-        if !quota.key.is_empty() {
-            *disk.owned().incoming.entry(Arc::clone(&quota.key)).or_default() += bytes;
-            if !disk.is_within(quota) {
-                disk.owned().leave(&quota.key, bytes);
-                disk.refused[1].fetch_add(1, Ordering::Relaxed);
-                let (limit, option) = (quota.bytes, quota.bytes_option);
-                return Err(Failure::new(
-                    507,
-                    format!(
-                        "your tables together may have {limit} bytes ({option}), and those left are in use"
-                    ),
-                ));
-            }
-        }
-        disk.used.fetch_add(bytes, Ordering::Relaxed);
-        if !disk.has_room(&quota.key) {
-            disk.release(bytes);
-            disk.owned().leave(&quota.key, bytes);
-            disk.refused[0].fetch_add(1, Ordering::Relaxed);
-            return Err(Failure::new(507, disk.full()));
-        }
-        self.bytes += bytes;
-        Ok(())
-    }
-
-    /// The file stays.
-    pub(in crate::tables) fn keep(self) {
-        let bytes = self.bytes;
-        self.keep_only(bytes);
-    }
-
-    /// The file stays, and has become larger by so many bytes.
-    pub(in crate::tables) fn keep_only(mut self, bytes: u64) {
-        let kept = bytes.min(self.bytes);
-        self.bytes -= kept;
-        if !self.quota.key.is_empty() {
-            let mut owned = self.disk.owned();
-            owned.leave(&self.quota.key, kept);
-            let key = Arc::clone(&self.quota.key);
-            match self.file.take() {
-                Some(file) => drop(owned.fresh.insert(file, (key, kept))),
-                None => *owned.stored.entry(key).or_default() += kept,
-            }
-        }
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.disk.release(self.bytes);
-        self.disk.owned().leave(&self.quota.key, self.bytes);
-    }
-}
-
-fn subtract(counter: &AtomicU64, bytes: u64) {
-    let less = |count: u64| Some(count.saturating_sub(bytes));
-    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-}
-
-/// Locks a table's folder against eviction; `None` when it is not there, or has gone meanwhile.
-fn lock_shared(folder: &Path) -> io::Result<Option<File>> {
-    let path = folder.join(LOCK);
-    let file = match OpenOptions::new().read(true).append(true).create(true).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    file.lock_shared()?;
-    let same = fs::metadata(&path).is_ok_and(|there| {
-        file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
-    });
-    Ok(same.then_some(file))
-}
-
-/// Locks a folder if no process has it open.
-fn lock_alone(folder: &Path) -> Option<File> {
-    let file = OpenOptions::new().read(true).append(true).create(true).open(folder.join(LOCK)).ok()?;
-    file.try_lock().ok()?;
-    Some(file)
-}
-
-/// When a table was used last, as its record's time says: that of the last change, of a moment when somebody looked at
-/// it, and of the last viewer's leaving.
-fn last_used(folder: &Path) -> Option<SystemTime> {
-    fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).ok()
-}
-
-/// The record of the table in this folder; what is none is [`io::ErrorKind::InvalidData`].
-fn read_record(folder: &Path) -> io::Result<Record> {
-    let bytes = fs::read(folder.join(RECORD))?;
-    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-/// Removes what the record does not name from a folder that is locked.
-fn tidy(folder: &Path) -> io::Result<()> {
-    let record = read_record(folder)?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name == LOCK || name == RECORD || Some(&*name) == record.file.as_deref() {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a table's folder, the record first: without it there is no table.
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(folder.join(RECORD)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut tries = 0;
-    loop {
-        match fs::remove_dir_all(folder) {
-            // Another node was quicker, or a file within was removed by a task of its own: then the rest is still there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tries += 1;
-                if !folder.exists() {
-                    return Ok(());
-                }
-                if tries == TRIES {
-                    return Err(error);
-                }
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// The bytes that a table's folder takes.
-fn size(folder: &Path) -> u64 {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    files.map(|entry| size_within(&entry.path())).sum::<u64>() + TABLE
-}
-
-/// The bytes of the files in a file's folder.
-fn size_within(folder: &Path) -> u64 {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
-}
-
-/// Removes temporary stores of processes that are gone.
-fn remove_abandoned(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
-        // One that is being made has no lock yet, and another user's cannot be opened.
-        let lock = OpenOptions::new().write(true).open(entry.path().join(LOCK));
-        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
+    use tidings_table::Budget as _;
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
