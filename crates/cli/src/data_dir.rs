@@ -53,20 +53,37 @@ impl Surroundings<'_> {
     }
 }
 
-/// Settles where a server with this configuration keeps its files, and logs it. The lock is held until it is dropped.
+/// Where a server keeps its files.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// Held while the server runs.
+    lock: Option<File>,
+    /// What the operator is told once the server runs.
+    notice: Result<String, String>,
+}
+
+impl Settled {
+    /// Logs where the files are: as a warning where that is not what was wanted.
+    pub(crate) fn log(&self) {
+        match &self.notice {
+            Ok(notice) => info!("{notice}"),
+            Err(notice) => warn!("{notice}"),
+        }
+    }
+}
+
+/// Settles where a server with this configuration keeps its files.
 ///
 /// # Errors
 /// When the folder that the configuration names is in use or cannot be made.
-pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<Option<File>, Failure> {
+pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<Settled, Failure> {
     match &config.data_dir {
         DataDir::Off => {
-            info!("data_dir is off: nothing outlives this server");
-            Ok(None)
+            Ok(Settled { lock: None, notice: Ok("data_dir is off: nothing outlives this server".to_owned()) })
         }
         DataDir::Folder(folder) => match take(folder) {
             Ok(lock) => {
-                info!("data is kept in {}", folder.display());
-                Ok(Some(lock))
+                Ok(Settled { lock: Some(lock), notice: Ok(format!("data is kept in {}", folder.display())) })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Usage(format!(
                 "data_dir {} is in use by another server: give each its own with --data-dir, or --data-dir off to keep \
@@ -77,41 +94,41 @@ pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<O
                 Err(Failure::Usage(format!("data_dir {} cannot be used: {error}", folder.display())))
             }
         },
-        DataDir::User => {
-            let lock = user_folder(config, around);
-            if lock.is_none() {
-                config.data_dir = DataDir::Off;
+        DataDir::User => Ok(match user_folder(around) {
+            Ok((folder, lock, notice)) => {
+                config.data_dir = DataDir::Folder(folder);
+                Settled { lock: Some(lock), notice: Ok(notice) }
             }
-            Ok(lock)
-        }
+            Err(notice) => {
+                config.data_dir = DataDir::Off;
+                Settled { lock: None, notice: Err(notice) }
+            }
+        }),
     }
 }
 
-fn user_folder(config: &mut Config, around: &Surroundings<'_>) -> Option<File> {
+/// The user's folder, locked, and the notice of it; or why it is not used.
+fn user_folder(around: &Surroundings<'_>) -> Result<(PathBuf, File, String), String> {
     const TEMPORARY: &str = "what is uploaded goes with this server";
     let Some((folder, by)) = around.folder() else {
-        warn!("there is no home directory to keep data in, so {TEMPORARY}; --data-dir DIR names a folder");
-        return None;
+        return Err(format!(
+            "there is no home directory to keep data in, so {TEMPORARY}; --data-dir DIR names a folder"
+        ));
     };
     let shown = folder.display();
     match take(&folder) {
         Ok(lock) => {
-            info!(
+            let notice = format!(
                 "data is kept in {shown} (by {by}); --data-dir DIR names another folder, --data-dir off keeps nothing"
             );
-            config.data_dir = DataDir::Folder(folder);
-            Some(lock)
+            Ok((folder, lock, notice))
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            warn!(
-                "{shown} is in use by another server of this user, so {TEMPORARY}; --data-dir DIR gives it a folder of its own"
-            );
-            None
-        }
-        Err(error) => {
-            warn!("{shown} cannot be used ({error}), so {TEMPORARY}; --data-dir DIR names another folder");
-            None
-        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(format!(
+            "{shown} is in use by another server of this user, so {TEMPORARY}; --data-dir DIR gives it a folder of its own"
+        )),
+        Err(error) => Err(format!(
+            "{shown} cannot be used ({error}), so {TEMPORARY}; --data-dir DIR names another folder"
+        )),
     }
 }
 
@@ -169,12 +186,12 @@ mod tests {
         let lock = settle(&mut first, &around).expect("a folder");
         let own = folder.path().join("tidings");
         assert_eq!(first.data_dir.folder(), Some(&*own));
-        assert!(settle(&mut second, &around).expect("a start").is_none());
+        assert!(settle(&mut second, &around).expect("a start").lock.is_none());
         assert_eq!(second.data_dir, DataDir::Off);
         let mut given = Config { data_dir: DataDir::Folder(own), ..Config::default() };
         let Err(Failure::Usage(words)) = settle(&mut given, &around) else { panic!("a refusal") };
         assert!(words.contains("in use by another server") && words.contains("--data-dir"), "{words}");
         drop(lock);
-        assert!(settle(&mut given, &around).expect("a folder").is_some());
+        assert!(settle(&mut given, &around).expect("a folder").lock.is_some());
     }
 }

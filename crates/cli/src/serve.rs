@@ -98,7 +98,7 @@ impl Serve {
             warn!("{warning}");
         }
         // Held until the end.
-        let _data_dir = data_dir::settle(
+        let data_dir = data_dir::settle(
             &mut config,
             &Surroundings {
                 variable: &|name| std::env::var_os(name),
@@ -113,7 +113,7 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
-        let result = runtime.block_on(serve(config));
+        let result = runtime.block_on(serve(config, &data_dir));
         // Blocking work that has not ended (a disk that hangs, a sort) must not hold the process.
         runtime.shutdown_timeout(BLOCKING);
         result
@@ -149,7 +149,7 @@ fn log_to_stderr(options: &LogOptions) {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, data_dir: &data_dir::Settled) -> Result<(), Failure> {
     let (progress, watched) = watch::channel(None);
     let signals = supervise(config.shutdown.timeout, watched)?;
     let (workbench, weak) = (config.is_workbench(), config.weak_keys());
@@ -158,6 +158,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         () = signals.stop() => return Ok(()),
     };
     let _ = progress.send(Some(server.shutdown_progress()));
+    data_dir.log();
     if workbench {
         warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
     }

@@ -84,7 +84,7 @@ fn confirmations_errors_and_messages_differ_in_colour_unless_it_is_not_wanted() 
     let session = ["SUBSCRIBE news", "SUBSCRIBE news", "SUBSCRIBE two words", "PUBLISH news hi"];
     let mut colours = Vec::new();
     for env in [&[][..], &[("NO_COLOR", "1")]] {
-        let mut terminal = connected(&addr, 80, env);
+        let mut terminal = connected(&addr, 120, env);
         for line in session {
             terminal.type_keys(&format!("{line}\r"));
         }

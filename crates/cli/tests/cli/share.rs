@@ -263,7 +263,7 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("large.csv");
     let row = format!("{}\n", "some text,".repeat(10));
-    fs::write(&path, row.repeat(600_000)).unwrap();
+    fs::write(&path, row.repeat(2_400_000)).unwrap();
     let tool = share(&first, &[path.to_str().unwrap()]);
     // It has a link as soon as there are rows to see, long before all of them are there.
     link(&tool);
@@ -277,6 +277,6 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     assert_eq!(code, Some(0), "{stderr}");
     let out = String::from_utf8(stdout).unwrap();
     let link = out.lines().rfind(|line| line.starts_with("http")).expect("a link");
-    assert_eq!(page(link)["total_number"], 600_000, "{out}");
+    assert_eq!(page(link)["total_number"], 2_400_000, "{out}");
     drop(second);
 }

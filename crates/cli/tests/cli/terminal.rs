@@ -79,8 +79,8 @@ impl Terminal {
     pub(crate) fn colour_of(&self, text: &str) -> vt100::Color {
         let parser = self.screen.lock().unwrap();
         let screen = parser.screen();
-        let row =
-            screen.rows(0, screen.size().1.get()).position(|row| row.trim_end() == text).expect("the row");
+        let row = screen.rows(0, screen.size().1.get()).position(|row| row.trim_end() == text);
+        let row = row.unwrap_or_else(|| panic!("no row {text:?} in\n{}", screen.contents()));
         screen.cell(u16::try_from(row).unwrap(), 0).expect("its first cell").fgcolor()
     }
 

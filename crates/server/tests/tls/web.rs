@@ -85,21 +85,22 @@ fn requests_are_answered_over_tls_and_plain_ones_are_told_to_come_that_way() {
 #[test]
 fn browsers_are_told_to_stay_with_tls_and_pages_without_it_are_not_the_server_s_own() {
     let world = World::with(&["http_api.key=5f1c0a9be27d4836a1c4"]);
-    let ask = |world: &World, more: &str| {
+    let get = |world: &World, path: &str, more: &str| {
         let mut client = world.web();
-        client.send(format!("GET /events?channel=a HTTP/1.1\r\n{more}Connection: close\r\n\r\n").as_bytes());
+        client.send(format!("GET {path} HTTP/1.1\r\n{more}Connection: close\r\n\r\n").as_bytes());
         head(&mut client).to_ascii_lowercase()
     };
+    let ask = |world: &World, more: &str| get(world, "/events?channel=a", more);
     let strict = "strict-transport-security: max-age=2592000";
-    assert!(ask(&world, "Host: push.example.com\r\n").contains(strict));
+    assert!(get(&world, "/health", "Host: push.example.com\r\n").contains(strict));
     // Other servers of this machine have the same name.
-    assert!(!ask(&world, "Host: localhost\r\n").contains("strict-transport"));
+    assert!(!get(&world, "/health", "Host: localhost\r\n").contains("strict-transport"));
     let plain = ask(&world, "Host: push.example.com\r\nOrigin: http://push.example.com\r\n");
     assert!(plain.starts_with("http/1.1 403 "), "{plain}");
     let own = ask(&world, "Host: push.example.com\r\nOrigin: https://push.example.com\r\n");
     assert!(!own.starts_with("http/1.1 403 "), "{own}");
     let off = World::with(&["http_api.key=5f1c0a9be27d4836a1c4", "tls.hsts_max_age=0"]);
-    assert!(!ask(&off, "Host: push.example.com\r\n").contains("strict-transport"));
+    assert!(!get(&off, "/health", "Host: push.example.com\r\n").contains("strict-transport"));
 }
 
 #[test]
