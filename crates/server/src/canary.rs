@@ -93,6 +93,8 @@ struct Proof {
     grace: Option<Instant>,
     /// What the broker answered last, if that was an error.
     error: Option<BrokerError>,
+    /// When the broker last answered with an error: what it takes next is given the whole limit to come back.
+    failed: Option<Instant>,
 }
 
 impl Way {
@@ -177,9 +179,8 @@ impl Canary {
     /// connection by which it would.
     fn failed(&self, channel: &Channel, part: Part, error: BrokerError) {
         if let Some(way) = self.lock().get_mut(channel) {
-            way.reset = Instant::now();
             if let Some(proof) = way.proof(part) {
-                proof.error = Some(error);
+                (proof.error, proof.failed) = (Some(error), Some(Instant::now()));
             }
         }
     }
@@ -209,7 +210,7 @@ impl Canary {
 
     /// The same of one part; nothing where it is not tried, or may still be expected.
     fn judge(&self, way: &Way, part: Part) -> Result<Option<Duration>, Failing> {
-        let Some(Proof { last, grace, error }) = &way.proofs[part as usize] else { return Ok(None) };
+        let Some(Proof { last, grace, error, .. }) = &way.proofs[part as usize] else { return Ok(None) };
         let through = &way.through;
         let what = match part {
             Part::Publish => format!("nothing has come back through {through}"),
@@ -286,7 +287,7 @@ impl Canary {
                 let before = old.values().find(|way| way.through == through);
                 let proof = |part: Part| {
                     let last = before.and_then(|way| way.proofs[part as usize].as_ref()?.last);
-                    tried[part as usize].then_some(Proof { last, grace, error: None })
+                    tried[part as usize].then_some(Proof { last, grace, error: None, failed: None })
                 };
                 Way { through, proofs: Part::ALL.map(proof), reset: now, away: false }
             });
@@ -303,7 +304,10 @@ impl Canary {
             // What comes back in answer to a request is given up with it.
             let overdue =
                 [Part::Publish, Part::PublishWithHistory].into_iter().filter(|_| stands).find_map(|part| {
-                    let sent = way.proofs[part as usize].as_ref().is_some_and(|proof| proof.error.is_none());
+                    let sent = way.proofs[part as usize].as_ref().is_some_and(|proof| {
+                        let has_failed = proof.failed.is_some_and(|at| at.elapsed() <= self.limit);
+                        proof.error.is_none() && !has_failed
+                    });
                     self.judge(way, part).err().filter(|_| sent).map(|failing| failing.reason)
                 });
             if overdue.is_some() {
@@ -396,5 +400,30 @@ fn send(router: &Arc<Router>, broker: &Arc<dyn Stateful>, channel: &Channel, par
             };
             broker.presence_add(channel, &info, KEPT, Box::new(count));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_fails_for_good_does_not_hide_that_publications_no_longer_come_back() {
+        let limit = Duration::from_millis(20);
+        let canary = Canary::new(1, limit / 2, limit, Used { history: false, presence: true });
+        let channel = Channel::new("tidings.canary.1").expect("a name");
+        let probe = Probe { channel: channel.clone(), through: "the broker".to_owned(), stateful: true };
+        canary.take_ways(vec![probe]);
+        let overdue = || {
+            canary.failed(&channel, Part::Presence, BrokerError::NotPermitted);
+            canary.due().iter().any(|due| due.overdue.is_some())
+        };
+        assert!(!overdue(), "it is new");
+        std::thread::sleep(3 * limit);
+        assert!(overdue());
+        // What cannot be published cannot come back, nor at once when it is published again.
+        std::thread::sleep(3 * limit);
+        canary.failed(&channel, Part::Publish, BrokerError::Unavailable);
+        assert!(!overdue());
     }
 }

@@ -193,6 +193,7 @@ impl Shard {
             return None;
         }
         let network = self.network_of(&socket, forwarded);
+        let client = self.client_of(&socket, forwarded);
         let id = open(&mut self.hub, &mut self.fx);
         if let Some(network) = network {
             self.hub.meter_address(id.slot, network);
@@ -216,6 +217,9 @@ impl Shard {
         if let Some(key) = address {
             self.addresses.insert(id.slot, key);
         }
+        if let Some(client) = client {
+            self.clients.insert(id.slot, client);
+        }
         Some(id.slot)
     }
 }
@@ -224,6 +228,13 @@ impl Shard {
     /// The address of a connection, where it matters.
     fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
         if self.process.addresses.is_limited() { socket.peer() } else { None }
+    }
+
+    /// The address of the client behind a trusted proxy, where the proxy has said it.
+    fn client_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<IpAddr> {
+        let addresses = &self.process.addresses;
+        let peer = socket.peer().filter(|peer| !forwarded.is_empty() && addresses.is_proxy(*peer))?;
+        Some(addresses.client(peer, forwarded)).filter(|client| !addresses.is_proxy(*client))
     }
 
     /// What a connection's commands are counted with, where they are.

@@ -47,8 +47,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The address of the session's peer. `None` without one (a Unix socket), for a trusted proxy, whose address says nothing
-    /// about the client, and where the request is not [`Request::Decide`].
+    /// The address of the session's client: its peer's, or the one that a trusted proxy has said. `None` without one (a Unix
+    /// socket, a trusted proxy that has said none), and where the request is not [`Request::Decide`].
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -120,6 +121,7 @@ pub fn spawn(
             metrics: Arc::clone(&metrics),
             process: Arc::clone(process),
             addresses: HashMap::new(),
+            clients: HashMap::new(),
             began: Instant::now(),
             batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
             spare: Vec::new(),
@@ -196,6 +198,8 @@ pub(crate) struct Shard {
     pub(crate) accept_due: bool,
     /// Under which addresses connections are counted, where they are.
     pub(crate) addresses: HashMap<u32, Key>,
+    /// Addresses of clients behind trusted proxies.
+    pub(crate) clients: HashMap<u32, IpAddr>,
     /// Accepting fails, and that has been logged.
     pub(crate) starved: bool,
     /// The drain that is under way.
@@ -409,13 +413,18 @@ impl Shard {
     /// Has a request carried out.
     fn ask(&self, session: SessionId, ticket: u32, request: Request) {
         let peer = match request {
-            Request::Decide(_) => self.conns.get(session.slot as usize).and_then(Option::as_ref),
+            Request::Decide(_) => self.client_address(session.slot),
             _ => None,
         };
-        let peer = peer.and_then(|conn| conn.socket.peer());
-        let peer = peer.filter(|peer| !self.process.addresses.is_proxy(*peer));
         let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket, peer };
         self.control.ask(request, reply);
+    }
+
+    /// The address of a connection's client, where it is known.
+    fn client_address(&self, slot: u32) -> Option<IpAddr> {
+        let conn = self.conns.get(slot as usize).and_then(Option::as_ref)?;
+        let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
+        peer.or_else(|| self.clients.get(&slot).copied())
     }
 
     /// Has one carried out whose answer can be large, as soon as there is room for it; at once told that there is not when

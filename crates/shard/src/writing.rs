@@ -176,6 +176,9 @@ impl Shard {
         }
         sub(&self.metrics.connections[kind(&conn.socket)], 1);
         self.process.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.clients.is_empty() {
+            self.clients.remove(&slot);
+        }
         if !self.addresses.is_empty()
             && let Some(key) = self.addresses.remove(&slot)
         {

@@ -56,7 +56,7 @@ pub struct Limits {
     pub channel_bytes: usize,
     /// Bytes of all histories of the channels of one namespace. At this limit, histories of it without publications are
     /// evicted first; then a channel that publishes gives up its own oldest publications, down to none, and a channel
-    /// without a history evicts the one published to longest ago.
+    /// without a history evicts one of those published to longest ago: the oldest of the first stripe that is not in use.
     pub namespace_bytes: u64,
     /// Bytes of all histories, positions, results and members together. At this limit histories go likewise, of whatever
     /// namespace; a new result or member is `Overloaded`.

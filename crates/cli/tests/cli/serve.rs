@@ -95,6 +95,22 @@ fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time
 }
 
 #[test]
+fn a_wrong_token_is_logged_with_the_address_that_a_trusted_proxy_says() {
+    let options =
+        ["client.token.hmac_secret_key=0123456789abcdef0123456789abcdef", "trusted_proxies=127.0.0.0/8"];
+    let server = server(&options.map(|option| ["--set", option]).concat());
+    let body = r#"{"id":1,"connect":{"token":"a.b.c"}}"#;
+    let mut stream = TcpStream::connect(server.http()).unwrap();
+    write!(
+        stream,
+        "POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    server.wait_for_log("authentication failed address=\"192.0.2.7\" count=1 credential=\"token\"");
+}
+
+#[test]
 fn the_log_says_why_clients_were_disconnected_one_by_one_and_in_sum() {
     let mut server = server(&["--log-level", "debug", "--set", "client.connection_limit=2"]);
     for _ in 0..3 {

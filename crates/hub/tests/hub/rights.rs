@@ -447,7 +447,8 @@ fn a_personal_channel_is_the_exact_user_s() {
         assert_eq!(code(&mut w, "dialog#bob,eve"), None, "one for both");
     }
     // Their ids would name others' channels.
-    for user in ["bob,eve", "x#bob"] {
+    let long = "b".repeat(255);
+    for user in ["bob,eve", "x#bob", &long] {
         let (_, answer) = connect(&mut w, user, &json!({}));
         assert_eq!(answer["error"]["code"], 103, "{user}");
         let line = w.open();

@@ -158,8 +158,12 @@ impl Hub {
                     channels.push((channel, Admission::default()));
                 }
                 Ok(_) => {}
-                // A user whose name no channel's can hold has none.
-                Err(_) => self.errors += 1,
+                Err(error) => {
+                    let text = format!(
+                        "permission denied: with personal channels, an id of a user must fit into a channel's name: {error}"
+                    );
+                    return Err(Verdict { text, ..code::PERMISSION_DENIED.into() }.into());
+                }
             }
         }
         let Settings { access, namespaces, .. } = &*self.settings;
