@@ -94,6 +94,25 @@ impl Hub {
         fx: &mut Effects,
         act: impl FnOnce(&mut Self, &mut Effects) -> Act,
     ) -> Act {
+        self.metered_or(slot, cost, fx, act, |hub, words, fx| {
+            let is_silent = id == 0 && hub.sessions[slot as usize].dialect.is_client();
+            if is_silent {
+                hub.errors += 1;
+            } else {
+                hub.refuse(slot, id, code::TOO_MANY_REQUESTS, words, fx);
+            }
+        })
+    }
+
+    /// The same; `refuse` answers a command past a limit with the words that it is given.
+    pub(crate) fn metered_or(
+        &mut self,
+        slot: u32,
+        cost: Cost,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut Self, &mut Effects) -> Act,
+        refuse: impl FnOnce(&mut Self, &str, &mut Effects),
+    ) -> Act {
         // Without limits this is all there is to it.
         if self.usage.is_empty() {
             return act(self, fx);
@@ -111,12 +130,7 @@ impl Hub {
                 let (_, words) =
                     if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
                 let words = format!("{}: {words}", code::TOO_MANY_REQUESTS.text);
-                let is_silent = id == 0 && hub.sessions[slot as usize].dialect.is_client();
-                if is_silent {
-                    hub.errors += 1;
-                } else {
-                    hub.refuse(slot, id, code::TOO_MANY_REQUESTS, &words, fx);
-                }
+                refuse(hub, &words, fx);
             }),
         }
     }

@@ -18,7 +18,9 @@ use crate::topics::TopicKey;
 use crate::usage::Cost;
 
 impl Hub {
-    /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out.
+    /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out, and so is `MULTI`: a
+    /// client that sends the commands behind it at once would have them carried out without it. What ends a transaction
+    /// is charged, and ends it also where it is refused.
     pub(crate) fn resp_metered(
         &mut self,
         slot: u32,
@@ -26,11 +28,22 @@ impl Hub {
         bytes: usize,
         fx: &mut Effects,
     ) -> Act {
-        if args[0].eq_ignore_ascii_case(b"quit") {
+        let is = |name: &[u8]| args[0].eq_ignore_ascii_case(name);
+        if is(b"quit") || is(b"multi") && !self.is_in_transaction(slot) {
             return self.resp_command(slot, args, fx);
         }
-        let cost = Cost { bytes, publishes: args[0].eq_ignore_ascii_case(b"publish") };
-        self.metered(slot, 0, cost, fx, |hub, fx| hub.resp_command(slot, args, fx))
+        let cost = Cost { bytes, publishes: is(b"publish") };
+        let carry_out = |hub: &mut Self, fx: &mut Effects| hub.resp_command(slot, args, fx);
+        self.metered_or(slot, cost, fx, carry_out, |hub, words, fx| {
+            let text = error_text(code::TOO_MANY_REQUESTS, words);
+            match hub.is_in_transaction(slot) {
+                true if is(b"exec") => return hub.refuse_exec(slot, &text, fx),
+                true if is(b"discard") || is(b"reset") => hub.discard_transaction(slot),
+                true => hub.spoil_transaction(slot),
+                false => {}
+            }
+            hub.resp_error(slot, fx, &text);
+        })
     }
 
     /// Carries out one command; `args[0]` is its name.

@@ -138,7 +138,7 @@ impl Hub {
     }
 
     /// Keeps nothing more of a transaction that will not be carried out.
-    fn spoil_transaction(&mut self, slot: u32) {
+    pub(super) fn spoil_transaction(&mut self, slot: u32) {
         self.discard_transaction(slot);
         let transaction = Transaction { refused: true, ..Transaction::default() };
         self.sessions[slot as usize].more().transaction = Some(Box::new(transaction));

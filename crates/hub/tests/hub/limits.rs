@@ -59,3 +59,47 @@ fn leaving_is_never_refused() {
     assert!(world.closed.contains(&plain));
     assert_eq!(world.say(resp, "*1\r\n$4\r\nQUIT\r\n"), "+OK\r\n");
 }
+
+fn command(words: &[&str]) -> String {
+    let bulks: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    format!("*{}\r\n{bulks}", words.len())
+}
+
+#[test]
+fn a_transaction_past_a_limit_is_not_carried_out_in_part_and_ends() {
+    let publish = ["PUBLISH", "a", "1"];
+    let commands = |names: &[&[&str]]| names.iter().map(|words| command(words)).collect::<String>();
+    for (limits, sent, replies) in [
+        // One of its commands is refused.
+        (
+            UsageLimits { publications: 1, ..UsageLimits::default() },
+            commands(&[&["MULTI"], &publish, &publish, &["EXEC"]]),
+            ["+OK", "+QUEUED", "-ERR 111 ", "-EXECABORT "],
+        ),
+        // EXEC itself.
+        (
+            UsageLimits { commands: 2, ..UsageLimits::default() },
+            commands(&[&["MULTI"], &publish, &publish, &["EXEC"]]),
+            ["+OK", "+QUEUED", "+QUEUED", "-EXECABORT "],
+        ),
+        (
+            UsageLimits { commands: 1, ..UsageLimits::default() },
+            commands(&[&["PING"], &["MULTI"], &publish, &["DISCARD"]]),
+            ["+PONG", "+OK", "-ERR 111 ", "-ERR 111 "],
+        ),
+    ] {
+        let mut world = limited(&limits);
+        let slot = world.open();
+        world.hub.meter_address(slot, 1);
+        let output = world.say(slot, sent);
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines.len(), replies.len(), "{output}");
+        for (line, start) in lines.iter().zip(replies) {
+            assert!(line.starts_with(start), "{start}: {output}");
+        }
+        assert_eq!(world.hub.stats().input_bytes, 0);
+        // What comes next is in no transaction.
+        world.hub.set_clock(5_000_000_000);
+        assert_eq!(world.say(slot, command(&["PING"])), "+PONG\r\n");
+    }
+}
