@@ -292,3 +292,21 @@ health: {enabled: true}
         assert!(notes.contains(part), "{part}: {notes}");
     }
 }
+
+#[test]
+fn an_import_keeps_the_headers_that_hooks_are_sent() {
+    let file = r#"{"proxy_connect_endpoint":"http://127.0.0.1:3000/connect","proxy_static_http_headers":{"X-Auth":"s3cret"}}"#;
+    let (config, imported) = import("c.json", file);
+    assert!(config.client.proxy.connect.enabled);
+    assert!(imported.text.contains("x-auth") && imported.text.contains("s3cret"), "{}", imported.text);
+    assert!(!imported.notes.join("\n").contains("proxy_static_http_headers"), "{:#?}", imported.notes);
+}
+
+#[test]
+fn a_namespace_whose_name_cannot_be_is_left_out_of_an_import_and_the_others_stay() {
+    let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
+    let (config, imported) = import("c.json", file);
+    let [news] = &config.channel.namespaces[..] else { panic!("{:?}", config.channel) };
+    assert!(news.name == "news" && news.options.presence);
+    assert!(imported.notes.join("\n").contains("bad name!"), "{:#?}", imported.notes);
+}

@@ -140,7 +140,10 @@ fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Foun
                 }
             }
             // An unknown table is told of by the first of its keys, which is the likelier mistake to recognise.
-            Raw::Table(inner) if is_group(&key) || !inner.is_empty() && !is_option(&key) => {
+            Raw::Table(inner)
+                if is_group(&key)
+                    || !inner.is_empty() && !is_option(&key) && !centrifugo::takes_table(&key) =>
+            {
                 flatten(file, inner, &format!("{key}."), found);
             }
             Raw::Null if is_group(&key) => {}

@@ -31,7 +31,8 @@ pub struct Export {
     /// The format.
     pub format: Format,
     /// Whether cells that a spreadsheet would take for formulas get an apostrophe in front: those that begin with `=`, `+`,
-    /// `-`, `@`, a tab or a carriage return, unless they are numbers.
+    /// `-`, `@` (also in full width), a tab or a line break, unless they are numbers. Cells with a character that a
+    /// spreadsheet may divide rows at get quotes (OWASP, "CSV Injection").
     pub disarm_formulas: bool,
 }
 
@@ -42,11 +43,23 @@ impl From<Format> for Export {
     }
 }
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Whether a spreadsheet may divide a cell without quotes in two: whatever the file says, it divides at these as well.
+fn may_be_divided(cell: &[u8]) -> bool {
+    cell.iter().any(|byte| matches!(byte, b';' | b'\t' | b',' | b'|'))
+}
+
 /// Whether a spreadsheet may take a cell for a formula.
 fn may_be_formula(cell: &[u8]) -> bool {
     let is_number = |style| matches!(Kind::of(cell, style), Kind::Integer | Kind::Decimal | Kind::Missing);
+    // A mark at the beginning of a file is taken for the byte order mark, so what follows it counts.
+    let cell = cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell);
     match cell {
-        [b'=' | b'@' | b'\t' | b'\r', ..] => true,
+        [b'=' | b'@' | b'\t' | b'\r' | b'\n', ..] => true,
+        // U+FF0B, U+FF0D, U+FF1D, U+FF20.
+        [0xEF, 0xBC, 0x8B | 0x8D | 0x9D | 0xA0, ..] => true,
         [b'+' | b'-', ..] => !(is_number(Style::Point) || is_number(Style::Comma)),
         _ => false,
     }
@@ -254,7 +267,13 @@ impl RowWriter {
             self.written.extend_from_slice(b"\"\"");
         } else {
             self.disarm();
-            write_cell(&self.cell, self.syntax, &mut self.written)?;
+            if self.export.disarm_formulas && may_be_divided(&self.cell) {
+                self.written.push(b'"');
+                self.pass();
+                self.written.push(b'"');
+            } else {
+                write_cell(&self.cell, self.syntax, &mut self.written)?;
+            }
         }
         self.cell.clear();
         Ok(())
@@ -273,7 +292,20 @@ mod tests {
 
     #[test]
     fn what_a_spreadsheet_takes_for_a_formula_is_told_from_numbers_and_dates() {
-        for cell in ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "\r=1", "--5", "-a", "=5"] {
+        for cell in [
+            "=1+1",
+            "@SUM(A1)",
+            "+cmd|' /C calc'!A0",
+            "-2+3",
+            "\t=1",
+            "\r=1",
+            "--5",
+            "-a",
+            "=5",
+            "\n=1",
+            "\u{ff1d}1",
+            "\u{feff}=1",
+        ] {
             assert!(may_be_formula(cell.as_bytes()), "{cell:?}");
         }
         for cell in ["", "-", "-5", "+3.2", "-1,5", "-1.234,5", "-$5", "+5 %", "a=1", "'=1", "5-3"] {

@@ -1,5 +1,10 @@
 //! The option names of Centrifugo 5, which has no tables, and where version 6 has them.
 
+/// Whether a name of version 5 has a table for its value, which is one option and no group of them.
+pub(in crate::config) fn takes_table(name: &str) -> bool {
+    name == "proxy_static_http_headers"
+}
+
 /// Paths of Centrifugo 6 for a name of Centrifugo 5; several where one option became several.
 pub(super) fn paths(name: &str) -> Option<Vec<String>> {
     if let Some((_, paths)) = NAMES.iter().find(|(known, _)| *known == name) {

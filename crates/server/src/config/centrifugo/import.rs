@@ -107,7 +107,10 @@ impl Import {
                 (Raw::List(items), _) if key == NAMESPACES || key == "namespaces" => {
                     self.collect_namespaces(items);
                 }
-                (Raw::Table(inner), _) if !is_option(&key) || key == "broker" => {
+                (Raw::Table(inner), _)
+                    if (!is_option(&key) || key == "broker")
+                        && !(path.is_empty() && flat::takes_table(name)) =>
+                {
                     match key.as_str() {
                         "engine" | "broker" | "presence_manager" | "http_server.tls" => {}
                         _ if is_option(&key) => {}
@@ -424,6 +427,11 @@ impl Import {
             let last = self.values.len() - 1;
             let wrong: BTreeMap<usize, String> =
                 errors.into_iter().map(|(at, what)| (at.unwrap_or(last).min(last), what)).collect();
+            // Without their namespaces, options are wrong that are right with them.
+            let names = wrong.keys().copied().find(|at| self.values[*at].key == NAMESPACES);
+            if names.is_some_and(|at| self.keep_valid_items(at)) {
+                continue;
+            }
             for (at, what) in wrong.into_iter().rev() {
                 if !self.keep_valid_items(at) {
                     let value = self.values.remove(at);
@@ -435,35 +443,36 @@ impl Import {
 
     /// Of a list with items that are not valid here, keeps the others; whether there were such items.
     fn keep_valid_items(&mut self, at: usize) -> bool {
-        let Some(value) = self.values.get(at).filter(|value| value.key == "client.allowed_origins") else {
+        let has_items = |value: &&Value| matches!(&*value.key, "client.allowed_origins" | NAMESPACES);
+        let Some(value) = self.values.get(at).filter(has_items) else {
             return false;
         };
-        let (from, line) = (value.from.clone(), value.line);
+        let (key, from, line) = (value.key.clone(), value.from.clone(), value.line);
         let (valid, wrong): (Vec<_>, Vec<_>) = list(&value.raw).into_iter().partition(|item| {
             let mut loading = Loading::default();
             let raw = Raw::List(vec![Node { line, raw: Raw::Text(item.clone()) }]);
             let origin = Origin::Flag(String::new());
-            loading.apply_all(&[Assignment {
-                key: "client.allowed_origins".into(),
-                raw,
-                origin,
-                switched_off: false,
-            }]);
+            loading.apply_all(&[Assignment { key: key.clone(), raw, origin, switched_off: false }]);
             loading.errors.is_empty()
         });
         if wrong.is_empty() {
             return false;
         }
+        let why = if key == NAMESPACES {
+            "it is no name that a namespace can have, and its options go with it"
+        } else {
+            "it is no origin that a page can have"
+        };
         for item in &wrong {
-            let what = format!(
-                "\"{}\" of `{}` is left out: it is no origin that a page can have",
-                shown(item),
-                shown(&from)
-            );
-            self.note(line, &what);
+            self.note(line, &format!("\"{}\" of `{}` is left out: {why}", shown(item), shown(&from)));
         }
         self.values[at].raw =
             Raw::List(valid.into_iter().map(|item| Node { line, raw: Raw::Text(item) }).collect());
+        if key == NAMESPACES {
+            let is_of =
+                |value: &Value, name: &String| value.key.starts_with(&format!("{NAMESPACES}.{name}."));
+            self.values.retain(|value| !wrong.iter().any(|name| is_of(value, name)));
+        }
         true
     }
 }

@@ -13,6 +13,7 @@ mod known;
 mod redis_url;
 mod write;
 
+pub(super) use flat::takes_table;
 pub use import::{Imported, import};
 
 use known::{BLOCKS, Counterpart, OPTIONS, Switch, UNSAID, matches};
