@@ -135,6 +135,27 @@ impl Hub {
         }
     }
 
+    /// Charges input that is no command and has no error for its answer: pings of WebSockets, telnet's control sequences,
+    /// what is empty. `false` past a limit, which counts as a refusal: then it is not answered.
+    pub(crate) fn charge_input(&mut self, slot: u32, bytes: usize) -> bool {
+        if self.usage.is_empty() {
+            return true;
+        }
+        // It comes between commands, of which the next one may be charged already.
+        let charged = self.sessions[slot as usize].flags.set(Flag::Charged, false);
+        let outcome = self.charge(slot, Cost { bytes, publishes: false });
+        self.sessions[slot as usize].flags.set(Flag::Charged, charged);
+        match outcome {
+            Ok(()) => true,
+            Err((is_user, what)) => {
+                let usage = &self.settings.usage;
+                if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
+                self.errors += 1;
+                false
+            }
+        }
+    }
+
     /// Charges a command to the session's address and user, unless that was done before it had to wait.
     fn charge(&mut self, slot: u32, cost: Cost) -> Result<(), (bool, Metered)> {
         let Some(SessionUsage { address, user }) = self.usage.get(slot as usize) else { return Ok(()) };

@@ -176,7 +176,10 @@ impl Hub {
                         Act::End => break Why::End,
                     }
                 }
-                Ok(Decoded::Nothing { used: length }) => used += length,
+                Ok(Decoded::Nothing { used: length }) => {
+                    self.charge_input(slot, length);
+                    used += length;
+                }
                 Ok(Decoded::Partial) => {
                     self.sessions[slot as usize].more().decoder = std::mem::take(&mut decoder);
                     break Why::Partial;

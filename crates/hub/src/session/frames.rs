@@ -86,7 +86,9 @@ impl Hub {
                             break Why::End;
                         }
                         Event::Ping(payload) => {
-                            fx.send(slot, |out| ws::frame(Opcode::Pong, &payload, out));
+                            if self.charge_input(slot, payload.len()) {
+                                fx.send(slot, |out| ws::frame(Opcode::Pong, &payload, out));
+                            }
                         }
                         Event::Pong(_) => {}
                         Event::Close(close) => {

@@ -26,7 +26,9 @@ impl Hub {
         let (mut text, mut answers) = (Vec::with_capacity(bytes.len()), Vec::new());
         let read = telnet.read(bytes, &mut text, &mut answers);
         self.sessions[slot as usize].more().telnet = telnet;
-        fx.send(slot, |out| out.extend_from_slice(&answers));
+        if !answers.is_empty() && self.charge_input(slot, answers.len()) {
+            fx.send(slot, |out| out.extend_from_slice(&answers));
+        }
         let flow = self.commands_input(slot, &text, fx);
         if let Err(error) = read {
             self.errors += 1;
@@ -78,6 +80,7 @@ impl Hub {
                         self.plain_line(slot, line, fx)
                     } else if line.trim_ascii().is_empty() {
                         // Blank lines keep connections alive and mean nothing.
+                        self.charge_input(slot, length);
                         Act::Next
                     } else {
                         self.client_message(slot, line, fx)

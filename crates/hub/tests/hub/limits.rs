@@ -103,3 +103,26 @@ fn a_transaction_past_a_limit_is_not_carried_out_in_part_and_ends() {
         assert_eq!(world.say(slot, command(&["PING"])), "+PONG\r\n");
     }
 }
+
+#[test]
+fn input_that_is_no_command_is_charged_and_past_a_limit_not_answered() {
+    let mut world = limited(&UsageLimits { commands: 2, ..UsageLimits::default() });
+    let slots = [world.open(), world.open(), world.open(), world.open()];
+    for (slot, address) in slots.into_iter().zip(1..) {
+        world.hub.meter_address(slot, address);
+    }
+    // A pong that nobody waits for, an empty line, an empty array.
+    let json = world.say(slots[0], "{\"id\":1,\"connect\":{}}\n{}\n{\"id\":2,\"ping\":{}}\n");
+    assert!(json.contains("\"connect\"") && json.contains("\"code\":111"), "{json}");
+    let blank = world.say(slots[1], "{\"id\":1,\"connect\":{}}\n\n{\"id\":2,\"ping\":{}}\n");
+    assert!(blank.contains("\"connect\"") && blank.contains("\"code\":111"), "{blank}");
+    let resp = world.say(slots[2], "*0\r\n*0\r\n*1\r\n$4\r\nPING\r\n");
+    assert!(resp.starts_with("-ERR 111 "), "{resp}");
+    let telnet = b"\xff\xfd\x01";
+    let mut answers = 0;
+    for _ in 0..5 {
+        world.input(slots[3], telnet);
+        answers += usize::from(!world.bytes(slots[3]).is_empty());
+    }
+    assert_eq!(answers, 2);
+}

@@ -64,8 +64,12 @@ impl Hub {
         }
         let parsed = dialect.encoding().parse_command(message);
         let (id, publishes) = match &parsed {
-            // It answers the server's ping, and is owed.
-            Ok(Command { request: Request::Pong, .. }) => return self.client_parsed(slot, parsed, fx),
+            // It answers the server's ping.
+            Ok(Command { request: Request::Pong, .. })
+                if self.sessions[slot as usize].flags.has(Flag::PongDue) =>
+            {
+                return self.client_parsed(slot, parsed, fx);
+            }
             Ok(command) => (command.id, matches!(command.request, Request::Publish(_))),
             Err(error) => (error.id, false),
         };
