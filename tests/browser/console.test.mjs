@@ -32,7 +32,7 @@ test('what one publishes to a channel, everybody on it reads, text as text and J
 
 test('a channel that the server refuses is said with its reason', async (t) => {
   const page = await visit(t, server.url);
-  await page.getByLabel('Channel').fill('no such:namespace');
+  await page.getByLabel('Channel').fill('tidings.node');
   await page.getByRole('button', { name: 'Subscribe' }).click();
   await page.getByText(/^Refused: .+ \(\d+\)$/).waitFor();
 });

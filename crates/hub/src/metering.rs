@@ -149,7 +149,11 @@ impl Hub {
             Ok(()) => true,
             Err((is_user, what)) => {
                 let usage = &self.settings.usage;
-                if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
+                if is_user {
+                    usage.users.refuse(what)
+                } else {
+                    usage.addresses.refuse(what)
+                };
                 self.errors += 1;
                 false
             }

@@ -84,7 +84,7 @@ impl Body {
         let len = notice.len();
         let head = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\n\
-             connection: close\r\n\r\n"
+             retry-after: 1\r\nconnection: close\r\n\r\n"
         );
         self.rest = [head.as_bytes(), notice].concat();
         (self.chunked, self.events) = (false, None);
