@@ -178,10 +178,10 @@ impl Canary {
     /// The broker has answered with an error. What is not sent cannot come back: that says nothing against the
     /// connection by which it would.
     fn failed(&self, channel: &Channel, part: Part, error: BrokerError) {
-        if let Some(way) = self.lock().get_mut(channel) {
-            if let Some(proof) = way.proof(part) {
-                (proof.error, proof.failed) = (Some(error), Some(Instant::now()));
-            }
+        if let Some(way) = self.lock().get_mut(channel)
+            && let Some(proof) = way.proof(part)
+        {
+            (proof.error, proof.failed) = (Some(error), Some(Instant::now()));
         }
     }
 
