@@ -135,7 +135,7 @@ impl Downloads {
             slow.give_way();
         }
         let download = Arc::new(Download {
-            meter: RateMeter::new(Instant::now()),
+            meter: RateMeter::new(PIECE as u64, Instant::now()),
             gives_way: AtomicBool::new(false),
             told: Notify::new(),
         });

@@ -11,7 +11,12 @@ pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 /// Measures one transfer.
 #[derive(Debug)]
-pub(super) struct RateMeter(Mutex<State>);
+pub(super) struct RateMeter {
+    state: Mutex<State>,
+    /// Most bytes that one wait is for; a peer that takes longer for them is slow, whatever the buffers on the way took
+    /// at first.
+    step: u64,
+}
 
 #[derive(Debug)]
 struct State {
@@ -26,20 +31,15 @@ struct State {
 }
 
 impl RateMeter {
-    pub(super) fn new(now: Instant) -> Self {
-        Self(Mutex::new(State {
-            began: now,
-            bytes: 0,
-            waited: Duration::ZERO,
-            waiting_since: Some(now),
-            last: None,
-        }))
+    /// Of a transfer whose waits are for at most `step` bytes each.
+    pub(super) fn new(step: u64, now: Instant) -> Self {
+        Self { state: Mutex::new(State::new(now)), step }
     }
 
     /// Begins anew at this time.
     #[cfg(test)]
     pub(super) fn restart(&self, at: Instant) {
-        *self.state() = Self::new(at).0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.state() = State::new(at);
     }
 
     /// The peer is waited for from now on.
@@ -63,18 +63,33 @@ impl RateMeter {
     /// Bytes per second; `None` before the first [`WINDOW`] is over.
     pub(super) fn rate(&self, now: Instant) -> Option<f64> {
         let state = self.state();
-        if now.saturating_duration_since(state.began) >= WINDOW { Some(state.rate(now)) } else { state.last }
+        let is_measured = now.saturating_duration_since(state.began) >= WINDOW;
+        let rate = if is_measured { Some(state.rate(now)) } else { state.last };
+        let waiting = state.waiting(now);
+        if waiting < WINDOW {
+            return rate;
+        }
+        let at_most = self.step as f64 / waiting.as_secs_f64();
+        Some(rate.map_or(at_most, |rate| rate.min(at_most)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn new(now: Instant) -> Self {
+        Self { began: now, bytes: 0, waited: Duration::ZERO, waiting_since: Some(now), last: None }
+    }
+
+    /// How long the peer has been waited for without a pause.
+    fn waiting(&self, now: Instant) -> Duration {
+        self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     fn rate(&self, now: Instant) -> f64 {
-        let waiting = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.bytes as f64 / (self.waited + waiting).as_secs_f64().max(1e-3)
+        self.bytes as f64 / (self.waited + self.waiting(now)).as_secs_f64().max(1e-3)
     }
 }
 
@@ -97,7 +112,8 @@ mod tests {
     fn only_the_time_counts_in_which_the_peer_is_waited_for() {
         let began = Instant::now();
         let at = |seconds: f64| began + Duration::from_secs_f64(seconds);
-        let (slow, busy, young) = (RateMeter::new(began), RateMeter::new(began), RateMeter::new(at(4.0)));
+        let (slow, busy, young) =
+            (RateMeter::new(1_000, began), RateMeter::new(1_000, began), RateMeter::new(1_000, at(4.0)));
         for second in 1..=10 {
             slow.advance(100, at(f64::from(second)));
             slow.wait(at(f64::from(second)));
@@ -115,5 +131,18 @@ mod tests {
         assert_eq!(found(50, at(8.5)), None);
         // It has stood still since.
         assert_eq!(found(0, at(9.5)), Some("young"));
+    }
+
+    #[test]
+    fn what_buffers_take_at_first_does_not_make_a_peer_quick_that_takes_no_more() {
+        let began = Instant::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let meter = RateMeter::new(64 << 10, began);
+        meter.advance(8 << 20, began);
+        meter.wait(began);
+        assert_eq!(meter.rate(at(4)), None);
+        // 64 KiB in 8 seconds are 8,192 bytes a second; after that it is slower than that.
+        assert!(meter.rate(at(7)).expect("a rate") > 8_192.0);
+        assert!(meter.rate(at(9)).expect("a rate") < 8_192.0);
     }
 }

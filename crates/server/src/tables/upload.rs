@@ -124,7 +124,7 @@ impl UnderWay {
         let far = Arc::new(Far {
             received: AtomicU64::new(0),
             rows: AtomicU64::new(0),
-            meter: RateMeter::new(Instant::now()),
+            meter: RateMeter::new(u64::MAX, Instant::now()),
             requester: Arc::clone(&requester.key),
             stopped: OnceLock::new(),
             wake: OnceLock::new(),
