@@ -31,8 +31,8 @@ pub struct Export {
     /// The format.
     pub format: Format,
     /// Whether cells that a spreadsheet would take for formulas get an apostrophe in front: those that begin with `=`, `+`,
-    /// `-`, `@` (also in full width), a tab or a line break, unless they are numbers. Cells with a character that a
-    /// spreadsheet may divide rows at get quotes (OWASP, "CSV Injection").
+    /// `-`, `@` (also in full width), a tab or a line break, unless they are numbers. Cells in which such a beginning follows a
+    /// character that a spreadsheet may divide rows at get quotes (OWASP, "CSV Injection").
     pub disarm_formulas: bool,
 }
 
@@ -46,9 +46,10 @@ impl From<Format> for Export {
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Whether a spreadsheet may divide a cell without quotes in two: whatever the file says, it divides at these as well.
-fn may_be_divided(cell: &[u8]) -> bool {
-    cell.iter().any(|byte| matches!(byte, b';' | b'\t' | b',' | b'|'))
+/// Whether a spreadsheet that divides a cell without quotes, whatever the file says, may find a formula in what follows.
+fn may_hide_formula(cell: &[u8]) -> bool {
+    let pieces = cell.split(|byte| matches!(byte, b';' | b'\t' | b',' | b'|'));
+    pieces.skip(1).any(|piece| may_be_formula(piece.trim_ascii_start()))
 }
 
 /// Whether a spreadsheet may take a cell for a formula.
@@ -267,7 +268,7 @@ impl RowWriter {
             self.written.extend_from_slice(b"\"\"");
         } else {
             self.disarm();
-            if self.export.disarm_formulas && may_be_divided(&self.cell) {
+            if self.export.disarm_formulas && may_hide_formula(&self.cell) {
                 self.written.push(b'"');
                 self.pass();
                 self.written.push(b'"');
@@ -310,6 +311,12 @@ mod tests {
         }
         for cell in ["", "-", "-5", "+3.2", "-1,5", "-1.234,5", "-$5", "+5 %", "a=1", "'=1", "5-3"] {
             assert!(!may_be_formula(cell.as_bytes()), "{cell:?}");
+        }
+        for cell in ["a;=1", "a, =1", "a|@b", "1\t-a", ";=1"] {
+            assert!(may_hide_formula(cell.as_bytes()), "{cell:?}");
+        }
+        for cell in ["b, c", "1;-5", "a=1", "a-b", ""] {
+            assert!(!may_hide_formula(cell.as_bytes()), "{cell:?}");
         }
     }
 }
