@@ -60,6 +60,10 @@ impl Shared {
 /// A table of so many rows with a viewer on each node, who know of each other.
 fn shared(a: &World, b: &World, rows: usize) -> (Viewer, Viewer, String, String) {
     let (mut on_a, table, secret) = a.shared("rows.tsv", &tsv(rows));
+    // The record reaches the bucket a moment after the first view.
+    wait_until(PATIENCE, "the table on the other node", || {
+        b.get(&format!("/tables/{table}/download")).0 == 200
+    });
     let mut on_b = b.viewer(&format!("/tables/ws/{table}"));
     on_b.view(|view| view["total_number"] == rows && view["loading"] == false && view["viewers"] == 2);
     on_a.view(|view| view["viewers"] == 2);
