@@ -79,5 +79,9 @@ test('a file of 200 MB goes through nginx, and its first page shows before its e
   const guest = await visit(t, maker.url());
   await shows(guest, 1);
   const end = new RegExp(`big\\.tsv is complete: ${(times * 100_000).toLocaleString('en')} rows, 20\\d MB`);
-  for (const page of [maker, guest]) await page.getByText(end).waitFor({ timeout: 4 * PATIENCE });
+  for (const page of [maker, guest]) {
+    await page.getByText(end).waitFor({ timeout: 4 * PATIENCE });
+    // Before nginx ends.
+    await page.close();
+  }
 });
