@@ -1,26 +1,8 @@
 //! Two nodes on one Redis Cluster, as an operator and their clients see them.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisCluster, Reply, RespClient, Tidings, wait_until};
 
-use crate::tool::{Tool, command, server};
-
-/// Asks a node over HTTP; gives the status line's number and the body.
-fn http(node: &Tidings, request: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(node.http()).unwrap();
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
+use crate::tool::{Tool, command, http, server};
 
 fn wait_until_ready(node: &Tidings) {
     let mut answer = String::new();

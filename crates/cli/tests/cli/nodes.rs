@@ -1,29 +1,14 @@
 //! Several nodes on one Redis, as clients and operators see them.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, Signal, Tidings, wait_until};
 
-use crate::tool::server;
-
-fn http(node: &Tidings, request: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(node.http()).unwrap();
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-}
+use crate::tool::{http, server};
 
 fn api(node: &Tidings, method: &str, body: &Value) -> Value {
-    serde_json::from_str(&http(node, &format!("POST /api/{method}"), &body.to_string())).unwrap()
+    serde_json::from_str(&http(node, &format!("POST /api/{method}"), &body.to_string()).1).unwrap()
 }
 
 /// Starts nodes that share a Redis, and waits until they know each other.
@@ -149,9 +134,9 @@ fn nodes_of_different_configuration_say_so_and_go_on() {
     let nodes = nodes(&redis, [&one[..], &one, &other]);
     nodes[2].wait_for_log("another node on this broker has other options of channels");
     for (node, different) in nodes.iter().zip([1, 1, 2]) {
-        let metrics = http(node, "GET /metrics", "");
+        let (_, metrics) = http(node, "GET /metrics", "");
         assert!(metrics.contains(&format!("\ntidings_nodes_different {different}\n")), "{metrics}");
-        assert_eq!(http(node, "GET /ready", "").matches("\"ready\":true").count(), 1);
+        assert_eq!(http(node, "GET /ready", "").1.matches("\"ready\":true").count(), 1);
     }
     let warnings = |node: &Tidings| node.stderr().matches("other options of channels").count();
     assert_eq!(nodes.iter().map(warnings).collect::<Vec<_>>(), [1, 1, 2], "once for each node");
