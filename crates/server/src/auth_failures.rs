@@ -15,11 +15,12 @@
 //! - Nothing of a secret is stored or logged.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidings_shard::client_network;
 use tokio::sync::watch;
 
 /// Most addresses that are kept.
@@ -98,7 +99,7 @@ impl AuthFailures {
     pub(crate) async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         // Given back also where the client leaves before the answer.
-        let waiting = Waiting::new(self, address.map(network));
+        let waiting = Waiting::new(self, address.map(client_network));
         if waiting.is_within_bounds {
             let mut closed = self.closed.subscribe();
             tokio::select! {
@@ -111,7 +112,7 @@ impl AuthFailures {
     /// Whether requests of an address are turned away whatever key they show, since too many of it wait for their answers.
     /// Never an unknown address or a loopback address: neither is one client's.
     pub(crate) fn is_turned_away(&self, address: Option<IpAddr>) -> bool {
-        let key = address.map(network).filter(|address| !address.is_loopback());
+        let key = address.map(client_network).filter(|address| !address.is_loopback());
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = key.and_then(|_| addresses.get(&key)) else { return false };
         let is_full = self.waiting.load(Ordering::Relaxed) >= WAITING_TOTAL;
@@ -140,7 +141,7 @@ impl AuthFailures {
     fn count(&self, address: Option<IpAddr>, credential: Credential, now: Instant) -> Duration {
         self.counts[credential as usize].fetch_add(1, Ordering::Relaxed);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = address.map(network);
+        let mut key = address.map(client_network);
         if addresses.len() >= MOST && !addresses.contains_key(&key) {
             addresses.retain(|_, entry| now.saturating_duration_since(entry.last) < FORGET);
             if addresses.len() >= MOST {
@@ -203,16 +204,6 @@ impl Entry {
         }
         self.logged = Some(now);
         Some(std::mem::take(&mut self.unlogged))
-    }
-}
-
-/// An IPv4 address, or the first 64 bits of an IPv6 address, which one customer usually has to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()
-        }
-        whole => whole,
     }
 }
 

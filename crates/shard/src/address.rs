@@ -27,11 +27,22 @@ impl Key {
     }
 }
 
-/// What an address is counted as: an IPv4 address (mapped to IPv6), or the first 64 bits of an IPv6 address.
-pub(crate) fn network(address: IpAddr) -> u128 {
+/// What counts as the address of one client: an IPv4 address, or the first 64 bits of an IPv6 address, since a client has
+/// the whole of such a network (RFC 6177). The loopback address of IPv6 stays as it is.
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()
+        }
+        whole => whole,
+    }
+}
+
+/// The same as a number; an IPv4 address is mapped to IPv6.
+pub(crate) fn network(address: IpAddr) -> u128 {
+    match client_network(address) {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

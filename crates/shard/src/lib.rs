@@ -35,7 +35,7 @@ mod unread;
 mod wheel;
 mod writing;
 
-pub use address::{AddressLimits, AddressRange};
+pub use address::{AddressLimits, AddressRange, client_network};
 pub use body::{Body, Opening};
 pub use control::{Control, Porter, Reply};
 pub use events::Events;

@@ -10,7 +10,7 @@
 //! - A connection keeps its place until it is dropped; every place is given back once.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse as _, Response};
 use tidings_broker::LogThrottle;
+use tidings_shard::client_network;
 use tokio::sync::Notify;
 
 use super::Traffic;
@@ -39,20 +40,13 @@ const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(2
 /// How often a slow connection is looked for while one waits for a place.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// What counts as one address: an IPv4 address, or the network of an IPv6 address, of which every host has a whole one
-/// (RFC 6177: /64).
+/// What counts as one address, see [`client_network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AddressKey(IpAddr);
 
 impl AddressKey {
     pub(super) fn new(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-            v4 => v4,
-        })
+        Self(client_network(address))
     }
 }
 

@@ -5,12 +5,13 @@
 //! - Who opens a table with its owner's secret may upload to it whatever the option says.
 //! - A wrong token or key is an error and no anonymous client; it is counted and answered late.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use tidings_hub::{About, Failure as Refused, Secret};
+use tidings_shard::client_network;
 use tidings_wire::code;
 
 use super::failure::Failure;
@@ -84,7 +85,7 @@ impl Quota {
 
     fn of_address(node: &Node, address: Option<IpAddr>) -> Self {
         let options = &node.config.tables;
-        let Some(address) = address.map(network) else { return Self::unlimited() };
+        let Some(address) = address.map(client_network) else { return Self::unlimited() };
         let is_own = address.is_loopback();
         let (bytes, uploads) = (options.address_max_total, options.address_upload_limit);
         Self {
@@ -103,17 +104,6 @@ impl Quota {
 
 fn or_half(limit: usize, of: usize) -> u64 {
     if limit == 0 { of as u64 / 2 } else { limit as u64 }
-}
-
-/// An address as it is counted: of IPv6 its /64 network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        other => other,
-    }
 }
 
 impl Visitor {
