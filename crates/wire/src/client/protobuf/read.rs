@@ -37,12 +37,12 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<(u32, Wire<'a>), String> {
     let number = number.ok_or_else(|| format!("field number {}", key >> 3))?;
     let value = match key & 7 {
         0 => Wire::Varint(next_varint(bytes)?),
-        1 => next_bytes(bytes, 8).map(|_| Wire::Fixed)?,
+        1 => next_fixed(bytes, 8)?,
         2 => {
             let length = next_varint(bytes)?;
             Wire::Bytes(next_bytes(bytes, length)?)
         }
-        5 => next_bytes(bytes, 4).map(|_| Wire::Fixed)?,
+        5 => next_fixed(bytes, 4)?,
         other => return Err(format!("field {number} has the wire type {other}")),
     };
     Ok((number, value))
@@ -64,6 +64,11 @@ fn next_bytes<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String>
     let (taken, rest) = taken.ok_or_else(|| format!("it ends in a field of {length} bytes"))?;
     *bytes = rest;
     Ok(taken)
+}
+
+fn next_fixed<'a>(bytes: &mut &'a [u8], width: usize) -> Result<Wire<'a>, String> {
+    *bytes = bytes.get(width..).ok_or_else(|| format!("it ends in a fixed field of {width} bytes"))?;
+    Ok(Wire::Fixed)
 }
 
 impl<'a> Wire<'a> {
