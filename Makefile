@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TIDINGS_TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-tools lint fmt bench bench-tables autobahn fuzz clean
+.PHONY: all help build run test test-slow test-tools lint fmt bench bench-guard bench-tables autobahn fuzz clean
 
 all: build
 
@@ -43,6 +43,9 @@ fmt: ## formats everything
 bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings bench` against a server
 	$(CARGO) bench --workspace --locked
 	scripts/bench.sh
+
+bench-guard: build ## instructions for each publish, subscribe and handshake, against the committed counts (needs valgrind)
+	scripts/bench-guard.py
 
 bench-tables: ## tables on a file of 1 GB: the engine beside wc and what is there of DuckDB and qsv, then the program with 1,000 viewers
 	scripts/bench-tables.py

@@ -21,6 +21,7 @@ need node nodejs
 need npm npm
 need chromium chromium
 need nginx nginx-light
+need valgrind valgrind
 if ((${#packages[@]})); then
     echo "installing: ${packages[*]}"
     sudo=
