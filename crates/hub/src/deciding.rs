@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_wire::client::Encoding;
+pub use tidings_wire::grant::{ChannelOverrides, TokenId};
 use tidings_wire::{Channel, Position};
 
 use crate::effects::Failure;
@@ -107,15 +108,6 @@ pub enum Decide {
     },
 }
 
-/// What identifies a token, for its revocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenId {
-    /// Its id (`jti`).
-    pub id: Option<String>,
-    /// When it was issued (`iat`), in Unix seconds.
-    pub issued: Option<u64>,
-}
-
 /// A connection that is let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {
@@ -147,24 +139,9 @@ pub struct Admission {
     /// When it ends unless it is refreshed, in Unix seconds.
     pub expires: Option<u64>,
     /// Options of the channel that are different here.
-    pub overrides: Overrides,
+    pub overrides: ChannelOverrides,
     /// The subscription token that allows it, if one does.
     pub token: Option<TokenId>,
-}
-
-/// Options of a channel that one subscription sets; `None` leaves them as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// `presence`.
-    pub presence: Option<bool>,
-    /// `join_leave`.
-    pub join_leave: Option<bool>,
-    /// `force_push_join_leave`.
-    pub force_push_join_leave: Option<bool>,
-    /// `force_recovery`.
-    pub force_recovery: Option<bool>,
-    /// `force_positioning`.
-    pub force_positioning: Option<bool>,
 }
 
 /// An order of the application to sessions, wherever they are.

@@ -18,7 +18,7 @@ use tidings_wire::code;
 use tidings_wire::{Channel, Position, Publication, Topic};
 
 use crate::access::Action;
-use crate::deciding::{Admission, Overrides, Verdict};
+use crate::deciding::{Admission, ChannelOverrides, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Request};
 use crate::hub::Hub;
 use crate::namespace::{NamespaceOptions, RecoveryMode};
@@ -134,7 +134,7 @@ impl Hub {
         slot: u32,
         channel: &Channel,
         wish: &mut Wish,
-        own: &Overrides,
+        own: &ChannelOverrides,
         fx: &mut Effects,
     ) -> Stage {
         let options = match self.settings.namespaces.of(channel.as_str()) {
@@ -528,7 +528,7 @@ impl Hub {
 }
 
 /// What is special about a subscription.
-fn marks(options: &NamespaceOptions, own: &Overrides, wish: &Wish, owner: Owner) -> Marks {
+fn marks(options: &NamespaceOptions, own: &ChannelOverrides, wish: &Wish, owner: Owner) -> Marks {
     Marks::default()
         .with(Mark::ServerSide, !matches!(owner, Owner::Command(_)))
         .with(Mark::Present, own.presence.unwrap_or(options.presence))

@@ -32,7 +32,9 @@ mod topics;
 mod usage;
 
 pub use access::{Access, Action, Identity, Secret};
-pub use deciding::{About, Admission, Connected, Decide, Directive, Order, Overrides, TokenId, Verdict, Who};
+pub use deciding::{
+    About, Admission, ChannelOverrides, Connected, Decide, Directive, Order, TokenId, Verdict, Who,
+};
 pub use effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Query, Request, Timer};
 pub use ending::{Disconnects, Ending, gap_notice, overload_notice, refusal_notice};
 pub use hub::{ClientStats, Flow, Hub, Stats};

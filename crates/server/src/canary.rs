@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::router::Router;
 
-/// How the channels of canaries begin, among those of the server's own ([`crate::cluster::RESERVED`]).
+/// How the channels of canaries begin, among those of the server's own ([`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX)).
 pub(crate) const PREFIX: &str = "tidings.node.canary.";
 /// How those begin that go the way of what others publish, where that is another one.
 const PLAIN: &str = "tidings.node.plain.";

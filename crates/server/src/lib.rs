@@ -11,18 +11,15 @@
 //! - `/ready` says 200 only while everything in use is seen to work through the broker: see the canary.
 
 mod api;
-pub mod auth;
 mod auth_failures;
 mod authority;
 mod blocklist;
 mod canary;
 mod cluster;
-pub mod config;
 mod http;
 mod interest;
 mod listen;
 mod node;
-mod outbound;
 mod proxy;
 mod random;
 mod router;
@@ -34,6 +31,8 @@ mod tables;
 mod tls;
 
 pub use node::{Node, NotReady, Readiness};
-pub use outbound::TlsError;
 pub use server::{Server, ShutdownProgress, StartError};
+pub use tidings_auth as auth;
+pub use tidings_config as config;
+pub use tidings_outbound::TlsError;
 pub use tls::MaterialError;

@@ -17,6 +17,7 @@ use tidings_hub::{
     Settings, Verdict,
 };
 use tidings_shard::{Control, Mail, Mailbox, Reply};
+use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
 
 use crate::auth_failures::AuthFailures;
@@ -510,7 +511,7 @@ impl Control for Router {
 
 /// Whether a topic is one of the server's own channels.
 fn is_own(topic: &Topic) -> bool {
-    matches!(topic, Topic::Channel(channel) if channel.as_str().starts_with(cluster::RESERVED))
+    matches!(topic, Topic::Channel(channel) if channel.as_str().starts_with(RESERVED_PREFIX))
 }
 
 /// What a broker's error means to a session.
@@ -549,7 +550,7 @@ impl Sink for Router {
         let (mut receivers, mut heard) = (0, 0);
         let mut woken = Shards::default();
         for delivery in batch.drain(..) {
-            if delivery.publication.channel.as_str().starts_with(cluster::RESERVED) {
+            if delivery.publication.channel.as_str().starts_with(RESERVED_PREFIX) {
                 // Nobody else's, whatever pattern it matches.
                 receivers += u64::from(self.heard_own(&delivery));
                 continue;
@@ -572,7 +573,7 @@ impl Sink for Router {
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
             self.canary.is_there(topic, true);
-            if topic.as_str().starts_with(cluster::RESERVED) {
+            if topic.as_str().starts_with(RESERVED_PREFIX) {
                 self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
             }
             self.interests.live(topic, |shards| {
@@ -583,7 +584,7 @@ impl Sink for Router {
 
     fn refused(&self, topic: &Topic, error: &BrokerError) {
         self.canary.is_there(topic, false);
-        if topic.as_str().starts_with(cluster::RESERVED) && !self.canary.is_topic(topic) {
+        if topic.as_str().starts_with(RESERVED_PREFIX) && !self.canary.is_topic(topic) {
             self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.clone());
         }
         let reason = error.to_string();

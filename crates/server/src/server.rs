@@ -21,7 +21,7 @@ use crate::authority::Decisions;
 use crate::blocklist;
 use crate::canary::{self, Canary};
 use crate::cluster::{self, Cluster, ClusterKey};
-use crate::config::{self, BrokerUrl, Config, ListenAddr};
+use crate::config::{BrokerUrl, Config, ListenAddr};
 use crate::http::upgrade::Gate;
 use crate::listen::{self, Bound, SocketFile};
 use crate::node::Node;
@@ -111,7 +111,7 @@ impl Server {
         let limits = settings::limits(&config, count);
         let connection_rate = RateLimit::per_second(config.client.connection_rate_limit);
         let address = &config.limits.address;
-        let proxies = config.trusted_proxies.iter().map(config::Network::range).collect();
+        let proxies = config.trusted_proxies.iter().filter_map(settings::address_range).collect();
         let addresses = AddressLimits::new(address.connections, address.connection_rate, proxies);
         let process = Arc::new(Process { connection_rate, addresses, ..Process::default() });
         let door =

@@ -4,10 +4,11 @@ use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings,
     SlowConsumer, Usage, UsageLimits,
 };
-use tidings_shard::Limits;
+use tidings_shard::{AddressRange, Limits};
+use tidings_wire::channel::RESERVED_PREFIX;
 
 use crate::canary::Used;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Network};
 use crate::random;
 
 /// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
@@ -55,7 +56,7 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
             api_key: key.is_set().then(|| Secret::new(key.expose())),
             anonymous_connect: client.allow_anonymous_connect_without_token,
             tokens: client.token.has_key() || client.proxy.connect.enabled,
-            reserved: Some(crate::cluster::RESERVED.to_owned()),
+            reserved: Some(RESERVED_PREFIX.to_owned()),
         },
         namespaces: Namespaces::new(
             options(&config.channel.without_namespace),
@@ -78,6 +79,11 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         session_key: SessionKey::new(&random::bytes()),
         node,
     }
+}
+
+/// The addresses of a range in CIDR notation; always `Some`, because the configuration has checked the prefix.
+pub(crate) fn address_range(network: &Network) -> Option<AddressRange> {
+    AddressRange::new(network.address(), network.prefix())
 }
 
 /// How much an address and a user may use.

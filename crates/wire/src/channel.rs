@@ -9,6 +9,9 @@ use thiserror::Error;
 pub const MAX_CHANNEL: usize = 255;
 /// Longest pattern in bytes.
 pub const MAX_PATTERN: usize = 255;
+/// Prefix of the server's internal channels (canaries, messages between nodes). Clients and backends can neither
+/// subscribe nor publish to a channel with this prefix.
+pub const RESERVED_PREFIX: &str = "tidings.";
 
 /// Why bytes are not a channel name (or a pattern).
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod client;
 pub mod code;
 mod decimal;
 pub mod form;
+pub mod grant;
 mod json;
 pub mod line;
 pub mod plain;

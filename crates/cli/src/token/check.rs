@@ -41,7 +41,7 @@ impl Check {
         let inspected = inspect(&token).map_err(Failure::of)?;
         let mut shown = show("header", &inspected.header) + &show("claims", &inspected.claims);
         print(shown.as_bytes())?;
-        let verifier = Verifier::new(&options).map_err(|e| Failure::Usage(e.to_string()))?;
+        let verifier = Verifier::new(&options.verifier()).map_err(|e| Failure::Usage(e.to_string()))?;
         let now = unix_now();
         let (what, expires) = block_on(async {
             if inspected.is_subscription() {

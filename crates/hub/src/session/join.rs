@@ -2,7 +2,7 @@
 
 use tidings_wire::{Channel, Position};
 
-use crate::deciding::{Admission, Connected, Overrides};
+use crate::deciding::{Admission, ChannelOverrides, Connected};
 use crate::effects::{Failure, HistoryPage};
 use crate::namespace::NamespaceOptions;
 use crate::topics::TopicKey;
@@ -49,7 +49,7 @@ pub(crate) struct Rights {
 impl Wish {
     /// Reduces the request to what `rights` and the options of the channel allow, and adds what the options force.
     /// A history is not read for a client that has no right to it: without one, there is no recovery.
-    pub(crate) fn grant(&mut self, options: &NamespaceOptions, own: &Overrides, rights: Rights) {
+    pub(crate) fn grant(&mut self, options: &NamespaceOptions, own: &ChannelOverrides, rights: Rights) {
         let requested = |what: bool, allowed: bool| self.by_client && what && allowed;
         let (history, presence) = (rights.history, rights.presence && options.join_leave);
         let recoverable = self.recoverable || self.since.is_some();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, Connected, Decide, Dialect, Directive, Effects, Failure, NamespaceOptions,
-    Namespaces, Note, Order, Overrides, Request, Settings, Timer, Verdict,
+    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Dialect, Directive, Effects, Failure,
+    NamespaceOptions, Namespaces, Note, Order, Request, Settings, Timer, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
@@ -47,7 +47,7 @@ fn authority(question: &Decide) -> Answer {
         Decide::Subscribe { .. } => Answer::Allowed(Box::new(Admission {
             info: Some("[7]".into()),
             expires: Some(1_030),
-            overrides: Overrides { presence: Some(true), ..Overrides::default() },
+            overrides: ChannelOverrides { presence: Some(true), ..ChannelOverrides::default() },
             ..Admission::default()
         })),
         Decide::Refresh { .. } | Decide::SubRefresh { .. } => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, Connected, Decide, Dialect, Directive, Effects, HistoryPage, Namespace,
-    NamespaceOptions, Namespaces, Order, Overrides, Request, Settings, Verdict,
+    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Dialect, Directive, Effects, HistoryPage,
+    Namespace, NamespaceOptions, Namespaces, Order, Request, Settings, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 
@@ -44,7 +44,7 @@ fn authority(question: &Decide) -> Answer {
         }
         Decide::Subscribe { token, .. } => {
             let force_recovery = (token == "forced").then_some(true);
-            let overrides = Overrides { force_recovery, ..Overrides::default() };
+            let overrides = ChannelOverrides { force_recovery, ..ChannelOverrides::default() };
             Answer::Allowed(Box::new(Admission { overrides, ..Admission::default() }))
         }
         _ => Answer::Published(1),

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, Directive, Failure, HistoryQuery, NamespaceOptions, Order, Overrides};
+use tidings_hub::{Admission, ChannelOverrides, Directive, Failure, HistoryQuery, NamespaceOptions, Order};
+use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, Pattern, Position, code};
 use tokio::sync::oneshot;
@@ -134,7 +135,7 @@ pub(super) fn known_channel<'a>(
         return Err(ApiError::bad("channel is required"));
     }
     let channel = Channel::new(name).map_err(ApiError::bad)?;
-    if name.starts_with(cluster::RESERVED) {
+    if name.starts_with(RESERVED_PREFIX) {
         return Err(code::PERMISSION_DENIED.into());
     }
     let options = node.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
@@ -167,7 +168,7 @@ async fn subscribe(node: &Node, request: Subscribe) -> Reply {
         info: bytes(info, &b64info, "b64info")?,
         data: bytes(data, &b64data, "b64data")?,
         expires: time(request.expire_at)?,
-        overrides: Overrides {
+        overrides: ChannelOverrides {
             presence: switch(presence),
             join_leave: switch(join_leave),
             force_push_join_leave: switch(force_push_join_leave),

@@ -72,7 +72,7 @@ impl Decisions {
     /// [`SetupError`] for keys or addresses that cannot be used.
     pub(crate) fn new(config: &Config, router: &Arc<Router>) -> Result<Self, SetupError> {
         let shared = Shared {
-            verifier: Verifier::new(&config.client)?,
+            verifier: Verifier::new(&config.client.verifier())?,
             hooks: Hooks::new(config)?,
             router: Arc::downgrade(router),
             private_prefix: config.channel.private_prefix.clone(),

@@ -3,7 +3,7 @@
 //! A connection token that nobody vouches for is refused with 101, a subscription token with 103, and either with 109 when
 //! its time is over; a good one that was made for something else with 103.
 
-use tidings_hub::{Admission, Connected, Failure, Overrides, TokenId, Verdict, Who};
+use tidings_hub::{Admission, Connected, Failure, TokenId, Verdict, Who};
 use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
@@ -110,15 +110,6 @@ fn another(failure: Failure) -> Failure {
 
 fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<TokenId>) -> Admission {
     let SubscriptionOptions { info, data, overrides } = options;
-    let crate::auth::Overrides {
-        presence,
-        join_leave,
-        force_push_join_leave,
-        force_recovery,
-        force_positioning,
-    } = overrides;
-    let overrides =
-        Overrides { presence, join_leave, force_push_join_leave, force_recovery, force_positioning };
     Admission { info, data, expires, overrides, token }
 }
 

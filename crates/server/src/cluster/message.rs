@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use tidings_hub::{Admission, Directive, Order, Overrides};
+use tidings_hub::{Admission, ChannelOverrides, Directive, Order};
 use tidings_wire::channel::ChannelError;
 use tidings_wire::{Channel, Epoch, Position};
 
@@ -152,7 +152,7 @@ impl From<&Directive> for WireDirective {
             Order::Subscribe { channel, admission, since } => {
                 // What the application orders needs no token.
                 let Admission { info, data, expires, overrides, token: _ } = &**admission;
-                let Overrides {
+                let ChannelOverrides {
                     presence,
                     join_leave,
                     force_push_join_leave,
@@ -223,7 +223,7 @@ impl TryFrom<WireDirective> for Directive {
                     info: info.map(|data| data.0),
                     data: data.map(|data| data.0),
                     expires,
-                    overrides: Overrides {
+                    overrides: ChannelOverrides {
                         presence,
                         join_leave,
                         force_push_join_leave,
@@ -268,7 +268,7 @@ mod tests {
             info: Some(Bytes::from_static(b"{\"a\":1}")),
             data: Some(Bytes::from_static(b"\xff\x00")),
             expires: Some(7),
-            overrides: Overrides {
+            overrides: ChannelOverrides {
                 presence: Some(true),
                 join_leave: Some(false),
                 force_push_join_leave: None,

@@ -6,7 +6,7 @@
 //! itself take the same way.
 //!
 //! Invariants:
-//! - Channels that begin with [`RESERVED`] are the server's own: no client and no backend subscribes or publishes
+//! - Channels that begin with [`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX) are the server's own: no client and no backend subscribes or publishes
 //!   there, and nothing published there reaches anybody's pattern.
 //! - Messages are sealed with the deployment's key ([`sealing`]): what a holder of the key has not sealed, and what was
 //!   received before, is counted and changes nothing.
@@ -46,8 +46,6 @@ pub(crate) use key::{ClusterKey, Uid};
 pub(crate) use registry::NodeInfo;
 pub(crate) use survey::{Channels, Room};
 
-/// How the server's own channels begin.
-pub(crate) const RESERVED: &str = "tidings.";
 /// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
 pub(crate) const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes, before it is sealed; a longer one is not sent, and not read.

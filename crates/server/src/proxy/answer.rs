@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::{RawValue, Value};
-use tidings_hub::{Admission, Connected, Failure, Overrides, Verdict};
+use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Verdict};
 use tidings_wire::{Channel, code};
 
 /// Longest reason of a disconnect in bytes: what a close frame takes (RFC 6455 §5.5), without its code.
@@ -223,7 +223,7 @@ fn admission(result: SubscribeResult) -> Result<Admission, Complaint> {
         info: bytes("b64info", result.b64info, result.info)?,
         data: bytes("b64data", result.b64data, result.data)?,
         expires: expires(result.expire_at),
-        overrides: Overrides {
+        overrides: ChannelOverrides {
             presence: value(presence),
             join_leave: value(join_leave),
             force_push_join_leave: value(force_push_join_leave),
@@ -284,7 +284,7 @@ mod tests {
         );
         let b = Admission {
             data: Some("[1]".into()),
-            overrides: Overrides { presence: Some(true), ..Overrides::default() },
+            overrides: ChannelOverrides { presence: Some(true), ..ChannelOverrides::default() },
             ..Admission::default()
         };
         let expected = Connected {

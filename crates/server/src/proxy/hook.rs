@@ -18,7 +18,7 @@ use super::answer::{Complaint, Outcome};
 use super::question::{How, Question};
 use super::{Counters, Kind};
 use crate::config::{HttpUrl, StaticHeaders};
-use crate::outbound::{Outbound, TlsError, write_address};
+use tidings_outbound::{Outbound, TlsError, write_address};
 
 /// Most questions of one hook under way.
 pub(super) const MAX_CALLS: usize = 256;

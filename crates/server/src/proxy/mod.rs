@@ -28,7 +28,7 @@ pub(crate) use answer::Publish;
 use self::hook::{Address, Hook};
 use self::question::{Question, Subject};
 use crate::config::{ChannelOptions, Config, ProxyOptions};
-use crate::outbound::TlsError;
+use tidings_outbound::TlsError;
 
 /// The hooks of a server, those that are switched off included, in the order in which they are documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

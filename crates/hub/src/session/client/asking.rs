@@ -9,7 +9,7 @@ use tidings_wire::{Channel, Position, Topic};
 use super::super::{Join, Owner, Stage};
 use super::connect::{bytes, seconds_left};
 use crate::access::Action;
-use crate::deciding::{Decide, Overrides, TokenId};
+use crate::deciding::{ChannelOverrides, Decide, TokenId};
 use crate::effects::{Answer, Effects, HistoryQuery, Request};
 use crate::hub::{Act, Hub};
 use crate::joining::wish;
@@ -69,7 +69,7 @@ impl Hub {
         };
         let mut wish = wish(subscribe);
         let stage = match permit {
-            Permit::Yes => self.reach(slot, &channel, &mut wish, &Overrides::default(), fx),
+            Permit::Yes => self.reach(slot, &channel, &mut wish, &ChannelOverrides::default(), fx),
             Permit::Ask => {
                 let question = Decide::Subscribe {
                     who: self.who(slot),

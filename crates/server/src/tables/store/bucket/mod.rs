@@ -41,7 +41,6 @@ use tokio::sync::{Semaphore, watch};
 
 use super::disk::Place;
 use crate::config::TablesOptions;
-use crate::outbound;
 use crate::tables::failure::Failure;
 use crate::tables::id::TableId;
 use crate::tables::record::Record;
@@ -173,7 +172,7 @@ impl Bucket {
             ));
         }
         let numbers = Arc::new(Numbers::default());
-        let tls = outbound::tls(!is_plain, "tables.store").map_err(io::Error::other)?;
+        let tls = tidings_outbound::tls(!is_plain, "tables.store").map_err(io::Error::other)?;
         let closing = watch::Sender::new(false);
         let connector = Connector {
             tls,

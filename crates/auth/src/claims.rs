@@ -1,0 +1,345 @@
+//! What tokens claim: the registered claims (RFC 7519 §4.1) and Centrifugo's own.
+//!
+//! Claims are read one by one, so that an error names the claim and repeats nothing of it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tidings_wire::Channel;
+use tidings_wire::grant::{ChannelOverrides, TokenId};
+
+use super::error::{Refusal, TokenError};
+
+const NO_CHANNEL: &str =
+    "made of something else than names of channels (1 to 255 bytes of UTF-8 without control characters)";
+
+/// Who a connection belongs to, and what comes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The user (`sub`); empty, as without the claim, for an anonymous client.
+    pub user: String,
+    /// When the connection ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
+    pub expires: Option<u64>,
+    /// What other clients see of it in presence and join messages: JSON (`info`), or any bytes (`b64info`).
+    pub info: Option<Bytes>,
+    /// What the application wants to know of it again, and clients never see: JSON (`meta`).
+    pub meta: Option<Bytes>,
+    /// What identifies the token, for its revocation (`jti`, `iat`).
+    pub token: TokenId,
+    /// The channels that the server subscribes it to (`channels`, and `subs`, whose options go before).
+    pub subs: BTreeMap<Channel, SubscriptionOptions>,
+    /// Whether its user may upload tables (`tables.upload`); `None` leaves it to `tables.allow_upload`.
+    pub upload: Option<bool>,
+}
+
+/// The right to subscribe to one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The user it was made for (`sub`), who must be the connection's; empty for an anonymous one.
+    pub user: String,
+    /// The client it was made for (`client`), where it names one, which must be the connection's.
+    pub client: Option<String>,
+    /// The channel.
+    pub channel: Channel,
+    /// When the subscription ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
+    pub expires: Option<u64>,
+    /// What identifies the token, for its revocation (`jti`, `iat`).
+    pub token: TokenId,
+    /// How it differs from other subscriptions of the channel.
+    pub options: SubscriptionOptions,
+}
+
+/// How one subscription differs from what the channel's options say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// What other subscribers see of the client in this channel: JSON (`info`), or any bytes (`b64info`).
+    pub info: Option<Bytes>,
+    /// What the client is told when it is subscribed: JSON (`data`), or any bytes (`b64data`).
+    pub data: Option<Bytes>,
+    /// Options of the channel that are different here (`override`).
+    pub overrides: ChannelOverrides,
+}
+
+/// Whom and when a token must suit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected<'a> {
+    /// The audience that it must name; empty for any.
+    pub(super) audience: &'a str,
+    /// The issuer that it must name; empty for any.
+    pub(super) issuer: &'a str,
+    /// The time, in Unix seconds.
+    pub(super) now: u64,
+}
+
+type Raw<'a> = Option<&'a RawValue>;
+
+/// The claims of either kind of token, as they were written. `null` is as good as none.
+#[derive(Deserialize)]
+pub(super) struct Claims<'a> {
+    #[serde(borrow)]
+    sub: Raw<'a>,
+    #[serde(borrow)]
+    exp: Raw<'a>,
+    #[serde(borrow)]
+    nbf: Raw<'a>,
+    #[serde(borrow)]
+    aud: Raw<'a>,
+    #[serde(borrow)]
+    iss: Raw<'a>,
+    #[serde(borrow)]
+    jti: Raw<'a>,
+    #[serde(borrow)]
+    iat: Raw<'a>,
+    #[serde(borrow)]
+    expire_at: Raw<'a>,
+    #[serde(borrow)]
+    info: Raw<'a>,
+    #[serde(borrow)]
+    b64info: Raw<'a>,
+    #[serde(borrow)]
+    meta: Raw<'a>,
+    #[serde(borrow)]
+    channels: Raw<'a>,
+    #[serde(borrow)]
+    subs: Raw<'a>,
+    #[serde(borrow)]
+    tables: Raw<'a>,
+    #[serde(borrow)]
+    channel: Raw<'a>,
+    #[serde(borrow)]
+    client: Raw<'a>,
+    #[serde(borrow)]
+    data: Raw<'a>,
+    #[serde(borrow)]
+    b64data: Raw<'a>,
+    #[serde(borrow, rename = "override")]
+    overrides: Raw<'a>,
+}
+
+impl<'a> Claims<'a> {
+    /// Reads the claims of a token whose signature has been verified.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] for what is no JSON object.
+    pub(super) fn read(json: &'a [u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(json)
+            .map_err(|_| Refusal::Malformed("its claims are no JSON object, or name one twice"))
+    }
+
+    /// Checks for whom, by whom and for when the token was made.
+    ///
+    /// # Errors
+    /// [`Refusal::Audience`], [`Refusal::Issuer`], [`TokenError::Expired`], [`TokenError::NotYetValid`], and
+    /// [`Refusal::Claim`].
+    pub(super) fn check(&self, expected: Expected<'_>) -> Result<(), TokenError> {
+        let Expected { audience, issuer, now } = expected;
+        if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
+            return Err(Refusal::Audience.into());
+        }
+        if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
+            return Err(Refusal::Issuer.into());
+        }
+        // "The exp claim identifies the expiration time on or after which the JWT MUST NOT be accepted" (§4.1.4).
+        if let Some(end) = seconds("exp", self.exp)?.map(f64::floor)
+            && now as f64 >= end
+        {
+            return Err(TokenError::Expired { seconds: (now as f64 - end) as u64 });
+        }
+        if let Some(begin) = seconds("nbf", self.nbf)?.map(f64::ceil)
+            && (now as f64) < begin
+        {
+            return Err(TokenError::NotYetValid { seconds: (begin - now as f64) as u64 });
+        }
+        Ok(())
+    }
+
+    /// The claims of a connection token.
+    ///
+    /// # Errors
+    /// [`Refusal::Claim`] for what is of the wrong type, and for a subscription token, which would otherwise let in
+    /// whoever was given it for a channel.
+    pub(super) fn connection(&self) -> Result<Connection, Refusal> {
+        if text("channel", self.channel)?.is_some_and(|channel| !channel.is_empty()) {
+            return Err(wrong("channel", "there, so it is a subscription token and no connection token"));
+        }
+        let mut subs: BTreeMap<Channel, SubscriptionOptions> = BTreeMap::new();
+        if let Some(names) = parsed::<Vec<String>>("channels", "no list of channels", self.channels)? {
+            for name in names {
+                subs.insert(channel("channels", &name)?, SubscriptionOptions::default());
+            }
+        }
+        let list = parsed::<BTreeMap<String, Option<Options<'_>>>>("subs", "no map of channels", self.subs)?;
+        for (name, options) in list.into_iter().flatten() {
+            let options = options.map(|options| options.read("subs")).transpose()?.unwrap_or_default();
+            subs.insert(channel("subs", &name)?, options);
+        }
+        Ok(Connection {
+            user: text("sub", self.sub)?.unwrap_or_default(),
+            expires: self.expires()?,
+            info: bytes("b64info", self.b64info, self.info)?,
+            meta: self.meta.map(json),
+            token: self.token()?,
+            subs,
+            upload: self.upload()?,
+        })
+    }
+
+    /// The claims of a subscription token.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] without `channel`; [`Refusal::Claim`] for what is of the wrong type.
+    pub(super) fn subscription(&self) -> Result<Subscription, Refusal> {
+        let name = text("channel", self.channel)?.ok_or(Refusal::Missing("channel"))?;
+        Ok(Subscription {
+            user: text("sub", self.sub)?.unwrap_or_default(),
+            client: text("client", self.client)?.filter(|client| !client.is_empty()),
+            channel: channel("channel", &name)?,
+            expires: self.expires()?,
+            token: self.token()?,
+            options: SubscriptionOptions {
+                info: bytes("b64info", self.b64info, self.info)?,
+                data: bytes("b64data", self.b64data, self.data)?,
+                overrides: overrides("override", self.overrides)?,
+            },
+        })
+    }
+
+    /// `tables.upload`. Whatever else an application calls `tables` says nothing of it.
+    fn upload(&self) -> Result<Option<bool>, Refusal> {
+        let value: Option<serde_json::Value> = parsed("tables", "not JSON", self.tables)?;
+        match value.as_ref().and_then(|tables| tables.get("upload")) {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(serde_json::Value::Bool(upload)) => Ok(Some(*upload)),
+            Some(_) => Err(wrong("tables", "an object whose upload is neither true nor false")),
+        }
+    }
+
+    /// `aud`, which is one text or a list of them (§4.1.3).
+    fn audiences(&self) -> Result<Vec<String>, Refusal> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum OneOrMore {
+            One(String),
+            More(Vec<String>),
+        }
+        Ok(match parsed("aud", "neither text nor a list of texts", self.aud)? {
+            Some(OneOrMore::One(audience)) => vec![audience],
+            Some(OneOrMore::More(audiences)) => audiences,
+            None => Vec::new(),
+        })
+    }
+
+    /// When what the token allows ends: `expire_at`, where 0 is never, else `exp`.
+    fn token(&self) -> Result<TokenId, Refusal> {
+        let issued = seconds("iat", self.iat)?.map(|issued| issued.floor() as u64);
+        let id = text("jti", self.jti)?.filter(|id| !id.is_empty());
+        Ok(TokenId { id, issued })
+    }
+
+    fn expires(&self) -> Result<Option<u64>, Refusal> {
+        let end = match seconds("expire_at", self.expire_at)? {
+            Some(end) => Some(end).filter(|end| *end > 0.0),
+            None => seconds("exp", self.exp)?,
+        };
+        Ok(end.map(|end| end.floor() as u64))
+    }
+}
+
+/// The options of one entry of `subs`.
+#[derive(Deserialize)]
+struct Options<'a> {
+    #[serde(borrow)]
+    info: Raw<'a>,
+    #[serde(borrow)]
+    b64info: Raw<'a>,
+    #[serde(borrow)]
+    data: Raw<'a>,
+    #[serde(borrow)]
+    b64data: Raw<'a>,
+    #[serde(borrow, rename = "override")]
+    overrides: Raw<'a>,
+}
+
+impl Options<'_> {
+    fn read(&self, claim: &'static str) -> Result<SubscriptionOptions, Refusal> {
+        Ok(SubscriptionOptions {
+            info: bytes(claim, self.b64info, self.info)?,
+            data: bytes(claim, self.b64data, self.data)?,
+            overrides: overrides(claim, self.overrides)?,
+        })
+    }
+}
+
+fn wrong(claim: &'static str, problem: &'static str) -> Refusal {
+    Refusal::Claim { claim, problem }
+}
+
+fn parsed<'a, T: Deserialize<'a>>(
+    claim: &'static str,
+    problem: &'static str,
+    raw: Raw<'a>,
+) -> Result<Option<T>, Refusal> {
+    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|_| wrong(claim, problem))).transpose()
+}
+
+fn text(claim: &'static str, raw: Raw<'_>) -> Result<Option<String>, Refusal> {
+    parsed(claim, "no text", raw)
+}
+
+/// A NumericDate (§2): seconds since the epoch, which may have a fraction. Below 2^53 nothing is lost in it.
+fn seconds(claim: &'static str, raw: Raw<'_>) -> Result<Option<f64>, Refusal> {
+    let problem = "no number of seconds since 1970";
+    match parsed::<f64>(claim, problem, raw)? {
+        Some(seconds) if seconds < 0.0 => Err(wrong(claim, problem)),
+        seconds => Ok(seconds),
+    }
+}
+
+fn channel(claim: &'static str, name: &str) -> Result<Channel, Refusal> {
+    Channel::new(name).map_err(|_| wrong(claim, NO_CHANNEL))
+}
+
+/// The bytes that `encoded` holds in base64, else the JSON of `plain`.
+fn bytes(claim: &'static str, encoded: Raw<'_>, plain: Raw<'_>) -> Result<Option<Bytes>, Refusal> {
+    match text(claim, encoded)?.filter(|text| !text.is_empty()) {
+        Some(text) => {
+            let bytes = STANDARD.decode(text).map_err(|_| wrong(claim, "no base64"))?;
+            Ok(Some(bytes.into()))
+        }
+        None => Ok(plain.map(json)),
+    }
+}
+
+fn json(raw: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(raw.get().as_bytes())
+}
+
+/// ChannelOverrides are written `{"presence":{"value":true}}`.
+fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
+    #[derive(Deserialize)]
+    struct Switch {
+        #[serde(default)]
+        value: bool,
+    }
+    #[derive(Default, Deserialize)]
+    struct Switches {
+        presence: Option<Switch>,
+        join_leave: Option<Switch>,
+        force_push_join_leave: Option<Switch>,
+        force_recovery: Option<Switch>,
+        force_positioning: Option<Switch>,
+    }
+    let switches: Switches = parsed(claim, "no map of overrides", raw)?.unwrap_or_default();
+    let value = |switch: Option<Switch>| switch.map(|switch| switch.value);
+    Ok(ChannelOverrides {
+        presence: value(switches.presence),
+        join_leave: value(switches.join_leave),
+        force_push_join_leave: value(switches.force_push_join_leave),
+        force_recovery: value(switches.force_recovery),
+        force_positioning: value(switches.force_positioning),
+    })
+}

@@ -1,0 +1,30 @@
+//! Client authentication by tokens: JSON Web Tokens (RFC 7519) for connections and for subscriptions, with the
+//! claims and options of Centrifugo's documentation ("Client JWT authentication", "Channel JWT authorization").
+//!
+//! Verification has three steps: the token is split and decoded within its bounds (`compact`); its signature is verified
+//! with a key that fits its algorithm (`key`, `jwks`); its claims are read and checked (`claims`). [`Verifier`] holds
+//! the keys and runs the steps; [`sign_hs256`] makes a token; [`inspect`] reads one without verification.
+//!
+//! Invariants:
+//! - A key decides which algorithms it verifies, never the token: a public key can never serve as an HMAC key, and
+//!   there is no key for `none`.
+//! - No claim is read before the signature has been verified.
+//! - No error and no log entry holds a token, a claim's value, or a key.
+//! - No clock: the caller passes the time, in Unix seconds.
+//! - Every fetch is bounded in bytes and time, and fetches are at least 10 s apart.
+
+mod claims;
+mod compact;
+mod error;
+mod jwks;
+mod key;
+mod pem;
+mod secret;
+mod verifier;
+
+pub use claims::{Connection, Subscription, SubscriptionOptions};
+pub use compact::{Inspected, MAX_TOKEN, inspect, sign_hs256};
+pub use error::{Refusal, SetupError, SignError, TokenError};
+pub use pem::{KeyType, PemError, PublicKey};
+pub use secret::Secret;
+pub use verifier::{TokenRules, Verifier, VerifierOptions};

@@ -1,0 +1,214 @@
+//! The keys that the configuration trusts, and what they say to a token.
+
+use http::Uri;
+use tracing::warn;
+
+use super::claims::{Claims, Connection, Expected, Subscription};
+use super::compact::Compact;
+use super::error::{Refusal, SetupError, TokenError};
+use super::jwks::Jwks;
+use super::key::Key;
+use super::pem::PublicKey;
+use super::secret::Secret;
+
+/// Shortest HMAC key without a warning: as long as what HMAC-SHA-256 gives (RFC 7518 §3.2).
+const LONG_ENOUGH: usize = 32;
+
+/// Verifies tokens. One per server, shared by all who ask.
+pub struct Verifier {
+    connection: Trust,
+    /// What subscription tokens are verified with, where that is not the same.
+    subscription: Option<Trust>,
+}
+
+impl Verifier {
+    /// A verifier with these keys and rules. Key sets are fetched when the first token needs one.
+    ///
+    /// Logs a warning for an HMAC key that can be guessed, and for options that have no effect beside others.
+    ///
+    /// # Errors
+    /// [`SetupError`]: separate subscription tokens without a key, or no certificates to trust for `https`.
+    pub fn new(options: &VerifierOptions<'_>) -> Result<Self, SetupError> {
+        let connection = Trust::new(&options.connection)?;
+        let separate = &options.subscription;
+        let subscription = if options.is_separate {
+            if !separate.has_key() {
+                return Err(SetupError::NoSubscriptionKey);
+            }
+            Some(Trust::new(separate)?)
+        } else {
+            if separate.has_key() {
+                warn!(
+                    "the keys of client.subscription_token have no effect: client.subscription_token.enabled is false"
+                );
+            }
+            None
+        };
+        Ok(Self { connection, subscription })
+    }
+
+    /// Whether connection tokens can be verified at all: a key is configured for them.
+    pub fn has_key(&self) -> bool {
+        !matches!(self.connection.keys, Keys::None)
+    }
+
+    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set: for as long as a fetch
+    /// may take, which is 5 s.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn connection(&self, token: &str, now: u64) -> Result<Connection, TokenError> {
+        let verified = self.connection.verify(token, now, "connection").await?;
+        let claims = Claims::read(&verified)?;
+        claims.check(self.connection.expected(now))?;
+        Ok(claims.connection()?)
+    }
+
+    /// Verifies a subscription token at the time `now`, in Unix seconds. Whether it was made for this connection's user
+    /// and client, and for the channel asked for, is for the caller to compare. May wait as [`Self::connection`].
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn subscription(&self, token: &str, now: u64) -> Result<Subscription, TokenError> {
+        let trust = self.subscription.as_ref().unwrap_or(&self.connection);
+        let verified = trust.verify(token, now, "subscription").await?;
+        let claims = Claims::read(&verified)?;
+        claims.check(trust.expected(now))?;
+        Ok(claims.subscription()?)
+    }
+}
+
+/// The keys and rules for the two kinds of token, as the configuration gives them.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifierOptions<'a> {
+    /// For connection tokens.
+    pub connection: TokenRules<'a>,
+    /// For subscription tokens, where `is_separate`.
+    pub subscription: TokenRules<'a>,
+    /// Whether subscription tokens have keys and rules of their own. Otherwise `connection` applies to both.
+    pub is_separate: bool,
+}
+
+/// The keys and rules for one kind of token.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRules<'a> {
+    /// The group of options that the values come from, for messages: `client.token`.
+    pub group: &'static str,
+    /// The key of HMAC signatures.
+    pub hmac: &'a Secret,
+    /// The HMAC key that `hmac` replaced, accepted until `previous_until`.
+    pub previous: &'a Secret,
+    /// When `previous` is no longer accepted, in Unix seconds; 0 is never.
+    pub previous_until: u64,
+    /// The key of RSA signatures.
+    pub rsa: Option<&'a PublicKey>,
+    /// The key of ECDSA signatures.
+    pub ecdsa: Option<&'a PublicKey>,
+    /// The address of a key set (RFC 7517), which is used in place of all other keys.
+    pub jwks: Option<&'a Uri>,
+    /// The audience (`aud`) that a token must name; empty for any.
+    pub audience: &'a str,
+    /// The issuer (`iss`) that a token must name; empty for any.
+    pub issuer: &'a str,
+}
+
+impl TokenRules<'_> {
+    fn has_static_key(&self) -> bool {
+        self.hmac.is_set() || self.rsa.is_some() || self.ecdsa.is_some()
+    }
+
+    fn has_key(&self) -> bool {
+        self.has_static_key() || self.jwks.is_some()
+    }
+}
+
+/// What one kind of token is verified with.
+struct Trust {
+    keys: Keys,
+    audience: String,
+    issuer: String,
+}
+
+enum Keys {
+    /// None: every token is refused.
+    None,
+    /// Those that stand in the configuration, at most one for each algorithm; and the one before the HMAC key.
+    Configured(Vec<Key>, Option<Previous>),
+    /// Those of a key set, and no others.
+    Set(Jwks),
+}
+
+/// A key that has been replaced.
+struct Previous {
+    key: Key,
+    /// From when on it is good no more, in Unix seconds; 0 is never.
+    until: u64,
+}
+
+impl Previous {
+    fn is_good(&self, now: u64) -> bool {
+        self.until == 0 || now < self.until
+    }
+}
+
+impl Trust {
+    fn new(source: &TokenRules<'_>) -> Result<Self, SetupError> {
+        let group = source.group;
+        let keys = if let Some(url) = source.jwks {
+            if source.has_static_key() {
+                warn!("the other keys of {group} have no effect beside {group}.jwks_public_endpoint");
+            }
+            Keys::Set(Jwks::new(url, &format!("{group}.jwks_public_endpoint"))?)
+        } else if source.has_static_key() {
+            let length = source.hmac.expose().len();
+            if source.hmac.is_set() && length < LONG_ENOUGH {
+                warn!(
+                    length,
+                    "{group}.hmac_secret_key is short: whoever sees a token can try keys until one fits"
+                );
+            }
+            let hmac = source.hmac.is_set().then(|| Key::Hmac(source.hmac.clone()));
+            let public = source.rsa.into_iter().chain(source.ecdsa).map(PublicKey::key);
+            let previous = source
+                .previous
+                .is_set()
+                .then(|| Previous { key: Key::Hmac(source.previous.clone()), until: source.previous_until });
+            Keys::Configured(hmac.into_iter().chain(public).collect(), previous)
+        } else {
+            Keys::None
+        };
+        Ok(Self { keys, audience: source.audience.to_owned(), issuer: source.issuer.to_owned() })
+    }
+
+    /// The claims of a token, once a key has vouched for them.
+    async fn verify(&self, token: &str, now: u64, kind: &'static str) -> Result<Vec<u8>, TokenError> {
+        // Whether there is a key comes first: what is wrong with a token then does not matter.
+        if matches!(self.keys, Keys::None) {
+            return Err(Refusal::NotConfigured(kind).into());
+        }
+        let Compact { algorithm, key_id, signed, claims, signature } = Compact::parse(token)?;
+        match &self.keys {
+            Keys::None => return Err(Refusal::NotConfigured(kind).into()),
+            Keys::Configured(keys, previous) => {
+                let key = keys.iter().find(|key| key.verifies(algorithm));
+                let verified =
+                    key.ok_or(Refusal::NoKey(algorithm.name()))?.verify(algorithm, signed, &signature);
+                let previous =
+                    previous.as_ref().filter(|old| old.is_good(now) && old.key.verifies(algorithm));
+                match (verified, previous) {
+                    (Err(Refusal::Signature), Some(old)) => old.key.verify(algorithm, signed, &signature)?,
+                    (verified, _) => verified?,
+                }
+            }
+            Keys::Set(set) => {
+                let id = key_id.ok_or(Refusal::NoKeyId)?;
+                set.key(&id, algorithm, now).await?.verify(algorithm, signed, &signature)?;
+            }
+        }
+        Ok(claims)
+    }
+
+    fn expected(&self, now: u64) -> Expected<'_> {
+        Expected { audience: &self.audience, issuer: &self.issuer, now }
+    }
+}

@@ -1,0 +1,391 @@
+//! What must hold between options, after each has been read on its own.
+
+use std::time::Duration;
+
+use super::Given;
+use super::error::ConfigError;
+use super::namespace::Channels;
+use super::options::{ChannelOptions, Config};
+use super::setting::{duration_text, size_text};
+use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
+use tidings_auth::Secret;
+use tidings_wire::channel::RESERVED_PREFIX;
+
+/// Fewest bytes of `cluster.secret`.
+const SHORTEST_SECRET: usize = 16;
+
+impl Config {
+    /// Whether any key is configured by which a client or a backend shows who it is.
+    pub fn has_key(&self) -> bool {
+        self.client.token.has_key() || self.http_api.key.is_set()
+    }
+
+    /// The key from which that of messages between nodes is derived, with the option that it comes from.
+    pub fn cluster_key(&self) -> Option<(&'static str, &str)> {
+        let candidates = [
+            ("cluster.secret", &self.cluster.secret),
+            ("http_api.key", &self.http_api.key),
+            ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
+        ];
+        let (option, key) = candidates.into_iter().find(|(_, key)| key.is_set())?;
+        Some((option, key.expose()))
+    }
+
+    /// The options whose keys can be guessed, each with the reason.
+    pub fn weak_keys(&self) -> Vec<(&'static str, &'static str)> {
+        let keys = [
+            ("http_api.key", &self.http_api.key),
+            ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
+            ("cluster.secret", &self.cluster.secret),
+        ];
+        let weak = |(option, key): (_, &Secret)| Some((option, weakness(key.expose())?));
+        keys.into_iter().filter_map(weak).collect()
+    }
+
+    /// Every listener, with the option that names it.
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
+        let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
+        tcp.chain(self.http.listen.iter().map(|address| ("http.listen", address)))
+    }
+
+    /// Whether the server is a workbench: no key is configured and nobody outside this machine reaches it, so
+    /// whoever does may connect, subscribe, publish and use the API. May ask the resolver for the name of a
+    /// listener, see [`ListenAddr::is_local`].
+    pub fn is_workbench(&self) -> bool {
+        !self.has_key() && self.listeners().all(|(_, address)| address.is_local())
+    }
+}
+
+/// Why a key can be guessed, if it can. 16 bytes of text hold some 64 bits where each is one of 16 signs.
+fn weakness(key: &str) -> Option<&'static str> {
+    const WORDS: [&str; 12] = [
+        "secret",
+        "password",
+        "changeme",
+        "change-me",
+        "admin",
+        "default",
+        "example",
+        "qwerty",
+        "letmein",
+        "tidings",
+        "apikey",
+        "123456",
+    ];
+    if key.is_empty() {
+        return None;
+    }
+    if key.len() < 16 {
+        return Some("it has less than 16 characters");
+    }
+    let mut signs: Vec<_> = key.bytes().collect();
+    signs.sort_unstable();
+    signs.dedup();
+    if signs.len() < 6 {
+        return Some("it repeats a few characters");
+    }
+    // A word that is most of the key: `secret-secret-secret`, `my-secret-password`.
+    let lower = key.to_ascii_lowercase();
+    let rest = WORDS.iter().fold(lower, |rest, word| rest.replace(word, ""));
+    (rest.len() * 2 <= key.len()).then_some("most of it is a common word")
+}
+
+/// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand: each rule that is
+/// broken adds an error.
+pub(super) fn check(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    pairs(config, given, errors);
+    reach(config, given, errors);
+    tls(config, given, errors);
+    hooks(config, given, errors);
+    bucket(config, given, errors);
+    histories(config, given, errors);
+    reserved_channels(config, given, errors);
+    let rules = [cluster_secret, personal_channels, plain_channels, exposure];
+    errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
+}
+
+/// Pairs of options of which one must be smaller.
+fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let client = &mut config.client;
+    let halve = |duration: Duration| duration / 2;
+    Pair {
+        small: "client.pong_timeout",
+        large: "client.ping_interval",
+        may_equal: false,
+        show: duration_text,
+    }
+    .settle(&mut client.pong_timeout, client.ping_interval, halve, given, errors);
+    Pair {
+        small: "client.queue_max_size",
+        large: "client.queue_max_total",
+        may_equal: true,
+        show: size_text,
+    }
+    .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given, errors);
+    let memory = &mut config.memory;
+    Pair { small: "memory.max_namespace", large: "memory.max_total", may_equal: true, show: size_text }
+        .settle(&mut memory.max_namespace, memory.max_total, |total| total, given, errors);
+    Pair { small: "memory.max_channel", large: "memory.max_namespace", may_equal: true, show: size_text }
+        .settle(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given, errors);
+    let ready = &mut config.ready;
+    Pair {
+        small: "ready.canary_interval",
+        large: "ready.canary_limit",
+        may_equal: false,
+        show: duration_text,
+    }
+    .settle(&mut ready.canary_interval, ready.canary_limit, halve, given, errors);
+    let shutdown = &mut config.shutdown;
+    Pair { small: "shutdown.lame_duck", large: "shutdown.timeout", may_equal: false, show: duration_text }
+        .settle(&mut shutdown.lame_duck, shutdown.timeout, halve, given, errors);
+    if shutdown.lame_duck.is_zero() {
+        Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
+            .settle(&mut shutdown.drain, shutdown.timeout, halve, given, errors);
+    } else {
+        let rest = shutdown.timeout.saturating_sub(shutdown.lame_duck);
+        Pair {
+            small: "shutdown.drain",
+            large: "shutdown.timeout less shutdown.lame_duck",
+            may_equal: true,
+            show: duration_text,
+        }
+        .settle(&mut shutdown.drain, rest, halve, given, errors);
+    }
+}
+
+/// Refuses more automatic subscriptions than a client may have, and a server without a listener.
+fn reach(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let (channels, limit) = (config.tcp.auto_subscribe.len(), config.client.channel_limit);
+    if channels > limit {
+        let what =
+            format!("tcp.auto_subscribe names {channels} channels, past client.channel_limit ({limit})");
+        errors.push(given.error("tcp.auto_subscribe", what));
+    }
+    if config.listeners().next().is_none() {
+        let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
+        errors.push(given.error("http.listen", what.into()));
+    }
+}
+
+/// Refuses TLS without a certificate and its key, and something that is said twice.
+fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let tls = &config.tls;
+    let pairs = [
+        (
+            "tls.cert_pem_file",
+            tls.cert_pem_file.is_some(),
+            "tls.cert_pem",
+            !tls.cert_pem.text().is_empty(),
+            true,
+        ),
+        ("tls.key_pem_file", tls.key_pem_file.is_some(), "tls.key_pem", tls.key_pem.is_set(), true),
+        (
+            "tls.client_ca_pem_file",
+            tls.client_ca_pem_file.is_some(),
+            "tls.client_ca_pem",
+            !tls.client_ca_pem.text().is_empty(),
+            false,
+        ),
+    ];
+    for (file, has_file, text, has_text, needed) in pairs {
+        if has_file && has_text {
+            errors
+                .push(given.error(text, format!("{text} and {file} are both given; one of them is enough")));
+        }
+        if tls.enabled && needed && !has_file && !has_text {
+            let (place, line) = given.how_to_add("tls.enabled");
+            let what =
+                format!("tls.enabled is true, but {file} is not given; add {place}{}", line(file, "FILE"));
+            errors.push(given.error("tls.enabled", what));
+        }
+    }
+}
+
+/// Refuses a short secret, and nodes that would exchange commands and tokens unprotected although keys protect the rest.
+fn cluster_secret(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let (key, secret) = ("cluster.secret", &config.cluster.secret);
+    if secret.is_set() && secret.expose().len() < SHORTEST_SECRET {
+        let what =
+            format!("{key} is shorter than {SHORTEST_SECRET} bytes; `openssl rand -hex 32` makes a good one");
+        return Err(given.error(key, what));
+    }
+    let is_protected = config.has_key() || config.client.proxy.connect.enabled;
+    if config.broker == BrokerUrl::Memory || !is_protected || config.cluster_key().is_some() {
+        return Ok(());
+    }
+    let (place, line) = given.how_to_add("broker");
+    let what = format!(
+        "nodes that share a Redis protect their messages with a common secret, and none can be derived from the keys \
+         that are configured; add {place}{} (at least {SHORTEST_SECRET} bytes, the same on every node; `openssl rand \
+         -hex 32` makes one)",
+        line(key, "A-SECRET")
+    );
+    Err(given.error("broker", what))
+}
+
+/// Refuses a hook that is switched on and leads nowhere.
+fn hooks(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let mut nowhere = |switch: &str, endpoint: &str| {
+        let what = format!("{switch} is true, but {endpoint} does not say where the application is");
+        errors.push(given.error(switch, what));
+    };
+    let connect = &config.client.proxy.connect;
+    if connect.enabled && connect.endpoint.is_none() {
+        nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
+    }
+    let channels = &config.channel;
+    for (path, options) in of_channels(channels) {
+        if options.subscribe_proxy_enabled && channels.proxy.subscribe.endpoint.is_none() {
+            nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
+        }
+        if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
+            nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
+        }
+    }
+}
+
+/// Refuses half a key, and a store that everybody on the way could read without its being meant.
+fn bucket(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let s3 = &config.tables.s3;
+    let (id, secret) = ("tables.s3.access_key_id", "tables.s3.secret_access_key");
+    for (one, other, is_half) in [
+        (id, secret, !s3.access_key_id.is_empty() && !s3.secret_access_key.is_set()),
+        (secret, id, s3.access_key_id.is_empty() && s3.secret_access_key.is_set()),
+    ] {
+        if is_half {
+            errors.push(given.error(one, format!("{one} is given, and {other} is not; they go together")));
+        }
+    }
+    let is_plain = s3.endpoint.as_ref().is_some_and(|url| url.uri().scheme_str() == Some("http"));
+    if is_plain && !s3.allow_http {
+        let key = "tables.s3.endpoint";
+        let what = format!(
+            "{key} begins with http://, so everybody on the way could read and change tables; set \
+             tables.s3.allow_http = true if that is meant"
+        );
+        errors.push(given.error(key, what));
+    }
+}
+
+/// The options of every kind of channel, each with the path of its group.
+fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOptions)> {
+    let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
+    let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
+    std::iter::once(without).chain(named)
+}
+
+/// Refuses half a history, and what needs one and has none: somebody counts on it. Half of one is meant where the other
+/// half is given as nothing.
+fn histories(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    for (path, options) in of_channels(&config.channel) {
+        let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
+        if has_size && has_ttl {
+            continue;
+        }
+        let key = |option: &str| format!("{path}.{option}");
+        let asks = [
+            ("history_size", has_size && !given.contains(&key("history_ttl"))),
+            ("history_ttl", has_ttl && !given.contains(&key("history_size"))),
+            ("force_recovery", options.force_recovery),
+            ("force_recovery_mode", options.force_recovery_mode != RecoveryMode::Stream),
+            ("force_positioning", options.force_positioning),
+        ];
+        let Some((asking, _)) = asks.into_iter().find(|(_, asks)| *asks) else { continue };
+        let lacking = [("history_size", "100", has_size), ("history_ttl", "10m", has_ttl)];
+        let lines = lacking.into_iter().filter(|(_, _, is_there)| !is_there);
+        let lines: Vec<_> =
+            lines.map(|(option, example, _)| given.beside(&path, asking, option, example)).collect();
+        let what = format!(
+            "has no effect: a channel has a history only with both history_size and history_ttl; add {}, or leave it \
+             out",
+            lines.join(" and ")
+        );
+        errors.push(given.error(&key(asking), what));
+    }
+}
+
+/// Refuses personal channels in a namespace that does not exist.
+fn personal_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let personal = &config.client.subscribe_to_user_personal_channel;
+    let name = &personal.personal_channel_namespace;
+    if !personal.enabled || name.is_empty() || config.channel.namespaces.iter().any(|n| n.name == *name) {
+        return Ok(());
+    }
+    let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
+    Err(given.error(key, format!("{key} (\"{name}\") names no namespace of channel.namespaces")))
+}
+
+/// Refuses channels of plain lines that these cannot name.
+fn plain_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    let automatic = config.tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel));
+    let mut named = automatic.chain([("tcp.default_channel", &config.tcp.default_channel)]);
+    let Some((key, channel)) = named.find(|(_, channel)| !channel.fits_a_line()) else { return Ok(()) };
+    let what = format!("{key}: \"{}\" contains a space, so no plain line can name it", channel.as_str());
+    Err(given.error(key, what))
+}
+
+/// Refuses options that name the server's internal channels, which nobody subscribes to.
+fn reserved_channels(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+    let tcp = &config.tcp;
+    let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
+    let default = ("tcp.default_channel", tcp.default_channel.as_str());
+    let namespaces = config.channel.namespaces.iter().map(|n| ("channel.namespaces", &*n.name));
+    let named = automatic.chain([default]).chain(namespaces);
+    for (key, name) in named.filter(|(_, name)| name.starts_with(RESERVED_PREFIX)) {
+        let what = format!(
+            "{key} names \"{name}\", but channels that begin with \"{RESERVED_PREFIX}\" are the server's own"
+        );
+        errors.push(given.error(key, what));
+    }
+}
+
+/// Two options of which one must be smaller.
+struct Pair<T> {
+    small: &'static str,
+    large: &'static str,
+    may_equal: bool,
+    show: fn(T) -> String,
+}
+
+impl<T: PartialOrd + Copy> Pair<T> {
+    /// Leaves what fits. A small one that nobody gave is made to fit; a given one is refused.
+    fn settle(
+        self,
+        small: &mut T,
+        large: T,
+        fitting: impl Fn(T) -> T,
+        given: &Given,
+        errors: &mut Vec<ConfigError>,
+    ) {
+        if *small < large || self.may_equal && *small == large {
+            return;
+        }
+        if !given.contains(self.small) {
+            *small = fitting(large);
+            return;
+        }
+        let relation = if self.may_equal { "at most" } else { "less than" };
+        let (small, large) = ((self.show)(*small), (self.show)(large));
+        let what = format!("{} ({small}) must be {relation} {} ({large})", self.small, self.large);
+        errors.push(given.error(self.small, what));
+    }
+}
+
+/// Refuses a listener that other machines reach while anybody could do anything.
+fn exposure(config: &Config, given: &Given) -> Result<(), ConfigError> {
+    if config.has_key() || config.client.insecure {
+        return Ok(());
+    }
+    let Some((key, address)) = config.listeners().find(|(_, address)| !address.is_local()) else {
+        return Ok(());
+    };
+    let (place, line) = given.how_to_add(key);
+    let what = format!(
+        "{address} is no loopback address, and no key is configured; add {place}{} (or {}; or {}, and everybody \
+         may do everything)",
+        line("http_api.key", "A-SECRET"),
+        line("client.token.hmac_secret_key", "A-SECRET"),
+        line("client.insecure", "true"),
+    );
+    Err(given.error(key, what))
+}

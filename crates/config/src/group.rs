@@ -1,0 +1,112 @@
+//! Groups of options: what turns the table in [`super::options`] into typed structs and into a list that can be
+//! walked.
+//!
+//! Invariants:
+//! - Every option is declared once; its field, its key, its default, its bounds and its documentation come from
+//!   that declaration.
+//! - A walk visits options in the order of the table, each group's own options before its inner groups.
+
+use super::raw::Raw;
+use super::setting::Setting;
+
+/// A struct of options and of inner groups.
+pub(super) trait Group {
+    /// Shows every option to `visitor`, with `path` (empty, or ending in a dot) before its key.
+    fn walk(&mut self, path: &str, visitor: &mut dyn Visitor);
+}
+
+/// Sees the options of a [`Group`] one by one.
+pub(super) trait Visitor {
+    /// A group with options of its own begins. `path` ends in a dot, or is empty for the root.
+    fn group(&mut self, path: &str, doc: &'static [&'static str]);
+
+    /// An option: its whole key and its documentation, line by line.
+    fn option(&mut self, path: &str, doc: &'static [&'static str], slot: &mut dyn Slot);
+}
+
+/// The place of one option's value, its type known only inside.
+pub(super) trait Slot {
+    /// Reads `raw` as the option's type and stores it. The error follows the key and repeats no secret.
+    fn set(&mut self, raw: &Raw) -> Result<(), String>;
+
+    /// The type and its bounds.
+    fn kind(&self) -> String;
+
+    /// The present value as TOML writes it; `None` when there is none.
+    fn toml(&self) -> Option<String>;
+
+    /// The present value said otherwise, where that is easier to read.
+    fn gloss(&self) -> Option<String>;
+}
+
+/// A [`Slot`] that is a field and the rule for it.
+pub(super) struct Field<'a, T: Setting> {
+    pub(super) value: &'a mut T,
+    pub(super) rule: T::Rule,
+}
+
+impl<T: Setting> Slot for Field<'_, T> {
+    fn set(&mut self, raw: &Raw) -> Result<(), String> {
+        *self.value = T::read(raw, &self.rule)?;
+        Ok(())
+    }
+
+    fn kind(&self) -> String {
+        T::kind(&self.rule)
+    }
+
+    fn toml(&self) -> Option<String> {
+        self.value.toml()
+    }
+
+    fn gloss(&self) -> Option<String> {
+        self.value.gloss(&self.rule)
+    }
+}
+
+/// The value that a declaration in the table names as its default, in the form of the environment.
+pub(super) fn default<T: Setting>(text: &str, rule: &T::Rule) -> T {
+    T::read(&Raw::Word(text.into()), rule).unwrap_or_else(|e| panic!("the default {text:?}: {e}"))
+}
+
+/// Declares a group: a public struct, its defaults, and its [`Group::walk`].
+///
+/// `field: Type = default, rule;` declares an option, its documentation above it; the default is written as the
+/// environment would. Behind `groups`, `field: Type;` declares an inner group.
+macro_rules! group {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $Name:ident {
+            $( $(#[doc = $doc:literal])+ $option:ident: $Type:ty = $default:literal, $rule:expr; )*
+        }
+        $( groups { $( $(#[doc = $group_doc:literal])+ $group:ident: $Group:ty; )+ } )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $Name {
+            $( $(#[doc = $doc])+ pub $option: $Type, )*
+            $( $( $(#[doc = $group_doc])+ pub $group: $Group, )+ )?
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self {
+                    $( $option: $crate::group::default::<$Type>($default, &$rule), )*
+                    $( $( $group: <$Group>::default(), )+ )?
+                }
+            }
+        }
+
+        impl $crate::group::Group for $Name {
+            fn walk(&mut self, path: &str, visitor: &mut dyn $crate::group::Visitor) {
+                visitor.group(path, &[$($about),+]);
+                $(
+                    let mut field = $crate::group::Field::<$Type> { value: &mut self.$option, rule: $rule };
+                    visitor.option(&format!("{path}{}", stringify!($option)), &[$($doc),+], &mut field);
+                )*
+                $( $( self.$group.walk(&format!("{path}{}.", stringify!($group)), visitor); )+ )?
+            }
+        }
+    };
+}
+pub(super) use group;

@@ -1,0 +1,340 @@
+//! Configuration: what an operator may choose, read from flags, the environment, a file and defaults, in this
+//! order, and checked before any port is bound.
+//!
+//! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and
+//! `config docs` all follow from it, so none of them can disagree. A value passes three steps: a source gives it
+//! without a type, with the place where it was said ([`source`], [`mod@file`]); its option reads and checks it
+//! ([`setting`], [`value`]); then options are held against each other ([`check`]).
+//!
+//! Invariants:
+//! - A [`Config`] that [`load`] gave holds every bound and rule of the table.
+//! - Every error is one line that says where and what; no error and no `Debug` shows a secret. One load reports all
+//!   of them.
+//! - Nothing here reads the process' environment except [`environment`].
+
+mod centrifugo;
+mod check;
+mod error;
+mod file;
+mod group;
+mod namespace;
+mod options;
+mod origin;
+mod print;
+mod proxy;
+mod raw;
+mod setting;
+mod source;
+mod token;
+mod value;
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+use std::path::Path;
+use std::sync::LazyLock;
+
+pub use centrifugo::{Imported, import};
+pub use error::{ConfigError, ConfigErrors};
+pub use namespace::{Channels, Namespace};
+pub use options::{
+    ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
+    HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
+    SseOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
+    TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+};
+pub use origin::AllowedOrigin;
+pub use print::{default_file, docs};
+pub use proxy::{
+    ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
+    RpcNamespaceOptions, RpcOptions, StaticHeaders,
+};
+pub use source::{Overrides, environment};
+pub use tidings_auth::Secret;
+pub use value::{
+    AllowUpload, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode,
+    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+};
+
+use centrifugo::Verdict;
+use error::{Origin, nearest};
+use group::{Group, Slot, Visitor};
+use raw::{Raw, shown};
+use setting::items;
+use source::{Assignment, Environment, resolve};
+
+/// Most options that are passed over and named in warnings one by one.
+const MAX_PASSED_OVER: usize = 10;
+
+/// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
+const NAMESPACES: &str = "channel.namespaces";
+
+/// A configuration, with what an operator should know about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line for each thing that was given and has no effect, such as an option of Centrifugo at its default.
+    pub warnings: Vec<String>,
+}
+
+/// Loads a configuration: defaults, then the file, then the environment, then the overrides.
+///
+/// `file` is what the command line named; without it the variable `TIDINGS_CONFIG` may name one. Of `env`, only
+/// names that begin with `TIDINGS_` or `CENTRIFUGO_` count (see [`environment`]).
+///
+/// # Errors
+/// Everything that is wrong: a file that cannot be read or parsed, unknown keys and variables (with the nearest
+/// known one), values of the wrong type or out of their bounds, options that contradict each other, and a listener
+/// that other machines could use without any key. After a file that cannot be read or parsed nothing else is checked.
+pub fn load(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+) -> Result<Config, ConfigErrors> {
+    load_with_warnings(file, env, overrides).map(|loaded| loaded.config)
+}
+
+/// As [`load`], with the warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_warnings(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+) -> Result<Loaded, ConfigErrors> {
+    let env = Environment::of(env);
+    let mut loading = Loading::default();
+    loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
+    if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
+        let found = source::of_file(&file::read(path)?);
+        loading.errors.extend(found.errors);
+        loading.passed_over.extend(found.warnings);
+        loading.apply_all(&found.assignments);
+    }
+    loading.apply_all(env.namespaces().as_slice());
+    let keys = loading.keys();
+    let (assignments, errors) = env.options(&keys);
+    loading.errors.extend(errors);
+    loading.apply_all(&assignments);
+    loading.apply_all(&overrides.assignments().collect::<Vec<_>>());
+    loading.finish()
+}
+
+/// The keys of all options that need no namespace, and the one of the namespaces.
+static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut keys = keys_of(&mut Config::default(), "");
+    keys.push(NAMESPACES.into());
+    keys
+});
+
+/// The keys of a group's options, `path` before each.
+fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
+    struct Keys(Vec<String>);
+    impl Visitor for Keys {
+        fn group(&mut self, _: &str, _: &'static [&'static str]) {}
+
+        fn option(&mut self, path: &str, _: &'static [&'static str], _: &mut dyn Slot) {
+            self.0.push(path.to_owned());
+        }
+    }
+    let mut keys = Keys(Vec::new());
+    group.walk(path, &mut keys);
+    keys.0
+}
+
+/// Whether options lie below `key`.
+fn is_group(key: &str) -> bool {
+    KEYS.iter().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Whether `key` is an option, or the namespaces.
+fn is_option(key: &str) -> bool {
+    KEYS.iter().any(|known| known == key)
+}
+
+/// Stores a value in the option `key` of a group; `None` when it has no such option.
+fn set(group: &mut dyn Group, path: &str, key: &str, raw: &Raw) -> Option<Result<(), String>> {
+    struct Setter<'a> {
+        key: &'a str,
+        raw: &'a Raw,
+        outcome: Option<Result<(), String>>,
+    }
+    impl Visitor for Setter<'_> {
+        fn group(&mut self, _: &str, _: &'static [&'static str]) {}
+
+        fn option(&mut self, path: &str, _: &'static [&'static str], slot: &mut dyn Slot) {
+            if path == self.key {
+                let unset = matches!(self.raw, Raw::Null);
+                self.outcome = Some(if unset { Ok(()) } else { slot.set(self.raw) });
+            }
+        }
+    }
+    let mut setter = Setter { key, raw, outcome: None };
+    group.walk(path, &mut setter);
+    setter.outcome
+}
+
+/// What was said so far, by key, and where.
+#[derive(Default)]
+struct Given(BTreeMap<String, Origin>);
+
+impl Given {
+    fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// An error about an option, at the place where it was given.
+    fn error(&self, key: &str, what: String) -> ConfigError {
+        match self.0.get(key) {
+            Some(origin) => complain(origin, key, &what),
+            None => ConfigError::general(what),
+        }
+    }
+
+    /// How to say more options where `key` was said: the place, and what to write there for an option and a value.
+    fn how_to_add(&self, key: &str) -> (&'static str, impl Fn(&str, &str) -> String) {
+        let toml = Origin::File { name: "".into(), line: 0, format: error::Format::Toml };
+        let origin = self.0.get(key).cloned().unwrap_or(toml);
+        (origin.place_to_add(), move |key: &str, value: &str| origin.assignment(key, value))
+    }
+
+    /// How to say `option` where its sibling `said` was said, both of the group `path`.
+    fn beside(&self, path: &str, said: &str, option: &str, value: &str) -> String {
+        let key = format!("{path}.{option}");
+        match self.0.get(&format!("{path}.{said}")) {
+            // The table is there, and of a namespace's table no key can name the place.
+            Some(origin @ Origin::File { .. }) => origin.assignment(option, value),
+            Some(origin) => origin.assignment(&key, value),
+            None => key,
+        }
+    }
+}
+
+/// An error in what `origin` said for `key`. A variable or a flag names its option by itself.
+fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
+    match origin {
+        Origin::File { .. } => ConfigError::at(origin, format!("{}: {what}", shown(key))),
+        Origin::Environment(_) | Origin::Flag(_) => ConfigError::at(origin, what),
+    }
+}
+
+/// A configuration that is being put together.
+#[derive(Default)]
+struct Loading {
+    config: Config,
+    given: Given,
+    errors: Vec<ConfigError>,
+    warnings: Vec<String>,
+    /// A line for each option that was given and has no effect.
+    passed_over: Vec<String>,
+}
+
+impl Loading {
+    /// Stores values one after the other; those that are wrong become errors.
+    fn apply_all(&mut self, assignments: &[Assignment]) {
+        for assignment in assignments {
+            if let Err(error) = self.apply(assignment) {
+                self.errors.push(error);
+            }
+        }
+    }
+
+    /// Holds the options against each other. A file of Centrifugo gets a hint how to import it.
+    fn finish(mut self) -> Result<Loaded, ConfigErrors> {
+        check::check(&mut self.config, &self.given, &mut self.errors);
+        if self.errors.iter().any(|error| error.what().contains(centrifugo::OPTION_OF)) {
+            self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
+        }
+        ConfigErrors::unless_empty(self.errors)?;
+        // A whole file of defaults would make a hundred lines.
+        let more = self.passed_over.len().saturating_sub(MAX_PASSED_OVER);
+        self.warnings.extend(self.passed_over.into_iter().take(MAX_PASSED_OVER));
+        if more > 0 {
+            self.warnings.push(format!("{more} more options are passed over, for the same reasons"));
+        }
+        Ok(Loaded { config: self.config, warnings: self.warnings })
+    }
+
+    fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
+        let Assignment { key: written, raw, origin, .. } = assignment;
+        let key = resolve(written);
+        if matches!(origin, Origin::File { .. }) && centrifugo::means_nothing(key, raw) {
+            self.passed_over.push(format!(
+                "{origin}: `{}` has no value, as in Centrifugo, so its default holds",
+                shown(key)
+            ));
+            return Ok(());
+        }
+        let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
+        let outcome = if key == NAMESPACES {
+            Some(names(raw).and_then(|names| self.config.channel.rename(&names)))
+        } else if let Some((name, _)) = namespaced.and_then(|rest| rest.rsplit_once('.')) {
+            let namespace = self.config.channel.namespaces.iter_mut().find(|known| known.name == name);
+            let path = format!("{NAMESPACES}.{name}.");
+            namespace.and_then(|namespace| set(&mut namespace.options, &path, key, raw))
+        } else {
+            set(&mut self.config, "", key, raw)
+        };
+        let Some(outcome) = outcome else { return self.unknown(assignment) };
+        if matches!(raw, Raw::Null) {
+            return Ok(());
+        }
+        // A wrong value was given all the same: nothing else needs to complain that it is missing.
+        let before = self.given.0.insert(key.to_owned(), origin.clone());
+        outcome.map_err(|what| complain(origin, written, &what))?;
+        // Of flags the last one holds; a file or an environment that says a thing twice says it once in error.
+        match before {
+            Some(other)
+                if discriminant(&other) == discriminant(origin) && !matches!(origin, Origin::Flag(_)) =>
+            {
+                Err(complain(origin, written, &format!("`{}` was already given by {other}", shown(key))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A key that no option has: one of Centrifugo's, or an error.
+    fn unknown(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
+        let Assignment { key, raw, origin, switched_off } = assignment;
+        match centrifugo::judge(key, raw, *switched_off) {
+            Some(Verdict::Ignored(why)) => {
+                self.passed_over.push(format!("{origin}: {why}"));
+                return Ok(());
+            }
+            Some(Verdict::Refused(what)) => return Err(ConfigError::at(origin, what)),
+            None => {}
+        }
+        if is_group(resolve(key)) {
+            let what = format!("expected a table of options, got {}", raw.sort());
+            return Err(complain(origin, key, &what));
+        }
+        if self.errors.len() >= error::MAX_DISPLAYED {
+            return Err(ConfigError::at(origin, format!("unknown key `{}`", shown(key))));
+        }
+        let keys = self.keys();
+        let near = nearest(key, keys.iter().map(String::as_str), '.').unwrap_or_default();
+        Err(ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key))))
+    }
+
+    /// Every key that can be assigned, with those of the namespaces there are.
+    fn keys(&mut self) -> Vec<String> {
+        let mut keys = KEYS.clone();
+        for namespace in &mut self.config.channel.namespaces {
+            keys.extend(keys_of(&mut namespace.options, &format!("{NAMESPACES}.{}.", namespace.name)));
+        }
+        keys
+    }
+}
+
+/// The names of namespaces, as a file's reader or a comma-separated text gives them.
+fn names(raw: &Raw) -> Result<Vec<String>, String> {
+    match raw {
+        Raw::List(nodes) => {
+            Ok(nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect())
+        }
+        Raw::Text(text) | Raw::Word(text) => items(text),
+        Raw::Null => Ok(Vec::new()),
+        _ => Err(format!("expected a list of tables, each with a name, got {}", raw.sort())),
+    }
+}

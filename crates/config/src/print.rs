@@ -1,0 +1,190 @@
+//! The table of options for people: the commented default file, and the list of options in Markdown.
+
+use super::group::{Group, Slot, Visitor};
+use super::options::Config;
+use super::source::variable;
+
+/// Longest line of a comment in the default file, in characters.
+const WIDTH: usize = 100;
+
+const FILE_HEAD: &str = "\
+Configuration of tidings: every option with its default.
+
+A flag goes before an environment variable, that before this file, and this file before the default. \
+`tidings config docs` tells more, `tidings config check FILE` checks a file.";
+
+const FILE_NAMESPACES: &str = "\
+Namespaces: options for the channels whose names begin with a name and a colon (`chat:…`), in place of \
+those without a namespace. Each takes the options of [channel.without_namespace].";
+
+const NAMESPACE_EXAMPLE: &str = "\
+# [[channel.namespaces]]
+# name = \"chat\"
+# allow_subscribe_for_client = true
+# allow_publish_for_subscriber = true
+";
+
+const DOCS_HEAD: &str = "\
+# Configuration
+
+<!-- Written by `tidings config docs`. To change it, change the table in crates/config/src/options.rs. -->
+
+`tidings serve` runs without any configuration. What is given is taken in this order: a flag, else an environment
+variable, else the file, else the default.
+
+- **The file** is named by `--config FILE` or `TIDINGS_CONFIG`. It is TOML, JSON or YAML by its ending (`.toml`, `.json`,
+  `.yaml`, `.yml`). `tidings config default` prints a commented one, `tidings config check FILE` checks one.
+- **The environment variable** of an option is `TIDINGS_` and its key in capitals, with `_` for every other character:
+  `tcp.auto_subscribe` is `TIDINGS_TCP_AUTO_SUBSCRIBE`.
+- **The flag** of any option is `--set KEY=VALUE`; the common ones have their own.
+- **A list** is a list in a file. Everywhere else it is text: items separated by commas or by spaces, or a JSON list
+  (`[\"a\", \"b\"]`). Quotes around the text and around an item are removed; empty text is an empty list.
+- **A duration** is a number with a unit (`250ms`, `25s`, `5m`, `24h`), several of them from the largest unit to the
+  smallest (`1m30s`), or a bare number of seconds.
+- **A size** is a number of bytes, or has a unit: `KiB`, `MiB`, `GiB` are powers of 1,024, `KB`, `MB`, `GB` of 1,000.
+- An unknown key or variable is an error that names the nearest known one, as is a value out of its bounds. Only
+  the variables that Kubernetes and Docker make for a service named `tidings` are passed over. All errors are reported
+  at once.
+- **A file of Centrifugo** is imported by `tidings config import FILE`; see [centrifugo.md](centrifugo.md#options).
+
+## Keys, and who needs one
+
+On loopback addresses and Unix sockets with no key configured the server is a workbench: whoever reaches it may
+connect, subscribe, publish and use the API. As soon as a key of tokens (`client.token`) or `http_api.key` is set, the
+options of channels decide what clients may do. A listener on any other address without a key is refused, unless
+`client.insecure` says that this is meant.
+";
+
+const DOCS_NAMESPACES: &str = "\
+## `channel.namespaces`
+
+Options for the channels of a namespace, which is what stands before the first colon of a channel's name (`chat` in
+`chat:room`). A namespace has a `name` (2 to 253 letters, digits, `-`, `_` or `.`) and takes every option of
+`channel.without_namespace`, with the same defaults. While no namespace is configured, a colon in a channel's name means
+nothing; as soon as one is, a channel whose name begins with an unknown one does not exist. In a file it is a list of
+tables:
+
+```toml
+[[channel.namespaces]]
+name = \"chat\"
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+```
+
+In the environment, `TIDINGS_CHANNEL_NAMESPACES=chat,news` names the namespaces (in place of those of the file; one that
+is in both keeps its options), and `TIDINGS_CHANNEL_NAMESPACES_CHAT_ALLOW_PUBLISH_FOR_CLIENT=true` sets an option.
+";
+
+/// One option, as the printers need it.
+struct Entry {
+    key: String,
+    doc: String,
+    kind: String,
+    toml: Option<String>,
+    gloss: Option<String>,
+}
+
+/// The options of one group, with the group's path (ending in a dot, or empty).
+struct Section {
+    path: String,
+    doc: String,
+    entries: Vec<Entry>,
+}
+
+impl Section {
+    /// The path as TOML writes it in brackets.
+    fn table(&self) -> &str {
+        self.path.trim_end_matches('.')
+    }
+}
+
+fn sections() -> Vec<Section> {
+    struct Collect(Vec<Section>);
+    impl Visitor for Collect {
+        fn group(&mut self, path: &str, doc: &'static [&'static str]) {
+            self.0.push(Section { path: path.to_owned(), doc: joined(doc), entries: Vec::new() });
+        }
+
+        fn option(&mut self, path: &str, doc: &'static [&'static str], slot: &mut dyn Slot) {
+            let (kind, toml, gloss) = (slot.kind(), slot.toml(), slot.gloss());
+            let entry = Entry { key: path.to_owned(), doc: joined(doc), kind, toml, gloss };
+            if let Some(section) = self.0.last_mut() {
+                section.entries.push(entry);
+            }
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    Config::default().walk("", &mut collect);
+    collect.0
+}
+
+/// The lines of a doc comment as one paragraph.
+pub(super) fn joined(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// A configuration file in TOML that names every option, with its documentation in comments and its default as
+/// its value: loading it gives [`Config::default`].
+pub fn default_file() -> String {
+    let mut out = comment(FILE_HEAD);
+    for section in sections() {
+        if !section.path.is_empty() {
+            out += &format!("\n{}[{}]\n", comment(&section.doc), section.table());
+        }
+        for entry in &section.entries {
+            let name = &entry.key[section.path.len()..];
+            let gloss = entry.gloss.as_ref().map(|gloss| format!(" # {gloss}")).unwrap_or_default();
+            let kind = entry.kind.replace('`', "\"");
+            out += &format!("\n{}{}", comment(&entry.doc), comment(&format!("Value: {kind}.")));
+            out += &match &entry.toml {
+                Some(value) => format!("{name} = {value}{gloss}\n"),
+                None => format!("# {name} = …\n"),
+            };
+        }
+    }
+    out + "\n" + &comment(FILE_NAMESPACES) + NAMESPACE_EXAMPLE
+}
+
+/// `text`, paragraph by paragraph, as comments of at most [`WIDTH`] characters.
+pub(super) fn comment(text: &str) -> String {
+    let mut out = String::new();
+    for paragraph in text.lines() {
+        let mut line = String::from("#");
+        for word in paragraph.split_whitespace() {
+            if line.chars().count() + 1 + word.chars().count() > WIDTH {
+                out += &line;
+                out += "\n";
+                line = String::from("#");
+            }
+            line += " ";
+            line += word;
+        }
+        out += &line;
+        out += "\n";
+    }
+    out
+}
+
+/// Every option with its type, bounds, default and environment variable, in Markdown.
+pub fn docs() -> String {
+    let mut out = String::from(DOCS_HEAD);
+    for section in sections() {
+        out += &match section.table() {
+            "" => "\n## Top level\n".to_owned(),
+            table => format!("\n## `{table}`\n\n{}\n", section.doc),
+        };
+        for Entry { key, doc, kind, toml, gloss } in &section.entries {
+            let default = match (toml, gloss) {
+                (Some(value), Some(gloss)) => format!("default `{value}` ({gloss})"),
+                (Some(value), None) => format!("default `{value}`"),
+                (None, _) => "no default".to_owned(),
+            };
+            out += &format!("\n### `{key}`\n\n{kind}; {default}; `{}`\n\n{doc}\n", variable(key));
+        }
+        if section.table() == "channel.without_namespace" {
+            out += "\n";
+            out += DOCS_NAMESPACES;
+        }
+    }
+    out
+}

@@ -1,0 +1,64 @@
+//! Public keys as option values, and the options of tokens as the verifier takes them.
+
+use tidings_auth::{KeyType, PublicKey, TokenRules, VerifierOptions};
+
+use super::options::{ClientOptions, SubscriptionTokenOptions, TokenOptions};
+use super::proxy::HttpUrl;
+use super::raw::Raw;
+use super::setting::{Setting, quoted};
+
+/// Empty text is no key.
+impl Setting for Option<PublicKey> {
+    type Rule = KeyType;
+
+    fn read(raw: &Raw, wanted: &KeyType) -> Result<Self, String> {
+        let text = raw.as_text().ok_or_else(|| format!("expected text in quotes, got {}", raw.sort()))?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        PublicKey::from_pem(text, *wanted).map(Some).map_err(|e| e.to_string())
+    }
+
+    fn kind(_: &KeyType) -> String {
+        "public key in PEM, or empty".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(self.as_ref().map_or("", PublicKey::as_pem)))
+    }
+}
+
+impl ClientOptions {
+    /// The keys and rules of `client.token` and `client.subscription_token`.
+    pub fn verifier(&self) -> VerifierOptions<'_> {
+        VerifierOptions {
+            connection: (&self.token).into(),
+            subscription: (&self.subscription_token).into(),
+            is_separate: self.subscription_token.enabled,
+        }
+    }
+}
+
+/// Both groups have the same options, but no common type: each documents its own.
+macro_rules! token_rules {
+    ($Options:ty, $group:literal) => {
+        impl<'a> From<&'a $Options> for TokenRules<'a> {
+            fn from(options: &'a $Options) -> Self {
+                Self {
+                    group: $group,
+                    hmac: &options.hmac_secret_key,
+                    previous: &options.hmac_previous_secret_key,
+                    previous_until: options.hmac_previous_secret_key_valid_until as u64,
+                    rsa: options.rsa_public_key.as_ref(),
+                    ecdsa: options.ecdsa_public_key.as_ref(),
+                    jwks: options.jwks_public_endpoint.as_ref().map(HttpUrl::uri),
+                    audience: &options.audience,
+                    issuer: &options.issuer,
+                }
+            }
+        }
+    };
+}
+
+token_rules!(TokenOptions, "client.token");
+token_rules!(SubscriptionTokenOptions, "client.subscription_token");

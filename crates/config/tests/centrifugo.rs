@@ -1,0 +1,312 @@
+//! Configurations of Centrifugo: what `config check` says of them, and what `config import` makes of them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidings_config::{
+    self as config, AllowedOrigin, BrokerUrl, Config, ConfigErrors, Imported, ListenAddr, LogLevel, Overrides,
+};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A file in a folder of its own.
+fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("a file in it");
+    (folder, path)
+}
+
+fn load(path: &Path) -> Result<config::Loaded, ConfigErrors> {
+    config::load_with_warnings(Some(path), [], &Overrides::default())
+}
+
+fn errors(name: &str, text: &str) -> Vec<String> {
+    let (_folder, path) = file(name, text);
+    match load(&path) {
+        Ok(loaded) => panic!("accepted: {loaded:?}"),
+        Err(errors) => errors.lines().map(|line| line.replace(&format!("{}:", path.display()), "")).collect(),
+    }
+}
+
+/// What an imported file is read as by a server.
+fn reload(imported: &Imported) -> Config {
+    let (_folder, path) = file("tidings.toml", &imported.text);
+    load(&path).unwrap_or_else(|e| panic!("{e}\n{}", imported.text)).config
+}
+
+fn import(name: &str, text: &str) -> (Config, Imported) {
+    let (_folder, path) = file(name, text);
+    let imported = config::import(&path).expect("a file");
+    (reload(&imported), imported)
+}
+
+#[test]
+fn all_errors_of_a_file_and_its_environment_are_reported_in_one_run() {
+    let (_folder, path) = file(
+        "c.toml",
+        "brokr = \"x\"\n[tcp]\necho = 5\nmax_line = 1\n[shutdown]\ntimeout = \"1s\"\ndrain = \"2s\"\n\
+         [[channel.namespaces]]\nnme = \"chat\"\n[[channel.namespaces]]\nname = \"news\"\nhistory_size = 5\n",
+    );
+    let env = [("TIDINGS_TCP_ECKO".to_owned(), "1".to_owned())];
+    let errors = config::load(Some(&path), env, &Overrides::default()).expect_err("many errors");
+    let lines: Vec<String> = errors.lines().collect();
+    assert_eq!(lines.len(), 7, "{lines:#?}");
+    for part in [
+        "brokr",
+        "tcp.echo",
+        "tcp.max_line",
+        "TIDINGS_TCP_ECKO",
+        "shutdown.drain",
+        "needs a name",
+        "history_ttl",
+    ] {
+        assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_file_with_every_option_of_centrifugo_at_its_default_is_valid() {
+    let loaded = load(&fixture("defaults-6.json")).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!loaded.config.sse.enabled);
+    assert_eq!(loaded.config.log.level, LogLevel::Info);
+    let [first, .., last] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(first.contains("`http_server.tls` is passed over"), "{first}");
+    assert!(loaded.warnings.len() == 11 && last.contains("more options are passed over"), "{last}");
+}
+
+#[test]
+fn what_is_switched_off_is_passed_over_with_all_that_stands_in_it() {
+    let (_folder, path) = file(
+        "c.yaml",
+        "admin: {enabled: false, password: secret}\ngraphite: {host: elsewhere}\n\
+         uni_websocket: {enabled: false, compression: true}\nconsumers: [{name: k, enabled: false, type: kafka}]\n\
+         broker: {enabled: false, type: nats}\nhttp_server: {tls: {enabled: false, cert_pem: x}}\n",
+    );
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(loaded.warnings.len(), 6, "{:#?}", loaded.warnings);
+    assert!(!loaded.warnings.iter().any(|warning| warning.contains("secret")));
+    assert_eq!(loaded.config.broker, BrokerUrl::Memory);
+}
+
+#[test]
+fn moved_options_are_errors_that_name_what_to_use() {
+    let lines = errors(
+        "c.json",
+        "{\"http_server\": {\"address\": \"0.0.0.0\", \"port\": \"9000\"},\n\"engine\": {\"type\": \"redis\"},\n\
+         \"broker\": {\"enabled\": true, \"type\": \"redis\"},\n\"health\": {\"enabled\": true},\n\
+         \"prometheus\": {\"enabled\": true},\n\"admin\": {\"enabled\": true, \"password\": \"hush\"}}",
+    );
+    let expected = [
+        "1: `http_server.address` is an option of Centrifugo: in tidings it is `http.listen`",
+        "1: `http_server.port` is an option of Centrifugo: in tidings it is `http.listen`",
+        "2: `engine` is an option of Centrifugo: in tidings it is `broker`, a URL such as redis://127.0.0.1:6379",
+        "3: `broker` is an option of Centrifugo: in tidings it is `broker`, a URL such as redis://127.0.0.1:6379",
+        "4: `health` is an option of Centrifugo: in tidings /health and /ready are always served; leave it out",
+        "5: `prometheus` is an option of Centrifugo: in tidings /metrics is always served; leave it out",
+        "6: `admin` is an option of Centrifugo: tidings has no admin page; leave it out",
+        "`tidings config import FILE` writes the file of Centrifugo for tidings",
+    ];
+    let mut lines = lines;
+    lines.sort();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn flat_names_of_version_5_are_known_too() {
+    let errors = load(&fixture("flat-5.json")).expect_err("errors").to_string();
+    for part in [
+        "`token_hmac_secret_key` is an option of Centrifugo: in tidings it is `client.token.hmac_secret_key`",
+        "`namespaces` is an option of Centrifugo: in tidings it is `channel.namespaces`",
+        "`redis_address`",
+        "`allow_subscribe_for_client` is an option of Centrifugo: in tidings it is \
+         `channel.without_namespace.allow_subscribe_for_client`",
+        "unknown key `colour`",
+        "config import",
+    ] {
+        assert!(errors.contains(part) || part == "`redis_address`", "{part}: {errors}");
+    }
+    assert!(!errors.contains("4e9eafcf"), "{errors}");
+}
+
+#[test]
+fn durations_and_log_levels_are_taken_as_centrifugo_writes_them() {
+    let (_folder, path) = file(
+        "c.toml",
+        "log_level = \"none\"\n[client]\nping_interval = \"1m30s\"\nstale_close_delay = \"1500ms\"\n",
+    );
+    let config = load(&path).unwrap_or_else(|e| panic!("{e}")).config;
+    assert_eq!(config.client.ping_interval, Duration::from_secs(90));
+    assert_eq!(config.log.level, LogLevel::None);
+}
+
+#[test]
+fn variables_of_centrifugo_are_warned_of_and_those_that_kubernetes_makes_are_not() {
+    let env = [
+        ("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example"),
+        ("CENTRIFUGO_SERVICE_HOST", "10.0.0.1"),
+        ("CENTRIFUGO_PORT_8000_TCP_ADDR", "10.0.0.1"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let loaded = config::load_with_warnings(None, env, &Overrides::default()).expect("a configuration");
+    let words = "environment variable CENTRIFUGO_CLIENT_ALLOWED_ORIGINS has no effect; tidings reads \
+                 TIDINGS_CLIENT_ALLOWED_ORIGINS";
+    assert_eq!(loaded.warnings, [words]);
+}
+
+#[test]
+fn a_list_of_origins_may_be_written_in_every_usual_way_and_ports_are_as_browsers_write_them() {
+    let origins = |text: &str| {
+        let env = [("TIDINGS_CLIENT_ALLOWED_ORIGINS".to_owned(), text.to_owned())];
+        let config = config::load(None, env, &Overrides::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let origins = config.client.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
+        origins.collect::<Vec<_>>()
+    };
+    for text in [
+        "[\"https://a.example\"]",
+        "\"https://a.example\"",
+        "'https://a.example'",
+        "https://a.example:443",
+        "https://A.example",
+    ] {
+        assert_eq!(origins(text), ["https://a.example"], "{text}");
+    }
+    for text in ["https://a.example https://b.example", "[\"https://a.example\",\"https://b.example\"]"] {
+        assert_eq!(origins(text), ["https://a.example", "https://b.example"], "{text}");
+    }
+    for wrong in [
+        "wss://a.example",
+        "https://a.example/chat",
+        "[https://a.example]",
+        "https://u@a.example",
+        "https://*:443",
+    ] {
+        let env = [("TIDINGS_CLIENT_ALLOWED_ORIGINS".to_owned(), wrong.to_owned())];
+        let error = config::load(None, env, &Overrides::default()).expect_err(wrong).to_string();
+        assert!(
+            error.starts_with("environment variable TIDINGS_CLIENT_ALLOWED_ORIGINS: expected"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_import_of_version_5_gives_the_same_server() {
+    let imported = config::import(&fixture("flat-5.json")).expect("a file");
+    let config = reload(&imported);
+    assert_eq!(config.client.token.hmac_secret_key.expose(), "bbe7d157-a253-4094-9759-06a8236543f9");
+    assert_eq!(config.http_api.key.expose(), "d7627bb6-2292-4911-82e1-615c0ed3eebb");
+    assert_eq!(config.http.listen, [ListenAddr::Tcp("0.0.0.0:9000".into())]);
+    let origins: Vec<_> = config.client.allowed_origins.iter().map(AllowedOrigin::as_str).collect();
+    assert_eq!(origins, ["https://app.example.com", "http://localhost:3000"]);
+    assert_eq!(config.client.channel_limit, 256);
+    let BrokerUrl::Redis(url) = &config.broker else { panic!("{:?}", config.broker) };
+    assert_eq!(url.expose(), "redis://:p%40ss@redis:6379");
+    let connect = &config.client.proxy.connect;
+    assert!(connect.enabled && connect.timeout == Duration::from_secs(10) && connect.http_headers.len() == 2);
+    assert!(
+        config.sse.enabled
+            && !config.http_stream.enabled
+            && !config.uni_sse.enabled
+            && !config.tables.enabled
+    );
+    let plain = &config.channel.without_namespace;
+    assert!(plain.allow_subscribe_for_client && plain.presence && plain.history_size == 10);
+    assert_eq!(plain.history_meta_ttl, Duration::from_secs(240 * 3600));
+    let [chat, news] = &config.channel.namespaces[..] else { panic!("{:?}", config.channel) };
+    assert_eq!((chat.name.as_str(), chat.options.history_ttl), ("chat", Duration::from_secs(90)));
+    assert!(chat.options.allow_recovery && !chat.options.allow_subscribe_for_client);
+    assert_eq!(chat.options.history_meta_ttl, Duration::from_secs(240 * 3600));
+    assert_eq!(news.options.history_meta_ttl, Duration::from_secs(24 * 3600));
+    // What could not be taken over is named: the admin page, gRPC hooks (and the switch that needs them), deltas, a typing
+    // error, and an origin with a path.
+    let notes = imported.notes.join("\n");
+    for part in [
+        "admin",
+        "proxy_subscribe_endpoint",
+        "proxy_subscribe`",
+        "delta_publish",
+        "colour",
+        "app.example.com/",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    assert!(!notes.contains("usage_stats") && !notes.contains("d0683813"), "{notes}");
+    for note in &imported.notes {
+        assert!(note.contains("flat-5.json:"), "{note}");
+    }
+}
+
+#[test]
+fn an_import_of_defaults_has_nothing_to_say_but_that_it_stays_on_this_machine() {
+    let imported = config::import(&fixture("defaults-6.json")).expect("a file");
+    let config = reload(&imported);
+    assert!(config.is_workbench());
+    assert_eq!(config.http.listen, [ListenAddr::Tcp("127.0.0.1:8000".into())]);
+    assert_eq!(config.shutdown.timeout, Duration::from_secs(30));
+    assert_eq!(imported.notes.len(), 1, "{:#?}", imported.notes);
+    assert!(imported.notes[0].contains("listens on this machine alone"), "{:#?}", imported.notes);
+}
+
+#[test]
+fn an_import_of_version_6_takes_tables_and_the_ways_to_name_a_redis() {
+    let (config, imported) = import(
+        "c.yaml",
+        "\
+http_server: {address: 10.0.0.1, port: 8443, tls: {enabled: true, cert_pem: /etc/c.pem, key_pem: /etc/k.pem}}
+log: {level: none, file: /var/log/c.log}
+engine:
+  type: redis
+  redis: {address: [\"redis://a:1\"], user: u, password: p, prefix: app, io_timeout: 7s}
+client:
+  token: {jwks_public_endpoint: \"https://id.example.com/keys\"}
+  subscribe_to_user_personal_channel: {enabled: true, single_connection: true}
+channel:
+  namespaces:
+    - {name: chat, presence: true, force_recovery: true, history_size: 5, history_ttl: 1m}
+    - {name: half, history_size: 5}
+grpc_api: {enabled: true}
+health: {enabled: true}
+",
+    );
+    let BrokerUrl::Redis(url) = &config.broker else { panic!("{:?}", config.broker) };
+    assert_eq!(url.expose(), "redis://u:p@a:1");
+    assert_eq!(
+        (config.redis.prefix.as_str(), config.redis.response_timeout),
+        ("app", Duration::from_secs(7))
+    );
+    assert!(config.tls.enabled && config.tls.cert_pem.text() == "/etc/c.pem");
+    assert_eq!(config.http.listen, [ListenAddr::Tcp("10.0.0.1:8443".into())]);
+    assert_eq!(config.log.level, LogLevel::None);
+    assert!(config.client.single_connection && config.client.subscribe_to_user_personal_channel.enabled);
+    // No key gives the secret of the nodes, so one is made.
+    assert_eq!(config.cluster.secret.expose().len(), 64);
+    assert!(config.channel.namespaces[0].options.force_recovery);
+    assert_eq!(config.channel.namespaces[1].options.history_size, 0);
+    let notes = imported.notes.join("\n");
+    for part in ["log.file", "grpc_api", "history_size", "/health and /ready are always served"] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+}
+
+#[test]
+fn an_import_keeps_the_headers_that_hooks_are_sent() {
+    let file = r#"{"proxy_connect_endpoint":"http://127.0.0.1:3000/connect","proxy_static_http_headers":{"X-Auth":"s3cret"}}"#;
+    let (config, imported) = import("c.json", file);
+    assert!(config.client.proxy.connect.enabled);
+    assert!(imported.text.contains("x-auth") && imported.text.contains("s3cret"), "{}", imported.text);
+    assert!(!imported.notes.join("\n").contains("proxy_static_http_headers"), "{:#?}", imported.notes);
+}
+
+#[test]
+fn a_namespace_whose_name_cannot_be_is_left_out_of_an_import_and_the_others_stay() {
+    let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
+    let (config, imported) = import("c.json", file);
+    let [news] = &config.channel.namespaces[..] else { panic!("{:?}", config.channel) };
+    assert!(news.name == "news" && news.options.presence);
+    assert!(imported.notes.join("\n").contains("bad name!"), "{:#?}", imported.notes);
+}
