@@ -45,22 +45,13 @@ pub struct Namespace {
 }
 
 impl Channels {
-    /// Makes the namespaces be `names`, in their order. One that was there before keeps its options.
+    /// Sets the list of namespaces to `names`, in their order. A namespace that exists keeps its options.
+    ///
+    /// # Errors
+    /// The first wrong name. The namespaces are set all the same, so that their options are checked in the same run.
     pub(super) fn rename(&mut self, names: &[String]) -> Result<(), String> {
         if names.len() > MAX_NAMESPACES {
             return Err(format!("more than {MAX_NAMESPACES} namespaces"));
-        }
-        for (i, name) in names.iter().enumerate() {
-            let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-            if !(2..=MAX_NAME).contains(&name.len()) || !name.bytes().all(letter) {
-                return Err(format!(
-                    "\"{}\" is no name of a namespace: expected 2 to {MAX_NAME} letters, digits, `-`, `_` or `.`",
-                    shown(name)
-                ));
-            }
-            if names[..i].contains(name) {
-                return Err(format!("two namespaces are named \"{}\"", shown(name)));
-            }
         }
         let mut before = std::mem::take(&mut self.namespaces);
         for name in names {
@@ -69,8 +60,24 @@ impl Channels {
             self.namespaces
                 .push(kept.unwrap_or_else(|| Namespace { name: name.clone(), ..Namespace::default() }));
         }
-        Ok(())
+        check_names(names)
     }
+}
+
+fn check_names(names: &[String]) -> Result<(), String> {
+    for (i, name) in names.iter().enumerate() {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if !(2..=MAX_NAME).contains(&name.len()) || !name.bytes().all(letter) {
+            return Err(format!(
+                "\"{}\" is no name of a namespace: expected 2 to {MAX_NAME} letters, digits, `-`, `_` or `.`",
+                shown(name)
+            ));
+        }
+        if names[..i].contains(name) {
+            return Err(format!("two namespaces are named \"{}\"", shown(name)));
+        }
+    }
+    Ok(())
 }
 
 impl Group for Channels {

@@ -310,3 +310,24 @@ fn a_namespace_whose_name_cannot_be_is_left_out_of_an_import_and_the_others_stay
     assert!(news.name == "news" && news.options.presence);
     assert!(imported.notes.join("\n").contains("bad name!"), "{:#?}", imported.notes);
 }
+
+#[test]
+fn a_wrong_name_of_a_namespace_leaves_the_options_of_the_others_known() {
+    let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
+    let errors = errors("c.json", file);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("\"bad name!\" is no name of a namespace"), "{errors:#?}");
+}
+
+#[test]
+fn an_import_takes_the_termination_delay_over() {
+    let (config, imported) = import("c.json", r#"{"shutdown":{"termination_delay":"3s"}}"#);
+    assert_eq!(config.shutdown.lame_duck, Duration::from_secs(3), "{}", imported.text);
+}
+
+#[test]
+fn an_import_reports_a_port_that_is_none() {
+    let (_, imported) = import("c.json", r#"{"http_server":{"port":"eighty"}}"#);
+    assert!(imported.notes.join("\n").contains("`http_server.port` is left out"), "{:#?}", imported.notes);
+    assert!(imported.text.contains(":8000"), "{}", imported.text);
+}

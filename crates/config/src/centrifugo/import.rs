@@ -39,6 +39,8 @@ const TLS: [(&str, &str); 10] = [
 /// The address that Centrifugo listens on when none is given, and the one taken when nobody needs a key.
 const EVERYWHERE: &str = "0.0.0.0";
 const LOOPBACK: &str = "127.0.0.1";
+/// The port that Centrifugo listens on when none is given.
+const DEFAULT_PORT: u16 = 8000;
 
 /// A configuration of Centrifugo, written for tidings.
 #[derive(Clone, Debug)]
@@ -176,6 +178,7 @@ impl Import {
         self.hooks();
         self.history_meta_ttl();
         self.tls();
+        self.termination_delay();
         let listen = self.listen();
         for (path, leaf) in std::mem::take(&mut self.leaves) {
             self.single(&path, leaf);
@@ -339,6 +342,14 @@ impl Import {
         }
     }
 
+    /// The time in which a stopping node reports that it is not ready and still serves.
+    fn termination_delay(&mut self) {
+        let delay = self.leaves.remove("shutdown.termination_delay");
+        if let Some(leaf) = delay.filter(|leaf| !is_nothing(&leaf.raw)) {
+            self.add("shutdown.lame_duck", leaf.raw, &leaf.written, leaf.line);
+        }
+    }
+
     /// The address and port of the HTTP server, with where they were given.
     fn listen(&mut self) -> (String, u16, String, usize) {
         let mut from = (String::from("the default of Centrifugo"), 0);
@@ -351,10 +362,14 @@ impl Import {
             from = (leaf.written, leaf.line);
             Some(text)
         };
-        let port =
-            take(&mut self.leaves, "http_server.port").and_then(|port| port.parse().ok()).unwrap_or(8000);
+        let text = take(&mut self.leaves, "http_server.port");
+        let port = text.as_ref().map_or(Some(DEFAULT_PORT), |text| text.parse().ok());
         let address = take(&mut self.leaves, "http_server.address").unwrap_or_else(|| EVERYWHERE.to_owned());
-        (address, port, from.0, from.1)
+        if port.is_none() {
+            let what = "`http_server.port` is left out: expected a number from 0 to 65535";
+            self.note(from.1, what);
+        }
+        (address, port.unwrap_or(DEFAULT_PORT), from.0, from.1)
     }
 
     /// Adds the listener, and the secret of nodes where no key gives one. Without any key the server stays on this machine.
