@@ -41,7 +41,7 @@ fmt: ## formats everything
 	$(CARGO) fmt --all
 
 bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings bench` against a server
-	$(CARGO) bench --workspace --locked
+	$(CARGO) bench --workspace --locked --bench codecs --bench sessions
 	scripts/bench.sh
 
 bench-guard: build ## instructions for each publish, subscribe and handshake, against the committed counts (needs valgrind)
