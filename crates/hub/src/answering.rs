@@ -103,13 +103,13 @@ impl Hub {
         }
     }
 
-    /// Says that a subscription stands, in the session's dialect.
+    /// Says that a subscription stands, in the session's link.
     pub(crate) fn subscribed(&mut self, slot: u32, key: TopicKey, already: bool, fx: &mut Effects) {
-        match self.sessions[slot as usize].dialect.protocol() {
-            Protocol::Plain => Self::plain_subscribed(slot, already, fx),
-            Protocol::Resp => self.resp_subscribed(slot, key, fx),
+        match self.sessions[slot as usize].link.protocol() {
+            Protocol::Unknown | Protocol::Plain => Self::plain_subscribed(slot, already, fx),
+            Protocol::Resp { .. } => self.resp_subscribed(slot, key, fx),
             // They subscribe in their own way, see `joining`.
-            Protocol::Client => {}
+            Protocol::Client { .. } | Protocol::Events => {}
         }
     }
 
@@ -124,17 +124,19 @@ impl Hub {
             Answer::Connected(connected) => return self.let_in(slot, id, *connected, fx),
             _ => {}
         }
-        match self.sessions[slot as usize].dialect.protocol() {
-            Protocol::Plain => fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED)),
-            Protocol::Resp => self.resp_answered(slot, &answer, fx),
-            Protocol::Client => self.landed(slot, id, None, &answer, fx),
+        match self.sessions[slot as usize].link.protocol() {
+            Protocol::Unknown | Protocol::Plain => {
+                fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED))
+            }
+            Protocol::Resp { .. } => self.resp_answered(slot, &answer, fx),
+            Protocol::Client { .. } | Protocol::Events => self.landed(slot, id, None, &answer, fx),
         }
     }
 
     /// A token was accepted: of a client of the client protocol, or in `AUTH` on the other dialects.
     fn let_in(&mut self, slot: u32, id: u32, mut connected: Connected, fx: &mut Effects) {
-        let protocol = self.sessions[slot as usize].dialect.protocol();
-        if protocol == Protocol::Client {
+        let protocol = self.sessions[slot as usize].link.protocol();
+        if self.sessions[slot as usize].link.is_client() {
             return self.admit(slot, id, connected, fx);
         }
         let missing = self.refused_at_first(slot);
@@ -153,8 +155,8 @@ impl Hub {
         }
         let greeting = self.sessions[slot as usize].existing_more().and_then(|more| more.greeting.take());
         match (protocol, greeting) {
-            (Protocol::Resp, Some(greeting)) => self.resp_greet(slot, *greeting, fx),
-            (Protocol::Resp, None) => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
+            (Protocol::Resp { .. }, Some(greeting)) => self.resp_greet(slot, *greeting, fx),
+            (Protocol::Resp { .. }, None) => fx.send(slot, |out| tidings_wire::resp::simple("OK", out)),
             _ => {
                 fx.send(slot, |out| out.extend_from_slice(plain::CONFIRMED));
                 self.subscribe_after_all(slot, &missing, fx);
@@ -170,18 +172,18 @@ impl Hub {
         self.refuse(slot, id, code, &text, fx);
     }
 
-    /// Answers a command with an error, in the session's dialect.
+    /// Answers a command with an error, in the session's link.
     pub(crate) fn refuse(&mut self, slot: u32, id: u32, code: Code, text: &str, fx: &mut Effects) {
-        match self.sessions[slot as usize].dialect.protocol() {
-            Protocol::Client => return self.client_error(slot, id, code, text, fx),
+        match self.sessions[slot as usize].link.protocol() {
+            Protocol::Client { .. } | Protocol::Events => return self.client_error(slot, id, code, text, fx),
             _ => self.errors += 1,
         }
-        match self.sessions[slot as usize].dialect.protocol() {
-            Protocol::Plain => {
+        match self.sessions[slot as usize].link.protocol() {
+            Protocol::Unknown | Protocol::Plain => {
                 fx.send(slot, |out| plain::error(code.number, text, out));
             }
-            Protocol::Resp => Self::resp_refuse(slot, code, text, fx),
-            Protocol::Client => {}
+            Protocol::Resp { .. } => Self::resp_refuse(slot, code, text, fx),
+            Protocol::Client { .. } | Protocol::Events => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Endings: why the server closes a connection, and how it says so in each dialect.
+//! Endings: why the server closes a connection, and how it says so in each link.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tidings_wire::ws::{self, CloseCode};
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag, Protocol, send_error_event, send_push};
+use crate::session::{Flag, Link, Protocol, send_error_event, send_push};
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Hub {
             let client = self.client_name(self.id_of(slot));
             let session = &self.sessions[slot as usize];
             let user = session.member().map(|member| &*member.user).unwrap_or_default();
-            let dialect = session.dialect.name();
+            let dialect = session.link.name();
             tracing::debug!(client, user, dialect, code = number, reason = words, "a client is disconnected");
         }
     }
@@ -122,12 +122,12 @@ impl Hub {
             return;
         }
         session.flags.set(Flag::Closing, true);
-        let dialect = session.dialect;
+        let link = session.link;
         self.note_ending(slot, ending);
-        match dialect.protocol() {
-            Protocol::Plain => plain_ending(ending, slot, fx),
-            Protocol::Resp => resp_ending(ending, slot, fx),
-            Protocol::Client => client_ending(dialect, ending, slot, fx),
+        match link.protocol() {
+            Protocol::Unknown | Protocol::Plain => plain_ending(ending, slot, fx),
+            Protocol::Resp { .. } => resp_ending(ending, slot, fx),
+            Protocol::Client { .. } | Protocol::Events => client_ending(link, ending, slot, fx),
         }
         self.drop_interest(slot, fx);
         fx.push(Effect::Close(slot));
@@ -212,9 +212,9 @@ fn comes_back(number: u16) -> bool {
 
 /// A WebSocket says it in its close frame; where there is none, a push does. A plain event source comes back by
 /// itself, and is only told what it need not come back for.
-fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects) {
+fn client_ending(link: Link, ending: &Ending, slot: u32, fx: &mut Effects) {
     let said = ending_words(ending);
-    if dialect.is_websocket() {
+    if link.is_websocket() {
         let (number, words) = match (&said, ending) {
             (None, _) => (CloseCode::NORMAL.0, ""),
             (Some((_, words)), Ending::Protocol(_)) => (code::BAD_PROTOCOL.number, &**words),
@@ -223,8 +223,8 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
         // A close frame alone is not seen by one-way clients that read messages and nothing else. Where it answers the
         // client's own there is nothing to tell.
         let is_answer = matches!(ending, Ending::Frame(..));
-        if dialect == Dialect::UniWs && !is_answer && DISCONNECTS.contains(&number) {
-            send_disconnect(dialect, slot, number, words.to_owned(), fx);
+        if link.is_websocket() && link.is_one_way() && !is_answer && DISCONNECTS.contains(&number) {
+            send_disconnect(link, slot, number, words.to_owned(), fx);
         }
         return fx.send(slot, |out| ws::close(CloseCode(number), words, out));
     }
@@ -233,17 +233,17 @@ fn client_ending(dialect: Dialect, ending: &Ending, slot: u32, fx: &mut Effects)
         Ending::Protocol(_) => code::BAD_PROTOCOL.number,
         _ => code.number,
     };
-    if dialect == Dialect::Events {
+    if link.is_events() {
         if !comes_back(number) {
             send_error_event(slot, number, &words, fx);
         }
         return;
     }
-    send_disconnect(dialect, slot, number, words, fx);
+    send_disconnect(link, slot, number, words, fx);
 }
 
-fn send_disconnect(dialect: Dialect, slot: u32, number: u16, words: String, fx: &mut Effects) {
+fn send_disconnect(link: Link, slot: u32, number: u16, words: String, fx: &mut Effects) {
     let reconnect = comes_back(number);
     let event = Event::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
-    send_push(dialect, slot, "", event, fx);
+    send_push(link, slot, "", event, fx);
 }

@@ -15,7 +15,7 @@ use crate::effects::{Effect, Effects, Request, Timer};
 use crate::ending::{Disconnects, Ending};
 use crate::metering::SessionUsage;
 use crate::namespace::NamespaceOptions;
-use crate::session::{Dialect, Flag, Frames, More, Protocol, Session, SessionId};
+use crate::session::{Flag, Frames, Link, More, Session, SessionId};
 use crate::settings::Settings;
 use crate::topics::{Entry, TopicKey, Topics};
 
@@ -33,8 +33,8 @@ pub enum Flow {
 /// Numbers about a hub, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions by dialect, in the order of [`Dialect::ALL`].
-    pub sessions: [u64; Dialect::ALL.len()],
+    /// Sessions by link, in the order of [`Link::index`].
+    pub sessions: [u64; Link::COUNT],
     /// Users with sessions here; the anonymous ones are none.
     pub users: u64,
     /// Topics with subscribers here.
@@ -90,7 +90,7 @@ pub struct Hub {
     /// Which shard this is, and how many there are; parts of client numbers.
     pub(crate) shard: (u32, u32),
     next_generation: u32,
-    pub(crate) by_dialect: [u64; Dialect::ALL.len()],
+    pub(crate) by_link: [u64; Link::COUNT],
     pub(crate) published: u64,
     pub(crate) errors: u64,
     pub(crate) clients: ClientStats,
@@ -122,7 +122,7 @@ impl Hub {
             topics: Topics::default(),
             shard: (index, shards),
             next_generation: 0,
-            by_dialect: [0; Dialect::ALL.len()],
+            by_link: [0; Link::COUNT],
             published: 0,
             errors: 0,
             clients: ClientStats::default(),
@@ -152,7 +152,7 @@ impl Hub {
         session.generation = generation;
         session.flags.set(Flag::Held, held);
         let slot = u32::try_from(self.sessions.insert(session)).expect("fewer sessions than 2³²");
-        self.by_dialect[Dialect::Unknown as usize] += 1;
+        self.by_link[Link::UNKNOWN.index()] += 1;
         let id = SessionId { slot, generation };
         if held {
             fx.push(Effect::Start(id, Timer::FirstByte, self.settings.first_byte_wait));
@@ -168,15 +168,15 @@ impl Hub {
         }
     }
 
-    /// Takes in a connection that is known to speak `dialect`.
-    pub fn open_as(&mut self, dialect: Dialect, about: Option<Arc<About>>, fx: &mut Effects) -> SessionId {
+    /// Takes in a connection whose link is known.
+    pub fn open_as(&mut self, link: Link, about: Option<Arc<About>>, fx: &mut Effects) -> SessionId {
         let id = self.open(fx);
         let session = &mut self.sessions[id.slot as usize];
         session.flags.set(Flag::Held, false);
         if about.is_some() {
             session.more().about = about;
         }
-        self.set_dialect(id.slot, dialect);
+        self.set_link(id.slot, link);
         self.client_opened(id.slot, fx);
         id
     }
@@ -189,7 +189,7 @@ impl Hub {
 
     /// The form in which the session in `slot` takes publications.
     pub fn form(&self, slot: u32) -> Option<Form> {
-        self.sessions.get(slot as usize).map(|session| session.dialect.form())
+        self.sessions.get(slot as usize).map(|session| session.link.form())
     }
 
     /// Whether this very session is still there.
@@ -218,7 +218,7 @@ impl Hub {
             self.forget_user(slot, &member.user);
         }
         self.forget_usage(slot);
-        self.by_dialect[session.dialect as usize] -= 1;
+        self.by_link[session.link.index()] -= 1;
     }
 
     /// The peer sends no more: the session ends as soon as everything it asked is answered.
@@ -283,7 +283,7 @@ impl Hub {
             Timer::Stale if !self.sessions[slot as usize].flags.has(Flag::Connected) => {
                 self.end(slot, &Ending::Stale, fx);
             }
-            Timer::Introduction if self.sessions[slot as usize].dialect == Dialect::Unknown => {
+            Timer::Introduction if self.sessions[slot as usize].link == Link::UNKNOWN => {
                 self.end(slot, &Ending::Stale, fx);
             }
             Timer::Pong | Timer::Stale | Timer::Introduction => {}
@@ -315,7 +315,7 @@ impl Hub {
     /// Numbers for metrics.
     pub fn stats(&self) -> Stats {
         Stats {
-            sessions: self.by_dialect,
+            sessions: self.by_link,
             users: self.users.len() as u64,
             topics: self.topics.len() as u64,
             subscriptions: self.topics.subscriptions() as u64,
@@ -378,7 +378,7 @@ impl Hub {
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
     pub(crate) fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
         let session = &self.sessions[slot as usize];
-        let is_client = session.dialect.protocol() == Protocol::Client;
+        let is_client = session.link.is_client();
         if !self.is_asked(slot, Action::Publish, &channel) {
             self.may(slot, Action::Publish, &channel)?;
             // Subscribers are told who it was, where somebody is somebody.

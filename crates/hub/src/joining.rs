@@ -22,7 +22,7 @@ use crate::deciding::{Admission, ChannelOverrides, Verdict};
 use crate::effects::{Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Note, Request};
 use crate::hub::Hub;
 use crate::namespace::{NamespaceOptions, RecoveryMode};
-use crate::session::{Dialect, Join, Mark, Marks, Owner, Rights, SessionId, Since, Stage, Sub, Wish};
+use crate::session::{Join, Mark, Marks, Owner, Rights, SessionId, Since, Stage, Sub, Wish};
 use crate::topics::{Entry, TopicKey, is_told};
 
 /// A subscription that has been made.
@@ -367,7 +367,7 @@ impl Hub {
         let options = self.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.settings.recovery_limit, max_bytes);
-        let encoding = self.sessions[slot as usize].dialect.encoding();
+        let encoding = self.sessions[slot as usize].link.encoding();
         let length = |publication: &Publication| encoding.publication_len(publication, format);
         let (missed, recovered) = match (&wish.since, &read) {
             (Some(since), Some((_, page))) => recover(since, page, mode, limits, length),
@@ -440,7 +440,7 @@ impl Hub {
     }
 
     fn tell_subscribed(&mut self, slot: u32, id: u32, settled: &Settled, fx: &mut Effects) {
-        if self.sessions[slot as usize].dialect != Dialect::Events {
+        if !self.sessions[slot as usize].link.is_events() {
             return self.reply(slot, id, reply::Outcome::Subscribe(settled.reply(self.time)), fx);
         }
         // An event source is told where it stands, so that it can come back there; then what it missed.
@@ -470,8 +470,8 @@ impl Hub {
             positioned: settled.positioned,
             data: settled.data.as_deref().map(Data::from),
         });
-        let dialect = self.sessions[slot as usize].dialect;
-        crate::session::send_push(dialect, slot, settled.channel.as_str(), event, fx);
+        let link = self.sessions[slot as usize].link;
+        crate::session::send_push(link, slot, settled.channel.as_str(), event, fx);
         self.send_publications(slot, settled.key, settled.missed.iter(), fx);
     }
 

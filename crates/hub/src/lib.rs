@@ -41,7 +41,7 @@ pub use hub::{ClientStats, Flow, Hub, Stats};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, RecoveryMode, SlowConsumer};
 pub use overflow::Overflow;
 pub use rate::{Bucket, Rate};
-pub use session::{Dialect, SessionId, SessionKey, locate};
+pub use session::{Direction, Link, Protocol, SessionId, SessionKey, locate};
 pub use settings::Settings;
 pub use topics::{Entry, Interest, TopicKey, is_told};
 pub use usage::{Metered, Meters, Usage, UsageLimits};

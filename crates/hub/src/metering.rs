@@ -95,7 +95,7 @@ impl Hub {
         act: impl FnOnce(&mut Self, &mut Effects) -> Act,
     ) -> Act {
         self.metered_or(slot, cost, fx, act, |hub, words, fx| {
-            let is_silent = id == 0 && hub.sessions[slot as usize].dialect.is_client();
+            let is_silent = id == 0 && hub.sessions[slot as usize].link.is_client();
             if is_silent {
                 hub.errors += 1;
             } else {

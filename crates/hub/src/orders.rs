@@ -10,7 +10,7 @@ use crate::deciding::{Admission, Directive, Order, TokenId, Verdict};
 use crate::effects::{Effect, Effects};
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Dialect, Flag, Join, Mark, Owner, Protocol, Since, Stage, Wish, locate, send_push};
+use crate::session::{Flag, Join, Link, Mark, Owner, Protocol, Since, Stage, Wish, locate, send_push};
 use crate::topics::TopicKey;
 
 impl Hub {
@@ -130,9 +130,9 @@ impl Hub {
                 self.renew_connection(slot, *expires, None, fx);
                 let left = expires.map(|at| crate::session::seconds_left(at, self.time));
                 let refresh = push::Refresh { expires: left.is_some(), ttl: left.unwrap_or(0) };
-                let dialect = self.sessions[slot as usize].dialect;
-                if dialect.protocol() == Protocol::Client {
-                    send_push(dialect, slot, "", Event::Refresh(refresh), fx);
+                let link = self.sessions[slot as usize].link;
+                if link.is_client() {
+                    send_push(link, slot, "", Event::Refresh(refresh), fx);
                 }
             }
         }
@@ -160,18 +160,18 @@ impl Hub {
                 fx,
             );
         }
-        match session.dialect.protocol() {
-            Protocol::Client => {}
-            Protocol::Plain if !channel.fits_a_line() => {
+        match session.link.protocol() {
+            Protocol::Client { .. } | Protocol::Events => {}
+            Protocol::Unknown | Protocol::Plain if !channel.fits_a_line() => {
                 // Its messages could not be told from those of another channel.
                 self.errors += 1;
                 return;
             }
-            Protocol::Plain => {
+            Protocol::Unknown | Protocol::Plain => {
                 return self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
             }
             // A client of RESP that asked for nothing takes what comes for the answer to something else.
-            Protocol::Resp => return,
+            Protocol::Resp { .. } => return,
         }
         let mut wish = Wish { since, ..Wish::default() };
         let stage = self.reach(slot, channel, &mut wish, &admission.overrides, fx);
@@ -213,10 +213,10 @@ impl Hub {
         };
         let slots: Vec<u32> = entry.everybody().filter(watching).collect();
         // Written once for each dialect, and sent to all who speak it.
-        let mut written: Vec<(Dialect, Range<usize>)> = Vec::new();
+        let mut written: Vec<(Link, Range<usize>)> = Vec::new();
         for slot in slots {
-            let dialect = self.sessions[slot as usize].dialect;
-            if let Some((_, range)) = written.iter().find(|(one, _)| *one == dialect) {
+            let link = self.sessions[slot as usize].link;
+            if let Some((_, range)) = written.iter().find(|(one, _)| *one == link) {
                 fx.push(Effect::Send(slot, range.clone()));
                 continue;
             }
@@ -224,8 +224,8 @@ impl Hub {
             let event =
                 if joined { Event::Join(push::Join { info }) } else { Event::Leave(push::Leave { info }) };
             let start = fx.bytes.len();
-            send_push(dialect, slot, channel.as_str(), event, fx);
-            written.push((dialect, start..fx.bytes.len()));
+            send_push(link, slot, channel.as_str(), event, fx);
+            written.push((link, start..fx.bytes.len()));
         }
     }
 
@@ -250,12 +250,12 @@ impl Hub {
         let Some(key) = self.topics.key(topic) else { return };
         let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
         for slot in slots {
-            match self.sessions[slot as usize].dialect.protocol() {
-                Protocol::Client => self.lose_position(slot, key, reason, fx),
-                Protocol::Plain => {
+            match self.sessions[slot as usize].link.protocol() {
+                Protocol::Client { .. } | Protocol::Events => self.lose_position(slot, key, reason, fx),
+                Protocol::Unknown | Protocol::Plain => {
                     fx.send(slot, |out| tidings_wire::plain::error(plain.number, words, out));
                 }
-                Protocol::Resp => {
+                Protocol::Resp { .. } => {
                     let ending = Ending::Verdict(code::POSITION_LOST.number, words.to_owned());
                     self.end(slot, &ending, fx);
                 }
@@ -271,7 +271,7 @@ impl Hub {
             .member()
             .and_then(|member| member.sub(key))
             .is_some_and(|sub| sub.marks.has(Mark::ServerSide));
-        if by_server || session.dialect.is_one_way() {
+        if by_server || session.link.is_one_way() {
             let number = code::POSITION_LOST.number;
             return self.end(slot, &Ending::Verdict(number, reason.to_owned()), fx);
         }

@@ -26,12 +26,14 @@ impl Hub {
     /// What to do with a subscriber of the topic whose queue is full.
     pub fn overflow(&self, slot: u32, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
-        match (policy, self.sessions[slot as usize].dialect.protocol()) {
+        match (policy, self.sessions[slot as usize].link.protocol()) {
             // RESP has no way to say that something was left out, so a RESP subscriber is cut, as Redis does.
-            (SlowConsumer::Cut, _) | (_, Protocol::Resp) => Overflow::Cut,
-            (SlowConsumer::Latest | SlowConsumer::DropOldest, Protocol::Client) => Overflow::Unsubscribe,
-            (SlowConsumer::Latest, Protocol::Plain) => Overflow::Latest,
-            (SlowConsumer::DropOldest, Protocol::Plain) => Overflow::DropOldest,
+            (SlowConsumer::Cut, _) | (_, Protocol::Resp { .. }) => Overflow::Cut,
+            (SlowConsumer::Latest | SlowConsumer::DropOldest, Protocol::Client { .. } | Protocol::Events) => {
+                Overflow::Unsubscribe
+            }
+            (SlowConsumer::Latest, Protocol::Unknown | Protocol::Plain) => Overflow::Latest,
+            (SlowConsumer::DropOldest, Protocol::Unknown | Protocol::Plain) => Overflow::DropOldest,
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Settings {
     pub max_line: usize,
     /// Most bytes of half-read commands of all sessions of a hub together; past it, who adds to them is ended.
     pub input_limit: usize,
-    /// How long automatic subscriptions wait for the first byte that tells the dialect.
+    /// How long automatic subscriptions wait for the first byte that tells the link.
     pub first_byte_wait: Duration,
     /// Most subscriptions of one connection.
     pub channel_limit: usize,

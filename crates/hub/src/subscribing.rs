@@ -10,7 +10,7 @@ use crate::access::Action;
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::namespace::{NamespaceOptions, SlowConsumer};
-use crate::session::{Dialect, Flag, SessionId};
+use crate::session::{Flag, Link, Protocol, SessionId};
 use crate::topics::{Entry, Interest, TopicKey, Traits};
 
 /// What a subscribe has come to.
@@ -34,7 +34,7 @@ impl Hub {
     /// The automatic subscriptions that a session of plain lines was not let make.
     pub(crate) fn refused_at_first(&self, slot: u32) -> Vec<Channel> {
         let session = &self.sessions[slot as usize];
-        if session.dialect != Dialect::Plain {
+        if session.link.protocol() != Protocol::Plain {
             return Vec::new();
         }
         let channels = self.settings.auto_subscribe.iter();
@@ -123,7 +123,7 @@ impl Hub {
 
     pub(crate) fn add_subscriber(&mut self, slot: u32, key: TopicKey) {
         let session = &mut self.sessions[slot as usize];
-        let place = self.topics.add(key, session.dialect.form(), slot);
+        let place = self.topics.add(key, session.link.form(), slot);
         session.add_subscription(key, place);
     }
 
@@ -142,7 +142,7 @@ impl Hub {
             self.gone(slot, &sub, fx);
         }
         let session = &mut self.sessions[slot as usize];
-        let form = session.dialect.form();
+        let form = session.link.form();
         if let Some(moved) = self.topics.remove(key, form, place) {
             self.sessions[moved as usize].move_subscription(key, place);
         }
@@ -164,12 +164,12 @@ impl Hub {
     }
 
     /// Changes what a session speaks, and with it the lists its subscriptions stand in.
-    pub(crate) fn set_dialect(&mut self, slot: u32, dialect: Dialect) {
+    pub(crate) fn set_link(&mut self, slot: u32, link: Link) {
         let session = &mut self.sessions[slot as usize];
-        let (old, new) = (session.dialect, dialect);
-        session.dialect = new;
-        self.by_dialect[old as usize] -= 1;
-        self.by_dialect[new as usize] += 1;
+        let (old, new) = (session.link, link);
+        session.link = new;
+        self.by_link[old.index()] -= 1;
+        self.by_link[new.index()] += 1;
         if old.form() == new.form() {
             return;
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Dialect, Effects, Flow, Hub, SessionId};
+use tidings_hub::{Effects, Flow, Hub, Link, SessionId};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
@@ -101,7 +101,7 @@ impl Shard {
             }
             id
         };
-        let Some(slot) = self.own(socket, Dialect::Unknown, &[], opened) else { return };
+        let Some(slot) = self.own(socket, Link::UNKNOWN, &[], opened) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
             conn.fresh = may_become_tls;
         }
@@ -127,9 +127,9 @@ impl Shard {
     /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
     /// bytes that were read already.
     pub(crate) fn welcome(&mut self, arrival: Arrival) {
-        let Arrival { socket, dialect, received, about, forwarded } = arrival;
-        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(dialect, about, fx);
-        let Some(slot) = self.own(socket, dialect, &forwarded, opened) else {
+        let Arrival { socket, link, received, about, forwarded } = arrival;
+        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link, about, fx);
+        let Some(slot) = self.own(socket, link, &forwarded, opened) else {
             return;
         };
         self.settle();
@@ -151,20 +151,20 @@ impl Shard {
     fn own(
         &mut self,
         mut socket: Socket,
-        dialect: Dialect,
+        link: Link,
         forwarded: &[Option<IpAddr>],
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
         // One that comes back from its handshake was accepted before.
-        let is_back = dialect == Dialect::Unknown && matches!(socket, Socket::Tls(_));
+        let is_back = link == Link::UNKNOWN && matches!(socket, Socket::Tls(_));
         if !is_back {
             add(&self.metrics.accepted, 1);
         }
         // One that began as HTTP was judged there.
-        if dialect == Dialect::Unknown && !is_back && !self.process.connection_rate.allows(1) {
+        if link == Link::UNKNOWN && !is_back && !self.process.connection_rate.allows(1) {
             add(&self.metrics.refused, 1);
             let words = "connections begin too fast (client.connection_rate_limit)";
-            self.turn_away(socket, &overload(dialect, words));
+            self.turn_away(socket, &overload(link, words));
             return None;
         }
         let address = match self.process.addresses.take(self.peer_of(&socket), forwarded, !is_back) {
@@ -172,7 +172,7 @@ impl Shard {
             Err(excess) => {
                 add(&self.metrics.refused, 1);
                 let words = self.process.addresses.words(excess);
-                self.turn_away(socket, &overload(dialect, &words));
+                self.turn_away(socket, &overload(link, &words));
                 return None;
             }
         };
@@ -188,7 +188,7 @@ impl Shard {
                 self.process.full.fetch_add(1, Ordering::Relaxed);
             }
             let limit = self.drain.is_none().then_some(limit);
-            let notice = refusal(dialect, limit, jittered(RandomState::new().hash_one(self.now())));
+            let notice = refusal(link, limit, jittered(RandomState::new().hash_one(self.now())));
             self.turn_away(socket, &notice);
             return None;
         }
@@ -255,10 +255,10 @@ impl Shard {
 }
 
 /// What a connection is told that is not let in because of a limit that passes.
-fn overload(dialect: Dialect, limit: &str) -> Vec<u8> {
+fn overload(link: Link, limit: &str) -> Vec<u8> {
     let mut notice = Vec::new();
     let words = format!("{}: {limit}", code::OVERLOADED.text);
-    if dialect.is_websocket() {
+    if link.is_websocket() {
         ws::close(CloseCode(code::OVERLOADED.number), &words, &mut notice);
     } else {
         tidings_hub::overload_notice(&words, &mut notice);
@@ -268,9 +268,9 @@ fn overload(dialect: Dialect, limit: &str) -> Vec<u8> {
 
 /// What a connection is told that is not let in, because there are as many as the limit, or (without one) because the
 /// server is stopping. Mostly its dialect is not known yet.
-fn refusal(dialect: Dialect, limit: Option<usize>, delay: Duration) -> Vec<u8> {
+fn refusal(link: Link, limit: Option<usize>, delay: Duration) -> Vec<u8> {
     let mut notice = Vec::new();
-    if dialect.is_websocket() {
+    if link.is_websocket() {
         let why = if limit.is_some() { code::CONNECTION_LIMIT } else { code::SHUTDOWN };
         ws::close(CloseCode(why.number), why.text, &mut notice);
     } else {

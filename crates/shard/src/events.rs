@@ -1,7 +1,7 @@
 //! Plain server-sent events: the answer's status is that of what was asked for, and an event's id is where the client
 //! stands in all of its channels.
 //!
-//! A session says what it has to say as events (see [`Dialect::Events`](tidings_hub::Dialect)): where it stands in each
+//! A session says what it has to say as events (see [`Protocol::Events`](tidings_hub::Protocol)): where it stands in each
 //! channel, then a comment `ok` once it is subscribed to all of them; or the event `error`, with a code and its words
 //! in JSON. Until it is known which, they are held back: a refusal becomes an HTTP status, which browsers do not
 //! come back from, and everything else the body of a 200.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{About, Answer, Dialect, Directive, Failure, SessionId};
+use tidings_hub::{About, Answer, Directive, Failure, Link, SessionId};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};
@@ -61,8 +61,8 @@ pub enum Mail {
 pub struct Arrival {
     /// The connection.
     pub socket: Socket,
-    /// What it speaks.
-    pub dialect: Dialect,
+    /// How its peer is connected.
+    pub link: Link,
     /// What it has sent already, behind the handshake.
     pub received: Vec<u8>,
     /// What those who decide may want to know of it.

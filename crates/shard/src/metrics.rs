@@ -42,8 +42,8 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     /// Connections refused because there were too many.
     pub refused: AtomicU64,
-    /// Sessions by dialect, in the order of [`tidings_hub::Dialect::ALL`].
-    pub sessions: [AtomicU64; tidings_hub::Dialect::ALL.len()],
+    /// Sessions by link, in the order of [`tidings_hub::Link::index`].
+    pub sessions: [AtomicU64; tidings_hub::Link::COUNT],
     /// Users with sessions on this shard.
     pub users: AtomicU64,
     /// Topics with subscribers on this shard.

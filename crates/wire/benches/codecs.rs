@@ -7,12 +7,12 @@ use divan::{Bencher, black_box};
 use tidings_wire::body::DataFormat;
 use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{Command, Publish, Request};
-use tidings_wire::form::Context;
+use tidings_wire::form::{Context, Message};
 use tidings_wire::plain::Escape;
 use tidings_wire::resp::{Decoder, Limits};
 use tidings_wire::ws::deflate::{Deflater, Inflater};
 use tidings_wire::ws::{self, Opcode, Reader, Role, Rules};
-use tidings_wire::{Channel, Form, Publication, Topic, form, line, plain, resp};
+use tidings_wire::{Channel, Form, Framing, Publication, Topic, form, line, plain, resp};
 
 fn main() {
     divan::main();
@@ -41,7 +41,7 @@ fn encode(bencher: Bencher, form: Form, body: &'static [u8]) {
     });
 }
 
-#[divan::bench(args = [Form::Plain, Form::Resp2, Form::Resp3, Form::JsonLine])]
+#[divan::bench(args = [Form::PLAIN, Form::RESP2, Form::RESP3, Form::JSON_LINE])]
 fn encode_text(bencher: Bencher, form: Form) {
     encode(bencher, form, TEXT);
 }
@@ -52,15 +52,22 @@ const PRETTY: &[u8] =
 
 #[divan::bench(args = [JSON, PRETTY])]
 fn encode_json_as_plain(bencher: Bencher, body: &'static [u8]) {
-    encode(bencher, Form::Plain, body);
+    encode(bencher, Form::PLAIN, body);
 }
 
 #[divan::bench]
 fn encode_json_as_json(bencher: Bencher) {
-    encode(bencher, Form::JsonLine, JSON);
+    encode(bencher, Form::JSON_LINE, JSON);
 }
 
-#[divan::bench(args = [Form::WsJson, Form::WsProtobuf, Form::Sse, Form::Event])]
+const WS: Framing = Framing::WebSocket { deflate: false };
+
+#[divan::bench(args = [
+    Form::new(WS, Message::Reply(Encoding::Json)),
+    Form::new(WS, Message::Reply(Encoding::Protobuf)),
+    Form::new(Framing::SseEvent, Message::Reply(Encoding::Json)),
+    Form::EVENT,
+])]
 fn encode_for_http(bencher: Bencher, form: Form) {
     encode(bencher, form, JSON);
 }

@@ -7,70 +7,56 @@ use std::borrow::Cow;
 use crate::body::DataFormat;
 use crate::channel::Topic;
 use crate::client::Encoding;
+use crate::framing::Framing;
 use crate::plain::Escape;
 use crate::publication::{Position, Publication};
 use crate::ws::deflate::Deflater;
-use crate::ws::{self, Opcode};
 use crate::{plain, resp, sse};
 
-/// The byte form in which a session takes publications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Form {
-    /// Plain lines: the bare body in the default channel, `MESSAGE channel body` elsewhere.
+/// The byte form in which a session takes publications: what a message says, and how it is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// How a message is delimited.
+    pub framing: Framing,
+    /// What it says.
+    pub message: Message,
+}
+
+/// How a publication is written as a message of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// A plain line: the bare body in the default channel, `MESSAGE channel body` elsewhere.
     Plain,
-    /// RESP2 `message` / `pmessage` arrays.
-    Resp2,
-    /// RESP3 `message` / `pmessage` pushes.
-    Resp3,
-    /// The client protocol in JSON, one push a line.
-    JsonLine,
-    /// The client protocol in JSON, one push in a WebSocket's text frame.
-    WsJson,
-    /// The client protocol in Protobuf, one push in a WebSocket's binary frame.
-    WsProtobuf,
-    /// As [`Self::WsJson`], compressed.
-    WsJsonDeflate,
-    /// As [`Self::WsProtobuf`], compressed.
-    WsProtobufDeflate,
-    /// The client protocol in Protobuf, each push behind its length.
-    ProtobufStream,
-    /// The client protocol in JSON, one push in a server-sent event.
-    Sse,
-    /// A bare push in JSON, in a WebSocket's text frame.
-    UniWs,
-    /// A bare push in JSON on a line.
-    UniLine,
-    /// A bare push in JSON, in a server-sent event.
-    UniSse,
-    /// A server-sent event whose data is the publication's.
+    /// A RESP `message` or `pmessage`: an array in version 2, a push in version 3.
+    Resp(resp::Version),
+    /// A reply of the client protocol that contains a push.
+    Reply(Encoding),
+    /// A push of the client protocol without a reply around it, as one-way transports have it.
+    Push(Encoding),
+    /// A server-sent event whose data is the publication's body.
     Event,
 }
 
 impl Form {
-    /// Every form, in the order of its number.
-    pub const ALL: [Self; 14] = [
-        Self::Plain,
-        Self::Resp2,
-        Self::Resp3,
-        Self::JsonLine,
-        Self::WsJson,
-        Self::WsProtobuf,
-        Self::WsJsonDeflate,
-        Self::WsProtobufDeflate,
-        Self::ProtobufStream,
-        Self::Sse,
-        Self::UniWs,
-        Self::UniLine,
-        Self::UniSse,
-        Self::Event,
-    ];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
+    /// Plain lines.
+    pub const PLAIN: Self = Self::new(Framing::Line, Message::Plain);
+    /// RESP, version 2.
+    pub const RESP2: Self = Self::new(Framing::Raw, Message::Resp(resp::Version::V2));
+    /// RESP, version 3.
+    pub const RESP3: Self = Self::new(Framing::Raw, Message::Resp(resp::Version::V3));
+    /// The client protocol in JSON, one reply a line.
+    pub const JSON_LINE: Self = Self::new(Framing::Line, Message::Reply(Encoding::Json));
+    /// Server-sent events that are the publications' data.
+    pub const EVENT: Self = Self::new(Framing::SseEvent, Message::Event);
 
-    /// Whether it is a compressed one: what is for many is written with [`encode_packed`].
+    /// A message in a framing. The framing of plain lines, RESP and plain events is part of the message.
+    pub const fn new(framing: Framing, message: Message) -> Self {
+        Self { framing, message }
+    }
+
+    /// Whether messages for several subscribers are compressed: they are written with [`encode_packed`].
     pub const fn is_packed(self) -> bool {
-        matches!(self, Self::WsJsonDeflate | Self::WsProtobufDeflate)
+        self.framing.is_deflated()
     }
 }
 
@@ -92,37 +78,23 @@ pub struct Context<'a> {
 pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     let channel = publication.channel.as_str();
     let body = &publication.body[..];
-    match (form, context.topic) {
-        (Form::Plain, _) => plain::message(context.default_channel, channel, body, context.escape, out),
-        (Form::Resp2, Topic::Channel(_)) => resp::message(resp::Version::V2, channel, body, out),
-        (Form::Resp3, Topic::Channel(_)) => resp::message(resp::Version::V3, channel, body, out),
-        (Form::Resp2, Topic::Pattern(p)) => resp::pmessage(resp::Version::V2, p.as_str(), channel, body, out),
-        (Form::Resp3, Topic::Pattern(p)) => resp::pmessage(resp::Version::V3, p.as_str(), channel, body, out),
-        (Form::JsonLine, _) => {
-            push(Encoding::Json, context, publication, out);
-            out.push(b'\n');
-        }
-        (Form::WsJson | Form::WsJsonDeflate, _) => {
-            ws::frame_with(Opcode::Text, expected(publication), out, |out| {
-                push(Encoding::Json, context, publication, out);
+    match form.message {
+        Message::Plain => plain::message(context.default_channel, channel, body, context.escape, out),
+        Message::Resp(version) => match context.topic {
+            Topic::Channel(_) => resp::message(version, channel, body, out),
+            Topic::Pattern(pattern) => resp::pmessage(version, pattern.as_str(), channel, body, out),
+        },
+        Message::Reply(encoding) => {
+            form.framing.frame_with(encoding.opcode(), expected(publication), out, |out| {
+                reply(encoding, context, publication, out);
             });
         }
-        (Form::WsProtobuf | Form::WsProtobufDeflate, _) => {
-            ws::frame_with(Opcode::Binary, expected(publication), out, |out| {
-                push(Encoding::Protobuf, context, publication, out);
+        Message::Push(encoding) => {
+            form.framing.frame_with(encoding.opcode(), expected(publication), out, |out| {
+                push(encoding, context, publication, out);
             });
         }
-        (Form::ProtobufStream, _) => push(Encoding::Protobuf, context, publication, out),
-        (Form::Sse, _) => sse::data_line(out, |out| push(Encoding::Json, context, publication, out)),
-        (Form::UniWs, _) => ws::frame_with(Opcode::Text, expected(publication), out, |out| {
-            bare(context, publication, out);
-        }),
-        (Form::UniLine, _) => {
-            bare(context, publication, out);
-            out.push(b'\n');
-        }
-        (Form::UniSse, _) => sse::data_line(out, |out| bare(context, publication, out)),
-        (Form::Event, _) => event(publication, out),
+        Message::Event => event(publication, out),
     }
 }
 
@@ -134,24 +106,27 @@ pub fn encode_packed(
     deflater: &mut Deflater,
     out: &mut Vec<u8>,
 ) {
-    let (opcode, encoding) = match form {
-        Form::WsJsonDeflate => (Opcode::Text, Encoding::Json),
-        Form::WsProtobufDeflate => (Opcode::Binary, Encoding::Protobuf),
-        _ => return encode(form, context, publication, out),
-    };
-    deflater.frame_with(opcode, out, |out| push(encoding, context, publication, out));
+    match form.message {
+        Message::Reply(encoding) if form.is_packed() => {
+            deflater.frame_with(encoding.opcode(), out, |out| reply(encoding, context, publication, out));
+        }
+        Message::Push(encoding) if form.is_packed() => {
+            deflater.frame_with(encoding.opcode(), out, |out| push(encoding, context, publication, out));
+        }
+        _ => encode(form, context, publication, out),
+    }
 }
 
 /// Appends a publication as a reply with a push.
-fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
+fn reply(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     out.reserve(expected(publication));
     encoding.write_publication(publication, context.data_format, out);
 }
 
-/// Appends a publication as a push without a reply around it, as one-way transports have it.
-fn bare(context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
+/// Appends a publication as a push without a reply around it.
+fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     out.reserve(expected(publication));
-    Encoding::Json.write_bare_publication(publication, context.data_format, out);
+    encoding.write_bare_publication(publication, context.data_format, out);
 }
 
 /// Appends an event whose data is the publication's body, and whose id is its position where it has one. What is
@@ -205,6 +180,37 @@ mod tests {
     use super::*;
     use crate::channel::{Channel, Pattern};
     use crate::publication::{ClientInfo, Extra, Position};
+    use crate::ws::{self, Opcode};
+
+    const WS_JSON: Form = ws_reply(false, Encoding::Json);
+    const WS_PROTOBUF: Form = ws_reply(false, Encoding::Protobuf);
+    const WS_JSON_DEFLATE: Form = ws_reply(true, Encoding::Json);
+    const WS_PROTOBUF_DEFLATE: Form = ws_reply(true, Encoding::Protobuf);
+    const PROTOBUF_STREAM: Form = Form::new(Framing::Raw, Message::Reply(Encoding::Protobuf));
+    const SSE: Form = Form::new(Framing::SseEvent, Message::Reply(Encoding::Json));
+    const UNI_WS: Form = Form::new(Framing::WebSocket { deflate: false }, Message::Push(Encoding::Json));
+    const UNI_LINE: Form = Form::new(Framing::Line, Message::Push(Encoding::Json));
+    const UNI_SSE: Form = Form::new(Framing::SseEvent, Message::Push(Encoding::Json));
+    const ALL: [Form; 14] = [
+        Form::PLAIN,
+        Form::RESP2,
+        Form::RESP3,
+        Form::JSON_LINE,
+        WS_JSON,
+        WS_PROTOBUF,
+        WS_JSON_DEFLATE,
+        WS_PROTOBUF_DEFLATE,
+        PROTOBUF_STREAM,
+        SSE,
+        UNI_WS,
+        UNI_LINE,
+        UNI_SSE,
+        Form::EVENT,
+    ];
+
+    const fn ws_reply(deflate: bool, encoding: Encoding) -> Form {
+        Form::new(Framing::WebSocket { deflate }, Message::Reply(encoding))
+    }
 
     fn encoded(form: Form, topic: &Topic) -> String {
         let channel = Channel::new("news").unwrap();
@@ -220,11 +226,11 @@ mod tests {
     fn a_publication_leaves_in_every_form_as_one_unit_behind_what_was_there() {
         let topic = Topic::Channel(Channel::new("news").unwrap());
         let expected = [
-            (Form::Plain, "MESSAGE news a\\nb\r\n"),
-            (Form::Resp2, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
-            (Form::Resp3, ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
-            (Form::JsonLine, "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"a\\nb\"}}}\n"),
-            (Form::Event, "data: a\ndata: b\n\n"),
+            (Form::PLAIN, "MESSAGE news a\\nb\r\n"),
+            (Form::RESP2, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
+            (Form::RESP3, ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\na\nb\r\n"),
+            (Form::JSON_LINE, "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"a\\nb\"}}}\n"),
+            (Form::EVENT, "data: a\ndata: b\n\n"),
         ];
         for (form, expected) in expected {
             assert_eq!(encoded(form, &topic), format!("before {expected}"));
@@ -235,8 +241,8 @@ mod tests {
     fn a_subscriber_of_a_pattern_is_told_which_one_matched() {
         let topic = Topic::Pattern(Pattern::new("n*").unwrap());
         let rest = "4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n$3\r\na\nb\r\n";
-        assert_eq!(encoded(Form::Resp2, &topic), format!("before *{rest}"));
-        assert_eq!(encoded(Form::Resp3, &topic), format!("before >{rest}"));
+        assert_eq!(encoded(Form::RESP2, &topic), format!("before *{rest}"));
+        assert_eq!(encoded(Form::RESP3, &topic), format!("before >{rest}"));
     }
 
     #[test]
@@ -269,7 +275,7 @@ mod tests {
         };
         let json = r#"{"push":{"channel":"news","pub":{"data":[1],"info":{"user":"42","client":"c1"},"offset":7,"tags":{"k":"v"}}}}"#;
         let mut out = Vec::new();
-        encode(Form::JsonLine, &context, &publication, &mut out);
+        encode(Form::JSON_LINE, &context, &publication, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{json}\n"));
 
         let encoded = |form| {
@@ -285,17 +291,17 @@ mod tests {
             out
         };
         let alone = json.strip_prefix("{\"push\":").and_then(|j| j.strip_suffix('}')).unwrap();
-        assert_eq!(text(Form::Sse), format!("data: {json}\n\n"));
-        assert_eq!(text(Form::UniLine), format!("{alone}\n"));
-        assert_eq!(text(Form::UniSse), format!("data: {alone}\n\n"));
-        assert_eq!(text(Form::Event), "id: 7.e.news\ndata: [1]\n\n");
-        assert_eq!(encoded(Form::WsJson), in_frame(json));
-        assert_eq!(encoded(Form::UniWs), in_frame(alone));
+        assert_eq!(text(SSE), format!("data: {json}\n\n"));
+        assert_eq!(text(UNI_LINE), format!("{alone}\n"));
+        assert_eq!(text(UNI_SSE), format!("data: {alone}\n\n"));
+        assert_eq!(text(Form::EVENT), "id: 7.e.news\ndata: [1]\n\n");
+        assert_eq!(encoded(WS_JSON), in_frame(json));
+        assert_eq!(encoded(UNI_WS), in_frame(alone));
 
         // As they are for one subscriber alone; compressed, where that is worth it, for many.
-        assert_eq!(encoded(Form::WsJsonDeflate), in_frame(json));
-        assert_eq!(encoded(Form::WsProtobufDeflate), encoded(Form::WsProtobuf));
-        for form in Form::ALL {
+        assert_eq!(encoded(WS_JSON_DEFLATE), in_frame(json));
+        assert_eq!(encoded(WS_PROTOBUF_DEFLATE), encoded(WS_PROTOBUF));
+        for form in ALL {
             let mut packed = Vec::new();
             encode_packed(form, &context, &publication, &mut Deflater::new(9, 1000), &mut packed);
             assert_eq!(packed, encoded(form), "too short for it, in {form:?}");
@@ -304,7 +310,7 @@ mod tests {
             assert_eq!(packed != encoded(form), form.is_packed() && packed[0] & 0x40 != 0, "{form:?}");
         }
 
-        let (framed, bare) = (encoded(Form::WsProtobuf), encoded(Form::ProtobufStream));
+        let (framed, bare) = (encoded(WS_PROTOBUF), encoded(PROTOBUF_STREAM));
         assert_eq!(framed, [&[0x82, bare.len() as u8], &bare[..]].concat());
         let message = Encoding::Protobuf.messages(&bare).next().unwrap().unwrap();
         let protobuf = Encoding::Protobuf.parse_reply(message).unwrap();

@@ -15,6 +15,7 @@ pub mod client;
 pub mod code;
 mod decimal;
 pub mod form;
+pub mod framing;
 pub mod grant;
 mod json;
 pub mod line;
@@ -27,4 +28,5 @@ pub mod ws;
 
 pub use channel::{Channel, Pattern, Topic};
 pub use form::Form;
+pub use framing::Framing;
 pub use publication::{ClientInfo, Delivery, Epoch, Extra, Position, Publication};

@@ -3,12 +3,13 @@
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
 //! come is kept, and never more of it than its dialect allows. What is about lines alone is in [`super::lines`].
 
+use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tidings_wire::line;
 use tidings_wire::plain::telnet::Telnet;
-use tidings_wire::resp::{Decoded, Decoder, Limits};
+use tidings_wire::resp::{Decoded, Decoder, Limits, Version};
 
-use super::{Dialect, Flag, Session, SessionId};
+use super::{Direction, Flag, Link, Protocol, Session, SessionId};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
@@ -51,7 +52,7 @@ impl Hub {
         if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
-        if session.dialect == Dialect::Unknown {
+        if session.link == Link::UNKNOWN {
             let Some(first) = bytes.first() else { return Flow::Read };
             if *first == TLS_HANDSHAKE {
                 // A TLS client takes the error for a sign that TLS is not spoken here.
@@ -62,7 +63,7 @@ impl Hub {
             self.meet(slot, *first, fx);
         }
         let session = &mut self.sessions[slot as usize];
-        if session.dialect == Dialect::Plain {
+        if session.link.protocol() == Protocol::Plain {
             let telnet = session.existing_more().map_or(Telnet::Text, |more| more.telnet);
             if !telnet.passes(bytes) {
                 return self.telnet_input(slot, telnet, bytes, fx);
@@ -105,20 +106,23 @@ impl Hub {
 
     /// Learns from the first byte what the peer speaks.
     fn meet(&mut self, slot: u32, first: u8, fx: &mut Effects) {
-        let dialect = match first {
-            b'*' => Dialect::Resp2,
-            b'{' => Dialect::JsonLines,
-            _ => Dialect::Plain,
+        let link = match first {
+            b'*' => Link::resp(Version::V2),
+            b'{' => {
+                let protocol = Protocol::Client { encoding: Encoding::Json };
+                Link::new(Framing::Line, protocol, Direction::TwoWay)
+            }
+            _ => Link::new(Framing::Line, Protocol::Plain, Direction::TwoWay),
         };
-        if dialect == Dialect::Plain {
+        if link.protocol() == Protocol::Plain {
             self.release_held(slot, fx);
         } else {
             // What a plain client is subscribed to by itself, others have to ask for.
             self.sessions[slot as usize].flags.set(Flag::Held, false);
             self.unsubscribe_all(slot, fx);
         }
-        self.set_dialect(slot, dialect);
-        if dialect == Dialect::JsonLines {
+        self.set_link(slot, link);
+        if link.is_client() {
             self.client_opened(slot, fx);
         }
     }
@@ -127,12 +131,12 @@ impl Hub {
     /// never copied; never more than shows that the limit is passed.
     fn next_piece(&self, slot: u32, held: &[u8], bytes: &[u8]) -> usize {
         let max = self.line_limit(slot);
-        let dialect = self.sessions[slot as usize].dialect;
-        let (whole, bound) = match dialect {
-            Dialect::Resp2 | Dialect::Resp3 => (bytes.len(), max + RESP_OVERHEAD + 1),
+        let link = self.sessions[slot as usize].link;
+        let (whole, bound) = match link.protocol() {
+            Protocol::Resp { .. } => (bytes.len(), max + RESP_OVERHEAD + 1),
             // What is kept of these waits for its turn, and has no limit of its own.
-            _ if dialect.is_websocket() || dialect.encoding() == Encoding::Protobuf => return bytes.len(),
-            Dialect::Plain => (line::plain_piece(bytes), max.saturating_add(1)),
+            _ if link.is_websocket() || link.encoding() == Encoding::Protobuf => return bytes.len(),
+            Protocol::Plain => (line::plain_piece(bytes), max.saturating_add(1)),
             _ => {
                 (bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1), max.saturating_add(2))
             }
@@ -142,10 +146,11 @@ impl Hub {
 
     /// Carries out the commands in `bytes`; the first `searched` bytes hold no line break.
     fn run(&mut self, slot: u32, bytes: &[u8], searched: usize, fx: &mut Effects) -> Step {
-        match self.sessions[slot as usize].dialect {
-            Dialect::Resp2 | Dialect::Resp3 => self.run_resp(slot, bytes, fx),
-            dialect if dialect.is_websocket() => self.run_frames(slot, bytes, fx),
-            Dialect::StreamProtobuf => {
+        let link = self.sessions[slot as usize].link;
+        match (link.protocol(), link.framing()) {
+            (Protocol::Resp { .. }, _) => self.run_resp(slot, bytes, fx),
+            (_, Framing::WebSocket { .. }) => self.run_frames(slot, bytes, fx),
+            (Protocol::Client { encoding: Encoding::Protobuf }, _) => {
                 let (used, why) = self.run_messages(slot, bytes, fx);
                 Step { used, why }
             }
@@ -250,10 +255,7 @@ impl Hub {
     pub fn commands(&mut self, id: SessionId, commands: &[u8], fx: &mut Effects) -> Flow {
         let slot = id.slot;
         // A one-way session has a secret too, but takes no commands.
-        if !self.is_current(id)
-            || self.is_closing(slot)
-            || !self.sessions[slot as usize].dialect.is_emulated()
-        {
+        if !self.is_current(id) || self.is_closing(slot) || !self.sessions[slot as usize].link.is_emulated() {
             return Flow::Ended;
         }
         let session = &mut self.sessions[slot as usize];
@@ -265,7 +267,7 @@ impl Hub {
             return Flow::Ended;
         }
         let mut frame = commands.to_vec();
-        if session.dialect.encoding() == Encoding::Json && !frame.ends_with(b"\n") {
+        if session.link.encoding() == Encoding::Json && !frame.ends_with(b"\n") {
             frame.push(b'\n');
         }
         self.input(slot, &frame, fx)
@@ -274,7 +276,7 @@ impl Hub {
     /// Tells a plain event source, once, that everything it asked for is there.
     pub(crate) fn events_are_open(&mut self, slot: u32, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
-        if session.dialect == Dialect::Events
+        if session.link.is_events()
             && session.flags.has(Flag::Connected)
             && !session.flags.has(Flag::Closing)
             && !session.flags.set(Flag::Spoke, true)

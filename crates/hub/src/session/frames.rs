@@ -1,8 +1,8 @@
 //! From a WebSocket's bytes to messages (RFC 6455), and from messages to commands.
 
+use tidings_wire::client::Encoding;
 use tidings_wire::ws::{self, CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
 
-use super::Dialect;
 use super::feed::{Step, Why};
 use crate::effects::Effects;
 use crate::ending::Ending;
@@ -69,7 +69,7 @@ impl Hub {
             let max_message = self.settings.max_message as u64;
             let rules = Rules { role: Role::Server, max_message };
             let Frames { reader, message, .. } = &mut *frames;
-            let read = if self.sessions[slot as usize].dialect.is_deflated() {
+            let read = if self.sessions[slot as usize].link.framing().is_deflated() {
                 reader.read_deflated(&bytes[used..], &rules, message, &mut self.inflater)
             } else {
                 reader.read(&bytes[used..], &rules, message)
@@ -134,7 +134,7 @@ impl Hub {
     pub fn awaits_close(&self, slot: u32) -> bool {
         self.sessions.get(slot as usize).is_some_and(|session| {
             let frames = session.peek_more().and_then(|more| more.frames.as_ref());
-            session.dialect.is_websocket() && !frames.is_some_and(|frames| frames.ended)
+            session.link.is_websocket() && !frames.is_some_and(|frames| frames.ended)
         })
     }
 
@@ -144,7 +144,7 @@ impl Hub {
         if !self.awaits_close(slot) {
             return true;
         }
-        let deflated = self.sessions[slot as usize].dialect.is_deflated();
+        let deflated = self.sessions[slot as usize].link.framing().is_deflated();
         let rules = Rules { role: Role::Server, max_message: self.settings.max_message as u64 };
         let mut frames = self.sessions[slot as usize].more().frames.take().unwrap_or_default();
         self.kept -= frames.len();
@@ -177,9 +177,9 @@ impl Hub {
 
     /// Whether messages of this kind are commands here.
     fn takes(&self, slot: u32, kind: Kind) -> bool {
-        match self.sessions[slot as usize].dialect {
-            Dialect::WsProtobuf | Dialect::WsProtobufDeflate => kind == Kind::Binary,
-            _ => kind == Kind::Text,
+        kind == match self.sessions[slot as usize].link.encoding() {
+            Encoding::Json => Kind::Text,
+            Encoding::Protobuf => Kind::Binary,
         }
     }
 }

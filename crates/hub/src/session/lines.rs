@@ -5,11 +5,12 @@
 //! - A control sequence of telnet is no part of a line, and is kept as a state, without its bytes.
 //! - A `\r` ends a plain line at once; the `\n` behind it is skipped whenever it comes.
 
+use tidings_wire::Framing;
 use tidings_wire::line::{self, Scan};
 use tidings_wire::plain::telnet::Telnet;
 
 use super::feed::{Step, Why};
-use super::{Dialect, Flag, Protocol};
+use super::{Direction, Flag, Protocol};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
@@ -41,7 +42,8 @@ impl Hub {
     /// The peer sends no more: what it has sent of a last line, without an ending, is that line.
     pub(crate) fn end_last_line(&mut self, slot: u32, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
-        let of_lines = matches!(session.dialect, Dialect::Plain | Dialect::JsonLines);
+        let link = session.link;
+        let of_lines = link.framing() == Framing::Line && link.direction() == Direction::TwoWay;
         if of_lines && session.existing_more().is_some_and(|more| !more.inbox.is_empty()) {
             self.input(slot, b"\n", fx);
         }
@@ -50,11 +52,9 @@ impl Hub {
     /// Longest line of a session: the line port's limit, or none where requests bring the lines and are limited
     /// themselves.
     pub(super) fn line_limit(&self, slot: u32) -> usize {
-        match self.sessions[slot as usize].dialect {
-            Dialect::StreamJson | Dialect::Sse | Dialect::UniStream | Dialect::UniSse | Dialect::Events => {
-                usize::MAX
-            }
-            _ => self.settings.max_line,
+        match self.sessions[slot as usize].link.direction() {
+            Direction::TwoWay => self.settings.max_line,
+            Direction::Emulated | Direction::OneWay => usize::MAX,
         }
     }
 
@@ -67,7 +67,7 @@ impl Hub {
     ) -> Step {
         let max = self.line_limit(slot);
         let session = &mut self.sessions[slot as usize];
-        let plain = session.dialect.protocol() == Protocol::Plain;
+        let plain = session.link.protocol() == Protocol::Plain;
         let next = if plain { line::next_plain } else { line::next };
         let mut used = 0;
         if plain && !bytes.is_empty() && session.flags.set(Flag::Returned, false) {
@@ -100,7 +100,7 @@ impl Hub {
                 Scan::TooLong => {
                     self.errors += 1;
                     let words = format!("line longer than {max} bytes");
-                    if self.sessions[slot as usize].dialect.protocol() == Protocol::Client {
+                    if self.sessions[slot as usize].link.is_client() {
                         self.tell_too_big(slot, &words, fx);
                     }
                     self.end(slot, &Ending::Protocol(words), fx);

@@ -10,6 +10,7 @@ mod frames;
 mod inbox;
 mod join;
 mod lines;
+mod link;
 mod member;
 mod plain;
 mod resp;
@@ -20,9 +21,8 @@ mod transaction;
 
 use std::sync::Arc;
 
-use tidings_wire::client::Encoding;
+use tidings_wire::Channel;
 use tidings_wire::plain::telnet::Telnet;
-use tidings_wire::{Channel, Form};
 
 pub(crate) use awaiting::{Awaiting, Outcome};
 pub use client::{SessionKey, locate};
@@ -30,6 +30,7 @@ pub(crate) use client::{seconds_left, send_error_event, send_push};
 pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;
 pub(crate) use join::{Admitting, Join, Owner, Rights, Since, Stage, Wish};
+pub use link::{Direction, Link, Protocol};
 pub(crate) use member::{Mark, Marks, Member, Sub};
 use resp_commands::Greeting;
 use subscriptions::{Only, Subscription};
@@ -45,157 +46,6 @@ pub struct SessionId {
     pub slot: u32,
     /// Different for every session of a shard until 2³² have come and gone.
     pub generation: u32,
-}
-
-/// What a peer speaks: told by its first byte on the line port, and by the path on the HTTP port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Nothing was received yet; treated as plain when something must be sent.
-    #[default]
-    Unknown,
-    /// Plain lines.
-    Plain,
-    /// RESP, version 2 until `HELLO 3`.
-    Resp2,
-    /// RESP, version 3.
-    Resp3,
-    /// The client protocol, one JSON object a line.
-    JsonLines,
-    /// The client protocol in JSON, in text frames of a WebSocket.
-    WsJson,
-    /// The client protocol in Protobuf, in binary frames of a WebSocket.
-    WsProtobuf,
-    /// As [`Self::WsJson`], where compression was agreed on: messages may be compressed, each on its own.
-    WsJsonDeflate,
-    /// As [`Self::WsProtobuf`], likewise.
-    WsProtobufDeflate,
-    /// The client protocol in JSON, one object a line, over an HTTP body; commands come in other requests.
-    StreamJson,
-    /// The client protocol in Protobuf, each message behind its length, over an HTTP body.
-    StreamProtobuf,
-    /// The client protocol in JSON, in server-sent events.
-    Sse,
-    /// Pushes alone, in text frames of a WebSocket.
-    UniWs,
-    /// Pushes alone, one JSON object a line, over an HTTP body.
-    UniStream,
-    /// Pushes alone, in server-sent events.
-    UniSse,
-    /// Server-sent events that are the publications' data.
-    Events,
-}
-
-/// What its commands and answers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Plain,
-    Resp,
-    Client,
-}
-
-impl Dialect {
-    /// All of them, in the order of [`crate::Stats::sessions`].
-    pub const ALL: [Self; 16] = [
-        Self::Unknown,
-        Self::Plain,
-        Self::Resp2,
-        Self::Resp3,
-        Self::JsonLines,
-        Self::WsJson,
-        Self::WsProtobuf,
-        Self::WsJsonDeflate,
-        Self::WsProtobufDeflate,
-        Self::StreamJson,
-        Self::StreamProtobuf,
-        Self::Sse,
-        Self::UniWs,
-        Self::UniStream,
-        Self::UniSse,
-        Self::Events,
-    ];
-
-    /// What it is called in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Plain => "plain",
-            Self::Resp2 => "resp2",
-            Self::Resp3 => "resp3",
-            Self::JsonLines => "json",
-            Self::WsJson => "websocket_json",
-            Self::WsProtobuf => "websocket_protobuf",
-            Self::WsJsonDeflate => "websocket_json_deflate",
-            Self::WsProtobufDeflate => "websocket_protobuf_deflate",
-            Self::StreamJson => "http_stream_json",
-            Self::StreamProtobuf => "http_stream_protobuf",
-            Self::Sse => "sse",
-            Self::UniWs => "uni_websocket",
-            Self::UniStream => "uni_http_stream",
-            Self::UniSse => "uni_sse",
-            Self::Events => "events",
-        }
-    }
-
-    /// The form in which it takes publications.
-    pub fn form(self) -> Form {
-        match self {
-            Self::Unknown | Self::Plain => Form::Plain,
-            Self::Resp2 => Form::Resp2,
-            Self::Resp3 => Form::Resp3,
-            Self::JsonLines | Self::StreamJson => Form::JsonLine,
-            Self::WsJson => Form::WsJson,
-            Self::WsProtobuf => Form::WsProtobuf,
-            Self::WsJsonDeflate => Form::WsJsonDeflate,
-            Self::WsProtobufDeflate => Form::WsProtobufDeflate,
-            Self::StreamProtobuf => Form::ProtobufStream,
-            Self::Sse => Form::Sse,
-            Self::UniWs => Form::UniWs,
-            Self::UniStream => Form::UniLine,
-            Self::UniSse => Form::UniSse,
-            Self::Events => Form::Event,
-        }
-    }
-
-    pub(crate) fn protocol(self) -> Protocol {
-        match self {
-            Self::Unknown | Self::Plain => Protocol::Plain,
-            Self::Resp2 | Self::Resp3 => Protocol::Resp,
-            _ => Protocol::Client,
-        }
-    }
-
-    /// Whether it is the client protocol, or a one-way form of it.
-    pub(crate) fn is_client(self) -> bool {
-        self.protocol() == Protocol::Client
-    }
-
-    /// How it writes the client protocol's messages; JSON where it does not speak it.
-    pub fn encoding(self) -> Encoding {
-        match self {
-            Self::WsProtobuf | Self::WsProtobufDeflate | Self::StreamProtobuf => Encoding::Protobuf,
-            _ => Encoding::Json,
-        }
-    }
-
-    /// Whether its peer only listens: it gets pushes and no replies.
-    pub fn is_one_way(self) -> bool {
-        matches!(self, Self::UniWs | Self::UniStream | Self::UniSse | Self::Events)
-    }
-
-    /// Whether its commands come by other requests than the one that its answers go to.
-    pub fn is_emulated(self) -> bool {
-        matches!(self, Self::StreamJson | Self::StreamProtobuf | Self::Sse)
-    }
-
-    /// Whether its bytes are those of a WebSocket.
-    pub fn is_websocket(self) -> bool {
-        matches!(self, Self::WsJson | Self::WsProtobuf | Self::UniWs) || self.is_deflated()
-    }
-
-    /// Whether those may be compressed.
-    pub fn is_deflated(self) -> bool {
-        matches!(self, Self::WsJsonDeflate | Self::WsProtobufDeflate)
-    }
 }
 
 /// A small fact about a session.
@@ -243,7 +93,7 @@ impl Flags {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) generation: u32,
-    pub(crate) dialect: Dialect,
+    pub(crate) link: Link,
     pub(crate) identity: Identity,
     pub(crate) flags: Flags,
     only: Only,

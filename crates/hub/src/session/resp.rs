@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Version};
 use tidings_wire::{Channel, Pattern, Topic};
 
-use super::{Dialect, resp_table};
+use super::{Protocol, resp_table};
 use crate::access::Action;
 use crate::effects::{Answer, Effects, Query, Request};
 use crate::hub::{Act, Hub};
@@ -50,7 +50,7 @@ impl Hub {
     pub(crate) fn resp_command(&mut self, slot: u32, args: &[Cow<'_, [u8]>], fx: &mut Effects) -> Act {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = &self.sessions[slot as usize];
-        let listening = session.dialect == Dialect::Resp2
+        let listening = session.link.protocol() == Protocol::Resp { version: Version::V2 }
             && (!session.subscriptions().is_empty() || session.is_awaiting_subscription());
         let allowed_while_listening = matches!(
             &*name,
@@ -103,8 +103,8 @@ impl Hub {
     }
 
     pub(crate) fn resp_version(&self, slot: u32) -> Version {
-        match self.sessions[slot as usize].dialect {
-            Dialect::Resp3 => Version::V3,
+        match self.sessions[slot as usize].link.protocol() {
+            Protocol::Resp { version } => version,
             _ => Version::V2,
         }
     }
@@ -323,7 +323,7 @@ impl Hub {
                 }
             }
             Answer::Text(text) => resp::verbatim(version, text, out),
-            // What fails is told elsewhere, and the rest is not asked for in this dialect.
+            // What fails is told elsewhere, and the rest is not asked for in this link.
             _ => {}
         });
     }

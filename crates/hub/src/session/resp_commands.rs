@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tidings_wire::resp::{self, Version};
 
 use super::resp_table::{self, COMMANDS};
-use super::{Dialect, Flag, SessionId};
+use super::{Flag, Link, SessionId};
 use crate::access::Identity;
 use crate::effects::{Effects, Query, Request};
 use crate::ending::Ending;
@@ -17,7 +17,7 @@ const REDIS_VERSION: &str = "7.2.0";
 /// What `HELLO` asks for, while its token is looked at.
 #[derive(Debug)]
 pub(crate) struct Greeting {
-    version: Option<Dialect>,
+    version: Option<Version>,
     /// The new name of the connection; `Some(None)` takes it away.
     name: Option<Option<Box<str>>>,
 }
@@ -125,8 +125,8 @@ impl Hub {
         let version = match args.first() {
             None => None,
             Some(v) => match std::str::from_utf8(v).ok().and_then(|v| v.parse::<i64>().ok()) {
-                Some(2) => Some(Dialect::Resp2),
-                Some(3) => Some(Dialect::Resp3),
+                Some(2) => Some(Version::V2),
+                Some(3) => Some(Version::V3),
                 Some(_) => return self.resp_error(slot, fx, "NOPROTO unsupported protocol version"),
                 None => {
                     let text = "ERR Protocol version is not an integer or out of range";
@@ -183,8 +183,8 @@ impl Hub {
         if let Some(name) = name {
             self.sessions[slot as usize].more().name = name;
         }
-        if let Some(dialect) = version {
-            self.set_dialect(slot, dialect);
+        if let Some(version) = version {
+            self.set_link(slot, Link::resp(version));
         }
         self.resp_introduce(slot, fx);
     }
@@ -278,7 +278,7 @@ impl Hub {
     fn resp_reset(&mut self, slot: u32, fx: &mut Effects) {
         self.discard_transaction(slot);
         self.unsubscribe_all(slot, fx);
-        self.set_dialect(slot, Dialect::Resp2);
+        self.set_link(slot, Link::resp(Version::V2));
         let session = &mut self.sessions[slot as usize];
         session.identity = Identity::Anonymous;
         session.flags.set(Flag::Connected, false);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Dialect, Directive, Effects, Failure,
+    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, Failure,
     NamespaceOptions, Namespaces, Note, Order, Request, Settings, Timer, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
-use crate::world::{Broker, World, settings};
+use crate::world::{Broker, World, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -444,7 +444,7 @@ fn pings_in_less_than_a_second_are_told_as_one() {
 fn an_event_source_gets_what_it_asks_for_and_may_ask_for_what_its_token_grants() {
     let mut w = with_tokens(NamespaceOptions::default());
     let mut fx = Effects::default();
-    let slot = w.hub.open_as(Dialect::Events, None, &mut fx).slot;
+    let slot = w.hub.open_as(named("events"), None, &mut fx).slot;
     w.input(
         slot,
         "{\"id\":1,\"connect\":{\"token\":\"subs\"}}\n{\"id\":2,\"subscribe\":{\"channel\":\"one\"}}\n",

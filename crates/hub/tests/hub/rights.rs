@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Dialect, Directive, Effects, HistoryPage,
+    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, HistoryPage,
     Namespace, NamespaceOptions, Namespaces, Order, Request, Settings, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 
-use crate::world::{World, settings};
+use crate::world::{World, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -264,7 +264,7 @@ fn subs_of_connect_are_made_where_the_client_may_subscribe_and_passed_over_elsew
 fn subs_of_connect_are_made_for_one_way_clients_with_the_same_rights() {
     let mut w = world(kept());
     let mut fx = Effects::default();
-    let slot = w.hub.open_as(Dialect::UniStream, None, &mut fx).slot;
+    let slot = w.hub.open_as(named("uni_http_stream"), None, &mut fx).slot;
     let pushes = say(
         &mut w,
         slot,
@@ -376,7 +376,7 @@ fn channels_of_unknown_namespaces_and_of_the_server_are_refused_in_tokens_with_t
         let auth = format!("*2\r\n$4\r\nAUTH\r\n${}\r\n{token}\r\n", token.len());
         assert!(w.say(redis, auth).starts_with('-'), "{token}");
         let mut fx = Effects::default();
-        let events = w.hub.open_as(Dialect::Events, None, &mut fx).slot;
+        let events = w.hub.open_as(named("events"), None, &mut fx).slot;
         say_raw(&mut w, events, &json!({"id": 1, "connect": {"token": token}}));
         assert!(w.output(events).contains(&format!("\"code\":{code}")), "{token}");
         assert!(w.wanted.is_empty(), "{token}: {:?}", w.wanted);

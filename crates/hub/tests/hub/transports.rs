@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    Answer, Dialect, Directive, Effect, Effects, Ending, Failure, Flow, Order, Settings, Verdict, locate,
+    Answer, Directive, Effect, Effects, Ending, Failure, Flow, Link, Order, Settings, Verdict, locate,
 };
 use tidings_wire::client::Encoding;
 use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, key, settings};
+use crate::world::{Broker, World, key, named, settings};
 
-fn open(w: &mut World, dialect: Dialect) -> u32 {
+fn open(w: &mut World, link: Link) -> u32 {
     let mut fx = Effects::default();
-    w.hub.open_as(dialect, None, &mut fx).slot
+    w.hub.open_as(link, None, &mut fx).slot
 }
 
 fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
@@ -53,7 +53,7 @@ const HELLO: &[u8] = b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"cha
 fn several_commands_in_one_frame_cut_up_anyhow_are_answered_in_frames() {
     for size in [1, 3, 7, 1000] {
         let mut w = World::new(settings());
-        let slot = open(&mut w, Dialect::WsJson);
+        let slot = open(&mut w, named("websocket_json"));
         for piece in frame(Opcode::Text, HELLO).chunks(size) {
             assert_eq!(w.input(slot, piece), Flow::Read);
         }
@@ -68,7 +68,7 @@ fn several_commands_in_one_frame_cut_up_anyhow_are_answered_in_frames() {
 #[test]
 fn protobuf_says_the_same_in_binary_frames() {
     let mut w = World::new(settings());
-    let slot = open(&mut w, Dialect::WsProtobuf);
+    let slot = open(&mut w, named("websocket_protobuf"));
     let mut commands = Vec::new();
     for message in Encoding::Json.messages(HELLO) {
         let command = Encoding::Json.parse_command(message.unwrap()).unwrap();
@@ -89,7 +89,7 @@ fn protobuf_says_the_same_in_binary_frames() {
 fn commands_behind_one_that_must_wait_are_kept_within_a_frame_and_behind_it() {
     let mut w = World::new(settings());
     w.broker = Broker::Slow;
-    let slot = open(&mut w, Dialect::WsJson);
+    let slot = open(&mut w, named("websocket_json"));
     let mut bytes = frame(Opcode::Text, &[HELLO, b"\n{\"id\":3,\"ping\":{}}"].concat());
     bytes.extend(frame(Opcode::Text, b"{\"id\":4,\"ping\":{}}"));
     assert_eq!(w.input(slot, bytes), Flow::Stop);
@@ -104,7 +104,7 @@ fn commands_behind_one_that_must_wait_are_kept_within_a_frame_and_behind_it() {
 #[test]
 fn control_frames_are_answered_and_a_close_with_its_own_code() {
     let mut w = World::new(settings());
-    let slot = open(&mut w, Dialect::WsJson);
+    let slot = open(&mut w, named("websocket_json"));
     w.input(slot, frame(Opcode::Ping, b"hi"));
     assert_eq!(received(&mut w, slot).0, [b"pong hi".to_vec()]);
     w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
@@ -121,7 +121,7 @@ fn what_is_wrong_with_a_frame_is_said_in_the_close() {
         (frame(Opcode::Text, b"{\"id\":1,\"subscribe\":{}}"), 3501, "connect first"),
     ] {
         let mut w = World::new(settings());
-        let slot = open(&mut w, Dialect::WsJson);
+        let slot = open(&mut w, named("websocket_json"));
         w.input(slot, bytes);
         let (_, closed) = received(&mut w, slot);
         let (number, reason) = closed.expect("a close frame");
@@ -134,7 +134,7 @@ fn what_is_wrong_with_a_frame_is_said_in_the_close() {
 #[test]
 fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
     let mut w = World::new(Settings { max_message: 100, ..settings() });
-    let slot = open(&mut w, Dialect::WsJson);
+    let slot = open(&mut w, named("websocket_json"));
     w.input(slot, frame(Opcode::Text, &[b' '; 101]));
     let (messages, closed) = received(&mut w, slot);
     let error = &json(&messages)[0]["error"];
@@ -146,7 +146,7 @@ fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
 #[test]
 fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
     let mut w = World::new(settings());
-    let slot = open(&mut w, Dialect::Sse);
+    let slot = open(&mut w, named("sse"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n");
     let output = w.output(slot);
     let reply: Value = serde_json::from_str(output.trim().strip_prefix("data: ").unwrap()).unwrap();
@@ -170,18 +170,18 @@ fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
 #[test]
 fn one_way_clients_get_pushes_and_no_replies() {
     let mut w = World::new(settings());
-    let slot = open(&mut w, Dialect::UniSse);
+    let slot = open(&mut w, named("uni_sse"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     assert!(w.output(slot).starts_with("data: {\"connect\":{\"client\":"));
     w.publish("news", "7");
     assert_eq!(w.output(slot), "data: {\"channel\":\"news\",\"pub\":{\"data\":7}}\n\n");
 }
 
-const ONE_WAY: [Dialect; 3] = [Dialect::UniStream, Dialect::UniSse, Dialect::UniWs];
+const ONE_WAY: [&str; 3] = ["uni_http_stream", "uni_sse", "uni_websocket"];
 
 /// What a one-way client was sent, as JSON, and the code of the close frame where there is one.
-fn pushes(w: &mut World, slot: u32, dialect: Dialect) -> (Vec<Value>, Option<u16>) {
-    if dialect == Dialect::UniWs {
+fn pushes(w: &mut World, slot: u32, link: Link) -> (Vec<Value>, Option<u16>) {
+    if link == named("uni_websocket") {
         let (messages, closed) = received(w, slot);
         return (json(&messages), closed.map(|(code, _)| code));
     }
@@ -191,43 +191,43 @@ fn pushes(w: &mut World, slot: u32, dialect: Dialect) -> (Vec<Value>, Option<u16
     (lines.map(|line| serde_json::from_str(line).expect("JSON")).collect(), None)
 }
 
-fn introduce(w: &mut World, dialect: Dialect, connect: &Value) -> (u32, Vec<Value>, Option<u16>) {
-    let slot = open(w, dialect);
-    if dialect == Dialect::UniWs {
+fn introduce(w: &mut World, link: Link, connect: &Value) -> (u32, Vec<Value>, Option<u16>) {
+    let slot = open(w, link);
+    if link == named("uni_websocket") {
         w.input(slot, frame(Opcode::Text, connect.to_string().as_bytes()));
     } else {
         w.input(slot, format!("{}\n", serde_json::json!({"id": 1, "connect": connect})));
     }
-    let (pushes, closed) = pushes(w, slot, dialect);
+    let (pushes, closed) = pushes(w, slot, link);
     (slot, pushes, closed)
 }
 
 #[test]
 fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
-    for dialect in ONE_WAY {
+    for link in ONE_WAY.map(named) {
         let mut w = World::new(settings());
-        let (slot, ..) = introduce(&mut w, dialect, &serde_json::json!({}));
+        let (slot, ..) = introduce(&mut w, link, &serde_json::json!({}));
         let ending = Ending::Verdict(4000, "enough".to_owned());
         w.with(|hub, fx| hub.end(slot, &ending, fx));
-        let (told, closed) = pushes(&mut w, slot, dialect);
+        let (told, closed) = pushes(&mut w, slot, link);
         let expected = serde_json::json!({"code": 4000, "reason": "enough", "reconnect": true});
-        assert_eq!(told[0]["disconnect"], expected, "{dialect:?}");
-        assert_eq!(closed, (dialect == Dialect::UniWs).then_some(4000));
+        assert_eq!(told[0]["disconnect"], expected, "{link:?}");
+        assert_eq!(closed, (link == named("uni_websocket")).then_some(4000));
         assert!(w.closed.contains(&slot));
     }
     // Its own close frame is answered with another, and nothing more.
     let mut w = World::new(settings());
-    let (slot, ..) = introduce(&mut w, Dialect::UniWs, &serde_json::json!({}));
+    let (slot, ..) = introduce(&mut w, named("uni_websocket"), &serde_json::json!({}));
     w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
-    assert_eq!(pushes(&mut w, slot, Dialect::UniWs), (vec![], Some(4001)));
+    assert_eq!(pushes(&mut w, slot, named("uni_websocket")), (vec![], Some(4001)));
 }
 
 #[test]
 fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
-    for dialect in ONE_WAY {
+    for link in ONE_WAY.map(named) {
         let mut w = World::new(settings());
-        let (slot, told, _) = introduce(&mut w, dialect, &serde_json::json!({}));
-        let (other, ..) = introduce(&mut w, dialect, &serde_json::json!({}));
+        let (slot, told, _) = introduce(&mut w, link, &serde_json::json!({}));
+        let (other, ..) = introduce(&mut w, link, &serde_json::json!({}));
         let session = told[0]["connect"]["session"].as_str().expect("a session").to_owned();
         let (_, id) = locate(&key(7), &session).expect("this node made it");
         assert_eq!(w.hub.id(slot), Some(id));
@@ -235,11 +235,11 @@ fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
             let command = b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
             assert_eq!(hub.commands(id, command, fx), Flow::Ended);
         });
-        assert!(w.wanted.is_empty(), "{dialect:?}");
+        assert!(w.wanted.is_empty(), "{link:?}");
         let order = Order::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
         let directive = Directive { user: String::new(), client: None, session: Some(session), order };
         w.with(|hub, fx| hub.order(&directive, fx));
-        assert_eq!(pushes(&mut w, slot, dialect).0[0]["disconnect"]["code"], 4501, "{dialect:?}");
+        assert_eq!(pushes(&mut w, slot, link).0[0]["disconnect"]["code"], 4501, "{link:?}");
         assert!(w.closed.contains(&slot) && !w.closed.contains(&other));
     }
 }
@@ -257,15 +257,15 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
         (Answer::Failed(Verdict { code: 1000, text: "no".into(), temporary: false }.into()), 3004),
         (Answer::Failed(Failure::Disconnect(4501, "no".into())), 4501),
     ] {
-        for dialect in ONE_WAY {
+        for link in ONE_WAY.map(named) {
             let mut w = World::new(Settings { connect_proxy: true, ..settings() });
             w.answers = false;
             w.authority = |_| Answer::Published(0);
-            let slot = open(&mut w, dialect);
+            let slot = open(&mut w, link);
             let mut fx = Effects::default();
             let hello = frame(Opcode::Text, b"{}");
             let bytes: &[u8] =
-                if dialect == Dialect::UniWs { &hello } else { b"{\"id\":1,\"connect\":{}}\n" };
+                if link == named("uni_websocket") { &hello } else { b"{\"id\":1,\"connect\":{}}\n" };
             w.hub.input(slot, bytes, &mut fx);
             let asked = fx.list.iter().find_map(|effect| match effect {
                 Effect::Ask(id, ticket, _) => Some((*id, *ticket)),
@@ -274,9 +274,9 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
             let (id, ticket) = asked.expect("the hook is called");
             let answer = clone(&answer);
             w.with(|hub, fx| hub.answer(id, ticket, answer, fx));
-            let (told, closed) = pushes(&mut w, slot, dialect);
-            assert_eq!(told[0]["disconnect"]["code"], number, "{dialect:?}");
-            assert!(closed.is_none_or(|code| code == number), "{dialect:?}: {closed:?}");
+            let (told, closed) = pushes(&mut w, slot, link);
+            assert_eq!(told[0]["disconnect"]["code"], number, "{link:?}");
+            assert!(closed.is_none_or(|code| code == number), "{link:?}: {closed:?}");
         }
     }
 }
@@ -290,7 +290,7 @@ fn clone(answer: &Answer) -> Answer {
 #[test]
 fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
     let mut w = World::new(settings());
-    let slot = open(&mut w, Dialect::Events);
+    let slot = open(&mut w, named("events"));
     w.input(
         slot,
         "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"subscribe\":{\"channel\":\"b\"}}\n",
@@ -298,7 +298,7 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
     assert_eq!(w.output(slot), ":ok\n\n");
     w.publish("b", "plain text");
     assert_eq!(w.output(slot), "data: plain text\n\n");
-    let slot = open(&mut w, Dialect::Events);
+    let slot = open(&mut w, named("events"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\\tb\"}}\n");
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":107"), "and not ok");
     assert!(w.closed.contains(&slot));
@@ -307,7 +307,7 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
 #[test]
 fn the_line_ports_limit_is_not_that_of_requests() {
     let mut w = World::new(Settings { max_line: 64, ..settings() });
-    let slot = open(&mut w, Dialect::StreamJson);
+    let slot = open(&mut w, named("http_stream_json"));
     let long = "x".repeat(500);
     let said = format!("{{\"id\":1,\"connect\":{{\"name\":\"{long}\"}}}}\n");
     w.input(slot, said);
@@ -333,7 +333,7 @@ fn compressed_commands_are_carried_out_and_an_idle_connection_keeps_nothing_of_t
     let commands = [HELLO, &b"\n".repeat(200), ping].concat();
     for size in [1, 3, 1000] {
         let mut w = World::new(settings());
-        let slot = open(&mut w, Dialect::WsJsonDeflate);
+        let slot = open(&mut w, named("websocket_json_deflate"));
         for piece in packed(&commands).chunks(size) {
             w.input(slot, piece);
         }
@@ -351,7 +351,7 @@ fn compressed_commands_are_carried_out_and_an_idle_connection_keeps_nothing_of_t
 fn compressed_commands_that_must_wait_wait_decompressed() {
     let mut w = World::new(settings());
     w.broker = Broker::Slow;
-    let slot = open(&mut w, Dialect::WsJsonDeflate);
+    let slot = open(&mut w, named("websocket_json_deflate"));
     let commands = [HELLO, &b"\n".repeat(200), br#"{"id":3,"ping":{}}"#].concat();
     let behind = [&b" ".repeat(200)[..], br#"{"id":4,"ping":{}}"#].concat();
     assert_eq!(w.input(slot, [packed(&commands), packed(&behind)].concat()), Flow::Stop);
@@ -366,7 +366,7 @@ fn compressed_commands_that_must_wait_wait_decompressed() {
 #[test]
 fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
     let mut w = World::new(Settings { max_message: 100, ..settings() });
-    let slot = open(&mut w, Dialect::WsJsonDeflate);
+    let slot = open(&mut w, named("websocket_json_deflate"));
     w.input(slot, packed(&[b' '; 101]));
     let (messages, closed) = received(&mut w, slot);
     let error = &json(&messages)[0]["error"];
@@ -377,9 +377,9 @@ fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_th
 
 #[test]
 fn compression_counts_only_where_it_was_agreed_on() {
-    for dialect in [Dialect::WsJson, Dialect::WsProtobuf, Dialect::UniWs] {
+    for link in [named("websocket_json"), named("websocket_protobuf"), named("uni_websocket")] {
         let mut w = World::new(settings());
-        let slot = open(&mut w, dialect);
+        let slot = open(&mut w, link);
         w.input(slot, packed(&[b' '; 101]));
         assert_eq!(received(&mut w, slot).1.expect("a close frame").0, 1002);
     }

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, Answer, Decide, Effect, Effects, Failure, Flow, Hub, Interest, Namespaces, Note, Query, Request,
-    Secret, SessionId, SessionKey, Settings, Timer, Usage, Verdict,
+    Access, Answer, Decide, Effect, Effects, Failure, Flow, Hub, Interest, Link, Namespaces, Note, Query,
+    Request, Secret, SessionId, SessionKey, Settings, Timer, Usage, Verdict,
 };
-use tidings_wire::{Channel, Form, Publication, Topic, code, form};
+use tidings_wire::{Channel, Publication, Topic, code, form};
 
 /// How the broker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,11 @@ pub(crate) fn settings() -> Settings {
         session_key: key(7),
         node: "n".into(),
     }
+}
+
+/// The link with this label in metrics.
+pub(crate) fn named(name: &str) -> Link {
+    Link::all().find(|link| link.name() == name).expect("a link with this name")
 }
 
 /// A key of a node; the same for the same number.
@@ -189,7 +194,7 @@ impl World {
             };
             let Some(key) = self.hub.topic(&topic).filter(|_| hit) else { continue };
             let entry = self.hub.entry(key).unwrap();
-            for form in Form::ALL {
+            for form in entry.forms() {
                 let mut bytes = Vec::new();
                 form::encode(form, &entry.context(), &publication, &mut bytes);
                 for slot in entry.subscribers(form) {

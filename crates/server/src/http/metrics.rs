@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::Counters;
 use tidings_broker::redis::failures::CODES;
-use tidings_hub::{Dialect, Disconnects};
+use tidings_hub::{Disconnects, Link};
 use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
 use super::exposition::Out;
@@ -167,10 +167,8 @@ impl Scrape {
             "transport",
             self.sums(TRANSPORTS),
         )?;
-        let dialects = Dialect::ALL
-            .into_iter()
-            .zip(0..)
-            .map(|(dialect, i)| (dialect.name(), self.sum(|m: &Metrics| &m.sessions[i])));
+        let dialects =
+            Link::all().map(|link| (link.name(), self.sum(|m: &Metrics| &m.sessions[link.index()])));
         out.gauges("tidings_sessions", "Sessions by the dialect their client speaks", "dialect", dialects)?;
         out.counter(
             "tidings_connections_accepted",

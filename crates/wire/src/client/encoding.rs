@@ -12,6 +12,7 @@ use super::{json, protobuf};
 use crate::body::DataFormat;
 use crate::publication::Publication;
 use crate::varint::{self, Read};
+use crate::ws::Opcode;
 
 /// Longest description of what is wrong, in bytes; a parser's own words may quote its input.
 const MAX_REASON: usize = 300;
@@ -45,6 +46,14 @@ impl Malformed {
 }
 
 impl Encoding {
+    /// The kind of WebSocket message that carries it.
+    pub const fn opcode(self) -> Opcode {
+        match self {
+            Self::Json => Opcode::Text,
+            Self::Protobuf => Opcode::Binary,
+        }
+    }
+
     /// The messages in one frame (of WebSocket, or a request's body): between line breaks in JSON, which may be
     /// left out behind the last; behind their lengths in Protobuf.
     pub fn messages(self, frame: &[u8]) -> Messages<'_> {

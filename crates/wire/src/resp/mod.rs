@@ -25,7 +25,7 @@ pub use encode::{
 pub use value::{MAX_DEPTH, Value, decode_value};
 
 /// Which version of the protocol a connection speaks; version 2 until a `HELLO 3`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
     /// Pushes and maps are arrays, null is a null bulk string.
     #[default]

@@ -157,7 +157,7 @@ impl Hub {
         }
         let checked = self.client_channel(&publish.channel).and_then(|channel| {
             // Protobuf has no other way to say that there are no bytes.
-            let protobuf = self.sessions[slot as usize].dialect.encoding() == Encoding::Protobuf;
+            let protobuf = self.sessions[slot as usize].link.encoding() == Encoding::Protobuf;
             let body = match &publish.data {
                 Some(data) => Bytes::copy_from_slice(&data.bytes),
                 None if protobuf => Bytes::new(),
@@ -341,7 +341,7 @@ impl Hub {
                 };
                 // What was read is bounded as it is stored; escapes and base 64 make it longer. The client reads on from
                 // the last publication that it gets.
-                let encoding = self.sessions[slot as usize].dialect.encoding();
+                let encoding = self.sessions[slot as usize].link.encoding();
                 let all = publications.iter().map(|publication| &**publication);
                 let count = encoding.publications_within(all, format, self.settings.recovery_bytes);
                 let shown: Vec<_> =

@@ -7,7 +7,7 @@ use tidings_wire::client::reply::{self, Outcome};
 use tidings_wire::client::request;
 use tidings_wire::code;
 
-use super::super::{Admitting, Dialect, Flag, Join, Member, Owner, Wish};
+use super::super::{Admitting, Flag, Join, Member, Owner, Wish};
 use crate::access::{Action, Identity, has_own_channel};
 use crate::deciding::{Admission, Connected, Decide, Verdict};
 use crate::effects::{Effect, Effects, Failure, Request, Timer};
@@ -88,7 +88,7 @@ impl Hub {
         if !self.identify(slot, &connected, fx) {
             return;
         }
-        if self.sessions[slot as usize].dialect == Dialect::Events {
+        if self.sessions[slot as usize].link.is_events() {
             // It gets what it asks for and nothing else; what its token grants, it may ask for.
             self.sessions[slot as usize].more().granted = std::mem::take(&mut channels);
         }
@@ -225,7 +225,7 @@ impl Hub {
         }
         let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
         let mut left = self.settings.recovery_bytes;
-        let encoding = self.sessions[slot as usize].dialect.encoding();
+        let encoding = self.sessions[slot as usize].link.encoding();
         let mut joins = joins.into_iter();
         while let Some(join) = joins.next() {
             match self.settle_join(slot, join, left, fx) {
@@ -245,15 +245,15 @@ impl Hub {
         }
         let session = &mut self.sessions[slot as usize];
         session.flags.set(Flag::Connected, true);
-        let dialect = session.dialect;
+        let link = session.link;
         let own = self.id_of(slot);
         let (name, secret) = (self.client_name(own), self.client_secret(own));
         let interval = self.settings.ping_interval;
         let left = connected.expires.map(|at| seconds_left(at, self.time));
         // Only a session whose commands come by other requests is found by them; a one-way client gives the secret to its
         // backend, which names the session by it in the server API.
-        let found = dialect.is_emulated();
-        let named = found || dialect.is_one_way();
+        let found = link.is_emulated();
+        let named = found || link.is_one_way();
         let subs: Vec<_> =
             settled.iter().map(|one| (one.channel.as_str().into(), one.reply(self.time))).collect();
         let result = reply::Connect {
@@ -265,12 +265,12 @@ impl Hub {
             subs: subs.into(),
             // In whole seconds, of which 0 would mean never.
             ping: u32::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
-            pong: !interval.is_zero() && !self.settings.pong_timeout.is_zero() && !dialect.is_one_way(),
+            pong: !interval.is_zero() && !self.settings.pong_timeout.is_zero() && !link.is_one_way(),
             session: if named { secret.as_str().into() } else { "".into() },
             node: if found { self.settings.node.as_str().into() } else { "".into() },
             time: 0,
         };
-        super::replies::send_reply(dialect, slot, reply::Reply { id, outcome: Outcome::Connect(result) }, fx);
+        super::replies::send_reply(link, slot, reply::Reply { id, outcome: Outcome::Connect(result) }, fx);
         for one in &settled {
             self.after_joining(slot, one, fx);
         }
@@ -284,7 +284,7 @@ impl Hub {
         let timeout = self.settings.pong_timeout;
         self.send_ping(id.slot, fx);
         let session = &mut self.sessions[id.slot as usize];
-        if !timeout.is_zero() && !session.dialect.is_one_way() {
+        if !timeout.is_zero() && !session.link.is_one_way() {
             session.flags.set(Flag::PongDue, true);
             fx.push(Effect::Start(id, Timer::Pong, timeout));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_wire::client::push::{Event, Unsubscribe};
 use tidings_wire::code;
 
-use super::super::{Dialect, Mark, Protocol, SessionId};
+use super::super::{Mark, Protocol, SessionId};
 use crate::effects::{Effect, Effects, Note, Timer};
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -92,22 +92,22 @@ impl Hub {
     ) {
         let Some(topic) = self.topics.get(key).map(|entry| entry.topic().clone()) else { return };
         if self.unsubscribe_key(slot, key, fx) {
-            let dialect = self.sessions[slot as usize].dialect;
-            match dialect.protocol() {
-                Protocol::Client => {}
-                Protocol::Plain => {
+            let link = self.sessions[slot as usize].link;
+            match link.protocol() {
+                Protocol::Client { .. } | Protocol::Events => {}
+                Protocol::Unknown | Protocol::Plain => {
                     let words = format!("{reason}: {}", topic.as_str());
                     return fx.send(slot, |out| tidings_wire::plain::error(code, &words, out));
                 }
-                Protocol::Resp => return self.resp_unsubscribed(slot, &topic, fx),
+                Protocol::Resp { .. } => return self.resp_unsubscribed(slot, &topic, fx),
             }
-            if dialect == Dialect::Events {
+            if link.is_events() {
                 // It has no other way to learn of it, and would wait for ever.
                 let number = if code < 2500 { code::FORCE_DISCONNECT } else { code::POSITION_LOST }.number;
                 return self.end(slot, &Ending::Verdict(number, reason.to_owned()), fx);
             }
             let event = Event::Unsubscribe(Unsubscribe { code: code.into(), reason: reason.into() });
-            super::replies::send_push(dialect, slot, topic.as_str(), event, fx);
+            super::replies::send_push(link, slot, topic.as_str(), event, fx);
         }
     }
 

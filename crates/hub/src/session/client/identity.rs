@@ -95,7 +95,7 @@ impl Hub {
             user: member.map(|m| m.user.to_string()).unwrap_or_default(),
             meta: member.and_then(|m| m.meta.clone()),
             about: session.about().cloned(),
-            encoding: session.dialect.encoding(),
+            encoding: session.link.encoding(),
         }
     }
 

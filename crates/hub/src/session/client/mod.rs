@@ -17,8 +17,8 @@ use tidings_wire::client::Malformed;
 use tidings_wire::client::request::{Command, Request};
 use tidings_wire::code;
 
+use super::Flag;
 use super::feed::Why;
-use super::{Dialect, Flag};
 use crate::effects::{Effect, Effects, Timer};
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
@@ -37,7 +37,7 @@ impl Hub {
 
     /// Carries out the commands in one frame; gives how many bytes of it are done with.
     pub(crate) fn run_messages(&mut self, slot: u32, frame: &[u8], fx: &mut Effects) -> (usize, Why) {
-        let encoding = self.sessions[slot as usize].dialect.encoding();
+        let encoding = self.sessions[slot as usize].link.encoding();
         let mut messages = encoding.messages(frame);
         loop {
             let before = messages.rest();
@@ -56,13 +56,13 @@ impl Hub {
 
     /// Carries out one message, which is one command.
     pub(crate) fn client_message(&mut self, slot: u32, message: &[u8], fx: &mut Effects) -> Act {
-        let dialect = self.sessions[slot as usize].dialect;
+        let link = self.sessions[slot as usize].link;
         let bytes = message.len();
-        if dialect == Dialect::UniWs {
+        if link.is_websocket() && link.is_one_way() {
             let cost = Cost { bytes, publishes: false };
             return self.metered(slot, 1, cost, fx, |hub, fx| hub.client_introduction(slot, message, fx));
         }
-        let parsed = dialect.encoding().parse_command(message);
+        let parsed = link.encoding().parse_command(message);
         let (id, publishes) = match &parsed {
             // It answers the server's ping.
             Ok(Command { request: Request::Pong, .. })
@@ -115,7 +115,7 @@ impl Hub {
         if session.flags.has(Flag::Connected) || session.is_queued() {
             return Act::Next;
         }
-        match session.dialect.encoding().parse_connect(message) {
+        match session.link.encoding().parse_connect(message) {
             Ok(connect) => self.client_connect(slot, 1, &connect, fx),
             Err(error) => self.client_break(slot, &format!("bad request: {error}"), fx),
         }

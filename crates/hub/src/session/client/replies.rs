@@ -1,12 +1,11 @@
-//! How messages leave: each in the frame of its dialect, in this one place.
+//! How messages leave: each in the frame of its link, in this one place.
 
 use tidings_wire::client::push::{self, Event, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
 use tidings_wire::code::{self, Code};
-use tidings_wire::ws::{self, Opcode};
 use tidings_wire::{form, sse};
 
-use super::super::Dialect;
+use super::super::Link;
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -14,48 +13,35 @@ use crate::hub::Hub;
 /// What most replies stay below, in bytes.
 const EXPECTED: usize = 120;
 
-/// Appends one message, which `write` appends, in a frame of the dialect. What is for one client alone is never
+/// Appends one message, which `write` appends, in the framing of the link. What is for one client alone is never
 /// compressed, also where that was agreed on.
-fn framed(dialect: Dialect, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    match dialect {
-        Dialect::WsJson | Dialect::WsJsonDeflate | Dialect::UniWs => {
-            ws::frame_with(Opcode::Text, EXPECTED, out, write);
-        }
-        Dialect::WsProtobuf | Dialect::WsProtobufDeflate => {
-            ws::frame_with(Opcode::Binary, EXPECTED, out, write);
-        }
-        Dialect::StreamProtobuf => write(out),
-        Dialect::Sse | Dialect::UniSse | Dialect::Events => sse::data_line(out, write),
-        _ => {
-            write(out);
-            out.push(b'\n');
-        }
-    }
+fn framed(link: Link, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    link.framing().frame_with(link.encoding().opcode(), EXPECTED, out, write);
 }
 
 /// Sends a message. To one-way clients go pushes alone, and being connected is one.
-pub(crate) fn send_reply(dialect: Dialect, slot: u32, message: Reply<'_>, fx: &mut Effects) {
-    let encoding = dialect.encoding();
+pub(crate) fn send_reply(link: Link, slot: u32, message: Reply<'_>, fx: &mut Effects) {
+    let encoding = link.encoding();
     let push = match message.outcome {
-        _ if !dialect.is_one_way() => {
-            return fx.send(slot, |out| framed(dialect, out, |out| encoding.write_reply(&message, out)));
+        _ if !link.is_one_way() => {
+            return fx.send(slot, |out| framed(link, out, |out| encoding.write_reply(&message, out)));
         }
         // Its events are publications and nothing else.
-        _ if dialect == Dialect::Events => return,
+        _ if link.is_events() => return,
         Outcome::Push(push) => push,
         Outcome::Connect(connect) => {
             Push { channel: "".into(), event: Event::Connect(push::Connect::from(connect)) }
         }
-        Outcome::Ping => return fx.send(slot, |out| framed(dialect, out, |out| encoding.write_ping(out))),
+        Outcome::Ping => return fx.send(slot, |out| framed(link, out, |out| encoding.write_ping(out))),
         _ => return,
     };
-    fx.send(slot, |out| framed(dialect, out, |out| encoding.write_push(&push, out)));
+    fx.send(slot, |out| framed(link, out, |out| encoding.write_push(&push, out)));
 }
 
 /// Sends a push.
-pub(crate) fn send_push(dialect: Dialect, slot: u32, channel: &str, event: Event<'_>, fx: &mut Effects) {
+pub(crate) fn send_push(link: Link, slot: u32, channel: &str, event: Event<'_>, fx: &mut Effects) {
     let push = Push { channel: channel.into(), event };
-    send_reply(dialect, slot, Reply { id: 0, outcome: Outcome::Push(push) }, fx);
+    send_reply(link, slot, Reply { id: 0, outcome: Outcome::Push(push) }, fx);
 }
 
 /// Sends what a plain event source is told of something that went wrong.
@@ -90,19 +76,19 @@ fn one_way_code(error: Code) -> Code {
 impl Hub {
     /// Answers a command.
     pub(crate) fn reply(&mut self, slot: u32, id: u32, outcome: Outcome<'_>, fx: &mut Effects) {
-        let dialect = self.sessions[slot as usize].dialect;
-        send_reply(dialect, slot, Reply { id, outcome }, fx);
+        let link = self.sessions[slot as usize].link;
+        send_reply(link, slot, Reply { id, outcome }, fx);
     }
 
     /// Answers a command with an error. A one-way client has no other command to give: it ends with it.
     pub(crate) fn client_error(&mut self, slot: u32, id: u32, code: Code, text: &str, fx: &mut Effects) {
         self.errors += 1;
-        let dialect = self.sessions[slot as usize].dialect;
-        if dialect == Dialect::Events {
+        let link = self.sessions[slot as usize].link;
+        if link.is_events() {
             send_error_event(slot, code.number, text, fx);
             return self.end(slot, &Ending::Done, fx);
         }
-        if !dialect.is_one_way() {
+        if !link.is_one_way() {
             return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
         }
         self.end(slot, &Ending::Verdict(one_way_code(code).number, text.to_owned()), fx);
@@ -121,8 +107,8 @@ impl Hub {
 
     /// Sends the server's ping.
     pub(crate) fn send_ping(&mut self, slot: u32, fx: &mut Effects) {
-        let dialect = self.sessions[slot as usize].dialect;
-        if dialect == Dialect::Events {
+        let link = self.sessions[slot as usize].link;
+        if link.is_events() {
             return fx.send(slot, |out| sse::comment("", out));
         }
         self.reply(slot, 0, Outcome::Ping, fx);
@@ -136,7 +122,7 @@ impl Hub {
         publications: impl Iterator<Item = &'p std::sync::Arc<tidings_wire::Publication>>,
         fx: &mut Effects,
     ) {
-        let form = self.sessions[slot as usize].dialect.form();
+        let form = self.sessions[slot as usize].link.form();
         let Some(entry) = self.topics.get(key) else { return };
         fx.send(slot, |out| {
             for publication in publications {

@@ -7,10 +7,10 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
-use tidings_hub::{Dialect, NamespaceOptions};
-use tidings_wire::Channel;
+use tidings_hub::{Direction, Link, NamespaceOptions, Protocol};
 use tidings_wire::client::request::{Connect, Request as Asked, Subscribe};
 use tidings_wire::form::name_in_id;
+use tidings_wire::{Channel, Framing};
 
 use super::Transports;
 use super::asking::{bad, commands, not_head, parameter, parameters};
@@ -57,7 +57,7 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
     let stream = Stream {
         transport: "events",
         kind: EVENT_STREAM,
-        dialect: Dialect::Events,
+        link: Link::new(Framing::SseEvent, Protocol::Events, Direction::OneWay),
         received,
         first: retry(),
         events: Some(events),

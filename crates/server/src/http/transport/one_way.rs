@@ -4,11 +4,16 @@
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
-use tidings_hub::Dialect;
+use tidings_hub::{Direction, Link, Protocol};
+use tidings_wire::Framing;
+use tidings_wire::client::Encoding;
 
 use super::Transports;
 use super::asking::{introduction, not_head, parameter, read};
 use super::stream::{EVENT_STREAM, Stream, retry};
+
+/// One-way transports speak JSON.
+const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 
 /// One push a line.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
@@ -23,7 +28,7 @@ async fn ask_stream(transports: &Transports, request: Request) -> Result<Respons
     let stream = Stream {
         transport: "uni_http_stream",
         kind: "application/json",
-        dialect: Dialect::UniStream,
+        link: Link::new(Framing::Line, JSON, Direction::OneWay),
         received: introduction(&body)?,
         first: Vec::new(),
         events: None,
@@ -49,7 +54,7 @@ async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, 
     let stream = Stream {
         transport: "uni_sse",
         kind: EVENT_STREAM,
-        dialect: Dialect::UniSse,
+        link: Link::new(Framing::SseEvent, JSON, Direction::OneWay),
         received: said,
         first: retry(),
         events: None,

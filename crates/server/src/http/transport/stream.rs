@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use tidings_hub::Dialect;
+use tidings_hub::Link;
 use tidings_shard::{Arrival, Events, Opening};
 
 use super::Transports;
@@ -22,9 +22,9 @@ pub(super) struct Stream {
     pub(super) transport: &'static str,
     /// Its media type.
     pub(super) kind: &'static str,
-    /// What the session speaks.
-    pub(super) dialect: Dialect,
-    /// The client's first commands, in the dialect's framing.
+    /// How the session's messages travel.
+    pub(super) link: Link,
+    /// The client's first commands, in the link's framing.
     pub(super) received: Vec<u8>,
     /// The first bytes of its body; may be empty.
     pub(super) first: Vec<u8>,
@@ -44,7 +44,7 @@ impl Transports {
             tracing::error!("a request does not know its connection");
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
-        let Stream { transport, kind, dialect, received, first, events } = stream;
+        let Stream { transport, kind, link, received, first, events } = stream;
         let common = common(parts.extensions.get::<Cors>());
         // RFC 9112 §6.1: no chunks for a client that may not know them.
         let chunked = parts.version == Version::HTTP_11;
@@ -61,7 +61,7 @@ impl Transports {
             // The shard counts it from here on.
             drop(seat);
             let socket = socket.answering(opening);
-            transports.hand_over(Arrival { socket, dialect, received, about, forwarded });
+            transports.hand_over(Arrival { socket, link, received, about, forwarded });
         })
         .await
     }

@@ -5,8 +5,9 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use tidings_hub::{Dialect, locate};
+use tidings_hub::{Direction, Link, Protocol, locate};
 use tidings_shard::Mail;
+use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -26,15 +27,16 @@ async fn ask_stream(transports: &Transports, request: Request) -> Result<Respons
     let limit = transports.node.config.http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let mut received = first(&parts, body)?.to_vec();
-    let (kind, dialect) = match encoding(&parts.headers) {
+    let encoding = encoding(&parts.headers);
+    let (kind, framing) = match encoding {
         Encoding::Json => {
             received.push(b'\n');
-            ("application/json", Dialect::StreamJson)
+            ("application/json", Framing::Line)
         }
-        Encoding::Protobuf => ("application/octet-stream", Dialect::StreamProtobuf),
+        Encoding::Protobuf => ("application/octet-stream", Framing::Raw),
     };
-    let stream =
-        Stream { transport: "http_stream", kind, dialect, received, first: Vec::new(), events: None };
+    let link = Link::new(framing, Protocol::Client { encoding }, Direction::Emulated);
+    let stream = Stream { transport: "http_stream", kind, link, received, first: Vec::new(), events: None };
     Ok(transports.begin(&parts, stream).await)
 }
 
@@ -55,7 +57,11 @@ async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, 
     let stream = Stream {
         transport: "sse",
         kind: EVENT_STREAM,
-        dialect: Dialect::Sse,
+        link: Link::new(
+            Framing::SseEvent,
+            Protocol::Client { encoding: Encoding::Json },
+            Direction::Emulated,
+        ),
         received,
         first: Vec::new(),
         events: None,

@@ -2,8 +2,10 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use tidings_hub::Dialect;
+use tidings_hub::{Direction, Link, Protocol};
 use tidings_shard::Arrival;
+use tidings_wire::Framing;
+use tidings_wire::client::Encoding;
 
 use super::Transports;
 use super::asking::parameters;
@@ -21,19 +23,19 @@ pub(super) async fn two_way(State(transports): State<Transports>, request: Reque
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
     let terms = Terms { protocols: &[PROTOBUF], deflate: transports.node.config.websocket.compression };
     serve(transports, request, "websocket", terms, move |protocol, deflate| {
-        match (asked || protocol == Some(PROTOBUF), deflate) {
-            (false, false) => Dialect::WsJson,
-            (true, false) => Dialect::WsProtobuf,
-            (false, true) => Dialect::WsJsonDeflate,
-            (true, true) => Dialect::WsProtobufDeflate,
-        }
+        let is_protobuf = asked || protocol == Some(PROTOBUF);
+        let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
+        Link::new(Framing::WebSocket { deflate }, Protocol::Client { encoding }, Direction::TwoWay)
     })
 }
 
 /// Pushes alone.
 pub(super) async fn one_way(State(transports): State<Transports>, request: Request) -> Response {
     let terms = Terms { protocols: &[], deflate: false };
-    serve(transports, request, "uni_websocket", terms, |_, _| Dialect::UniWs)
+    serve(transports, request, "uni_websocket", terms, |_, deflate| {
+        let protocol = Protocol::Client { encoding: Encoding::Json };
+        Link::new(Framing::WebSocket { deflate }, protocol, Direction::OneWay)
+    })
 }
 
 fn serve(
@@ -41,7 +43,7 @@ fn serve(
     request: Request,
     transport: &'static str,
     terms: Terms<'static>,
-    dialect: impl FnOnce(Option<&str>, bool) -> Dialect + Send + 'static,
+    link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
     let about = transports.about(transport, request.headers());
     let forwarded = transports.forwarded(request.headers());
@@ -54,8 +56,8 @@ fn serve(
                     let socket = stream.into_socket()?;
                     // The shard counts it from here on.
                     drop(seat);
-                    let (dialect, received) = (dialect(protocol, deflate), received.into());
-                    transports.hand_over(Arrival { socket, dialect, received, about, forwarded });
+                    let (link, received) = (link(protocol, deflate), received.into());
+                    transports.hand_over(Arrival { socket, link, received, about, forwarded });
                     Ok(())
                 });
                 if let Err(error) = handed {
