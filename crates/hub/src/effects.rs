@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Pattern, Position, Publication, Topic};
 
 use crate::deciding::{Admission, Connected, Decide, TokenId, Verdict};
@@ -15,6 +16,18 @@ use crate::session::SessionId;
 pub enum Effect {
     /// Send these bytes of [`Effects::bytes`] to the session's peer.
     Send(u32, Range<usize>),
+    /// The session's stream is open: everything that was requested for it is there.
+    Opened(u32),
+    /// The session's stream is refused. A transport that has not begun its HTTP response sends `status` with the error as
+    /// its body; another one sends the error as an event.
+    Refused {
+        /// The session.
+        slot: u32,
+        /// The status of a response that has not begun.
+        status: HttpStatus,
+        /// The error as a JSON object, in [`Effects::bytes`].
+        error: Range<usize>,
+    },
     /// Flush, then close the connection; the hub has forgotten its subscriptions already.
     Close(u32),
     /// The session may go on: call [`crate::Hub::input`] with no bytes, then read again.
@@ -225,6 +238,13 @@ impl Effects {
             Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
             _ => self.list.push(Effect::Send(slot, start..end)),
         }
+    }
+
+    /// Has the transport refuse the session's stream with the error that `write` appends.
+    pub(crate) fn refuse(&mut self, slot: u32, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.list.push(Effect::Refused { slot, status, error: start..self.bytes.len() });
     }
 
     /// The place where it stands.

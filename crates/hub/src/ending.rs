@@ -9,7 +9,7 @@ use tidings_wire::ws::{self, CloseCode};
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
-use crate::session::{Flag, Link, Protocol, send_error_event, send_push};
+use crate::session::{Flag, Link, Protocol, send_push};
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +127,20 @@ impl Hub {
         match link.protocol() {
             Protocol::Unknown | Protocol::Plain => plain_ending(ending, slot, fx),
             Protocol::Resp { .. } => resp_ending(ending, slot, fx),
-            Protocol::Client { .. } | Protocol::Events => client_ending(link, ending, slot, fx),
+            Protocol::Client { .. } => client_ending(link, ending, slot, fx),
+            Protocol::Events => self.events_ending(slot, ending, fx),
         }
         self.drop_interest(slot, fx);
         fx.push(Effect::Close(slot));
+    }
+}
+
+impl Hub {
+    /// A stream of plain events reconnects by itself: it gets only the errors after which it must not.
+    fn events_ending(&mut self, slot: u32, ending: &Ending, fx: &mut Effects) {
+        if let Some((number, words)) = disconnect_words(ending).filter(|(number, _)| !comes_back(*number)) {
+            self.send_error_event(slot, number, &words, fx);
+        }
     }
 }
 
@@ -210,8 +220,14 @@ fn comes_back(number: u16) -> bool {
     matches!(number, 3000..=3499 | 4000..=4499)
 }
 
-/// A WebSocket says it in its close frame; where there is none, a push does. A plain event source comes back by
-/// itself, and is only told what it need not come back for.
+/// The disconnect code of an ending, and its reason.
+fn disconnect_words(ending: &Ending) -> Option<(u16, String)> {
+    let (code, words) = ending_words(ending)?;
+    let number = if matches!(ending, Ending::Protocol(_)) { code::BAD_PROTOCOL.number } else { code.number };
+    Some((number, words))
+}
+
+/// A WebSocket ends with a close frame; other connections get a push.
 fn client_ending(link: Link, ending: &Ending, slot: u32, fx: &mut Effects) {
     let said = ending_words(ending);
     if link.is_websocket() {
@@ -228,17 +244,7 @@ fn client_ending(link: Link, ending: &Ending, slot: u32, fx: &mut Effects) {
         }
         return fx.send(slot, |out| ws::close(CloseCode(number), words, out));
     }
-    let Some((code, words)) = said else { return };
-    let number = match ending {
-        Ending::Protocol(_) => code::BAD_PROTOCOL.number,
-        _ => code.number,
-    };
-    if link.is_events() {
-        if !comes_back(number) {
-            send_error_event(slot, number, &words, fx);
-        }
-        return;
-    }
+    let Some((number, words)) = disconnect_words(ending) else { return };
     send_disconnect(link, slot, number, words, fx);
 }
 

@@ -15,6 +15,7 @@
 use std::io::{self, IoSlice, Write as _};
 
 use mio::{Registry, Token};
+use tidings_wire::code::HttpStatus;
 
 use crate::events::Events;
 use crate::socket::{Socket, Wrapping};
@@ -89,6 +90,31 @@ impl Body {
         self.rest = [head.as_bytes(), notice].concat();
         (self.chunked, self.events) = (false, None);
         self.flush().map(|_| ())
+    }
+
+    /// Plain events: everything that was requested is there, so the response is a 200.
+    pub(crate) fn open(&mut self) -> io::Result<()> {
+        if let Some(events) = &mut self.events {
+            events.open(&mut self.rest);
+            self.drop_events_when_done();
+        }
+        self.flush().map(|_| ())
+    }
+
+    /// Plain events: the response is this status with the error as its body. Gives `false`, and does nothing, if a
+    /// response has begun.
+    pub(crate) fn refuse_stream(&mut self, status: HttpStatus, error: &[u8]) -> io::Result<bool> {
+        let is_refused = match &mut self.events {
+            Some(events) => events.refuse(status, error, &mut self.rest),
+            None => false,
+        };
+        self.flush().map(|_| is_refused)
+    }
+
+    fn drop_events_when_done(&mut self) {
+        if self.events.as_ref().is_some_and(|events| events.are_as_they_come()) {
+            self.events = None;
+        }
     }
 
     /// Throws away what the client sends; 0 when it is gone.
@@ -200,9 +226,7 @@ impl Wrapping for Body {
         if let Some(events) = &mut self.events {
             let Some(bytes) = slices.first() else { return Ok(0) };
             let taken = events.take(bytes, &mut self.rest);
-            if events.are_as_they_come() {
-                self.events = None;
-            }
+            self.drop_events_when_done();
             self.flush()?;
             return Ok(taken);
         }

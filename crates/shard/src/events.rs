@@ -1,13 +1,14 @@
 //! Plain server-sent events: the answer's status is that of what was asked for, and an event's id is where the client
 //! stands in all of its channels.
 //!
-//! A session says what it has to say as events (see [`Protocol::Events`](tidings_hub::Protocol)): where it stands in each
-//! channel, then a comment `ok` once it is subscribed to all of them; or the event `error`, with a code and its words
-//! in JSON. Until it is known which, they are held back: a refusal becomes an HTTP status, which browsers do not
-//! come back from, and everything else the body of a 200.
+//! Until the session reports that its stream is open or refused ([`Effect::Opened`](tidings_hub::Effect::Opened),
+//! [`Effect::Refused`](tidings_hub::Effect::Refused)), its events are held back: a refusal becomes an HTTP status, after
+//! which browsers do not reconnect, and everything else the body of a 200.
 //!
 //! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels each is made into those
 //! of all of them, so that a client that comes back with its last one misses nothing in any.
+
+use tidings_wire::code::{self, HttpStatus};
 
 use crate::body::{CHUNK, LAST_CHUNK, frame};
 
@@ -68,23 +69,37 @@ impl Events {
         match &mut self.stage {
             Stage::Open => self.show(bytes, out),
             Stage::Refused => bytes.len(),
-            Stage::Held { opening, events } => {
+            Stage::Held { events, .. } => {
                 events.extend_from_slice(bytes);
-                if let Some(error) = refusal(bytes) {
-                    refuse(&self.refusal_header, error, out);
-                    self.stage = Stage::Refused;
-                } else if events.len() > HELD || each(bytes).any(|event| event.starts_with(b":ok\n")) {
-                    out.append(opening);
-                    let held = std::mem::take(events);
-                    self.stage = Stage::Open;
-                    let mut shown = 0;
-                    while shown < held.len() {
-                        shown += self.show(&held[shown..], out);
-                    }
+                if events.len() > HELD {
+                    self.open(out);
                 }
                 bytes.len()
             }
         }
+    }
+
+    /// The stream is open: appends the beginning of a 200, and the events so far.
+    pub(crate) fn open(&mut self, out: &mut Vec<u8>) {
+        let Stage::Held { opening, events } = &mut self.stage else { return };
+        out.append(opening);
+        let held = std::mem::take(events);
+        self.stage = Stage::Open;
+        let mut shown = 0;
+        while shown < held.len() {
+            shown += self.show(&held[shown..], out);
+        }
+    }
+
+    /// The stream is refused: appends an HTTP response with this status and the error as its body. Gives `false`, and
+    /// appends nothing, if a response has begun.
+    pub(crate) fn refuse(&mut self, status: HttpStatus, error: &[u8], out: &mut Vec<u8>) -> bool {
+        let is_held = matches!(self.stage, Stage::Held { .. });
+        if is_held {
+            refuse(&self.refusal_header, status, error, out);
+            self.stage = Stage::Refused;
+        }
+        is_held
     }
 
     /// Whether what is taken from now on is sent as it comes.
@@ -115,8 +130,8 @@ impl Events {
         match self.stage {
             Stage::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
             Stage::Held { .. } => {
-                refuse(&self.refusal_header, br#"{"code":100,"message":"the connection was closed"}"#, out);
-                self.stage = Stage::Refused;
+                let error = br#"{"code":100,"message":"the connection was closed"}"#;
+                self.refuse(code::http_status(code::INTERNAL.number), error, out);
             }
             Stage::Open | Stage::Refused => {}
         }
@@ -133,36 +148,16 @@ fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What a session's refusal says, in JSON.
-fn refusal(bytes: &[u8]) -> Option<&[u8]> {
-    let error = each(bytes).find_map(|event| event.strip_prefix(b"event: error\ndata: "))?;
-    Some(error.strip_suffix(b"\n\n").unwrap_or(error))
-}
-
 /// Appends the answer to a request that is refused with this error.
-fn refuse(header: &[u8], error: &[u8], out: &mut Vec<u8>) {
-    let status = status(error);
-    out.extend_from_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
+fn refuse(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
+    let HttpStatus { number, reason } = status;
+    out.extend_from_slice(format!("HTTP/1.1 {number} {reason}\r\n").as_bytes());
     out.extend_from_slice(header);
     let len = error.len() + 1;
     let body = format!("content-type: application/json\r\ncontent-length: {len}\r\n\r\n");
     out.extend_from_slice(body.as_bytes());
     out.extend_from_slice(error);
     out.push(b'\n');
-}
-
-/// The HTTP status of an error (RFC 9110 §15), by its code (see [`tidings_wire::code`]).
-fn status(error: &[u8]) -> &'static str {
-    let digits = error.strip_prefix(b"{\"code\":").unwrap_or_default();
-    let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
-    let code: u16 = std::str::from_utf8(&digits[..end]).ok().and_then(|d| d.parse().ok()).unwrap_or_default();
-    match code {
-        101 | 109 | 110 | 3005 | 3500 => "401 Unauthorized",
-        103 | 3503 | 3507 => "403 Forbidden",
-        102 | 108 => "404 Not Found",
-        100 | 111 | 3000..3500 | 3504 => "503 Service Unavailable",
-        _ => "400 Bad Request",
-    }
 }
 
 /// Appends an event as the client gets it: an id says where it stands in all channels.
@@ -211,37 +206,34 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn opened(events: &mut Events) -> String {
+        let mut out = Vec::new();
+        events.open(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn nothing_is_sent_before_everything_is_subscribed_to() {
         let mut events = events(false, "");
         assert_eq!(taken(&mut events, "id: 5.e.news\n\n"), "");
-        assert_eq!(taken(&mut events, "id: 6.e.news\ndata: :ok\n\n"), "");
+        assert_eq!(taken(&mut events, "id: 6.e.news\ndata: :ok\n\n:ok\n\n"), "");
         let all = "HEAD\r\n\r\nretry: 7\n\nid: 5.e.news\n\nid: 6.e.news\ndata: :ok\n\n:ok\n\n";
-        assert_eq!(taken(&mut events, ":ok\n\n"), all);
+        assert_eq!(opened(&mut events), all);
+        assert_eq!(opened(&mut events), "", "it is open already");
         assert_eq!(taken(&mut events, "data: 1\n\n"), "data: 1\n\n");
-        let late = "event: error\ndata: {\"code\":3501}\n\n";
-        assert_eq!(taken(&mut events, late), late);
+        let mut out = Vec::new();
+        assert!(!events.refuse(code::http_status(107), b"{}", &mut out) && out.is_empty());
     }
 
     #[test]
-    fn a_refusal_is_an_http_answer_with_the_status_of_its_code() {
-        for (code, status) in [
-            (100, "503 "),
-            (101, "401 "),
-            (102, "404 "),
-            (103, "403 "),
-            (106, "400 "),
-            (107, "400 "),
-            (109, "401 "),
-            (111, "503 "),
-            (3001, "503 "),
-            (3500, "401 "),
-            (3501, "400 "),
-        ] {
+    fn a_refusal_is_an_http_response_with_its_status() {
+        for (code, status) in [(100, "503 "), (101, "401 "), (102, "404 "), (103, "403 "), (107, "400 ")] {
             let mut events = events(false, "");
             let json = format!("{{\"code\":{code},\"message\":\"why\"}}");
-            let before = "id: 5.e.news\n\n";
-            let answer = taken(&mut events, &format!("{before}event: error\ndata: {json}\n\n"));
+            assert_eq!(taken(&mut events, "id: 5.e.news\n\n"), "");
+            let mut answer = Vec::new();
+            assert!(events.refuse(code::http_status(code), json.as_bytes(), &mut answer));
+            let answer = String::from_utf8(answer).unwrap();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
             let length = format!(
                 "x-common: 1\r\ncontent-type: application/json\r\ncontent-length: {}",
@@ -265,8 +257,8 @@ mod tests {
     #[test]
     fn an_id_says_where_the_client_stands_in_all_channels() {
         let mut events = events(true, "3.e.a 4.f.b.c");
-        let opened = taken(&mut events, "id: 5.e.a\n\n:ok\n\n");
-        assert_eq!(opened, "HEAD\r\n\r\nretry: 7\n\nid: 5.e.a 4.f.b.c\n\n:ok\n\n");
+        assert_eq!(taken(&mut events, "id: 5.e.a\n\n:ok\n\n"), "");
+        assert_eq!(opened(&mut events), "HEAD\r\n\r\nretry: 7\n\nid: 5.e.a 4.f.b.c\n\n:ok\n\n");
         let two = "event: x\nid: 9.f.b.c\ndata: id: 1.e.a\n\nid: 6.e.a\ndata: 2\n\n";
         let shown = "event: x\nid: 5.e.a 9.f.b.c\ndata: id: 1.e.a\n\nid: 6.e.a 9.f.b.c\ndata: 2\n\n";
         assert_eq!(taken(&mut events, two), shown);
@@ -276,7 +268,7 @@ mod tests {
     #[test]
     fn events_of_several_channels_are_made_a_few_at_a_time() {
         let mut events = events(true, "");
-        taken(&mut events, ":ok\n\n");
+        opened(&mut events);
         let all = "data: x\n\n".repeat(CHUNK);
         let mut got = Vec::new();
         let mut used = 0;

@@ -389,6 +389,8 @@ impl Shard {
             next += 1;
             match effect {
                 Effect::Send(slot, range) => self.send_control(slot, range),
+                Effect::Opened(slot) => self.open_stream(slot),
+                Effect::Refused { slot, status, error } => self.refuse_stream(slot, status, error),
                 Effect::Close(slot) => self.close(slot),
                 Effect::Resume(slot) => self.resume(slot),
                 Effect::Start(id, timer, after) => self.start(after, Due::Session(id, timer)),

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_wire::code::HttpStatus;
+use tidings_wire::sse;
 
 use crate::conn::{Conn, Phase};
 use crate::metrics::{add, sub};
@@ -117,6 +119,33 @@ impl Shard {
             add(&self.metrics.stalled, 1);
             self.queue_changed(0, after);
             self.watch_unread(slot);
+        }
+    }
+
+    /// A session's stream is open: a response that waited for that begins.
+    pub(crate) fn open_stream(&mut self, slot: u32) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            && let Socket::Body(body) = &mut conn.socket
+        {
+            // An error is reported by an event, which is on its way.
+            let _ = body.open();
+        }
+    }
+
+    /// A session's stream is refused: by the status of its response if that has not begun, by an event otherwise.
+    pub(crate) fn refuse_stream(&mut self, slot: u32, status: HttpStatus, error: Range<usize>) {
+        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let error = &self.fx.bytes[error];
+        let is_refused = match &mut conn.socket {
+            Socket::Body(body) => body.refuse_stream(status, error).unwrap_or(true),
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Tls(_) => false,
+        };
+        if !is_refused {
+            let mut event = Vec::new();
+            sse::error(error, &mut event);
+            let start = self.fx.bytes.len();
+            self.fx.bytes.extend_from_slice(&event);
+            self.send_control(slot, start..self.fx.bytes.len());
         }
     }
 

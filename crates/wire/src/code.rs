@@ -16,6 +16,27 @@ pub struct Code {
     pub temporary: bool,
 }
 
+/// A status of HTTP (RFC 9110 §15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpStatus {
+    /// Three digits.
+    pub number: u16,
+    /// The reason phrase of the status line.
+    pub reason: &'static str,
+}
+
+/// The status of an HTTP response that refuses a request with the code `number`; 400 for the application's own codes.
+pub const fn http_status(number: u16) -> HttpStatus {
+    let (number, reason) = match number {
+        101 | 109 | 110 | 3005 | 3500 => (401, "Unauthorized"),
+        103 | 3503 | 3507 => (403, "Forbidden"),
+        102 | 108 => (404, "Not Found"),
+        100 | 111 | 3000..3500 | 3504 => (503, "Service Unavailable"),
+        _ => (400, "Bad Request"),
+    };
+    HttpStatus { number, reason }
+}
+
 const fn fixed(number: u16, text: &'static str) -> Code {
     Code { number, text, temporary: false }
 }
@@ -94,3 +115,28 @@ pub const NO_PERMISSION: Code = fixed(3507, "permission denied");
 pub const NOBODY_LISTENS: Code = fixed(3508, "not available");
 /// The client made too many errors.
 pub const TOO_MANY_ERRORS: Code = fixed(3509, "too many errors");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_http_status_of_its_code() {
+        for (code, status) in [
+            (INTERNAL, 503),
+            (UNAUTHORIZED, 401),
+            (UNKNOWN_CHANNEL, 404),
+            (PERMISSION_DENIED, 403),
+            (LIMIT_EXCEEDED, 400),
+            (BAD_REQUEST, 400),
+            (TOKEN_EXPIRED, 401),
+            (TOO_MANY_REQUESTS, 503),
+            (SHUTDOWN, 503),
+            (INVALID_TOKEN, 401),
+            (BAD_PROTOCOL, 400),
+        ] {
+            assert_eq!(http_status(code.number).number, status, "{code:?}");
+        }
+        assert_eq!(http_status(4000).number, 400, "an application's own code");
+    }
+}

@@ -122,6 +122,13 @@ fn lines(start: &str, text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the event `error` with a JSON object, which is one line of UTF-8, as its data.
+pub fn error(json: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: error\ndata: ");
+    out.extend_from_slice(json);
+    out.extend_from_slice(b"\n\n");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

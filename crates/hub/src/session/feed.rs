@@ -10,7 +10,7 @@ use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{Decoded, Decoder, Limits, Version};
 
 use super::{Direction, Flag, Link, Protocol, Session, SessionId};
-use crate::effects::Effects;
+use crate::effects::{Effect, Effects};
 use crate::ending::Ending;
 use crate::hub::{Act, Flow, Hub};
 
@@ -23,7 +23,7 @@ const RESP_ARGUMENTS: usize = 1024;
 const WAITING: usize = 16;
 /// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
-/// The comment by which a plain event source begins.
+/// The comment that a plain event source gets once it is open.
 const EVENTS_OPEN: &[u8] = b":ok\n\n";
 
 /// How far the commands in some bytes went.
@@ -282,6 +282,7 @@ impl Hub {
             && !session.flags.set(Flag::Spoke, true)
         {
             fx.send(slot, |out| out.extend_from_slice(EVENTS_OPEN));
+            fx.push(Effect::Opened(slot));
         }
     }
 }

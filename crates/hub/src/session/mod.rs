@@ -26,7 +26,7 @@ use tidings_wire::plain::telnet::Telnet;
 
 pub(crate) use awaiting::{Awaiting, Outcome};
 pub use client::{SessionKey, locate};
-pub(crate) use client::{seconds_left, send_error_event, send_push};
+pub(crate) use client::{seconds_left, send_push};
 pub(crate) use frames::Frames;
 pub(crate) use inbox::Inbox;
 pub(crate) use join::{Admitting, Join, Owner, Rights, Since, Stage, Wish};

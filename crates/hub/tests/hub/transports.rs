@@ -296,11 +296,13 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
         "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"subscribe\":{\"channel\":\"b\"}}\n",
     );
     assert_eq!(w.output(slot), ":ok\n\n");
+    assert!(w.opened.remove(&slot));
     w.publish("b", "plain text");
     assert_eq!(w.output(slot), "data: plain text\n\n");
     let slot = open(&mut w, named("events"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\\tb\"}}\n");
-    assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":107"), "and not ok");
+    assert!(w.output(slot).starts_with("400 {\"code\":107"), "and not ok");
+    assert!(!w.opened.contains(&slot));
     assert!(w.closed.contains(&slot));
 }
 

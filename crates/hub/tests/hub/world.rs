@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) sent: BTreeMap<u32, Vec<u8>>,
     pub(crate) closed: BTreeSet<u32>,
+    /// Sessions whose streams are open.
+    pub(crate) opened: BTreeSet<u32>,
     pub(crate) timers: Vec<(SessionId, Timer, Duration)>,
     pub(crate) wanted: BTreeSet<Topic>,
     pub(crate) counts: BTreeMap<Topic, Arc<AtomicU64>>,
@@ -110,6 +112,7 @@ impl World {
             broker: Broker::Up,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
+            opened: BTreeSet::new(),
             timers: Vec::new(),
             wanted: BTreeSet::new(),
             counts: BTreeMap::new(),
@@ -234,6 +237,14 @@ impl World {
             match effect {
                 Effect::Send(slot, range) => {
                     self.sent.entry(slot).or_default().extend_from_slice(&fx.bytes[range]);
+                }
+                Effect::Opened(slot) => {
+                    self.opened.insert(slot);
+                }
+                Effect::Refused { slot, status, error } => {
+                    let sent = self.sent.entry(slot).or_default();
+                    sent.extend_from_slice(format!("{} ", status.number).as_bytes());
+                    sent.extend_from_slice(&fx.bytes[error]);
                 }
                 Effect::Close(slot) => {
                     self.closed.insert(slot);

@@ -11,7 +11,7 @@ mod replies;
 
 pub(crate) use connect::seconds_left;
 pub use identity::{SessionKey, locate};
-pub(crate) use replies::{send_error_event, send_push};
+pub(crate) use replies::send_push;
 
 use tidings_wire::client::Malformed;
 use tidings_wire::client::request::{Command, Request};

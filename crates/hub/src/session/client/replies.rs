@@ -1,11 +1,12 @@
 //! How messages leave: each in the frame of its link, in this one place.
 
+use tidings_wire::client::Encoding;
 use tidings_wire::client::push::{self, Event, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{form, sse};
 
-use super::super::Link;
+use super::super::{Flag, Link};
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::Hub;
@@ -44,18 +45,6 @@ pub(crate) fn send_push(link: Link, slot: u32, channel: &str, event: Event<'_>, 
     send_reply(link, slot, Reply { id: 0, outcome: Outcome::Push(push) }, fx);
 }
 
-/// Sends what a plain event source is told of something that went wrong.
-pub(crate) fn send_error_event(slot: u32, code: u16, text: &str, fx: &mut Effects) {
-    fx.send(slot, |out| {
-        let mut data = Vec::new();
-        let error = reply::Error { code: code.into(), message: text.into(), temporary: false };
-        tidings_wire::client::Encoding::Json.write_error(&error, &mut data);
-        let data = String::from_utf8(data).expect("JSON is UTF-8");
-        let event = sse::Event { id: None, event: Some("error"), data: &data };
-        event.write(out).expect("a name without a line break");
-    });
-}
-
 /// The code that a one-way connection ends with in place of this error. The application's words may be others than the
 /// table's, so the number alone says which error it is; those from 400 on are the application's own.
 fn one_way_code(error: Code) -> Code {
@@ -85,13 +74,25 @@ impl Hub {
         self.errors += 1;
         let link = self.sessions[slot as usize].link;
         if link.is_events() {
-            send_error_event(slot, code.number, text, fx);
+            self.send_error_event(slot, code.number, text, fx);
             return self.end(slot, &Ending::Done, fx);
         }
         if !link.is_one_way() {
             return self.reply(slot, id, Outcome::Error(reply::Error::new(code, text)), fx);
         }
         self.end(slot, &Ending::Verdict(one_way_code(code).number, text.to_owned()), fx);
+    }
+
+    /// Sends an error to a stream of plain events: as its refusal until it is open, as an event from then on.
+    pub(crate) fn send_error_event(&mut self, slot: u32, number: u16, text: &str, fx: &mut Effects) {
+        let error = reply::Error { code: number.into(), message: text.into(), temporary: false };
+        if self.sessions[slot as usize].flags.has(Flag::Spoke) {
+            let mut data = Vec::new();
+            Encoding::Json.write_error(&error, &mut data);
+            fx.send(slot, |out| sse::error(&data, out));
+        } else {
+            fx.refuse(slot, code::http_status(number), |out| Encoding::Json.write_error(&error, out));
+        }
     }
 
     /// Answers a client's own ping; to an event source, the comment that says it may listen.
