@@ -23,14 +23,12 @@ use tidings_wire::{Channel, Delivery, Position, Topic};
 pub mod memory;
 pub mod redis;
 mod state;
-mod throttle;
 
 pub use state::{
     Change, EvictDone, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, KeptDone,
     MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED,
     Settled, Stateful, StatsDone,
 };
-pub use throttle::LogThrottle;
 
 /// Why a publication did not reach the broker, or a subscription was not made.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

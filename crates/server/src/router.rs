@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_broker::{
-    BrokerError, Change, Gap, History, HistoryOptions, LogThrottle, PublishOptions, Published, Sink, Stateful,
+    BrokerError, Change, Gap, History, HistoryOptions, PublishOptions, Published, Sink, Stateful,
 };
 use tidings_hub::{
     Answer, Decide, Failure, HistoryPage, HistoryQuery, Interest, NamespaceOptions, Note, Query, Request,
     Settings, Verdict,
 };
+use tidings_log_throttle::LogThrottle;
 use tidings_shard::{Control, Mail, Mailbox, Reply};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};

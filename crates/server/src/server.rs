@@ -258,7 +258,7 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
 }
 
 /// How the names of channels begin that nodes speak in among themselves, but for the canaries that go the way of others.
-const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::news::CHANNEL];
+const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
 
 type Started = (Arc<dyn Stateful>, (Option<Arc<Redis>>, Option<Arc<Memory>>));
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
+use tidings_log_throttle::LogThrottle;
 use tokio::sync::{Notify, watch};
 
 use super::cluster::{Fleet, Redirect};
@@ -16,7 +17,6 @@ use super::library;
 use super::link::next_reset;
 use super::names::Names;
 use super::queue::{Queue, Waiting};
-use crate::LogThrottle;
 
 /// Lines about a function library that is gone.
 static RELOADS: LogThrottle = LogThrottle::new();

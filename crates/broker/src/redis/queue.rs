@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use redis::{Pipeline, Value};
+use tidings_log_throttle::LogThrottle;
 use tidings_wire::Channel;
 use tokio::sync::Notify;
 
@@ -17,7 +18,7 @@ use super::Counters;
 use super::envelope::bytes;
 use super::library::Function;
 use super::names::Names;
-use crate::{BrokerError, Done, LogThrottle, Published, lock};
+use crate::{BrokerError, Done, Published, lock};
 
 /// How many requests go out in one pipeline.
 pub(super) const BATCH: usize = 512;

@@ -27,8 +27,8 @@ use crate::api::{Counters as ApiCounters, METHODS};
 use crate::node::{Node, Readiness};
 use crate::proxy::Kind;
 use crate::summary;
-use crate::tables;
 use crate::tls::{Counters as TlsCounters, Tls};
+use tidings_table_service as tables;
 
 /// A registry that collects everything there is to say about a node.
 pub(super) fn registry(

@@ -47,6 +47,7 @@ use tokio::task::JoinSet;
 use crate::listen::{Bound, SocketFile};
 use crate::node::Node;
 use crate::tables;
+use tidings_table_service::Service as TableService;
 
 pub(crate) use forwarded::Peer;
 pub(crate) use info::info;
@@ -74,7 +75,7 @@ struct Traffic {
 /// The HTTP listeners that are served.
 pub(crate) struct Serving {
     tasks: JoinSet<()>,
-    tables: Option<Arc<tables::Service>>,
+    tables: Option<Arc<TableService>>,
     stop: watch::Sender<bool>,
     connections: Arc<AtomicU64>,
 }
@@ -95,7 +96,7 @@ impl Serving {
         let bounds = Bounds::from_config(&node.config.http);
         let door = Arc::new(Door::new(bounds, Arc::clone(&traffic), Arc::clone(&node.process)));
         let own = host::OwnHosts::of(&node.config);
-        let tables = tables::Service::start(node)?;
+        let tables = tables::start(node)?;
         for bound in bound {
             let (door, stopped) = (Arc::clone(&door), stopped.clone());
             match bound {

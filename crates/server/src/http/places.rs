@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse as _, Response};
-use tidings_broker::LogThrottle;
+use tidings_log_throttle::LogThrottle;
 use tidings_shard::client_network;
 use tokio::sync::Notify;
 

@@ -15,13 +15,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tidings_table_service as tables;
 
 use super::format::Format;
 use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
 use super::{Peer, Traffic, forwarded, metrics, transport};
 use crate::node::{Node, NotReady, Readiness};
-use crate::tables;
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
 /// 3). The page has a policy of its own.

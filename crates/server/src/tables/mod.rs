@@ -1,294 +1,69 @@
-//! Shared live tables: files that people upload, and one page of each that everybody at its link sees.
-//!
-//! ```text
-//! session/   a viewer's WebSocket          http.rs  pages, downloads and rows over plain HTTP
-//!      ↘      ↙
-//!      room/        what one table's viewers share: a task
-//!      ↙  ↓  ↘
-//! upload.rs  making.rs  board.rs   files in; pages made; what everybody is to see
-//!      ↘  ↓
-//!     store/        on disk, and in a bucket
-//! ```
-//!
-//! Invariants:
-//! - A file is never held in memory: it goes to disk as it comes, and pages are read from there.
-//! - A view is encoded once for all who see it, and a slow viewer gets the newest one and delays nobody.
-//! - Whoever knows a table's name may look; what else they may do is decided in one place, the room.
-//! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), uploads at once
-//!   ([`upload::UnderWay`]), downloads of views at once ([`download::Downloads`]), rows at once ([`arrival`]), answers that
-//!   wait ([`outbox`]), what is computed at once ([`queries`]).
-//! - A transfer that crawls gives way when others wait ([`rate`]).
-//!
-//! # Beyond the contract's messages
-//! - `{"facts":{}}` asks for column facts; the answer is for the asker:
-//!   `{"facts":{"rows","columns":[{"type","empty","distinct","exact","min","max","mean","histogram":[count,…],
-//!   "top":[[value,count],…]},…]}}`.
-//! - A private window is answered with `{"rows":{"from","count","total_number","data","version"}}`.
-//! - `{"progress":{"view":0.42}}`: how far the making of a view is that takes longer than half a second.
-//! - `{"lock":{"uploads":…,"view":…}}` goes to everybody when the locks change, and to a newcomer while one is on.
-//! - `{}` every `client.ping_interval`, so that a page knows a dead connection from a quiet one.
-//! - A view has `"cut":[[row,column,characters],…]` when cells are too long to be shown whole, and
-//!   `"wide":[[row,cells],…]` when a row has too many; a private window too.
+//! Shared live tables, which are a crate of their own ([`tidings_table_service`]): their options from the configuration, and
+//! what they need from a node.
 
-mod arrival;
-mod board;
-mod command;
-mod condition;
-mod counters;
-mod download;
-mod facts;
-mod failure;
-mod http;
-mod id;
-mod making;
-mod message;
-pub(crate) mod news;
-mod outbox;
-mod pattern;
-mod queries;
-mod rate;
-mod record;
-mod rights;
-mod room;
-mod rows;
-mod session;
-mod store;
-mod upload;
+mod access;
+mod bus;
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tidings_broker::PublishOptions;
-use tidings_wire::Channel;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tidings_table_service::{BucketOptions, Options, Service, StoreLocation};
 
+use crate::config::{Config, TablesStore};
 use crate::node::Node;
-use crate::random;
-use arrival::Arrivals;
-use counters::Counters;
-use download::Downloads;
-use failure::Failure;
-use id::TableId;
-use queries::Queries;
-use record::Record;
-use room::{Ask, Room};
-use session::blocking;
-use store::Store;
-use upload::UnderWay;
+use access::NodeAccess;
+use bus::BrokerBus;
 
-pub(crate) use store::Numbers;
+pub(crate) use bus::CHANNEL;
 
-pub(crate) use http::{pages, routes};
-
-/// How often tables that nobody uses are looked for, at the latest.
-const SWEEP: Duration = Duration::from_secs(60);
-/// How long rooms may take to end when the server stops, past the time that viewers have to go.
-const LAST: Duration = Duration::from_secs(2);
-/// How often it is looked whether they have.
-const GLANCE: Duration = Duration::from_millis(5);
-
-/// All tables of this process.
-pub(crate) struct Service {
-    store: Arc<Store>,
-    /// Those that are in memory.
-    rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
-    pub(crate) counters: Counters,
-    queries: Queries,
-    uploads: UnderWay,
-    arrivals: Arrivals,
-    downloads: Downloads,
-    max_size: u64,
-    stopping: watch::Sender<bool>,
-    node: Arc<Node>,
-    /// What tells this process from others that share its store.
-    own: u64,
-    sweeping: Mutex<Option<JoinHandle<()>>>,
+/// Starts the service, unless `tables.enabled` is off. Call within a runtime.
+///
+/// # Errors
+/// As [`Service::start`].
+pub(crate) fn start(node: &Arc<Node>) -> io::Result<Option<Arc<Service>>> {
+    if !node.config.tables.enabled {
+        return Ok(None);
+    }
+    let access = Arc::new(NodeAccess::new(Arc::clone(node)));
+    let bus = Arc::new(BrokerBus::new(Arc::clone(node)));
+    Service::start(options(&node.config), access, bus).map(Some)
 }
 
-impl Service {
-    /// Opens the store that the configuration names; `None` when there are to be no tables. Within a runtime.
-    ///
-    /// # Errors
-    /// When the store's folder cannot be made or read, or its bucket cannot be used as the options say.
-    pub(crate) fn start(node: &Arc<Node>) -> io::Result<Option<Arc<Self>>> {
-        let options = &node.config.tables;
-        if !options.enabled {
-            return Ok(None);
-        }
-        let store = Store::open(&node.config)?;
-        let service = Arc::new(Self {
-            store: Arc::new(store),
-            rooms: Mutex::default(),
-            counters: Counters::default(),
-            queries: Queries::default(),
-            uploads: UnderWay::new(options.min_data_rate as u64),
-            arrivals: Arrivals::default(),
-            downloads: Downloads::new(options.min_data_rate as u64),
-            max_size: options.max_size as u64,
-            stopping: watch::Sender::new(false),
-            node: Arc::clone(node),
-            own: u64::from_be_bytes(random::bytes()),
-            sweeping: Mutex::default(),
-        });
-        service.store.serves(Arc::downgrade(&service));
-        let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
-        let store = Arc::clone(&service.store);
-        let sweeping = tokio::spawn(async move {
-            loop {
-                let sweeping = Arc::clone(&store);
-                let _ = blocking(move || sweeping.sweep()).await;
-                tokio::time::sleep(every).await;
-            }
-        });
-        news::listen(&service);
-        *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
-        Ok(Some(service))
+fn options(config: &Config) -> Options {
+    let options = &config.tables;
+    Options {
+        store: location(config),
+        max_size: options.max_size as u64,
+        max_total: options.max_total as u64,
+        max_unpack_ratio: options.max_unpack_ratio as u64,
+        min_data_rate: options.min_data_rate as u64,
+        upload_timeout: options.upload_timeout,
+        keep: options.keep,
+        disarm_formulas: options.disarm_formulas,
+        ping_interval: config.client.ping_interval,
+        pong_timeout: config.client.pong_timeout,
     }
+}
 
-    /// Tells every viewer to come back later, spread over `drain`, and puts all tables away.
-    pub(crate) async fn stop(&self, drain: Duration) {
-        self.stopping.send_replace(true);
-        if let Some(sweeping) = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            sweeping.abort();
-        }
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        for room in &rooms {
-            let _ = room.send(Ask::Stop(drain)).await;
-        }
-        let all = async {
-            for room in &rooms {
-                room.closed().await;
-            }
-            // A room that takes no more still puts its table away.
-            while self.counters.open.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(GLANCE).await;
-            }
-        };
-        if tokio::time::timeout(drain + LAST, all).await.is_err() {
-            tracing::warn!("some tables were not put away in time");
-        }
-        self.store.close();
-    }
-
-    /// How many tables there are, and the bytes of their files; with a bucket as it was last counted.
-    pub(crate) fn stored(&self) -> (u64, u64) {
-        self.store.stored()
-    }
-
-    /// Bytes of files without a name: what packed files unpack to, what views are sorted with, removed files that are read.
-    pub(crate) fn nameless(&self) -> u64 {
-        self.store.nameless()
-    }
-
-    /// Transfers that ended because they were slow and others waited, by what they were.
-    pub(crate) fn gave_way(&self) -> [(&'static str, u64); 2] {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
-    }
-
-    /// What was refused, by the reason.
-    pub(crate) fn refused(&self) -> [(&'static str, u64); 6] {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [total, quota] = self.store.refused();
-        let [uploads, own_uploads] = self.uploads.refused.each_ref().map(of);
-        [
-            ("right", of(&self.counters.unauthorized)),
-            ("uploads", uploads),
-            ("own_uploads", own_uploads),
-            ("downloads", of(&self.downloads.refused)),
-            ("total", total),
-            ("quota", quota),
-        ]
-    }
-
-    /// What has happened between this node and the bucket of its tables, and the bytes of its copies; `None` without one.
-    pub(crate) fn bucket(&self) -> Option<(&Numbers, u64)> {
-        self.store.numbers()
-    }
-
-    /// The room of a table, which is opened if it is not in memory.
-    async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<Ask>, Failure> {
-        if let Some(room) = self.rooms().get(&id) {
-            return Ok(room.clone());
-        }
-        self.check_running()?;
-        let store = Arc::clone(&self.store);
-        let (place, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
-        let mut rooms = self.rooms();
-        // Somebody may have been quicker.
-        Ok(rooms.entry(id).or_insert_with(|| Room::start(self, place, record)).clone())
-    }
-
-    /// Makes a table without a file, whose owner has this secret.
-    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<Ask>, Failure> {
-        self.check_running()?;
-        let store = Arc::clone(&self.store);
-        let place = blocking(move || store.create()).await??;
-        let id = place.id;
-        let room = Room::start(self, place, Record::new(secret));
-        self.rooms().insert(id, room.clone());
-        Ok(room)
-    }
-
-    /// Asks a table's room something and waits for the answer.
-    async fn ask<T>(
-        self: &Arc<Self>,
-        id: TableId,
-        ask: impl Fn(oneshot::Sender<T>) -> Ask,
-    ) -> Result<T, Failure> {
-        // A room that has just ended is opened again.
-        for _ in 0..8 {
-            let room = self.room(id).await?;
-            let (reply, answer) = oneshot::channel();
-            if room.send(ask(reply)).await.is_ok()
-                && let Ok(answer) = answer.await
-            {
-                return Ok(answer);
-            }
-            self.forget(id, &room.downgrade());
-        }
-        Err(Failure::unknown())
-    }
-
-    /// Has the tables put away that are in memory though nobody looks at them, so that they can make room for others.
-    /// For a thread that may wait.
-    pub(super) fn put_away_idle(&self) {
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        let (held, put_away) = std::sync::mpsc::channel();
-        for room in rooms {
-            // One with so many asks is not idle.
-            let _ = room.try_send(Ask::PutAway(held.clone()));
-        }
-        drop(held);
-        // Until nobody holds it any more: rooms in use at once, idle ones when they have ended.
-        let _ = put_away.recv_timeout(LAST);
-    }
-
-    /// Takes a room off the list that is ending, so that the next who asks opens it again.
-    fn forget(&self, id: TableId, room: &mpsc::WeakSender<Ask>) {
-        let mut rooms = self.rooms();
-        let is_it = |known: &mpsc::Sender<Ask>| room.upgrade().is_none_or(|room| room.same_channel(known));
-        if rooms.get(&id).is_some_and(is_it) {
-            rooms.remove(&id);
-        }
-    }
-
-    /// Tells the followers of a table's channel of its view.
-    fn publish(&self, id: TableId, view: String) {
-        let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
-        // Whoever follows by channel sees the next view if this one is lost.
-        self.node.router.publish(&channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
-    }
-
-    fn check_running(&self) -> Result<(), Failure> {
-        if *self.stopping.borrow() { Err(Failure::stopping()) } else { Ok(()) }
-    }
-
-    fn rooms(&self) -> MutexGuard<'_, HashMap<TableId, mpsc::Sender<Ask>>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn location(config: &Config) -> StoreLocation {
+    let below = |name: &str| config.data_dir.folder().map(|folder| folder.join(name));
+    let (name, prefix) = match &config.tables.store {
+        None => return StoreLocation::Folder(below("tables")),
+        Some(TablesStore::Folder(folder)) => return StoreLocation::Folder(Some(folder.clone())),
+        Some(TablesStore::S3 { bucket, prefix }) => (bucket.clone(), prefix.clone()),
+    };
+    let s3 = &config.tables.s3;
+    let bucket = BucketOptions {
+        name,
+        prefix,
+        endpoint: s3.endpoint.as_ref().map(|endpoint| endpoint.uri().to_string()),
+        region: s3.region.clone(),
+        allow_http: s3.allow_http,
+        virtual_hosted_style: s3.virtual_hosted_style,
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: s3.secret_access_key.expose().to_owned(),
+        timeout: s3.timeout,
+        tls: |is_https| tidings_outbound::tls(is_https, "tables.store").map_err(io::Error::other),
+    };
+    StoreLocation::Bucket { bucket, copies: below("tables.cache") }
 }

@@ -1,0 +1,205 @@
+//! The permission to create tables and upload files (`tables.allow_upload`), quotas, and WebSocket handshakes of viewers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tidings_hub::{About, Failure as Refused, Secret};
+use tidings_shard::client_network;
+use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingConnection, Quota, Visitor};
+use tidings_wire::code;
+
+use crate::auth_failures::Credential;
+use crate::authority::UploadGrant;
+use crate::config::AllowUpload;
+use crate::http::Peer;
+use crate::http::upgrade::{self, Terms};
+use crate::node::Node;
+
+/// The most concurrent uploads of one address, unless an option sets another number.
+const UPLOADS_PER_ADDRESS: usize = 16;
+
+/// A node's decisions about clients of tables.
+pub(super) struct NodeAccess {
+    node: Arc<Node>,
+}
+
+impl Access for NodeAccess {
+    fn visitor(&self, request: &Request) -> Visitor {
+        let Node { config, process, .. } = &*self.node;
+        let headers = request.headers();
+        let peer = request.extensions().get::<Peer>().copied();
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        });
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let has_hook = config.client.proxy.connect.enabled;
+        Visitor {
+            address: peer.and_then(|peer| peer.client(headers, &process.addresses)),
+            headers: if has_hook { headers.iter().filter_map(text).collect() } else { Vec::new() },
+            api_key: crate::api::shown_key(headers).map(<[u8]>::to_vec),
+            token: bearer.filter(|token| !token.is_empty()),
+        }
+    }
+
+    fn authorize<'a>(&'a self, visitor: &'a Visitor) -> BoxFuture<'a, Result<Quota, Failure>> {
+        self.decide(visitor).boxed()
+    }
+
+    fn owner_quota(&self, visitor: &Visitor) -> Quota {
+        self.quota_of_address(visitor.address)
+    }
+
+    fn quota(&self, key: &str) -> Quota {
+        match key.split_once(':') {
+            Some(("user", user)) => self.quota_of_user(user),
+            Some(("address", address)) => self.quota_of_address(address.parse().ok()),
+            _ => Quota::unlimited(),
+        }
+    }
+
+    fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response> {
+        // Frames of a table are written by one task for each viewer, so compression would run once for each viewer.
+        let (response, upgraded) =
+            upgrade::accept(request, &self.node, &Terms { protocols: &[], deflate: false })?;
+        let pending = upgraded.map(|upgraded| {
+            let upgraded = upgraded?;
+            let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.seat));
+            Ok(Connection { stream, received: upgraded.received, permit })
+        });
+        Ok((response, pending.boxed()))
+    }
+}
+
+impl NodeAccess {
+    pub(super) const fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    async fn decide(&self, visitor: &Visitor) -> Result<Quota, Failure> {
+        let config = &self.node.config;
+        // Where no key is configured, a key in the request is meant for another server.
+        if let Some(key) = visitor.api_key.as_ref().filter(|_| config.http_api.key.is_set()) {
+            return self.check_key(visitor, key).await;
+        }
+        let level = match config.tables.allow_upload {
+            AllowUpload::Auto if config.has_key() => AllowUpload::Token,
+            AllowUpload::Auto => AllowUpload::Anyone,
+            level => level,
+        };
+        if level == AllowUpload::Anyone && visitor.token.is_none() {
+            return Ok(self.quota_of_address(visitor.address));
+        }
+        let has_token = visitor.token.is_some();
+        match self.grant(visitor).await {
+            Ok(Some(grant)) if suffices(&grant, has_token, level) => Ok(match &*grant.user {
+                "" => self.quota_of_address(visitor.address),
+                user => self.quota_of_user(user),
+            }),
+            Ok(Some(_)) => Err(forbidden(level)),
+            Ok(None) => Err(unauthorized(level)),
+            Err(failure) => Err(refused(&failure, has_token, level)),
+        }
+    }
+
+    async fn check_key(&self, visitor: &Visitor, key: &[u8]) -> Result<Quota, Failure> {
+        if Secret::new(self.node.config.http_api.key.expose()).is(key) {
+            return Ok(Quota::unlimited());
+        }
+        self.node.router.auth_failures().fail(visitor.address, Credential::ApiKey).await;
+        Err(Failure::new(401, "this is not the key in http_api.key"))
+    }
+
+    async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Refused> {
+        let Some(decisions) = &self.node.decisions else { return Ok(None) };
+        let about = About { transport: "websocket", headers: visitor.headers.clone() };
+        decisions.uploader(visitor.token.as_deref(), about, visitor.address).await
+    }
+
+    fn quota_of_user(&self, user: &str) -> Quota {
+        let options = &self.node.config.tables;
+        Quota {
+            key: format!("user:{user}").into(),
+            bytes: or_half(options.user_max_total, options.max_total),
+            bytes_option: "tables.user_max_total",
+            uploads: options.user_upload_limit,
+            uploads_option: "tables.user_upload_limit",
+        }
+    }
+
+    fn quota_of_address(&self, address: Option<IpAddr>) -> Quota {
+        let options = &self.node.config.tables;
+        let Some(address) = address.map(client_network) else { return Quota::unlimited() };
+        let is_own = address.is_loopback();
+        let (bytes, uploads) = (options.address_max_total, options.address_upload_limit);
+        Quota {
+            key: format!("address:{address}").into(),
+            bytes: if is_own && bytes == 0 { u64::MAX } else { or_half(bytes, options.max_total) },
+            bytes_option: "tables.address_max_total",
+            uploads: match uploads {
+                0 if is_own => MAX_UPLOADS,
+                0 => UPLOADS_PER_ADDRESS,
+                uploads => uploads,
+            },
+            uploads_option: "tables.address_upload_limit",
+        }
+    }
+}
+
+fn or_half(limit: usize, of: usize) -> u64 {
+    if limit == 0 { of as u64 / 2 } else { limit as u64 }
+}
+
+/// Whether a grant permits uploads at this level.
+fn suffices(grant: &UploadGrant, has_token: bool, level: AllowUpload) -> bool {
+    match (grant.upload, level) {
+        (Some(upload), _) => upload,
+        (None, AllowUpload::Anyone) => true,
+        // A token proves that the application knows the client; without a token only a user id does.
+        (None, AllowUpload::Token) => has_token || !grant.user.is_empty(),
+        (None, _) => false,
+    }
+}
+
+/// What a client needs in order to upload, in words for users.
+fn needed(level: AllowUpload) -> &'static str {
+    match level {
+        AllowUpload::Key => {
+            "to upload here takes the API key of the server, a connection token with the claim tables.upload, or the secret of \
+             the table's owner (tables.allow_upload = key)"
+        }
+        _ => {
+            "to upload here takes a connection token or the secret of the table's owner (tables.allow_upload = token): send \
+             {\"token\":\"…\"} or {\"owner\":\"…\"} first"
+        }
+    }
+}
+
+fn unauthorized(level: AllowUpload) -> Failure {
+    Failure::new(401, format!("you may not upload here: {}", needed(level)))
+}
+
+fn forbidden(level: AllowUpload) -> Failure {
+    Failure::new(403, format!("you may not upload here, your token gives no right to it: {}", needed(level)))
+}
+
+fn refused(failure: &Refused, has_token: bool, level: AllowUpload) -> Failure {
+    match failure {
+        Refused::Error(verdict)
+            if has_token && (!verdict.temporary || verdict.code == code::TOKEN_EXPIRED.number) =>
+        {
+            Failure::new(401, format!("the connection token is not accepted: {}", verdict.text))
+        }
+        Refused::Error(verdict) if !verdict.temporary => unauthorized(level),
+        Refused::Disconnect(..) => unauthorized(level),
+        _ => Failure::new(503, "whether you may upload cannot be found out at the moment; try again"),
+    }
+}

@@ -1,0 +1,90 @@
+//! What the service needs from the server to accept clients: WebSocket handshakes, the client's identity, the permission
+//! to upload, and quotas.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::failure::Failure;
+use crate::quota::Quota;
+
+/// Decisions about clients.
+///
+/// Invariants:
+/// - The permission to upload is decided before a byte of a file is read, here and for every path on which a file
+///   arrives. The owner of a table may upload to it whatever this decides.
+/// - A wrong token or key is an error and never an anonymous client.
+pub trait Access: Send + Sync {
+    /// The client that sends this request.
+    fn visitor(&self, request: &Request) -> Visitor;
+
+    /// Decides whether a client may create tables and upload files.
+    ///
+    /// The error is 401 without credentials or with wrong ones, 403 when they do not suffice, and 503 when the decision
+    /// cannot be made now.
+    fn authorize<'a>(&'a self, visitor: &'a Visitor) -> BoxFuture<'a, Result<Quota, Failure>>;
+
+    /// The quota of a client that uploads by the owner's secret alone.
+    fn owner_quota(&self, visitor: &Visitor) -> Quota;
+
+    /// The quota that belongs to a [`Quota::key`].
+    fn quota(&self, key: &str) -> Quota;
+
+    /// Answers a WebSocket handshake. The future resolves after the response is sent; it fails when the connection breaks
+    /// before.
+    ///
+    /// # Errors
+    /// The response to a request that does not become a WebSocket.
+    #[expect(clippy::result_large_err, reason = "the refusal is a response, made once and sent")]
+    fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response>;
+}
+
+/// A connection that becomes available once the response to its handshake is sent.
+pub type PendingConnection = BoxFuture<'static, io::Result<Connection>>;
+
+/// A byte stream in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection after its WebSocket handshake.
+pub struct Connection {
+    /// The raw stream. Written bytes are sent with the next flush.
+    pub stream: Box<dyn Stream>,
+    /// Bytes that arrived behind the handshake.
+    pub received: Bytes,
+    /// The connection's permit, held until the connection ends.
+    pub permit: Box<dyn Send>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("received", &self.received.len()).finish_non_exhaustive()
+    }
+}
+
+/// A client as its handshake describes it.
+#[derive(Clone, Default)]
+pub struct Visitor {
+    /// The client's address, where it is known.
+    pub address: Option<IpAddr>,
+    /// The headers that the application's hook receives; empty without a hook.
+    pub headers: Vec<(String, String)>,
+    /// The API key of the handshake.
+    pub api_key: Option<Vec<u8>>,
+    /// The connection token of the handshake or of a later message.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Visitor {
+    /// Without headers, key and token, which are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visitor").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! What goes wrong, as the person who asked is told: a number as HTTP has it, and a sentence.
+
+use std::io;
+
+use tidings_log_throttle::LogThrottle;
+use tidings_table::Error;
+
+/// The lines about a disk that is full.
+static FULL: LogThrottle = LogThrottle::new();
+/// The lines about any other error of a disk.
+static FAILED: LogThrottle = LogThrottle::new();
+
+/// An answer to somebody who cannot have what they asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// As a status of HTTP (RFC 9110 §15.5).
+    pub code: u16,
+    /// One line that names the limit, the option or what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// An error with this code and message.
+    pub fn new(code: u16, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What was said means nothing here.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+
+    /// No table has this name, or has it any more.
+    pub(super) fn unknown() -> Self {
+        Self::new(404, "there is no such table; it was deleted, or nobody has looked at it for tables.keep")
+    }
+
+    /// There are no rows yet to do this with.
+    pub(super) fn empty() -> Self {
+        Self::new(409, "there is no file in this table yet; upload one first")
+    }
+
+    /// The view has no such page.
+    pub(super) fn no_page(page: u64, pages: u64) -> Self {
+        Self::bad(format!("there is no page {page}; the last one is {pages}"))
+    }
+
+    /// Something on this side failed; the log says what.
+    pub(super) fn internal() -> Self {
+        Self::new(500, "the server could not do this; its log says why")
+    }
+
+    /// `tables.max_size` is passed.
+    pub(super) fn too_large(limit: u64) -> Self {
+        Self::new(413, format!("a file may have {limit} bytes (tables.max_size)"))
+    }
+
+    /// The server is stopping.
+    pub(super) fn stopping() -> Self {
+        Self::new(503, "the server is stopping; connect again")
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => error.into(),
+            Error::TooLarge { what: "the file", limit } => Self::too_large(limit),
+            Error::TooLarge { what: "the decoded text", limit } => Self::new(
+                413,
+                format!("the text of a file may have {limit} bytes, unpacked: four times tables.max_size"),
+            ),
+            Error::UnpackRatio { ratio } => Self::new(
+                413,
+                format!(
+                    "the file unpacks to more than {ratio} times its size (tables.max_unpack_ratio); upload it unpacked"
+                ),
+            ),
+            Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
+            Error::Value { .. } => Self::new(422, error.to_string()),
+            Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
+            Error::Cancelled => Self::new(409, "something newer was asked for"),
+            Error::Broken => Self::internal(),
+            _ => Self::bad(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // The store's own bound, in its own words.
+            io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Self::new(507, error.to_string()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                if let Some(times) = FULL.count() {
+                    tracing::error!(%error, times, "the disk of the tables is full (data_dir): nothing can be uploaded or saved");
+                }
+                Self::new(507, "the server's disk is full")
+            }
+            io::ErrorKind::FileTooLarge => {
+                if let Some(times) = FULL.count() {
+                    tracing::error!(%error, times, "the disk of the tables takes no file of this size (data_dir)");
+                }
+                Self::new(507, "the server's disk takes no file of this size")
+            }
+            _ => {
+                if let Some(times) = FAILED.count() {
+                    tracing::error!(%error, times, "a table's disk has failed");
+                }
+                Self::internal()
+            }
+        }
+    }
+}

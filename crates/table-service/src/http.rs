@@ -1,0 +1,289 @@
+//! Tables over plain HTTP: the WebSocket handshakes, pages as JSON, downloads, and rows from a backend.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router as Routes;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+use tidings_table::{Export, Format};
+
+use super::Service;
+use super::access::Connection;
+use super::arrival;
+use super::board::Form;
+use super::command;
+use super::download;
+use super::failure::Failure;
+use super::making;
+use super::message::{self, PageText};
+use super::room::{Ask, Look};
+use super::rows::{Added, Rows};
+use super::session::{self, Entry, blocking};
+
+/// What an answer in JSON is.
+const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
+
+type Answer = Result<Response, Failure>;
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = json!({"error": {"code": self.code, "message": self.message}});
+        let answer = (status, JSON, format!("{body}\n"));
+        match status {
+            StatusCode::UNAUTHORIZED => ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response(),
+            _ => answer.into_response(),
+        }
+    }
+}
+
+/// The paths of tables, except those of the page. Around them goes [`pages`].
+pub fn routes(service: &Arc<Service>) -> Routes {
+    Routes::new()
+        .route("/tables/ws", get(new_table))
+        .route("/tables/ws/{table}", get(table))
+        .route("/parser/ws", get(new_article))
+        .route("/parser/ws/{table}", get(article))
+        .route("/tables/{table}/download", get(download))
+        .route("/tables/{table}/rows", post(append))
+        .with_state(Arc::clone(service))
+}
+
+/// Answers `/tables/{uuid}.json` before `/tables/{uuid}` would, whose path is the same to a router.
+pub fn pages(service: &Arc<Service>, routes: Routes) -> Routes {
+    routes.layer(middleware::from_fn_with_state(Arc::clone(service), page))
+}
+
+/// What stands behind the `?` of a handshake.
+#[derive(Deserialize)]
+struct Credentials {
+    owner: Option<String>,
+}
+
+type Shared = State<Arc<Service>>;
+
+async fn new_table(State(service): Shared, request: Request) -> Response {
+    upgrade(service, request, Form::Tables, None, None)
+}
+
+async fn table(
+    State(service): Shared,
+    Path(id): Path<String>,
+    Query(Credentials { owner }): Query<Credentials>,
+    request: Request,
+) -> Response {
+    upgrade(service, request, Form::Tables, Some(id), owner)
+}
+
+async fn new_article(State(service): Shared, request: Request) -> Response {
+    upgrade(service, request, Form::Article, None, None)
+}
+
+async fn article(State(service): Shared, Path(id): Path<String>, request: Request) -> Response {
+    upgrade(service, request, Form::Article, Some(id), None)
+}
+
+/// Answers a handshake, and serves the connection that comes of it.
+fn upgrade(
+    service: Arc<Service>,
+    request: Request,
+    form: Form,
+    id: Option<String>,
+    secret: Option<String>,
+) -> Response {
+    let visitor = service.access.visitor(&request);
+    let entry = Entry { form, id, secret, visitor };
+    match service.access.accept(request) {
+        Err(refusal) => refusal,
+        Ok((response, pending)) => {
+            tokio::spawn(async move {
+                match pending.await {
+                    Ok(Connection { stream, received, permit }) => {
+                        session::serve(service, stream, received.into(), entry).await;
+                        drop(permit);
+                    }
+                    Err(error) => tracing::debug!(%error, "a WebSocket handshake did not complete"),
+                }
+            });
+            response
+        }
+    }
+}
+
+/// Which page is asked for.
+#[derive(Deserialize)]
+struct Asked {
+    page: Option<u64>,
+    page_size: Option<u64>,
+}
+
+async fn page(State(service): Shared, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let id = path.strip_prefix("/tables/").and_then(|rest| rest.strip_suffix(".json"));
+    let Some(id) = id.filter(|id| !id.contains('/')) else { return next.run(request).await };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let id = id.to_owned();
+    let answer = match Query::<Asked>::try_from_uri(request.uri()) {
+        Ok(Query(asked)) => page_of(&service, &id, &asked).await,
+        Err(_) => Err(Failure::bad("page and page_size are numbers")),
+    };
+    answer.into_response()
+}
+
+/// How long a page is waited for that may come while a table is being read, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A page of what the view shows, without turning anybody's.
+async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
+    let size = asked.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
+    let patience = Instant::now() + PATIENCE;
+    let (view, about, number, pages) = loop {
+        let Look { view, mut about, .. } = look(service, id).await?;
+        about.shown.page_size = size.unwrap_or(about.shown.page_size);
+        let number = asked.page.unwrap_or(about.shown.page);
+        let pages = about.shown.pages(view.total());
+        // A table that was asleep is read again, and the page asked for may come any moment.
+        if number <= pages || !about.loading || Instant::now() >= patience {
+            break (view, about, number, pages);
+        }
+        tokio::time::sleep(GLANCE).await;
+    };
+    if number == 0 || asked.page.is_some() && number > pages {
+        return Err(Failure::no_page(number, pages));
+    }
+    let _permit = service.queries.window(&view.reading().summary()).await;
+    let text = blocking(move || {
+        let number = number.min(pages);
+        let page = making::at(&view, &about.shown, number)?;
+        let text = PageText::new(number, &page, view.header()?.as_ref());
+        Ok::<_, Failure>(message::view(&about, &text, true))
+    });
+    Ok((JSON, text.await??).into_response())
+}
+
+async fn look(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
+    let id = id.parse().map_err(|_| Failure::unknown())?;
+    service.ask(id, Ask::Look).await?
+}
+
+/// The same, once all of the file has come.
+async fn whole(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let look = look(service, id).await?;
+        if !look.about.loading {
+            return Ok(look);
+        }
+        if Instant::now() >= patience {
+            return Err(Failure::new(503, "the file is still coming in; try again when it is whole"));
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// What is to be downloaded.
+#[derive(Deserialize)]
+struct Wanted {
+    view: Option<String>,
+}
+
+async fn download(
+    State(service): Shared,
+    Path(id): Path<String>,
+    Query(Wanted { view }): Query<Wanted>,
+) -> Answer {
+    let look = whole(&service, &id).await?;
+    let name = &look.about.name;
+    match view.as_deref() {
+        None => {
+            let name = if name.is_empty() { format!("{id}.tsv") } else { name.clone() };
+            let (length, body) = download::original(&look).await?;
+            let headers = [
+                (CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (CONTENT_DISPOSITION, attachment(&name)),
+                (axum::http::header::CONTENT_LENGTH, length.to_string()),
+            ];
+            Ok((headers, body).into_response())
+        }
+        Some(kind @ ("csv" | "tsv")) => {
+            let (format, media) = match kind {
+                "csv" => (Format::Csv, "text/csv; charset=utf-8"),
+                _ => (Format::Tsv, "text/tab-separated-values; charset=utf-8"),
+            };
+            let stem = name.rsplit_once('.').map_or(&**name, |(stem, _)| stem);
+            let stem = if stem.is_empty() { &id } else { stem };
+            let headers = [
+                (CONTENT_TYPE, media.to_owned()),
+                (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
+            ];
+            let export = Export { format, disarm_formulas: service.options.disarm_formulas };
+            Ok((headers, download::view(&service, look, export)?).into_response())
+        }
+        Some(_) => Err(Failure::bad("view must be csv or tsv")),
+    }
+}
+
+/// A file of this name to be saved (RFC 6266): for old clients in ASCII, for others as it is (RFC 8187).
+fn attachment(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
+    let ascii: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    let mut text = format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+async fn append(State(service): Shared, Path(id): Path<String>, request: Request) -> Answer {
+    let (parts, mut body) = request.into_parts();
+    let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
+    if answer.is_err() {
+        arrival::drain(&parts.headers, &mut body).await;
+    }
+    answer
+}
+
+/// Takes rows of the owner, and has them appended.
+async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> Answer {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let secret = bearer.and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim().to_owned())
+    });
+    let secret = secret
+        .ok_or_else(|| Failure::new(401, "the owner's secret is needed: Authorization: Bearer SECRET"))?;
+    let id = id.parse().map_err(|_| Failure::unknown())?;
+    // Nobody else makes the server take rows in.
+    service.ask(id, |reply| Ask::MayAppend { secret: secret.clone(), reply }).await??;
+    arrival::check_encoding(headers)?;
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
+    let (body, held) = service.arrivals.take(headers, body).await?;
+    let rows = match is_json {
+        true => blocking(move || Rows::from_json(&body, Some(held))).await??,
+        false => Rows::lines(body, Some(held)),
+    };
+    let rows = Arc::new(rows);
+    let Added { rows: appended, size } = service
+        .ask(id, |reply| Ask::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
+        .await??;
+    service.counters.bytes.fetch_add(rows.len(), std::sync::atomic::Ordering::Relaxed);
+    Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())
+}

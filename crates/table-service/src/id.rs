@@ -1,0 +1,108 @@
+//! What a table is known by, and what its owner knows: both random, so that nobody guesses them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest;
+use ring::rand::{self, SystemRandom};
+
+/// The name of a table: a random UUID (RFC 9562 §5.4), 122 bits of chance. Whoever knows it may look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TableId(u128);
+
+impl TableId {
+    /// One that nobody has.
+    pub(super) fn random() -> Self {
+        let bits = u128::from_be_bytes(random());
+        // Version 4, variant 0b10.
+        Self(bits & !(0xF << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62)
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = format!("{:032x}", self.0);
+        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Not an identifier in the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoId;
+
+impl FromStr for TableId {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        let mut value = 0;
+        if text.len() != 36 {
+            return Err(NoId);
+        }
+        for (at, character) in text.chars().enumerate() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                if character != '-' {
+                    return Err(NoId);
+                }
+                continue;
+            }
+            value = value << 4 | u128::from(character.to_digit(16).ok_or(NoId)?);
+        }
+        Ok(Self(value))
+    }
+}
+
+/// Random bytes from the operating system.
+fn random<T: rand::RandomlyConstructable>() -> T {
+    rand::generate(&SystemRandom::new()).expect("the operating system's random numbers").expose()
+}
+
+/// A number that no other process has, except by chance of 2^-64.
+pub(crate) fn process_number() -> u64 {
+    u64::from_be_bytes(random())
+}
+
+/// What makes somebody the owner of a table: 256 bits of chance, in base64url. Only its hash is kept.
+pub(super) fn secret() -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(random::<[u8; 32]>())
+}
+
+/// What is kept of a secret. Comparing hashes tells nothing by the time it takes: who tries does not choose them.
+pub(super) fn hash(secret: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_random_uuid_and_reads_back() {
+        let id = TableId::random();
+        let text = id.to_string();
+        assert_eq!((text.len(), &text[14..15]), (36, "4"));
+        assert!("89ab".contains(&text[19..20]), "{text}");
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+        assert_ne!(TableId::random(), id);
+    }
+
+    #[test]
+    fn what_is_no_id_is_none() {
+        let near = "0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a1";
+        for text in ["", "..", "../../../../../../../../../etc/passwd", near, &format!("{near}g")] {
+            assert_eq!(text.parse::<TableId>(), Err(NoId), "{text}");
+        }
+        assert!(format!("{near}0").parse::<TableId>().is_ok());
+        assert!(format!("{near}0").replace('-', "0").parse::<TableId>().is_err());
+    }
+
+    #[test]
+    fn a_secret_is_kept_as_a_hash_alone() {
+        let (one, other) = (secret(), secret());
+        assert_eq!(one.len(), 43);
+        assert_eq!(hash(&one), hash(&one));
+        assert!(hash(&one) != hash(&other) && hash(&one) != one);
+    }
+}

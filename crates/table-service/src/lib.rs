@@ -1,0 +1,304 @@
+//! Shared live tables: files that users upload, and one view of each file that all viewers at its link share.
+//!
+//! ```text
+//! session/   a viewer's WebSocket          http.rs  pages, downloads and rows over plain HTTP
+//!      ↘      ↙
+//!      room/        the shared state of one table: a task
+//!      ↙  ↓  ↘
+//! upload.rs  making.rs  board.rs   incoming files; rendered pages; what the viewers are shown
+//!      ↘  ↓
+//!     store/        a folder, or a bucket with copies on disk
+//! ```
+//!
+//! The crate knows the table engine, the codecs and two traits: [`NodeBus`] reaches other nodes, [`Access`] decides about
+//! clients. The server implements both and mounts [`routes`] and [`pages`].
+//!
+//! Invariants:
+//! - A file is never held in memory: it is written to disk as it arrives, and pages are read from there.
+//! - A view is encoded once for all its viewers. A slow viewer receives the newest view and delays no other viewer.
+//! - The name of a table permits viewing. Everything else is permitted in one place, the room.
+//! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), concurrent uploads
+//!   ([`upload::UnderWay`]), concurrent downloads of views ([`download::Downloads`]), concurrent appends ([`arrival`]),
+//!   queued responses ([`outbox`]), concurrent queries ([`queries`]).
+//! - A slow transfer is ended when other transfers wait for its place ([`rate`]).
+//!
+//! # Messages beyond the contract
+//! - `{"facts":{}}` requests column facts; only the sender receives the response:
+//!   `{"facts":{"rows","columns":[{"type","empty","distinct","exact","min","max","mean","histogram":[count,…],
+//!   "top":[[value,count],…]},…]}}`.
+//! - The response to a private window is `{"rows":{"from","count","total_number","data","version"}}`.
+//! - `{"progress":{"view":0.42}}`: the progress of a view that takes longer than half a second to make.
+//! - `{"lock":{"uploads":…,"view":…}}` is sent to all viewers when the locks change, and to a new viewer while a lock is
+//!   on.
+//! - `{}` every `client.ping_interval`, so that a page can tell a dead connection from an idle one.
+//! - A view has `"cut":[[row,column,characters],…]` when cells are too long to be shown whole, and
+//!   `"wide":[[row,cells],…]` when a row has too many cells; a private window has the same.
+
+mod access;
+mod arrival;
+mod board;
+mod bus;
+mod command;
+mod condition;
+mod counters;
+mod download;
+mod facts;
+mod failure;
+mod http;
+mod id;
+mod making;
+mod message;
+mod news;
+mod options;
+mod outbox;
+mod pattern;
+mod queries;
+mod quota;
+mod rate;
+mod record;
+mod room;
+mod rows;
+mod session;
+mod store;
+mod upload;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidings_wire::Channel;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use arrival::Arrivals;
+use download::Downloads;
+use id::TableId;
+use queries::Queries;
+use record::Record;
+use room::{Ask, Room};
+use session::blocking;
+use store::Store;
+use upload::UnderWay;
+
+pub use access::{Access, Connection, PendingConnection, Stream, Visitor};
+pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
+pub use counters::Counters;
+pub use failure::Failure;
+pub use http::{pages, routes};
+pub use options::{BucketOptions, Options, StoreLocation};
+pub use quota::Quota;
+pub use store::Numbers;
+pub use upload::MAX_UPLOADS;
+
+/// The longest connection token in a message, in bytes.
+const MAX_TOKEN: usize = 16 << 10;
+
+/// How often tables that nobody uses are looked for, at the latest.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long rooms may take to end when the server stops, past the time that viewers have to go.
+const LAST: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// All tables of this process.
+pub struct Service {
+    store: Arc<Store>,
+    /// Those that are in memory.
+    rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
+    /// Counters for the metrics.
+    pub counters: Counters,
+    queries: Queries,
+    uploads: UnderWay,
+    arrivals: Arrivals,
+    downloads: Downloads,
+    options: Options,
+    access: Arc<dyn Access>,
+    bus: Arc<dyn NodeBus>,
+    stopping: watch::Sender<bool>,
+    /// What tells this process from others that share its store.
+    own: u64,
+    sweeping: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Service {
+    /// Opens the store that the options name. Call within a runtime.
+    ///
+    /// # Errors
+    /// When the store's folder cannot be made or read, or its bucket cannot be used as the options say.
+    pub fn start(options: Options, access: Arc<dyn Access>, bus: Arc<dyn NodeBus>) -> io::Result<Arc<Self>> {
+        let store = Store::open(&options)?;
+        let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
+        let service = Arc::new(Self {
+            store: Arc::new(store),
+            rooms: Mutex::default(),
+            counters: Counters::default(),
+            queries: Queries::default(),
+            uploads: UnderWay::new(options.min_data_rate),
+            arrivals: Arrivals::default(),
+            downloads: Downloads::new(options.min_data_rate),
+            options,
+            access,
+            bus,
+            stopping: watch::Sender::new(false),
+            own: id::process_number(),
+            sweeping: Mutex::default(),
+        });
+        service.store.serves(Arc::downgrade(&service));
+        let store = Arc::clone(&service.store);
+        let sweeping = tokio::spawn(async move {
+            loop {
+                let sweeping = Arc::clone(&store);
+                let _ = blocking(move || sweeping.sweep()).await;
+                tokio::time::sleep(every).await;
+            }
+        });
+        news::listen(&service);
+        *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
+        Ok(service)
+    }
+
+    /// Tells every viewer to come back later, spread over `drain`, and puts all tables away.
+    pub async fn stop(&self, drain: Duration) {
+        self.stopping.send_replace(true);
+        if let Some(sweeping) = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            sweeping.abort();
+        }
+        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        for room in &rooms {
+            let _ = room.send(Ask::Stop(drain)).await;
+        }
+        let all = async {
+            for room in &rooms {
+                room.closed().await;
+            }
+            // A room that takes no more still puts its table away.
+            while self.counters.open.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        if tokio::time::timeout(drain + LAST, all).await.is_err() {
+            tracing::warn!("some tables were not put away in time");
+        }
+        self.store.close();
+    }
+
+    /// How many tables there are, and the bytes of their files; with a bucket as it was last counted.
+    pub fn stored(&self) -> (u64, u64) {
+        self.store.stored()
+    }
+
+    /// Bytes of files without a name: what packed files unpack to, what views are sorted with, removed files that are read.
+    pub fn nameless(&self) -> u64 {
+        self.store.nameless()
+    }
+
+    /// Transfers that ended because they were slow and others waited, by what they were.
+    pub fn gave_way(&self) -> [(&'static str, u64); 2] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
+    }
+
+    /// What was refused, by the reason.
+    pub fn refused(&self) -> [(&'static str, u64); 6] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let [total, quota] = self.store.refused();
+        let [uploads, own_uploads] = self.uploads.refused.each_ref().map(of);
+        [
+            ("right", of(&self.counters.unauthorized)),
+            ("uploads", uploads),
+            ("own_uploads", own_uploads),
+            ("downloads", of(&self.downloads.refused)),
+            ("total", total),
+            ("quota", quota),
+        ]
+    }
+
+    /// What has happened between this node and the bucket of its tables, and the bytes of its copies; `None` without one.
+    pub fn bucket(&self) -> Option<(&Numbers, u64)> {
+        self.store.numbers()
+    }
+
+    /// The room of a table, which is opened if it is not in memory.
+    async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<Ask>, Failure> {
+        if let Some(room) = self.rooms().get(&id) {
+            return Ok(room.clone());
+        }
+        self.check_running()?;
+        let store = Arc::clone(&self.store);
+        let (place, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
+        let mut rooms = self.rooms();
+        // Somebody may have been quicker.
+        Ok(rooms.entry(id).or_insert_with(|| Room::start(self, place, record)).clone())
+    }
+
+    /// Makes a table without a file, whose owner has this secret.
+    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<Ask>, Failure> {
+        self.check_running()?;
+        let store = Arc::clone(&self.store);
+        let place = blocking(move || store.create()).await??;
+        let id = place.id;
+        let room = Room::start(self, place, Record::new(secret));
+        self.rooms().insert(id, room.clone());
+        Ok(room)
+    }
+
+    /// Asks a table's room something and waits for the answer.
+    async fn ask<T>(
+        self: &Arc<Self>,
+        id: TableId,
+        ask: impl Fn(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, Failure> {
+        // A room that has just ended is opened again.
+        for _ in 0..8 {
+            let room = self.room(id).await?;
+            let (reply, answer) = oneshot::channel();
+            if room.send(ask(reply)).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return Ok(answer);
+            }
+            self.forget(id, &room.downgrade());
+        }
+        Err(Failure::unknown())
+    }
+
+    /// Has the tables put away that are in memory though nobody looks at them, so that they can make room for others.
+    /// For a thread that may wait.
+    fn put_away_idle(&self) {
+        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let (held, put_away) = std::sync::mpsc::channel();
+        for room in rooms {
+            // One with so many asks is not idle.
+            let _ = room.try_send(Ask::PutAway(held.clone()));
+        }
+        drop(held);
+        // Until nobody holds it any more: rooms in use at once, idle ones when they have ended.
+        let _ = put_away.recv_timeout(LAST);
+    }
+
+    /// Takes a room off the list that is ending, so that the next who asks opens it again.
+    fn forget(&self, id: TableId, room: &mpsc::WeakSender<Ask>) {
+        let mut rooms = self.rooms();
+        let is_it = |known: &mpsc::Sender<Ask>| room.upgrade().is_none_or(|room| room.same_channel(known));
+        if rooms.get(&id).is_some_and(is_it) {
+            rooms.remove(&id);
+        }
+    }
+
+    /// Tells the followers of a table's channel of its view.
+    fn publish(&self, id: TableId, view: String) {
+        let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
+        // A follower of the channel receives the next view if this one is lost.
+        self.bus.publish(&channel, view);
+    }
+
+    fn check_running(&self) -> Result<(), Failure> {
+        if *self.stopping.borrow() { Err(Failure::stopping()) } else { Ok(()) }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<TableId, mpsc::Sender<Ask>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

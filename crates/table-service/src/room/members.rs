@@ -1,0 +1,255 @@
+//! Who is at the link, and what each may do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidings_table::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Turn, Viewer};
+use crate::board::{End, Form, Seen};
+use crate::command::{Command, Shown};
+use crate::failure::Failure;
+use crate::message;
+use crate::news::Say;
+
+/// How long after somebody came or went everybody is told how many they are.
+const COUNT: Duration = Duration::from_millis(250);
+
+/// A viewer's place in a room.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) viewer: u64,
+    /// Whether it has shown the owner's secret.
+    pub(crate) is_owner: bool,
+}
+
+impl Room {
+    /// Lets somebody in, who is shown the view at once if there is one.
+    pub(super) fn join(&mut self, join: Join) {
+        let Join { form, secret, is_creator, outbox, reply } = join;
+        let Some(asks) = self.me.upgrade() else { return };
+        self.last_number += 1;
+        let viewer = self.last_number;
+        let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
+        if reply.send(Seat { asks, viewer, is_owner }).is_err() {
+            return;
+        }
+        self.viewers.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
+        self.service.counters.viewers.fetch_add(1, Ordering::Relaxed);
+        let mut seen = Seen::from_now(form, &self.board.borrow(), self.record.locks.any());
+        if secret.is_some() && !is_owner {
+            outbox.push(message::error(&not_the_owner()));
+        }
+        if self.text(form).is_some() {
+            let posted = self.encode(form);
+            seen.view = Some(posted.viewed());
+            outbox.push(posted.frame);
+        } else if !is_creator {
+            self.render_soon(Duration::ZERO);
+        }
+        outbox.look_at((self.board.subscribe(), seen));
+        self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+    }
+
+    /// Makes a viewer the owner, if it knows the secret.
+    ///
+    /// # Errors
+    /// 403 when it does not.
+    pub(super) fn own(&mut self, viewer: u64, secret: &str) -> Result<(), Failure> {
+        if !self.record.is_owned_by(secret) {
+            return Err(not_the_owner());
+        }
+        if let Some(viewer) = self.viewers.get_mut(&viewer) {
+            viewer.is_owner = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, viewer: u64) {
+        if self.viewers.remove(&viewer).is_none() {
+            return;
+        }
+        self.service.counters.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.idle_since = Instant::now();
+        if self.viewers.is_empty() {
+            self.touch();
+            self.over |= self.record.file.is_none() && self.upload.is_none();
+            self.over |= self.board.borrow().has_ended();
+        } else {
+            self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+        }
+    }
+
+    /// Does what a viewer wants for everybody, or has it done.
+    pub(super) fn command(&mut self, viewer: u64, command: Command, done: Done) {
+        let Some(asker) = self.viewers.get(&viewer) else { return };
+        let (is_owner, form) = (asker.is_owner, asker.form);
+        let outcome = match command {
+            Command::Lock { .. } | Command::Delete if !is_owner => {
+                Err(Failure::new(403, "only the table's owner may do this"))
+            }
+            Command::Lock { uploads, view } => {
+                let locks = &mut self.record.locks;
+                locks.uploads = uploads.unwrap_or(locks.uploads);
+                locks.view = view.unwrap_or(locks.view);
+                let frame = message::locks(*locks);
+                self.board.send_modify(|board| board.tell_locks(frame));
+                self.enforce_locks();
+                self.change();
+                Ok(())
+            }
+            Command::Delete => {
+                self.delete();
+                Ok(())
+            }
+            _ if self.record.locks.view && !is_owner => {
+                Err(Failure::new(403, "the owner has locked the view; only they turn its pages"))
+            }
+            _ if self.data.is_none() => Err(Failure::empty()),
+            Command::Dialect(wish) => return self.reread(wish, done),
+            command => self.show(viewer, form, command),
+        };
+        let _ = done.send(outcome);
+    }
+
+    /// Changes what is shown.
+    fn show(&mut self, viewer: u64, form: Form, command: Command) -> Result<(), Failure> {
+        let mut shown = self.record.shown.clone();
+        let mut turn = None;
+        match command {
+            Command::Page(page) => {
+                // Until the rows are known that were asked for last, nobody knows how many pages there are.
+                let known = self.page.as_ref().filter(|_| self.shows_what_is_wanted());
+                let total = known.and_then(|page| page.text[form as usize].as_ref()).map(|text| text.total);
+                // While rows are coming in there may be more by now.
+                let now = self.rows_now(form).filter(|_| shown.is_plain());
+                if let Some(total) = now.max(total)
+                    && page > shown.pages(total)
+                {
+                    let pages = shown.pages(total);
+                    return Err(Failure::no_page(page, pages));
+                }
+                // Where the page is known to be there, that is where the next one is turned back to.
+                let back = self.turn.map_or(shown.page, |turn| turn.back);
+                turn = total.is_none().then_some(Turn { viewer, back });
+                shown.page = page;
+            }
+            Command::PageSize(size) => {
+                // The row that stands first stays on the page.
+                let scaled = |page: u64| (page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
+                turn = self.turn.map(|turn| Turn { back: scaled(turn.back), ..turn });
+                shown.page = scaled(shown.page);
+                shown.page_size = size;
+            }
+            Command::Sort(sort) => shown = Shown { sort, page: 1, ..shown },
+            Command::Filter(filter) => shown = Shown { filter, page: 1, ..shown },
+            Command::Search(search) => shown = Shown { search, page: 1, ..shown },
+            Command::Types(changes) => shown = Shown { types: shown.types_with(changes), page: 1, ..shown },
+            _ => return Err(Failure::bad("this is not for everybody")),
+        }
+        let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
+        if let Some(column) = shown.columns().find(|column| *column >= columns) {
+            return Err(Error::NoColumn { column, columns }.into());
+        }
+        self.at_end = false;
+        self.turn = turn;
+        self.record.shown = shown;
+        self.change();
+        self.render_for(Some(viewer));
+        Ok(())
+    }
+
+    fn rows_now(&self, form: Form) -> Option<u64> {
+        let summary = self.reading()?.summary();
+        Some(if form == Form::Article { summary.lines } else { summary.rows })
+    }
+
+    /// Removes the table, and tells everybody.
+    fn delete(&mut self) {
+        self.gone();
+        self.tell_nodes(Say::Gone);
+        let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
+        let saving = self.saving.take();
+        tokio::spawn(async move {
+            // A record that is being written must not come after.
+            if let Some(saving) = saving {
+                let _ = saving.await;
+            }
+            let removed = tokio::task::spawn_blocking(move || {
+                if let Err(failure) = service.store.delete(&place) {
+                    let why = failure.message;
+                    tracing::warn!(table = %place.id, why, "a deleted table cannot be removed; it goes after tables.keep");
+                }
+            });
+            let _ = removed.await;
+        });
+    }
+
+    /// The table is deleted, here or on another node.
+    pub(super) fn gone(&mut self) {
+        let error = Some(Failure::new(404, "the owner has deleted this table"));
+        self.finish(End { error, code: GONE, within: Duration::ZERO });
+        self.record.file = None;
+        self.data = None;
+        self.page = None;
+        self.unsaved = false;
+        self.over = self.viewers.is_empty();
+        self.service.forget(self.place.id, &self.me);
+    }
+
+    /// Gives the table as it is, once its page was made.
+    pub(super) fn look(&mut self, reply: oneshot::Sender<Result<Look, Failure>>) {
+        // To look at it in this way keeps it too.
+        self.idle_since = Instant::now();
+        let is_made = self.page.as_ref().is_some_and(|page| page.made[0].is_some());
+        if is_made && self.shows_what_is_wanted() {
+            if let Some(look) = self.look_now() {
+                let _ = reply.send(Ok(look));
+            }
+        } else if self.data.is_none() && self.record.file.is_none() && Instant::now() >= self.asked_until {
+            let _ = reply.send(Err(Failure::empty()));
+        } else if self.looking.len() < PATIENT {
+            self.looking.push(reply);
+        } else {
+            let _ = reply.send(Err(Failure::new(503, "too many wait for this table; try again")));
+        }
+    }
+
+    /// The table as it is shown.
+    pub(super) fn look_now(&self) -> Option<Look> {
+        let (page, data) = (self.page.as_ref()?, self.data.as_ref()?);
+        let view = |form: Form| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
+        Some(Look {
+            view: view(Form::Tables)?,
+            article: view(Form::Article),
+            about: self.about(self.everybody(), self.record.version),
+            folder: self.place.file(&data.file),
+            facts: Arc::clone(&data.facts),
+            place: Arc::clone(&self.place),
+        })
+    }
+
+    /// Forgets what a new file makes meaningless.
+    pub(super) fn show_from_start(&mut self) {
+        let page_size = self.record.shown.page_size;
+        self.record.shown = Shown { page_size, ..Shown::default() };
+        self.turn = None;
+        self.at_end = false;
+    }
+
+    /// Takes back orders and conditions whose columns may be others now.
+    pub(super) fn forget_columns(&mut self) {
+        self.turn = None;
+        let shown = &mut self.record.shown;
+        *shown =
+            Shown { page: 1, page_size: shown.page_size, search: shown.search.clone(), ..Shown::default() };
+    }
+}
+
+fn not_the_owner() -> Failure {
+    Failure::new(403, "this is not the owner's secret; you may do what everybody may")
+}

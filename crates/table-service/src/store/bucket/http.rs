@@ -1,0 +1,174 @@
+//! HTTP for the object store: hyper, as the rest of the server has it, with bounds in time and numbers for the metrics.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::http::header::{HeaderValue, USER_AGENT};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use object_store::{ClientConfigKey, ClientOptions};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::Numbers;
+
+/// How long a connection may take to come to be.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection is kept for the next request; less than the 20 s after which S3 closes it.
+const IDLE: Duration = Duration::from_secs(15);
+/// Most connections that are kept.
+const MAX_IDLE: usize = 16;
+
+/// Makes clients.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) tls: ClientConfig,
+    /// How long a request may take until its answer begins, and how long the answer may pause.
+    pub(super) patience: Duration,
+    pub(super) numbers: Arc<Numbers>,
+    /// Whether nothing is to be asked any more.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // For credentials of the machine it is yes whatever was configured: they come over plain HTTP, and stay on it.
+        let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
+        let mut tcp = Tcp::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT.min(self.patience)));
+        let builder = HttpsConnectorBuilder::new().with_tls_config(self.tls.clone());
+        let builder = if plain { builder.https_or_http() } else { builder.https_only() };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(builder.enable_http1().wrap_connector(tcp));
+        let (patience, numbers) = (self.patience, Arc::clone(&self.numbers));
+        Ok(HttpClient::new(Service { client, patience, numbers, closing: self.closing.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    patience: Duration,
+    numbers: Arc<Numbers>,
+    closing: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let agent = HeaderValue::from_static(concat!("tidings/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().entry(USER_AGENT).or_insert(agent);
+        let sent = request.body().content_length() as u64;
+        let mut closing = self.closing.clone();
+        let answer = tokio::select! {
+            answer = timeout(self.patience, self.client.request(request)) => answer,
+            _ = closing.wait_for(|closing| *closing) => {
+                let stopping = io::Error::other("the server is stopping");
+                return Err(HttpError::new(HttpErrorKind::Unknown, stopping));
+            }
+        };
+        let answer = match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(HttpError::new(kind(&error), Words::of(&error))),
+            Err(_) => Err(HttpError::new(HttpErrorKind::Timeout, late(self.patience))),
+        };
+        self.numbers.answered(answer.as_ref().is_ok_and(|answer| !answer.status().is_server_error()));
+        let (head, body) = answer?.into_parts();
+        self.numbers.sent.fetch_add(sent, Ordering::Relaxed);
+        let alarm = Box::pin(tokio::time::sleep(self.patience));
+        let (patience, numbers) = (self.patience, Arc::clone(&self.numbers));
+        let body = HttpResponseBody::new(Patient { body, alarm, patience, numbers });
+        Ok(HttpResponse::from_parts(head, body))
+    }
+}
+
+/// Whether it may be sent again. A connection that breaks may have carried the request all the same.
+fn kind(error: &hyper_util::client::legacy::Error) -> HttpErrorKind {
+    if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted }
+}
+
+fn late(patience: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", patience.as_secs_f64()))
+}
+
+/// What the innermost error says, which knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Words(String);
+
+impl Words {
+    fn of(error: &dyn Error) -> Self {
+        let mut innermost = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        Self(innermost.to_string())
+    }
+}
+
+/// An answer that may not pause for too long.
+struct Patient {
+    body: hyper::body::Incoming,
+    alarm: Pin<Box<Sleep>>,
+    patience: Duration,
+    numbers: Arc<Numbers>,
+}
+
+impl Body for Patient {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.numbers.answered(false);
+            return Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Timeout, late(self.patience)))));
+        };
+        let next = Instant::now() + self.patience;
+        self.alarm.as_mut().reset(next);
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.numbers.received.fetch_add(length, Ordering::Relaxed);
+            }
+            Some(Err(_)) => self.numbers.answered(false),
+            None => {}
+        }
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, Words::of(&error)))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

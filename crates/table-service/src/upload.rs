@@ -1,0 +1,359 @@
+//! A file on its way to disk: pieces come from a connection, and one blocking thread writes and indexes them.
+//!
+//! At most [`PIECES`] pieces wait between the two; past that the connection is not read from. Whoever drops an
+//! [`Upload`] before [`Upload::finish`] aborts it; others stop it by [`Far::stop`].
+//!
+//! There are at most [`MAX_UPLOADS`] at once, and of one requester a part of them. When there are as many, the slowest one gives
+//! way to a new one, if it is slower than `tables.min_data_rate`: uploads that crawl keep nobody from uploading.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use tidings_table::{Table, Writer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::failure::Failure;
+use super::quota::Quota;
+use super::rate::{self, RateMeter};
+use super::room::Ask;
+use super::store::{Place, Reserved, Store, TABLE};
+
+/// The most concurrent uploads of all requesters together.
+pub const MAX_UPLOADS: usize = 64;
+/// How many pieces may wait to be written; a piece is what one read from a socket gave.
+const PIECES: usize = 8;
+/// Rows that make a first page.
+pub(super) const FIRST: u64 = 100;
+
+/// The end of an upload that gets the bytes.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pieces: mpsc::Sender<Piece>,
+    /// Pieces that are written, to be filled again.
+    spare: mpsc::Receiver<Vec<u8>>,
+    ended: oneshot::Receiver<()>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Bytes(Vec<u8>),
+    End,
+    /// [`Far::stop`] has said why.
+    Stop,
+}
+
+/// How far an upload is, for all to see, and the way to stop it.
+#[derive(Debug)]
+pub(super) struct Far {
+    pub(super) received: AtomicU64,
+    pub(super) rows: AtomicU64,
+    /// How fast it comes.
+    meter: RateMeter,
+    requester: Arc<str>,
+    /// Why it was stopped from outside.
+    stopped: OnceLock<Failure>,
+    /// Wakes who writes it.
+    wake: OnceLock<mpsc::WeakSender<Piece>>,
+}
+
+impl Far {
+    /// Stops the upload: whatever else comes of it, it fails with these words. The first ones count.
+    pub(super) fn stop(&self, why: Failure) {
+        let _ = self.stopped.set(why);
+        if let Some(pieces) = self.wake.get().and_then(mpsc::WeakSender::upgrade) {
+            // One that has pieces to write looks before each of them.
+            let _ = pieces.try_send(Piece::Stop);
+        }
+    }
+
+    /// Why it was stopped, if it was.
+    pub(super) fn stopped(&self) -> Option<&Failure> {
+        self.stopped.get()
+    }
+
+    /// Stops the upload in favour of another one.
+    fn give_way(&self, rate: f64, least: u64) {
+        let why = format!(
+            "the file came with {rate:.0} bytes per second, less than the {least} of tables.min_data_rate, and others wait \
+             to upload; the upload was given up"
+        );
+        self.stop(Failure::new(408, why));
+    }
+}
+
+/// All uploads of this process that are under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    all: Mutex<Vec<Weak<Far>>>,
+    /// The slowest that an upload may be, in bytes per second, while others wait.
+    least: u64,
+    /// Uploads that gave way to others.
+    pub(super) gave_way: AtomicU64,
+    /// Uploads that were refused: because there were too many, and too many of one requester.
+    pub(super) refused: [AtomicU64; 2],
+}
+
+impl UnderWay {
+    pub(super) fn new(least: u64) -> Self {
+        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: Default::default() }
+    }
+
+    /// Takes a place for another one of a requester, who may have `most` of them; until what this gives is dropped.
+    ///
+    /// # Errors
+    /// 429 when the requester has too many, 503 when there are too many in all, none of which is slow.
+    pub(super) fn enter(&self, requester: &Quota) -> Result<Arc<Far>, Failure> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moving: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        moving.retain(|far| far.stopped().is_none());
+        let own = moving.iter().filter(|far| far.requester == requester.key);
+        if own.clone().count() >= requester.uploads && !self.make_room(own) {
+            self.refused[1].fetch_add(1, Ordering::Relaxed);
+            let (most, option) = (requester.uploads, requester.uploads_option);
+            return Err(Failure::new(
+                429,
+                format!("{most} of your uploads are under way ({option}); wait until one has ended"),
+            ));
+        }
+        moving.retain(|far| far.stopped().is_none());
+        if moving.len() >= MAX_UPLOADS && !self.make_room(moving.iter()) {
+            self.refused[0].fetch_add(1, Ordering::Relaxed);
+            return Err(Failure::new(503, "too many uploads are under way; try again"));
+        }
+        let far = Arc::new(Far {
+            received: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            meter: RateMeter::new(u64::MAX, Instant::now()),
+            requester: Arc::clone(&requester.key),
+            stopped: OnceLock::new(),
+            wake: OnceLock::new(),
+        });
+        all.retain(|far| far.strong_count() > 0);
+        all.push(Arc::downgrade(&far));
+        Ok(far)
+    }
+
+    /// Stops the slowest of these, if it is too slow; gives whether it has.
+    fn make_room<'a>(&self, of: impl Iterator<Item = &'a Arc<Far>>) -> bool {
+        let slow = rate::slowest(of.map(|far| (&far.meter, far)), self.least, Instant::now());
+        if let Some((rate, far)) = &slow {
+            self.gave_way.fetch_add(1, Ordering::Relaxed);
+            far.give_way(*rate, self.least);
+        }
+        slow.is_some()
+    }
+
+    /// Stops an upload in favour of another one to the same table, if it is too slow.
+    pub(super) fn give_way(&self, far: &Arc<Far>) {
+        if far.stopped().is_none() {
+            self.make_room([far].into_iter());
+        }
+    }
+}
+
+/// How an upload ended.
+pub(super) enum Outcome {
+    /// The file is whole.
+    Whole(Box<Writer>),
+    /// Its sender did not want it, or has gone.
+    Aborted,
+    /// It cannot be kept.
+    Failed(Failure),
+}
+
+/// What an upload needs.
+pub(super) struct Job {
+    /// Which one of its room it is.
+    pub(super) number: u64,
+    pub(super) writer: Writer,
+    /// Where the file goes.
+    pub(super) store: Arc<Store>,
+    pub(super) place: Arc<Place>,
+    pub(super) file: String,
+    pub(super) reserved: Reserved,
+    /// Whether it makes a table that was not there, which takes room too.
+    pub(super) is_first: bool,
+    /// How many bytes were announced.
+    pub(super) size: Option<u64>,
+    pub(super) far: Arc<Far>,
+    pub(super) room: mpsc::Sender<Ask>,
+}
+
+/// Starts an upload; its room hears of the first page, and how it ended.
+pub(super) fn start(job: Job) -> Upload {
+    let (pieces, incoming) = mpsc::channel(PIECES);
+    let (written, spare) = mpsc::channel(PIECES);
+    let (end, ended) = oneshot::channel();
+    let _ = job.far.wake.set(pieces.downgrade());
+    tokio::task::spawn_blocking(move || job.run(incoming, &written, end));
+    Upload { pieces, spare, ended }
+}
+
+impl Upload {
+    /// Hands over the bytes that follow, and leaves an empty buffer in their place. Waits while too many wait to be
+    /// written.
+    ///
+    /// # Errors
+    /// When the upload has ended already; the room has told why.
+    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), Ended> {
+        let mut next = self.spare.try_recv().unwrap_or_default();
+        next.clear();
+        self.pieces.send(Piece::Bytes(std::mem::replace(bytes, next))).await.map_err(|_| Ended)
+    }
+
+    /// Whether it takes no more; its uploader is told why.
+    pub(super) fn has_ended(&self) -> bool {
+        self.pieces.is_closed()
+    }
+
+    /// Says that the file is whole, and waits until it is shown or refused.
+    pub(super) async fn finish(self) {
+        // One that has ended already has told so.
+        let _ = self.pieces.send(Piece::End).await;
+        let _ = self.ended.await;
+    }
+
+    /// Gives it up, and waits until nothing is left of it.
+    pub(super) async fn abort(self) {
+        drop(self.pieces);
+        let _ = self.ended.await;
+    }
+}
+
+/// An upload that takes no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended;
+
+impl Job {
+    fn run(
+        mut self,
+        incoming: mpsc::Receiver<Piece>,
+        written: &mpsc::Sender<Vec<u8>>,
+        end: oneshot::Sender<()>,
+    ) {
+        let taken = self.take(incoming, written);
+        let Self { number, writer, store, place, file, reserved, room, .. } = self;
+        // Nobody is told that it is whole before all can have it.
+        let taken = taken.and_then(|is_whole| {
+            if is_whole {
+                store.publish(&place, &file)?;
+            }
+            Ok(is_whole)
+        });
+        let (outcome, reserved) = match taken {
+            Ok(true) => (Outcome::Whole(Box::new(writer)), Some(reserved)),
+            Ok(false) => (Outcome::Aborted, None),
+            Err(failure) => (Outcome::Failed(failure), None),
+        };
+        // A room that is gone has taken the table's folder along.
+        let _ = room.blocking_send(Ask::UploadEnded { number, outcome, reserved, end });
+    }
+
+    /// Writes what comes; gives whether it came whole.
+    fn take(
+        &mut self,
+        mut incoming: mpsc::Receiver<Piece>,
+        written: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<bool, Failure> {
+        if self.is_first {
+            self.reserved.grow(TABLE)?;
+        }
+        let (mut came, mut shown) = (0, false);
+        while let Some(piece) = incoming.blocking_recv() {
+            let length = if let Piece::Bytes(bytes) = &piece { bytes.len() as u64 } else { 0 };
+            self.far.meter.advance(length, Instant::now());
+            if let Some(why) = self.far.stopped() {
+                return Err(why.clone());
+            }
+            let bytes = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::End => {
+                    if let Some(size) = self.size.filter(|size| *size != came) {
+                        return Err(announced(size, &format!("{came} came")));
+                    }
+                    let summary = self.writer.finish()?;
+                    self.far.rows.store(summary.rows, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Piece::Stop => continue,
+            };
+            came += bytes.len() as u64;
+            if let Some(size) = self.size.filter(|size| *size < came) {
+                return Err(announced(size, "more came"));
+            }
+            self.reserved.grow(bytes.len() as u64)?;
+            let summary = self.writer.append(&bytes)?;
+            self.far
+                .received
+                .store(summary.received.max(self.far.received.load(Ordering::Relaxed)), Ordering::Relaxed);
+            self.far.rows.store(summary.rows, Ordering::Relaxed);
+            let _ = written.try_send(bytes);
+            if !shown && summary.rows >= FIRST {
+                shown = true;
+                let table: Table = self.writer.table().clone();
+                let _ = self.room.blocking_send(Ask::FirstRows { number: self.number, table });
+            }
+            self.far.meter.wait(Instant::now());
+        }
+        Ok(false)
+    }
+}
+
+/// What came is not the file that was announced.
+fn announced(size: u64, came: &str) -> Failure {
+    Failure::new(422, format!("the file was announced with {size} bytes, but {came}; it is not taken"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn quota(key: &str, uploads: usize) -> Quota {
+        Quota { key: key.into(), uploads, uploads_option: "tables.user_upload_limit", ..Quota::unlimited() }
+    }
+
+    fn crawls(far: &Far, bytes: u64) {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
+        far.meter.restart(ago(10));
+        far.meter.advance(bytes, ago(1));
+    }
+
+    #[test]
+    fn uploads_that_crawl_keep_nobody_from_uploading_and_the_slowest_goes_first() {
+        let under_way = UnderWay::new(1_000);
+        let all = quota("all", usize::MAX);
+        let mut held: Vec<_> = (0..MAX_UPLOADS).map(|_| under_way.enter(&all).expect("a place")).collect();
+        // All of them move.
+        for far in &held {
+            crawls(far, 1 << 20);
+        }
+        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
+        crawls(&held[7], 4_000);
+        crawls(&held[9], 1_000);
+        held.push(under_way.enter(&all).expect("a place"));
+        let why = held[9].stopped().expect("a reason");
+        assert!(why.code == 408 && why.message.contains("tables.min_data_rate"), "{why:?}");
+        held.push(under_way.enter(&all).expect("a place"));
+        assert!(held[7].stopped().is_some());
+        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
+        held.swap_remove(0);
+        under_way.enter(&all).expect("a place");
+        assert_eq!(under_way.gave_way.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn one_requester_has_a_part_of_the_places() {
+        let under_way = UnderWay::new(1_000);
+        let (ann, bob) = (quota("user:ann", 2), quota("user:bob", 2));
+        let held: Vec<_> = (0..2).map(|_| under_way.enter(&ann).expect("a place")).collect();
+        let refused = under_way.enter(&ann).map(|_| ()).expect_err("no place");
+        assert!(refused.code == 429 && refused.message.contains("tables.user_upload_limit"), "{refused:?}");
+        under_way.enter(&bob).expect("a place");
+        crawls(&held[1], 10);
+        under_way.enter(&ann).expect("the slow one has given way");
+        assert!(held[1].stopped().is_some() && held[0].stopped().is_none());
+    }
+}
