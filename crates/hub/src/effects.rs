@@ -215,7 +215,7 @@ pub struct Effects {
 
 /// A place among the effects: what has been sent since (see [`Effects::take_sent`]).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub struct Mark {
     effects: usize,
     bytes: usize,
 }
@@ -226,7 +226,7 @@ const LOOK_BACK: usize = 8;
 impl Effects {
     /// Has `write` append bytes that go to `slot`. What goes to one session on end is one write, also with timers and
     /// notes between its parts, which have no part in what the peer sees.
-    pub(crate) fn send(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn send(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let end = self.bytes.len();
@@ -241,19 +241,19 @@ impl Effects {
     }
 
     /// Has the transport refuse the session's stream with the error that `write` appends.
-    pub(crate) fn refuse(&mut self, slot: u32, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn refuse(&mut self, slot: u32, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.list.push(Effect::Refused { slot, status, error: start..self.bytes.len() });
     }
 
     /// The place where it stands.
-    pub(crate) fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Mark {
         Mark { effects: self.list.len(), bytes: self.bytes.len() }
     }
 
     /// Takes back what goes to `slot` since `mark` and appends it to `out`; gives how many bytes that is.
-    pub(crate) fn take_sent(&mut self, slot: u32, mark: Mark, out: &mut Vec<u8>) -> usize {
+    pub fn take_sent(&mut self, slot: u32, mark: Mark, out: &mut Vec<u8>) -> usize {
         let before = out.len();
         // A write from before the mark may have been gone on with.
         let mut at = mark.effects.saturating_sub(LOOK_BACK);
@@ -275,7 +275,8 @@ impl Effects {
         out.len() - before
     }
 
-    pub(crate) fn push(&mut self, effect: Effect) {
+    /// Appends an effect.
+    pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }
 

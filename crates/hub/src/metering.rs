@@ -13,6 +13,7 @@ use crate::access::Identity;
 use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::{Act, Hub};
+use crate::protocols::Protocols;
 use crate::session::Flag;
 use crate::usage::{ConnectionPermit, Cost, Meter, Metered};
 
@@ -23,7 +24,7 @@ pub(crate) struct SessionUsage {
     user: Option<ConnectionPermit>,
 }
 
-impl Hub {
+impl<P: Protocols> Hub<P> {
     /// Sets the time for the limits, in nanoseconds by a clock that all hubs of the process share.
     pub fn set_clock(&mut self, nanos: u64) {
         self.clock = nanos;
@@ -63,7 +64,7 @@ impl Hub {
     }
 
     /// The session is no longer counted with a user.
-    pub(crate) fn forget_meter(&mut self, slot: u32) {
+    pub fn forget_meter(&mut self, slot: u32) {
         if let Some(usage) = self.usage.get_mut(slot as usize) {
             usage.user = None;
         }
@@ -84,28 +85,9 @@ impl Hub {
         &mut self.usage[slot]
     }
 
-    /// Carries a command out with `act` if the limits of its address and its user allow it; otherwise it is answered with
-    /// error 111. `id` is its number in the client protocol; one without a number has no answer.
-    pub(crate) fn metered(
-        &mut self,
-        slot: u32,
-        id: u32,
-        cost: Cost,
-        fx: &mut Effects,
-        act: impl FnOnce(&mut Self, &mut Effects) -> Act,
-    ) -> Act {
-        self.metered_or(slot, cost, fx, act, |hub, words, fx| {
-            let is_silent = id == 0 && hub.sessions[slot as usize].link.is_client();
-            if is_silent {
-                hub.errors += 1;
-            } else {
-                hub.refuse(slot, id, code::TOO_MANY_REQUESTS, words, fx);
-            }
-        })
-    }
-
-    /// The same; `refuse` answers a command past a limit with the words that it is given.
-    pub(crate) fn metered_or(
+    /// Carries a command out with `act` if the limits of its address and its user allow it; otherwise `refuse` answers it,
+    /// with the words that it is given.
+    pub fn metered_or(
         &mut self,
         slot: u32,
         cost: Cost,
@@ -125,19 +107,21 @@ impl Hub {
                 }
                 done
             }
-            Err((is_user, what)) => self.in_turn(slot, fx, |hub, fx| {
-                let usage = &hub.settings.usage;
+            Err(_) if self.sessions[slot as usize].is_queued() => Act::Hold,
+            Err((is_user, what)) => {
+                let usage = &self.settings.usage;
                 let (_, words) =
                     if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
                 let words = format!("{}: {words}", code::TOO_MANY_REQUESTS.text);
-                refuse(hub, &words, fx);
-            }),
+                refuse(self, &words, fx);
+                if self.is_closing(slot) { Act::End } else { Act::Next }
+            }
         }
     }
 
     /// Charges input that is no command and has no error for its answer: pings of WebSockets, telnet's control sequences,
     /// what is empty. `false` past a limit, which counts as a refusal: then it is not answered.
-    pub(crate) fn charge_input(&mut self, slot: u32, bytes: usize) -> bool {
+    pub fn charge_input(&mut self, slot: u32, bytes: usize) -> bool {
         if self.usage.is_empty() {
             return true;
         }

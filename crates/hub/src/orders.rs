@@ -1,19 +1,21 @@
 //! What concerns sessions from outside: the application's orders, others who come and go, and lost publications.
 
-use std::ops::Range;
-
-use tidings_wire::client::push::{self, Event};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo, Topic};
 
+use crate::connect::seconds_left;
 use crate::deciding::{Admission, Directive, Order, TokenId, Verdict};
-use crate::effects::{Effect, Effects};
+use crate::effects::Effects;
 use crate::ending::Ending;
 use crate::hub::Hub;
-use crate::session::{Flag, Join, Link, Mark, Owner, Protocol, Since, Stage, Wish, locate, send_push};
+use crate::identity::locate;
+use crate::member::Mark;
+use crate::protocols::{Event, LossReport, Peer as _, PresenceChange, Protocols, ServerSubscription};
+use crate::session::Flag;
+use crate::subscribe::{Join, Owner, Since, Stage, Wish};
 use crate::topics::TopicKey;
 
-impl Hub {
+impl<P: Protocols> Hub<P> {
     /// Carries out an order on all sessions here that it concerns.
     pub fn order(&mut self, directive: &Directive, fx: &mut Effects) {
         for slot in self.concerned(directive) {
@@ -127,13 +129,9 @@ impl Hub {
             Order::EndTokens { reason, .. } => self.end_subscriptions(slot, order, reason, fx),
             Order::Refresh { expired: true, .. } => self.end(slot, &Ending::Expired, fx),
             Order::Refresh { expires, .. } => {
-                self.renew_connection(slot, *expires, None, fx);
-                let left = expires.map(|at| crate::session::seconds_left(at, self.time));
-                let refresh = push::Refresh { expires: left.is_some(), ttl: left.unwrap_or(0) };
-                let link = self.sessions[slot as usize].link;
-                if link.is_client() {
-                    send_push(link, slot, "", Event::Refresh(refresh), fx);
-                }
+                self.renew_connection(slot, (*expires, None, None), fx);
+                let left = expires.map(|at| seconds_left(at, self.time));
+                self.event(slot, Event::Renewed(left), fx);
             }
         }
     }
@@ -152,7 +150,7 @@ impl Hub {
             return;
         }
         let session = &mut self.sessions[slot as usize];
-        let under_way = session.existing_more().map_or(0, |more| more.awaiting.subscribes());
+        let under_way = session.subscribes();
         if session.subscriptions().len() + under_way >= self.settings.channel_limit {
             return self.end(
                 slot,
@@ -160,30 +158,22 @@ impl Hub {
                 fx,
             );
         }
-        match session.link.protocol() {
-            Protocol::Client { .. } | Protocol::Events => {}
-            Protocol::Unknown | Protocol::Plain if !channel.fits_a_line() => {
-                // Its messages could not be told from those of another channel.
+        match session.peer.server_subscription(channel) {
+            ServerSubscription::Reported => {}
+            ServerSubscription::Unreported => {
+                return self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
+            }
+            ServerSubscription::Refused => {
                 self.errors += 1;
                 return;
             }
-            Protocol::Unknown | Protocol::Plain => {
-                return self.subscribe_unconfirmed(slot, &Topic::Channel(channel.clone()), fx);
-            }
-            // A client of RESP that asked for nothing takes what comes for the answer to something else.
-            Protocol::Resp { .. } => return,
+            ServerSubscription::Ignored => return,
         }
         let mut wish = Wish { since, ..Wish::default() };
         let stage = self.reach(slot, channel, &mut wish, &admission.overrides, fx);
         let (channel, admission) = (channel.clone(), admission.clone());
         let join = Join { channel, owner: Owner::Order, wish, admission, stage };
-        let session = &mut self.sessions[slot as usize];
-        if join.is_decided() && !session.is_queued() {
-            self.joined(slot, join, fx);
-        } else {
-            session.more().awaiting.join(join);
-            self.read_for_head(slot, fx);
-        }
+        self.await_join(slot, join, fx);
     }
 
     /// Subscriptions that are still under way and for which `which` holds will not be made.
@@ -212,21 +202,7 @@ impl Hub {
             member.and_then(|member| member.sub(key)).is_some_and(|sub| sub.marks.has(Mark::Watching))
         };
         let slots: Vec<u32> = entry.everybody().filter(watching).collect();
-        // Written once for each dialect, and sent to all who speak it.
-        let mut written: Vec<(Link, Range<usize>)> = Vec::new();
-        for slot in slots {
-            let link = self.sessions[slot as usize].link;
-            if let Some((_, range)) = written.iter().find(|(one, _)| *one == link) {
-                fx.push(Effect::Send(slot, range.clone()));
-                continue;
-            }
-            let info = Some(push::ClientInfo::from(info));
-            let event =
-                if joined { Event::Join(push::Join { info }) } else { Event::Leave(push::Leave { info }) };
-            let start = fx.bytes.len();
-            send_push(link, slot, channel.as_str(), event, fx);
-            written.push((link, start..fx.bytes.len()));
-        }
+        P::presence_changed(self, &slots, &PresenceChange { channel, joined, info }, fx);
     }
 
     /// Publications of a topic are lost. Subscribers that know positions begin anew from theirs, plain ones are told,
@@ -250,12 +226,10 @@ impl Hub {
         let Some(key) = self.topics.key(topic) else { return };
         let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
         for slot in slots {
-            match self.sessions[slot as usize].link.protocol() {
-                Protocol::Client { .. } | Protocol::Events => self.lose_position(slot, key, reason, fx),
-                Protocol::Unknown | Protocol::Plain => {
-                    fx.send(slot, |out| tidings_wire::plain::error(plain.number, words, out));
-                }
-                Protocol::Resp { .. } => {
+            match self.sessions[slot as usize].peer.loss_report() {
+                LossReport::Resubscribe | LossReport::Reconnect => self.lose_position(slot, key, reason, fx),
+                LossReport::Notice => self.event(slot, Event::Interrupted { code: plain, words }, fx),
+                LossReport::Close => {
                     let ending = Ending::Verdict(code::POSITION_LOST.number, words.to_owned());
                     self.end(slot, &ending, fx);
                 }
@@ -271,7 +245,7 @@ impl Hub {
             .member()
             .and_then(|member| member.sub(key))
             .is_some_and(|sub| sub.marks.has(Mark::ServerSide));
-        if by_server || session.link.is_one_way() {
+        if by_server || session.peer.loss_report() == LossReport::Reconnect {
             let number = code::POSITION_LOST.number;
             return self.end(slot, &Ending::Verdict(number, reason.to_owned()), fx);
         }

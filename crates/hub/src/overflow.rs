@@ -5,7 +5,7 @@ use tidings_wire::code;
 use crate::effects::Effects;
 use crate::hub::Hub;
 use crate::namespace::SlowConsumer;
-use crate::session::Protocol;
+use crate::protocols::{LossReport, Peer as _, Protocols};
 use crate::topics::{Entry, TopicKey};
 
 /// What to do with a subscriber whose queue is full.
@@ -22,18 +22,15 @@ pub enum Overflow {
     Unsubscribe,
 }
 
-impl Hub {
+impl<P: Protocols> Hub<P> {
     /// What to do with a subscriber of the topic whose queue is full.
     pub fn overflow(&self, slot: u32, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
-        match (policy, self.sessions[slot as usize].link.protocol()) {
-            // RESP has no way to say that something was left out, so a RESP subscriber is cut, as Redis does.
-            (SlowConsumer::Cut, _) | (_, Protocol::Resp { .. }) => Overflow::Cut,
-            (SlowConsumer::Latest | SlowConsumer::DropOldest, Protocol::Client { .. } | Protocol::Events) => {
-                Overflow::Unsubscribe
-            }
-            (SlowConsumer::Latest, Protocol::Unknown | Protocol::Plain) => Overflow::Latest,
-            (SlowConsumer::DropOldest, Protocol::Unknown | Protocol::Plain) => Overflow::DropOldest,
+        match (policy, self.sessions[slot as usize].peer.loss_report()) {
+            (SlowConsumer::Cut, _) | (_, LossReport::Close) => Overflow::Cut,
+            (_, LossReport::Resubscribe | LossReport::Reconnect) => Overflow::Unsubscribe,
+            (SlowConsumer::Latest, LossReport::Notice) => Overflow::Latest,
+            (SlowConsumer::DropOldest, LossReport::Notice) => Overflow::DropOldest,
         }
     }
 

@@ -6,8 +6,8 @@ use tidings_wire::Channel;
 use tidings_wire::plain::Escape;
 
 use crate::access::Access;
+use crate::identity::SessionKey;
 use crate::namespace::Namespaces;
-use crate::session::SessionKey;
 use crate::usage::Usage;
 
 /// The same for every hub of a server; shared, never changed while it runs.

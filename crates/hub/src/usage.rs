@@ -76,9 +76,11 @@ pub struct UsageLimits {
 
 /// What a command costs besides being one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    pub(crate) bytes: usize,
-    pub(crate) publishes: bool,
+pub struct Cost {
+    /// Its bytes.
+    pub bytes: usize,
+    /// Whether it publishes.
+    pub publishes: bool,
 }
 
 /// What one address or user has used.

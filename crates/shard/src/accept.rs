@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Effects, Flow, Hub, Link, SessionId};
+use tidings_hub::{Effects, Flow, SessionId};
+use tidings_session::{Hub, Link};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
@@ -128,12 +129,12 @@ impl Shard {
     /// bytes that were read already.
     pub(crate) fn welcome(&mut self, arrival: Arrival) {
         let Arrival { socket, link, received, about, forwarded } = arrival;
-        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link, about, fx);
+        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), about, fx);
         let Some(slot) = self.own(socket, link, &forwarded, opened) else {
             return;
         };
         self.settle();
-        let flow = self.hub.input(slot, &received, &mut self.fx);
+        let flow = tidings_session::input(&mut self.hub, slot, &received, &mut self.fx);
         self.heed(slot, flow);
         self.settle();
         self.list(slot);
@@ -261,7 +262,7 @@ fn overload(link: Link, limit: &str) -> Vec<u8> {
     if link.is_websocket() {
         ws::close(CloseCode(code::OVERLOADED.number), &words, &mut notice);
     } else {
-        tidings_hub::overload_notice(&words, &mut notice);
+        tidings_session::overload_notice(&words, &mut notice);
     }
     notice
 }
@@ -274,7 +275,7 @@ fn refusal(link: Link, limit: Option<usize>, delay: Duration) -> Vec<u8> {
         let why = if limit.is_some() { code::CONNECTION_LIMIT } else { code::SHUTDOWN };
         ws::close(CloseCode(why.number), why.text, &mut notice);
     } else {
-        tidings_hub::refusal_notice(limit, delay, &mut notice);
+        tidings_session::refusal_notice(limit, delay, &mut notice);
     }
     notice
 }

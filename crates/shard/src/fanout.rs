@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{Ending, Entry, Hub, Overflow, SlowConsumer, TopicKey, is_told};
+use tidings_hub::{Ending, Entry, Overflow, SlowConsumer, TopicKey, is_told};
+use tidings_session::Hub;
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 

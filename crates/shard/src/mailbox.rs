@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{About, Answer, Directive, Failure, Link, SessionId};
+use tidings_hub::{About, Answer, Directive, Failure, SessionId};
+use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};

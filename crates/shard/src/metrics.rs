@@ -42,8 +42,8 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     /// Connections refused because there were too many.
     pub refused: AtomicU64,
-    /// Sessions by link, in the order of [`tidings_hub::Link::index`].
-    pub sessions: [AtomicU64; tidings_hub::Link::COUNT],
+    /// Sessions by link, in the order of [`tidings_session::Link::index`].
+    pub sessions: [AtomicU64; tidings_session::Link::COUNT],
     /// Users with sessions on this shard.
     pub users: AtomicU64,
     /// Topics with subscribers on this shard.
@@ -114,8 +114,8 @@ pub(crate) fn sub(counter: &AtomicU64, n: u64) {
 }
 
 impl Metrics {
-    pub(crate) fn take_in(&self, stats: &Stats, deflated: Counts) {
-        for (gauge, value) in self.sessions.iter().zip(stats.sessions) {
+    pub(crate) fn take_in(&self, stats: &Stats, protocols: &tidings_session::Stats, deflated: Counts) {
+        for (gauge, value) in self.sessions.iter().zip(protocols.sessions) {
             gauge.store(value, Ordering::Relaxed);
         }
         self.users.store(stats.users, Ordering::Relaxed);
@@ -132,8 +132,8 @@ impl Metrics {
         for (counter, value) in self.disconnects.iter().zip(stats.disconnects.counts()) {
             counter.store(value, Ordering::Relaxed);
         }
-        self.input_bytes.store(stats.input_bytes, Ordering::Relaxed);
-        let inflated = stats.inflated;
+        self.input_bytes.store(protocols.input_bytes, Ordering::Relaxed);
+        let inflated = protocols.inflated;
         self.deflated[0].store(deflated.plain, Ordering::Relaxed);
         self.deflated[1].store(deflated.packed, Ordering::Relaxed);
         self.inflated[0].store(inflated.packed, Ordering::Relaxed);

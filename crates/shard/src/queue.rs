@@ -255,7 +255,7 @@ impl Queue {
         for entry in self.entries.iter_mut().take(SLICES) {
             if let Entry::Gap(dropped) = entry {
                 let mut notice = Vec::new();
-                tidings_hub::gap_notice(*dropped, &mut notice);
+                tidings_session::gap_notice(*dropped, &mut notice);
                 self.control += notice.len();
                 *entry = Entry::Control(notice.into());
                 self.cost += entry.cost();

@@ -55,18 +55,20 @@ impl Shard {
                 Err(_) => return self.lose(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
-            let inflated = self.hub.inflated();
+            let inflated = self.hub.protocols.inflated();
             if conn.phase == Phase::Open {
-                let flow = self.hub.input(slot, &self.scratch[..n], &mut self.fx);
+                let flow = tidings_session::input(&mut self.hub, slot, &self.scratch[..n], &mut self.fx);
                 if flow == Flow::Stop {
                     conn.stopped = true;
                 }
                 self.settle();
-            } else if conn.phase == Phase::AwaitingClose && self.hub.closing_input(slot, &self.scratch[..n]) {
+            } else if conn.phase == Phase::AwaitingClose
+                && tidings_session::closing_input(&mut self.hub, slot, &self.scratch[..n], &mut self.fx)
+            {
                 self.linger(slot);
                 self.settle();
             }
-            turn += n as u64 + (self.hub.inflated() - inflated);
+            turn += n as u64 + (self.hub.protocols.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
                 && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
             {
@@ -114,7 +116,7 @@ impl Shard {
                 self.settle();
             }
             Phase::Open => {
-                self.hub.finish(slot, &mut self.fx);
+                tidings_session::finish(&mut self.hub, slot, &mut self.fx);
                 self.settle();
             }
             Phase::Lingering | Phase::AwaitingClose if !conn.socket.is_behind() => self.lose(slot),
@@ -131,7 +133,7 @@ impl Shard {
             conn.resume_owed = true;
             return;
         }
-        let flow = self.hub.input(slot, &[], &mut self.fx);
+        let flow = tidings_session::input(&mut self.hub, slot, &[], &mut self.fx);
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
         conn.stopped = flow == Flow::Stop;
         if flow == Flow::Read {

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
-use tidings_hub::{Answer, Effect, Effects, Hub, Request, SessionId, Settings, Timer, Verdict};
+use tidings_hub::{Answer, Effect, Effects, Request, SessionId, Settings, Timer, Verdict};
+use tidings_session::Hub;
 use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;
 
@@ -261,7 +262,7 @@ impl Shard {
             for what in due.drain(..) {
                 self.fire(what);
             }
-            self.metrics.take_in(&self.hub.stats(), self.batches.deflated());
+            self.metrics.take_in(&self.hub.stats(), &self.hub.protocols.stats(), self.batches.deflated());
             self.metrics.take_in_reads(&self.reads);
         }
     }
@@ -340,7 +341,7 @@ impl Shard {
                 Mail::Connection(socket) => self.take_over(socket),
                 Mail::Arrival(arrival) => self.welcome(*arrival),
                 Mail::Input(id, commands) => {
-                    let flow = self.hub.commands(id, &commands, &mut self.fx);
+                    let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
                     self.heed(id.slot, flow);
                 }
                 Mail::Order(directive) => self.hub.order(&directive, &mut self.fx),

@@ -170,7 +170,10 @@ impl Shard {
 
     pub(crate) fn linger(&mut self, slot: u32) {
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
-        if conn.phase == Phase::Flushing && !conn.read_closed && self.hub.awaits_close(slot) {
+        if conn.phase == Phase::Flushing
+            && !conn.read_closed
+            && tidings_session::awaits_close(&self.hub, slot)
+        {
             conn.phase = Phase::AwaitingClose;
             conn.backlogged = false;
             if let Some(id) = self.hub.id(slot) {

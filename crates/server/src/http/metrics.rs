@@ -17,7 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::Counters;
 use tidings_broker::redis::failures::CODES;
-use tidings_hub::{Disconnects, Link};
+use tidings_hub::Disconnects;
+use tidings_session::Link;
 use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
 
 use super::exposition::Out;

@@ -4,7 +4,7 @@
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
-use tidings_hub::{Direction, Link, Protocol};
+use tidings_session::{Direction, Link, Protocol};
 use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 

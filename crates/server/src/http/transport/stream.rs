@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use tidings_hub::Link;
+use tidings_session::Link;
 use tidings_shard::{Arrival, Events, Opening};
 
 use super::Transports;

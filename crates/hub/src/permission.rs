@@ -1,0 +1,161 @@
+//! What a session may do: by its key or token, by the name of a channel, by the options of the channel's namespace.
+//!
+//! Invariants:
+//! - The server's internal channels are closed to every session.
+//! - Where the application decides about a channel, its options do not.
+
+use bytes::Bytes;
+use tidings_wire::code::{self, Code};
+use tidings_wire::{Channel, Topic};
+
+use crate::access::{Action, Identity, USER, USERS, has_own_channel};
+use crate::deciding::Decide;
+use crate::effects::{Effects, Request};
+use crate::hub::Hub;
+use crate::namespace::NamespaceOptions;
+use crate::protocols::{Peer as _, Protocols};
+use crate::session::Flag;
+use crate::settings::Settings;
+
+impl<P: Protocols> Hub<P> {
+    /// Checks a key given by a peer; tells whether it made the session a backend.
+    pub fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {
+        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
+        if accepted {
+            self.sessions[slot as usize].identity = Identity::Backend;
+        }
+        accepted
+    }
+
+    /// Has a secret that is no key verified as a connection token, or rejected where it cannot be one; it is answered when
+    /// that is done.
+    pub fn authenticate_token(&mut self, slot: u32, secret: &[u8], fx: &mut Effects) {
+        let who = self.who(slot);
+        let question = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
+            Some(token) => Decide::Connect {
+                who,
+                token: token.to_owned(),
+                data: None,
+                name: String::new(),
+                version: String::new(),
+                headers: Vec::new(),
+            },
+            None => Decide::Reject { who },
+        };
+        self.ask(slot, 0, Request::Decide(Box::new(question)), fx);
+    }
+
+    /// Whether the application is asked before the session does `action` in `channel`; its word counts then, and the
+    /// channel's options do not. A backend is the application.
+    pub fn is_asked(&self, slot: u32, action: Action, channel: &Channel) -> bool {
+        let options = self.options(channel);
+        let asked = match action {
+            Action::Subscribe => options.subscribe_proxy,
+            Action::Publish => options.publish_proxy,
+            Action::History | Action::Presence => false,
+        };
+        asked && self.sessions[slot as usize].identity != Identity::Backend
+    }
+
+    /// What publishing takes, if the session may.
+    ///
+    /// # Errors
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
+    pub fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
+        let session = &self.sessions[slot as usize];
+        let has_connect = session.peer.has_connect();
+        if !self.is_asked(slot, Action::Publish, &channel) {
+            self.may(slot, Action::Publish, &channel)?;
+            // Subscribers are told who it was, where somebody is somebody.
+            let key = self.topics.key(&Topic::Channel(channel.clone()));
+            let info = has_connect.then(|| Box::new(self.client_info(slot, key)));
+            return Ok(Request::Publish(channel, body, info));
+        }
+        self.settings.namespaces.of(channel.as_str())?;
+        // Whom the application lets in, it is asked about first, on every port.
+        let is_unknown = self.settings.connect_proxy && !has_connect && !session.flags.has(Flag::Connected);
+        if is_unknown || self.settings.access.is_reserved(channel.as_str()) {
+            return Err(code::PERMISSION_DENIED);
+        }
+        let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
+        let question = Decide::Publish { who: self.who(slot), channel, body, info };
+        Ok(Request::Decide(Box::new(question)))
+    }
+
+    /// Whether the session may subscribe to a channel, as far as the channel's name says it (`None`: it does not, and
+    /// the options decide): private ones are for those who have a token for them, those that name users for these
+    /// users. Nothing is said where the session may do everything.
+    pub fn by_name(&self, slot: u32, channel: &Channel, options: &NamespaceOptions) -> Option<bool> {
+        let session = &self.sessions[slot as usize];
+        if session.is_granted(channel) {
+            return Some(true);
+        }
+        if self.settings.access.is_free(session.identity) {
+            return None;
+        }
+        let (name, prefix) = (channel.as_str(), &self.settings.private_prefix);
+        if !prefix.is_empty() && name.starts_with(prefix.as_str()) {
+            return Some(false);
+        }
+        let user = session.member().map(|member| &*member.user).unwrap_or_default();
+        let owner = self.personal_user(name);
+        let Some((_, users)) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels) else {
+            // The options decide whether its user may subscribe to it, and nothing lets another one.
+            let is_of_other = owner.is_some_and(|owner| owner != user) && self.is_personal(name);
+            return is_of_other.then_some(false);
+        };
+        // An id with one of the separators in it could be mistaken for several.
+        if user.is_empty() || !has_own_channel(user) {
+            return Some(false);
+        }
+        if let Some(owner) = owner {
+            return Some(owner == user);
+        }
+        Some(users.split(USER).any(|one| one == user))
+    }
+
+    /// Whether personal channels are on and this is one, in the namespace that they belong to.
+    fn is_personal(&self, name: &str) -> bool {
+        match self.settings.personal_channel.as_deref() {
+            None => false,
+            Some("") => name.starts_with(USERS),
+            Some(_) => !name.starts_with(USERS) && self.personal_user(name).is_some(),
+        }
+    }
+
+    /// The user whose personal channel has this name: `#USER`, and `NAMESPACE:#USER` where personal channels belong to a
+    /// namespace. It is one user, whatever separators stand in the id.
+    fn personal_user<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let in_namespace = |name: &'n str| {
+            let namespace = self.settings.personal_channel.as_deref().filter(|name| !name.is_empty())?;
+            name.strip_prefix(namespace)?.strip_prefix(':')?.strip_prefix(USERS)
+        };
+        name.strip_prefix(USERS).or_else(|| in_namespace(name))
+    }
+
+    /// Whether the session may do `action` in `channel`.
+    ///
+    /// # Errors
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to be
+    /// asked, which only commands of the client protocol do.
+    pub fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
+        let session = &self.sessions[slot as usize];
+        let subscribed =
+            self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
+        let Settings { access, namespaces, .. } = &*self.settings;
+        // A name says nothing of who may publish.
+        if action != Action::Publish {
+            match (action, self.by_name(slot, channel, namespaces.of(channel.as_str())?)) {
+                (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
+                (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
+                // What only some may hear, only they may look up.
+                (_, Some(false)) if !subscribed => return Err(code::PERMISSION_DENIED),
+                _ => {}
+            }
+        }
+        if self.is_asked(slot, action, channel) {
+            return Err(code::PERMISSION_DENIED);
+        }
+        access.may(action, session.identity, subscribed, namespaces, channel.as_str())
+    }
+}

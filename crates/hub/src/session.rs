@@ -1,0 +1,238 @@
+//! A session: one client, whatever it speaks and however it is connected.
+//!
+//! The state is small on purpose. What only some sessions have, or only for a moment, is behind one pointer that
+//! is empty while a session is idle.
+
+use std::sync::Arc;
+
+use tidings_wire::Channel;
+
+use crate::access::Identity;
+use crate::deciding::{About, Admission};
+use crate::member::Member;
+use crate::protocols::{Protocols, State as _};
+use crate::subscribe::{Awaiting, Join, Wish};
+use crate::subscriptions::{Only, Subscription};
+
+/// Names a session: its slot, and which of the slot's tenants it is. An answer for an earlier tenant is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The place in the shard's tables; reused.
+    pub slot: u32,
+    /// Different for every session of a shard until 2³² have come and gone.
+    pub generation: u32,
+}
+
+/// A small fact about a session.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Flag {
+    /// The session was ended; its input is discarded.
+    Closing = 1,
+    /// Its peer sends no more; it ends once every response is written.
+    Finishing = 1 << 1,
+    /// It must not be read from until a [`crate::Effect::Resume`].
+    Stopped = 1 << 2,
+    /// Its credentials were accepted.
+    Connected = 1 << 3,
+    /// A ping was sent and not answered yet.
+    PongDue = 1 << 4,
+    /// The next command was charged before it had to wait for its turn.
+    Charged = 1 << 5,
+}
+
+/// All of them, in one byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// Whether the flag is set.
+    pub fn has(self, flag: Flag) -> bool {
+        self.0 & flag as u8 != 0
+    }
+
+    /// Sets or clears a flag; gives what it was.
+    pub fn set(&mut self, flag: Flag, on: bool) -> bool {
+        let before = self.has(flag);
+        self.0 = if on { self.0 | flag as u8 } else { self.0 & !(flag as u8) };
+        before
+    }
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Session<P: Protocols> {
+    pub(crate) generation: u32,
+    /// How its peer is connected.
+    pub peer: P::Peer,
+    /// Its rights.
+    pub identity: Identity,
+    /// Small facts.
+    pub flags: Flags,
+    pub(crate) only: Only,
+    pub(crate) more: Option<Box<More<P>>>,
+}
+
+/// What an idle session does not have.
+#[derive(Debug)]
+pub(crate) struct More<P: Protocols> {
+    pub(crate) protocol: P::State,
+    pub(crate) awaiting: Awaiting,
+    /// All subscriptions, once there are two.
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// What the transport knows of the connection.
+    pub(crate) about: Option<Arc<About>>,
+    /// The subscriptions that the client requested when it connected.
+    pub(crate) requested: Vec<(Channel, Wish)>,
+    /// Channels that its token grants and that it may subscribe to, where they are not subscribed by themselves.
+    pub(crate) granted: Vec<(Channel, Admission)>,
+    /// Its user and its special subscriptions, where there are such.
+    pub(crate) member: Option<Box<Member>>,
+}
+
+impl<P: Protocols> Default for More<P> {
+    fn default() -> Self {
+        Self {
+            protocol: P::State::default(),
+            awaiting: Awaiting::default(),
+            subscriptions: Vec::new(),
+            about: None,
+            requested: Vec::new(),
+            granted: Vec::new(),
+            member: None,
+        }
+    }
+}
+
+impl<P: Protocols> Session<P> {
+    pub(crate) fn new(generation: u32, peer: P::Peer) -> Self {
+        Self {
+            generation,
+            peer,
+            identity: Identity::default(),
+            flags: Flags::default(),
+            only: Only::default(),
+            more: None,
+        }
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More<P> {
+        self.more.get_or_insert_default()
+    }
+
+    pub(crate) fn existing_more(&mut self) -> Option<&mut More<P>> {
+        self.more.as_deref_mut()
+    }
+
+    /// The protocol's state, which is made if there is none.
+    pub fn state(&mut self) -> &mut P::State {
+        &mut self.more().protocol
+    }
+
+    /// The protocol's state, if there may be something in it.
+    pub fn existing_state(&mut self) -> Option<&mut P::State> {
+        self.more.as_deref_mut().map(|more| &mut more.protocol)
+    }
+
+    /// The same, to be read.
+    pub fn peek_state(&self) -> Option<&P::State> {
+        self.more.as_deref().map(|more| &more.protocol)
+    }
+
+    /// Whether it holds memory beyond its place in the hub.
+    pub fn has_more(&self) -> bool {
+        self.more.is_some()
+    }
+
+    /// Its user and its special subscriptions, where there are such.
+    pub(crate) fn member(&self) -> Option<&Member> {
+        self.more.as_ref()?.member.as_deref()
+    }
+
+    /// Its subscriptions with options that are under way.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &Join> {
+        self.more.iter().flat_map(|more| more.awaiting.joins())
+    }
+
+    pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {
+        self.more.as_mut()?.member.as_deref_mut()
+    }
+
+    /// Whether its token lets it subscribe to this channel.
+    pub fn is_granted(&self, channel: &Channel) -> bool {
+        self.more.as_ref().is_some_and(|more| more.granted.iter().any(|(granted, _)| granted == channel))
+    }
+
+    /// Sets the channels that its token grants.
+    pub fn set_granted(&mut self, granted: Vec<(Channel, Admission)>) {
+        if !granted.is_empty() || self.more.as_ref().is_some_and(|more| !more.granted.is_empty()) {
+            self.more().granted = granted;
+        }
+    }
+
+    /// Sets the subscriptions that its client requests with its connection.
+    pub fn set_requested(&mut self, requested: Vec<(Channel, Wish)>) {
+        if !requested.is_empty() || self.has_more() {
+            self.more().requested = requested;
+        }
+    }
+
+    pub(crate) fn about(&self) -> Option<&Arc<About>> {
+        self.more.as_ref()?.about.as_ref()
+    }
+
+    /// Whether a command is under way.
+    pub fn is_awaiting(&self) -> bool {
+        self.more.as_ref().is_some_and(|m| !m.awaiting.is_empty())
+    }
+
+    /// Whether commands stand in line that must be answered before others are carried out.
+    pub fn is_queued(&self) -> bool {
+        self.more.as_ref().is_some_and(|m| !m.awaiting.is_clear())
+    }
+
+    /// Whether a subscription is under way.
+    pub fn is_awaiting_subscription(&self) -> bool {
+        self.subscribes() > 0
+    }
+
+    /// Subscriptions under way.
+    pub(crate) fn subscribes(&self) -> usize {
+        self.more.as_ref().map_or(0, |m| m.awaiting.subscribes())
+    }
+
+    /// Whether a publish may be started: beside nothing, or behind other publishes.
+    pub fn takes_publish(&self) -> bool {
+        self.more.as_ref().is_none_or(|m| m.awaiting.is_empty() || m.awaiting.takes_publish())
+    }
+
+    /// Whether a subscribe may be started: beside nothing, or behind other subscribes.
+    pub fn takes_subscribe(&self) -> bool {
+        self.more.as_ref().is_none_or(|m| m.awaiting.is_empty() || m.awaiting.takes_subscribe())
+    }
+
+    /// Whether a request may be started beside the queue.
+    pub fn takes_flight(&self) -> bool {
+        self.more.as_ref().is_none_or(|more| more.awaiting.takes_flight())
+    }
+
+    /// Whether a read of a history or of presence may be started beside the queue.
+    pub fn takes_read(&self) -> bool {
+        self.more.as_ref().is_none_or(|more| more.awaiting.takes_read())
+    }
+
+    /// Frees what an idle session does not need.
+    pub fn settle(&mut self) {
+        if let Some(more) = &self.more
+            && more.protocol.is_empty()
+            && more.awaiting.is_empty()
+            && more.subscriptions.is_empty()
+            && more.about.is_none()
+            && more.requested.is_empty()
+            && more.granted.is_empty()
+            && more.member.is_none()
+        {
+            self.more = None;
+        }
+    }
+}

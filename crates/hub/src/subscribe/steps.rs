@@ -1,0 +1,238 @@
+//! The transitions of a subscription that is under way.
+
+use tidings_wire::code;
+use tidings_wire::grant::ChannelOverrides;
+use tidings_wire::{Channel, Topic};
+
+use super::options::{Rights, Wish};
+use super::state::{Join, Stage};
+use crate::access::Action;
+use crate::deciding::Verdict;
+use crate::effects::{Answer, Effect, Effects, HistoryQuery, Request};
+use crate::hub::Hub;
+use crate::namespace::{NamespaceOptions, RecoveryMode};
+use crate::protocols::Protocols;
+use crate::session::SessionId;
+use crate::topics::{Entry, TopicKey};
+
+impl<P: Protocols> Hub<P> {
+    /// Begins to make a subscription that is allowed, with what the client may have of `wish`; gives how far it has come.
+    pub(crate) fn reach(
+        &mut self,
+        slot: u32,
+        channel: &Channel,
+        wish: &mut Wish,
+        own: &ChannelOverrides,
+        fx: &mut Effects,
+    ) -> Stage {
+        let options = match self.settings.namespaces.of(channel.as_str()) {
+            // Whoever allowed it: a token, a hook, the server API or the options.
+            _ if self.settings.access.is_reserved(channel.as_str()) => Err(code::PERMISSION_DENIED),
+            options => options,
+        };
+        let options = match options {
+            Ok(options) => options,
+            Err(code) => return Stage::Failed(Verdict::from(code).into()),
+        };
+        wish.grant(options, own, self.rights(slot, options));
+        let topic = Topic::Channel(channel.clone());
+        let known = self.topics.key(&topic).is_some();
+        let key = self.ensure_topic(&topic, fx);
+        let live = self.topics.get(key).is_some_and(Entry::is_live);
+        if live && !self.reads_in_turn(key, wish) {
+            return self.reach_live(slot, key, channel, wish, 0, fx);
+        }
+        let waiter = self.id_of(slot);
+        if let Some(entry) = self.topics.get_mut(key) {
+            entry.waiters.push(waiter);
+        }
+        if known && !live {
+            // Whether the broker is away must be asked anew.
+            fx.push(Effect::Want(topic));
+        }
+        Stage::Subscribing(key)
+    }
+
+    /// What a session may request of a channel that it subscribes to.
+    fn rights(&self, slot: u32, options: &NamespaceOptions) -> Rights {
+        let identity = self.sessions[slot as usize].identity;
+        let may = |action| self.settings.access.permits(action, identity, true, options);
+        Rights { history: may(Action::History), presence: may(Action::Presence) }
+    }
+
+    /// Whether a subscribe waits with reading the history until it is to be answered.
+    fn reads_in_turn(&self, key: TopicKey, wish: &Wish) -> bool {
+        wish.since.is_some() && wish.positioned && self.topics.get(key).is_some_and(Entry::has_history)
+    }
+
+    /// Reads what a client missed for the subscribe whose turn it is: with several, those of a `connect`, for one after
+    /// the other, as long as what one client may be sent lasts.
+    pub(crate) fn read_for_head(&mut self, slot: u32, fx: &mut Effects) {
+        loop {
+            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let mut left = self.settings.recovery_bytes;
+            let mut next = None;
+            for (index, join) in more.awaiting.head_joins().iter().enumerate() {
+                match &join.stage {
+                    Stage::Reading { .. } if join.wish.since.is_some() => return,
+                    Stage::Read { page, .. } => left = left.saturating_sub(page.size()),
+                    Stage::Subscribing(key)
+                        if next.is_none()
+                            && join.wish.since.is_some()
+                            && self.topics.get(*key).is_some_and(Entry::is_live) =>
+                    {
+                        next = Some((index, *key, join.channel.clone(), join.wish.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            let Some((index, key, channel, wish)) = next else { return };
+            let stage = self.reach_live(slot, key, &channel, &wish, left, fx);
+            self.set_stage(slot, index, stage);
+        }
+    }
+
+    /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it; at most
+    /// that many bytes of what was missed.
+    fn reach_live(
+        &mut self,
+        slot: u32,
+        key: TopicKey,
+        channel: &Channel,
+        wish: &Wish,
+        max_bytes: usize,
+        fx: &mut Effects,
+    ) -> Stage {
+        if !wish.positioned || !self.topics.get(key).is_some_and(Entry::has_history) {
+            return Stage::Live(key);
+        }
+        let since = wish.since.as_ref();
+        let mode = self.options(channel).force_recovery_mode;
+        // One more than may be sent, so that too many are seen to be.
+        let limit = self.settings.recovery_limit.saturating_add(1);
+        let query = match (since, mode) {
+            (None, _) => HistoryQuery { limit: Some(0), ..HistoryQuery::default() },
+            (Some(_), RecoveryMode::Cache) => {
+                HistoryQuery { limit: Some(1), reverse: true, ..HistoryQuery::default() }
+            }
+            (Some(since), RecoveryMode::Stream) => {
+                HistoryQuery { limit: Some(limit), since: since.position(), ..HistoryQuery::default() }
+            }
+        };
+        let query = HistoryQuery { heard: true, max_bytes, ..query };
+        let from = self.topics.catch(key);
+        let id = self.id_of(slot);
+        let ticket = self.sessions[slot as usize].more().awaiting.ticket();
+        fx.push(Effect::Ask(id, ticket, Request::History(channel.clone(), query)));
+        Stage::Reading { topic: key, ticket, from }
+    }
+
+    /// The options of a channel; those of channels without a namespace when its own is unknown.
+    pub fn options(&self, channel: &Channel) -> &NamespaceOptions {
+        self.settings.namespaces.of(channel.as_str()).unwrap_or(self.settings.namespaces.without())
+    }
+
+    /// The channel of a topic that is one.
+    pub fn channel_of(&self, key: TopicKey) -> Option<Channel> {
+        match self.topics.get(key)?.topic() {
+            Topic::Channel(channel) => Some(channel.clone()),
+            Topic::Pattern(_) => None,
+        }
+    }
+
+    /// A topic is live: the session's subscribes that waited for that go on.
+    pub(crate) fn joins_live(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
+        if !self.topics.get(key).is_some_and(Entry::is_live) {
+            return;
+        }
+        let mut index = 0;
+        loop {
+            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(join) = more.awaiting.joins_mut().nth(index) else { return };
+            index += 1;
+            if join.waits_for() != Some(key) {
+                continue;
+            }
+            let (channel, wish) = (join.channel.clone(), join.wish.clone());
+            if self.reads_in_turn(key, &wish) {
+                continue;
+            }
+            let stage = self.reach_live(slot, key, &channel, &wish, 0, fx);
+            self.set_stage(slot, index - 1, stage);
+        }
+    }
+
+    fn set_wish(&mut self, slot: u32, index: usize, wish: Wish) {
+        if let Some(more) = self.sessions[slot as usize].existing_more()
+            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        {
+            join.wish = wish;
+        }
+    }
+
+    fn set_stage(&mut self, slot: u32, index: usize, stage: Stage) {
+        if let Some(more) = self.sessions[slot as usize].existing_more()
+            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        {
+            join.stage = stage;
+        }
+    }
+
+    /// Takes an answer that a subscribe under way waits for; gives it back when none does.
+    pub(crate) fn join_answered(
+        &mut self,
+        slot: u32,
+        ticket: u32,
+        answer: Answer,
+        fx: &mut Effects,
+    ) -> Option<Answer> {
+        let more = self.sessions[slot as usize].existing_more()?;
+        let Some((index, join)) =
+            more.awaiting.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
+        else {
+            return Some(answer);
+        };
+        let (channel, mut wish) = (join.channel.clone(), join.wish.clone());
+        let stage = match (answer, join.stage.clone()) {
+            (Answer::Failed(failure), Stage::Reading { topic, .. }) => {
+                self.let_go(slot, Some(topic), Some(topic), fx);
+                Stage::Failed(failure)
+            }
+            (Answer::Failed(failure), _) => Stage::Failed(failure),
+            (Answer::History(page), Stage::Reading { topic, from, .. }) => Stage::Read { topic, from, page },
+            (Answer::Allowed(admission), Stage::Deciding(_)) => {
+                let own = admission.overrides;
+                join.admission = *admission;
+                let stage = self.reach(slot, &channel, &mut wish, &own, fx);
+                self.set_wish(slot, index, wish);
+                stage
+            }
+            _ => Stage::Failed(Verdict::from(code::INTERNAL).into()),
+        };
+        self.set_stage(slot, index, stage);
+        None
+    }
+
+    /// A subscribe will not be answered: what was kept for it is let go.
+    pub(crate) fn abandon(&mut self, slot: u32, join: &Join, fx: &mut Effects) {
+        self.let_go(slot, join.catches(), join.holds(), fx);
+    }
+
+    /// A subscribe neither has publications kept for it by the one topic any more, nor holds the other.
+    pub(crate) fn let_go(
+        &mut self,
+        slot: u32,
+        catches: Option<TopicKey>,
+        holds: Option<TopicKey>,
+        fx: &mut Effects,
+    ) {
+        let waiter: SessionId = self.id_of(slot);
+        if let Some(key) = catches {
+            self.topics.caught(key);
+        }
+        if let Some(key) = holds {
+            self.topics.waits_no_more(key, waiter);
+            self.release(key, fx);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The client protocol: what its commands do, whatever transport they come over. The codec is `tidings_wire::client`.
+//!
+//! Commands whose order matters (`connect`, `subscribe`, `unsubscribe`, and `publish` behind those) are carried out
+//! and answered one after the other; those that only request something are answered as their responses come.
+
+mod commands;
+mod replies;
+
+use tidings_hub::{Act, Connected, Cost, Ending, Event, Flag, LossReport, Owner, ServerSubscription, Timer};
+use tidings_wire::client::push::{self, Event as PushEvent};
+use tidings_wire::client::reply::Outcome;
+use tidings_wire::client::request::{Command, Request};
+use tidings_wire::client::{Encoding, Malformed};
+use tidings_wire::{code, line};
+
+use crate::context::Context;
+use crate::input::{Step, Why};
+use crate::protocols::Module;
+
+pub(crate) const MODULE: Module = Module {
+    run: |cx, bytes, searched| cx.client_run(bytes, searched),
+    message: |cx, bytes| cx.run_messages(bytes),
+    next_piece: |cx, held, bytes| cx.client_piece(held, bytes),
+    refuse: |cx, id, code, text| cx.client_error(id, code, text),
+    too_long: |cx, words| cx.client_too_long(words),
+    event: |cx, event| cx.client_event(event),
+    closing: |cx, ending| cx.client_closing(ending),
+    presence_changed: replies::presence_changed,
+    begin: |cx| cx.client_opened(),
+    loss_report: |link| if link.is_one_way() { LossReport::Reconnect } else { LossReport::Resubscribe },
+    server_subscription: |_| ServerSubscription::Reported,
+};
+
+impl Context<'_> {
+    fn client_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Joined { owner: Owner::Command(id), settled } => self.client_subscribed(id, settled),
+            Event::Joined { settled, .. } => self.server_subscribed(settled),
+            Event::Publications(key, publications) => self.send_publications(key, publications),
+            Event::Connected { id, connected, subscriptions } => {
+                self.client_connected(id, connected, subscriptions);
+            }
+            Event::Answer { id, channel, answer } => self.client_answered(id, channel, answer, false),
+            Event::Unsubscribed { topic, code, reason } => {
+                let unsubscribe = push::Unsubscribe { code: code.into(), reason: reason.into() };
+                self.push(topic.as_str(), PushEvent::Unsubscribe(unsubscribe));
+            }
+            Event::Renewed(left) => {
+                let refresh = push::Refresh { expires: left.is_some(), ttl: left.unwrap_or(0) };
+                self.push("", PushEvent::Refresh(refresh));
+            }
+            Event::PingDue => self.reply(0, Outcome::Ping),
+            _ => {}
+        }
+    }
+
+    /// Accepts a connection without a request to the control plane.
+    fn client_admit(&mut self, id: u32, connected: Connected) {
+        let grants = self.link().is_events();
+        self.hub.admit(self.slot, id, connected, grants, self.fx);
+    }
+
+    /// A session of the client protocol has begun: its `connect` must come in time.
+    pub(crate) fn client_opened(&mut self) {
+        let id = self.hub.id_of(self.slot);
+        self.hub.start_stale_timer(id, Timer::Stale, self.fx);
+    }
+
+    /// Carries out the commands in bytes that are no WebSocket's.
+    fn client_run(&mut self, bytes: &[u8], searched: usize) -> Step {
+        if self.link().encoding() == Encoding::Protobuf {
+            let (used, why) = self.run_messages(bytes);
+            return Step { used, why };
+        }
+        self.run_lines(bytes, searched, line::next, |cx, line, length| {
+            if line.trim_ascii().is_empty() {
+                // Blank lines keep connections alive and mean nothing.
+                cx.charge_input(length);
+                return Act::Next;
+            }
+            cx.client_message(line)
+        })
+    }
+
+    fn client_piece(&self, held: usize, bytes: &[u8]) -> usize {
+        // What is kept of Protobuf waits for its turn, and has no limit of its own.
+        if self.link().encoding() == Encoding::Protobuf {
+            return bytes.len();
+        }
+        let line = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1);
+        line.min(self.line_limit().saturating_add(2).saturating_sub(held))
+    }
+
+    /// Carries out the commands in one frame; gives how many bytes of it are done with.
+    pub(crate) fn run_messages(&mut self, frame: &[u8]) -> (usize, Why) {
+        let encoding = self.link().encoding();
+        let mut messages = encoding.messages(frame);
+        loop {
+            let before = messages.rest();
+            let act = match messages.next() {
+                None => return (frame.len(), Why::Partial),
+                Some(Ok(message)) => self.client_message(message),
+                Some(Err(error)) => self.client_break(&format!("bad request: {error}")),
+            };
+            match act {
+                Act::Next => {}
+                Act::Hold => return (frame.len() - before.len(), Why::Hold),
+                Act::End => return (frame.len(), Why::End),
+            }
+        }
+    }
+
+    /// Carries out one message, which is one command.
+    pub(crate) fn client_message(&mut self, message: &[u8]) -> Act {
+        let link = self.link();
+        let bytes = message.len();
+        if link.is_websocket() && link.is_one_way() {
+            let cost = Cost { bytes, publishes: false };
+            return self.metered(1, cost, |cx| cx.client_introduction(message));
+        }
+        let parsed = link.encoding().parse_command(message);
+        let (id, publishes) = match &parsed {
+            // It answers the server's ping.
+            Ok(Command { request: Request::Pong, .. }) if self.session().flags.has(Flag::PongDue) => {
+                return self.client_parsed(parsed);
+            }
+            Ok(command) => (command.id, matches!(command.request, Request::Publish(_))),
+            Err(error) => (error.id, false),
+        };
+        let cost = Cost { bytes, publishes };
+        self.metered(id, cost, |cx| cx.client_parsed(parsed))
+    }
+
+    /// Carries out a command, or answers what is none.
+    fn client_parsed(&mut self, parsed: Result<Command<'_>, Malformed>) -> Act {
+        let connected = self.session().flags.has(Flag::Connected);
+        let command = match parsed {
+            Ok(command) => command,
+            // A peer that has not said who it is and speaks something else does not know this protocol.
+            Err(error) if !connected && error.id == 0 && !self.session().is_queued() => {
+                return self.client_break(&format!("bad request: {error}"));
+            }
+            Err(error) => {
+                return self.in_turn(|cx| {
+                    let words = format!("bad request: {error}");
+                    cx.refuse(error.id, code::BAD_REQUEST, &words);
+                });
+            }
+        };
+        if connected {
+            return self.client_command(&command);
+        }
+        // While it is being let in, whatever comes behind waits.
+        if self.session().is_queued() && command.request != Request::Pong {
+            return Act::Hold;
+        }
+        match command.request {
+            Request::Connect(connect) if command.id != 0 => self.client_connect(command.id, &connect),
+            Request::Pong => Act::Next,
+            _ => self.client_break("bad request: connect first"),
+        }
+    }
+
+    /// The first message of a one-way WebSocket is what a `connect` command holds; more of them mean nothing.
+    fn client_introduction(&mut self, message: &[u8]) -> Act {
+        let session = self.session();
+        if session.flags.has(Flag::Connected) || session.is_queued() {
+            return Act::Next;
+        }
+        match session.peer.link.encoding().parse_connect(message) {
+            Ok(connect) => self.client_connect(1, &connect),
+            Err(error) => self.client_break(&format!("bad request: {error}")),
+        }
+    }
+
+    fn client_command(&mut self, command: &Command<'_>) -> Act {
+        let id = command.id;
+        match &command.request {
+            Request::Pong => {
+                self.session_mut().flags.set(Flag::PongDue, false);
+                Act::Next
+            }
+            // A message that nobody takes: there is no hook for it, and it has no answer.
+            Request::Send(_) => Act::Next,
+            // A command without a number that is owed an answer cannot be answered.
+            _ if id == 0 => self.client_break("bad request: a command needs an id"),
+            Request::Connect(_) => self.client_break("bad request: connected already"),
+            Request::Subscribe(subscribe) => self.client_subscribe(id, subscribe),
+            Request::Unsubscribe(unsubscribe) => {
+                self.in_turn(|cx| cx.client_unsubscribe(id, &unsubscribe.channel))
+            }
+            Request::Publish(publish) => self.client_publish(id, publish),
+            Request::Ping => self.in_turn(|cx| cx.reply(id, Outcome::Pong)),
+            Request::Presence(presence) => self.client_presence(id, &presence.channel, false),
+            Request::PresenceStats(stats) => self.client_presence(id, &stats.channel, true),
+            Request::History(history) => self.client_history(id, history),
+            Request::Rpc(rpc) => self.client_rpc(id, rpc),
+            Request::Refresh(refresh) => self.client_refresh(id, &refresh.token),
+            Request::SubRefresh(refresh) => self.client_sub_refresh(id, &refresh.channel, &refresh.token),
+            Request::Unknown => self.in_turn(|cx| {
+                cx.refuse(id, code::METHOD_NOT_FOUND, code::METHOD_NOT_FOUND.text);
+            }),
+        }
+    }
+
+    pub(crate) fn client_break(&mut self, words: &str) -> Act {
+        self.hub.count_error();
+        self.end(&Ending::Protocol(words.to_owned()));
+        Act::End
+    }
+}

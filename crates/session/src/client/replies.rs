@@ -1,0 +1,291 @@
+//! How messages of the client protocol leave: each in the framing of the session's link.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use tidings_hub::{Answer, Connected, Effect, Effects, Ending, PresenceChange, Settled, seconds_left};
+use tidings_wire::client::Data;
+use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
+use tidings_wire::client::reply::{self, Outcome, Reply};
+use tidings_wire::code::{self, Code};
+use tidings_wire::grant::TokenId;
+use tidings_wire::ws::{self, CloseCode};
+use tidings_wire::{Channel, Position};
+
+use crate::Hub;
+use crate::context::Context;
+use crate::link::{Link, Protocol};
+use crate::notices::{DISCONNECTS, asks_to_return, disconnect_words};
+
+/// The name and version of the server in the reply to `connect`.
+const VERSION: &str = concat!("tidings ", env!("CARGO_PKG_VERSION"));
+
+/// What most replies stay below, in bytes.
+const EXPECTED: usize = 120;
+
+/// Appends one message, which `write` appends, in the framing of the link. What is for one client alone is never
+/// compressed, also where that was agreed on.
+fn framed(link: Link, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    link.framing().frame_with(link.encoding().opcode(), EXPECTED, out, write);
+}
+
+/// Appends a message. One-way clients get pushes alone, and being connected is one of them.
+fn write_reply(link: Link, message: Reply<'_>, out: &mut Vec<u8>) {
+    let encoding = link.encoding();
+    let push = match message.outcome {
+        _ if !link.is_one_way() => {
+            return framed(link, out, |out| encoding.write_reply(&message, out));
+        }
+        Outcome::Push(push) => push,
+        Outcome::Connect(connect) => {
+            Push { channel: "".into(), event: PushEvent::Connect(push::Connect::from(connect)) }
+        }
+        Outcome::Ping => return framed(link, out, |out| encoding.write_ping(out)),
+        _ => return,
+    };
+    framed(link, out, |out| encoding.write_push(&push, out));
+}
+
+/// Sends a join or a leave to sessions: written once for each link.
+pub(super) fn presence_changed(hub: &mut Hub, slots: &[u32], change: &PresenceChange<'_>, fx: &mut Effects) {
+    let mut written: Vec<(Link, Range<usize>)> = Vec::new();
+    for &slot in slots {
+        let link = hub.session(slot).peer.link;
+        if let Some((_, range)) = written.iter().find(|(one, _)| *one == link) {
+            fx.push(Effect::Send(slot, range.clone()));
+            continue;
+        }
+        let info = Some(push::ClientInfo::from(change.info));
+        let event = if change.joined {
+            PushEvent::Join(push::Join { info })
+        } else {
+            PushEvent::Leave(push::Leave { info })
+        };
+        let start = fx.bytes.len();
+        Context::new(hub, slot, fx).push(change.channel.as_str(), event);
+        written.push((link, start..fx.bytes.len()));
+    }
+}
+
+/// The code that a one-way connection ends with in place of this error. The application's words may be others than the
+/// table's, so the number alone says which error it is; those from 400 on are the application's own.
+fn one_way_code(error: Code) -> Code {
+    const APPLICATION: u16 = 400;
+    match error.number {
+        number if number == code::TOO_MANY_REQUESTS.number => code::OVERLOADED,
+        _ if error.temporary => code::SERVER_ERROR,
+        number if number == code::UNAUTHORIZED.number => code::INVALID_TOKEN,
+        number if number == code::TOKEN_EXPIRED.number || number == code::EXPIRED.number => {
+            code::CONNECTION_EXPIRED
+        }
+        number if number == code::PERMISSION_DENIED.number => code::NO_PERMISSION,
+        APPLICATION.. => code::SERVER_ERROR,
+        _ => code::BAD_PROTOCOL,
+    }
+}
+
+/// The reply to a subscribe; `now` in Unix seconds.
+fn subscribe_reply(settled: &Settled, now: u64) -> reply::Subscribe<'_> {
+    let left = settled.expires.map(|at| seconds_left(at, now));
+    let shown: Vec<_> = settled.missed.iter().map(|p| push::Publication::new(p, settled.format)).collect();
+    reply::Subscribe {
+        expires: left.is_some(),
+        ttl: left.unwrap_or(0),
+        recoverable: settled.recoverable,
+        epoch: epoch(settled),
+        publications: shown.into(),
+        recovered: settled.recovered,
+        offset: settled.position.as_ref().map_or(0, |p| p.offset),
+        positioned: settled.positioned,
+        data: settled.data.as_deref().map(Data::from),
+        was_recovering: settled.was_recovering,
+        delta: false,
+    }
+}
+
+fn epoch(settled: &Settled) -> Cow<'_, str> {
+    settled.position.as_ref().map_or("", |p| p.epoch.as_str()).into()
+}
+
+impl Context<'_> {
+    /// Sends the outcome of a command. A stream of plain events gets none.
+    pub(super) fn reply(&mut self, id: u32, outcome: Outcome<'_>) {
+        let link = self.link();
+        if matches!(link.protocol(), Protocol::Client { .. }) {
+            self.send(|out| write_reply(link, Reply { id, outcome }, out));
+        }
+    }
+
+    pub(super) fn push(&mut self, channel: &str, event: PushEvent<'_>) {
+        self.reply(0, Outcome::Push(Push { channel: channel.into(), event }));
+    }
+
+    /// Answers a command with an error. A one-way client has no other command to give: it ends with it.
+    pub(super) fn client_error(&mut self, id: u32, code: Code, text: &str) {
+        self.hub.count_error();
+        if !self.link().is_one_way() {
+            return self.reply(id, Outcome::Error(reply::Error::new(code, text)));
+        }
+        self.end(&Ending::Verdict(one_way_code(code).number, text.to_owned()));
+    }
+
+    /// Reports that a message is longer than the limit, which the words name.
+    pub(super) fn client_too_long(&mut self, words: &str) {
+        let text = format!("limit exceeded: {words}");
+        self.reply(0, Outcome::Error(reply::Error::new(code::LIMIT_EXCEEDED, text)));
+    }
+
+    /// Replies to a subscribe of the client.
+    pub(super) fn client_subscribed(&mut self, id: u32, settled: &Settled) {
+        let now = self.hub.time();
+        self.reply(id, Outcome::Subscribe(subscribe_reply(settled, now)));
+    }
+
+    /// Reports a subscription that the server made.
+    pub(super) fn server_subscribed(&mut self, settled: &Settled) {
+        let event = PushEvent::Subscribe(push::Subscribe {
+            recoverable: settled.recoverable,
+            epoch: epoch(settled),
+            offset: settled.position.as_ref().map_or(0, |p| p.offset),
+            positioned: settled.positioned,
+            data: settled.data.as_deref().map(Data::from),
+        });
+        self.push(settled.channel.as_str(), event);
+        self.send_publications(settled.key, &settled.missed);
+    }
+
+    /// Replies to `connect`.
+    pub(super) fn client_connected(&mut self, id: u32, connected: &Connected, subscriptions: &[Settled]) {
+        let (link, now) = (self.link(), self.hub.time());
+        let own = self.hub.id_of(self.slot);
+        let (name, secret) = (self.hub.client_name(own), self.hub.client_secret(own));
+        let settings = std::sync::Arc::clone(self.hub.settings());
+        let interval = settings.ping_interval;
+        let left = connected.expires.map(|at| seconds_left(at, now));
+        // Only a session whose commands come in other requests is found by them; a one-way client gives the secret to its
+        // backend, which names the session by it in the server API.
+        let is_found = link.is_emulated();
+        let is_named = is_found || link.is_one_way();
+        let subs: Vec<_> = subscriptions
+            .iter()
+            .map(|one| (one.channel.as_str().into(), subscribe_reply(one, now)))
+            .collect();
+        let result = reply::Connect {
+            client: name.as_str().into(),
+            version: VERSION.into(),
+            expires: left.is_some(),
+            ttl: left.unwrap_or(0),
+            data: connected.data.as_deref().map(Data::from),
+            subs: subs.into(),
+            // In whole seconds, of which 0 would mean never.
+            ping: u32::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+            pong: !interval.is_zero() && !settings.pong_timeout.is_zero() && !link.is_one_way(),
+            session: if is_named { secret.as_str().into() } else { "".into() },
+            node: if is_found { settings.node.as_str().into() } else { "".into() },
+            time: 0,
+        };
+        self.reply(id, Outcome::Connect(result));
+    }
+
+    /// A WebSocket ends with a close frame; other connections get a push.
+    pub(super) fn client_closing(&mut self, ending: &Ending) {
+        let link = self.link();
+        let disconnect = disconnect_words(ending);
+        if !link.is_websocket() {
+            if let Some((number, words)) = disconnect {
+                self.push_disconnect(number, words);
+            }
+            return;
+        }
+        let (number, words) = disconnect.unwrap_or((CloseCode::NORMAL.0, String::new()));
+        // One-way clients that read messages and nothing else do not see a close frame. Where it answers the client's own
+        // there is nothing to report.
+        let is_answer = matches!(ending, Ending::Transport(..));
+        if link.is_one_way() && !is_answer && DISCONNECTS.contains(&number) {
+            self.push_disconnect(number, words.clone());
+        }
+        self.send(|out| ws::close(CloseCode(number), &words, out));
+    }
+
+    fn push_disconnect(&mut self, number: u16, words: String) {
+        let reconnect = asks_to_return(number);
+        let event =
+            PushEvent::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
+        self.push("", event);
+    }
+
+    /// Replies to a command with the response of its request. With `grants`, an accepted connection is not subscribed to its
+    /// channels.
+    pub(crate) fn client_answered(
+        &mut self,
+        id: u32,
+        channel: Option<&Channel>,
+        answer: Answer,
+        grants: bool,
+    ) {
+        let outcome = match &answer {
+            Answer::Failed(failure) => return self.failed(id, failure),
+            Answer::Connected(_) => {
+                let Answer::Connected(connected) = answer else { return };
+                return self.hub.admit(self.slot, id, *connected, grants, self.fx);
+            }
+            Answer::Published(_) => Outcome::Publish,
+            Answer::Members(members) => {
+                let presence: Vec<_> =
+                    members.iter().map(|m| (m.client.as_str().into(), push::ClientInfo::from(m))).collect();
+                Outcome::Presence(reply::Presence { presence: presence.into() })
+            }
+            Answer::Presence(clients, users) => Outcome::PresenceStats(reply::PresenceStats {
+                num_clients: u32::try_from(*clients).unwrap_or(u32::MAX),
+                num_users: u32::try_from(*users).unwrap_or(u32::MAX),
+            }),
+            Answer::History(page) => {
+                let Some(publications) = &page.publications else {
+                    let code = code::UNRECOVERABLE_POSITION;
+                    return self.refuse(id, code, code.text);
+                };
+                let options = channel.map(|channel| self.hub.options(channel));
+                let format = options.map(|options| options.publication_data_format).unwrap_or_default();
+                // What was read is bounded as it is stored; escapes and base 64 make it longer. The client reads on from
+                // the last publication that it gets.
+                let all = publications.iter().map(|publication| &**publication);
+                let bytes = self.hub.settings().recovery_bytes;
+                let count = self.link().encoding().publications_within(all, format, bytes);
+                let shown: Vec<_> =
+                    publications.iter().take(count).map(|p| push::Publication::new(p, format)).collect();
+                let Position { offset, epoch } = &page.position;
+                Outcome::History(reply::History {
+                    publications: shown.into(),
+                    epoch: epoch.as_str().into(),
+                    offset: *offset,
+                })
+            }
+            Answer::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
+            Answer::Renewed { expires, info, token } => {
+                return self.client_renewed(id, channel, (*expires, info.as_ref(), token.as_ref()));
+            }
+            _ => return self.refuse(id, code::INTERNAL, code::INTERNAL.text),
+        };
+        self.reply(id, outcome);
+    }
+
+    /// The connection, or its subscription to `channel`, may stay.
+    fn client_renewed(
+        &mut self,
+        id: u32,
+        channel: Option<&Channel>,
+        renewal: (Option<u64>, Option<&Bytes>, Option<&TokenId>),
+    ) {
+        let ttl = renewal.0.map(|at| seconds_left(at, self.hub.time()));
+        let (expires, ttl) = (ttl.is_some(), ttl.unwrap_or(0));
+        let Some(channel) = channel else {
+            self.hub.renew_connection(self.slot, renewal, self.fx);
+            let name = self.hub.client_name(self.hub.id_of(self.slot));
+            let refresh = reply::Refresh { client: name.as_str().into(), version: "".into(), expires, ttl };
+            return self.reply(id, Outcome::Refresh(refresh));
+        };
+        self.hub.renew_subscription(self.slot, channel, renewal, self.fx);
+        self.reply(id, Outcome::SubRefresh(reply::SubRefresh { expires, ttl }));
+    }
+}

@@ -1,0 +1,214 @@
+//! How a session's peer is connected and what it speaks: framing × protocol × direction, composed.
+//!
+//! The combinations that a transport offers are the rows of one table, and a session keeps the number of its row. No other
+//! code lists transports and encodings together.
+
+use tidings_wire::client::Encoding;
+use tidings_wire::form::Message;
+use tidings_wire::resp::Version;
+use tidings_wire::ws::Kind;
+use tidings_wire::{Form, Framing};
+
+/// What the commands and replies of a session are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Nothing was received yet on the line port; plain lines where something must be sent.
+    Unknown,
+    /// Plain lines.
+    Plain,
+    /// RESP; version 2 until `HELLO 3`.
+    Resp {
+        /// Which version.
+        version: Version,
+    },
+    /// The client protocol.
+    Client {
+        /// How its messages are encoded.
+        encoding: Encoding,
+    },
+    /// Server-sent events that are the publications' data.
+    Events,
+}
+
+/// Which way messages travel on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Commands and replies on the same connection.
+    TwoWay,
+    /// Replies and pushes only; commands come in requests of their own.
+    Emulated,
+    /// Pushes only: the client sends one introduction and no further command.
+    OneWay,
+}
+
+/// How a session's peer is connected; one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link(u8);
+
+/// A row of [`LINKS`].
+struct Row {
+    /// The label in metrics.
+    name: &'static str,
+    framing: Framing,
+    protocol: Protocol,
+    direction: Direction,
+}
+
+impl Row {
+    const fn new(name: &'static str, framing: Framing, protocol: Protocol, direction: Direction) -> Self {
+        Self { name, framing, protocol, direction }
+    }
+}
+
+const WEBSOCKET: Framing = Framing::WebSocket { deflate: false };
+const WEBSOCKET_DEFLATE: Framing = Framing::WebSocket { deflate: true };
+const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
+const PROTOBUF: Protocol = Protocol::Client { encoding: Encoding::Protobuf };
+
+/// Every combination that there is. The first one is that of a new connection on the line port.
+const LINKS: [Row; 16] = [
+    Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
+    Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
+    Row::new("resp2", Framing::Raw, Protocol::Resp { version: Version::V2 }, Direction::TwoWay),
+    Row::new("resp3", Framing::Raw, Protocol::Resp { version: Version::V3 }, Direction::TwoWay),
+    Row::new("json", Framing::Line, JSON, Direction::TwoWay),
+    Row::new("websocket_json", WEBSOCKET, JSON, Direction::TwoWay),
+    Row::new("websocket_protobuf", WEBSOCKET, PROTOBUF, Direction::TwoWay),
+    Row::new("websocket_json_deflate", WEBSOCKET_DEFLATE, JSON, Direction::TwoWay),
+    Row::new("websocket_protobuf_deflate", WEBSOCKET_DEFLATE, PROTOBUF, Direction::TwoWay),
+    Row::new("http_stream_json", Framing::Line, JSON, Direction::Emulated),
+    Row::new("http_stream_protobuf", Framing::Raw, PROTOBUF, Direction::Emulated),
+    Row::new("sse", Framing::SseEvent, JSON, Direction::Emulated),
+    Row::new("uni_websocket", WEBSOCKET, JSON, Direction::OneWay),
+    Row::new("uni_http_stream", Framing::Line, JSON, Direction::OneWay),
+    Row::new("uni_sse", Framing::SseEvent, JSON, Direction::OneWay),
+    Row::new("events", Framing::SseEvent, Protocol::Events, Direction::OneWay),
+];
+
+impl Link {
+    /// How many there are.
+    pub const COUNT: usize = LINKS.len();
+    /// A connection of the line port before its first byte.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// The link with these parts.
+    ///
+    /// # Panics
+    /// When no transport has this combination.
+    pub fn new(framing: Framing, protocol: Protocol, direction: Direction) -> Self {
+        let is_it = |row: &Row| (row.framing, row.protocol, row.direction) == (framing, protocol, direction);
+        let index = LINKS.iter().position(is_it);
+        let index = index.unwrap_or_else(|| panic!("no link {framing:?} {protocol:?} {direction:?}"));
+        Self(u8::try_from(index).expect("fewer than 256 rows"))
+    }
+
+    /// RESP on the line port.
+    pub fn resp(version: Version) -> Self {
+        Self::new(Framing::Raw, Protocol::Resp { version }, Direction::TwoWay)
+    }
+
+    /// All of them, in the order of [`Link::index`].
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        (0..LINKS.len()).map(|index| Self(u8::try_from(index).expect("fewer than 256 rows")))
+    }
+
+    fn row(self) -> &'static Row {
+        &LINKS[usize::from(self.0)]
+    }
+
+    /// Its place among all of them, below [`Link::COUNT`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Its label in metrics.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// How its messages are delimited.
+    pub fn framing(self) -> Framing {
+        self.row().framing
+    }
+
+    /// What it speaks.
+    pub fn protocol(self) -> Protocol {
+        self.row().protocol
+    }
+
+    /// Which way its messages travel.
+    pub fn direction(self) -> Direction {
+        self.row().direction
+    }
+
+    /// The form in which it takes publications.
+    pub fn form(self) -> Form {
+        let message = match self.protocol() {
+            Protocol::Unknown | Protocol::Plain => Message::Plain,
+            Protocol::Resp { version } => Message::Resp(version),
+            Protocol::Client { encoding } if self.is_one_way() => Message::Push(encoding),
+            Protocol::Client { encoding } => Message::Reply(encoding),
+            Protocol::Events => Message::Event,
+        };
+        Form::new(self.framing(), message)
+    }
+
+    /// How it writes the client protocol's messages; JSON where it does not speak it.
+    pub fn encoding(self) -> Encoding {
+        match self.protocol() {
+            Protocol::Client { encoding } => encoding,
+            _ => Encoding::Json,
+        }
+    }
+
+    /// The kind of WebSocket messages that its commands come in.
+    pub(crate) fn message_kind(self) -> Kind {
+        match self.encoding() {
+            Encoding::Json => Kind::Text,
+            Encoding::Protobuf => Kind::Binary,
+        }
+    }
+
+    /// Whether its commands are those of the client protocol: also where it is a stream of plain events.
+    pub fn is_client(self) -> bool {
+        matches!(self.protocol(), Protocol::Client { .. } | Protocol::Events)
+    }
+
+    /// Whether its client gets pushes and no replies.
+    pub fn is_one_way(self) -> bool {
+        self.direction() == Direction::OneWay
+    }
+
+    /// Whether its commands come in other requests than the one that its replies go to.
+    pub fn is_emulated(self) -> bool {
+        self.direction() == Direction::Emulated
+    }
+
+    /// Whether its messages are frames of a WebSocket.
+    pub fn is_websocket(self) -> bool {
+        self.framing().is_websocket()
+    }
+
+    /// Whether it is a stream of plain events.
+    pub fn is_events(self) -> bool {
+        self.protocol() == Protocol::Events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_row_is_found_by_its_parts_and_has_a_name_of_its_own() {
+        let mut names = HashSet::new();
+        for link in Link::all() {
+            assert_eq!(Link::new(link.framing(), link.protocol(), link.direction()), link);
+            assert!(names.insert(link.name()), "{}", link.name());
+        }
+        assert_eq!(names.len(), Link::COUNT);
+        assert_eq!((Link::default(), Link::UNKNOWN.name()), (Link::UNKNOWN, "unknown"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Plain lines: the commands of the line contract.
+//!
+//! Invariants:
+//! - A control sequence of telnet is no part of a line, and is kept as a state, without its bytes.
+//! - A `\r` ends a line at once; the `\n` behind it is skipped whenever it comes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_hub::{
+    Act, Action, Answer, Begun, Connected, Cost, Effect, Ending, Event, Flow, LossReport, ServerSubscription,
+    Timer,
+};
+use tidings_wire::code::{self, Code};
+use tidings_wire::line;
+use tidings_wire::plain::telnet::Telnet;
+use tidings_wire::plain::{self, Command};
+use tidings_wire::{Channel, Topic};
+
+use crate::context::Context;
+use crate::input::{Step, Why};
+use crate::link::{Link, Protocol};
+use crate::notices::shutdown_words;
+use crate::protocols::Module;
+use crate::state::PeerFlag;
+
+pub(crate) const MODULE: Module = Module {
+    run: |cx, bytes, searched| cx.plain_run(bytes, searched),
+    message: |_, bytes| (bytes.len(), Why::Partial),
+    next_piece: |cx, held, bytes| {
+        let bound = cx.line_limit().saturating_add(1);
+        line::plain_piece(bytes).min(bound.saturating_sub(held))
+    },
+    refuse: |cx, _, code, text| cx.plain_refuse(code, text),
+    too_long: |_, _| {},
+    event: |cx, event| cx.plain_event(event),
+    closing: |cx, ending| cx.plain_closing(ending),
+    presence_changed: |_, _, _, _| {},
+    begin: |cx| cx.plain_begin(),
+    loss_report: |_| LossReport::Notice,
+    server_subscription: |channel| {
+        // Messages of a channel whose name has a space could not be told from those of another channel.
+        if channel.fits_a_line() { ServerSubscription::Unreported } else { ServerSubscription::Refused }
+    },
+};
+
+impl Context<'_> {
+    /// A connection of the line port has begun. Its automatic subscriptions wait for the first byte.
+    fn plain_begin(&mut self) {
+        if self.link() != Link::UNKNOWN || self.hub.settings().auto_subscribe.is_empty() {
+            return;
+        }
+        self.set(PeerFlag::Held, true);
+        let (id, wait) = (self.hub.id_of(self.slot), self.hub.settings().first_byte_wait);
+        self.fx.push(Effect::Start(id, Timer::FirstByte, wait));
+    }
+
+    /// Makes the automatic subscriptions that were held back.
+    pub(crate) fn release_held(&mut self) {
+        if self.set(PeerFlag::Held, false) {
+            let settings = Arc::clone(self.hub.settings());
+            self.subscribe_where_allowed(&settings.auto_subscribe);
+        }
+    }
+
+    /// The automatic subscriptions that a session of plain lines was not allowed to make.
+    fn refused_at_first(&self) -> Vec<Channel> {
+        if self.link().protocol() != Protocol::Plain {
+            return Vec::new();
+        }
+        let channels = self.hub.settings().auto_subscribe.iter();
+        let is_refused = |channel: &&Channel| self.hub.may(self.slot, Action::Subscribe, channel).is_err();
+        channels.filter(is_refused).cloned().collect()
+    }
+
+    fn subscribe_where_allowed(&mut self, channels: &[Channel]) {
+        for channel in channels {
+            if self.hub.may(self.slot, Action::Subscribe, channel).is_ok() {
+                self.hub.subscribe_unconfirmed(self.slot, &Topic::Channel(channel.clone()), self.fx);
+            }
+        }
+    }
+
+    fn plain_run(&mut self, bytes: &[u8], searched: usize) -> Step {
+        let mut skipped = 0;
+        if !bytes.is_empty() && self.set(PeerFlag::Returned, false) {
+            skipped = line::begins_behind_return(bytes);
+        }
+        let rest = &bytes[skipped..];
+        let mut used = 0;
+        let step = self.run_lines(rest, searched, line::next_plain, |cx, line, length| {
+            let act = cx.plain_line(line);
+            if act == Act::Next {
+                used += length;
+                if used == rest.len() && rest[used - 1] == b'\r' {
+                    cx.set(PeerFlag::Returned, true);
+                }
+            }
+            act
+        });
+        Step { used: skipped + step.used, why: step.why }
+    }
+
+    fn plain_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Subscribed { already, .. } => self.plain_subscribed(already),
+            Event::Answer { id, answer: Answer::Failed(failure), .. } => self.failed(id, &failure),
+            Event::Answer { answer: Answer::Connected(connected), .. } => self.plain_accept(*connected),
+            Event::Answer { .. } => self.send(|out| out.extend_from_slice(plain::CONFIRMED)),
+            Event::Unsubscribed { topic, code, reason } => {
+                let words = format!("{reason}: {}", topic.as_str());
+                self.send(|out| plain::error(code, &words, out));
+            }
+            Event::Interrupted { code, words } => self.send(|out| plain::error(code.number, words, out)),
+            Event::Publications(key, publications) => self.send_publications(key, publications),
+            _ => {}
+        }
+    }
+
+    fn plain_refuse(&mut self, code: Code, text: &str) {
+        self.hub.count_error();
+        self.send(|out| plain::error(code.number, text, out));
+    }
+
+    fn plain_closing(&mut self, ending: &Ending) {
+        let Some((code, mut words)) = ending.words() else { return };
+        if let Ending::Shutdown(delay) = ending {
+            words = shutdown_words(*delay);
+        }
+        self.send(|out| plain::error(code.number, &words, out));
+    }
+
+    /// A token was accepted in `AUTH`. Its channels are not subscribed: the client may subscribe to them.
+    fn plain_accept(&mut self, connected: Connected) {
+        let missing = self.refused_at_first();
+        if self.accept_granted(connected) {
+            self.send(|out| out.extend_from_slice(plain::CONFIRMED));
+            self.subscribe_where_allowed(&missing);
+        }
+    }
+
+    /// Takes the control sequences of telnet out of the input, and answers them.
+    pub(crate) fn telnet_input(&mut self, mut telnet: Telnet, bytes: &[u8]) -> Flow {
+        let (mut text, mut answers) = (Vec::with_capacity(bytes.len()), Vec::new());
+        let read = telnet.read(bytes, &mut text, &mut answers);
+        self.session_mut().state().telnet = telnet;
+        if !answers.is_empty() && self.charge_input(answers.len()) {
+            self.send(|out| out.extend_from_slice(&answers));
+        }
+        let flow = self.commands_input(&text);
+        if let Err(error) = read {
+            self.hub.count_error();
+            self.end(&Ending::Protocol(error.to_string()));
+            return Flow::Ended;
+        }
+        flow
+    }
+
+    /// Carries out one line.
+    pub(crate) fn plain_line(&mut self, line: &[u8]) -> Act {
+        let first = !self.set(PeerFlag::Begun, true);
+        let command = plain::parse(line).ok();
+        match command {
+            None if first => {
+                // The peer speaks something else: whatever follows is not for this server.
+                self.hub.count_error();
+                self.end(&Ending::Protocol("the first line is not UTF-8".to_owned()));
+                Act::End
+            }
+            Some(Command::Exit) => self.in_turn(|cx| cx.end(&Ending::Done)),
+            Some(Command::Other(text)) if first && is_http(text) => {
+                // A browser was pointed here. Whatever follows is not meant for us (and may be meant to harm).
+                let words = "this port speaks lines, not HTTP".to_owned();
+                self.end(&Ending::Protocol(words));
+                Act::End
+            }
+            command => {
+                let publishes = matches!(command, Some(Command::Publish { .. }));
+                let cost = Cost { bytes: line.len(), publishes };
+                self.metered(0, cost, |cx| cx.plain_command(command))
+            }
+        }
+    }
+
+    /// Carries out a command, or answers a line that is not UTF-8.
+    fn plain_command(&mut self, command: Option<Command<'_>>) -> Act {
+        let Some(command) = command else {
+            return self.in_turn(|cx| {
+                cx.refuse(0, code::BAD_REQUEST, "bad request: the line is not UTF-8");
+            });
+        };
+        match command {
+            Command::Subscribe(name) => self.plain_subscribe(name),
+            Command::Publish { channel, body } => self.plain_publish(channel, body),
+            Command::Unsubscribe(name) => self.in_turn(|cx| cx.plain_unsubscribe(name)),
+            Command::PublishWithoutBody => self.in_turn(|cx| {
+                cx.refuse(0, code::BAD_REQUEST, "bad request: use PUBLISH channel body");
+            }),
+            Command::Auth(secret) => self.in_turn(|cx| cx.plain_auth(secret)),
+            Command::Ping => self.in_turn(|cx| cx.send(|out| out.extend_from_slice(plain::PONG))),
+            Command::Exit => self.in_turn(|cx| cx.end(&Ending::Done)),
+            Command::Other(text) => self.in_turn(|cx| {
+                if cx.hub.settings().echo {
+                    cx.send(|out| plain::echo(text, out));
+                } else {
+                    cx.send(|out| out.extend_from_slice(plain::UNKNOWN_COMMAND));
+                }
+            }),
+        }
+    }
+
+    /// The channel a command names; answers with an error and gives nothing when it is no channel's name.
+    fn plain_channel(&mut self, name: Option<&str>) -> Option<Channel> {
+        let Some(name) = name else { return Some(self.hub.settings().default_channel.clone()) };
+        match Channel::new(name) {
+            Ok(channel) if channel.fits_a_line() => Some(channel),
+            Ok(_) => {
+                self.refuse(0, code::BAD_REQUEST, SPACE);
+                None
+            }
+            Err(error) => {
+                self.refuse(0, code::BAD_REQUEST, &format!("bad request: {error}"));
+                None
+            }
+        }
+    }
+
+    fn plain_subscribe(&mut self, name: Option<&str>) -> Act {
+        if self.session().is_awaiting() {
+            return Act::Hold;
+        }
+        let Some(channel) = self.plain_channel(name) else { return Act::Next };
+        if let Err(code) = self.hub.may(self.slot, Action::Subscribe, &channel) {
+            self.refuse(0, code, code.text);
+            return Act::Next;
+        }
+        match self.hub.begin_subscribe(self.slot, &Topic::Channel(channel), 0, self.fx) {
+            Begun::Now { already } => self.plain_subscribed(already),
+            Begun::Refused(code, words) => self.refuse(0, code, &words),
+            Begun::Waiting => {}
+        }
+        Act::Next
+    }
+
+    pub(crate) fn plain_subscribed(&mut self, already: bool) {
+        let words = if already { plain::ALREADY_SUBSCRIBED } else { plain::CONFIRMED };
+        self.send(|out| out.extend_from_slice(words));
+    }
+
+    fn plain_unsubscribe(&mut self, name: Option<&str>) {
+        let Some(channel) = self.plain_channel(name) else { return };
+        let was = self.hub.unsubscribe(self.slot, &Topic::Channel(channel), self.fx);
+        let words = if was { plain::CONFIRMED } else { plain::ALREADY_UNSUBSCRIBED };
+        self.send(|out| out.extend_from_slice(words));
+    }
+
+    fn plain_publish(&mut self, channel: &str, body: &str) -> Act {
+        let awaiting = self.session().is_awaiting();
+        if !self.session().takes_publish() {
+            return Act::Hold;
+        }
+        let refusal = match Channel::new(channel) {
+            Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
+            Ok(channel) => {
+                match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body.as_bytes())) {
+                    Err(code) => Some((code, code.text.to_owned())),
+                    Ok(request) => {
+                        self.hub.ask(self.slot, 0, request, self.fx);
+                        None
+                    }
+                }
+            }
+        };
+        match refusal {
+            Some(_) if awaiting => Act::Hold,
+            Some((code, words)) => {
+                self.refuse(0, code, &words);
+                Act::Next
+            }
+            None => Act::Next,
+        }
+    }
+
+    fn plain_auth(&mut self, secret: &str) {
+        let missing = self.refused_at_first();
+        if self.hub.authenticate(self.slot, secret.as_bytes()) {
+            self.send(|out| out.extend_from_slice(plain::CONFIRMED));
+            self.subscribe_where_allowed(&missing);
+        } else {
+            self.hub.authenticate_token(self.slot, secret.as_bytes(), self.fx);
+        }
+    }
+}
+
+/// What a client is told that names a channel with a space.
+const SPACE: &str =
+    "bad request: on plain lines a channel name contains no spaces (RESP and JSON lines take them)";
+
+/// Whether a line is the first of an HTTP request (RFC 9112 §3).
+fn is_http(line: &str) -> bool {
+    let mut words = line.split(' ');
+    let method = words.next().is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_uppercase()));
+    method
+        && words.next().is_some_and(|target| target.starts_with(['/', 'h', '*']))
+        && words.next().is_some_and(|v| v.starts_with("HTTP/1."))
+        && words.next().is_none()
+}

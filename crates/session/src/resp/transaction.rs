@@ -1,0 +1,250 @@
+//! RESP: transactions (`MULTI`, `EXEC`, `DISCARD`; redis.io, "Transactions"). There are no keys, so `WATCH` watches none.
+//!
+//! The commands between `MULTI` and `EXEC` are kept as bytes. `EXEC` carries them out one after the other, as if they came
+//! then; their replies are collected and sent as one array once the last of them is there. Publications that reach the
+//! client meanwhile are sent before that array, never inside it.
+//!
+//! Invariants:
+//! - Of a transaction in which a command was refused, none is carried out.
+//! - A transaction is [`COMMANDS`] commands at most, and `client.queue_max_size` bytes; so are its replies.
+//! - Both count as kept input of the hub ([`Protocols::kept`](crate::Protocols)), and its limit holds for them.
+
+use std::borrow::Cow;
+
+use tidings_hub::{Act, Action, Ending, Mark};
+use tidings_wire::Channel;
+use tidings_wire::resp::{self, Decoded, Decoder, Limits};
+
+use super::{error_text, table};
+use crate::context::Context;
+use crate::input::Why;
+
+/// Most commands of one transaction.
+const COMMANDS: usize = 16_384;
+
+/// What is kept of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    /// Its commands, encoded as clients send them.
+    commands: Vec<u8>,
+    count: usize,
+    /// One of them was refused: `EXEC` carries out none.
+    refused: bool,
+    /// Since `EXEC`.
+    execution: Option<Execution>,
+}
+
+/// How far `EXEC` has come.
+#[derive(Debug, Default)]
+struct Execution {
+    /// Bytes of the commands that are carried out.
+    done: usize,
+    replies: Vec<u8>,
+}
+
+impl Transaction {
+    /// Bytes that are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.commands.len() + self.execution.as_ref().map_or(0, |execution| execution.replies.len())
+    }
+}
+
+impl Context<'_> {
+    /// `MULTI`.
+    pub(crate) fn begin_transaction(&mut self) {
+        self.session_mut().state().transaction = Some(Box::default());
+        self.send(|out| resp::simple("OK", out));
+    }
+
+    /// Whether commands are kept until `EXEC`.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        let more = self.session().peek_state();
+        more.and_then(|more| more.transaction.as_ref())
+            .is_some_and(|transaction| transaction.execution.is_none())
+    }
+
+    /// Whether commands of a transaction are being carried out.
+    pub(crate) fn is_executing(&self) -> bool {
+        let more = self.session().peek_state();
+        more.and_then(|more| more.transaction.as_ref())
+            .is_some_and(|transaction| transaction.execution.is_some())
+    }
+
+    /// Forgets the transaction of a session, if there is one.
+    pub(crate) fn discard_transaction(&mut self) {
+        let more = self.session_mut().existing_state();
+        let transaction = more.and_then(|more| more.transaction.take());
+        self.hub.protocols.kept -= transaction.map_or(0, |transaction| transaction.len());
+    }
+
+    /// A command between `MULTI` and `EXEC`.
+    pub(crate) fn resp_in_transaction(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Act {
+        if let Some(text) = self.refused_in_transaction(name, args) {
+            return self.in_turn(|cx| {
+                if name == "exec" {
+                    return cx.refuse_exec(&text);
+                }
+                cx.spoil_transaction();
+                cx.resp_error(&text);
+            });
+        }
+        match name {
+            "quit" | "reset" => self.resp_other(name, args),
+            "multi" => self.in_turn(|cx| {
+                cx.resp_error("ERR MULTI calls can not be nested");
+            }),
+            "watch" => self.in_turn(|cx| {
+                cx.resp_error("ERR WATCH inside MULTI is not allowed");
+            }),
+            "discard" => self.in_turn(|cx| {
+                cx.discard_transaction();
+                cx.send(|out| resp::simple("OK", out));
+            }),
+            "exec" => self.in_turn(|cx| cx.begin_execution()),
+            _ => self.in_turn(|cx| cx.transaction_command(args)),
+        }
+    }
+
+    /// Why a command cannot become part of a transaction, as far as that is known before it is carried out.
+    fn refused_in_transaction(&self, name: &str, args: &[Cow<'_, [u8]>]) -> Option<String> {
+        table::malformed(name, args).or_else(|| match (name, args) {
+            ("publish", [_, channel, _]) => {
+                let channel = Channel::new(channel).ok()?;
+                if self.hub.is_asked(self.slot, Action::Publish, &channel) {
+                    return None;
+                }
+                let code = self.hub.may(self.slot, Action::Publish, &channel).err()?;
+                Some(error_text(code, code.text))
+            }
+            ("subscribe" | "psubscribe", [_, names @ ..]) => self.resp_topics(name, names).err(),
+            _ => None,
+        })
+    }
+
+    /// Answers an `EXEC` that is refused as a command, which ends the transaction.
+    pub(crate) fn refuse_exec(&mut self, text: &str) {
+        self.discard_transaction();
+        let words = text.strip_prefix("ERR ").unwrap_or(text);
+        self.resp_error(&format!("EXECABORT Transaction discarded because of: {words}"));
+    }
+
+    /// Keeps nothing more of a transaction that will not be carried out.
+    pub(crate) fn spoil_transaction(&mut self) {
+        self.discard_transaction();
+        let transaction = Transaction { refused: true, ..Transaction::default() };
+        self.session_mut().state().transaction = Some(Box::new(transaction));
+    }
+
+    fn transaction_command(&mut self, args: &[Cow<'_, [u8]>]) {
+        let max = self.hub.settings().recovery_bytes;
+        let Some(transaction) = self.session_mut().state().transaction.as_mut() else { return };
+        if transaction.refused {
+            return self.send(|out| resp::simple("QUEUED", out));
+        }
+        let before = transaction.commands.len();
+        let words: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
+        resp::command(&words, &mut transaction.commands);
+        transaction.count += 1;
+        let excess = if transaction.count > COMMANDS {
+            Some(format!("ERR transaction longer than {COMMANDS} commands"))
+        } else if transaction.commands.len() > max {
+            Some(format!("ERR transaction longer than {max} bytes (client.queue_max_size)"))
+        } else {
+            None
+        };
+        self.hub.protocols.kept += transaction.commands.len() - before;
+        match excess {
+            Some(text) => {
+                self.spoil_transaction();
+                self.resp_error(&text);
+            }
+            None if self.hub.protocols.kept > self.hub.settings().input_limit => {
+                self.hub.count_error();
+                self.end(&Ending::Overloaded);
+            }
+            None => self.send(|out| resp::simple("QUEUED", out)),
+        }
+    }
+
+    /// `EXEC`: from now on [`Context::run_transaction`] carries the commands out.
+    fn begin_execution(&mut self) {
+        let Some(transaction) = self.session_mut().state().transaction.as_mut() else { return };
+        if transaction.refused {
+            self.discard_transaction();
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            return self.resp_error(text);
+        }
+        transaction.execution = Some(Execution::default());
+    }
+
+    /// Goes on with the commands of a transaction after its `EXEC`. Gives why it cannot go on, or `None` when there is
+    /// nothing more to do.
+    pub(crate) fn run_transaction(&mut self) -> Option<Why> {
+        while self.is_executing() {
+            // A command that is carried out finds no transaction, so that it is not kept again.
+            let transaction = self.session_mut().state().transaction.take()?;
+            let done = transaction.execution.as_ref().map_or(0, |execution| execution.done);
+            if done == transaction.commands.len() {
+                if self.session().is_queued() {
+                    self.session_mut().state().transaction = Some(transaction);
+                    return Some(Why::Hold);
+                }
+                self.hub.protocols.kept -= transaction.len();
+                self.send(|out| {
+                    resp::array(transaction.count, out);
+                    out.extend_from_slice(transaction.execution.as_ref().map_or(&[], |e| &e.replies[..]));
+                });
+                return None;
+            }
+            let limits = Limits { max_bulk: usize::MAX, max_args: usize::MAX, max_command: usize::MAX };
+            let mark = self.fx.mark();
+            let (act, used) = match Decoder::default().decode(&transaction.commands[done..], &limits) {
+                Ok(Decoded::Command { args, used }) => {
+                    let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
+                    (self.resp_execute(&name, &args), used)
+                }
+                // They were encoded here.
+                _ => (Act::Next, transaction.commands.len() - done),
+            };
+            let more = self.session_mut().state();
+            let transaction = more.transaction.insert(transaction);
+            match act {
+                Act::Next => {
+                    if let Some(execution) = &mut transaction.execution {
+                        execution.done += used;
+                    }
+                    self.collect_replies(mark);
+                    if self.is_closing() {
+                        return Some(Why::End);
+                    }
+                }
+                Act::Hold => return Some(Why::Hold),
+                Act::End => return Some(Why::End),
+            }
+        }
+        None
+    }
+
+    /// Where a transaction is being carried out, takes the replies that were sent since `mark` into its array.
+    pub(crate) fn collect_replies(&mut self, mark: Mark) {
+        if self.is_closing() {
+            return;
+        }
+        let Some(state) = self.hub.session_mut(self.slot).existing_state() else { return };
+        let Some(execution) = state.transaction.as_mut().and_then(|t| t.execution.as_mut()) else { return };
+        let taken = self.fx.take_sent(self.slot, mark, &mut execution.replies);
+        let length = execution.replies.len();
+        self.hub.protocols.kept += taken;
+        let max = self.hub.settings().recovery_bytes;
+        let ending = if length > max {
+            let words = format!("replies of a transaction longer than {max} bytes (client.queue_max_size)");
+            Ending::Protocol(words)
+        } else if self.hub.protocols.kept > self.hub.settings().input_limit {
+            Ending::Overloaded
+        } else {
+            return;
+        };
+        self.hub.count_error();
+        self.end(&ending);
+    }
+}

@@ -1,0 +1,137 @@
+//! What a session has for its protocol: a link and a few flags always, more only while it is not idle.
+
+use tidings_hub::{LossReport, ServerSubscription};
+use tidings_wire::body::DataFormat;
+use tidings_wire::client::Encoding;
+use tidings_wire::plain::telnet::Telnet;
+use tidings_wire::resp::Decoder;
+use tidings_wire::{Channel, Form, Publication};
+
+use crate::frames::Frames;
+use crate::inbox::Inbox;
+use crate::link::Link;
+use crate::resp::{Greeting, Transaction};
+
+/// A small fact about a session's input or output.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum PeerFlag {
+    /// Automatic subscriptions wait for the first byte.
+    Held = 1,
+    /// The first plain line came; a stream of plain events is open.
+    Begun = 1 << 1,
+    /// The last plain line ended in `\r`: a `\n` that comes next belongs to it.
+    Returned = 1 << 2,
+}
+
+/// How a session's peer is connected, and flags of its protocol; two bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer {
+    /// Framing, protocol and direction.
+    pub link: Link,
+    flags: u8,
+}
+
+impl Peer {
+    pub(crate) fn has(self, flag: PeerFlag) -> bool {
+        self.flags & flag as u8 != 0
+    }
+
+    /// Sets or clears a flag; gives what it was.
+    pub(crate) fn set(&mut self, flag: PeerFlag, on: bool) -> bool {
+        let before = self.has(flag);
+        self.flags = if on { self.flags | flag as u8 } else { self.flags & !(flag as u8) };
+        before
+    }
+}
+
+impl From<Link> for Peer {
+    fn from(link: Link) -> Self {
+        Self { link, flags: 0 }
+    }
+}
+
+impl tidings_hub::Peer for Peer {
+    fn form(self) -> Form {
+        self.link.form()
+    }
+
+    fn name(self) -> &'static str {
+        self.link.name()
+    }
+
+    fn encoding(self) -> Encoding {
+        self.link.encoding()
+    }
+
+    fn publication_len(self, publication: &Publication, format: DataFormat) -> usize {
+        self.link.encoding().publication_len(publication, format)
+    }
+
+    fn loss_report(self) -> LossReport {
+        (self.link.protocol().module().loss_report)(self.link)
+    }
+
+    fn server_subscription(self, channel: &Channel) -> ServerSubscription {
+        (self.link.protocol().module().server_subscription)(channel)
+    }
+
+    fn has_connect(self) -> bool {
+        self.link.is_client()
+    }
+
+    fn answers_pings(self) -> bool {
+        !self.link.is_one_way()
+    }
+}
+
+/// What an idle session does not have.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) inbox: Inbox,
+    pub(crate) decoder: Decoder,
+    /// `CLIENT SETNAME`.
+    pub(crate) name: Option<Box<str>>,
+    /// What RESP's `MULTI` has begun.
+    pub(crate) transaction: Option<Box<Transaction>>,
+    /// Where in a sequence of telnet its input has ended.
+    pub(crate) telnet: Telnet,
+    /// `HELLO` whose token is being verified.
+    pub(crate) greeting: Option<Box<Greeting>>,
+    /// A message of a WebSocket that has begun, or whose commands are not all done.
+    pub(crate) frames: Option<Box<Frames>>,
+}
+
+impl State {
+    /// Bytes of input that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
+        self.inbox.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction
+    }
+
+    /// Keeps a copy of input that was not used; `searched` bytes of it hold no line break.
+    pub(crate) fn keep(&mut self, bytes: &[u8], searched: usize) {
+        self.inbox.keep_copy(bytes, searched);
+    }
+}
+
+impl tidings_hub::State for State {
+    fn is_empty(&self) -> bool {
+        self.inbox.is_empty()
+            && self.transaction.is_none()
+            && self.telnet == Telnet::Text
+            && self.name.is_none()
+            && self.frames.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::protocols::Protocols;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let size = size_of::<tidings_hub::Session<Protocols>>();
+        assert!(size <= 24, "{size}");
+    }
+}
