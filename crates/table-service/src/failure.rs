@@ -5,6 +5,8 @@ use std::io;
 use tidings_log_throttle::LogThrottle;
 use tidings_table::Error;
 
+use super::store::StoreError;
+
 /// The lines about a disk that is full.
 static FULL: LogThrottle = LogThrottle::new();
 /// The lines about any other error of a disk.
@@ -82,6 +84,19 @@ impl From<Error> for Failure {
             Error::Cancelled => Self::new(409, "something newer was asked for"),
             Error::Broken => Self::internal(),
             _ => Self::bad(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => Self::new(503, error.to_string()),
+            StoreError::Full(why) => Self::new(507, why),
+            StoreError::NotFound => Self::unknown(),
+            StoreError::Corrupt => Self::internal(),
+            StoreError::Io(error) => error.into(),
+            StoreError::Table(error) => error.into(),
         }
     }
 }

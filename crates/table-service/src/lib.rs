@@ -57,15 +57,15 @@ mod quota;
 mod rate;
 mod record;
 mod room;
+mod rooms;
 mod rows;
 mod session;
 mod store;
 mod upload;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings_wire::Channel;
@@ -78,6 +78,7 @@ use id::TableId;
 use queries::Queries;
 use record::Record;
 use room::{Ask, Room};
+use rooms::Rooms;
 use session::blocking;
 use store::Store;
 use upload::UnderWay;
@@ -104,9 +105,9 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// All tables of this process.
 pub struct Service {
-    store: Arc<Store>,
-    /// Those that are in memory.
-    rooms: Mutex<HashMap<TableId, mpsc::Sender<Ask>>>,
+    store: Arc<dyn Store>,
+    /// The tables in memory.
+    rooms: Arc<Rooms>,
     /// Counters for the metrics.
     pub counters: Counters,
     queries: Queries,
@@ -128,11 +129,13 @@ impl Service {
     /// # Errors
     /// When the store's folder cannot be made or read, or its bucket cannot be used as the options say.
     pub fn start(options: Options, access: Arc<dyn Access>, bus: Arc<dyn NodeBus>) -> io::Result<Arc<Self>> {
-        let store = Store::open(&options)?;
+        let rooms = Arc::new(Rooms::default());
+        let idle = Arc::clone(&rooms);
+        let store = store::open(&options, Box::new(move || idle.close_idle()))?;
         let every = SWEEP.min(options.keep / 4).max(Duration::from_millis(100));
         let service = Arc::new(Self {
-            store: Arc::new(store),
-            rooms: Mutex::default(),
+            store,
+            rooms,
             counters: Counters::default(),
             queries: Queries::default(),
             uploads: UnderWay::new(options.min_data_rate),
@@ -145,7 +148,6 @@ impl Service {
             own: id::process_number(),
             sweeping: Mutex::default(),
         });
-        service.store.serves(Arc::downgrade(&service));
         let store = Arc::clone(&service.store);
         let sweeping = tokio::spawn(async move {
             loop {
@@ -165,7 +167,7 @@ impl Service {
         if let Some(sweeping) = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).take() {
             sweeping.abort();
         }
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let rooms = self.rooms.all();
         for room in &rooms {
             let _ = room.send(Ask::Stop(drain)).await;
         }
@@ -191,7 +193,7 @@ impl Service {
 
     /// Bytes of files without a name: what packed files unpack to, what views are sorted with, removed files that are read.
     pub fn nameless(&self) -> u64 {
-        self.store.nameless()
+        self.store.disk().nameless()
     }
 
     /// Transfers that ended because they were slow and others waited, by what they were.
@@ -203,7 +205,7 @@ impl Service {
     /// What was refused, by the reason.
     pub fn refused(&self) -> [(&'static str, u64); 6] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [total, quota] = self.store.refused();
+        let [total, quota] = self.store.disk().refused.each_ref().map(of);
         let [uploads, own_uploads] = self.uploads.refused.each_ref().map(of);
         [
             ("right", of(&self.counters.unauthorized)),
@@ -222,26 +224,23 @@ impl Service {
 
     /// The room of a table, which is opened if it is not in memory.
     async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<Ask>, Failure> {
-        if let Some(room) = self.rooms().get(&id) {
-            return Ok(room.clone());
+        if let Some(room) = self.rooms.get(id) {
+            return Ok(room);
         }
         self.check_running()?;
         let store = Arc::clone(&self.store);
         let (place, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
-        let mut rooms = self.rooms();
-        // Somebody may have been quicker.
-        Ok(rooms.entry(id).or_insert_with(|| Room::start(self, place, record)).clone())
+        // Another request may have started it meanwhile.
+        Ok(self.rooms.get_or_start(id, || Room::start(self, place, record)))
     }
 
     /// Makes a table without a file, whose owner has this secret.
     async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<Ask>, Failure> {
         self.check_running()?;
         let store = Arc::clone(&self.store);
-        let place = blocking(move || store.create()).await??;
+        let place = blocking(move || store.disk().create()).await??;
         let id = place.id;
-        let room = Room::start(self, place, Record::new(secret));
-        self.rooms().insert(id, room.clone());
-        Ok(room)
+        Ok(self.rooms.get_or_start(id, || Room::start(self, place, Record::new(secret))))
     }
 
     /// Asks a table's room something and waits for the answer.
@@ -259,32 +258,9 @@ impl Service {
             {
                 return Ok(answer);
             }
-            self.forget(id, &room.downgrade());
+            self.rooms.forget(id, &room.downgrade());
         }
         Err(Failure::unknown())
-    }
-
-    /// Has the tables put away that are in memory though nobody looks at them, so that they can make room for others.
-    /// For a thread that may wait.
-    fn put_away_idle(&self) {
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        let (held, put_away) = std::sync::mpsc::channel();
-        for room in rooms {
-            // One with so many asks is not idle.
-            let _ = room.try_send(Ask::PutAway(held.clone()));
-        }
-        drop(held);
-        // Until nobody holds it any more: rooms in use at once, idle ones when they have ended.
-        let _ = put_away.recv_timeout(LAST);
-    }
-
-    /// Takes a room off the list that is ending, so that the next who asks opens it again.
-    fn forget(&self, id: TableId, room: &mpsc::WeakSender<Ask>) {
-        let mut rooms = self.rooms();
-        let is_it = |known: &mpsc::Sender<Ask>| room.upgrade().is_none_or(|room| room.same_channel(known));
-        if rooms.get(&id).is_some_and(is_it) {
-            rooms.remove(&id);
-        }
     }
 
     /// Tells the followers of a table's channel of its view.
@@ -296,9 +272,5 @@ impl Service {
 
     fn check_running(&self) -> Result<(), Failure> {
         if *self.stopping.borrow() { Err(Failure::stopping()) } else { Ok(()) }
-    }
-
-    fn rooms(&self) -> MutexGuard<'_, HashMap<TableId, mpsc::Sender<Ask>>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn listen(service: &Arc<Service>) {
         let news = serde_json::from_slice::<News>(message).ok();
         let Some(news) = news.filter(|news| news.node != service.own) else { return };
         let Ok(id) = news.table.parse::<TableId>() else { return };
-        let room = service.rooms().get(&id).cloned();
+        let room = service.rooms.get(id);
         // A room that has too much to do hears the next word; a table that is not open here has nobody to tell.
         if let Some(room) = room {
             let _ = room.try_send(Ask::News(Box::new(news)));

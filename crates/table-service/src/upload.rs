@@ -168,7 +168,7 @@ pub(super) struct Job {
     pub(super) number: u64,
     pub(super) writer: Writer,
     /// Where the file goes.
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) place: Arc<Place>,
     pub(super) file: String,
     pub(super) reserved: Reserved,

@@ -180,8 +180,8 @@ impl Room {
                 let _ = saving.await;
             }
             let removed = tokio::task::spawn_blocking(move || {
-                if let Err(failure) = service.store.delete(&place) {
-                    let why = failure.message;
+                if let Err(error) = service.store.delete(&place) {
+                    let why = Failure::from(error).message;
                     tracing::warn!(table = %place.id, why, "a deleted table cannot be removed; it goes after tables.keep");
                 }
             });
@@ -198,7 +198,7 @@ impl Room {
         self.page = None;
         self.unsaved = false;
         self.over = self.viewers.is_empty();
-        self.service.forget(self.place.id, &self.me);
+        self.service.rooms.forget(self.place.id, &self.me);
     }
 
     /// Gives the table as it is, once its page was made.

@@ -40,7 +40,7 @@ use super::outbox::Outbox;
 use super::quota::Quota;
 use super::record::Record;
 use super::rows::{Added, Rows};
-use super::store::{Place, Reserved, Saved};
+use super::store::{Place, Reserved, Saved, StoreError};
 use super::upload::{Far, Outcome, Upload};
 
 pub(super) use members::Seat;
@@ -244,7 +244,7 @@ pub(super) struct Room {
 }
 
 /// What became of a record that was written, and files that are to go yet.
-type Saving = (Result<Saved, Failure>, Vec<String>);
+type Saving = (Result<Saved, StoreError>, Vec<String>);
 
 impl Room {
     /// Starts the room of a table that lies at this place, and gives its address.
@@ -496,13 +496,13 @@ impl Room {
                 true => store.save(&place, &record),
                 false => store.forget(&place).map(|()| Saved::Kept),
             };
-            if saved != Ok(Saved::Kept) {
+            if !matches!(saved, Ok(Saved::Kept)) {
                 return (saved, obsolete);
             }
             // Files that no record names go last, and what is left of them is swept.
             for file in obsolete {
-                if let Err(failure) = store.remove_file(&place, &file) {
-                    let why = failure.message;
+                if let Err(error) = store.remove_file(&place, &file) {
+                    let why = Failure::from(error).message;
                     tracing::warn!(table = %place.id, why, "an old file cannot be removed yet");
                 }
             }
@@ -517,8 +517,9 @@ impl Room {
         match saved {
             Some((Ok(Saved::Kept), _)) => {}
             Some((Ok(Saved::Gone), _)) => self.gone(),
-            Some((Err(failure), obsolete)) => {
-                tracing::warn!(table = %self.id(), why = failure.message, "what is shown of a table cannot be saved yet");
+            Some((Err(error), obsolete)) => {
+                let why = Failure::from(error).message;
+                tracing::warn!(table = %self.id(), why, "what is shown of a table cannot be saved yet");
                 self.obsolete.extend(obsolete);
                 self.unsaved = true;
                 self.save_at = now + SAVE_AGAIN;
@@ -530,7 +531,7 @@ impl Room {
     /// The room is empty, or the table deleted: leaves everything as it is to be found again.
     async fn end(&mut self) {
         self.asks.close();
-        self.service.forget(self.place.id, &self.me);
+        self.service.rooms.forget(self.place.id, &self.me);
         if let Some(rendering) = &self.rendering {
             rendering.cancel.cancel();
         }
@@ -550,8 +551,9 @@ impl Room {
         // Since then nobody uses it.
         let left = SystemTime::now().checked_sub(self.idle_since.elapsed()).unwrap_or_else(SystemTime::now);
         let kept = tokio::task::spawn_blocking(move || store.put_away(&place, &record, left));
-        if let Ok(Err(failure)) = kept.await {
-            tracing::warn!(table = %self.place.id, why = failure.message, "a table cannot be put away");
+        if let Ok(Err(error)) = kept.await {
+            let why = Failure::from(error).message;
+            tracing::warn!(table = %self.place.id, why, "a table cannot be put away");
         }
         self.service.counters.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::message;
 use crate::quota::Quota;
 use crate::rows::{Added, Appended, Rows};
-use crate::store::{Place, Store, Written};
+use crate::store::{AppendError, Place, Store, StoreError};
 use crate::upload::FIRST;
 
 /// How many pieces of work may wait.
@@ -75,24 +75,24 @@ pub(super) struct Worked {
 
 /// Who is told, and what.
 enum Answer {
-    Opened(Result<(), Failure>),
-    Grown(Result<(), Failure>),
+    Opened(Result<(), StoreError>),
+    Grown(Result<(), StoreError>),
     Reread(Wish, Result<(), Failure>, Done),
     Appended(Vec<(Result<Added, Failure>, Addition)>),
 }
 
 /// What the work is done with.
 struct Bench<'a> {
-    store: &'a Arc<Store>,
+    store: &'a Arc<dyn Store>,
     place: &'a Arc<Place>,
     file: &'a str,
     control: Control<'a>,
     /// Whose bytes rows that are appended are.
     quota: Quota,
     /// Opens the file and takes in all of it.
-    open: &'a dyn Fn() -> Result<Writer, Failure>,
+    open: &'a dyn Fn() -> Result<Writer, StoreError>,
     /// Opens as much of it as lies on the disk.
-    reopen: &'a dyn Fn() -> Result<Writer, Failure>,
+    reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
 }
 
 impl Work {
@@ -100,12 +100,12 @@ impl Work {
     fn run(self, writer: Option<Writer>, bench: &Bench<'_>) -> Worked {
         let mut writer = match writer.map_or_else(bench.open, Ok) {
             Ok(writer) => writer,
-            Err(failed) => {
+            Err(error) => {
                 let answer = match self {
-                    Self::Open => Answer::Opened(Err(failed)),
-                    Self::Grow => Answer::Grown(Err(failed)),
-                    Self::Reread(wish, _, done) => Answer::Reread(wish, Err(failed), done),
-                    Self::Append(additions) => Answer::Appended(refused(additions, &failed)),
+                    Self::Open => Answer::Opened(Err(error)),
+                    Self::Grow => Answer::Grown(Err(error)),
+                    Self::Reread(wish, _, done) => Answer::Reread(wish, Err(error.into()), done),
+                    Self::Append(additions) => Answer::Appended(refused(additions, &error.into())),
                 };
                 return Worked { writer: None, answer };
             }
@@ -116,7 +116,7 @@ impl Work {
                 let Bench { store, place, file, control, .. } = bench;
                 let grown = store.catch_up(place, file, &mut writer, *control, &mut |_, _| {});
                 // What could not be fetched has not come to the writer.
-                let is_well = grown.as_ref().err().is_none_or(|failure| failure.code == 503);
+                let is_well = matches!(grown, Ok(()) | Err(StoreError::Unavailable(_)));
                 Worked { writer: is_well.then_some(writer), answer: Answer::Grown(grown) }
             }
             Self::Reread(wish, choice, done) => {
@@ -129,22 +129,24 @@ impl Work {
     }
 }
 
-/// Appends rows of several requests together; each is answered for itself.
+/// Appends rows of several requests together; each request has a result of its own.
 fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Worked {
     let Bench { store, place, file, reopen, .. } = bench;
     let most = additions.iter().map(|addition| addition.rows.most()).sum();
     let reserved = match store.reserve(most, bench.quota.clone(), None) {
         Ok(reserved) => reserved,
-        Err(failure) => {
-            return Worked { writer: Some(writer), answer: Answer::Appended(refused(additions, &failure)) };
+        Err(error) => {
+            let answer = Answer::Appended(refused(additions, &error.into()));
+            return Worked { writer: Some(writer), answer };
         }
     };
     let folder = place.file(file);
     let (mut is_broken, mut grown) = (false, 0);
-    let written = store.append(place, file, &mut writer, reopen, &mut |writer| {
+    let mut outcomes: Vec<Result<Added, Failure>> = Vec::new();
+    let appended = store.append(place, file, &mut writer, reopen, &mut |writer| {
         let received = |writer: &Writer| writer.table().reading().summary().received;
         let before = received(writer);
-        let mut outcomes: Vec<Result<Added, Failure>> = Vec::new();
+        outcomes.clear();
         for addition in &additions {
             outcomes.push(match outcomes.last() {
                 Some(Err(failure)) if is_broken => Err(failure.clone()),
@@ -159,22 +161,23 @@ fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Wo
             });
         }
         grown = received(writer).saturating_sub(before);
-        Ok(Written::Done(outcomes))
     });
-    let (is_usable, outcomes) = match written {
-        Ok(Written::Done(outcomes)) => {
+    let (is_usable, outcomes) = match appended {
+        Ok(()) => {
             reserved.keep_only(grown);
             (!is_broken, outcomes.into_iter().zip(additions).collect())
         }
-        Ok(Written::Refused(failure)) => (!is_broken, refused(additions, &failure)),
-        Err(failure) => (false, refused(additions, &failure)),
+        Err(AppendError { error, is_writer_usable }) => {
+            (is_writer_usable && !is_broken, refused(additions, &error.into()))
+        }
     };
     if store.is_to_join(place) {
         let (store, place, file) = (Arc::clone(store), Arc::clone(place), (*file).to_owned());
         tokio::task::spawn_blocking(move || {
-            if let Err(failure) = store.join(&place, &file) {
-                // It is tried again after the next rows.
-                tracing::warn!(table = %place.id, why = failure.message, "pieces of a file cannot be joined");
+            if let Err(error) = store.join(&place, &file) {
+                // The next append tries again.
+                let why = Failure::from(error).message;
+                tracing::warn!(table = %place.id, why, "pieces of a file cannot be joined");
             }
         });
     }
@@ -359,7 +362,7 @@ impl Room {
                 self.render_soon(Duration::ZERO);
             }
             Answer::Opened(Err(_)) if !is_now => {}
-            Answer::Opened(Err(failure)) => self.cannot_open(failure),
+            Answer::Opened(Err(error)) => self.cannot_open(error),
             Answer::Grown(Ok(())) => self.show_appended(),
             // The next word of who appended them asks for them again.
             Answer::Grown(Err(_)) => {}
@@ -418,8 +421,10 @@ impl Room {
 
     /// Nobody can look at the file: it is not what it was, or the store is away. In the second case what is shown stays,
     /// and it is tried again.
-    fn cannot_open(&mut self, failure: Failure) {
-        if failure.code == 503 {
+    fn cannot_open(&mut self, error: StoreError) {
+        let is_away = matches!(error, StoreError::Unavailable(_));
+        let failure = Failure::from(error);
+        if is_away {
             for looker in self.looking.drain(..) {
                 let _ = looker.send(Err(failure.clone()));
             }

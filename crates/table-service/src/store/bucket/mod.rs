@@ -40,10 +40,10 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::disk::Place;
-use crate::failure::Failure;
 use crate::id::TableId;
 use crate::options::{BucketOptions, Options};
 use crate::record::Record;
+use crate::store::StoreError;
 use http::Connector;
 
 /// The record's object.
@@ -227,7 +227,7 @@ impl Bucket {
     }
 
     /// A table's record, and which version of it that is.
-    pub(super) fn record(&self, id: TableId) -> Result<Option<(Record, UpdateVersion)>, Failure> {
+    pub(super) fn record(&self, id: TableId) -> Result<Option<(Record, UpdateVersion)>, StoreError> {
         let path = self.path(id, RECORD);
         self.wait(async {
             let got = match self.s3.get_opts(&path, GetOptions::default()).await {
@@ -238,21 +238,21 @@ impl Bucket {
             let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
             if got.meta.size > MAX_RECORD {
                 tracing::error!(table = %id, bytes = got.meta.size, "a table's record is too long to be one");
-                return Err(Failure::internal());
+                return Err(StoreError::Corrupt);
             }
             let bytes = got.bytes().await.map_err(|error| self.failed("reading a table's record", &error))?;
             match serde_json::from_slice(&bytes) {
                 Ok(record) => Ok(Some((record, version))),
                 Err(error) => {
                     tracing::error!(%error, table = %id, "a table's record in the bucket is none");
-                    Err(Failure::internal())
+                    Err(StoreError::Corrupt)
                 }
             }
         })
     }
 
     /// Writes a record, unless there is a newer one. The table counts as used now.
-    pub(super) fn save(&self, place: &Place, record: &Record) -> Result<Saved, Failure> {
+    pub(super) fn save(&self, place: &Place, record: &Record) -> Result<Saved, StoreError> {
         self.check_fit()?;
         let path = self.path(place.id, RECORD);
         let bytes = serde_json::to_vec(record).map_err(io::Error::from)?;
@@ -283,18 +283,18 @@ impl Bucket {
                 Err(error) => return Err(self.failed("writing a table's record", &error)),
             }
         }
-        Err(Failure::new(503, "too many nodes change this table at once; try again"))
+        Err(StoreError::Conflict("change"))
     }
 
     /// Removes a table's record alone: that of a first upload which came to nothing.
-    pub(super) fn forget(&self, place: &Place) -> Result<(), Failure> {
+    pub(super) fn forget(&self, place: &Place) -> Result<(), StoreError> {
         let mut seen = place.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = None;
         self.wait(self.remove(&self.path(place.id, RECORD)))
     }
 
     /// Removes a table, its record first: without it there is no table.
-    pub(super) fn delete(&self, id: TableId) -> Result<(), Failure> {
+    pub(super) fn delete(&self, id: TableId) -> Result<(), StoreError> {
         self.wait(async {
             self.remove(&self.path(id, RECORD)).await?;
             self.remove_below(&self.path(id, "")).await
@@ -302,11 +302,11 @@ impl Bucket {
     }
 
     /// Removes a file.
-    pub(super) fn remove_file(&self, id: TableId, file: &str) -> Result<(), Failure> {
+    pub(super) fn remove_file(&self, id: TableId, file: &str) -> Result<(), StoreError> {
         self.wait(self.remove_below(&self.path(id, file)))
     }
 
-    async fn remove_below(&self, folder: &Path) -> Result<(), Failure> {
+    async fn remove_below(&self, folder: &Path) -> Result<(), StoreError> {
         for object in self.list(folder).await? {
             self.remove(&object.location).await?;
             self.release(object.size);
@@ -315,7 +315,7 @@ impl Bucket {
     }
 
     /// Removes an object, if it is there.
-    async fn remove(&self, path: &Path) -> Result<(), Failure> {
+    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
         match self.s3.delete(path).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("removing an object", &error)),
@@ -323,18 +323,18 @@ impl Bucket {
     }
 
     /// Everything below a folder.
-    async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>, Failure> {
+    async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>, StoreError> {
         let listed = self.s3.list(Some(folder)).try_collect().await;
         listed.map_err(|error| self.failed("listing objects", &error))
     }
 
     /// # Errors
-    /// 503 when the store is known to ignore conditions of writes.
-    fn check_fit(&self) -> Result<(), Failure> {
+    /// [`StoreError::Unavailable`] when the store is known to ignore conditions of writes.
+    fn check_fit(&self) -> Result<(), StoreError> {
         if self.is_fit.get() == Some(&false) {
             let what = "the store of tables ignores conditions of writes (If-Match, If-None-Match), without which nodes \
                         would overwrite each other's tables; take another one (tables.store)";
-            return Err(Failure::new(503, what));
+            return Err(StoreError::Unavailable(what));
         }
         Ok(())
     }
@@ -359,11 +359,10 @@ impl Bucket {
     }
 
     /// What somebody is told who needed the bucket. The log gets what it said.
-    fn failed(&self, doing: &str, error: &Error) -> Failure {
+    fn failed(&self, doing: &str, error: &Error) -> StoreError {
         let why = words(error);
         tracing::warn!(store = self.name, why, "{doing} has failed");
-        Failure::new(
-            503,
+        StoreError::Unavailable(
             "the store of tables does not answer as it should (tables.store); try again in a moment",
         )
     }

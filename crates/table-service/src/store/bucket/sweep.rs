@@ -16,8 +16,8 @@ use object_store::{
 };
 
 use super::{Bucket, ORPHAN, RECORD};
-use crate::failure::Failure;
 use crate::id::TableId;
+use crate::store::StoreError;
 use crate::store::disk::TABLE;
 
 /// How often all tables are counted: a request for each thousand objects.
@@ -107,16 +107,16 @@ impl Bucket {
             Ok(is_fit) => drop(self.is_fit.set(is_fit)),
             Err(error) => drop(self.failed("trying whether the store keeps to conditions of writes", &error)),
         }
-        if let Err(failure) = self.check_fit() {
-            tracing::error!(store = self.name, "{}", failure.message);
+        if let Err(error) = self.check_fit() {
+            tracing::error!(store = self.name, "{error}");
         }
     }
 
     /// Takes so many bytes for a file, removing tables that are not in use where there is no room.
     ///
     /// # Errors
-    /// 507 when there is none.
-    pub(super) fn make_room(&self, bytes: u64) -> Result<(), Failure> {
+    /// [`StoreError::Full`] when there is none.
+    pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
         if !self.is_counted.load(Ordering::Relaxed) {
             // What others have put there was not counted yet.
             self.clean(bytes)?;
@@ -132,11 +132,11 @@ impl Bucket {
         }
         self.release(bytes);
         let limit = self.max_total;
-        Err(Failure::new(507, format!("all tables together may have {limit} bytes (tables.max_total)")))
+        Err(StoreError::Full(format!("all tables together may have {limit} bytes (tables.max_total)")))
     }
 
     /// Counts all tables and removes those that are over, and for so many bytes more those that were used longest ago.
-    fn clean(&self, bytes: u64) -> Result<u64, Failure> {
+    fn clean(&self, bytes: u64) -> Result<u64, StoreError> {
         let mut found = self.wait(self.found())?;
         let now = SystemTime::now();
         let ago = |when: Option<SystemTime>| {
@@ -192,7 +192,7 @@ impl Bucket {
     }
 
     /// Removes files that the record does not name.
-    fn tidy(&self, id: TableId, table: &Found, now: SystemTime) -> Result<(), Failure> {
+    fn tidy(&self, id: TableId, table: &Found, now: SystemTime) -> Result<(), StoreError> {
         let Some((record, _)) = self.record(id)? else { return Ok(()) };
         for (file, written) in &table.files {
             let is_old = now.duration_since(*written).is_ok_and(|ago| ago >= ORPHAN);
@@ -203,7 +203,7 @@ impl Bucket {
         Ok(())
     }
 
-    async fn found(&self) -> Result<HashMap<TableId, Found>, Failure> {
+    async fn found(&self) -> Result<HashMap<TableId, Found>, StoreError> {
         let mut found: HashMap<TableId, Found> = HashMap::new();
         let prefix = Path::from(&*self.prefix);
         let mut objects = self.s3.list(Some(&prefix));

@@ -20,8 +20,8 @@ use tidings_table::{DIALECT, ORIGINAL};
 
 use super::chain::{self, Chain, Object};
 use super::{Bucket, Committed, PART};
-use crate::failure::Failure;
 use crate::id::{self, TableId};
+use crate::store::StoreError;
 use crate::store::disk::Place;
 
 /// Most parts of one object; S3 takes 10,000.
@@ -43,9 +43,9 @@ impl Bucket {
     /// Puts a whole file that lies on the disk.
     ///
     /// # Errors
-    /// 503 when the bucket cannot be reached, 507 when it holds `tables.max_total` already; nothing is left then, or
+    /// [`StoreError::Unavailable`]; [`StoreError::Full`] when it holds `tables.max_total` already; nothing is left then, or
     /// is removed later.
-    pub(in crate::store) fn publish(&self, place: &Place, file: &str) -> Result<(), Failure> {
+    pub(in crate::store) fn publish(&self, place: &Place, file: &str) -> Result<(), StoreError> {
         self.check_fit()?;
         let source = File::open(place.file(file).join(ORIGINAL))?;
         let length = source.metadata()?.len();
@@ -65,7 +65,7 @@ impl Bucket {
 
     /// Joins small objects of a file, so that it stays few. Whoever reads meanwhile looks again. Of the disk's copy no
     /// more is read than these bytes, which are sure to be those of the bucket.
-    pub(in crate::store) fn join(&self, place: &Place, file: &str, sure: u64) -> Result<(), Failure> {
+    pub(in crate::store) fn join(&self, place: &Place, file: &str, sure: u64) -> Result<(), StoreError> {
         let Some((bytes, replaced)) = self.chain(place.id, file)?.to_join(sure) else { return Ok(()) };
         let source = File::open(place.file(file).join(ORIGINAL))?;
         let length = bytes.end - bytes.start;
@@ -83,7 +83,7 @@ impl Bucket {
 
     /// Makes the file's copy on the disk as it is for all, so far as it has come; who calls sees to it that what it
     /// lacks is [fetched](Self::fetch).
-    pub(in crate::store) fn prepare(&self, place: &Place, file: &str) -> Result<(), Failure> {
+    pub(in crate::store) fn prepare(&self, place: &Place, file: &str) -> Result<(), StoreError> {
         let folder = place.file(file);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
@@ -106,7 +106,7 @@ impl Bucket {
     }
 
     /// Fetches how a file is read, where that was found.
-    fn fetch_dialect(&self, path: &Path, folder: &FilePath) -> Result<(), Failure> {
+    fn fetch_dialect(&self, path: &Path, folder: &FilePath) -> Result<(), StoreError> {
         let failed = |error: Error| self.failed("getting how a file is read", &error);
         let dialect = match self.wait(self.s3.get(path)) {
             Ok(there) if there.meta.size <= MOST_DIALECT => self.wait(there.bytes()).map_err(failed)?,
@@ -122,22 +122,22 @@ impl Bucket {
     /// the file that is there; `reserve` before the disk takes so many bytes.
     ///
     /// # Errors
-    /// 404 when the file is not there (any more), 503 when the bucket cannot be reached, the disk's, and those of
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`], the disk's, and those of
     /// `grown` and `reserve`.
     pub(in crate::store) fn fetch(
         &self,
         place: &Place,
         file: &str,
-        reserve: &dyn Fn(u64) -> Result<(), Failure>,
-        grown: &mut dyn FnMut(f32) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        reserve: &dyn Fn(u64) -> Result<(), StoreError>,
+        grown: &mut dyn FnMut(f32) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let copy = OpenOptions::new().write(true).open(place.file(file).join(ORIGINAL))?;
         let mut have = copy.metadata()?.len();
         let (mut attempts, mut reserved) = (0, have);
         loop {
             let chain = self.chain(place.id, file)?;
             let (Some(parts), Some(end)) = (chain.parts(), chain.end()) else {
-                return Err(Failure::unknown());
+                return Err(StoreError::NotFound);
             };
             if have >= end {
                 return Ok(());
@@ -154,7 +154,7 @@ impl Bucket {
             drop(permit);
             match fetched {
                 Ok(()) => return Ok(()),
-                Err(Broken::Failure(failure)) => return Err(failure),
+                Err(Broken::Store(error)) => return Err(error),
                 // What was joined meanwhile is listed anew; what broke off goes on where it did.
                 Err(Broken::Bucket(error)) => {
                     attempts = if have > before { 0 } else { attempts + 1 };
@@ -173,7 +173,7 @@ impl Bucket {
         part: &Object,
         copy: &File,
         have: &mut u64,
-        grown: &mut dyn FnMut(u64) -> Result<(), Failure>,
+        grown: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<(), Broken> {
         let path = self.object(id, file, &part.name);
         let range = have.saturating_sub(part.bytes.start)..part.bytes.end - part.bytes.start;
@@ -184,11 +184,11 @@ impl Bucket {
         while let Some(piece) = self.wait(pieces.next()) {
             let piece = piece.map_err(Broken::Bucket)?;
             let piece = &piece[..piece.len().min((part.bytes.end - *have) as usize)];
-            copy.write_all_at(piece, *have).map_err(|error| Broken::Failure(error.into()))?;
+            copy.write_all_at(piece, *have).map_err(|error| Broken::Store(error.into()))?;
             *have += piece.len() as u64;
             if *have - looked >= GLANCE {
                 looked = *have;
-                grown(*have).map_err(Broken::Failure)?;
+                grown(*have).map_err(Broken::Store)?;
             }
         }
         if *have < part.bytes.end {
@@ -213,13 +213,13 @@ impl Bucket {
     /// Puts what was appended to the disk's copy.
     ///
     /// # Errors
-    /// 503 when the bucket cannot be reached. It may have the rows all the same: then they are seen later.
+    /// [`StoreError::Unavailable`]. The bucket may have the rows all the same: then they are seen later.
     pub(in crate::store) fn commit(
         &self,
         place: &Place,
         file: &str,
         bytes: Range<u64>,
-    ) -> Result<Committed, Failure> {
+    ) -> Result<Committed, StoreError> {
         self.check_fit()?;
         let folder = place.file(file);
         let mut rows = vec![0; (bytes.end - bytes.start) as usize];
@@ -272,7 +272,7 @@ impl Bucket {
     }
 
     /// Puts these bytes of a file as an object. It is there whole or not at all.
-    fn put(&self, path: &Path, source: &File, bytes: Range<u64>) -> Result<(), Failure> {
+    fn put(&self, path: &Path, source: &File, bytes: Range<u64>) -> Result<(), StoreError> {
         let _permit = self.wait(self.sending.acquire());
         let length = bytes.end - bytes.start;
         if length <= PART {
@@ -298,7 +298,7 @@ impl Bucket {
         upload: &String,
         source: &File,
         bytes: Range<u64>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StoreError> {
         let failed = |error: Error| self.failed("putting a file", &error);
         let size = PART.max((bytes.end - bytes.start).div_ceil(PARTS));
         let mut parts: Vec<PartId> = Vec::new();
@@ -326,7 +326,7 @@ impl Bucket {
     }
 
     /// The objects of a file.
-    fn chain(&self, id: TableId, file: &str) -> Result<Chain, Failure> {
+    fn chain(&self, id: TableId, file: &str) -> Result<Chain, StoreError> {
         let listed = self.wait(self.list(&self.path(id, file)))?;
         let named = |object: object_store::ObjectMeta| {
             let name = object.location.filename()?.to_owned();
@@ -343,7 +343,7 @@ impl Bucket {
 /// Why fetching has ended early.
 enum Broken {
     Bucket(Error),
-    Failure(Failure),
+    Store(StoreError),
 }
 
 /// Reads these bytes of a file into memory.

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidings_table::Budget;
 
 use super::Disk;
-use crate::failure::Failure;
 use crate::quota::Quota;
+use crate::store::StoreError;
 
 /// What requesters have uploaded.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub(crate) struct Reserved {
 
 impl Reserved {
     /// Takes so many more.
-    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         if bytes == 0 {
             return Ok(());
         }
@@ -97,12 +97,9 @@ impl Reserved {
                 disk.owned().leave(&quota.key, bytes);
                 disk.refused[1].fetch_add(1, Ordering::Relaxed);
                 let (limit, option) = (quota.bytes, quota.bytes_option);
-                return Err(Failure::new(
-                    507,
-                    format!(
-                        "your tables together may have {limit} bytes ({option}), and those left are in use"
-                    ),
-                ));
+                return Err(StoreError::Full(format!(
+                    "your tables together may have {limit} bytes ({option}), and those left are in use"
+                )));
             }
         }
         disk.used.fetch_add(bytes, Ordering::Relaxed);
@@ -110,7 +107,7 @@ impl Reserved {
             disk.release(bytes);
             disk.owned().leave(&quota.key, bytes);
             disk.refused[0].fetch_add(1, Ordering::Relaxed);
-            return Err(Failure::new(507, disk.full()));
+            return Err(StoreError::Full(disk.full()));
         }
         self.bytes += bytes;
         Ok(())

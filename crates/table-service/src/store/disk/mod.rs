@@ -23,21 +23,21 @@ mod folder;
 mod place;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::Service;
-use crate::failure::Failure;
 use crate::id::TableId;
 use crate::quota::Quota;
 use crate::record::Record;
+use crate::store::{CloseIdle, StoreError};
 pub(crate) use charge::{FileCharge, Reserved};
 use charge::{Owned, subtract};
 use folder::{
@@ -50,8 +50,7 @@ pub(crate) use place::Place;
 pub(crate) const TABLE: u64 = 8 << 10;
 
 /// All tables in a folder.
-#[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     root: PathBuf,
     /// Held while this process uses a temporary folder, which goes with it.
     _temporary: Option<(TempDir, File)>,
@@ -66,13 +65,19 @@ pub(super) struct Disk {
     /// Bytes by requester, see [`Quota::key`].
     owned: Mutex<Owned>,
     /// What was refused: past the bound of all tables, and past a requester's quota.
-    pub(super) refused: [AtomicU64; 2],
+    pub(crate) refused: [AtomicU64; 2],
     /// Tables, as last counted.
     tables: AtomicU64,
-    /// Whose tables in memory are put away for others when nobody looks at them.
-    pub(super) service: OnceLock<Weak<Service>>,
+    /// Closes tables in memory that nobody views.
+    close_idle: CloseIdle,
     /// Tables whose records cannot be read, as was said of each once.
     unreadable: Mutex<HashSet<TableId>>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Disk({})", self.root.display())
+    }
 }
 
 impl Disk {
@@ -86,6 +91,7 @@ impl Disk {
         max_total: u64,
         keep: Duration,
         is_own: bool,
+        close_idle: CloseIdle,
     ) -> io::Result<Self> {
         let (root, temporary) = match root {
             Some(root) => (root.to_owned(), None),
@@ -114,7 +120,6 @@ impl Disk {
         });
         let own = own.transpose().map_err(named)?;
         let (used, nameless, tables) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let (service, unreadable) = (OnceLock::new(), Mutex::default());
         let store = Self {
             root,
             _temporary: temporary,
@@ -126,21 +131,16 @@ impl Disk {
             owned: Mutex::default(),
             refused: Default::default(),
             tables,
-            service,
-            unreadable,
+            close_idle,
+            unreadable: Mutex::default(),
         };
         store.remove_unreadable();
         store.sweep();
         Ok(store)
     }
 
-    /// Whom to ask to put tables away; see [`super::Store::serves`].
-    pub(super) fn serves(&self, service: Weak<Service>) {
-        let _ = self.service.set(service);
-    }
-
     /// Makes a folder for a new table.
-    pub(super) fn create(&self) -> io::Result<Place> {
+    pub(crate) fn create(&self) -> io::Result<Place> {
         loop {
             let id = TableId::random();
             let folder = self.folder(id);
@@ -205,14 +205,14 @@ impl Disk {
     /// ago first.
     ///
     /// # Errors
-    /// 507 when all that are left are in use, or the quota is used up.
+    /// [`StoreError::Full`] when all that are left are in use, or the quota is used up.
     /// `file` is one that no record names yet; `None`: one that grows.
     pub(super) fn reserve(
         self: &Arc<Self>,
         bytes: u64,
         quota: Quota,
         file: Option<&str>,
-    ) -> Result<Reserved, Failure> {
+    ) -> Result<Reserved, StoreError> {
         let file = file.map(ToOwned::to_owned);
         let mut reserved = Reserved { disk: Arc::clone(self), bytes: 0, quota, file };
         reserved.grow(bytes)?;
@@ -234,6 +234,13 @@ impl Disk {
         let charge = Arc::new(FileCharge { disk: Arc::clone(self), removed: AtomicU64::new(0) });
         charges.insert(file.to_owned(), Arc::downgrade(&charge));
         charge
+    }
+
+    /// Removes a file that no record names any more, and gives back what it took.
+    pub(super) fn remove_file(&self, place: &Place, file: &str) {
+        let bytes = place.remove_file(file);
+        self.removed(place, file, bytes);
+        self.release(bytes);
     }
 
     /// A file with so many bytes has been removed: while somebody reads it they stay counted.
@@ -277,8 +284,7 @@ impl Disk {
         if evict() {
             return true;
         }
-        let Some(service) = self.service.get().and_then(Weak::upgrade) else { return false };
-        service.put_away_idle();
+        (self.close_idle)();
         evict()
     }
 
@@ -316,7 +322,7 @@ impl Disk {
     }
 
     /// Bytes of files without a name.
-    pub(super) fn nameless(&self) -> u64 {
+    pub(crate) fn nameless(&self) -> u64 {
         self.nameless.load(Ordering::Relaxed)
     }
 
@@ -441,7 +447,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn store(folder: &Path, max_total: u64, keep: Duration) -> Arc<Disk> {
-        Arc::new(Disk::open(Some(folder), max_total, keep, false).expect("a store"))
+        Arc::new(Disk::open(Some(folder), max_total, keep, false, Box::new(|| {})).expect("a store"))
     }
 
     /// A table with a file of so many bytes, which nobody has open.
@@ -459,7 +465,7 @@ mod tests {
         place.id
     }
 
-    fn reserve(store: &Arc<Disk>, bytes: u64) -> Result<Reserved, Failure> {
+    fn reserve(store: &Arc<Disk>, bytes: u64) -> Result<Reserved, StoreError> {
         store.reserve(bytes, Quota::unlimited(), None)
     }
 
@@ -515,7 +521,10 @@ mod tests {
         let in_use = store.find(oldest).expect("a disk").expect("the table");
         let reserved = reserve(&store, 30).expect("room");
         assert_eq!((there(old), there(older), there(oldest)), (true, false, true));
-        assert_eq!(reserve(&store, 2 * TABLE + 60).map(|_| ()).expect_err("no room").code, 507);
+        assert_eq!(
+            reserve(&store, 2 * TABLE + 60).map(|_| ()).expect_err("no room").to_string(),
+            store.full()
+        );
         drop((reserved, in_use));
         reserve(&store, 3 * TABLE + 90).expect("room");
         assert!(!there(oldest));
@@ -537,7 +546,7 @@ mod tests {
         assert_eq!((there(bob), there(first), there(second), there(third)), (true, false, true, true));
         let in_use = [second, third].map(|id| store.find(id).expect("a disk").expect("the table"));
         let refused = store.reserve(TABLE, ann(), None).map(|_| ()).expect_err("no room");
-        assert!(refused.code == 507 && refused.message.contains("tables.max_total"), "{refused:?}");
+        assert!(matches!(&refused, StoreError::Full(why) if why.contains("tables.max_total")), "{refused:?}");
         assert_eq!(store.refused[1].load(Ordering::Relaxed), 1);
         drop(in_use);
         // Where all tables are too much, her own go first as well.
@@ -565,7 +574,7 @@ mod tests {
             refused.kind() == io::ErrorKind::QuotaExceeded
                 && refused.to_string().contains("tables.max_total")
         );
-        assert_eq!(reserve(&store, TABLE - 500).map(|_| ()).expect_err("no room").code, 507);
+        assert_eq!(reserve(&store, TABLE - 500).map(|_| ()).expect_err("no room").to_string(), store.full());
         store.delete(&place).expect("a disk");
         // The file is as large as its folder says, and the folder takes nothing of it.
         assert_eq!(store.nameless(), 500 + 100);
@@ -605,7 +614,7 @@ mod tests {
 
     #[test]
     fn a_temporary_store_goes_with_its_server() {
-        let store = Disk::open(None, 1 << 20, DAY, false).expect("a store");
+        let store = Disk::open(None, 1 << 20, DAY, false, Box::new(|| {})).expect("a store");
         let root = store.root.clone();
         assert!(root.exists());
         drop(store);
