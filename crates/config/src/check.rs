@@ -15,7 +15,7 @@ use tidings_wire::channel::RESERVED_PREFIX;
 const SHORTEST_SECRET: usize = 16;
 
 impl Config {
-    /// Whether any key is configured by which a client or a backend shows who it is.
+    /// Whether a key is configured that authenticates clients or backends.
     pub fn has_key(&self) -> bool {
         self.client.token.has_key() || self.http_api.key.is_set()
     }
@@ -48,9 +48,8 @@ impl Config {
         tcp.chain(self.http.listen.iter().map(|address| ("http.listen", address)))
     }
 
-    /// Whether the server is a workbench: no key is configured and nobody outside this machine reaches it, so
-    /// whoever does may connect, subscribe, publish and use the API. May ask the resolver for the name of a
-    /// listener, see [`ListenAddr::is_local`].
+    /// Whether the server is a workbench: no key is configured and all listeners are local, so every client may connect,
+    /// subscribe, publish and use the API. May resolve the host name of a listener, see [`ListenAddr::is_local`].
     pub fn is_workbench(&self) -> bool {
         !self.has_key() && self.listeners().all(|(_, address)| address.is_local())
     }
@@ -90,8 +89,7 @@ fn weakness(key: &str) -> Option<&'static str> {
     (rest.len() * 2 <= key.len()).then_some("most of it is a common word")
 }
 
-/// Adjusts defaults that cannot stand beside what was given, and refuses what was given and cannot stand: each rule that is
-/// broken adds an error.
+/// Adjusts defaults that conflict with given options, and adds an error for each rule that given options break.
 pub(super) fn check(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
     pairs(config, given, errors);
     reach(config, given, errors);
@@ -167,7 +165,7 @@ fn reach(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// Refuses TLS without a certificate and its key, and something that is said twice.
+/// Refuses TLS without a certificate or its key, and options that are given in two forms.
 fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let tls = &config.tls;
     let pairs = [
@@ -244,7 +242,7 @@ fn hooks(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// Refuses half a key, and a store that everybody on the way could read without its being meant.
+/// Refuses an incomplete key, and a store over plain HTTP without `allow_http`.
 fn bucket(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let s3 = &config.tables.s3;
     let (id, secret) = ("tables.s3.access_key_id", "tables.s3.secret_access_key");
@@ -274,8 +272,8 @@ fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOpt
     std::iter::once(without).chain(named)
 }
 
-/// Refuses half a history, and what needs one and has none: somebody counts on it. Half of one is meant where the other
-/// half is given as nothing.
+/// Refuses a history with only one of size and TTL, and options that need a history without one. An explicit zero for the
+/// other half is accepted.
 fn histories(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     for (path, options) in of_channels(&config.channel) {
         let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
@@ -324,7 +322,7 @@ fn plain_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
     Err(given.error(key, what))
 }
 
-/// Refuses options that name the server's internal channels, which nobody subscribes to.
+/// Refuses options that name internal channels, to which no client can subscribe.
 fn reserved_channels(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     let tcp = &config.tcp;
     let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
@@ -348,7 +346,7 @@ struct Pair<T> {
 }
 
 impl<T: PartialOrd + Copy> Pair<T> {
-    /// Leaves what fits. A small one that nobody gave is made to fit; a given one is refused.
+    /// Keeps a value that satisfies the rule. Adjusts a default, and refuses a given value.
     fn settle(
         self,
         small: &mut T,
@@ -371,7 +369,7 @@ impl<T: PartialOrd + Copy> Pair<T> {
     }
 }
 
-/// Refuses a listener that other machines reach while anybody could do anything.
+/// Refuses a listener that other machines can reach while every operation is permitted.
 fn exposure(config: &Config, given: &Given) -> Result<(), ConfigError> {
     if config.has_key() || config.client.insecure {
         return Ok(());

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, in one line: where it was said, what was said, what was expected.
+//! Errors of a configuration, one line each: the place, the value, the expectation.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a configuration was refused. Displays as one line that names the place (file and line, environment
-/// variable, or flag), the key, and what was expected. Never holds a secret.
+/// An error of a configuration. Displays as one line with the place (file and line, environment variable, or flag), the
+/// key, and the expectation. Never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     place: Option<Origin>,
@@ -17,7 +17,7 @@ impl ConfigError {
         Self { place: None, what: what.into() }
     }
 
-    /// An error in what `place` said.
+    /// An error in a value at `place`.
     pub(super) fn at(place: &Origin, what: impl Into<String>) -> Self {
         Self { place: Some(place.clone()), what: what.into() }
     }
@@ -27,7 +27,7 @@ impl ConfigError {
         self.place.as_ref()
     }
 
-    /// What is wrong, without the place.
+    /// The error without the place.
     pub(super) fn what(&self) -> &str {
         &self.what
     }
@@ -92,7 +92,7 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// Where a value was said.
+/// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A file, by the name it was opened with, and a line counted from 1 (0: the file as a whole).
@@ -107,7 +107,7 @@ impl Origin {
     /// Where [`Self::assignment`] belongs, to be followed by it.
     pub(super) fn place_to_add(&self) -> &'static str {
         match self {
-            // Further down it would belong to the table that stands above it.
+            // Further down it would belong to the preceding table.
             Self::File { format: Format::Toml, .. } => "at the top of the file: ",
             Self::File { .. } => "to the file: ",
             Self::Environment(_) => "to the environment: ",
@@ -115,7 +115,7 @@ impl Origin {
         }
     }
 
-    /// How the same source would say `path = value`, ready to be copied: the line for the file's language, the
+    /// The text for `path = value` in the same source, ready to be copied: the line for the file's language, the
     /// environment variable, or the flag. `value` is `true`, `false`, a number or text without characters that need
     /// escaping.
     pub(super) fn assignment(&self, path: &str, value: &str) -> String {
@@ -145,8 +145,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The candidate that `wrong` was most likely meant to be; `separator` parts a path (`.` in keys, `_` in
-/// variables). A path whose last part alone was written is found as well.
+/// The candidate most similar to `wrong`; `separator` parts a path (`.` in keys, `_` in
+/// variables). The last part of a path alone is recognised as well.
 pub(super) fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -32,10 +32,10 @@ pub(super) trait Slot {
     /// The type and its bounds.
     fn kind(&self) -> String;
 
-    /// The present value as TOML writes it; `None` when there is none.
+    /// The current value in TOML; `None` for no value.
     fn toml(&self) -> Option<String>;
 
-    /// The present value said otherwise, where that is easier to read.
+    /// A form of the current value that is easier to read.
     fn gloss(&self) -> Option<String>;
 }
 

@@ -1,15 +1,15 @@
-//! Configuration: what an operator may choose, read from flags, the environment, a file and defaults, in this
-//! order, and checked before any port is bound.
+//! Configuration: options from flags, the environment, a file and defaults, in this order, checked before any port is
+//! bound.
 //!
 //! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and
-//! `config docs` all follow from it, so none of them can disagree. A value passes three steps: a source gives it
-//! without a type, with the place where it was said ([`source`], [`mod@file`]); its option reads and checks it
-//! ([`setting`], [`value`]); then options are held against each other ([`check`]).
+//! `config docs` are all derived from it. A value passes three steps: a source provides it without a type, with its
+//! place ([`source`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options
+//! are checked ([`check`]).
 //!
 //! Invariants:
-//! - A [`Config`] that [`load`] gave holds every bound and rule of the table.
-//! - Every error is one line that says where and what; no error and no `Debug` shows a secret. One load reports all
-//!   of them.
+//! - A [`Config`] from [`load`] satisfies every bound and rule of the table.
+//! - Every error is one line with the place and the reason; no error and no `Debug` contains a secret. One load reports all
+//!   errors.
 //! - Nothing here reads the process' environment except [`environment`].
 
 mod centrifugo;
@@ -68,7 +68,7 @@ const MAX_PASSED_OVER: usize = 10;
 /// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
 const NAMESPACES: &str = "channel.namespaces";
 
-/// A configuration, with what an operator should know about it.
+/// A configuration, with warnings for the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// The configuration.
@@ -175,7 +175,7 @@ fn set(group: &mut dyn Group, path: &str, key: &str, raw: &Raw) -> Option<Result
     setter.outcome
 }
 
-/// What was said so far, by key, and where.
+/// The keys that sources have set so far, with their places.
 #[derive(Default)]
 struct Given(BTreeMap<String, Origin>);
 
@@ -192,18 +192,18 @@ impl Given {
         }
     }
 
-    /// How to say more options where `key` was said: the place, and what to write there for an option and a value.
+    /// How to add options to the source that set `key`: the place, and the text for an option and a value.
     fn how_to_add(&self, key: &str) -> (&'static str, impl Fn(&str, &str) -> String) {
         let toml = Origin::File { name: "".into(), line: 0, format: error::Format::Toml };
         let origin = self.0.get(key).cloned().unwrap_or(toml);
         (origin.place_to_add(), move |key: &str, value: &str| origin.assignment(key, value))
     }
 
-    /// How to say `option` where its sibling `said` was said, both of the group `path`.
+    /// How to add `option` to the source of its sibling `said`, both of the group `path`.
     fn beside(&self, path: &str, said: &str, option: &str, value: &str) -> String {
         let key = format!("{path}.{option}");
         match self.0.get(&format!("{path}.{said}")) {
-            // The table is there, and of a namespace's table no key can name the place.
+            // The table exists, and no key addresses the table of a namespace.
             Some(origin @ Origin::File { .. }) => origin.assignment(option, value),
             Some(origin) => origin.assignment(&key, value),
             None => key,
@@ -211,7 +211,7 @@ impl Given {
     }
 }
 
-/// An error in what `origin` said for `key`. A variable or a flag names its option by itself.
+/// An error in the value from `origin` for `key`. The name of a variable or flag contains the key.
 fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
     match origin {
         Origin::File { .. } => ConfigError::at(origin, format!("{}: {what}", shown(key))),
@@ -219,7 +219,7 @@ fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
     }
 }
 
-/// A configuration that is being put together.
+/// A configuration while it is loaded.
 #[derive(Default)]
 struct Loading {
     config: Config,
@@ -231,7 +231,7 @@ struct Loading {
 }
 
 impl Loading {
-    /// Stores values one after the other; those that are wrong become errors.
+    /// Stores values one after the other; wrong values become errors.
     fn apply_all(&mut self, assignments: &[Assignment]) {
         for assignment in assignments {
             if let Err(error) = self.apply(assignment) {
@@ -240,14 +240,14 @@ impl Loading {
         }
     }
 
-    /// Holds the options against each other. A file of Centrifugo gets a hint how to import it.
+    /// Checks rules between options. Adds a hint on `config import` for a file of Centrifugo.
     fn finish(mut self) -> Result<Loaded, ConfigErrors> {
         check::check(&mut self.config, &self.given, &mut self.errors);
         if self.errors.iter().any(|error| error.what().contains(centrifugo::OPTION_OF)) {
             self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
         }
         ConfigErrors::unless_empty(self.errors)?;
-        // A whole file of defaults would make a hundred lines.
+        // A file with all defaults would produce a hundred lines.
         let more = self.passed_over.len().saturating_sub(MAX_PASSED_OVER);
         self.warnings.extend(self.passed_over.into_iter().take(MAX_PASSED_OVER));
         if more > 0 {
@@ -280,10 +280,10 @@ impl Loading {
         if matches!(raw, Raw::Null) {
             return Ok(());
         }
-        // A wrong value was given all the same: nothing else needs to complain that it is missing.
+        // A wrong value counts as given, so that no rule reports it as missing.
         let before = self.given.0.insert(key.to_owned(), origin.clone());
         outcome.map_err(|what| complain(origin, written, &what))?;
-        // Of flags the last one holds; a file or an environment that says a thing twice says it once in error.
+        // The last flag applies. In a file or an environment a repeated key is an error.
         match before {
             Some(other)
                 if discriminant(&other) == discriminant(origin) && !matches!(origin, Origin::Flag(_)) =>
@@ -294,7 +294,7 @@ impl Loading {
         }
     }
 
-    /// A key that no option has: one of Centrifugo's, or an error.
+    /// An unknown key: an option of Centrifugo, or an error.
     fn unknown(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
         let Assignment { key, raw, origin, switched_off } = assignment;
         match centrifugo::judge(key, raw, *switched_off) {

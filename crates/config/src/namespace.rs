@@ -1,4 +1,4 @@
-//! Namespaces: the options of channels by what stands before the colon of their names.
+//! Namespaces: options of channels, selected by the part of their names before the first colon.
 
 use super::group::{Field, Group, Visitor};
 use super::options::ChannelOptions;
@@ -14,13 +14,13 @@ const MAX_NAME: usize = 253;
 /// The options of all channels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Channels {
-    /// What the names of channels begin with for which a client needs a subscription token; empty for none.
+    /// Prefix of the names of channels that need a subscription token; empty for none.
     pub private_prefix: String,
-    /// What the application decides of channels.
+    /// Hooks for channels.
     pub proxy: ChannelProxies,
-    /// What holds for channels without a namespace.
+    /// Options of channels without a namespace.
     pub without_namespace: ChannelOptions,
-    /// What holds for the channels of each namespace; no name twice.
+    /// The namespaces and their options; names are unique.
     pub namespaces: Vec<Namespace>,
 }
 
@@ -40,7 +40,7 @@ impl Default for Channels {
 pub struct Namespace {
     /// The name: 2 to 253 letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// What holds for its channels.
+    /// Options of its channels.
     pub options: ChannelOptions,
 }
 
@@ -81,15 +81,15 @@ fn check_names(names: &[String]) -> Result<(), String> {
 }
 
 impl Group for Channels {
-    /// Visits what holds without a namespace; a namespace is walked on its own, by its name.
+    /// Visits the options without a namespace; each namespace is walked separately.
     fn walk(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        visitor.group(path, &["Channels, and which options hold for which."]);
+        visitor.group(path, &["Channels and namespaces."]);
         let mut prefix = Field { value: &mut self.private_prefix, rule: Longest(16) };
         visitor.option(
             &format!("{path}private_prefix"),
             &[
-                "What the names of private channels begin with: a client needs a subscription token for them, whatever",
-                "else is allowed, except where everybody may do everything. Empty for none.",
+                "Prefix of the names of private channels: a subscription needs a subscription token, regardless of other",
+                "permissions, except where every operation is permitted. Empty for none.",
             ],
             &mut prefix,
         );

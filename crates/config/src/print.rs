@@ -1,4 +1,4 @@
-//! The table of options for people: the commented default file, and the list of options in Markdown.
+//! The output of `tidings config default` and `tidings config docs`: a commented file, and the list of options in Markdown.
 
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
@@ -10,12 +10,12 @@ const WIDTH: usize = 100;
 const FILE_HEAD: &str = "\
 Configuration of tidings: every option with its default.
 
-A flag goes before an environment variable, that before this file, and this file before the default. \
-`tidings config docs` tells more, `tidings config check FILE` checks a file.";
+A flag overrides an environment variable, that overrides this file, and this file overrides the default. \
+`tidings config docs` lists every option, `tidings config check FILE` checks a file.";
 
 const FILE_NAMESPACES: &str = "\
-Namespaces: options for the channels whose names begin with a name and a colon (`chat:…`), in place of \
-those without a namespace. Each takes the options of [channel.without_namespace].";
+Namespaces: options for channels whose names begin with the namespace and a colon (`chat:…`), instead of \
+[channel.without_namespace]. Each namespace has the same options.";
 
 const NAMESPACE_EXAMPLE: &str = "\
 # [[channel.namespaces]]
@@ -29,39 +29,38 @@ const DOCS_HEAD: &str = "\
 
 <!-- Written by `tidings config docs`. To change it, change the table in crates/config/src/options.rs. -->
 
-`tidings serve` runs without any configuration. What is given is taken in this order: a flag, else an environment
-variable, else the file, else the default.
+`tidings serve` runs without any configuration. Each option is taken from the first source that has it: flags, environment
+variables, the file, the default.
 
-- **The file** is named by `--config FILE` or `TIDINGS_CONFIG`. It is TOML, JSON or YAML by its ending (`.toml`, `.json`,
-  `.yaml`, `.yml`). `tidings config default` prints a commented one, `tidings config check FILE` checks one.
+- **The file** is given by `--config FILE` or `TIDINGS_CONFIG`. Its ending selects TOML, JSON or YAML (`.toml`, `.json`,
+  `.yaml`, `.yml`). `tidings config default` prints a commented file, `tidings config check FILE` checks a file.
 - **The environment variable** of an option is `TIDINGS_` and its key in capitals, with `_` for every other character:
   `tcp.auto_subscribe` is `TIDINGS_TCP_AUTO_SUBSCRIBE`.
 - **The flag** of any option is `--set KEY=VALUE`; the common ones have their own.
-- **A list** is a list in a file. Everywhere else it is text: items separated by commas or by spaces, or a JSON list
+- **A list** is a list in a file. In other sources it is text: items separated by commas or by spaces, or a JSON list
   (`[\"a\", \"b\"]`). Quotes around the text and around an item are removed; empty text is an empty list.
 - **A duration** is a number with a unit (`250ms`, `25s`, `5m`, `24h`), several of them from the largest unit to the
-  smallest (`1m30s`), or a bare number of seconds.
+  smallest (`1m30s`), or a number of seconds.
 - **A size** is a number of bytes, or has a unit: `KiB`, `MiB`, `GiB` are powers of 1,024, `KB`, `MB`, `GB` of 1,000.
-- An unknown key or variable is an error that names the nearest known one, as is a value out of its bounds. Only
-  the variables that Kubernetes and Docker make for a service named `tidings` are passed over. All errors are reported
-  at once.
+- An unknown key or variable is an error that names the nearest known one. A value out of bounds is an error. Only
+  the variables that Kubernetes and Docker set for a service named `tidings` are ignored. One run reports all errors.
 - **A file of Centrifugo** is imported by `tidings config import FILE`; see [centrifugo.md](centrifugo.md#options).
 
-## Keys, and who needs one
+## Keys
 
-On loopback addresses and Unix sockets with no key configured the server is a workbench: whoever reaches it may
-connect, subscribe, publish and use the API. As soon as a key of tokens (`client.token`) or `http_api.key` is set, the
-options of channels decide what clients may do. A listener on any other address without a key is refused, unless
-`client.insecure` says that this is meant.
+With listeners on loopback addresses and Unix sockets alone and no key, the server is a workbench: every client may
+connect, subscribe, publish and use the API. Once a token key (`client.token`) or `http_api.key` is set, the
+options of channels define the permissions of clients. A listener on any other address without a key is an error, unless
+`client.insecure` is set.
 ";
 
 const DOCS_NAMESPACES: &str = "\
 ## `channel.namespaces`
 
-Options for the channels of a namespace, which is what stands before the first colon of a channel's name (`chat` in
-`chat:room`). A namespace has a `name` (2 to 253 letters, digits, `-`, `_` or `.`) and takes every option of
-`channel.without_namespace`, with the same defaults. While no namespace is configured, a colon in a channel's name means
-nothing; as soon as one is, a channel whose name begins with an unknown one does not exist. In a file it is a list of
+Options for the channels of a namespace. The namespace of a channel is the text before the first colon of its name (`chat`
+in `chat:room`). A namespace has a `name` (2 to 253 letters, digits, `-`, `_` or `.`) and every option of
+`channel.without_namespace`, with the same defaults. Without any namespace, a colon in a channel's name has no meaning;
+with at least one, a channel in an unknown namespace does not exist. In a file namespaces are a list of
 tables:
 
 ```toml
@@ -71,8 +70,8 @@ allow_subscribe_for_client = true
 allow_publish_for_subscriber = true
 ```
 
-In the environment, `TIDINGS_CHANNEL_NAMESPACES=chat,news` names the namespaces (in place of those of the file; one that
-is in both keeps its options), and `TIDINGS_CHANNEL_NAMESPACES_CHAT_ALLOW_PUBLISH_FOR_CLIENT=true` sets an option.
+In the environment, `TIDINGS_CHANNEL_NAMESPACES=chat,news` sets the namespaces (instead of those of the file; a namespace
+in both keeps its options), and `TIDINGS_CHANNEL_NAMESPACES_CHAT_ALLOW_PUBLISH_FOR_CLIENT=true` sets an option.
 ";
 
 /// One option, as the printers need it.

@@ -1,6 +1,5 @@
-//! The options of the hooks by which the application is asked what clients may do, and the types of their values:
-//! addresses, names of headers, headers. Names and meanings are those of Centrifugo's documentation ("Proxy events to
-//! the backend").
+//! The options of hooks (requests to the application about its clients), and the types of their values: URLs, names of
+//! headers, headers. Names and meanings are those of Centrifugo's documentation ("Proxy events to the backend").
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,8 +18,8 @@ const MAX_URL: usize = 2048;
 /// Most headers of [`StaticHeaders`].
 const MAX_HEADERS: usize = 64;
 
-/// Headers that belong to one connection or one body (RFC 9110 §7.6.1, §8), so that no other may be given theirs: who
-/// could, would say where another request ends, or get an answer that cannot be read.
+/// Headers of one connection or one body (RFC 9110 §7.6.1, §8), which cannot be set or passed on: a client could otherwise
+/// end the request early, or request an encoding that the server does not read.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -39,118 +38,113 @@ const RESERVED: [&str; 14] = [
 ];
 
 group! {
-    /// Hooks for clients: questions to the application, each an HTTP POST with JSON that is answered with JSON.
+    /// Hooks for clients: requests to the application, each an HTTP POST with JSON and a response in JSON.
     pub struct ClientProxies {}
     groups {
-        /// Who may connect.
+        /// The connect hook.
         connect: ConnectProxyOptions;
     }
 }
 
 group! {
-    /// Who may connect: asked for a client that shows no token.
+    /// The connect hook: runs for clients without a token, and accepts or refuses the connection.
     pub struct ConnectProxyOptions {
-        /// Whether the application is asked. A client that shows a token is judged by that alone.
+        /// Whether the hook is enabled. It does not run for a client with a token.
         enabled: bool = "false", ();
-        /// Where it is asked.
+        /// URL of the hook.
         endpoint: Option<HttpUrl> = "", HOOK;
-        /// How long an answer may take, with the connection that it may need. Past it the client gets the temporary
-        /// error 100.
+        /// Longest time for a response, including the time to connect. After it the client gets the temporary error 100.
         timeout: Duration = "1s", millis(10, MINUTE);
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
         http_headers: Vec<HeaderName> = "", ();
-        /// Headers that the client put into its `connect` command instead, as a browser must, that are passed on where
-        /// its HTTP request has none of that name. A client may write into them whatever it likes: name those alone
-        /// that the application verifies, such as `Authorization`, and none that a gateway sets.
+        /// Headers in the client's `connect` command that are passed on where its HTTP request has none of that name,
+        /// because browsers cannot set headers of WebSockets. A client can send any values: list only headers that the
+        /// application verifies, such as `Authorization`, and none that a gateway sets.
         emulated_headers: Vec<HeaderName> = "", ();
-        /// Whether the client's data is sent in base64, as `b64data`. Otherwise it is sent as JSON, in `data`, where
-        /// it is some.
+        /// Whether the client's data is sent in base64, as `b64data`. Otherwise valid JSON is sent as it is, in `data`.
         binary_encoding: bool = "false", ();
     }
     groups {
-        /// How HTTP is spoken.
+        /// HTTP options of the requests.
         http: ProxyHttpOptions;
     }
 }
 
 group! {
-    /// Hooks for channels, in the namespaces that have them switched on (`subscribe_proxy_enabled`,
-    /// `publish_proxy_enabled`): questions to the application, each an HTTP POST with JSON that is answered with JSON.
+    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled` or `publish_proxy_enabled`: requests to the
+    /// application, each an HTTP POST with JSON and a response in JSON.
     pub struct ChannelProxies {}
     groups {
-        /// Who may subscribe.
+        /// The subscribe hook.
         subscribe: ProxyOptions;
-        /// Who may publish, and what.
+        /// The publish hook.
         publish: ProxyOptions;
     }
 }
 
 group! {
-    /// A hook: how one kind of question is put to the application.
+    /// A hook: one kind of request to the application.
     pub struct ProxyOptions {
-        /// Where the application is asked.
+        /// URL of the hook.
         endpoint: Option<HttpUrl> = "", HOOK;
-        /// How long an answer may take, with the connection that it may need. Past it the client gets the temporary
-        /// error 100.
+        /// Longest time for a response, including the time to connect. After it the client gets the temporary error 100.
         timeout: Duration = "1s", millis(10, MINUTE);
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
         http_headers: Vec<HeaderName> = "", ();
-        /// Whether the application is told the `meta` that it, or the token, gave the connection.
+        /// Whether the request contains the `meta` of the connection, which the application or the token has set.
         include_connection_meta: bool = "false", ();
-        /// Whether the client's data is sent in base64, as `b64data`. Otherwise it is sent as JSON, in `data`, where
-        /// it is some.
+        /// Whether the client's data is sent in base64, as `b64data`. Otherwise valid JSON is sent as it is, in `data`.
         binary_encoding: bool = "false", ();
     }
     groups {
-        /// How HTTP is spoken.
+        /// HTTP options of the requests.
         http: ProxyHttpOptions;
     }
 }
 
 group! {
-    /// How HTTP is spoken with the application.
+    /// HTTP options of the requests to the application.
     pub struct ProxyHttpOptions {
-        /// Headers that every question carries, such as a key by which the application knows this server. A client's
-        /// header of the same name that is passed on takes their place.
+        /// Headers of every request, such as a key that authenticates this server to the application. A passed-on header
+        /// of the client with the same name takes precedence.
         static_headers: StaticHeaders = "", ();
     }
 }
 
 group! {
-    /// What is done with `rpc` commands.
+    /// `rpc` commands.
     pub struct RpcOptions {}
     groups {
-        /// The hook that answers them.
+        /// The hook that answers `rpc` commands.
         proxy: ProxyOptions;
-        /// What holds for their methods.
+        /// Options of the methods.
         without_namespace: RpcNamespaceOptions;
     }
 }
 
 group! {
-    /// What holds for the methods of `rpc` commands.
+    /// Options of the methods of `rpc` commands.
     pub struct RpcNamespaceOptions {
-        /// Whether the application answers them, where `rpc.proxy.endpoint` says where it is. Otherwise the answer is
-        /// error 108.
+        /// Whether the hook at `rpc.proxy.endpoint` is enabled. Otherwise the reply is error 108.
         proxy_enabled: bool = "true", ();
     }
 }
 
-/// What an address of a hook looks like.
+/// An example of a hook's URL, for error messages.
 const HOOK: &str = "http://localhost:3000/tidings/connect";
 
-/// An address over HTTP: `http` or `https`, a host, and no user in front of it.
+/// An HTTP URL: `http` or `https`, a host, and no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl(Uri);
 
 impl HttpUrl {
-    /// The address.
+    /// The URL.
     pub fn uri(&self) -> &Uri {
         &self.0
     }
 }
 
-/// Empty text is no address. The rule is an example of one.
+/// Empty text is no URL. The rule is an example, for error messages.
 impl Setting for Option<HttpUrl> {
     type Rule = &'static str;
 
@@ -162,12 +156,12 @@ impl Setting for Option<HttpUrl> {
         // What stands in a wrong one is not repeated: it may hold a password.
         let wrong = |what: &str| Err(format!("expected a URL such as {example}, got {what}"));
         if text.len() > MAX_URL {
-            return wrong("a longer one than 2048 bytes");
+            return wrong("one of more than 2048 bytes");
         }
         if text.contains("{{") {
             return wrong("a template, and templates are not supported");
         }
-        let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is none") };
+        let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is no URL") };
         match uri.scheme_str() {
             Some("http" | "https") => {}
             Some(_) => return wrong("one with another scheme than http and https"),
@@ -191,7 +185,7 @@ impl Setting for Option<HttpUrl> {
     }
 }
 
-/// A header's name that may be passed on. Upper and lower case are the same.
+/// The name of a header that may be passed on; case-insensitive.
 impl Setting for HeaderName {
     type Rule = ();
 
@@ -229,7 +223,7 @@ impl StaticHeaders {
     }
 }
 
-/// A table in a file, its JSON in text anywhere; empty text is none.
+/// A table in a file, or JSON text anywhere; empty text is no header.
 impl Setting for StaticHeaders {
     type Rule = ();
 
@@ -261,11 +255,11 @@ impl Setting for StaticHeaders {
         for (name, value) in pairs {
             let name = header_name(&name)?;
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                format!("the value of the header {name} holds a byte that no header may hold")
+                format!("the value of the header {name} contains a byte that is not allowed in headers")
             })?;
             value.set_sensitive(true);
             if headers.iter().any(|(known, _)| *known == name) {
-                return Err(format!("the header {name} stands there twice"));
+                return Err(format!("the header {name} is given twice"));
             }
             headers.push((name, value));
         }

@@ -1,4 +1,4 @@
-//! A value before its type is known: what a file, the environment or a flag said, and where.
+//! A value before its type is known: its text in a file, the environment or a flag, and the place.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ const MAX_SHOWN: usize = 60;
 /// One value as its source wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Raw {
-    /// `null`, or nothing behind a YAML key: as if the key were not there.
+    /// `null`, or a YAML key without a value: the same as an absent key.
     Null,
     /// `true` or `false`.
     Switch(bool),
@@ -20,7 +20,7 @@ pub(super) enum Raw {
     Word(String),
     /// An array.
     List(Vec<Node>),
-    /// A table (object, mapping), in the order of the file. Keys may repeat; whoever walks it refuses that.
+    /// A table (object, mapping), in the order of the file. Keys may repeat; [`super::source`] refuses that.
     Table(Vec<(String, Node)>),
 }
 

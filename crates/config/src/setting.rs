@@ -19,16 +19,16 @@ pub(super) trait Setting: Sized {
     /// What distinguishes options of this type: bounds, units.
     type Rule;
 
-    /// Reads and checks a value. The error completes a sentence whose subject is the key, and repeats no secret.
+    /// Reads and checks a value. The error completes a sentence whose subject is the key, and contains no secret.
     fn read(raw: &Raw, rule: &Self::Rule) -> Result<Self, String>;
 
     /// The type and its bounds, for people: `size, 64 bytes to 16 MiB`.
     fn kind(rule: &Self::Rule) -> String;
 
-    /// The value as TOML writes it; `None` when it is the absence of one.
+    /// The value in TOML; `None` for no value.
     fn toml(&self) -> Option<String>;
 
-    /// The value said otherwise, where that is easier to read: `64 KiB` for 65536.
+    /// A form of the value that is easier to read: `64 KiB` for 65536.
     fn gloss(&self, _rule: &Self::Rule) -> Option<String> {
         None
     }
@@ -172,7 +172,7 @@ const DURATIONS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_00
 
 impl Span {
     /// Milliseconds of `25s`, `250ms`, `1.5s`, `1m30s` (units from the largest to the smallest, each once), or a bare
-    /// number of seconds; `None` also for what is not a whole number of milliseconds.
+    /// number of seconds; `None` also if that is no whole number of milliseconds.
     pub(super) fn parse(text: &str) -> Option<u64> {
         let mut total = 0_u64;
         let mut rest = text;

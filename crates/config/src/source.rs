@@ -15,10 +15,9 @@ const PREFIX: &str = "TIDINGS_";
 pub(super) const CENTRIFUGO: &str = "CENTRIFUGO_";
 /// The variable that names the file.
 pub(super) const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
-/// Variables that are not options: the file, and what the client commands read. Whoever has them set for those may
-/// start a server all the same.
+/// Variables that are not options: the file, and the variables of the client commands, which a server ignores.
 const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "TIDINGS_SERVER", "TIDINGS_TOKEN"];
-/// Short names, in files and in the environment, and what they mean.
+/// Short names, in files and in the environment, and the keys they stand for.
 const ALIASES: [(&str, &str); 4] = [
     ("tcp", "tcp.listen"),
     ("http", "http.listen"),
@@ -26,7 +25,7 @@ const ALIASES: [(&str, &str); 4] = [
     ("log_format", "log.format"),
 ];
 
-/// A value for an option, and who said it.
+/// A value for an option, and its source.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
     /// The key as it was written, or that a variable's name stands for.
@@ -98,7 +97,7 @@ impl Overrides {
     }
 }
 
-/// What a file says: its assignments, in its order, of each namespace the name before its options.
+/// The contents of a file: assignments in the order of the file; the name of a namespace precedes its options.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) assignments: Vec<Assignment>,
@@ -139,7 +138,7 @@ fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Foun
                     None => {}
                 }
             }
-            // An unknown table is told of by the first of its keys, which is the likelier mistake to recognise.
+            // The error for an unknown table names its first key, from which the intended option can be guessed.
             Raw::Table(inner)
                 if is_group(&key)
                     || !inner.is_empty() && !is_option(&key) && !centrifugo::takes_table(&key) =>
@@ -178,7 +177,7 @@ fn namespaces(file: &File, line: usize, items: &[Node], found: &mut Found) {
 /// The entries of a table.
 type Entries = Vec<(String, Node)>;
 
-/// The name of a namespace and its options, or the line and the words of what is wrong.
+/// The name of a namespace and its options, or the line and the text of an error.
 fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
     let Raw::Table(entries) = &item.raw else {
         return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
@@ -250,7 +249,7 @@ impl Environment {
         Some(Assignment::new(NAMESPACES, Raw::Word(names.clone()), Origin::Environment(name)))
     }
 
-    /// The assignments of all other variables, given the keys that exist, and what is wrong with the others.
+    /// The assignments of all other variables, given the keys that exist, and the errors of the others.
     pub(super) fn options(&self, keys: &[String]) -> (Vec<Assignment>, Vec<ConfigError>) {
         let mut known: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for key in keys.iter().map(String::as_str).chain(["tcp", "http"]) {
@@ -282,7 +281,7 @@ impl Environment {
 }
 
 /// Whether this is one of the variables that Kubernetes and Docker set for a service that happens to be named
-/// `tidings` or `tidings-…`: nobody wrote them, so they are not mistakes
+/// `tidings` or `tidings-…`: they are no mistakes of the operator
 /// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
 fn is_service_link(name: &str, value: &str) -> bool {
     // The whole name behind the first part, and what follows each further part (`TIDINGS_WEB_SERVICE_HOST`).

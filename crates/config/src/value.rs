@@ -304,12 +304,12 @@ impl Setting for DataDir {
     }
 }
 
-/// Who may upload files for tables.
+/// Clients that may upload files for tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowUpload {
-    /// Everybody while no key is configured; from then on as [`Self::Token`].
+    /// [`Self::Anyone`] without a key, [`Self::Token`] with one.
     Auto,
-    /// Everybody who reaches the server.
+    /// Every client.
     Anyone,
     /// Clients with a connection token, users that the connect hook accepts, and backends.
     Token,
@@ -392,11 +392,11 @@ impl Setting for Option<TablesStore> {
 pub enum SlowConsumer {
     /// [`SlowConsumer::Cut`] where the channel has a history, else [`SlowConsumer::DropOldest`].
     Auto,
-    /// Close it with a code that says "reconnect".
+    /// Close the connection with a code that requests reconnecting.
     Cut,
-    /// Drop what waits and send the newest once it reads again.
+    /// Drop the queue and send the newest publication once the client reads again.
     Latest,
-    /// Drop the oldest that waits, and tell how many that were.
+    /// Drop the oldest publications, and report their number.
     DropOldest,
 }
 
@@ -470,7 +470,7 @@ choice! { TlsVersion:
     "1.3" => TlsVersion::Tls13,
 }
 
-/// Whether the line port refuses who does not speak TLS.
+/// Whether the line port refuses connections without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsRequired {
     /// Where other machines reach it.

@@ -1,9 +1,9 @@
 //! `tidings config import`: a configuration of Centrifugo written for tidings.
 //!
 //! Invariants:
-//! - What is written is a valid configuration: every value was read and checked as the server does.
-//! - What is not written, although it has an effect in Centrifugo, is in the notes.
-//! - What Centrifugo leaves switched off unless it is asked for, and tidings has on, is switched off.
+//! - The result is a valid configuration: every value is read and checked as the server does.
+//! - An option that has an effect in Centrifugo and is not in the result is in the notes.
+//! - Features that are off by default in Centrifugo and on in tidings are switched off.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::{
     judge, list, means_nothing, redis_url, write,
 };
 
-/// The transports that Centrifugo switches on only when it is asked to.
+/// Transports that are off by default in Centrifugo.
 const OFF_BY_DEFAULT: [&str; 5] = ["sse", "http_stream", "uni_websocket", "uni_sse", "uni_http_stream"];
 /// Options of `http_server.tls`, and those of `tls` here.
 const TLS: [(&str, &str); 10] = [
@@ -36,7 +36,7 @@ const TLS: [(&str, &str); 10] = [
     ("client_ca_pem_b64", "client_ca_pem"),
     ("client_ca_pem_file", "client_ca_pem_file"),
 ];
-/// The address that Centrifugo listens on when none is given, and the one taken when nobody needs a key.
+/// Centrifugo's default address, and the address of a server without keys.
 const EVERYWHERE: &str = "0.0.0.0";
 const LOOPBACK: &str = "127.0.0.1";
 /// The port that Centrifugo listens on when none is given.
@@ -288,7 +288,7 @@ impl Import {
         }
     }
 
-    /// Version 5 has the connect hook on when it knows where to ask.
+    /// In version 5 an endpoint enables the connect hook.
     fn hooks(&mut self) {
         let endpoint = self.leaves.get("client.proxy.connect.endpoint");
         if let Some(leaf) =
@@ -427,7 +427,7 @@ impl Import {
         (loading.config, errors)
     }
 
-    /// Leaves out what is not valid here, and writes the rest.
+    /// Removes invalid values, and writes the others.
     fn write(mut self) -> Imported {
         loop {
             let (mut config, errors) = self.loaded();
@@ -437,12 +437,12 @@ impl Import {
                 let text = write::file(&mut config, &origins, &self.notes);
                 return Imported { text, notes: self.notes };
             }
-            // An error without a place is about what is not there, and no rule has one when all is at its default. Should
-            // one come all the same, values are left out until it is gone.
+            // An error without a place concerns a missing value; defaults have no such error. To be safe, values are removed
+            // until there is no error.
             let last = self.values.len() - 1;
             let wrong: BTreeMap<usize, String> =
                 errors.into_iter().map(|(at, what)| (at.unwrap_or(last).min(last), what)).collect();
-            // Without their namespaces, options are wrong that are right with them.
+            // An option of a namespace is valid only with its namespace.
             let names = wrong.keys().copied().find(|at| self.values[*at].key == NAMESPACES);
             if names.is_some_and(|at| self.keep_valid_items(at)) {
                 continue;

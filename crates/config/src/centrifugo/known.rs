@@ -206,7 +206,7 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("webtransport", Switch::Enabled, Missing("WebTransport")),
 ];
 
-/// Options of tidings whose default Centrifugo writes in a way that tidings does not take, with that default.
+/// Options of tidings for which Centrifugo's files contain a default that tidings does not accept, with that default.
 pub(super) const UNSAID: &[(&str, &str)] = &[
     ("channel.without_namespace.force_recovery_mode", ""),
     ("channel.without_namespace.history_meta_ttl", ""),

@@ -1,10 +1,9 @@
-//! Configurations of Centrifugo: what tidings takes as it is, what it passes over, and what it cannot do. Files of
-//! version 5 (flat names) and 6 (tables) are known.
+//! Configurations of Centrifugo, of version 5 (flat names) and 6 (tables): options that tidings accepts, ignores or refuses.
 //!
 //! Invariants:
-//! - An option that tidings has under the same name is tidings' own and not looked at here.
-//! - An option without a counterpart is passed over, with a warning, only where it has no effect in Centrifugo: at its
-//!   default there, or in a table that is switched off. Anything else is an error that names what to use instead.
+//! - This module does not handle options that tidings has under the same name.
+//! - An option without a counterpart is ignored, with a warning, only where it has no effect in Centrifugo: at its
+//!   default, or in a disabled table. Otherwise it is an error that names the option to use instead.
 //! - No message repeats a value.
 
 mod flat;
@@ -53,7 +52,7 @@ pub(super) fn judge(key: &str, raw: &Raw, switched_off: bool) -> Option<Verdict>
     if verdict.is_some() || key.contains('.') {
         return verdict;
     }
-    // A name of version 5: the first path tells what it is.
+    // A name of version 5: the first path identifies the option.
     let paths = flat::paths(key)?;
     let path = paths.first()?;
     if path == NAMESPACES {
@@ -102,7 +101,7 @@ pub(super) fn block(key: &str, entries: &[(String, Node)]) -> Option<Verdict> {
     Some(if has_effect { refused(key, *counterpart) } else { at_default(key) })
 }
 
-/// Whether a table is switched off by what stands in it.
+/// Whether a table is disabled by one of its entries.
 pub(super) fn is_switched_off(entries: &[(String, Node)]) -> bool {
     entries.iter().any(|(key, node)| match key.as_str() {
         "enabled" => is_false(&node.raw),

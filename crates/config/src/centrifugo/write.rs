@@ -1,4 +1,4 @@
-//! The text of an imported file: TOML, with comments that say what an option does and where its value comes from.
+//! The text of an imported file: TOML, with comments on each option's purpose and the origin of its value.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub(super) fn file(config: &mut Config, origins: &BTreeMap<String, String>, note
 struct Writer<'a> {
     origins: &'a BTreeMap<String, String>,
     out: String,
-    /// The table whose head has not been written yet, and its path.
+    /// The table whose header is not written yet, and its path.
     table: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Visitor for Writer<'_> {
     }
 }
 
-/// The options of one namespace, whose table has been begun.
+/// The options of one namespace, after the header of its table.
 struct Options<'a, 'b> {
     path: &'a str,
     writer: &'a mut Writer<'b>,

@@ -1,8 +1,8 @@
-//! Configuration files: TOML, JSON or YAML, told apart by the ending of the name.
+//! Configuration files: TOML, JSON or YAML, selected by the ending of the name.
 //!
-//! Each language has one reader, which turns text into the same tree of values and line numbers; nothing here
-//! knows an option. Invariants:
-//! - A file is at most 1 MiB and its values nest at most 16 deep; past that it is an error.
+//! Each language has one reader, which turns text into the same tree of values and line numbers, without any knowledge of
+//! options. Invariants:
+//! - A file is at most 1 MiB and its values nest at most 16 deep; a larger file is an error.
 //! - A reader repeats no value of the file in an error, because any of them may be a secret.
 
 mod json;

@@ -1,6 +1,6 @@
 //! YAML 1.2, from the events of `saphyr-parser`. Plain scalars are resolved by the core schema (YAML 1.2.2,
-//! §10.3.2), so `off` and `no` are text. Aliases and tags other than `!!str` are refused: an option that is not
-//! written where it stands helps nobody.
+//! §10.3.2), so `off` and `no` are text. Aliases and tags other than `!!str` are refused: their value
+//! is written elsewhere, which makes a configuration hard to read.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
