@@ -9,10 +9,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use memchr::memchr2_iter;
 use thiserror::Error;
 
-use crate::{base64, json};
+use crate::json;
 
 /// How JSON clients see bodies (the namespace option `publication_data_format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +83,7 @@ pub fn write_json(body: &[u8], format: DataFormat, out: &mut Vec<u8>) {
 pub(crate) fn json_len(body: &[u8], format: DataFormat) -> usize {
     let text = std::str::from_utf8(body).ok().filter(|_| format != DataFormat::Binary);
     match text {
-        None => base64::len(body.len()) + B64_OBJECT,
+        None => base64_len(body.len()) + B64_OBJECT,
         Some(text) if format != DataFormat::Text && json::is_value(text) => body.len(),
         Some(text) => json::string_len(text),
     }
@@ -108,10 +110,18 @@ fn write_on_one_line(valid: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_base64_object(body: &[u8], out: &mut Vec<u8>) {
-    out.reserve(base64::len(body.len()) + B64_OBJECT);
+    let encoded = base64_len(body.len());
+    out.reserve(encoded + B64_OBJECT);
     out.extend_from_slice(b"{\"b64\":\"");
-    base64::write(body, out);
+    let start = out.len();
+    out.resize(start + encoded, 0);
+    STANDARD.encode_slice(body, &mut out[start..]).expect("the slice has the encoded length");
     out.extend_from_slice(b"\"}");
+}
+
+/// Characters of `bytes` bytes in base64, padding included.
+const fn base64_len(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 #[cfg(test)]

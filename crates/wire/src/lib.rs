@@ -8,7 +8,6 @@
 //! - A decoder never panics and never asks its caller to keep more than the limit it was given.
 //! - An encoder only appends; what it appends is exactly one unit of its dialect (a line, a reply, a push).
 
-mod base64;
 pub mod body;
 pub mod channel;
 pub mod client;

@@ -1,76 +1,51 @@
-//! A histogram of latencies: constant memory, less than 1 % error, whatever the range.
+//! Latencies of deliveries, in an HdrHistogram.
 //!
-//! Log-linear, as in HdrHistogram (Gil Tene): each power of two is divided into 128 equal parts.
+//! Invariants:
+//! - A quantile is at most 1 % too long (two significant digits); the maximum is exact.
+//! - Memory grows with the logarithm of the longest latency, not with the number of latencies.
 
 use std::time::Duration;
 
-/// Each power of two is divided into 2⁷ parts.
-const PART_BITS: u32 = 7;
-const PARTS: usize = 1 << PART_BITS;
+use hdrhistogram::Histogram;
 
-/// Counts of nanoseconds, by size.
+/// Significant decimal digits of a recorded value.
+const DIGITS: u8 = 2;
+
+/// Counts of latencies, in nanoseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Latency {
-    counts: Vec<u64>,
-    total: u64,
+    counts: Histogram<u64>,
     max: u64,
 }
 
 impl Latency {
-    /// No latencies yet.
+    /// An empty histogram.
     pub(super) fn new() -> Self {
-        Self { counts: vec![0; (65 - PART_BITS as usize) * PARTS], total: 0, max: 0 }
+        Self { counts: Histogram::new(DIGITS).expect("between 0 and 5 digits are supported"), max: 0 }
     }
 
-    /// Adds one, in nanoseconds.
+    /// Counts one latency of `nanos` nanoseconds.
     pub(super) fn record(&mut self, nanos: u64) {
-        self.counts[slot(nanos)] += 1;
-        self.total += 1;
+        self.counts.record(nanos).expect("the histogram grows to any value");
         self.max = self.max.max(nanos);
     }
 
-    /// Adds all of another one's.
+    /// Adds the counts of `other`.
     pub(super) fn add(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.total += other.total;
+        self.counts.add(&other.counts).expect("the histogram grows to any value");
         self.max = self.max.max(other.max);
     }
 
-    /// The latency that `share` (0 to 1) of all did not pass, at most 1 % too long; zero when there are none.
+    /// The smallest recorded latency that a `share` (0 to 1) of all latencies does not exceed, at most 1 % too long;
+    /// zero for an empty histogram.
     pub(super) fn quantile(&self, share: f64) -> Duration {
-        // The count is far below 2⁵³, where f64 becomes coarse.
-        let rank = ((self.total as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
-        for (slot, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return Duration::from_nanos(upper(slot).min(self.max));
-            }
-        }
-        Duration::ZERO
+        Duration::from_nanos(self.counts.value_at_quantile(share).min(self.max))
     }
 
-    /// The longest, exactly.
+    /// The longest latency, exactly.
     pub(super) fn max(&self) -> Duration {
         Duration::from_nanos(self.max)
     }
-}
-
-/// The slot that counts `nanos`: below 256 one each; above, the leading bit chooses the power of two and the seven
-/// bits behind it the part.
-fn slot(nanos: u64) -> usize {
-    let shift = (u64::BITS - nanos.leading_zeros()).saturating_sub(PART_BITS + 1);
-    shift as usize * PARTS + (nanos >> shift) as usize
-}
-
-/// The longest latency that a slot counts.
-fn upper(slot: usize) -> u64 {
-    let shift = (slot / PARTS).saturating_sub(1);
-    let part = (slot - shift * PARTS) as u64;
-    // In this order the last slot's end, 2⁶⁴ − 1, does not overflow.
-    (part << shift) + ((1 << shift) - 1)
 }
 
 #[cfg(test)]
@@ -82,12 +57,15 @@ mod tests {
         let mut nanos = 1_u64;
         while nanos < u64::MAX / 3 {
             for n in [nanos - 1, nanos, nanos + 1, nanos + nanos / 2] {
-                let top = upper(slot(n));
-                assert!(top >= n && (top - n) as f64 <= n as f64 / 100.0, "{n} counted as {top}");
+                let mut latency = Latency::new();
+                latency.record(n);
+                latency.record(u64::MAX);
+                let counted = latency.quantile(0.5).as_nanos() as u64;
+                assert!(counted >= n && (counted - n) as f64 <= n as f64 / 100.0, "{n} counted as {counted}");
+                assert_eq!(latency.max(), Duration::from_nanos(u64::MAX));
             }
             nanos *= 2;
         }
-        assert_eq!(upper(slot(u64::MAX)), u64::MAX);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The opening handshake (RFC 6455 §4), as far as it is not plain HTTP: what a server answers to a client's key,
 //! and the whole of a client's side.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1_smol::Sha1;
 use thiserror::Error;
-
-use super::sha1::sha1;
-use crate::base64;
 
 /// The version of the protocol that `Sec-WebSocket-Version` has to name.
 pub const VERSION: &str = "13";
@@ -12,18 +12,19 @@ pub const VERSION: &str = "13";
 /// What `Sec-WebSocket-Accept` answers to a `Sec-WebSocket-Key`, which is taken as it is (see [`is_key`]).
 pub fn accept(key: &str) -> String {
     // §1.3.
-    let sum = sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
-    text(&sum)
+    let hash = Sha1::from(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")).digest();
+    STANDARD.encode(hash.bytes())
 }
 
 /// A key for `Sec-WebSocket-Key`; the bytes are to be random.
 pub fn key(random: [u8; 16]) -> String {
-    text(&random)
+    STANDARD.encode(random)
 }
 
-/// Whether this is the value of a `Sec-WebSocket-Key`: sixteen bytes in base 64.
+/// Whether `value` is a valid `Sec-WebSocket-Key`: sixteen bytes in base64, with padding (RFC 6455 §4.1).
 pub fn is_key(value: &str) -> bool {
-    base64::is_sixteen_bytes(value.as_bytes())
+    // 24 characters decode to 18 bytes at most.
+    value.len() == 24 && STANDARD.decode_slice(value, &mut [0; 18]) == Ok(16)
 }
 
 /// The sub-protocol to agree on: the first in the client's `Sec-WebSocket-Protocol` headers that is `supported`.
@@ -135,12 +136,6 @@ pub fn read_answer<'a>(bytes: &'a [u8], request: &Request<'_>) -> Result<Option<
     Ok(Some(Accepted { protocol, used: end + 4 }))
 }
 
-fn text(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(base64::len(bytes.len()));
-    base64::write(bytes, &mut out);
-    out.into_iter().map(char::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +156,19 @@ mod tests {
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
         assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));
-        assert!(!is_key("dGhlIHNhbXBsZSBub25jZQ") && !is_key(""));
+    }
+
+    #[test]
+    fn only_the_base64_of_sixteen_bytes_is_a_key() {
+        for byte in 0..=255 {
+            assert!(is_key(&STANDARD.encode([byte; 16])));
+            assert!(!is_key(&STANDARD.encode([byte; 15])) && !is_key(&STANDARD.encode([byte; 17])));
+        }
+        for text in
+            ["", "==", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZR==", "dGhlIHNhbXBsZSBub25j Q=="]
+        {
+            assert!(!is_key(text), "{text}");
+        }
     }
 
     #[test]

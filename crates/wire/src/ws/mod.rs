@@ -51,7 +51,6 @@ mod error;
 pub mod handshake;
 mod mask;
 mod reader;
-mod sha1;
 mod utf8;
 mod write;
 
