@@ -1,14 +1,14 @@
 //! What takes minutes and gigabytes: `make test-slow`.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufWriter, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidings_testkit::Tidings;
+use tidings_testkit::{Tidings, get_http};
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
 /// What the server may take.
@@ -57,28 +57,9 @@ fn anonymous(pid: u32) -> u64 {
 
 /// The ids in the first column of a page.
 fn page(http: SocketAddr, table: &str, number: u64) -> Vec<u64> {
-    let mut stream = TcpStream::connect(http).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
-    write!(
-        stream,
-        "GET /tables/{table}.json?page={number} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n"
-    )
-    .expect("sent");
-    let mut reader = BufReader::new(stream);
-    let (mut line, mut length, mut status) = (String::new(), None, String::new());
-    while reader.read_line(&mut line).expect("an answer") > 0 && line != "\r\n" {
-        if status.is_empty() {
-            status = line.clone();
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok();
-        }
-        line.clear();
-    }
-    assert!(status.contains(" 200 "), "{status}");
-    let mut body = Vec::new();
-    reader.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body).expect("a body");
-    let view: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    let response = get_http(http, &format!("/tables/{table}.json?page={number}"));
+    assert_eq!(response.status, 200, "{}", response.head);
+    let view: serde_json::Value = serde_json::from_slice(&response.bytes).expect("JSON");
     let rows = view["data"].as_array().expect("rows");
     rows.iter().map(|row| row[0].as_str().expect("text").parse().expect("an id")).collect()
 }

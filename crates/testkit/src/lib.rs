@@ -13,12 +13,14 @@
 //! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
 //! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
 //! | [`LineClient`] | a blocking client of the line port |
+//! | [`HttpResponse`] | the response to an HTTP request; [`get_http`], [`post_http`] and [`send_http`] make one, [`metric`] reads `/metrics` |
 //! | [`Proxy`] | a TCP link that can be cut, or go silent without a word |
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 mod cluster;
+mod http;
 mod line;
 mod proxy;
 mod redis;
@@ -27,6 +29,7 @@ mod s3;
 mod tidings;
 
 pub use cluster::RedisCluster;
+pub use http::{HttpResponse, connect_http, get_http, metric, parse_metric, post_http, send_http};
 pub use line::LineClient;
 pub use proxy::Proxy;
 pub use redis::RedisServer;

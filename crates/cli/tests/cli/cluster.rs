@@ -1,15 +1,17 @@
 //! Two nodes on one Redis Cluster, as an operator and their clients see them.
 
-use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisCluster, Reply, RespClient, Tidings, wait_until};
+use tidings_testkit::{
+    LineClient, PATIENCE, Proxy, RedisCluster, Reply, RespClient, Tidings, get_http, post_http, wait_until,
+};
 
-use crate::tool::{Tool, command, http, server};
+use crate::tool::{Tool, command, server};
 
 fn wait_until_ready(node: &Tidings) {
     let mut answer = String::new();
     wait_until(PATIENCE, "a node that is ready", || {
-        let (status, body) = http(node, "GET /ready", "");
-        answer = body;
-        status == 200
+        let response = get_http(node.http(), "/ready");
+        answer = response.body;
+        response.status == 200
     });
 }
 
@@ -97,9 +99,9 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
 
     // The nodes know each other, and answer for each other.
     wait_until(PATIENCE, "both nodes in the info", || {
-        http(&nodes[0], "POST /api/info", "{}").1.matches("\"uid\"").count() == 2
+        post_http(nodes[0].http(), "/api/info", &[], "{}").body.matches("\"uid\"").count() == 2
     });
-    let (_, channels) = http(&nodes[0], "POST /api/channels", "{}");
+    let channels = post_http(nodes[0].http(), "/api/channels", &[], "{}").body;
     for name in plain.iter().chain(&kept) {
         assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");
     }
@@ -114,8 +116,9 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
     cluster.node_mut(0).kill();
     for node in &nodes {
         wait_until(PATIENCE, "/ready to say which primary it is", || {
-            let (status, body) = http(node, "GET /ready", "");
-            status == 503 && body.contains(&format!("{} of the cluster", cluster.node(0).addr()))
+            let response = get_http(node.http(), "/ready");
+            response.status == 503
+                && response.body.contains(&format!("{} of the cluster", cluster.node(0).addr()))
         });
     }
     publishers[0].command(&["PUBLISH", &kept[1], "beside"]);

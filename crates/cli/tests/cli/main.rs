@@ -7,6 +7,7 @@ mod doctor;
 mod encrypted;
 mod examples;
 mod library;
+mod library_examples;
 mod nginx;
 mod nodes;
 mod publish;

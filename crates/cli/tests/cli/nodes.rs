@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_testkit::{LineClient, PATIENCE, RedisServer, Signal, Tidings, wait_until};
+use tidings_testkit::{
+    LineClient, PATIENCE, RedisServer, Signal, Tidings, get_http, metric, post_http, wait_until,
+};
 
-use crate::tool::{http, server};
+use crate::tool::server;
 
 fn api(node: &Tidings, method: &str, body: &Value) -> Value {
-    serde_json::from_str(&http(node, &format!("POST /api/{method}"), &body.to_string()).1).unwrap()
+    let response = post_http(node.http(), &format!("/api/{method}"), &[], body.to_string());
+    serde_json::from_str(&response.body).unwrap()
 }
 
 /// Starts nodes that share a Redis, and waits until they know each other.
@@ -134,9 +137,8 @@ fn nodes_of_different_configuration_say_so_and_go_on() {
     let nodes = nodes(&redis, [&one[..], &one, &other]);
     nodes[2].wait_for_log("another node on this broker has other options of channels");
     for (node, different) in nodes.iter().zip([1, 1, 2]) {
-        let (_, metrics) = http(node, "GET /metrics", "");
-        assert!(metrics.contains(&format!("\ntidings_nodes_different {different}\n")), "{metrics}");
-        assert_eq!(http(node, "GET /ready", "").1.matches("\"ready\":true").count(), 1);
+        assert_eq!(metric(node.http(), "tidings_nodes_different"), different);
+        assert_eq!(get_http(node.http(), "/ready").body.matches("\"ready\":true").count(), 1);
     }
     let warnings = |node: &Tidings| node.stderr().matches("other options of channels").count();
     assert_eq!(nodes.iter().map(warnings).collect::<Vec<_>>(), [1, 1, 2], "once for each node");

@@ -2,7 +2,6 @@
 //! drop.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -171,19 +170,4 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinH
             into.lock().unwrap().extend(bytes);
         }
     })
-}
-
-/// Asks a node over HTTP; gives the status line's number and the body.
-pub(crate) fn http(node: &Tidings, request: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(node.http()).unwrap();
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }

@@ -2,7 +2,6 @@
 //! standard output has the link cut, `>silence` has it swallow everything, `>resume` ends that; the answer is `done`.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings_testkit::{Proxy, Tidings};
+use tidings_testkit::{Proxy, Tidings, metric};
 
 /// The built program.
 pub(crate) const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
@@ -81,17 +80,7 @@ impl World {
 
     /// What a line of `/metrics` that begins like this says, of both servers together.
     fn metric(&self, name: &str) -> u64 {
-        let of = |server: &Tidings| {
-            let mut peer = TcpStream::connect(server.http()).expect("a connection");
-            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-            peer.write_all(request.as_bytes()).expect("a request sent");
-            let mut text = String::new();
-            peer.read_to_string(&mut text).expect("an answer");
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
-            line.parse::<u64>().unwrap_or_else(|e| panic!("{name} {line}: {e}"))
-        };
-        of(&self.open) + of(&self.keyed)
+        [&self.open, &self.keyed].into_iter().map(|server| metric(server.http(), name)).sum()
     }
 
     /// Where everything is, for a script.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidings_testkit::LineClient;
 
-use crate::world::World;
+use crate::world::{World, json_of};
 
 const PUBLISH: &str = r#"{"channel":"news","data":1}"#;
 
@@ -49,7 +49,7 @@ fn wrong_keys_cost_one_address_more_and_more_time_and_are_counted() {
     }
     assert!(begin.elapsed() >= Duration::from_millis(200 + 400 + 800), "{:?}", begin.elapsed());
     assert_eq!(post("0123456789abcdef", "192.0.2.9"), 200);
-    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let metrics = world.get("/metrics");
     let counted = |line: &str| metrics.body.lines().any(|l| l == line);
     assert!(counted(r#"tidings_auth_failures_total{credential="api_key"} 3"#), "{}", metrics.body);
 }
@@ -62,7 +62,7 @@ fn a_wrong_password_on_the_line_port_is_answered_late_in_order_and_counted() {
     for answer in ["ERROR 101 unauthorized", "PONG", "CONFIRMED"] {
         client.expect(answer);
     }
-    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let metrics = world.get("/metrics");
     let line = r#"tidings_auth_failures_total{credential="password"} 1"#;
     assert!(metrics.body.lines().any(|l| l == line), "{}", metrics.body);
 }
@@ -140,8 +140,8 @@ fn with_the_error_mode_transport_errors_are_statuses() {
     ] {
         let answer = world.post(&format!("/api/{method}"), &mode, &request.to_string());
         assert_eq!(answer.status, status, "{request}");
-        assert_eq!(answer.json()["code"], code, "{}", answer.body);
-        assert!(answer.json()["message"].is_string(), "{}", answer.body);
+        assert_eq!(json_of(&answer)["code"], code, "{}", answer.body);
+        assert!(json_of(&answer)["message"].is_string(), "{}", answer.body);
     }
     let answer = world.post("/api/publish", &mode, PUBLISH);
     assert_eq!((answer.status, &*answer.body), (200, r#"{"result":{}}"#));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::RedisServer;
 
-use crate::world::World;
+use crate::world::{World, json_of};
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=20000", "channel.without_namespace.history_ttl=60s"];
@@ -96,5 +96,5 @@ fn commands_with_their_methods_are_answered_line_by_line() {
     client.expect("MESSAGE news 2");
     // A single command, as a library without batches sends it.
     let answer = world.post("/api/", &[], r#"{"method":"info","params":{}}"#);
-    assert_eq!(answer.json()["result"]["nodes"][0]["num_channels"], 1);
+    assert_eq!(json_of(&answer)["result"]["nodes"][0]["num_channels"], 1);
 }

@@ -163,7 +163,7 @@ fn what_cannot_be_blocked_is_an_error_that_says_why_and_blocks_are_counted() {
     world.ask("block_user", &json!({"user": "eve"}));
     let token = claimed(&json!({"sub": "eve"}));
     wait_until(PATIENCE, "the block to hold", || !attempt(&world, &token).is_null());
-    let metrics = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let metrics = world.get("/metrics").body;
     for sample in [r#"tidings_blocks{kind="user"} 1"#, r#"tidings_blocked_total{kind="user"} 1"#] {
         assert!(metrics.lines().any(|line| line == sample), "{sample} is not in\n{metrics}");
     }

@@ -12,7 +12,7 @@ use crate::world::{USERS, World};
 const CONTROL: &str = "tidings.node.control";
 
 fn metric(world: &World, sample: &str) -> u64 {
-    let text = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let text = world.get("/metrics").body;
     let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("{sample} is not in\n{text}")).parse().expect("a number")
 }

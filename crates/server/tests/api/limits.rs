@@ -6,7 +6,7 @@ use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 use crate::world::{USERS, World, claimed};
 
 fn limited(world: &World, limit: &str) -> u64 {
-    let text = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let text = world.get("/metrics").body;
     let sample = format!("tidings_limited_total{{limit=\"{limit}\"}} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&sample));
     value.unwrap_or_else(|| panic!("{sample}is not in\n{text}")).parse().expect("a number")
@@ -221,7 +221,7 @@ fn an_address_begins_as_many_connections_a_second_as_its_rate_allows() {
 fn a_node_that_has_just_been_started_has_no_failed_publication() {
     let redis = RedisServer::start();
     let world = World::with(&[&*format!("broker={}", redis.url())]);
-    let text = world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let text = world.get("/metrics").body;
     let failures = text.lines().find(|line| line.starts_with("tidings_redis_publication_failures_total "));
     assert_eq!(failures, Some("tidings_redis_publication_failures_total 0"));
 }

@@ -12,4 +12,6 @@ mod methods;
 mod nodes;
 mod publishing;
 mod sealed;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

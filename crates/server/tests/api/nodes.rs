@@ -202,7 +202,7 @@ fn what_the_api_and_the_nodes_do_is_counted() {
     redis.cli(&["PUBLISH", "tidings.node.control", "nonsense"]);
     let sealed = Peer::new(1, "http_api.key", "k").seal("tidings.node.control", &json!("nonsense"));
     redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
-    let counted = || world.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let counted = || world.get("/metrics").body;
     let is = |sample: &str| counted().lines().any(|line| line == sample);
     for sample in [
         r#"tidings_api_commands_total{method="publish"} 3"#,

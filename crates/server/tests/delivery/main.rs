@@ -9,4 +9,6 @@ mod refusals;
 mod same_as_redis;
 mod slow;
 mod stopping;
+#[path = "../support/mod.rs"]
+mod support;
 mod up;

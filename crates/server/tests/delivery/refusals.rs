@@ -27,9 +27,9 @@ fn json_client(node: &Up) -> LineClient {
 }
 
 fn ready(node: &Up) -> Value {
-    let (status, body) = node.get("/ready");
-    let body: Value = serde_json::from_str(&body).expect("JSON");
-    assert_eq!(body["ready"], status == 200);
+    let response = node.get("/ready");
+    let body: Value = serde_json::from_str(&response.body).expect("JSON");
+    assert_eq!(body["ready"], response.status == 200);
     body
 }
 
@@ -59,16 +59,16 @@ fn subscribers_are_told_when_redis_refuses_their_channel_after_a_reconnect_and_g
         not_ready["part"] == "subscriptions"
     });
     assert!(!not_ready.to_string().contains("news"), "{not_ready}");
-    assert!(node.get("/metrics").1.contains("\ntidings_broker_topics_refused 1\n"));
+    assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 1\n"));
     // One that was never permitted is a permission, and does not make the node unready.
     say(&mut json, &json!({"id": 4, "subscribe": {"channel": "other"}}));
     let refused = next(&mut json);
     assert_eq!(refused["error"], json!({"code": 103, "message": "permission denied"}));
-    assert!(node.get("/metrics").1.contains("\ntidings_broker_topics_refused 1\n"));
+    assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 1\n"));
 
     redis.cli(&["ACL", "SETUSER", "ann", "allchannels"]);
     node.wait_until_ready();
-    assert!(node.get("/metrics").1.contains("\ntidings_broker_topics_refused 0\n"));
+    assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 0\n"));
     say(&mut json, &json!({"id": 5, "subscribe": {"channel": "news"}}));
     assert_eq!(next(&mut json)["id"], 5);
     redis.cli(&["PUBLISH", "news", "again"]);
@@ -168,15 +168,11 @@ fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_o
     wait_until(PATIENCE, "the server to notice", || ready(&node)["part"] == "broker");
     redis.restart();
     node.wait_until_ready();
-    assert!(node.get("/metrics").1.contains("\ntidings_clients_moved_total 0\n"));
+    assert!(node.get("/metrics").body.contains("\ntidings_clients_moved_total 0\n"));
     assert_eq!(node.connections(), CLIENTS + 2);
 
     redis.kill();
-    let moved = |node: &Up| {
-        let metrics = node.get("/metrics").1;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("tidings_clients_moved_total "));
-        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
-    };
+    let moved = |node: &Up| usize::try_from(node.metric("tidings_clients_moved_total")).expect("a number");
     let mut seen = Vec::new();
     wait_until(PATIENCE, "all to be moved", || {
         seen.push(moved(&node));

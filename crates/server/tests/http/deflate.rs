@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::{Value, json};
-use tidings_testkit::RespClient;
+use tidings_testkit::{HttpResponse, PATIENCE, RespClient, wait_until};
 use tidings_wire::ws::{Opcode, mask};
 
-use crate::world::{Answer, World, eventually};
+use crate::support::TestServer;
 
 const PATH: &str = "/connection/websocket";
 const OFFER: &str = "permessage-deflate; client_max_window_bits";
@@ -18,7 +18,7 @@ const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_
 const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
 /// The answer to a handshake that offers these extensions.
-fn handshake(world: &World, path: &str, offer: &str) -> (TcpStream, Answer) {
+fn handshake(world: &TestServer, path: &str, offer: &str) -> (TcpStream, HttpResponse) {
     let mut peer = world.connect();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -26,7 +26,7 @@ fn handshake(world: &World, path: &str, offer: &str) -> (TcpStream, Answer) {
          Sec-WebSocket-Extensions: {offer}\r\n\r\n"
     );
     peer.write_all(request.as_bytes()).expect("a request sent");
-    let answer = Answer::read_head(&mut peer);
+    let answer = HttpResponse::read_head(&mut peer);
     (peer, answer)
 }
 
@@ -71,14 +71,14 @@ struct Client(TcpStream);
 
 impl Client {
     /// One that has agreed on compression, if it has offered that.
-    fn open(world: &World, path: &str, offer: &str) -> Self {
+    fn open(world: &TestServer, path: &str, offer: &str) -> Self {
         let (peer, answer) = handshake(world, path, offer);
         assert_eq!(answer.header("sec-websocket-extensions"), if offer.is_empty() { "" } else { AGREED });
         Self(peer)
     }
 
     /// One that is subscribed to `news`.
-    fn subscribed(world: &World, offer: &str) -> Self {
+    fn subscribed(world: &TestServer, offer: &str) -> Self {
         let mut client = Self::open(world, PATH, offer);
         client.send(TEXT, &[CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat());
         let mut replies = client.replies();
@@ -122,22 +122,22 @@ impl Client {
     }
 }
 
-fn publish(world: &World, body: &str) {
+fn publish(world: &TestServer, body: &str) {
     RespClient::connect(world.tcp()).command(&["PUBLISH", "news", body]);
 }
 
-fn on(more: &[&str]) -> World {
-    World::with(&[&["websocket.compression=true"], more].concat())
+fn on(more: &[&str]) -> TestServer {
+    TestServer::start(&[&["websocket.compression=true"], more].concat())
 }
 
 #[test]
 fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
-    let agreed = |world: &World, path: &str, offer: &str| {
+    let agreed = |world: &TestServer, path: &str, offer: &str| {
         let (_, answer) = handshake(world, path, offer);
         assert_eq!(answer.status, 101, "{path} {offer}");
         answer.header("sec-websocket-extensions").to_owned()
     };
-    let off = World::with(&[]);
+    let off = TestServer::start(&[]);
     assert_eq!(agreed(&off, PATH, OFFER), "");
     let world = on(&[]);
     assert_eq!(agreed(&world, PATH, OFFER), AGREED);
@@ -319,7 +319,7 @@ fn metrics_tell_who_has_agreed_and_what_it_saves() {
         format!("tidings_websocket_inflated_bytes_total{{side=\"before\"}} {}", command.len()),
         format!("tidings_websocket_inflated_bytes_total{{side=\"after\"}} {}", spaces.len()),
     ];
-    eventually("the numbers", || {
+    wait_until(PATIENCE, "the numbers", || {
         let metrics = world.get("/metrics").body;
         expected.iter().all(|line| metrics.lines().any(|l| l == line))
     });

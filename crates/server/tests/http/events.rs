@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::streams::{Stream, get, post, publish};
-use crate::world::World;
+use crate::support::TestServer;
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=300s"];
 
 /// Opens and reads up to the sign that all is subscribed; gives what came before it.
-fn open(world: &World, query: &str, headers: &str) -> (Stream, String) {
+fn open(world: &TestServer, query: &str, headers: &str) -> (Stream, String) {
     let mut stream = Stream::open(world, &get(&format!("/events?{query}"), headers));
     assert_eq!(stream.head.status, 200, "{query}: {:?}", stream.head);
     assert_eq!(stream.head.header("content-type"), "text/event-stream");
@@ -28,7 +28,7 @@ fn parts(event: &str) -> (String, String) {
 
 #[test]
 fn what_is_published_is_an_event_s_data() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let (mut stream, before) = open(&world, "channel=a&channel=b&channel=a", "");
     assert!(before.starts_with("retry: "), "{before}");
     publish(&world, "a", "{\"x\":1}");
@@ -39,7 +39,7 @@ fn what_is_published_is_an_event_s_data() {
 
 #[test]
 fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
-    let world = World::with(&HISTORY);
+    let world = TestServer::start(&HISTORY);
     let query = "channel=a&channel=b";
     let (mut stream, before) = open(&world, query, "");
     let (mut last, _) = parts(&before);
@@ -82,7 +82,7 @@ fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
 
 #[test]
 fn an_event_source_comes_back_to_channels_whose_names_are_any_text() {
-    let world = World::with(&HISTORY);
+    let world = TestServer::start(&HISTORY);
     let query = "channel=my%20room%20%E2%98%95&channel=100%25";
     let (mut stream, _) = open(&world, query, "");
     publish(&world, "my room ☕", "1");
@@ -103,7 +103,7 @@ fn an_event_source_comes_back_to_channels_whose_names_are_any_text() {
 
 #[test]
 fn a_position_that_is_not_known_is_said_and_live_goes_on() {
-    let world = World::with(&HISTORY);
+    let world = TestServer::start(&HISTORY);
     publish(&world, "a", "0");
     let (mut stream, before) = open(&world, "channel=a", "Last-Event-ID: 7.nowhere.a\r\n");
     assert!(before.contains("event: gap\ndata: a\n\n"), "{before}");
@@ -113,7 +113,7 @@ fn a_position_that_is_not_known_is_said_and_live_goes_on() {
 
 #[test]
 fn an_id_without_a_position_in_a_channel_is_said_where_something_may_be_missing() {
-    let world = World::with(&[
+    let world = TestServer::start(&[
         "channel.namespaces=kept",
         "channel.namespaces.kept.history_size=100",
         "channel.namespaces.kept.history_ttl=300s",
@@ -138,7 +138,7 @@ fn an_id_without_a_position_in_a_channel_is_said_where_something_may_be_missing(
 
 #[test]
 fn an_id_that_nobody_gave_says_nothing_in_the_stream() {
-    let world = World::with(&HISTORY);
+    let world = TestServer::start(&HISTORY);
     for forged in ["1.e\ndata: forged\n\n.a", "1.e forged.a 2.f.c", "x.e.a", "1.\u{e9}.a"] {
         let query = format!("channel=a&channel=b&last_event_id={}", crate::streams::escaped(forged));
         let (mut stream, before) = open(&world, &query, "");
@@ -165,7 +165,7 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
             "channel.without_namespace.allow_subscribe_for_client=true",
             "channel.without_namespace.allow_subscribe_for_anonymous=true",
         ];
-        World::with(&[&HISTORY[..], &rest, &subscribe, more].concat())
+        TestServer::start(&[&HISTORY[..], &rest, &subscribe, more].concat())
     };
     for (more, right) in [
         (&[][..], false),
@@ -176,7 +176,7 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
         let world = options(more);
         let publish = |data: &str| {
             let body = format!("{{\"channel\":\"a\",\"data\":\"{data}\"}}");
-            let answer = world.ask(&post("/api/publish", "Connection: close\r\n", &body));
+            let answer = world.send(&post("/api/publish", "Connection: close\r\n", &body));
             assert_eq!(answer.status, 200, "{answer:?}");
         };
         publish("first");
@@ -197,9 +197,9 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
 }
 
 /// The status and the error of what is refused.
-fn refused(world: &World, query: &str, headers: &str) -> (u16, Value) {
+fn refused(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
     let path = format!("/events?{query}");
-    let answer = world.ask(&get(&path, headers));
+    let answer = world.send(&get(&path, headers));
     let error = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{query}: {answer:?}: {e}"));
     assert_eq!(answer.header("content-type"), "application/json");
     (answer.status, error)
@@ -207,7 +207,7 @@ fn refused(world: &World, query: &str, headers: &str) -> (u16, Value) {
 
 #[test]
 fn a_refusal_is_an_http_status_with_its_code() {
-    let world = World::with(&[
+    let world = TestServer::start(&[
         "client.token.hmac_secret_key=secret",
         "client.allow_anonymous_connect_without_token=true",
         "channel.namespaces=open",
@@ -232,22 +232,22 @@ fn a_refusal_is_an_http_status_with_its_code() {
     {
         assert_eq!(refused(&world, query, headers).0, 401, "{query} {headers}");
     }
-    let closed = World::with(&["client.token.hmac_secret_key=secret"]);
+    let closed = TestServer::start(&["client.token.hmac_secret_key=secret"]);
     assert_eq!(refused(&closed, "channel=a", "").0, 401);
 }
 
 #[test]
 fn without_a_broker_the_answer_is_503() {
-    let world = World::with(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
+    let world = TestServer::start(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
     let (status, error) = refused(&world, "channel=a", "");
     assert_eq!((status, &error["code"]), (503, &json!(100)), "{error}");
 }
 
 #[test]
 fn more_channels_than_an_id_can_hold_are_refused_in_words() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let channels: Vec<_> = (0..100).map(|i| format!("channel={i:0100}")).collect();
-    let answer = world.ask(&get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
+    let answer = world.send(&get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("8192 bytes"), "{answer:?}");
 }

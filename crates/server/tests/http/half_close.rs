@@ -3,21 +3,21 @@
 use std::io::Write as _;
 use std::net::Shutdown;
 
-use tidings_testkit::LineClient;
+use tidings_testkit::{HttpResponse, LineClient};
 
-use crate::world::{Answer, World};
+use crate::support::TestServer;
 
 /// Sends a request, closes the sending half, and reads the answer.
-fn ask_and_finish(world: &World, request: &str) -> Answer {
+fn ask_and_finish(world: &TestServer, request: &str) -> HttpResponse {
     let mut peer = world.connect();
     peer.write_all(request.as_bytes()).expect("a request sent");
     peer.shutdown(Shutdown::Write).expect("half a close");
-    Answer::read(&mut peer)
+    HttpResponse::read(&mut peer)
 }
 
 #[test]
 fn a_request_before_a_half_close_is_carried_out_and_answered() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut listener = LineClient::connect(world.tcp());
     listener.send("SUBSCRIBE a");
     listener.expect("CONFIRMED");
@@ -35,7 +35,7 @@ fn a_request_before_a_half_close_is_carried_out_and_answered() {
 
 #[test]
 fn half_a_request_before_a_half_close_is_an_error() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let half =
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"channel\":\"a\"";
     let answer = ask_and_finish(&world, half);

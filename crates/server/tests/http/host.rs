@@ -3,15 +3,17 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use crate::world::{Answer, World};
+use tidings_testkit::HttpResponse;
 
-fn ask(world: &World, target: &str, host: &str) -> Answer {
-    world.ask(&format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
+use crate::support::TestServer;
+
+fn ask(world: &TestServer, target: &str, host: &str) -> HttpResponse {
+    world.send(&format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
 }
 
 #[test]
 fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for (target, host) in [
         ("/ready", "Host: evil.example\r\n"),
         ("/", "Host: evil.example:8000\r\n"),
@@ -32,7 +34,7 @@ fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
 #[test]
 fn a_request_without_a_host_or_with_two_is_a_bad_one() {
     for options in [&[][..], &["http_api.key=0123456789abcdef0123456789abcdef"]] {
-        let world = World::with(options);
+        let world = TestServer::start(options);
         for (host, why) in [
             ("", "no Host header"),
             ("Host: localhost\r\nHost: localhost\r\n", "more than one Host header"),
@@ -46,14 +48,14 @@ fn a_request_without_a_host_or_with_two_is_a_bad_one() {
             }
         }
         // HTTP/1.0 has none.
-        let answer = world.ask("GET /health HTTP/1.0\r\n\r\n");
+        let answer = world.send("GET /health HTTP/1.0\r\n\r\n");
         assert_eq!(answer.status, 200);
     }
 }
 
 #[test]
 fn a_workbench_answers_for_this_machine_by_every_name_of_it() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let own = format!("Host: {}\r\n", world.http());
     for (target, host) in [
         ("/health", "Host: localhost\r\n"),
@@ -69,7 +71,7 @@ fn a_workbench_answers_for_this_machine_by_every_name_of_it() {
 #[test]
 fn a_server_with_a_key_or_open_on_purpose_answers_for_any_host() {
     for option in ["http_api.key=secret", "client.token.hmac_secret_key=secret", "client.insecure=true"] {
-        let world = World::with(&[option]);
+        let world = TestServer::start(&[option]);
         assert_eq!(ask(&world, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
     }
 }
@@ -78,12 +80,12 @@ fn a_server_with_a_key_or_open_on_purpose_answers_for_any_host() {
 fn a_unix_socket_answers_for_any_host() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("http.sock");
-    let world = World::with(&[&format!("http.listen=unix:{}", path.display())]);
+    let world = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
     assert_eq!(world.announced("http"), format!("unix:{}", path.display()));
     let mut peer = UnixStream::connect(&path).expect("a connection");
     peer.write_all(b"GET /health HTTP/1.1\r\nHost: push.example.com\r\nConnection: close\r\n\r\n")
         .expect("sent");
-    assert_eq!(Answer::read(&mut peer).body, "ok\n");
+    assert_eq!(HttpResponse::read(&mut peer).body, "ok\n");
     drop(world);
     assert!(!path.exists(), "the socket's file is left behind");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidings_testkit::{PATIENCE, RespClient, wait_until};
 
-use crate::world::World;
+use crate::support::TestServer;
 
 /// Sections and fields, read as Redis' clients do.
 fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
@@ -25,7 +25,7 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 
 #[test]
 fn info_is_in_the_form_of_redis_and_tells_the_truth() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = RespClient::connect(world.tcp());
     let mut subscriber = RespClient::connect(world.tcp());
     subscriber.command(&["SUBSCRIBE", "a"]);

@@ -10,6 +10,7 @@ mod page;
 mod places;
 mod probes;
 mod streams;
+#[path = "../support/mod.rs"]
+mod support;
 mod upgrade;
 mod websocket;
-mod world;

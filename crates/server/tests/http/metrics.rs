@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tidings_testkit::{LineClient, RedisServer, RespClient};
+use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClient, wait_until};
 
-use crate::world::{Answer, World, eventually};
+use crate::support::TestServer;
 
 /// One scrape: each sample's value by its name and labels.
-fn scrape(world: &World) -> BTreeMap<String, f64> {
+fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
     let text = world.get("/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let split = |line: &str| {
@@ -21,8 +21,8 @@ fn scrape(world: &World) -> BTreeMap<String, f64> {
 }
 
 /// One scrape in OpenMetrics.
-fn openmetrics(world: &World) -> Answer {
-    world.ask(&asking("application/openmetrics-text; version=1.0.0"))
+fn openmetrics(world: &TestServer) -> HttpResponse {
+    world.send(&asking("application/openmetrics-text; version=1.0.0"))
 }
 
 /// A request for metrics with an `Accept`.
@@ -59,9 +59,9 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let world = World::with(&[&bucket[..], &[&redis]].concat());
+    let world = TestServer::start(&[&bucket[..], &[&redis]].concat());
     let mut scraped = rows(&openmetrics(&world).body);
-    scraped.append(&mut rows(&openmetrics(&World::with(&[])).body));
+    scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap_or_default();
     // A row with four columns that begins with a name; alerts have two.
@@ -75,7 +75,7 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
 
 #[test]
 fn who_asks_for_openmetrics_gets_it() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let answer = openmetrics(&world);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.header("content-type"), kind);
@@ -95,12 +95,12 @@ fn who_asks_for_openmetrics_gets_it() {
 
 #[test]
 fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
-    let world = World::with(&[&format!("broker={}", RedisServer::absent().url())]);
+    let world = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let tools =
         std::env::var_os("TIDINGS_TEST_TOOLS").map_or_else(|| root.join(".test-tools"), PathBuf::from);
     assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
-    let parse = |format: &str, answer: &Answer| {
+    let parse = |format: &str, answer: &HttpResponse| {
         let mut python = Command::new(tools.join("python/bin/python"))
             .args([&root.join("tests/clients/python_prometheus.py"), &PathBuf::from(format)])
             .stdin(Stdio::piped())
@@ -115,7 +115,7 @@ fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
     let samples = parse("openmetrics", &openmetrics(&world));
     assert!(samples.contains("tidings_build_info\n"), "{samples}");
     let asked =
-        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.ask(&asking(accept)));
+        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.send(&asking(accept)));
     for answer in asked.into_iter().chain([world.get("/metrics")]) {
         assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.header("vary"), "accept");
@@ -128,7 +128,7 @@ fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
 
 #[test]
 fn what_clients_do_shows_in_the_numbers() {
-    let world = World::with(&["tcp.auto_subscribe="]);
+    let world = TestServer::start(&["tcp.auto_subscribe="]);
     let mut plain = LineClient::connect(world.tcp());
     plain.send("SUBSCRIBE scores");
     plain.expect("CONFIRMED");
@@ -139,7 +139,7 @@ fn what_clients_do_shows_in_the_numbers() {
     resp.reply();
     plain.send("SUBSCRIBE");
     plain.send("PUBLISH");
-    eventually("all of it", || {
+    wait_until(PATIENCE, "all of it", || {
         let now = scrape(&world);
         let is = |name: &str, value: f64| now[name] == value;
         is("tidings_connections{transport=\"tcp\"}", 2.0)
@@ -158,7 +158,7 @@ fn what_clients_do_shows_in_the_numbers() {
             && now["tidings_sent_bytes_total"] > 40.0
     });
     drop((plain, resp));
-    eventually("nobody", || {
+    wait_until(PATIENCE, "nobody", || {
         let now = scrape(&world);
         now["tidings_connections{transport=\"tcp\"}"] == 0.0 && now["tidings_subscriptions"] == 0.0
     });
@@ -166,7 +166,7 @@ fn what_clients_do_shows_in_the_numbers() {
 
 #[test]
 fn the_histogram_of_fanouts_adds_up() {
-    let world = World::with(&["tcp.auto_subscribe="]);
+    let world = TestServer::start(&["tcp.auto_subscribe="]);
     let mut client = LineClient::connect(world.tcp());
     client.send("SUBSCRIBE scores");
     client.expect("CONFIRMED");
@@ -197,15 +197,17 @@ fn the_histogram_of_fanouts_adds_up() {
 #[test]
 fn the_broker_s_state_and_lag_tell_the_truth() {
     let mut redis = RedisServer::start();
-    let world = World::with(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
+    let world = TestServer::start(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
     let is = |name: &str, value: f64| scrape(&world).get(name) == Some(&value);
-    eventually("up", || is("tidings_broker_up{kind=\"redis\"}", 1.0) && is("tidings_ready", 1.0));
+    wait_until(PATIENCE, "up", || is("tidings_broker_up{kind=\"redis\"}", 1.0) && is("tidings_ready", 1.0));
     assert!(scrape(&world)["tidings_broker_lag_seconds"] < 3.0);
     assert!(scrape(&world)["tidings_redis_messages_heard_total"] >= 1.0);
     redis.kill();
-    eventually("down", || is("tidings_broker_up{kind=\"redis\"}", 0.0) && is("tidings_ready", 0.0));
+    wait_until(PATIENCE, "down", || is("tidings_broker_up{kind=\"redis\"}", 0.0) && is("tidings_ready", 0.0));
     let before = scrape(&world)["tidings_broker_lag_seconds"];
-    eventually("growing lag", || scrape(&world)["tidings_broker_lag_seconds"] > before + 0.2);
+    wait_until(PATIENCE, "growing lag", || scrape(&world)["tidings_broker_lag_seconds"] > before + 0.2);
     redis.restart();
-    eventually("up again", || is("tidings_ready", 1.0) && is("tidings_redis_reconnects_total", 1.0));
+    wait_until(PATIENCE, "up again", || {
+        is("tidings_ready", 1.0) && is("tidings_redis_reconnects_total", 1.0)
+    });
 }

@@ -1,8 +1,8 @@
 //! The page: what the server writes into it, and how its files are served.
 
-use tidings_testkit::{LineClient, RedisServer};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{World, eventually};
+use crate::support::TestServer;
 
 /// The values of an attribute, wherever they stand.
 fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
@@ -12,12 +12,12 @@ fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn the_page_says_what_runs_here_and_how_to_try_it() {
-    let world = World::with(&["ready.canary_interval=20ms"]);
-    eventually("ready", || world.get("/ready").status == 200);
+    let world = TestServer::start(&["ready.canary_interval=20ms"]);
+    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let mut client = LineClient::connect(world.tcp());
     client.send("SUBSCRIBE scores");
     client.expect("CONFIRMED");
-    eventually("numbers", || {
+    wait_until(PATIENCE, "numbers", || {
         let page = world.get("/").body;
         page.contains("<dt>connections</dt><dd>1</dd>") && page.contains("<dt>subscriptions</dt><dd>2</dd>")
     });
@@ -42,8 +42,8 @@ fn the_page_says_what_runs_here_and_how_to_try_it() {
 
 #[test]
 fn everything_the_page_names_is_here_wherever_it_is_opened() {
-    let world = World::with(&["ready.canary_interval=20ms"]);
-    eventually("ready", || world.get("/ready").status == 200);
+    let world = TestServer::start(&["ready.canary_interval=20ms"]);
+    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let paths = ["/", "/parser/", "/tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", "/parser/share/x"];
     for (path, up) in paths.into_iter().zip(["./", "../", "../", "../../"]) {
         let answer = world.get(path);
@@ -68,10 +68,10 @@ fn everything_the_page_names_is_here_wherever_it_is_opened() {
 
 #[test]
 fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for path in ["/assets/table.js", "/tables/x"] {
         let ask = |more: &str| {
-            world.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"))
+            world.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"))
         };
         let plain = ask("");
         let tag = plain.header("etag");
@@ -79,7 +79,7 @@ fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
         assert_eq!(plain.header("vary"), "accept-encoding");
         let again = ask(&format!("If-None-Match: {tag}\r\n"));
         assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", tag));
-        let head = world.ask(&format!(
+        let head = world.send(&format!(
             "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
         ));
         assert_eq!(head.header("content-encoding"), "gzip");
@@ -90,7 +90,7 @@ fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
 
 #[test]
 fn a_browser_is_told_to_run_what_is_here_and_to_ask_nobody_else() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let pages = ["/", "/tables/x", "/assets/style.css", "/assets/main.js"];
     for path in pages.into_iter().chain(["/health", "/ready", "/metrics", "/nothing"]) {
         let answer = world.get(path);
@@ -117,8 +117,9 @@ fn a_browser_is_told_to_run_what_is_here_and_to_ask_nobody_else() {
 fn the_page_of_a_server_with_keys_and_redis_shows_no_secret() {
     let redis = RedisServer::absent();
     let broker = format!("broker=redis://user:hunter2@127.0.0.1:{}", redis.port());
-    let world = World::with(&[&broker, "http_api.key=swordfish", "client.token.hmac_secret_key=mellon"]);
-    eventually("a reason", || world.get("/").body.contains("refused"));
+    let world =
+        TestServer::start(&[&broker, "http_api.key=swordfish", "client.token.hmac_secret_key=mellon"]);
+    wait_until(PATIENCE, "a reason", || world.get("/").body.contains("refused"));
     let page = world.get("/").body;
     assert!(page.contains("<strong>Not ready:</strong> broker unavailable: "), "{page}");
     assert!(page.contains(&format!("<code>redis://***@127.0.0.1:{}</code></dd><dd>away</dd>", redis.port())));

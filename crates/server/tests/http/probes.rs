@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use tidings_testkit::{LineClient, RedisServer};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{World, eventually};
+use crate::support::TestServer;
 
 #[test]
 fn health_says_ok_and_ready_says_how_long_a_canary_took() {
-    let world = World::with(&["ready.canary_interval=20ms"]);
+    let world = TestServer::start(&["ready.canary_interval=20ms"]);
     let health = world.get("/health");
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
-    eventually("ready", || world.get("/ready").status == 200);
+    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let ready = world.get("/ready");
     assert_eq!(ready.header("content-type"), "application/json");
     let ready: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
@@ -23,9 +23,9 @@ fn health_says_ok_and_ready_says_how_long_a_canary_took() {
 #[test]
 fn without_its_broker_the_server_is_healthy_but_not_ready_and_says_why() {
     let redis = RedisServer::absent();
-    let world = World::with(&[&format!("broker={}", redis.url())]);
+    let world = TestServer::start(&[&format!("broker={}", redis.url())]);
     assert_eq!(world.get("/health").status, 200);
-    eventually("a reason", || world.get("/ready").body.contains("refused"));
+    wait_until(PATIENCE, "a reason", || world.get("/ready").body.contains("refused"));
     let ready = world.get("/ready");
     assert_eq!(ready.status, 503);
     let ready: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
@@ -35,14 +35,14 @@ fn without_its_broker_the_server_is_healthy_but_not_ready_and_says_why() {
 
 #[test]
 fn while_the_server_drains_ready_says_so() {
-    let mut world = World::with(&["shutdown.timeout=30s", "shutdown.drain=0s"]);
-    eventually("ready", || world.get("/ready").status == 200);
+    let mut world = TestServer::start(&["shutdown.timeout=30s", "shutdown.drain=0s"]);
+    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     // A client that has its good-bye and does not leave holds the server back for a while.
     let mut client = LineClient::connect(world.tcp());
     client.send("hello");
     client.expect("hello");
     let kept = world.connect();
-    let stopping = world.stop();
+    let stopping = world.begin_stop();
     client.line();
     let ready = world.get("/ready");
     assert_eq!(ready.status, 503);
@@ -55,19 +55,19 @@ fn while_the_server_drains_ready_says_so() {
 #[test]
 fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
     let lame_duck = Duration::from_secs(2);
-    let mut world = World::with(&[
+    let mut world = TestServer::start(&[
         "shutdown.timeout=30s",
         "shutdown.lame_duck=2s",
         "shutdown.drain=0s",
         "tcp.echo=false",
     ]);
-    eventually("ready", || world.get("/ready").status == 200);
+    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let mut old = LineClient::connect(world.tcp());
     old.send("SUBSCRIBE news");
     old.expect("CONFIRMED");
     let began = Instant::now();
-    let stopping = world.stop();
-    eventually("not ready", || world.get("/ready").status == 503);
+    let stopping = world.begin_stop();
+    wait_until(PATIENCE, "not ready", || world.get("/ready").status == 503);
     assert_eq!(world.get("/health").status, 200);
     let mut new = LineClient::connect(world.tcp());
     new.send("PUBLISH news still here");
@@ -85,11 +85,11 @@ fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
 
 #[test]
 fn a_head_request_is_answered_like_a_get_without_its_body() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for path in ["/", "/health", "/metrics", "/assets/style.css"] {
         let get = world.get(path);
         let head =
-            world.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            world.send(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
         assert_ne!(head.header("content-length"), "", "{path}");
@@ -98,10 +98,10 @@ fn a_head_request_is_answered_like_a_get_without_its_body() {
 
 #[test]
 fn other_methods_and_unknown_paths_get_a_short_text() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
         let answer =
-            world.ask(&format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            world.send(&format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), "GET, HEAD", "{method}");
         assert_eq!(answer.body, "only GET and HEAD are answered here\n");
@@ -114,7 +114,7 @@ fn other_methods_and_unknown_paths_get_a_short_text() {
 
 #[test]
 fn a_request_with_a_body_that_nobody_wants_is_answered_and_leaves_no_connection_behind() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let body = "x".repeat(1 << 20);
     let head = format!("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     let mut peer = world.connect();
@@ -124,7 +124,7 @@ fn a_request_with_a_body_that_nobody_wants_is_answered_and_leaves_no_connection_
     let mut status = [0; 12];
     std::io::Read::read_exact(&mut peer, &mut status).expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 405");
-    eventually("no more connections", || {
+    wait_until(PATIENCE, "no more connections", || {
         // The one that asks is one itself.
         world.get("/metrics").body.contains("\ntidings_http_connections 1\n")
     });

@@ -6,24 +6,24 @@ use std::net::{Shutdown, TcpStream};
 use serde_json::{Value, json};
 use tidings_server::auth::sign_hs256;
 use tidings_server::config::Secret;
-use tidings_testkit::{RespClient, free_port};
+use tidings_testkit::{HttpResponse, PATIENCE, RespClient, free_port, wait_until};
 
-use crate::world::{Answer, World, eventually};
+use crate::support::TestServer;
 
 /// A client of an answer that goes on.
 pub(crate) struct Stream {
     peer: TcpStream,
-    pub(crate) head: Answer,
+    pub(crate) head: HttpResponse,
     /// The body so far, out of its chunks.
     body: Vec<u8>,
 }
 
 impl Stream {
     /// Asks, and reads the head of the answer.
-    pub(crate) fn open(world: &World, request: &str) -> Self {
+    pub(crate) fn open(world: &TestServer, request: &str) -> Self {
         let mut peer = world.connect();
         peer.write_all(request.as_bytes()).expect("a request sent");
-        let head = Answer::read_head(&mut peer);
+        let head = HttpResponse::read_head(&mut peer);
         Self { peer, head, body: Vec::new() }
     }
 
@@ -98,7 +98,7 @@ pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
-pub(crate) fn publish(world: &World, channel: &str, body: &str) {
+pub(crate) fn publish(world: &TestServer, channel: &str, body: &str) {
     let mut publisher = RespClient::connect(world.tcp());
     publisher.command(&["PUBLISH", channel, body]);
 }
@@ -107,16 +107,16 @@ const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
 
 /// Sends commands for a connection that only goes the other way.
-fn emulate(world: &World, connected: &Value, commands: &str) -> Answer {
+fn emulate(world: &TestServer, connected: &Value, commands: &str) -> HttpResponse {
     let connect = &connected["connect"];
     let body = json!({"session": connect["session"], "node": connect["node"], "data": commands}).to_string();
     let headers = "Content-Type: application/json\r\nConnection: close\r\n";
-    world.ask(&post("/emulation", headers, &body))
+    world.send(&post("/emulation", headers, &body))
 }
 
 #[test]
 fn a_stream_of_lines_carries_the_protocol_in_both_directions() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let headers = "Content-Type: application/json\r\n";
     let mut stream = Stream::open(&world, &post("/connection/http_stream", headers, CONNECT));
     assert_eq!(stream.head.status, 200);
@@ -131,7 +131,7 @@ fn a_stream_of_lines_carries_the_protocol_in_both_directions() {
 
 #[test]
 fn a_stream_of_events_carries_the_protocol_in_both_directions() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let path = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     for request in [get(&path, "Accept: text/event-stream\r\n"), post("/connection/sse", "", CONNECT)] {
         let mut stream = Stream::open(&world, &request);
@@ -152,7 +152,7 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::reply::Outcome;
     use tidings_wire::client::request::{Command, Connect, Request, Subscribe};
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let command = |id, request| {
         let mut bytes = Vec::new();
         Encoding::Protobuf.write_command(&Command { id, request }, &mut bytes);
@@ -169,7 +169,7 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
         peer
     };
     let mut peer = send("/connection/http_stream", &command(1, Request::Connect(Connect::default())));
-    let head = Answer::read_head(&mut peer);
+    let head = HttpResponse::read_head(&mut peer);
     assert_eq!(head.header("content-type"), "application/octet-stream");
     let mut stream = Stream { peer, head, body: Vec::new() };
     let mut reply = || loop {
@@ -203,7 +203,7 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
         body.extend_from_slice(&[tag, u8::try_from(bytes.len()).expect("a short one")]);
         body.extend_from_slice(bytes);
     }
-    assert_eq!(Answer::read(&mut send("/emulation", &body)).status, 204);
+    assert_eq!(HttpResponse::read(&mut send("/emulation", &body)).status, 204);
     assert!(reply().0.starts_with("2 Subscribe"));
     publish(&world, "news", "hello");
     assert!(reply().0.starts_with("0 Push"));
@@ -211,7 +211,7 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
 
 #[test]
 fn one_way_streams_carry_pushes() {
-    let world = World::with(&["channel.without_namespace.allow_subscribe_for_client=true"]);
+    let world = TestServer::start(&["channel.without_namespace.allow_subscribe_for_client=true"]);
     let lines = post("/connection/uni_http_stream", "", "{\n\"name\":\"test\"\n}");
     let mut stream = Stream::open(&world, &lines);
     assert_eq!(stream.head.status, 200);
@@ -246,7 +246,7 @@ fn push(stream: &mut Stream) -> Value {
 
 #[test]
 fn a_backend_names_a_one_way_connection_by_its_session() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for request in one_way(&json!({"subs": {"news": {}}})) {
         let mut stream = Stream::open(&world, &request);
         let connected = push(&mut stream);
@@ -255,7 +255,7 @@ fn a_backend_names_a_one_way_connection_by_its_session() {
         assert_eq!(push(&mut stream)["pub"]["data"], "hello");
         let session = connected["connect"]["session"].as_str().expect("a session");
         let order = json!({"session": session, "disconnect": {"code": 4501, "reason": "enough"}});
-        let answer = world.ask(&post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
+        let answer = world.send(&post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
         assert_eq!(answer.status, 200, "{answer:?}");
         let told = json!({"code": 4501, "reason": "enough"});
         assert_eq!(push(&mut stream), json!({"disconnect": told}));
@@ -268,7 +268,7 @@ fn a_one_way_client_is_told_why_it_is_not_let_in() {
     let key = "a secret of thirty-two bytes or more";
     let expired = sign_hs256(&Secret::new(key), &json!({"sub": "42", "exp": 1})).expect("a token");
     let nowhere = format!("client.proxy.connect.endpoint=http://127.0.0.1:{}/", free_port());
-    let world = World::with(&[
+    let world = TestServer::start(&[
         &format!("client.token.hmac_secret_key={key}"),
         "client.proxy.connect.enabled=true",
         &nowhere,
@@ -290,7 +290,7 @@ fn a_one_way_client_is_told_why_it_is_not_let_in() {
 
 #[test]
 fn no_proxy_holds_a_stream_back_or_keeps_it() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     for request in [
         post("/connection/http_stream", "", CONNECT),
@@ -310,7 +310,7 @@ fn no_proxy_holds_a_stream_back_or_keeps_it() {
 
 #[test]
 fn a_client_of_http_1_0_gets_a_body_without_chunks() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let request = get("/connection/uni_sse", "").replace("HTTP/1.1", "HTTP/1.0");
     let mut stream = Stream::open(&world, &request);
     assert_eq!(stream.head.header("transfer-encoding"), "");
@@ -319,8 +319,11 @@ fn a_client_of_http_1_0_gets_a_body_without_chunks() {
 
 #[test]
 fn a_stream_gives_its_place_back_and_hears_pings() {
-    let world =
-        World::with(&["http.connection_limit=1", "client.ping_interval=1s", "client.pong_timeout=900ms"]);
+    let world = TestServer::start(&[
+        "http.connection_limit=1",
+        "client.ping_interval=1s",
+        "client.pong_timeout=900ms",
+    ]);
     let mut streams: Vec<_> = (0..4).map(|_| Stream::open(&world, &get("/connection/uni_sse", ""))).collect();
     for stream in &mut streams {
         stream.event();
@@ -336,7 +339,7 @@ fn a_stream_gives_its_place_back_and_hears_pings() {
 
 #[test]
 fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
-    let world = World::with(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
+    let world = TestServer::start(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
     for half in [false, true] {
         let mut stream = Stream::open(&world, &get("/connection/uni_sse", ""));
         stream.event();
@@ -346,7 +349,7 @@ fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
             assert_eq!(stream.event(), json!({}), "a ping");
         }
         drop(stream);
-        eventually("no connection left", || {
+        wait_until(PATIENCE, "no connection left", || {
             world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
         });
     }
@@ -354,7 +357,7 @@ fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
 
 #[test]
 fn a_stream_goes_on_after_its_client_has_sent_everything_it_will() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let request = post("/connection/sse", "", &format!("{CONNECT}\n{SUBSCRIBE}"));
     let mut stream = Stream::open(&world, &request);
     stream.peer.shutdown(Shutdown::Write).expect("half a close");
@@ -377,7 +380,7 @@ fn a_stream_goes_on_after_its_client_has_sent_everything_it_will() {
 
 #[test]
 fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
-    let world = World::with(&[
+    let world = TestServer::start(&[
         "channel.without_namespace.slow_consumer=cut",
         "client.queue_max_size=65536",
         "client.slow_close_delay=1s",
@@ -399,14 +402,14 @@ fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
         published += 1;
         assert!(published < 3_000, "never cut");
     }
-    eventually("the slow one's connection to be closed", || {
+    wait_until(PATIENCE, "the slow one's connection to be closed", || {
         world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 1")
     });
 }
 
 #[test]
 fn commands_for_a_session_that_is_not_there_are_refused() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut stream = Stream::open(&world, &post("/connection/sse", "", CONNECT));
     let connected = stream.event();
     for (name, wrong) in [
@@ -420,14 +423,16 @@ fn commands_for_a_session_that_is_not_there_are_refused() {
         assert_eq!(emulate(&world, &changed, SUBSCRIBE).status, 404, "{name}");
     }
     for body in ["", "{", "[]", "{\"session\":1}"] {
-        let answer = world.ask(&post("/emulation", "Connection: close\r\n", body));
+        let answer = world.send(&post("/emulation", "Connection: close\r\n", body));
         assert_eq!(answer.status, 400, "{body}");
     }
     assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
     assert_eq!(stream.event()["id"], 2);
     // Once it is gone, it is not there any more, whoever has its place.
     drop(stream);
-    eventually("an end", || world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0"));
+    wait_until(PATIENCE, "an end", || {
+        world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
+    });
     let mut next = Stream::open(&world, &post("/connection/sse", "", CONNECT));
     next.event();
     emulate(&world, &connected, SUBSCRIBE);
@@ -437,20 +442,22 @@ fn commands_for_a_session_that_is_not_there_are_refused() {
 
 #[test]
 fn what_is_too_large_or_no_command_is_refused() {
-    let world =
-        World::with(&["http_stream.max_request_body_size=1000", "emulation.max_request_body_size=1000"]);
+    let world = TestServer::start(&[
+        "http_stream.max_request_body_size=1000",
+        "emulation.max_request_body_size=1000",
+    ]);
     let close = "Connection: close\r\n";
     for path in ["/connection/http_stream", "/emulation"] {
-        let answer = world.ask(&post(path, close, &"x".repeat(1001)));
+        let answer = world.send(&post(path, close, &"x".repeat(1001)));
         assert_eq!(answer.status, 413, "{path}");
         assert!(answer.body.contains("1000 bytes"), "{}", answer.body);
         // Without saying how much it will be.
         let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{close}\r\n");
-        assert_eq!(world.ask(&format!("{head}{chunk}")).status, 413, "{path}");
+        assert_eq!(world.send(&format!("{head}{chunk}")).status, 413, "{path}");
     }
-    let too_long = world.ask(&post("/connection/sse", close, &"x".repeat(65_537)));
+    let too_long = world.send(&post("/connection/sse", close, &"x".repeat(65_537)));
     assert_eq!(too_long.status, 413);
     for request in [
         post("/connection/http_stream", close, ""),
@@ -460,30 +467,30 @@ fn what_is_too_large_or_no_command_is_refused() {
         get("/connection/uni_sse?cf_connect=x", close),
         get("/events", close),
     ] {
-        let answer = world.ask(&request);
+        let answer = world.send(&request);
         assert_eq!(answer.status, 400, "{request}: {answer:?}");
         assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
     }
     for request in [get("/emulation", close), get("/connection/http_stream", close)] {
-        assert_eq!(world.ask(&request).status, 405, "{request}");
+        assert_eq!(world.send(&request).status, 405, "{request}");
     }
     let head = get("/connection/uni_sse", close).replacen("GET", "HEAD", 1);
-    assert_eq!(world.ask(&head).status, 405);
+    assert_eq!(world.send(&head).status, 405);
 }
 
 #[test]
 fn a_get_cannot_publish() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let commands = format!("{CONNECT}\n{}", r#"{"id":2,"publish":{"channel":"news","data":1}}"#);
     let path = format!("/connection/sse?cf_connect={}", escaped(&commands));
-    let answer = world.ask(&get(&path, "Connection: close\r\n"));
+    let answer = world.send(&get(&path, "Connection: close\r\n"));
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.body.contains("publish"), "{answer:?}");
 }
 
 #[test]
 fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
-    let world = World::with(&["client.allowed_origins=https://*.example.com"]);
+    let world = TestServer::start(&["client.allowed_origins=https://*.example.com"]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     let from = |origin: &str| format!("Origin: {origin}\r\nConnection: close\r\n");
     for (path, method) in [
@@ -497,7 +504,7 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
         let asked = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
         let preflight = |origin: &str| {
             let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", asked(origin));
-            world.ask(&get(path, &headers).replacen("GET", "OPTIONS", 1))
+            world.send(&get(path, &headers).replacen("GET", "OPTIONS", 1))
         };
         let listed = "https://a.example.com";
         let answer = preflight(listed);
@@ -514,34 +521,34 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
             "POST" => post(path, &from(origin), body),
             _ => get(path, &from(origin)),
         };
-        let answer = world.ask(&request(foreign));
+        let answer = world.send(&request(foreign));
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{path}");
         let answer = Stream::open(&world, &request(listed)).head;
         assert_eq!(answer.header("access-control-allow-origin"), listed, "{path}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), "true", "{path}");
         let embedded = get(path, "Sec-Fetch-Site: cross-site\r\nConnection: close\r\n");
-        assert_eq!(world.ask(&embedded).status, 403, "{path}");
+        assert_eq!(world.send(&embedded).status, 403, "{path}");
     }
 }
 
 #[test]
 fn streams_past_the_limit_are_refused_in_words() {
-    let world = World::with(&["client.connection_limit=1"]);
+    let world = TestServer::start(&["client.connection_limit=1"]);
     let mut first = Stream::open(&world, &get("/connection/uni_sse", ""));
     first.event();
-    let answer = world.ask(&get("/connection/uni_sse", "Connection: close\r\n"));
+    let answer = world.send(&get("/connection/uni_sse", "Connection: close\r\n"));
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
 }
 
 #[test]
 fn a_stop_tells_streams_to_go_elsewhere_and_ends_them() {
-    let mut world = World::with(&["shutdown.drain=0s"]);
+    let mut world = TestServer::start(&["shutdown.drain=0s"]);
     let mut lines = Stream::open(&world, &post("/connection/http_stream", "", CONNECT));
     let mut events = Stream::open(&world, &get("/events?channel=news", ""));
     lines.line();
     events.until(":ok\n\n");
-    let stopped = world.stop();
+    let stopped = world.begin_stop();
     let goodbye = lines.line();
     assert_eq!(goodbye["push"]["disconnect"]["code"], 3001, "{goodbye}");
     assert_eq!((lines.rest(), events.rest()), (String::new(), String::new()));

@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use crate::world::{Answer, World, eventually};
+use tidings_testkit::{HttpResponse, PATIENCE, wait_until};
+
+use crate::support::TestServer;
 
 const PATH: &str = "/connection/websocket";
 
@@ -25,16 +27,16 @@ fn request(path: &str, headers: &[&str]) -> String {
 }
 
 /// The head of the answer to a handshake.
-fn head(world: &World, request: &str) -> Answer {
+fn head(world: &TestServer, request: &str) -> HttpResponse {
     let mut peer = world.connect();
     peer.write_all(request.as_bytes()).expect("a request sent");
-    Answer::read_head(&mut peer)
+    HttpResponse::read_head(&mut peer)
 }
 
-fn refused(world: &World, headers: &[&str]) -> Answer {
+fn refused(world: &TestServer, headers: &[&str]) -> HttpResponse {
     let all = [headers, &["Connection: Upgrade, close"]].concat();
     let headers = if headers.iter().any(|h| h.starts_with("Connection")) { headers } else { &all };
-    let answer = world.ask(&request(PATH, headers));
+    let answer = world.send(&request(PATH, headers));
     assert_ne!(answer.status, 101, "{headers:?}");
     assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
     answer
@@ -42,7 +44,7 @@ fn refused(world: &World, headers: &[&str]) -> Answer {
 
 #[test]
 fn a_handshake_is_answered_as_the_rfc_says() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let answer = head(&world, &request(PATH, &[]));
     assert_eq!(answer.status, 101, "{answer:?}");
     assert_eq!(answer.header("upgrade"), "websocket");
@@ -54,7 +56,7 @@ fn a_handshake_is_answered_as_the_rfc_says() {
 
 #[test]
 fn header_names_and_tokens_count_in_any_case_and_among_others() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for headers in [
         &["upgrade: WebSocket", "connection: UPGRADE"][..],
         &["UPGRADE: h2c, websocket", "Connection: close, upgrade"],
@@ -66,7 +68,7 @@ fn header_names_and_tokens_count_in_any_case_and_among_others() {
 
 #[test]
 fn protobuf_is_agreed_on_where_it_is_offered() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let offered = |offer| head(&world, &request(PATH, &[offer]));
     let protobuf = offered("Sec-WebSocket-Protocol: x, centrifuge-protobuf");
     assert_eq!((protobuf.status, protobuf.header("sec-websocket-protocol")), (101, "centrifuge-protobuf"));
@@ -76,7 +78,7 @@ fn protobuf_is_agreed_on_where_it_is_offered() {
 
 #[test]
 fn what_is_no_handshake_is_refused_with_what_is_missing() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for (status, headers, named) in [
         (426, &["Upgrade:"][..], "Upgrade: websocket"),
         (426, &["Connection: close"], "Connection: Upgrade"),
@@ -109,11 +111,11 @@ fn what_is_no_handshake_is_refused_with_what_is_missing() {
 
 #[test]
 fn a_page_of_another_site_gets_no_websocket() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for origin in ["https://evil.example", "http://localhost:3000", "null", "http://localhost.evil.example"] {
         for path in [PATH, "/connection/uni_websocket"] {
             let answer =
-                world.ask(&request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
+                world.send(&request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
             assert_eq!(answer.status, 403, "{origin}");
             assert!(
                 answer.body.contains(origin) && answer.body.contains("client.allowed_origins"),
@@ -129,7 +131,7 @@ fn a_page_of_another_site_gets_no_websocket() {
 
 #[test]
 fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
-    let world = World::with(&[
+    let world = TestServer::start(&[
         "client.allowed_origins=https://example.com,https://*.example.org",
         "client.token.hmac_secret_key=secret",
     ]);
@@ -143,33 +145,33 @@ fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
         assert_eq!(head(&world, &request(PATH, &headers)).status, 101, "{host} {origin}");
     }
     let headers = ["Host: push.example.net", "Origin: https://example.net", "Connection: Upgrade, close"];
-    assert_eq!(world.ask(&request(PATH, &headers)).status, 403);
+    assert_eq!(world.send(&request(PATH, &headers)).status, 403);
 }
 
 #[test]
 fn a_websocket_past_the_limit_is_refused_in_words() {
-    let world = World::with(&["client.connection_limit=1"]);
+    let world = TestServer::start(&["client.connection_limit=1"]);
     let mut first = world.connect();
     first.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
-    assert_eq!(Answer::read_head(&mut first).status, 101);
-    eventually("its place in a shard", || {
+    assert_eq!(HttpResponse::read_head(&mut first).status, 101);
+    wait_until(PATIENCE, "its place in a shard", || {
         world.get("/metrics").body.contains("tidings_connections{transport=\"tcp\"} 1")
     });
     let answer = refused(&world, &[]);
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
     drop(first);
-    eventually("a place that is free again", || head(&world, &request(PATH, &[])).status == 101);
+    wait_until(PATIENCE, "a place that is free again", || head(&world, &request(PATH, &[])).status == 101);
 }
 
 #[test]
 fn a_websocket_no_longer_counts_as_an_http_connection() {
-    let world = World::with(&["http.connection_limit=1"]);
+    let world = TestServer::start(&["http.connection_limit=1"]);
     let mut all = Vec::new();
     for _ in 0..5 {
         let mut peer = world.connect();
         peer.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
-        assert_eq!(Answer::read_head(&mut peer).status, 101);
+        assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
         all.push(peer);
     }
     let metrics = world.get("/metrics").body;
@@ -178,9 +180,9 @@ fn a_websocket_no_longer_counts_as_an_http_connection() {
 
 #[test]
 fn a_transport_that_is_switched_off_is_not_there() {
-    let world = World::with(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
+    let world = TestServer::start(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
     for path in [PATH, "/connection/uni_websocket"] {
-        let answer = world.ask(&request(path, &["Connection: Upgrade, close"]));
+        let answer = world.send(&request(path, &["Connection: Upgrade, close"]));
         assert_eq!(answer.status, 404, "{path}");
     }
 }
@@ -189,10 +191,10 @@ fn a_transport_that_is_switched_off_is_not_there() {
 fn a_unix_socket_carries_websockets_as_well() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("http.sock");
-    let world = World::with(&[&format!("http.listen=unix:{}", path.display())]);
+    let world = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
     let mut peer = UnixStream::connect(&path).expect("a connection");
     peer.write_all(request(PATH, &["Host: push.example.com"]).as_bytes()).expect("sent");
-    assert_eq!(Answer::read_head(&mut peer).status, 101);
+    assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
     drop(world);
     let mut rest = Vec::new();
     peer.read_to_end(&mut rest).expect("an end");

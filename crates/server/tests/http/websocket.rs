@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_testkit::{PATIENCE, RespClient};
+use tidings_testkit::{HttpResponse, PATIENCE, RespClient};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 
-use crate::world::{Answer, World};
+use crate::support::TestServer;
 
 /// A client of a WebSocket.
 struct Client {
@@ -41,11 +41,11 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 
 impl Client {
     /// Sends a handshake, with these bytes right behind it.
-    fn open(world: &World, path: &str, headers: &str, behind: &[u8]) -> Self {
+    fn open(world: &TestServer, path: &str, headers: &str, behind: &[u8]) -> Self {
         let mut peer = world.connect();
         let request = handshake(path, headers);
         peer.write_all(&[request.as_bytes(), behind].concat()).expect("a request sent");
-        assert_eq!(Answer::read_head(&mut peer).status, 101);
+        assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
         Self { peer, reader: Reader::default(), message: Vec::new(), input: Vec::new() }
     }
 
@@ -88,7 +88,7 @@ impl Client {
     }
 }
 
-fn publish(world: &World, channel: &str, body: &str) {
+fn publish(world: &TestServer, channel: &str, body: &str) {
     RespClient::connect(world.tcp()).command(&["PUBLISH", channel, body]);
 }
 
@@ -97,7 +97,7 @@ const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
 #[test]
 fn json_comes_and_goes_in_text_frames() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     let both = [CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat();
     client.send(Opcode::Text, &both);
@@ -112,7 +112,7 @@ fn json_comes_and_goes_in_text_frames() {
 
 #[test]
 fn what_comes_right_behind_the_handshake_is_not_lost() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     for cut in [0, 1, 5, 20] {
         let bytes = frame(Opcode::Text, CONNECT);
         let (now, later) = bytes.split_at(cut.min(bytes.len()));
@@ -128,7 +128,7 @@ fn what_comes_right_behind_the_handshake_is_not_lost() {
 fn protobuf_comes_and_goes_in_binary_frames_however_it_was_asked_for() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::request::{Command, Connect, Request};
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut connect = Vec::new();
     let request = Request::Connect(Connect::default());
     Encoding::Protobuf.write_command(&Command { id: 1, request }, &mut connect);
@@ -147,7 +147,7 @@ fn protobuf_comes_and_goes_in_binary_frames_however_it_was_asked_for() {
 
 #[test]
 fn a_one_way_websocket_says_connect_and_listens() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = Client::open(&world, "/connection/uni_websocket", "", &[]);
     client.send(Opcode::Text, b"{}");
     assert!(client.json()[0]["connect"]["client"].is_string());
@@ -155,7 +155,7 @@ fn a_one_way_websocket_says_connect_and_listens() {
 
 #[test]
 fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
-    let world = World::with(&["websocket.message_size_limit=1000", "tcp.max_line=2000"]);
+    let world = TestServer::start(&["websocket.message_size_limit=1000", "tcp.max_line=2000"]);
     let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     client.send(Opcode::Text, &[b'x'; 1001]);
@@ -168,7 +168,7 @@ fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
 
 #[test]
 fn control_frames_are_answered() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     client.send(Opcode::Ping, b"there?");
     assert_eq!(client.next(), Said::Pong(b"there?".to_vec()));
@@ -179,7 +179,7 @@ fn control_frames_are_answered() {
 }
 
 /// A client whose connection the server has ended with a close frame.
-fn ended(world: &World) -> Client {
+fn ended(world: &TestServer) -> Client {
     let mut client = Client::open(world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     client.send(Opcode::Binary, b"JSON comes in text frames");
@@ -189,7 +189,7 @@ fn ended(world: &World) -> Client {
 
 #[test]
 fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_connection() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut listener = RespClient::connect(world.tcp());
     listener.command(&["SUBSCRIBE", "news"]);
     let mut client = ended(&world);
@@ -213,7 +213,7 @@ fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_
 
 #[test]
 fn a_client_that_does_not_answer_a_close_frame_is_left_after_five_seconds() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = ended(&world);
     let began = Instant::now();
     // A reset is an end as well.
@@ -224,7 +224,7 @@ fn a_client_that_does_not_answer_a_close_frame_is_left_after_five_seconds() {
 
 #[test]
 fn a_close_frame_of_the_client_is_answered_and_the_connection_closed_at_once() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     client.send(Opcode::Close, &1000_u16.to_be_bytes());
     assert!(matches!(client.next(), Said::Close(1000, _)));
@@ -235,11 +235,11 @@ fn a_close_frame_of_the_client_is_answered_and_the_connection_closed_at_once() {
 
 #[test]
 fn a_server_that_stops_waits_for_close_frames_within_its_timeout() {
-    let mut world = World::with(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
+    let mut world = TestServer::start(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
     let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     let began = Instant::now();
-    let stopped = world.stop();
+    let stopped = world.begin_stop();
     assert!(matches!(client.next(), Said::Close(3001, _)));
     world.runtime.block_on(stopped).expect("it has stopped");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -247,7 +247,7 @@ fn a_server_that_stops_waits_for_close_frames_within_its_timeout() {
 
 #[test]
 fn frames_that_break_the_protocol_end_the_connection() {
-    let world = World::with(&[]);
+    let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     // No mask.
     client.peer.write_all(b"\x81\x02{}").expect("sent");

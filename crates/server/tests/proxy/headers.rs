@@ -57,7 +57,7 @@ fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
     ];
     let sent = "Cookie: session=1\r\nX-Real-Ip: 1.2.3.4\r\nX-Other: o\r\n";
     let answer =
-        world.http("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
+        world.stream("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
     assert!(answer.contains(r#"{"id":1,"connect":"#), "{answer}");
     let asked = application.asked_once("/connect");
     assert_eq!(asked.body["transport"], json!("http_stream"));

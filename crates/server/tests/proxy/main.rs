@@ -6,5 +6,7 @@ mod headers;
 mod hooks;
 mod log;
 mod options;
+#[path = "../support/mod.rs"]
+mod support;
 mod tokens;
 mod world;

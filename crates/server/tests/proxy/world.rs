@@ -1,48 +1,42 @@
 //! A server in this process, tokens for it, and clients that speak JSON lines.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::ops::Deref;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tidings_server::Server;
 use tidings_server::auth::sign_hs256;
-use tidings_server::config::{self, Config, Overrides, Secret};
-use tidings_testkit::{LineClient, PATIENCE};
-use tokio::runtime::Runtime;
+use tidings_server::config::{Config, Secret};
+use tidings_testkit::LineClient;
+
+use crate::support::{self, TestServer};
 
 /// The key of the tests' tokens.
 pub(crate) const KEY: &str = "a secret of thirty-two bytes or more";
 
-/// The configuration that these options make, or what is wrong with them.
+/// The configuration that these options make, or the error.
 pub(crate) fn load(options: &[(&str, &str)]) -> Result<Config, String> {
-    let mut overrides = Overrides::default();
-    for (key, value) in options {
-        overrides.set(&format!("{key}={value}")).expect("KEY=VALUE");
-    }
-    config::load(None, [], &overrides).map_err(|e| e.to_string())
+    let options: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    support::load(&options.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// A running server; stopped when dropped.
-pub(crate) struct World {
-    runtime: Runtime,
-    server: Option<Server>,
+pub(crate) struct World(TestServer);
+
+impl Deref for World {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.0
+    }
 }
 
 impl World {
     /// One with these options over the defaults.
     pub(crate) fn with(options: &[(&str, &str)]) -> Self {
-        let mut all = vec![
-            ("tcp.listen", "127.0.0.1:0"),
-            ("http.listen", "127.0.0.1:0"),
-            ("shards", "1"),
-            ("tcp.auto_subscribe", ""),
-        ];
-        all.extend_from_slice(options);
-        let config = load(&all).unwrap_or_else(|e| panic!("{e}"));
-        let runtime = Runtime::new().expect("a runtime");
-        let server = runtime.block_on(Server::start(config)).expect("a server");
-        Self { runtime, server: Some(server) }
+        let options: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let usual = ["shards=1", "tcp.auto_subscribe="].into_iter();
+        Self(TestServer::start(&usual.chain(options.iter().map(String::as_str)).collect::<Vec<_>>()))
     }
 
     /// One that trusts [`KEY`].
@@ -50,18 +44,6 @@ impl World {
         let mut all = vec![("client.token.hmac_secret_key", KEY)];
         all.extend_from_slice(options);
         Self::with(&all)
-    }
-
-    fn address(&self, kind: &str) -> SocketAddr {
-        let server = self.server.as_ref().expect("running");
-        let line = server.announcements().iter().find(|line| line.starts_with(kind)).expect("a listener");
-        let address = line.rsplit_once(' ').expect("an address").1;
-        address.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address")
-    }
-
-    /// A plain client.
-    pub(crate) fn line(&self) -> LineClient {
-        LineClient::connect(self.address("tcp"))
     }
 
     /// A client that has said nothing yet.
@@ -78,10 +60,9 @@ impl World {
     }
 
     /// Sends an HTTP request, with this head behind its first line and this body, and gives what comes until `until` has.
-    pub(crate) fn http(&self, request: &str, headers: &str, body: &str, until: &str) -> String {
-        let address = self.address("http");
-        let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    pub(crate) fn stream(&self, request: &str, headers: &str, body: &str, until: &str) -> String {
+        let address = self.http();
+        let mut stream = self.connect();
         let length = body.len();
         let head =
             format!("{request} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}\r\n");
@@ -96,28 +77,6 @@ impl World {
                 return text.into_owned();
             }
             assert_ne!(n, 0, "the answer ended without {until:?}: {text}");
-        }
-    }
-
-    /// A metric with its labels, by what `/metrics` says.
-    pub(crate) fn metric(&self, name: &str) -> u64 {
-        let address = self.address("http");
-        let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            let stop = async { tokio::time::timeout(Duration::from_millis(500), server.stop()).await };
-            let _ = self.runtime.block_on(stop);
         }
     }
 }

@@ -10,6 +10,8 @@ mod nodes;
 mod owner;
 mod rights;
 mod shared;
+#[path = "../support/mod.rs"]
+mod support;
 mod typed;
 mod uploads;
 mod world;

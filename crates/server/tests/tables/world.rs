@@ -6,17 +6,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_server::Server;
-use tidings_server::config::{self, Overrides};
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::handshake::{self, Request};
 use tidings_wire::ws::{self, Event, Header, Opcode, Reader, Role, Rules};
-use tokio::runtime::Runtime;
+
+use crate::support::TestServer;
 
 /// A server of this process, stopped when it is dropped.
 pub(crate) struct World {
-    runtime: Runtime,
-    server: Option<Server>,
+    server: TestServer,
     pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
     /// Its folder, when it has one of its own.
@@ -35,33 +33,18 @@ impl World {
 
     /// Starts a server with free ports and these options.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let mut overrides = Overrides::default();
-        let ports = ["tcp.listen=127.0.0.1:0", "http.listen=127.0.0.1:0", "shutdown.drain=0s"];
-        for option in ports.iter().chain(options) {
-            overrides.set(option).unwrap_or_else(|e| panic!("{option}: {e}"));
-        }
-        let config = config::load(None, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
-        let runtime = Runtime::new().expect("a runtime");
-        let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
-        let address = |kind: &str| {
-            let lines = server.announcements().iter();
-            let text = lines.filter_map(|line| line.strip_prefix(kind)).next().expect("a listener").trim();
-            let address = text.trim_start_matches("http://").trim_end_matches('/');
-            address.parse().expect("an address")
-        };
-        let (http, tcp) = (address("http "), address("tcp "));
-        Self { runtime, http, tcp, server: Some(server), folder: None }
+        let server = TestServer::start(&[&["shutdown.drain=0s"], options].concat());
+        Self { http: server.http(), tcp: server.tcp(), server, folder: None }
     }
 
     /// Waits until its broker carries publications.
     pub(crate) fn until_ready(&self) {
-        wait_until(PATIENCE, "the server to be ready", || self.get("/ready").0 == 200);
+        self.server.wait_until_ready();
     }
 
     /// Stops the server, and gives its folder.
     pub(crate) fn stop(mut self) -> tempfile::TempDir {
-        let server = self.server.take().expect("running");
-        self.runtime.block_on(server.stop());
+        self.server.stop();
         self.folder.take().expect("a folder of its own")
     }
 
@@ -88,55 +71,21 @@ impl World {
 
     /// What is answered to a request that says `Connection: close`: status, head, body.
     pub(crate) fn ask(&self, request: &[u8]) -> (u16, String, Vec<u8>) {
-        let mut peer = TcpStream::connect(self.http).expect("a connection");
-        peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        peer.write_all(request).expect("a request sent");
-        let mut answer = Vec::new();
-        peer.read_to_end(&mut answer).expect("an answer");
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        let status = head[9..12].parse().expect("a status");
-        let body = answer[end..].to_vec();
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        (status, head, if chunked { dechunked(&body) } else { body })
+        let response = self.server.send(request);
+        (response.status, response.head, response.bytes)
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String, Vec<u8>) {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        let response = self.server.get(path);
+        (response.status, response.head, response.bytes)
     }
 
     /// Appends rows with the owner's secret.
     pub(crate) fn append(&self, table: &str, secret: &str, kind: &str, rows: &str) -> (u16, Value) {
-        let head = format!(
-            "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer \
-             {secret}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-            rows.len()
-        );
-        let (status, _, body) = self.ask(&[head.as_bytes(), rows.as_bytes()].concat());
-        (status, serde_json::from_slice(&body).expect("JSON"))
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            let stop = async { tokio::time::timeout(Duration::from_secs(3), server.stop()).await };
-            let _ = self.runtime.block_on(stop);
-        }
-    }
-}
-
-fn dechunked(mut body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    loop {
-        let end = body.windows(2).position(|two| two == b"\r\n").expect("a chunk's size");
-        let size =
-            usize::from_str_radix(std::str::from_utf8(&body[..end]).expect("text"), 16).expect("a size");
-        if size == 0 {
-            return out;
-        }
-        out.extend_from_slice(&body[end + 2..end + 2 + size]);
-        body = &body[end + 4 + size..];
+        let headers = [format!("Authorization: Bearer {secret}"), format!("Content-Type: {kind}")];
+        let path = format!("/tables/{table}/rows");
+        let response = self.server.post(&path, &headers.each_ref().map(String::as_str), rows);
+        (response.status, serde_json::from_str(&response.body).expect("JSON"))
     }
 }
 

@@ -1,14 +1,17 @@
 //! What an upload takes of memory: in a process of its own, which is the server and its only client.
 
+#[path = "../support/mod.rs"]
+mod support;
 #[path = "../tables/world.rs"]
 #[expect(dead_code, reason = "the world of the other tests of tables")]
 mod world;
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
+use tidings_testkit::HttpResponse;
 use tidings_wire::ws::Opcode;
 
 use world::World;
@@ -46,10 +49,7 @@ fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str;
         peer.write_all(block.as_bytes()).expect("rows sent");
     }
     peer.write_all(last.as_bytes()).expect("rows sent");
-    let mut answer = String::new();
-    peer.read_to_string(&mut answer).expect("an answer");
-    let _ = peer.shutdown(Shutdown::Both);
-    answer[9..12].parse().expect("a status")
+    HttpResponse::read(&mut peer).status
 }
 
 #[test]

@@ -3,5 +3,7 @@
 mod handshakes;
 mod line;
 mod renewal;
+#[path = "../support/mod.rs"]
+mod support;
 mod web;
 mod world;

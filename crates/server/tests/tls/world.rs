@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,16 +10,15 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use tidings_server::Server;
-use tidings_server::config::{self, Overrides};
-use tidings_testkit::{PATIENCE, wait_until};
-use tokio::runtime::Runtime;
+use tidings_testkit::{HttpResponse, PATIENCE, parse_metric, wait_until};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, version,
 };
+
+use crate::support::TestServer;
 
 /// An authority, which signs what is asked for.
 pub(crate) struct Authority {
@@ -47,9 +47,7 @@ impl Authority {
 
 /// A running server, and the folder with its certificate.
 pub(crate) struct World {
-    pub(crate) runtime: Runtime,
-    server: Option<Server>,
-    announcements: Vec<String>,
+    server: TestServer,
     pub(crate) authority: Authority,
     dir: TempDir,
 }
@@ -62,10 +60,8 @@ impl World {
         std::fs::write(dir.path().join("cert.pem"), certificate).expect("a file");
         std::fs::write(dir.path().join("key.pem"), key).expect("a file");
         std::fs::write(dir.path().join("ca.pem"), &authority.pem).expect("a file");
-        let mut overrides = Overrides::default();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let own = [
-            "tcp.listen=127.0.0.1:0".to_owned(),
             format!("http.listen=127.0.0.1:0,unix:{}", path("http")),
             "tcp.auto_subscribe=".to_owned(),
             "tls.enabled=true".to_owned(),
@@ -73,41 +69,13 @@ impl World {
             format!("tls.key_pem_file={}", path("key.pem")),
         ];
         let options = options.iter().map(|option| option.replace("CA", &path("ca.pem")));
-        for option in own.into_iter().chain(options) {
-            overrides.set(&option).unwrap_or_else(|e| panic!("{option}: {e}"));
-        }
-        let config = config::load(None, [], &overrides).unwrap_or_else(|e| panic!("{e}"));
-        let runtime = Runtime::new().expect("a runtime");
-        let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
-        let announcements = server.announcements().to_vec();
-        Self { runtime, server: Some(server), announcements, authority, dir }
-    }
-
-    pub(crate) fn server(&self) -> &Server {
-        self.server.as_ref().expect("a server that runs")
+        let all: Vec<String> = own.into_iter().chain(options).collect();
+        let server = TestServer::start(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        Self { server, authority, dir }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// Stops the server, and waits until it has.
-    pub(crate) fn stop(&mut self) {
-        let server = self.server.take().expect("a server that runs");
-        self.runtime.block_on(server.stop());
-    }
-
-    fn announced(&self, kind: &str) -> &str {
-        let mut lines = self.announcements.iter().filter_map(|line| line.strip_prefix(kind));
-        lines.next().expect("a listener")
-    }
-
-    pub(crate) fn tcp(&self) -> SocketAddr {
-        self.announced("tcp ").parse().expect("an address")
-    }
-
-    pub(crate) fn http(&self) -> SocketAddr {
-        self.announced("http https://").trim_end_matches('/').parse().expect("an address")
     }
 
     /// A connection to the line port over TLS.
@@ -153,13 +121,9 @@ impl World {
     pub(crate) fn metric(&self, name: &str) -> u64 {
         // Where there is no TLS, so that asking takes part in nothing.
         let mut client = UnixStream::connect(self.path("http")).expect("a connection");
-        client
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("sent");
-        let mut text = String::new();
-        client.read_to_string(&mut text).expect("an answer");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        client.write_all(request.as_bytes()).expect("sent");
+        parse_metric(&HttpResponse::read(&mut client).body, name)
     }
 
     /// Waits until a metric is at least this.
@@ -168,11 +132,17 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.runtime.block_on(server.stop());
-        }
+impl Deref for World {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut TestServer {
+        &mut self.server
     }
 }
 

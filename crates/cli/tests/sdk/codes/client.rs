@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_server::auth::sign_hs256;
 use tidings_server::config::Secret;
-use tidings_testkit::{LineClient, PATIENCE, Tidings};
+use tidings_testkit::{LineClient, PATIENCE, Tidings, post_http};
 use tidings_wire::ws::handshake::{self, Request};
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
@@ -148,18 +148,10 @@ pub(super) fn closed_one_way(server: &Tidings, introduction: &Value) -> Said {
 
 /// Calls the server API.
 pub(super) fn api(server: &Tidings, key: &str, method: &str, params: &Value) {
-    let body = params.to_string();
-    let mut stream = TcpStream::connect(server.http()).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
-    let head = format!(
-        "POST /api/{method} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer in time");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"result\""), "{answer}");
+    let headers = [format!("X-API-Key: {key}"), "Content-Type: application/json".to_owned()];
+    let headers = headers.each_ref().map(String::as_str);
+    let response = post_http(server.http(), &format!("/api/{method}"), &headers, params.to_string());
+    assert!(response.status == 200 && response.body.contains("\"result\""), "{response:?}");
 }
 
 /// A backend on a port of its own that answers everything with this; gives its address. It lives as long as the test's
