@@ -1,18 +1,18 @@
-//! Where publications come from and where they are published to.
+//! Brokers: transport and storage of publications.
 //!
-//! A [`Broker`] carries publications between the nodes of a deployment (and from any other publisher); what it
-//! hears it hands to the [`Sink`] it was given. It knows nothing of sessions, shards or HTTP.
+//! A [`Broker`] carries publications between the nodes of a deployment (and from any other publisher), and hands
+//! received  messages to its [`Sink`]. It is independent of sessions, shards and HTTP.
 //!
 //! Invariants:
 //! - No method of a [`Broker`] blocks or waits: each may be called from a thread that serves connections.
 //! - A broker calls its sink from one place at a time per topic, so the order of a channel is the order of its
 //!   `deliver` calls.
-//! - Interest is remembered: a topic once subscribed is subscribed again after every lost connection, until it
-//!   is unsubscribed. [`Sink::live`] is said each time the topic's subscription has been confirmed.
-//! - Every request is answered exactly once, also when the connection is lost meanwhile.
+//! - A topic stays subscribed until it is unsubscribed: after a lost connection the broker subscribes it again.
+//!   [`Sink::live`] is called each time the subscription has been confirmed.
+//! - Every request completes exactly once, also when the connection is lost.
 //!
-//! What a broker remembers of its channels, it does as a [`Stateful`] one: their histories with positions, who is
-//! present, which publications were made before. A position means the same on every node.
+//! A [`Stateful`] broker also stores the state of channels: histories with positions, presence, and the results of
+//! publications with idempotency keys. A position means the same on every node.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,68 +30,67 @@ pub use state::{
     Settled, Stateful, StatsDone,
 };
 
-/// Why a publication did not reach the broker, or a subscription was not made.
+/// The reason why a publication or a subscription has failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BrokerError {
-    /// There is no connection; trying again later may help.
+    /// There is no connection; a later attempt may succeed.
     #[error("broker unavailable")]
     Unavailable,
-    /// More publications wait for the broker than its budget of bytes allows; trying again later may help.
+    /// Publications that wait for the broker use up its budget of bytes; a later attempt may succeed.
     #[error("broker overloaded")]
     Overloaded,
-    /// What was asked for takes more than this many bytes, which was the limit. The same request fails again; nothing was
-    /// read beyond the limit.
+    /// The result takes more bytes than this limit. The same request fails again; nothing was read beyond the limit.
     #[error("limit exceeded: the answer takes more than {0} bytes")]
     LimitExceeded(usize),
-    /// The request cannot be carried out as it is, for the reason given; it would fail again.
+    /// The request is invalid, for this reason; it would fail again.
     #[error("{0}")]
     Invalid(String),
-    /// The broker's access rules do not permit this to its user (Redis: `NOPERM`). The broker's own words are in the log.
+    /// The broker's access rules do not permit this (Redis: `NOPERM`). The broker's own message is in the log.
     #[error("the broker does not permit this")]
     NotPermitted,
-    /// The broker answered with an error that may pass: it is full, busy, or lacks replicas. Its own words are in the log
-    /// and nowhere else, for they are not for clients.
+    /// The broker has responded with an error that may pass: it is full, busy, or lacks replicas. Its own message is in
+    /// the log  alone, because it is not for clients.
     #[error("the broker cannot do this at present ({0})")]
     Failed(&'static str),
 }
 
-/// What became of a publication that the broker took.
+/// The result of a publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// How many receivers the broker counted, as Redis' `PUBLISH` answers: subscribers with the memory broker,
-    /// connections to Redis with the Redis broker.
+    /// Receivers as Redis' `PUBLISH` counts them: subscribers with the memory broker, connections to Redis with the
+    /// Redis  broker.
     pub receivers: u64,
-    /// Where it stands in its channel's history, if it was kept there.
+    /// Its position in the channel's history, if it was stored there.
     pub position: Option<Position>,
-    /// Whether it had been published before, under the same idempotency key, and so was not again; the other fields
-    /// are those of the first time.
+    /// Whether it was published before under the same idempotency key, and not again; the other fields are those of the
+    /// first time.
     pub repeated: bool,
 }
 
-/// Called exactly once with what became of a publication, from any thread; must not block.
+/// Completion callback of a publish. Called exactly once, from any thread; must not block.
 pub type Done = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
 
 /// Carries publications between this node, other nodes and other publishers.
 pub trait Broker: Send + Sync + 'static {
-    /// Starts hearing a topic; [`Sink::live`] or [`Sink::refused`] follows, `live` perhaps before this returns. Of a
-    /// topic that is live already, saying it again changes nothing; one that was refused is tried again.
+    /// Subscribes a topic; [`Sink::live`] or [`Sink::refused`] follows, `live` perhaps before this returns. Does
+    /// nothing for a topic  that is live already; tries a refused one again.
     fn subscribe(&self, topic: &Topic);
 
-    /// Stops hearing a topic.
+    /// Unsubscribes a topic.
     fn unsubscribe(&self, topic: &Topic);
 
-    /// Publishes `body` and calls `done` with the outcome. Publications of one caller keep their order.
+    /// Publishes `body` and calls `done` with the result. Publications of one caller keep their order.
     fn publish(&self, channel: &Channel, body: Bytes, done: Done);
 
-    /// Drops the broker's connection, if it has one, and makes a new one: for when it looks alive but nothing
-    /// comes through. `reason` is for the log.
+    /// Closes the broker's connection, if it has one, and makes a new one: for a connection that is up but delivers
+    /// nothing. `reason` is for the log.
     fn reset(&self, reason: &str);
 
-    /// The channels by which it is tried whether publications come through: one for every part of the broker that may
-    /// fail by itself, as they are now. Names begin with `own`, among the deployment's own channels, or with `plain`, for
-    /// what goes the way of those that anybody else publishes; an end is added where there are several.
+    /// Test channels: one for every part of the broker that can fail independently at this time. Their names begin with
+    /// `own`, for  the way of the deployment's own channels, or with `plain`, for the way of all other channels; a
+    /// suffix is added where there  are several.
     ///
-    /// Both must be able to begin a channel's name, or there are none.
+    /// Empty if `own` or `plain` is no valid beginning of a channel name.
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         let _ = plain;
         let channel = Channel::new(own).ok();
@@ -101,78 +100,78 @@ pub trait Broker: Send + Sync + 'static {
             .collect()
     }
 
-    /// Does as [`Broker::reset`] with the connections that a publication of this channel takes.
+    /// As [`Broker::reset`], for the connections that a publication of this channel uses.
     fn reset_for(&self, channel: &Channel, reason: &str) {
         let _ = channel;
         self.reset(reason);
     }
 
-    /// The broker's kind, for people: `memory`, `redis`.
+    /// The kind of broker in metrics and log lines: `memory`, `redis`.
     fn name(&self) -> &'static str;
 }
 
-/// One way through a broker.
+/// A test channel of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// What is published here takes it.
+    /// A publication in this channel tests the way.
     pub channel: Channel,
-    /// Through what, for people: `the broker`.
+    /// The name of the way in log lines: `the broker`.
     pub through: String,
-    /// Whether histories and presence are to be tried here as well; of the probes that take one way, one says so.
+    /// Whether histories and presence are tested here as well; true for one probe of each way.
     pub stateful: bool,
 }
 
-/// Where a broker hands what it hears.
+/// Receiver of a broker's messages and events.
 ///
-/// A sink must neither block nor call its broker back: it is called with the broker's locks held, from the thread
-/// that published, or from the one that reads from the network. What it is told of one topic comes in order, and so
-/// do `up` and `down`; `live` and `refused` may be about a topic that has been unsubscribed a moment ago.
+/// A sink must neither block nor call its broker: it is called with the broker's locks held, from the thread  that
+/// published, or from the one that reads from the network. Calls for one topic are in order, and so are  `up` and
+/// `down`; `live` and `refused` may concern a topic that has just been unsubscribed.
 pub trait Sink: Send + Sync + 'static {
-    /// Hands over publications in the order they were heard, emptying `batch`. Gives how many subscribers on
-    /// this node they are for, summed up. Never blocks.
+    /// Takes publications in the order of their arrival, and empties `batch`. Returns the number of subscribers on this
+    /// node,  summed up. Never blocks.
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64;
 
-    /// These topics are subscribed at the broker: nothing published to them from now on is missed.
+    /// These topics are subscribed: every message published from now on is delivered.
     fn live(&self, topics: &[Topic]);
 
-    /// The broker does not subscribe this topic at present. It is tried again from time to time for as long as it is
-    /// wanted, and [`Sink::live`] follows when that succeeds; each failed attempt is reported here.
+    /// The broker refuses to subscribe this topic. It tries again at intervals while the topic is wanted, and calls
+    /// [`Sink::live`] after success; each failed attempt is reported here.
     fn refused(&self, topic: &Topic, error: &BrokerError);
 
-    /// The connection to the broker stands; subscriptions are being made again.
+    /// The connection to the broker is up; subscriptions are being made.
     fn up(&self);
 
-    /// The connection to the broker is lost or was never made: no topic is live any more. Said again when the
-    /// reason changes. The reason holds no secret.
+    /// There is no connection to the broker: no topic is live. Called again when the reason changes. The reason
+    /// contains no  secret.
     fn down(&self, reason: &str);
 
-    /// These topics are not live any more, or cannot be at present, for the part of the broker that they are with is away;
-    /// the others are as they were. [`Sink::live`] is said when they are again. The reason holds no secret.
+    /// These topics are not live, because the part of the broker that has them is away; other topics are not  affected.
+    /// [`Sink::live`] is called when they are live again. The reason contains no secret.
     fn away(&self, topics: &[Topic], reason: &str) {
         tracing::debug!("{} topics are away: {reason}", topics.len());
     }
 
-    /// Publications of this channel were missed and cannot be fetched any more; what is delivered from now on comes
-    /// after `gap.next`. Told in order with the deliveries of its topic.
+    /// Publications of this channel were missed and cannot be fetched; the next delivery follows `gap.next`. In order
+    /// with the  deliveries of the topic.
     ///
-    /// A sink without subscribers who count on positions need not do more than this: it is logged.
+    /// The default writes a log line, which is enough for a sink without subscribers that use positions.
     fn gap(&self, topic: &Topic, gap: &Gap) {
         tracing::warn!("{}: publications between {:?} and {:?} are lost", topic.as_str(), gap.last, gap.next);
     }
 
-    /// Somebody has come to a channel, or left it (see [`Stateful::announce`]). Told in order with the channel's
-    /// deliveries. A sink whose subscribers are not told of each other need not listen.
+    /// A client has joined a channel, or left it (see [`Stateful::announce`]). In order with the channel's  deliveries.
+    /// The default ignores it.
     fn changed(&self, _channel: &Channel, _change: &Change) {}
 }
 
-/// What a publication or a member counts for in an answer besides its bytes, as in the function library.
+/// Allowance for a publication or a member in a limit of bytes, as in the function library.
 const ANSWER_OVERHEAD: usize = 64;
 
-/// A shared sink, as brokers hold it.
+/// A shared sink.
 pub type SharedSink = Arc<dyn Sink>;
 
-/// Locks a mutex of this crate. Each keeps its data whole at every step, so a thread that panicked while it held
-/// one takes nobody else along.
+/// Locks a mutex of this crate. The data behind each is valid at every step, so a panic of another thread while it held
+/// the  lock does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

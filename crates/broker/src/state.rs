@@ -1,4 +1,4 @@
-//! What a broker remembers of its channels, and how it is asked.
+//! The stateful operations of a broker: histories, presence, idempotency, registers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,89 +8,90 @@ use tidings_wire::{Channel, ClientInfo, Position, Publication};
 
 use crate::{Broker, BrokerError, Done};
 
-/// For how long the result of a publication is remembered under its idempotency key.
+/// How long the result of a publication is stored under its idempotency key.
 pub const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 /// Longest idempotency key in bytes; a longer one is refused.
 pub const MAX_IDEMPOTENCY_KEY: usize = 255;
 
-/// What is asked of one publication besides delivering it.
+/// Options of one publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Keep it in the channel's history, so that it gets a position.
+    /// Store it in the channel's history, so that it gets a position.
     pub history: Option<HistoryOptions>,
-    /// The same key in the same channel within [`REMEMBERED`] gives the first result and publishes nothing. At most
-    /// [`MAX_IDEMPOTENCY_KEY`] bytes; empty is none.
+    /// The same key in the same channel within [`REMEMBERED`] returns the first result and publishes nothing. At most
+    /// [`MAX_IDEMPOTENCY_KEY`] bytes; an empty key counts as none.
     pub idempotency_key: Option<String>,
-    /// Which client published it.
+    /// The client that has published it.
     pub info: Option<ClientInfo>,
-    /// What subscribers are to know of it.
+    /// Tags for subscribers: names and values.
     pub tags: Vec<(String, String)>,
 }
 
-/// How a channel's history is kept. Each publication says it anew, and the last word counts.
+/// Options of a channel's history. Each publication passes them, and the last ones count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryOptions {
-    /// How many publications are kept; none when zero, as if there were no history.
+    /// Most publications; with zero there is no history.
     pub size: usize,
-    /// For how long they are: each after it was published with the memory broker, all of them after the last one
-    /// was with Redis. Milliseconds count, and one is the least.
+    /// Lifetime: of each publication with the memory broker; of all of them after the last one with Redis. In
+    /// milliseconds, at  least one.
     pub ttl: Duration,
-    /// For how long after the last publication the channel's epoch and offset are remembered; at least `ttl`.
+    /// Lifetime of the channel's epoch and offset after the last publication; at least `ttl`.
     pub meta_ttl: Duration,
 }
 
-/// Which part of a channel's history.
+/// A query for a part of a channel's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryQuery {
-    /// Not more publications than this; zero asks for the position alone. `None`: all there are.
+    /// Most publications; zero returns the position alone. `None`: all.
     pub limit: Option<usize>,
-    /// Those after this position (before it when reversed), whose epoch may be left empty for the present one; `None`: from
-    /// the oldest (from the newest).
+    /// Publications after this position (before it with `reverse`); its epoch may be empty for the current one. `None`:
+    /// from  the oldest (from the newest with `reverse`).
     pub since: Option<Position>,
-    /// The newest first.
+    /// From the newest publication backwards.
     pub reverse: bool,
-    /// Asked for a subscriber of this node, so an answer from what the node has heard is as good, and when many come
-    /// back at once, Redis is spared; where what came after `since` takes more than `max_bytes`, it is unrecoverable, for
-    /// such a subscriber needs all of it. Otherwise the answer knows of everything that was published before the question.
+    /// The query is for a subscriber of this node, so the messages that the node has received may answer it; that
+    /// spares Redis when many  clients reconnect. If the publications after `since` take more than `max_bytes`, the
+    /// answer is unrecoverable, because  such a subscriber needs all of them. Otherwise the answer includes everything
+    /// that was published before the query.
     pub heard: bool,
-    /// Not more bytes than this, counting each publication's size and an allowance for its keeping; at least one
-    /// publication is given all the same, so that a caller who asks page by page gets on.
+    /// Most bytes: the sizes of publications, with an allowance for each. At least one publication is returned, so that
+    /// a caller  advances page by page.
     pub max_bytes: usize,
 }
 
 /// The answer to a [`HistoryQuery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum History {
-    /// What was asked for, without a hole.
+    /// The requested publications, without a gap.
     Page(HistoryPage),
-    /// What came after the position asked for is not all there: its epoch is over, or the window has moved past it.
-    /// This is where the channel stands.
+    /// Publications after the requested position are missing: its epoch has ended, or they were dropped. With the
+    /// current  position of the channel.
     Unrecoverable(Position),
 }
 
 /// A part of a channel's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// Where the channel stands: the position of its newest publication, also of one no longer kept. On a node that
-    /// has the channel subscribed, everything delivered before the query was made is at or before it, and everything
-    /// after it is delivered; deliveries at or before it may still be on their way to the sink, and a subscriber who
-    /// was given this page is to pass them over.
+    /// The channel's position: that of its newest publication, also if it is not stored any more. On a node that  has
+    /// the channel subscribed, everything delivered before the query is at or before it, and everything  after it is
+    /// delivered. Deliveries at or before it may still be on their way to the sink; a subscriber that  gets this page
+    /// must skip them.
     pub position: Position,
-    /// In the order asked for. Fewer than asked for where they took too many bytes: the position of the last one is where
-    /// the next page begins.
+    /// In the requested order. Fewer than requested when they took too many bytes: the next page begins at the position
+    /// of the  last one.
     pub publications: Vec<Arc<Publication>>,
 }
 
-/// A hole in what a sink was delivered.
+/// A gap in the deliveries to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The last position delivered before it.
+    /// The last position delivered before the gap.
     pub last: Position,
-    /// Where the channel goes on: the next delivery comes after this. `None` when nobody can say.
+    /// The next delivery follows this position. `None` when it is unknown.
     pub next: Option<Position>,
 }
 
-/// Somebody comes or goes.
+/// A client has joined or left a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A client has subscribed.
@@ -99,52 +100,53 @@ pub enum Change {
     Leave(ClientInfo),
 }
 
-/// Who is present in a channel, in no order; each client once.
+/// The members of a channel, in no order; each client once.
 pub type Members = Vec<ClientInfo>;
 
-/// How many are present in a channel.
+/// The number of members of a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PresenceStats {
     /// Clients (connections).
     pub clients: u64,
-    /// Different users among them; the anonymous ones are one.
+    /// Different users among them; all anonymous clients count as one.
     pub users: u64,
 }
 
-/// Called exactly once with a part of a history, from any thread; must not block.
+/// Completion callback of a history query. Called exactly once, from any thread; must not block.
 pub type HistoryDone = Box<dyn FnOnce(Result<History, BrokerError>) + Send>;
-/// Called exactly once with who is present, from any thread; must not block.
+/// Completion callback of a presence query. Called exactly once, from any thread; must not block.
 pub type PresenceDone = Box<dyn FnOnce(Result<Members, BrokerError>) + Send>;
-/// Called exactly once with how many are present, from any thread; must not block.
+/// Completion callback of a query for the number of members. Called exactly once, from any thread; must not block.
 pub type StatsDone = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
-/// Called exactly once with the values of a register, from any thread; must not block.
+/// Completion callback with the values of a register. Called exactly once, from any thread; must not block.
 pub type KeptDone = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
 /// Most values of a register.
 pub const MOST_KEPT: usize = 100_000;
-/// Called exactly once with how many members of a node are left in a channel, from any thread; must not block.
+/// Completion callback with the number of members of a node that remain. Called exactly once, from any thread; must not
+/// block.
 pub type EvictDone = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
-/// Called exactly once when something has been done or not, from any thread; must not block.
+/// Completion callback of an operation without a result. Called exactly once, from any thread; must not block.
 pub type Settled = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
-/// A broker that remembers. As with every [`Broker`], no method blocks or waits.
+/// A broker with state. As with every [`Broker`], no method blocks or waits.
 pub trait Stateful: Broker {
-    /// Publishes `body` as the options say and calls `done` with the outcome. Publications of one caller keep their
-    /// order, those of [`Broker::publish`] included; appending, remembering and publishing are one step.
+    /// Publishes `body` with these options and calls `done` with the result. Publications of one caller keep their
+    /// order, those of [`Broker::publish`] included; storing the publication, storing the result and publishing are one
+    /// step.
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done);
 
-    /// Reads a channel's history. Nothing is created: the position of a channel without a history is derived, is the
-    /// same for all who ask, and holds until the first publication, which follows it.
+    /// Reads a channel's history. Creates nothing: the position of a channel without a history is derived, is the  same
+    /// for every query, and holds until the first publication, which follows it.
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone);
 
-    /// Forgets a channel's publications; its position stays.
+    /// Removes a channel's publications; its position stays.
     fn history_remove(&self, channel: &Channel, done: Settled);
 
-    /// Says that a client is present in a channel for the next `ttl` (at least a millisecond): for the first time,
-    /// or again.
+    /// Registers a client as a member of a channel for the next `ttl` (at least a millisecond), or renews it.
     fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled);
 
-    /// The same of a client whose coming and going is announced, or is not: should this node end without a word, another
-    /// one announces the leave ([`Stateful::presence_evict`]).
+    /// As [`Stateful::presence_add`], for a client whose join and leave are announced, or not: if this node ends
+    /// without  removing it, another node announces the leave ([`Stateful::presence_evict`]).
     fn presence_keep(
         &self,
         channel: &Channel,
@@ -157,31 +159,32 @@ pub trait Stateful: Broker {
         self.presence_add(channel, info, ttl, done);
     }
 
-    /// Takes out some members of a channel that a node which has ended kept present, and announces each leave that is
-    /// announced: once, whatever number of nodes ask for it. Gives how many are left, for which it is to be called again.
+    /// Removes some members of a channel that were registered by a node that has ended, and announces their leaves
+    /// where they are  announced: once, however many nodes call it. Returns how many remain, for which it must be
+    /// called again.
     fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
         // A broker of one process has no other nodes.
         let _ = (channel, node);
         done(Ok(0));
     }
 
-    /// Says that the client with this id is present no longer.
+    /// Removes the member with this client id.
     fn presence_remove(&self, channel: &Channel, client: &str, done: Settled);
 
-    /// Asks who is present. [`BrokerError::LimitExceeded`] when they take more than `max_bytes`, with an allowance for
+    /// Reads the members. [`BrokerError::LimitExceeded`] when they take more than `max_bytes`, with an allowance for
     /// each.
     fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone);
 
-    /// Asks how many are present.
+    /// Reads the number of members.
     fn presence_stats(&self, channel: &Channel, done: StatsDone);
 
-    /// Tells the sinks of every node that has the channel subscribed that somebody has come or gone. It changes
-    /// nothing in who is present.
+    /// Announces a join or leave to the sinks of every node that has the channel subscribed. Does not change the
+    /// members.
     fn announce(&self, channel: &Channel, change: Change, done: Settled);
 
-    /// Stores `value` under `name` in the register of a channel, in place of the one of that name, for `ttl` (at least a
-    /// millisecond; without it, for ever). At most [`MOST_KEPT`] values; further names are refused. A broker whose data
-    /// ends with the process need not store anything.
+    /// Stores `value` under `name` in the register of a channel, and replaces an earlier value of that name, for `ttl`
+    /// (at least a  millisecond; without it, without end). At most [`MOST_KEPT`] values; further names are refused. A
+    /// broker whose data  ends with the process need not store anything.
     fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
         let _ = (channel, name, value, ttl);
         done(Ok(()));

@@ -1,4 +1,4 @@
-//! How many bytes everything remembered may take together, and what the histories of one namespace may take of that.
+//! Budgets of bytes: for all stored state together, and for the histories of one namespace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ impl Budget {
         Self { used: AtomicU64::new(0), limit }
     }
 
-    /// Takes that many bytes, or none when so many are not left.
+    /// Reserves bytes; returns `false` and reserves nothing when they are not available.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -24,7 +24,7 @@ impl Budget {
         taken.is_ok()
     }
 
-    /// Gives back what was taken.
+    /// Releases reserved bytes.
     pub(super) fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
@@ -34,16 +34,16 @@ impl Budget {
     }
 }
 
-/// Which limit leaves no room.
+/// The limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// That of the namespace.
+    /// Of the namespace.
     Namespace,
-    /// That of everything.
+    /// Of all stored state.
     Total,
 }
 
-/// The budgets of a history: its namespace's, and that of everything.
+/// The budgets of a history: its namespace's, and the total.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) namespace: Arc<Budget>,
@@ -51,10 +51,10 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Takes that many bytes from both.
+    /// Reserves bytes in both.
     ///
     /// # Errors
-    /// Which of them has not so many left; then none are taken.
+    /// The budget that lacks the bytes; then none are reserved.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Full> {
         if !self.namespace.take(bytes) {
             return Err(Full::Namespace);

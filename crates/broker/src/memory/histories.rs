@@ -1,11 +1,11 @@
-//! The histories of the channels of one stripe: in which order they were published to, and which go when there is no room.
+//! The histories of the channels of one stripe: the order of their last publications, and eviction.
 //!
 //! Invariants:
-//! - A channel has a history from its first publication until its time is over or it is evicted. Asking makes none.
-//! - A history that ends takes its epoch with it: the next one of that channel has another, so that nothing is recovered
-//!   across the end.
-//! - Histories without publications (only their position is remembered) are evicted before any other; those go by their
-//!   last publication, the oldest first.
+//! - A channel has a history from its first publication until it expires or is evicted. Queries create none.
+//! - When a history ends, its epoch ends: the channel's next history has another one, so nothing is recovered across
+//!   the end.
+//! - Histories without publications (only their position is stored) are evicted before any other; others in the order
+//!   of their  last publication, the oldest first.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -17,16 +17,16 @@ use tidings_wire::Channel;
 use super::budget::{Account, Full};
 use super::history::{META, Window};
 
-/// How many of those published to longest ago are looked at for one without publications.
+/// Most of the oldest histories that are examined to find one without publications.
 const LOOK: usize = 8;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
     windows: HashMap<Channel, Kept>,
-    /// By namespace, in the order of their last publication.
+    /// By namespace, in the order of the last publication.
     orders: HashMap<Box<str>, Order>,
-    /// How many histories of channels like one have ended.
+    /// Number of ended histories by kind of channel.
     ended: HashMap<u8, u32>,
     publications: u64,
 }
@@ -35,9 +35,9 @@ pub(super) struct Histories {
 struct Kept {
     window: Window,
     account: Account,
-    /// The number of the last publication, by which it stands in the order.
+    /// The number of the last publication, which is the history's key in the order.
     at: u64,
-    /// Whether it is known to have no publications.
+    /// Whether it is marked as having no publications.
     empty: bool,
 }
 
@@ -47,18 +47,18 @@ struct Order {
     kept: BTreeMap<u64, Channel>,
 }
 
-/// The namespace of a channel: what stands before the first colon of its name; empty without one.
+/// The namespace of a channel: the part of its name before the first colon; empty without one.
 pub(super) fn namespace(channel: &Channel) -> &str {
     channel.as_str().split_once(':').map_or("", |(namespace, _)| namespace)
 }
 
-/// Bytes that remembering a channel's position takes.
+/// Bytes of a channel's position.
 fn cost(channel: &Channel) -> usize {
     META + channel.as_str().len()
 }
 
 impl Histories {
-    /// The history of a channel, if something was published to it in its time.
+    /// The history of a channel, unless it does not exist or has expired.
     pub(super) fn get(&mut self, channel: &Channel, now: Instant) -> Option<&mut Window> {
         let kept = self.windows.get_mut(channel)?;
         if kept.window.is_over(now) {
@@ -68,12 +68,12 @@ impl Histories {
         self.windows.get_mut(channel).map(|kept| &mut kept.window)
     }
 
-    /// The account of a channel's history.
+    /// The budgets of a channel's history.
     pub(super) fn account(&self, channel: &Channel) -> Option<&Account> {
         self.windows.get(channel).map(|kept| &kept.account)
     }
 
-    /// Begins a history with what `new` makes of the number of those that have ended.
+    /// Begins a history, made by `new` from the number of ended ones.
     ///
     /// # Errors
     /// When there is no room for it.
@@ -90,7 +90,7 @@ impl Histories {
         Ok(())
     }
 
-    /// Something is published to a channel: it is the last to go.
+    /// Moves a channel to the end of the order, because it is published to.
     pub(super) fn used(&mut self, channel: &Channel) {
         let Some(kept) = self.windows.get_mut(channel) else { return };
         self.publications += 1;
@@ -105,13 +105,13 @@ impl Histories {
         }
     }
 
-    /// How many histories of channels like this one have ended.
+    /// Number of ended histories of channels of the same kind.
     pub(super) fn ended(&self, channel: &Channel) -> u32 {
         self.ended.get(&kind(channel)).copied().unwrap_or_default()
     }
 
-    /// Evicts the history that goes first, of another channel than `but`; of the same namespace where that one is full.
-    /// With `empty`, only one without publications. Gives whether there was one.
+    /// Evicts the first history in the order, of another channel than `but`; of the same namespace if that one is full.
+    /// With `empty`, only one without publications. Returns whether there was one.
     pub(super) fn evict(&mut self, but: &Channel, full: Full, empty: bool, now: Instant) -> bool {
         if empty {
             self.find_empty(but, full, now);
@@ -129,7 +129,7 @@ impl Histories {
         true
     }
 
-    /// Notes which of those published to longest ago have no publications left, where sweeping has not found any yet.
+    /// Marks those of the oldest histories that have no publications left, between two sweeps.
     fn find_empty(&mut self, but: &Channel, full: Full, now: Instant) {
         let own = namespace(but);
         let orders = self.orders.iter().filter(|(namespace, order)| {
@@ -155,7 +155,7 @@ impl Histories {
         }
     }
 
-    /// Forgets what has had its time, and notes which have no publications left.
+    /// Removes expired histories, and marks those without publications.
     pub(super) fn sweep(&mut self, now: Instant) {
         let (mut over, mut empty) = (Vec::new(), Vec::new());
         for (channel, kept) in &mut self.windows {
@@ -183,7 +183,7 @@ impl Histories {
     }
 }
 
-/// Which channels are like this one: a 256th of those of a stripe.
+/// The kind of a channel: one of 256 by a hash of its name.
 fn kind(channel: &Channel) -> u8 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(channel).to_le_bytes()[7]
 }

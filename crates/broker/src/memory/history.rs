@@ -1,10 +1,10 @@
-//! The history of one channel: a window of its newest publications, and the position it has come to.
+//! The history of one channel: a window of its newest publications, and its position.
 //!
 //! Invariants:
 //! - The offsets in the window are consecutive and end at the position, or the window is empty.
-//! - The window is bounded in count, in bytes and in age, and never holds bytes that its account has not granted.
-//!   Where the account is used up, the channel that publishes gives up its own oldest publications; what does not fit
-//!   even then empties the window. Whoever asks for what is gone is told that it cannot be recovered.
+//! - The window is bounded in count, in bytes and in age, and never has bytes that its account has not granted.  When
+//!   the account is exhausted, the publishing channel drops its own oldest publications; a publication that does not
+//!   fit  even then empties the window. A query for dropped publications is answered as unrecoverable.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use tidings_wire::{Position, Publication};
 use super::budget::Account;
 use crate::{ANSWER_OVERHEAD, History, HistoryOptions, HistoryPage, HistoryQuery};
 
-/// What keeping a publication costs besides its bytes: the shared structure, its channel and epoch, the window's slot.
+/// Memory of a publication besides its bytes: the shared structure, its channel and epoch, the slot in the window.
 const ENTRY: usize = 192;
-/// What keeping a position costs: the table's slot, the name, the epoch.
+/// Memory of a position: the slot in the table, the name, the epoch.
 pub(super) const META: usize = 320;
 
-/// One channel's history. What drops it gives its bytes back first, with [`Window::clear`].
+/// The history of one channel. The owner must call [`Window::clear`] before it drops it, to release the bytes.
 #[derive(Debug)]
 pub(super) struct Window {
     position: Position,
@@ -28,7 +28,7 @@ pub(super) struct Window {
     entries: VecDeque<Entry>,
     bytes: usize,
     ttl: Duration,
-    /// When the position is forgotten.
+    /// The expiry of the position.
     until: Instant,
 }
 
@@ -40,7 +40,7 @@ struct Entry {
 }
 
 impl Window {
-    /// An empty one at the beginning of `position`'s epoch, remembered for `meta_ttl`.
+    /// An empty history at the beginning of `position`'s epoch, which expires after `meta_ttl`.
     pub(super) fn new(position: Position, account: Account, now: Instant, meta_ttl: Duration) -> Self {
         Self {
             position,
@@ -52,12 +52,12 @@ impl Window {
         }
     }
 
-    /// Bytes that keeping a publication takes.
+    /// Bytes of a stored publication.
     pub(super) fn cost(publication: &Publication) -> usize {
         publication.size() + ENTRY
     }
 
-    /// Drops what gives way to a publication of that cost by the channel's own options.
+    /// Drops publications to make room for one of that cost within the channel's own limits.
     pub(super) fn trim(&mut self, cost: usize, options: &HistoryOptions, channel_bytes: usize, now: Instant) {
         self.ttl = options.ttl;
         self.until = later(now, options.meta_ttl.max(options.ttl));
@@ -69,9 +69,9 @@ impl Window {
         }
     }
 
-    /// Gives the publication its position and keeps it, once there was made way for it ([`Self::trim`]), if it fits into
-    /// `channel_bytes` and the account. Whether that has `granted` its cost already is said; if not, the channel's own
-    /// oldest publications go until it does. Gives also how many it gave up, itself included.
+    /// Assigns the next position to the publication and stores it, after [`Self::trim`], if it fits into
+    /// `channel_bytes` and the account. `granted` says whether its cost is reserved already; if not, the channel's own
+    /// oldest publications are dropped until it is. Returns also the number of dropped ones, itself included.
     pub(super) fn append(
         &mut self,
         mut publication: Publication,
@@ -134,7 +134,7 @@ impl Window {
         History::Page(HistoryPage { position, publications })
     }
 
-    /// Forgets every publication; the position stays.
+    /// Drops every publication; the position stays.
     pub(super) fn clear(&mut self) {
         while !self.entries.is_empty() {
             self.drop_oldest();
@@ -146,7 +146,7 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// Forgets what is too old; gives whether the position is so as well.
+    /// Drops expired publications; returns whether the position has expired as well.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         self.expire(now);
         self.until <= now
@@ -184,7 +184,7 @@ fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// That much later, or in thirty years.
+/// `now` plus `time`, at most thirty years.
 pub(super) fn later(now: Instant, time: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     now + time.min(LONG)
@@ -202,7 +202,7 @@ mod tests {
         Account { namespace: Arc::new(Budget::new(u64::MAX)), total: Arc::new(Budget::new(limit)) }
     }
 
-    /// What happens to a channel. Times are in seconds, sizes in bytes.
+    /// An event of a channel. Times are in seconds, sizes in bytes.
     #[derive(Clone, Debug)]
     enum Step {
         Publish { bytes: usize, size: usize, ttl: u64 },
@@ -231,11 +231,11 @@ mod tests {
         prop::collection::vec(step, 1..60)
     }
 
-    /// Keeps everything ever published, and works out anew what is still there.
+    /// Keeps every publication, and computes from them which ones are still available.
     #[derive(Default)]
     struct Model {
         all: Vec<(u64, usize)>,
-        /// The first offset that may still be there.
+        /// The first offset that may still be available.
         first: u64,
         ttl: u64,
     }
@@ -266,7 +266,7 @@ mod tests {
             self.kept().map(|offset| self.all[offset as usize - 1].1).sum()
         }
 
-        /// The offsets that a query gets; `None` when they are not all there.
+        /// The offsets of the answer to a query; `None` when they are not all available.
         fn read(
             &self,
             since: Option<u64>,

@@ -1,20 +1,21 @@
-//! The broker of a single process: what is published here is heard here.
+//! The broker of a single process: publications reach the subscribers of the same process.
 //!
-//! Channels are spread over stripes by their name. A publication is handed to the sink while its channel's stripe is
-//! locked, so everybody sees the publications of one channel in one order, while publishers of other channels
-//! mostly go about undisturbed. What a channel remembers stands in its stripe as well, under the same lock, so that
-//! a publication gets its position, is kept and is handed over in one step.
+//! Channels are divided into stripes by their names. A publication is handed to the sink while its channel's stripe is
+//! locked, so all subscribers receive the publications of one channel in one order, while publishers in other stripes
+//! are not delayed. The state of a channel is in its stripe too, under the same lock, so that  a publication gets its
+//! position, is stored and is handed over in one step.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `history` | the window of one channel's newest publications |
-//! | `histories` | the histories of the channels of one stripe, and which are evicted when there is no room |
+//! | `histories` | the histories of the channels of one stripe, and their eviction |
 //! | `stripe` | histories, results and members of the channels of one stripe |
-//! | `budget` | the bytes that all of it may take together |
+//! | `budget` | limits in bytes |
 //!
 //! Invariants:
-//! - The sink is called under the lock of one stripe at most, never under one that all publishers share.
-//! - It is always up: `live` is said within `subscribe`, and a publication has been delivered when `done` is called.
+//! - The sink is called under the lock of one stripe at most, never under a lock that all publishers share.
+//! - The broker is always up: `live` is called within `subscribe`, and a publication has been delivered when `done` is
+//!   called.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -41,47 +42,47 @@ use histories::Histories;
 use history::Window;
 use stripe::{Stripe, result_cost};
 
-/// Into how many parts the channels are divided: many more than there are threads that publish.
+/// Number of stripes: many more than there are threads that publish.
 const STRIPES: usize = 64;
-/// At most this often a publisher sweeps a stripe, one after the other: a round takes 64 times as long, while
-/// anything is published at all.
+/// Shortest time between two sweeps of a stripe by publishers, one stripe after the other: a round takes 64 times as
+/// long, as  long as there are publications.
 const SWEEP: Duration = Duration::from_millis(50);
-/// At most this often evictions are logged.
+/// Shortest time between two log lines about evictions.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How much a [`Memory`] broker may remember. Every entry counts with an allowance for its keeping.
+/// Limits of a [`Memory`] broker. Every entry counts with an allowance for its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one channel's history; the oldest publications go.
+    /// Bytes of one channel's history; beyond it the oldest publications are dropped.
     pub channel_bytes: usize,
-    /// Bytes of all histories of the channels of one namespace. At this limit, histories of it without publications are
-    /// evicted first; then a channel that publishes gives up its own oldest publications, down to none, and a channel
-    /// without a history evicts one of those published to longest ago: the oldest of the first stripe that is not in use.
+    /// Bytes of all histories of one namespace's channels. At this limit, its histories without publications are
+    /// evicted first; then a publishing channel drops its own oldest publications, down to none, and a channel  without
+    /// a history evicts one of the oldest: that of the first stripe that is not locked.
     pub namespace_bytes: u64,
-    /// Bytes of all histories, positions, results and members together. At this limit histories go likewise, of whatever
-    /// namespace; a new result or member is `Overloaded`.
+    /// Bytes of all histories, positions, results and members together. At this limit histories are evicted in the same
+    /// way, of any  namespace; a new result or member is `Overloaded`.
     pub total_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 4 MiB a channel, 96 MiB a namespace, 128 MiB together.
+    /// 4 MiB for a channel, 96 MiB for a namespace, 128 MiB in total.
     fn default() -> Self {
         Self { channel_bytes: 4 << 20, namespace_bytes: 96 << 20, total_bytes: 128 << 20 }
     }
 }
 
-/// What went because there was no room for it.
+/// The kind of an eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A history without publications.
     Empty,
-    /// One with publications.
+    /// A history with publications.
     Kept,
     /// A publication of a history that stays.
     Publication,
 }
 
-/// Counts of what went because there was no room for it, each since the start.
+/// Counts of evictions since the start.
 #[derive(Debug, Default)]
 pub struct Evictions {
     /// Histories without publications.
@@ -90,7 +91,7 @@ pub struct Evictions {
     pub kept: AtomicU64,
     /// Publications of histories that stay.
     pub publications: AtomicU64,
-    /// When they were last logged, and how many there were of them then.
+    /// Time of the last log line, and the number of evictions then.
     logged: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -126,7 +127,7 @@ impl Evictions {
     }
 }
 
-/// The broker that lives in the process itself. Its publications do not survive it.
+/// The broker within the process. Its publications do not survive the process.
 pub struct Memory {
     sink: SharedSink,
     stripes: [Mutex<Stripe>; STRIPES],
@@ -137,23 +138,22 @@ pub struct Memory {
     namespaces: Mutex<HashMap<Box<str>, Arc<Budget>>>,
     evictions: Evictions,
     started: Instant,
-    /// When the last sweep was, in milliseconds since the start, and how many there were.
+    /// Time of the last sweep in milliseconds since the start, and the number of sweeps.
     swept: AtomicU64,
     sweeps: AtomicU64,
-    /// The key of the digests that epochs are.
+    /// The key of the digests that serve as epochs.
     epochs: RandomState,
-    /// The patterns subscribed to; replaced as a whole, so that publishing holds the lock for one clone only.
+    /// The subscribed patterns; replaced as a whole, so that a publisher holds the lock for one clone only.
     patterns: RwLock<Arc<[Pattern]>>,
 }
 
 impl Memory {
-    /// A broker without any subscription that hands what is published to `sink`, which it tells at once that it is
-    /// up.
+    /// A broker without subscriptions that hands publications to `sink`, and calls [`Sink::up`] at once.
     pub fn new(sink: SharedSink) -> Arc<Self> {
         Self::with_limits(sink, Limits::default())
     }
 
-    /// The same with limits of one's own.
+    /// As [`Memory::new`], with other limits.
     pub fn with_limits(sink: SharedSink, limits: Limits) -> Arc<Self> {
         sink.up();
         Arc::new(Self {
@@ -172,12 +172,12 @@ impl Memory {
         })
     }
 
-    /// Bytes of all that is remembered, for the metrics page.
+    /// Bytes of the stored state, for the metrics.
     pub fn bytes(&self) -> u64 {
         self.budget.used()
     }
 
-    /// What had to go because there was no room, for the metrics page.
+    /// Counts of evictions, for the metrics.
     pub fn evictions(&self) -> &Evictions {
         &self.evictions
     }
@@ -191,15 +191,15 @@ impl Memory {
         Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Where a channel without a history stands, and where its history begins. The epoch is a keyed digest of the
-    /// channel's name and of how many histories of channels like it have `ended`: nothing need be kept for it, and no
-    /// two histories have the same, in whatever process.
+    /// The position of a channel without a history, at which its history begins. The epoch is a keyed digest of the
+    /// channel's name and of the number of `ended` histories of its kind: it needs no storage, and no  two histories
+    /// have the same, in any process.
     fn beginning(&self, channel: &Channel, ended: u32) -> Position {
         let digest = self.epochs.hash_one((channel, ended));
         Position { offset: 0, epoch: Epoch::from(format!("{digest:016x}").as_str()) }
     }
 
-    /// Publishes, under the lock of the channel's stripe from beginning to end.
+    /// Publishes; holds the lock of the channel's stripe throughout.
     fn carry(
         &self,
         channel: &Channel,
@@ -244,10 +244,10 @@ impl Memory {
         Ok(published)
     }
 
-    /// Gives a publication its position and keeps it, if there is or can be made room for it.
+    /// Assigns a publication its position and stores it, if there is or can be made room for it.
     ///
     /// # Errors
-    /// [`BrokerError::Overloaded`] when there is none for a history that it would begin.
+    /// [`BrokerError::Overloaded`] when there is no room for a new history.
     fn keep(
         &self,
         histories: &mut Histories,
@@ -292,7 +292,7 @@ impl Memory {
         Ok(publication)
     }
 
-    /// The account of the histories of a namespace.
+    /// The budgets of the histories of a namespace.
     fn account(&self, namespace: &str) -> Account {
         let mut namespaces = lock(&self.namespaces);
         if !namespaces.contains_key(namespace) {
@@ -301,8 +301,8 @@ impl Memory {
         Account { namespace: Arc::clone(&namespaces[namespace]), total: Arc::clone(&self.budget) }
     }
 
-    /// Evicts a history to make room for another channel's: of its own stripe, or else of one that nobody is at work in.
-    /// Gives whether there was one.
+    /// Evicts a history to make room for another channel's: of the same stripe, or of one that is not locked.  Returns
+    /// whether there was one.
     fn evict(&self, own: &mut Histories, channel: &Channel, full: Full, empty: bool, now: Instant) -> bool {
         let other = |stripe: &Mutex<Stripe>| {
             stripe.try_lock().is_ok_and(|mut stripe| stripe.histories.evict(channel, full, empty, now))
@@ -325,7 +325,7 @@ impl Memory {
         receivers
     }
 
-    /// Sweeps the next stripe, if it is time and nobody is at work in it.
+    /// Sweeps the next stripe, if it is due and not locked.
     fn sweep(&self, now: Instant) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (now_millis, last) = (millis(now - self.started), self.swept.load(Ordering::Relaxed));
@@ -340,7 +340,7 @@ impl Memory {
         }
     }
 
-    /// Replaces the patterns by what `change` makes of them.
+    /// Replaces the patterns by the result of `change`.
     fn change_patterns(&self, change: impl FnOnce(&mut Vec<Pattern>)) {
         let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
         let mut list = patterns.to_vec();
@@ -349,7 +349,7 @@ impl Memory {
     }
 }
 
-/// Answers a query about a channel without a history, which stands there.
+/// Answers a query of a channel without a history, at this position.
 fn read_nothing(position: Position, query: &HistoryQuery) -> History {
     let is_here = |since: &Position| since.is_in(&position.epoch) && since.offset == 0;
     if query.since.as_ref().is_none_or(is_here) {
@@ -365,7 +365,7 @@ impl Broker for Memory {
             Topic::Channel(channel) => {
                 let mut stripe = lock(self.stripe(channel));
                 if stripe.subscribed.insert(channel.clone()) {
-                    // Within the lock, so that `live` is said before the first delivery.
+                    // Within the lock, so that `live` is called before the first delivery.
                     self.sink.live(std::slice::from_ref(topic));
                 }
             }
@@ -396,7 +396,7 @@ impl Broker for Memory {
     }
 
     fn reset(&self, _reason: &str) {
-        // There is no connection to drop.
+        // There is no connection to close.
     }
 
     fn name(&self) -> &'static str {

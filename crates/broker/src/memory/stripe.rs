@@ -1,8 +1,8 @@
-//! What is remembered of the channels that fell into one stripe.
+//! The state of the channels of one stripe.
 //!
 //! Invariants:
-//! - Every byte kept was granted by the budget, and is given back when its owner goes.
-//! - Nothing stays for longer than its time and one round of sweeping.
+//! - Every stored byte is reserved in the budget, and released with its owner.
+//! - Nothing is stored longer than its lifetime plus one round of sweeping.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::histories::Histories;
 use super::history::later;
 use crate::{ANSWER_OVERHEAD, Members, PresenceStats, Published, REMEMBERED};
 
-/// What keeping a result or a member costs besides its texts.
+/// Memory of a result or a member besides its texts.
 const RECORD: usize = 320;
 
 /// The channels of one stripe.
@@ -25,7 +25,7 @@ pub(super) struct Stripe {
     pub(super) batch: Vec<Delivery>,
     pub(super) histories: Histories,
     results: HashMap<(Channel, String), Published>,
-    /// When which result is forgotten, the next one first.
+    /// The results by their expiry, the next one first.
     forgetting: VecDeque<(Instant, (Channel, String))>,
     present: HashMap<Channel, HashMap<String, Member>>,
 }
@@ -36,11 +36,11 @@ struct Member {
     cost: usize,
 }
 
-/// Channels for which a stripe keeps memory whatever their number.
+/// A stripe keeps memory for this many channels.
 const SPARE: usize = 256;
 
 impl Stripe {
-    /// Forgets that a channel is subscribed; the memory of many that have gone is returned.
+    /// Removes a subscription; returns the memory of many removed ones.
     pub(super) fn unsubscribe(&mut self, channel: &Channel) {
         self.subscribed.remove(channel);
         let len = self.subscribed.len();
@@ -49,7 +49,7 @@ impl Stripe {
         }
     }
 
-    /// The result of the publication that was made under this key.
+    /// The result of the publication with this key.
     pub(super) fn result(
         &mut self,
         key: &(Channel, String),
@@ -60,13 +60,13 @@ impl Stripe {
         self.results.get(key).cloned()
     }
 
-    /// Remembers a result for which the budget has granted [`result_cost`].
+    /// Stores a result whose [`result_cost`] is reserved.
     pub(super) fn remember(&mut self, key: (Channel, String), result: Published, now: Instant) {
         self.forgetting.push_back((later(now, REMEMBERED), key.clone()));
         self.results.insert(key, result);
     }
 
-    /// Adds a member or takes note of it again; gives whether the budget had room for it.
+    /// Adds or refreshes a member; returns whether the budget had room for it.
     pub(super) fn add_member(
         &mut self,
         channel: &Channel,
@@ -99,7 +99,7 @@ impl Stripe {
         }
     }
 
-    /// Who is present; `None` when they take more than `max_bytes`.
+    /// The members of a channel; `None` when they take more than `max_bytes`.
     pub(super) fn members(&self, channel: &Channel, now: Instant, max_bytes: usize) -> Option<Members> {
         let mut left = max_bytes;
         let count = |info: &ClientInfo| {
@@ -119,7 +119,7 @@ impl Stripe {
         members.filter(move |member| member.until > now).map(|member| &member.info)
     }
 
-    /// Forgets what has had its time.
+    /// Removes expired entries.
     pub(super) fn sweep(&mut self, now: Instant, budget: &Budget) {
         self.forget_results(now, budget);
         self.histories.sweep(now);
@@ -144,7 +144,7 @@ impl Stripe {
     }
 }
 
-/// What remembering a result costs.
+/// Bytes of a stored result.
 pub(super) fn result_cost((channel, key): &(Channel, String)) -> usize {
     RECORD + channel.as_str().len() + 2 * key.len()
 }

@@ -1,4 +1,4 @@
-//! How a connection is made, and when the next attempt may be.
+//! Connections: how one is made, and the pause before the next attempt.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use rustls::crypto::{CryptoProvider, ring};
 
 use crate::lock;
 
-/// The first ceiling of the pause between two attempts.
+/// The first upper limit of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
-/// The last one: well within the time after which a server is not ready any more (`ready.canary_limit`), so that a Redis
-/// that is back is used before its users notice.
+/// The largest upper limit: well below the time after which a server is not ready any more (`ready.canary_limit`), so
+/// that a  Redis that returns is used before clients notice.
 const CAP: Duration = Duration::from_secs(2);
-/// A connection that stood at least this long makes the next attempts begin anew.
+/// After a connection of at least this duration, the pauses start from the shortest again.
 const STOOD: Duration = Duration::from_secs(1);
 
 /// Makes connections to one Redis.
@@ -25,35 +25,35 @@ pub(super) struct Dialer {
     timeout: Duration,
 }
 
-/// What to connect to.
+/// The destination of connections.
 pub(super) enum Target {
-    /// A server of which the address is known.
+    /// A server with a known address.
     Server(Box<Client>),
-    /// The master that Sentinels name at the time.
+    /// The current master according to the Sentinels.
     Sentinel(Box<SentinelClient>),
     /// One primary of a cluster.
-    Member(Box<Client>),
-    /// Any node of a cluster: another one for each attempt, in no order.
+    Primary(Box<Client>),
+    /// Any node of a cluster: a random one for each attempt.
     Any(Nodes),
 }
 
-/// The nodes of a cluster that are known; never none.
+/// The known nodes of a cluster; never empty.
 pub(super) type Nodes = Arc<Mutex<Vec<Client>>>;
 
 impl Dialer {
     pub(super) fn new(target: Target, secrets: Secrets, timeout: Duration) -> Self {
-        // TLS needs one cryptography provider per process; whoever came first has chosen it.
+        // rustls has one cryptography provider per process; the first crate to install one decides.
         if CryptoProvider::get_default().is_none() {
             let _ = ring::default_provider().install_default();
         }
         Self { target, secrets, timeout }
     }
 
-    /// Makes a connection that Redis lists under `name`. Its pushes go to `pushes`, the news that it is lost among
-    /// them; it is closed when its last clone is dropped. Its commands have no time limit of their own.
+    /// Makes a connection that Redis lists under `name`. Its pushes go to `pushes`, which also reports the loss of the
+    /// connection.  The connection closes when its last clone is dropped. Its commands have no time limit.
     ///
     /// # Errors
-    /// Why there is none, in words without a secret.
+    /// The reason, without a secret.
     pub(super) async fn open(
         &mut self,
         name: &str,
@@ -72,7 +72,7 @@ impl Dialer {
                     };
                     client.get_multiplexed_async_connection_with_config(&config).await?
                 }
-                Target::Server(client) | Target::Member(client) => {
+                Target::Server(client) | Target::Primary(client) => {
                     client.get_multiplexed_async_connection_with_config(&config).await?
                 }
                 Target::Sentinel(client) => client.get_async_connection_with_config(&config).await?,
@@ -80,9 +80,12 @@ impl Dialer {
             let named: RedisResult<()> =
                 redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await;
             match named {
-                // A name helps whoever looks at CLIENT LIST; a user that may not set it needs none.
+                // The name is for readers of CLIENT LIST; without permission to set it, the connection works as well.
                 Err(e) if is_refusal(&e) => {
-                    tracing::debug!("redis: the connection stays without a name: {}", self.secrets.words(&e));
+                    tracing::debug!(
+                        "redis: the connection stays without a name: {}",
+                        self.secrets.describe(&e)
+                    );
                 }
                 other => other?,
             }
@@ -90,79 +93,80 @@ impl Dialer {
         };
         match tokio::time::timeout(self.timeout, attempt).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(e)) => Err(self.secrets.words(&e)),
+            Ok(Err(e)) => Err(self.secrets.describe(&e)),
             Err(_) => Err(format!("no connection within {:?}", self.timeout)),
         }
     }
 
-    /// Who is meant, for the log.
-    pub(super) fn whom(&self) -> String {
+    /// The destination, for the log.
+    pub(super) fn target_name(&self) -> String {
         match &self.target {
             Target::Server(_) | Target::Sentinel(_) => "redis".to_owned(),
-            Target::Member(client) => format!("redis {}", client.get_connection_info().addr()),
+            Target::Primary(client) => format!("redis {}", client.get_connection_info().addr()),
             Target::Any(_) => "redis, plain messages".to_owned(),
         }
     }
 
-    /// What an error says, in Redis' own words where it has some, without a secret.
-    pub(super) fn words(&self, error: &RedisError) -> String {
-        self.secrets.words(error)
+    /// The message of an error, in Redis' own words where available, without secrets.
+    pub(super) fn describe(&self, error: &RedisError) -> String {
+        self.secrets.describe(error)
     }
 }
 
-/// Whether Redis has understood and said no, so that the connection is as good as before.
+/// Whether Redis has refused the command, so that the connection is still usable.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     use redis::ErrorKind::{Extension, Server};
     matches!(error.kind(), Server(_) | Extension)
 }
 
-/// What must not be shown.
+/// Texts that must not be logged.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Keeps a password as it is.
+    /// Adds a password.
     pub(super) fn keep(&mut self, password: Option<&str>) {
         self.0.extend(password.filter(|p| !p.is_empty()).map(ToOwned::to_owned));
     }
 
-    /// Keeps the password of a URL as it is written there.
+    /// Adds the password of a URL, as it is written there.
     pub(super) fn keep_from_url(&mut self, url: &str) {
         let credentials = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
         self.keep(credentials.and_then(|(credentials, _)| credentials.split_once(':')).map(|(_, p)| p));
     }
 
-    /// What an error says, masked.
-    fn words(&self, error: &RedisError) -> String {
+    /// The message of an error, masked.
+    fn describe(&self, error: &RedisError) -> String {
         self.masked(&match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => format!("{code} {detail}"),
             _ => error.to_string(),
         })
     }
 
-    /// The text with stars in place of every secret.
+    /// Replaces every secret in a text by stars.
     pub(super) fn masked(&self, text: &str) -> String {
-        // Redis repeats the arguments of a command that it does not know, AUTH and HELLO not excepted.
+        // Redis repeats the arguments of unknown commands in its errors, even those of AUTH and HELLO.
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 
-/// Pauses with full jitter: a random part of a ceiling that doubles with every failure, so that the nodes of a
-/// deployment do not come back in one step. (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>)
+/// Pauses with full jitter: a random part of an upper limit that doubles with every failure, so that the nodes of a
+/// deployment do not reconnect at the same time.
+/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>)
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Takes note that a connection stood for so long.
-    pub(super) fn stood(&mut self, how_long: Duration) {
+    /// Records the duration of a connection.
+    pub(super) fn record_uptime(&mut self, how_long: Duration) {
         if how_long >= STOOD {
             self.failures = 0;
         }
     }
 
-    /// How long to pause before the next attempt.
+    /// The pause before the next attempt.
     pub(super) fn pause(&mut self) -> Duration {
         self.ceiling().mul_f64(fastrand::f64())
     }
@@ -183,9 +187,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let ceilings: Vec<_> = (0..9).map(|_| backoff.ceiling().as_millis()).collect();
         assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
-        backoff.stood(STOOD / 2);
+        backoff.record_uptime(STOOD / 2);
         assert_eq!(backoff.ceiling(), CAP);
-        backoff.stood(STOOD);
+        backoff.record_uptime(STOOD);
         assert_eq!(backoff.ceiling(), BASE);
     }
 

@@ -1,14 +1,14 @@
-//! What a message says that is more than a body, and how that is written.
+//! Envelopes: messages with more than a body, and their encoding.
 //!
-//! Such messages travel on a Pub/Sub channel of their own beside the plain one (see `Names`), so no plain `PUBLISH` can
-//! be taken for one, whatever its body. Both channels are subscribed on one connection, and Redis sends what it
-//! executes in one order, so the two need no merging.
+//! Envelopes are sent on a separate Pub/Sub channel beside the plain one (see `Names`), so a plain `PUBLISH` cannot be
+//! taken for an envelope, whatever its body. Both channels are subscribed on one connection, and Redis sends messages
+//! in the order  of execution, so the two need no merging.
 //!
 //! | message | is |
 //! |---|---|
 //! | `P<offset> <epoch> <n>\n`, then n bytes of extras, then the body | a publication; offset 0: without a position |
-//! | `J`, then an info | somebody has come |
-//! | `L`, then an info | somebody has gone |
+//! | `J`, then an info | a client has joined |
+//! | `L`, then an info | a client has left |
 //!
 //! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag. An info is user,
 //! client, connection info and channel info. Every text is a netstring without its comma: its length in decimal, a
@@ -20,16 +20,16 @@ use tidings_wire::{ClientInfo, Extra};
 
 use crate::Change;
 
-/// What a message holds.
+/// A decoded message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Envelope {
-    Publication(Written),
+    Publication(EncodedPublication),
     Change(Change),
 }
 
-/// A publication as it is written in a message or in a stream.
+/// A publication as encoded in a message or in a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct EncodedPublication {
     /// Zero without a position.
     pub(super) offset: u64,
     /// Empty in a stream, which belongs to one epoch.
@@ -38,7 +38,7 @@ pub(super) struct Written {
     pub(super) body: Bytes,
 }
 
-/// Reads a message; `None` when it is none of ours.
+/// Decodes a message; `None` if it is not an envelope.
 pub(super) fn read(message: &Bytes) -> Option<Envelope> {
     let mut rest = message.get(1..)?;
     match message.first()? {
@@ -52,7 +52,7 @@ pub(super) fn read(message: &Bytes) -> Option<Envelope> {
             let extras = rest.get(end + 1..)?.get(..length)?;
             let extra = if extras.is_empty() { None } else { Some(read_extra(extras)?) };
             let body = message.slice(1 + end + 1 + length..);
-            Some(Envelope::Publication(Written { offset, epoch, extra, body }))
+            Some(Envelope::Publication(EncodedPublication { offset, epoch, extra, body }))
         }
         b'J' => read_info(&mut rest).map(|info| Envelope::Change(Change::Join(info))),
         b'L' => read_info(&mut rest).map(|info| Envelope::Change(Change::Leave(info))),
@@ -60,7 +60,7 @@ pub(super) fn read(message: &Bytes) -> Option<Envelope> {
     }
 }
 
-/// Writes the message of a change.
+/// Encodes a join or leave.
 pub(super) fn write_change(change: &Change) -> Vec<u8> {
     let (kind, info) = match change {
         Change::Join(info) => (b'J', info),
@@ -71,12 +71,12 @@ pub(super) fn write_change(change: &Change) -> Vec<u8> {
     out
 }
 
-/// Reads an entry of a stream as `XRANGE` gives it; `None` when it is none of ours.
-pub(super) fn read_entry(entry: &Value) -> Option<Written> {
+/// Decodes an entry of a stream as `XRANGE` returns it; `None` if it is not one of tidings.
+pub(super) fn read_entry(entry: &Value) -> Option<EncodedPublication> {
     let Value::Array(parts) = entry else { return None };
     let [id, Value::Array(fields)] = &parts[..] else { return None };
     let offset = std::str::from_utf8(bytes(id)?).ok()?.strip_suffix("-0")?.parse().ok()?;
-    let mut written = Written { offset, epoch: String::new(), extra: None, body: Bytes::new() };
+    let mut written = EncodedPublication { offset, epoch: String::new(), extra: None, body: Bytes::new() };
     for field in fields.chunks_exact(2) {
         match (bytes(&field[0])?, bytes(&field[1])?) {
             (b"b", body) => written.body = Bytes::copy_from_slice(body),
@@ -87,12 +87,12 @@ pub(super) fn read_entry(entry: &Value) -> Option<Written> {
     Some(written)
 }
 
-/// The bytes of a string reply.
+/// The bytes of a string response.
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     if let Value::BulkString(bytes) = value { Some(bytes) } else { None }
 }
 
-/// Writes extras.
+/// Encodes extras.
 pub(super) fn write_extra(info: Option<&ClientInfo>, tags: &[(String, String)]) -> Vec<u8> {
     let mut out = Vec::new();
     if let Some(info) = info {
@@ -120,14 +120,14 @@ fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
     Some(Box::new(extra))
 }
 
-/// Writes an info.
+/// Encodes an info.
 pub(super) fn write_info(info: &ClientInfo) -> Vec<u8> {
     let mut out = Vec::with_capacity(info.size() + 16);
     put_info(info, &mut out);
     out
 }
 
-/// Reads an info off the front.
+/// Decodes an info at the front, and advances `rest` behind it.
 pub(super) fn read_info(rest: &mut &[u8]) -> Option<ClientInfo> {
     let user = take_text(rest)?;
     let client = take_text(rest)?;
@@ -188,7 +188,7 @@ mod tests {
             message.extend_from_slice(&extras);
             message.extend_from_slice(&body);
             let extra = (!extras.is_empty()).then(|| Box::new(Extra { info: info.clone(), tags }));
-            let written = Written { offset: 7, epoch: "abc".to_owned(), extra, body: body.into() };
+            let written = EncodedPublication { offset: 7, epoch: "abc".to_owned(), extra, body: body.into() };
             prop_assert_eq!(read(&message.into()), Some(Envelope::Publication(written)));
             for change in info.into_iter().flat_map(|info| [Change::Join(info.clone()), Change::Leave(info)]) {
                 prop_assert_eq!(read(&write_change(&change).into()), Some(Envelope::Change(change)));

@@ -1,7 +1,7 @@
-//! Error replies of Redis: which [`BrokerError`] each means, how many there were, and their lines in the log.
+//! Error responses of Redis: the [`BrokerError`] of each, their counts, and their lines in the log.
 //!
 //! Invariants:
-//! - The words of Redis go to the log and nowhere else: no [`BrokerError`] holds any.
+//! - The text of Redis' errors is written to the log alone: no [`BrokerError`] contains it.
 //! - One code is logged at most once per [`PERIOD`], with the number of replies since its last line.
 //! - The codes that are counted are a fixed list; any other code counts as `error`.
 
@@ -12,14 +12,15 @@ use redis::{RedisError, ServerError, Value};
 
 use crate::{BrokerError, lock};
 
-/// The shortest time between two log lines about the same code.
+/// Shortest time between two log lines about the same code.
 const PERIOD: Duration = Duration::from_secs(10);
-/// The code of every error that is not in the list.
+/// The code that stands for every error that is not in the list.
 const OTHER: &str = "error";
-/// How Redis 7.0 words what later versions call `NOPERM`, where a command inside a function is not permitted.
+/// The text of Redis 7.0 for an error that later versions report as `NOPERM`: a command inside a function is not
+/// permitted.
 const NOT_PERMITTED_IN_SCRIPT: &str = "The user executing the script can't";
-/// The codes that are told apart: those that Redis gives to states that an operator has to mend. The last one is any
-/// other.
+/// The codes that are counted separately: states of Redis that an operator has to fix. The last one stands for all
+/// other codes.
 pub const CODES: [&str; 12] = [
     "NOPERM",
     "OOM",
@@ -35,7 +36,7 @@ pub const CODES: [&str; 12] = [
     OTHER,
 ];
 
-/// The error replies since the start.
+/// Counts of error responses since the start.
 #[derive(Debug, Default)]
 pub struct Failures {
     seen: Mutex<[Seen; CODES.len()]>,
@@ -50,13 +51,13 @@ struct Seen {
 }
 
 impl Failures {
-    /// How many error replies there were with each of [`CODES`], in their order.
+    /// The number of error responses with each of [`CODES`], in their order.
     pub fn totals(&self) -> [u64; CODES.len()] {
         let seen = lock(&self.seen);
         std::array::from_fn(|index| seen[index].total)
     }
 
-    /// A reply, or the error that it is.
+    /// The response, or the error that it contains.
     pub(super) fn result(&self, reply: Value) -> Result<Value, BrokerError> {
         match reply {
             Value::ServerError(error) => Err(self.reply(&error)),
@@ -64,18 +65,18 @@ impl Failures {
         }
     }
 
-    /// Takes note of an error reply; gives what it means.
+    /// Counts an error response; returns its meaning.
     pub(super) fn reply(&self, error: &ServerError) -> BrokerError {
-        self.note(error.code(), error.details().unwrap_or_default(), Instant::now())
+        self.record(error.code(), error.details().unwrap_or_default(), Instant::now())
     }
 
-    /// The same of a reply that the Redis library has made an error of; `what` was asked for.
+    /// As [`Failures::reply`], for an error of the Redis library; `what` names the operation.
     pub(super) fn error(&self, error: &RedisError, what: &str) -> BrokerError {
         let words = format!("{} ({what})", error.detail().unwrap_or_default());
-        self.note(error.code().unwrap_or(OTHER), &words, Instant::now())
+        self.record(error.code().unwrap_or(OTHER), &words, Instant::now())
     }
 
-    fn note(&self, code: &str, words: &str, now: Instant) -> BrokerError {
+    fn record(&self, code: &str, words: &str, now: Instant) -> BrokerError {
         let code = if words.starts_with(NOT_PERMITTED_IN_SCRIPT) { "NOPERM" } else { code };
         let index = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len() - 1);
         let unlogged = {
@@ -90,13 +91,13 @@ impl Failures {
             })
         };
         if let Some(count) = unlogged {
-            // Redis repeats the arguments of a command that it does not know, bodies of publications among them.
+            // Redis repeats the arguments of unknown commands, which may be bodies of publications.
             let words = words.split(", with args beginning with").next().unwrap_or_default();
             tracing::warn!(count, "redis answers with an error: {code} {words}");
         }
         match CODES[index] {
             "NOPERM" => BrokerError::NotPermitted,
-            // The connection, or this node of a cluster, serves nothing until that is over.
+            // The connection, or this node of a cluster, serves nothing until that state ends.
             "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" => BrokerError::Unavailable,
             code => BrokerError::Failed(code),
         }
@@ -112,7 +113,7 @@ mod tests {
         let failures = Failures::default();
         let now = Instant::now();
         for code in CODES.into_iter().chain(["ERR", "WRONGTYPE", "NEWCODE", ""]) {
-            let error = failures.note(code, "words", now);
+            let error = failures.record(code, "words", now);
             assert_eq!(error == BrokerError::NotPermitted, code == "NOPERM", "{code}");
             assert!(!error.to_string().contains("words"), "{error}");
         }
@@ -124,11 +125,11 @@ mod tests {
         let failures = Failures::default();
         let start = Instant::now();
         for _ in 0..1_000 {
-            failures.note("OOM", "", start);
+            failures.record("OOM", "", start);
         }
         let unlogged = || lock(&failures.seen)[1].unlogged;
         assert_eq!(unlogged(), 999, "the first is logged at once");
-        failures.note("OOM", "", start + PERIOD);
+        failures.record("OOM", "", start + PERIOD);
         assert_eq!(unlogged(), 0, "the rest with the next line");
     }
 }

@@ -1,14 +1,14 @@
-//! Messages as they come off the hearing connection, collected for the sink.
+//! Messages of the subscriber connection, collected for the sink.
 //!
-//! The connection's own task calls [`Ingest::push`] for every message it has parsed; when it has parsed all that was
-//! ready, the link task gets its turn in [`Ingest::pump`] and hands over what was collected in one call, which is what
-//! lets shards join many messages into one write. Should the link task not get its turn, the batch is handed over as
-//! soon as it is full: nothing waits here without bound.
+//! The task of the connection calls [`Ingest::push`] for every message that it has parsed. After it has parsed all
+//! available  bytes, the link task runs [`Ingest::pump`] and hands over the collected messages in one call, so that
+//! shards can join many messages into one write. If the link task does not run in time, the batch is handed over as
+//! soon as it is full: memory is bounded.
 //!
 //! Invariants:
-//! - The sink is called under the batch's lock, so its calls are in the order in which Redis sent.
-//! - What has a position goes through the [`Tracker`], and to the sink in the order in which that lets it.
-//! - After [`Ingest::close`] has returned, nothing of this connection reaches the sink any more.
+//! - The sink is called under the batch's lock, so its calls are in the order in which Redis sent the messages.
+//! - Messages with a position go through the [`Tracker`], and reach the sink in the order of its output.
+//! - After [`Ingest::close`] has returned, nothing of this connection reaches the sink.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +21,15 @@ use tokio::sync::Notify;
 
 use super::Counters;
 use super::envelope::{self, Envelope};
-use super::flights::publication;
 use super::names::Names;
-use super::track::{Out, Track};
+use super::state_reader::publication;
+use super::track::{Track, TrackOutput};
 use super::tracker::Tracker;
 use crate::{SharedSink, lock};
 
-/// How many messages are handed over at once.
+/// Most messages in a batch.
 const BATCH: usize = 1024;
-/// How many bytes of bodies are handed over at once, give or take the last one.
+/// Most bytes of bodies in a batch; the last message may exceed it.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// The messages of one connection.
@@ -38,32 +38,33 @@ pub(super) struct Ingest {
     sink: SharedSink,
     counters: Arc<Counters>,
     tracker: Arc<Tracker>,
-    state: Mutex<State>,
+    state: Mutex<IngestState>,
     ready: Notify,
     evicted: Notify,
-    /// How many pushes of any kind have come: whether the peer lives, when an answer is long in coming.
+    /// Pushes of any kind so far; shows that the peer responds while a response is pending.
     pushes: AtomicU64,
-    /// Requests that are to be answered on this connection.
+    /// Pending requests on this connection.
     pub(super) asked: AtomicU64,
-    /// Whether this is a connection for plain messages beside others for sharded ones.
+    /// Whether this is the connection for plain messages of a cluster.
     beside: bool,
 }
 
 #[derive(Default)]
-struct State {
+struct IngestState {
     batch: Vec<Delivery>,
     bytes: usize,
-    /// What the tracker lets go, kept for its capacity; empty whenever the state is unlocked.
-    out: Vec<Out>,
-    /// The last channel heard: neighbours are often of the same one, and share its name then.
+    /// Output of the tracker, kept for its capacity; empty whenever the state is unlocked.
+    out: Vec<TrackOutput>,
+    /// The channel of the last message: successive messages often have the same one, and share its name.
     recent: Option<Channel>,
     lost: bool,
     closed: bool,
-    /// Sharded names whose subscription is about to be ended.
+    /// Sharded names whose unsubscription has been sent.
     leaving: HashSet<Vec<u8>>,
-    /// Those that Redis has ended by itself.
+    /// Sharded names whose subscription Redis has ended by itself.
     ended: Vec<Vec<u8>>,
-    /// One was ended while an answer was due, and may have been taken for it: no answer is to be trusted any more.
+    /// A subscription ended while a response was pending, and may have been taken for it: responses are not reliable
+    /// any more.
     confused: bool,
 }
 
@@ -103,7 +104,7 @@ impl Ingest {
                 self.ready.notify_one();
                 return;
             }
-            // Confirmations are answers as well, and are dealt with where they are awaited.
+            // Confirmations are responses as well, and are handled where they are awaited.
             _ => return,
         };
         self.counters.heard.fetch_add(1, Ordering::Relaxed);
@@ -116,53 +117,54 @@ impl Ingest {
         }
     }
 
-    /// Lets the tracker go on with what was learned of a channel, and hands its outcome on.
-    pub(super) fn settle<T>(&self, learn: impl FnOnce(&Tracker, &mut Vec<Out>) -> T) -> T {
+    /// Runs an operation of the tracker, and hands over its output.
+    pub(super) fn settle<T>(&self, learn: impl FnOnce(&Tracker, &mut Vec<TrackOutput>) -> T) -> T {
         let mut state = lock(&self.state);
         let mut out = std::mem::take(&mut state.out);
         let result = learn(&self.tracker, &mut out);
-        self.let_go(&mut state, out);
+        self.emit(&mut state, out);
         result
     }
 
-    /// Lets go of a channel that another primary has now; everything that was heard of it is handed over before.
+    /// Detaches the track of a channel that has moved to another primary, after everything received of it was handed
+    /// over.
     pub(super) fn release(&self, channel: &Channel) -> Option<Track> {
         let mut state = lock(&self.state);
         let mut out = std::mem::take(&mut state.out);
         let track = self.tracker.release(channel, &mut out);
-        self.let_go(&mut state, out);
+        self.emit(&mut state, out);
         self.hand_over(&mut state);
         track
     }
 
-    /// These sharded names are about to be unsubscribed.
+    /// Records sharded names whose unsubscription is about to be sent.
     pub(super) fn leaving(&self, names: &[Vec<u8>]) {
         lock(&self.state).leaving.extend(names.iter().cloned());
     }
 
-    /// These were subscribed no longer.
+    /// Records sharded names that were not subscribed any more.
     pub(super) fn left(&self, names: &[Vec<u8>]) {
         let mut state = lock(&self.state);
         state.leaving.retain(|name| !names.contains(name));
     }
 
-    /// The sharded names of which Redis has ended the subscription by itself since the last time.
+    /// Takes the sharded names whose subscriptions Redis has ended by itself.
     pub(super) fn take_ended(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.state).ended)
     }
 
-    /// Waits until there may be some.
-    pub(super) async fn some_ended(&self) {
+    /// Waits until there may be such names.
+    pub(super) async fn ended_any(&self) {
         self.evicted.notified().await;
     }
 
-    /// Whether answers on this connection can be told apart from what was not asked for.
+    /// Whether responses on this connection may be mixed up with unsolicited messages.
     pub(super) fn is_confused(&self) -> bool {
         lock(&self.state).confused
     }
 
-    /// A sharded subscription is over. When a slot leaves a node, Redis says so without having been asked; the client
-    /// library takes it for the answer to the oldest request, if there is one under way.
+    /// Handles the end of a sharded subscription. When a slot leaves a node, Redis reports it without a request; the
+    /// client  library takes the message for the response to the oldest pending request.
     fn ended(&self, name: Option<&Value>) {
         let Some(name) = name.and_then(envelope::bytes) else { return };
         let mut state = lock(&self.state);
@@ -178,7 +180,7 @@ impl Ingest {
         self.evicted.notify_one();
     }
 
-    /// Hands over what is collected, again and again, until the connection is lost.
+    /// Hands over collected messages until the connection is lost.
     pub(super) async fn pump(&self) {
         loop {
             self.ready.notified().await;
@@ -190,22 +192,22 @@ impl Ingest {
         }
     }
 
-    /// Hands over what is left, and takes nothing more.
+    /// Hands over the remaining messages, and takes no further ones.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
         let mut out = std::mem::take(&mut state.out);
         self.tracker.disconnected(&mut out);
-        self.let_go(&mut state, out);
+        self.emit(&mut state, out);
         self.hand_over(&mut state);
         state.closed = true;
     }
 
-    /// A number that grows with every push.
+    /// Grows with every push.
     pub(super) fn pushes(&self) -> u64 {
         self.pushes.load(Ordering::Relaxed)
     }
 
-    fn hand_over(&self, state: &mut State) {
+    fn hand_over(&self, state: &mut IngestState) {
         if !state.batch.is_empty() {
             self.sink.deliver(&mut state.batch);
             state.batch.clear();
@@ -213,10 +215,10 @@ impl Ingest {
         }
     }
 
-    /// Takes in a message; gives where to count it when it is none.
+    /// Takes a message; for an invalid one, returns the counter of its kind.
     fn take(
         &self,
-        state: &mut State,
+        state: &mut IngestState,
         sharded: bool,
         pattern: Option<&Value>,
         name: Option<&Value>,
@@ -235,18 +237,18 @@ impl Ingest {
                 let glob = envelope::bytes(glob).ok_or(wrong)?;
                 let plain_glob = Names::without_suffix(glob);
                 if plain.is_some() && plain_glob.is_none() {
-                    // A glob for plain messages that matches the name for envelopes as well, as `*` does. Its twin
-                    // for envelopes hears it too.
+                    // A glob for plain messages that also matches the name for envelopes, as `*` does. The glob for
+                    // envelopes matches  the message too.
                     return Ok(());
                 }
-                Some(self.names.heard_pattern(plain_glob.unwrap_or(glob)).ok_or(wrong)?)
+                Some(self.names.parse_pattern(plain_glob.unwrap_or(glob)).ok_or(wrong)?)
             }
             None => None,
         };
         let name = plain.unwrap_or(full);
         let channel = match &mut state.recent {
             Some(last) if *self.names.channel(last) == *name => last.clone(),
-            recent => recent.insert(self.names.heard_channel(name).ok_or(wrong)?).clone(),
+            recent => recent.insert(self.names.parse_channel(name).ok_or(wrong)?).clone(),
         };
         let Some(Value::BulkString(body)) = body else { return Err(wrong) };
         let body = Bytes::from(body);
@@ -254,7 +256,7 @@ impl Ingest {
             Publication::new(channel, body)
         } else {
             match envelope::read(&body).ok_or(&self.counters.invalid_envelopes)? {
-                // For the patterns; the channel's own subscribers hear it through its sharded name.
+                // Serves patterns; the channel's own subscribers receive it through its sharded name.
                 Envelope::Publication(written) if self.beside && glob.is_none() && written.offset > 0 => {
                     return Ok(());
                 }
@@ -283,18 +285,18 @@ impl Ingest {
                 let topic = Topic::Channel(publication.channel.clone());
                 let mut out = std::mem::take(&mut state.out);
                 self.tracker.admit(Delivery { topic, publication }, &mut out);
-                self.let_go(state, out);
+                self.emit(state, out);
             }
         }
         Ok(())
     }
 
-    /// Hands on what the tracker lets go.
-    fn let_go(&self, state: &mut State, mut out: Vec<Out>) {
+    /// Hands over output of the tracker.
+    fn emit(&self, state: &mut IngestState, mut out: Vec<TrackOutput>) {
         for out in out.drain(..) {
             match out {
-                Out::Deliver(delivery) => self.collect(state, delivery),
-                Out::Gap(channel, gap) => {
+                TrackOutput::Deliver(delivery) => self.collect(state, delivery),
+                TrackOutput::Gap(channel, gap) => {
                     self.hand_over(state);
                     self.counters.gaps.fetch_add(1, Ordering::Relaxed);
                     self.sink.gap(&Topic::Channel(channel), &gap);
@@ -304,7 +306,7 @@ impl Ingest {
         state.out = out;
     }
 
-    fn collect(&self, state: &mut State, delivery: Delivery) {
+    fn collect(&self, state: &mut IngestState, delivery: Delivery) {
         if state.batch.is_empty() {
             self.ready.notify_one();
         }

@@ -1,13 +1,13 @@
-//! What ought to be subscribed at Redis, what is, and what is to be done about it.
+//! The topics that should be subscribed at Redis, those that are, and the difference.
 //!
-//! Callers change what is wanted; the link task takes the differences in batches, makes them true, and reports back.
-//! Because a difference is worked out when it is taken and not when it arises, a topic that is dropped and wanted
-//! again in a hurry ends as what was wanted last, whatever was in flight meanwhile.
+//! Callers change the wanted topics; the link task takes the differences in batches, applies them, and reports back.  A
+//! difference is computed when it is taken, not when it arises, so a topic that is removed and added again quickly
+//! ends in the last wanted state, whatever was in flight.
 //!
 //! Invariants:
-//! - A topic waits in the queue at most once, so the queue is no longer than the table.
+//! - A topic is in the queue at most once, so the queue is no longer than the table.
 //! - An entry leaves the table only when it is neither wanted nor subscribed.
-//! - `live` is given out once for every time a topic became wanted, and only while Redis holds its subscription.
+//! - A topic is returned as live once for each time it became wanted, and only while Redis has its subscription.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -20,36 +20,36 @@ use crate::lock;
 /// The table of topics, shared between the callers and the link task.
 #[derive(Debug, Default)]
 pub(super) struct Interest {
-    table: Mutex<Table>,
+    table: Mutex<InterestTable>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    topics: HashMap<Topic, Entry>,
-    /// Topics whose entry may need something done, oldest first.
+struct InterestTable {
+    topics: HashMap<Topic, TopicInterest>,
+    /// Topics that may need a change, oldest first.
     queue: VecDeque<Topic>,
     connected: bool,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct TopicInterest {
     wanted: bool,
     /// Redis has confirmed the subscription on this connection.
     subscribed: bool,
-    /// `live` was said since the topic was last wanted anew.
+    /// The topic was reported live since it last became wanted.
     announced: bool,
     queued: bool,
 }
 
-/// What to do next, all of it possibly empty.
+/// The next changes; each list may be empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// To be subscribed at Redis.
+    /// To subscribe at Redis.
     pub(super) subscribe: Vec<Topic>,
-    /// To be unsubscribed at Redis.
+    /// To unsubscribe at Redis.
     pub(super) unsubscribe: Vec<Topic>,
-    /// Subscribed at Redis all along: wanted again before the unsubscription was sent.
+    /// Still subscribed at Redis: wanted again before the unsubscription was sent.
     pub(super) live: Vec<Topic>,
 }
 
@@ -64,7 +64,7 @@ impl Work {
 }
 
 impl Interest {
-    /// Wants a topic.
+    /// Adds a topic to the wanted ones.
     pub(super) fn subscribe(&self, topic: &Topic) {
         let mut table = lock(&self.table);
         let entry = table.topics.entry(topic.clone()).or_default();
@@ -76,7 +76,7 @@ impl Interest {
         }
     }
 
-    /// Wants a topic no longer.
+    /// Removes a topic from the wanted ones.
     pub(super) fn unsubscribe(&self, topic: &Topic) {
         let mut table = lock(&self.table);
         let Some(entry) = table.topics.get_mut(topic) else { return };
@@ -100,16 +100,16 @@ impl Interest {
         table.topics.iter().any(|(topic, entry)| entry.wanted && matches!(topic, Topic::Pattern(_)))
     }
 
-    /// Whether a topic is wanted, or subscribed still.
+    /// Whether a topic is wanted, or still subscribed.
     pub(super) fn knows(&self, topic: &Topic) -> bool {
         lock(&self.table).topics.contains_key(topic)
     }
 
-    /// Begins with a new connection, on which nothing is subscribed yet.
+    /// Starts with a new connection, on which no topic is subscribed.
     pub(super) fn connected(&self) {
         let mut table = lock(&self.table);
         table.connected = true;
-        let Table { topics, queue, .. } = &mut *table;
+        let InterestTable { topics, queue, .. } = &mut *table;
         queue.extend(topics.iter_mut().map(|(topic, entry)| {
             entry.queued = true;
             topic.clone()
@@ -117,18 +117,18 @@ impl Interest {
         self.changed.notify_one();
     }
 
-    /// Ends with the connection: nothing is subscribed any more.
+    /// Records the end of the connection: no topic is subscribed any more.
     pub(super) fn disconnected(&self) {
         let mut table = lock(&self.table);
         table.connected = false;
         table.queue.clear();
         table.topics.retain(|_, entry| {
-            *entry = Entry { wanted: entry.wanted, ..Entry::default() };
+            *entry = TopicInterest { wanted: entry.wanted, ..TopicInterest::default() };
             entry.wanted
         });
     }
 
-    /// Takes what there is to do for up to `limit` topics; nothing only when nothing is queued any more.
+    /// Takes changes of up to `limit` topics; empty only when the queue is empty.
     pub(super) fn take(&self, limit: usize) -> Work {
         let mut table = lock(&self.table);
         let mut work = Work::default();
@@ -152,12 +152,12 @@ impl Interest {
         work
     }
 
-    /// Waits until there may be something to do.
+    /// Waits until there may be a change.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Redis has confirmed these subscriptions; gives those that are to be called live now.
+    /// Records confirmed subscriptions; returns the topics to report as live.
     pub(super) fn subscribed(&self, mut topics: Vec<Topic>) -> Vec<Topic> {
         let mut table = lock(&self.table);
         topics.retain(|topic| {
@@ -170,7 +170,7 @@ impl Interest {
         topics
     }
 
-    /// Tries again those that were taken and not confirmed; gives those that are wanted no longer.
+    /// Queues topics again that were taken and not confirmed; returns those that are not wanted any more.
     pub(super) fn again(&self, topics: Vec<Topic>) -> Vec<Topic> {
         let mut table = lock(&self.table);
         let (wanted, unwanted) = topics
@@ -181,7 +181,7 @@ impl Interest {
         unwanted
     }
 
-    /// Redis has ended these subscriptions by itself: they are to be made anew.
+    /// Records subscriptions that Redis has ended by itself, and queues them again.
     pub(super) fn ended(&self, topics: &[Topic]) {
         let mut table = lock(&self.table);
         for topic in topics {
@@ -193,7 +193,7 @@ impl Interest {
         self.changed.notify_one();
     }
 
-    /// Redis has confirmed that these are subscribed no longer.
+    /// Records confirmed unsubscriptions.
     pub(super) fn unsubscribed(&self, topics: &[Topic]) {
         let mut table = lock(&self.table);
         for topic in topics {
@@ -206,8 +206,8 @@ impl Interest {
     }
 }
 
-impl Table {
-    /// Puts a topic of the table into the queue, unless it waits there or there is nobody to take it.
+impl InterestTable {
+    /// Adds a topic of the table to the queue, unless it is there or there is no connection.
     fn enqueue(&mut self, topic: &Topic) {
         if !self.connected {
             return;
@@ -278,7 +278,7 @@ mod tests {
         interest.connected();
         interest.subscribe(&topic("a"));
         assert_eq!(interest.take(9).subscribe, [topic("a")]);
-        // Refused: nothing is reported back.
+        // A refused topic is not reported back.
         assert_eq!(interest.take(9), Work::default());
         interest.subscribe(&topic("a"));
         assert_eq!(interest.take(9).subscribe, [topic("a")]);
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(interest.take(9).subscribe, [topic("kept")]);
     }
 
-    /// What the callers have asked for and been told.
+    /// The state of the callers.
     #[derive(Default)]
     struct Callers {
         wanted: HashSet<Topic>,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     impl Callers {
-        /// A few of them change their minds.
+        /// Adds and removes some topics at random.
         fn act(&mut self, interest: &Interest, random: &mut fastrand::Rng) {
             for _ in 0..random.usize(0..4) {
                 let topic = topic(&format!("t{}", random.u8(0..6)));
@@ -348,8 +348,8 @@ mod tests {
         }
     }
 
-    /// Any interleaving of callers, confirmations and lost connections ends with Redis holding exactly what is
-    /// wanted, and with every wanted topic called live after it was last wanted anew.
+    /// Any interleaving of callers, confirmations and lost connections ends with exactly the wanted topics subscribed
+    /// at Redis,  and with every wanted topic reported live after it last became wanted.
     #[test]
     fn whatever_happens_in_between_redis_ends_with_what_is_wanted() {
         for seed in 0..500 {
@@ -360,7 +360,7 @@ mod tests {
             callers.act(&interest, &mut random);
             interest.connected();
             for step in 0..60 {
-                // Towards the end the callers fall silent and the connection holds.
+                // Towards the end no topic changes and the connection is kept.
                 let calm = step > 40;
                 if !calm && random.u8(0..10) == 0 {
                     interest.disconnected();

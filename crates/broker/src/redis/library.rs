@@ -1,34 +1,34 @@
-//! The Function library that does in Redis what must be one step (Redis 7 or newer; `FUNCTION LOAD`, `FCALL`).
+//! The Function library for operations that must be atomic in Redis (Redis 7 or newer; `FUNCTION LOAD`, `FCALL`).
 //!
-//! On every new publishing connection it is loaded where it is missing or another one: by then Redis may be another one,
-//! or have come back without its data. A library that is loaded again gives channels without a history other epochs,
-//! so one that is there already is left alone. Anybody may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.
-//! The user needs `+fcall +function|load`, the keys `~tidings:*` and those named as the channels, and the Pub/Sub
-//! channels `&name` and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a
-//! cluster `&{name}?tidings` as well, and `&tidings?patterns`.
+//! Every new publisher connection loads it if it is missing or different: the server may be another one, or may have
+//! lost its data. Loading it again gives channels without a history other epochs, so the same library is not loaded
+//! twice.  Any client may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.  The user needs
+//! `+fcall +function|load`, the keys `~tidings:*` and those named like the channels, and the Pub/Sub  channels `&name`
+//! and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a  cluster also
+//! `&{name}?tidings`, and `&tidings?patterns`.
 
 use std::borrow::Cow;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, ServerError, Value};
 
-/// The library's text.
+/// The source of the library.
 const SOURCE: &str = include_str!("library.lua");
 
-/// The line that is changed for a cluster.
+/// The line that differs for a cluster.
 const SINGLE: &str = "local SHARDED = false";
 
-/// The line that is told which text it is.
+/// The line that receives the fingerprint of the source.
 const VERSION: &str = "local VERSION = ''";
 
 /// One function of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Function {
-    /// Called with a channel's name.
+    /// Name of the function that takes a channel's name as its key.
     pub(super) name: &'static str,
-    /// Called with a key of the channel's, in a cluster.
+    /// Name of the function that takes a key of the channel, in a cluster.
     pub(super) keyed: &'static str,
-    /// How that key begins; the channel's tag follows.
+    /// Prefix of that key; the channel's tag follows.
     pub(super) key: &'static str,
 }
 
@@ -58,10 +58,10 @@ functions! {
     KEPT = "kept", "tidings:kept:";
 }
 
-/// Makes sure that the library is loaded: that for a cluster when `sharded`.
+/// Loads the library if it is missing or different: the variant for a cluster when `sharded`.
 ///
 /// # Errors
-/// What Redis answers: it may be too old, or the user may not.
+/// The response of Redis: it may be too old, or the user may lack the permission.
 pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) -> RedisResult<()> {
     let source: Cow<'_, str> =
         if sharded { SOURCE.replacen(SINGLE, "local SHARDED = true", 1).into() } else { SOURCE.into() };
@@ -70,7 +70,7 @@ pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) 
         redis::cmd("FCALL").arg("tidings_version").arg(0).query_async(connection).await;
     match there {
         Ok(there) if there == version => return Ok(()),
-        // Neither loading will do without a connection.
+        // Without a connection, a second attempt fails as well.
         Err(error) if error.is_io_error() || error.is_timeout() => return Err(error),
         _ => {}
     }
@@ -78,7 +78,7 @@ pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) 
     redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source).query_async(connection).await
 }
 
-/// Tells texts apart: FNV-1a, the same in every build.
+/// Fingerprint of a text: FNV-1a, the same in every build.
 fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -86,7 +86,7 @@ fn fingerprint(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Whether a function was called that Redis does not have, so that nothing was done.
+/// Whether Redis does not have the called function, so that nothing was done.
 pub(super) fn is_missing(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if says_missing(error))
 }

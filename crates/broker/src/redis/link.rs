@@ -1,7 +1,8 @@
-//! The task of a hearing connection: connects for ever, subscribes what is wanted, hands over what is heard.
+//! The task of a subscriber connection: connects without end, subscribes the wanted topics, hands over received
+//! messages.
 //!
-//! One server has one such connection. A cluster has one for each primary, which hears what is sharded and knows of
-//! positions, and one beside them to any node, which hears what is plain: see [`Part`].
+//! With one server there is one such connection. With a cluster there is one for each primary, which receives sharded
+//! messages  and tracks positions, and one more to any node, which receives plain messages: see [`LinkRole`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,48 +15,49 @@ use tidings_wire::{Channel, Delivery, Topic};
 use tokio::sync::watch;
 
 use super::Counters;
-use super::cluster::{Later, Member, Redirect};
+use super::cluster::{Deferred, Primary, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::envelope::bytes;
-use super::flights::{self, Range, Read};
 use super::ingest::Ingest;
 use super::interest::Interest;
 use super::library;
 use super::names::Names;
 use super::queue::{Arg, Request, read_position};
-use super::track::Next;
+use super::state_reader::{self, Range, Read};
+use super::track::NextStep;
 use super::tracker::Tracker;
 use crate::{BrokerError, SharedSink};
 
-/// How many topics one command names, and of how many the positions are asked at once.
+/// Topics in one command, and channels whose positions are read at once.
 const BATCH: usize = 512;
-/// How many publications that were missed are fetched at once.
+/// Missed publications that are fetched at once.
 const PAGE: u64 = 128;
-/// Bytes of them, or one.
+/// Bytes of them; at least one publication is fetched.
 const PAGE_BYTES: u64 = 4 << 20;
 
-/// What a connection is there for.
+/// The messages that a connection receives.
 #[derive(Clone)]
-pub(super) enum Part {
-    /// Everything: there is one server.
+pub(super) enum LinkRole {
+    /// All messages: there is one server.
     Whole,
-    /// What is published plainly anywhere in a cluster.
+    /// Messages that are published plainly anywhere in a cluster.
     Plain,
-    /// What belongs to the hash slots of one primary of a cluster.
-    Sharded(Arc<Member>),
+    /// Messages of the hash slots of one primary of a cluster.
+    Sharded(Arc<Primary>),
 }
 
-/// The task's belongings.
+/// The state of the task.
 pub(super) struct Link {
-    pub(super) part: Part,
+    pub(super) role: LinkRole,
     pub(super) dialer: Dialer,
     pub(super) names: Arc<Names>,
     pub(super) interest: Arc<Interest>,
     pub(super) tracker: Arc<Tracker>,
-    /// Where messages go.
+    /// Receives the messages.
     pub(super) sink: SharedSink,
-    /// Where the news of the connection and its subscriptions go: the same sink, or whoever joins several connections.
-    pub(super) news: SharedSink,
+    /// Receives the events of the connection and its subscriptions: the same sink, or one that joins several
+    /// connections.
+    pub(super) events: SharedSink,
     pub(super) counters: Arc<Counters>,
     pub(super) reset: watch::Sender<String>,
     pub(super) resets: watch::Receiver<String>,
@@ -67,7 +69,7 @@ impl Link {
     /// Runs until the task is aborted.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        // Why there is no connection, as it was last said.
+        // The reason of the last log line about a missing connection.
         let mut said = None;
         let mut connected_before = false;
         loop {
@@ -76,7 +78,7 @@ impl Link {
                 Arc::clone(&self.sink),
                 Arc::clone(&self.counters),
                 Arc::clone(&self.tracker),
-                matches!(self.part, Part::Plain),
+                matches!(self.role, LinkRole::Plain),
             ));
             let pushes = {
                 let ingest = Arc::clone(&ingest);
@@ -94,29 +96,29 @@ impl Link {
                     said = None;
                     let since = Instant::now();
                     let why = self.serve(connection, &ingest).await;
-                    backoff.stood(since.elapsed());
+                    backoff.record_uptime(since.elapsed());
                     why
                 }
                 Err(why) => why,
             };
             if said.as_ref() != Some(&why) {
-                tracing::warn!("{}: no connection, trying again: {why}", self.dialer.whom());
-                self.news.down(&why);
+                tracing::warn!("{}: no connection, trying again: {why}", self.dialer.target_name());
+                self.events.down(&why);
                 said = Some(why);
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// Keeps one connection until it ends; gives why it did.
+    /// Serves one connection until it ends; returns the reason.
     async fn serve(&mut self, connection: MultiplexedConnection, ingest: &Arc<Ingest>) -> String {
         let mut resets = self.resets.clone();
         resets.mark_unchanged();
         self.tracker.retain(|channel| self.interest.wants(&Topic::Channel(channel.clone())));
-        if let Part::Sharded(member) = &self.part {
-            member.hears(Some(Arc::clone(ingest)));
+        if let LinkRole::Sharded(primary) = &self.role {
+            primary.set_ingest(Some(Arc::clone(ingest)));
         }
-        self.news.up();
+        self.events.up();
         self.interest.connected();
         let why = tokio::select! {
             () = ingest.pump() => "connection lost".to_owned(),
@@ -125,18 +127,18 @@ impl Link {
             reason = next_reset(&mut resets) => reason,
         };
         ingest.close();
-        if let Part::Sharded(member) = &self.part {
-            member.hears(None);
+        if let LinkRole::Sharded(primary) = &self.role {
+            primary.set_ingest(None);
         }
         self.interest.disconnected();
         why
     }
 
-    /// Makes the subscriptions what they ought to be, for ever.
+    /// Applies changes of interest to the subscriptions, without end.
     async fn follow(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
-        let mut later = Later::default();
+        let mut later = Deferred::default();
         loop {
-            self.heed_ends(ingest);
+            self.requeue_ended(ingest);
             let work = self.interest.take(BATCH);
             if work.is_empty() {
                 let holes = self.tracker.take_holes();
@@ -144,7 +146,7 @@ impl Link {
                     tokio::select! {
                         () = self.interest.changed() => {}
                         () = self.tracker.unsettled() => {}
-                        () = ingest.some_ended() => {}
+                        () = ingest.ended_any() => {}
                         () = later.due() => {
                             let gone = later.again(&self.interest, &self.tracker);
                             if let Err(why) = self.unsubscribe(&mut connection, ingest, gone).await {
@@ -161,7 +163,7 @@ impl Link {
                 }
                 continue;
             }
-            self.say_live(&work.live);
+            self.report_live(&work.live);
             let done = async {
                 self.unsubscribe(&mut connection, ingest, work.unsubscribe).await?;
                 self.subscribe(&mut connection, ingest, work.subscribe, &mut later).await
@@ -172,24 +174,24 @@ impl Link {
         }
     }
 
-    /// What Redis has ended by itself is to be subscribed anew, wherever that may be by now.
-    fn heed_ends(&self, ingest: &Ingest) {
-        let Part::Sharded(member) = &self.part else { return };
+    /// Requeues the subscriptions that Redis has ended by itself; the slot may have moved to another primary.
+    fn requeue_ended(&self, ingest: &Ingest) {
+        let LinkRole::Sharded(primary) = &self.role else { return };
         let names = ingest.take_ended();
         if names.is_empty() {
             return;
         }
-        let channel = |name: &Vec<u8>| self.names.heard_channel(Names::without_tag(name).0);
+        let channel = |name: &Vec<u8>| self.names.parse_channel(Names::without_tag(name).0);
         let mut topics: Vec<_> = names.iter().filter_map(channel).map(Topic::Channel).collect();
         topics.dedup();
-        tracing::debug!("{}: {} channels are no longer here", self.dialer.whom(), topics.len());
+        tracing::debug!("{}: the slots of {} channels have moved", self.dialer.target_name(), topics.len());
         self.interest.ended(&topics);
         for channel in channels_of(&topics) {
             if !self.interest.wants(&Topic::Channel(channel.clone())) {
                 self.tracker.forget(channel);
             }
         }
-        member.misled();
+        primary.report_moved_slot();
     }
 
     async fn unsubscribe(
@@ -198,7 +200,7 @@ impl Link {
         ingest: &Ingest,
         topics: Vec<Topic>,
     ) -> Result<(), String> {
-        if matches!(self.part, Part::Sharded(_)) {
+        if matches!(self.role, LinkRole::Sharded(_)) {
             return self.unsubscribe_sharded(connection, ingest, topics).await;
         }
         let (channels, patterns) = by_kind(topics);
@@ -209,8 +211,8 @@ impl Link {
                     Topic::Channel(_) => self.answered(ingest, connection.unsubscribe(names)).await?,
                     Topic::Pattern(_) => self.answered(ingest, connection.punsubscribe(names)).await?,
                 };
-                // A refusal to unsubscribe leaves no way to know what is subscribed.
-                answer.map_err(|e| self.dialer.words(&e))?;
+                // When Redis refuses to unsubscribe, the set of subscriptions is unknown.
+                answer.map_err(|e| self.dialer.describe(&e))?;
                 channels_of(&topics).for_each(|channel| self.tracker.forget(channel));
                 self.interest.unsubscribed(&topics);
             }
@@ -218,15 +220,15 @@ impl Link {
         Ok(())
     }
 
-    /// Subscribes each of the topics, or tells the sink that it is refused.
+    /// Subscribes the topics; reports refused ones to the sink.
     async fn subscribe(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         topics: Vec<Topic>,
-        later: &mut Later,
+        later: &mut Deferred,
     ) -> Result<(), String> {
-        if matches!(self.part, Part::Sharded(_)) {
+        if matches!(self.role, LinkRole::Sharded(_)) {
             return self.subscribe_sharded(connection, ingest, topics, later).await;
         }
         let (channels, patterns) = by_kind(topics);
@@ -241,29 +243,29 @@ impl Link {
             match answer {
                 Ok(()) => {
                     let channels: Vec<_> = channels_of(&topics).cloned().collect();
-                    if matches!(self.part, Part::Whole) {
+                    if matches!(self.role, LinkRole::Whole) {
                         let unclear = self.settle(connection, ingest, &channels).await?;
                         topics.retain(|t| !matches!(t, Topic::Channel(channel) if unclear.contains(channel)));
                         later.topics(unclear.into_iter().map(Topic::Channel));
                     }
                     let live = self.interest.subscribed(topics);
-                    self.say_live(&live);
+                    self.report_live(&live);
                 }
-                // Redis refuses a command as a whole for one name in it that its rules do not permit, so the halves are
-                // tried: one bad name among 512 costs 18 commands. Any other error has nothing to do with the names.
+                // Redis refuses a command as a whole when its rules do not permit one of the names, so the halves are
+                // tried: one  such name among 512 costs 18 commands. Other errors do not depend on the names.
                 Err(e) if e.code() == Some("NOPERM") && topics.len() > 1 => {
                     let half = topics.split_off(topics.len() / 2);
                     left.extend([half, topics]);
                 }
                 Err(e) if is_refusal(&e) => self.refuse(topics, &e, later),
-                Err(e) => return Err(self.dialer.words(&e)),
+                Err(e) => return Err(self.dialer.describe(&e)),
             }
         }
         Ok(())
     }
 
-    /// Redis has refused to subscribe these: the sink is told, and they are tried again later.
-    pub(super) fn refuse(&self, topics: Vec<Topic>, error: &RedisError, later: &mut Later) {
+    /// Reports topics that Redis has refused to subscribe, and schedules another attempt.
+    pub(super) fn refuse(&self, topics: Vec<Topic>, error: &RedisError, later: &mut Deferred) {
         let Some(first) = topics.first() else { return };
         let what = match topics.len() {
             1 => format!("subscribing to {}", first.as_str()),
@@ -273,16 +275,16 @@ impl Link {
         topics.into_iter().for_each(|topic| self.refused(topic, &error, later));
     }
 
-    /// The same of one, where the error is known.
-    pub(super) fn refused(&self, topic: Topic, error: &BrokerError, later: &mut Later) {
-        tracing::debug!("{}: {} is refused: {error}", self.dialer.whom(), topic.as_str());
-        self.news.refused(&topic, error);
+    /// Reports one refused topic, where the error is known.
+    pub(super) fn refused(&self, topic: Topic, error: &BrokerError, later: &mut Deferred) {
+        tracing::debug!("{}: {} is refused: {error}", self.dialer.target_name(), topic.as_str());
+        self.events.refused(&topic, error);
         later.refused(topic);
     }
 
-    /// Asks where these channels stand, and fetches what was missed of those that are unsettled. Asked on the
-    /// hearing connection, so that every message up to the answer has come before it. Gives those of which it cannot be
-    /// said yet: their slot is being moved, or Redis is busy.
+    /// Reads the positions of these channels, and fetches the publications that unsettled ones have missed. Uses the
+    /// subscriber  connection, so that every message before the response has arrived. Returns the channels whose
+    /// position is not known yet:  their slot is being moved, or Redis is busy.
     pub(super) async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
@@ -305,7 +307,7 @@ impl Link {
         let mut answers = self.call(connection, ingest, &requests).await?;
         self.settle_by_writing(connection, ingest, &mut requests, &mut answers).await?;
         for ((channel, request), answer) in channels.iter().zip(requests).zip(answers) {
-            let answer = self.here_or_there(request, answer).await;
+            let answer = self.follow_redirect(request, answer).await;
             let position = answer.map(|answer| match answer {
                 Value::Array(parts) if parts.len() >= 2 => {
                     Some((read_position(&parts[0], &parts[1])?, parts.get(2).and_then(read_number)))
@@ -319,7 +321,7 @@ impl Link {
                     ingest.settle(|tracker, out| {
                         let next = tracker.settle(channel, position, out);
                         if let Some(term) = term {
-                            // A history that is not there yet begins with the first one.
+                            // A history that does not exist yet begins with term 1.
                             tracker.in_term(channel, term.max(1));
                         }
                         next
@@ -331,7 +333,7 @@ impl Link {
                 }
                 Err(error) => self.abandon(ingest, channel, &error)?,
             };
-            while let Next::Fetch(after) = next {
+            while let NextStep::Fetch(after) = next {
                 match self.fetch(connection, ingest, channel, after).await? {
                     Some(further) => next = further,
                     None => {
@@ -344,8 +346,8 @@ impl Link {
         Ok(unclear)
     }
 
-    /// Asks again where the answer was that the history must be written to: it begins anew, or it is with another primary
-    /// now. A Redis that takes no writes answers all others.
+    /// Calls the writing function where the response says that the history must be changed: it begins anew, or another
+    /// primary has it now. A Redis that accepts no writes still responds to all other requests.
     async fn settle_by_writing(
         &self,
         connection: &mut MultiplexedConnection,
@@ -370,43 +372,44 @@ impl Link {
         Ok(())
     }
 
-    /// Whether an error says nothing about a channel's history, which is to be asked for again on this connection.
+    /// Whether an error says nothing about a channel's history, so that the request is to be repeated on this
+    /// connection.
     fn may_pass(&self, error: &BrokerError) -> bool {
         match error {
             BrokerError::Failed(code) => *code == "BUSY",
-            BrokerError::Unavailable => matches!(self.part, Part::Sharded(_)),
+            BrokerError::Unavailable => matches!(self.role, LinkRole::Sharded(_)),
             _ => false,
         }
     }
 
-    /// An answer, from another node of the cluster where the first one sends us there.
-    async fn here_or_there(&self, request: Request, answer: Value) -> Result<Value, BrokerError> {
-        let (Part::Sharded(member), Some(redirect)) = (&self.part, Redirect::read(&answer)) else {
+    /// The response, from another node of the cluster where the first one redirects.
+    async fn follow_redirect(&self, request: Request, answer: Value) -> Result<Value, BrokerError> {
+        let (LinkRole::Sharded(primary), Some(redirect)) = (&self.role, Redirect::read(&answer)) else {
             return self.counters.failures.result(answer);
         };
         let writing = by_writing(&request);
-        let answer = member.ask_there(request, redirect.clone()).await?;
+        let answer = primary.request_redirected(request, redirect.clone()).await?;
         match writing {
-            Some(writing) if must_write(&answer) => member.ask_there(writing, redirect).await,
+            Some(writing) if must_write(&answer) => primary.request_redirected(writing, redirect).await,
             _ => Ok(answer),
         }
     }
 
-    /// Fetches some of what was missed of a channel after an offset; gives nothing when Redis cannot tell yet.
+    /// Fetches publications that a channel has missed after an offset; `None` when Redis cannot respond yet.
     async fn fetch(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         channel: &Channel,
         after: u64,
-    ) -> Result<Option<Next>, String> {
+    ) -> Result<Option<NextStep>, String> {
         let range =
             Range { lowest: Some(after + 1), count: Some(PAGE), bytes: Some(PAGE_BYTES), ..Range::default() };
-        let request = flights::history(channel, range);
+        let request = state_reader::history_request(channel, range);
         let answer =
             self.call(connection, ingest, std::slice::from_ref(&request)).await?.pop().unwrap_or(Value::Nil);
-        let answer = self.here_or_there(request, answer).await;
-        Ok(match answer.and_then(|answer| flights::read(channel, &answer, false)) {
+        let answer = self.follow_redirect(request, answer).await;
+        Ok(match answer.and_then(|answer| state_reader::read(channel, &answer, false)) {
             Ok(Read { position, publications }) => {
                 self.counters.fetched.fetch_add(publications.len() as u64, Ordering::Relaxed);
                 let topic = Topic::Channel(channel.clone());
@@ -419,18 +422,19 @@ impl Link {
         })
     }
 
-    /// Says that what was missed of a channel is lost, for Redis will not tell. If it only cannot tell now (it still
-    /// reads its data from the disk, say), the connection is given up instead, and the next one asks again.
-    fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Result<Next, String> {
+    /// Reports the missed publications of a channel as lost, because Redis does not return them. If Redis is only not
+    /// ready (it  loads its data from the disk, for example), the connection is closed instead, and the next one
+    /// repeats the request.
+    fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Result<NextStep, String> {
         if *error == BrokerError::Unavailable {
             return Err("Redis is not ready to answer".to_owned());
         }
-        tracing::debug!("redis: where {channel} stands is not to be learned: {error}");
+        tracing::debug!("redis: cannot read the position of {channel}: {error}");
         ingest.settle(|tracker, out| tracker.abandon(channel, out));
-        Ok(Next::Nothing)
+        Ok(NextStep::Nothing)
     }
 
-    /// Calls functions in one round trip, loading the library first where it is gone.
+    /// Calls functions in one round trip; loads the library first where it is missing.
     async fn call(
         &self,
         connection: &mut MultiplexedConnection,
@@ -442,21 +446,21 @@ impl Link {
         let mut loaded = false;
         loop {
             let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
-            let replies = self.answered(ingest, replies).await?.map_err(|e| self.dialer.words(&e))?;
+            let replies = self.answered(ingest, replies).await?.map_err(|e| self.dialer.describe(&e))?;
             if loaded || !replies.iter().any(library::is_missing) {
                 return Ok(replies);
             }
-            // All of them only read, or begin what has no beginning: they may be called again.
+            // All of these functions only read, or create a history that does not exist: a second call is harmless.
             match self.answered(ingest, library::load(connection, self.names.sharded())).await? {
-                Err(e) if !is_refusal(&e) => return Err(self.dialer.words(&e)),
+                Err(e) if !is_refusal(&e) => return Err(self.dialer.describe(&e)),
                 _ => loaded = true,
             }
         }
     }
 
-    /// Asks again and again whether the peer lives, and in which role; ends when it does not live. A master that has
-    /// become a replica still takes publications, but nobody beyond itself hears them: both connections are dropped
-    /// then, for the address or the Sentinels to lead to the new master.
+    /// Checks at intervals that the peer responds, and its role; returns when it does not respond. A master that has
+    /// become a  replica still accepts publications but does not replicate them: both connections are closed then, and
+    /// the address or the  Sentinels lead to the new master.
     async fn heartbeat(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
         let mut was_master = false;
         loop {
@@ -464,22 +468,22 @@ impl Link {
             match self.answered(ingest, ask).await {
                 Ok(Ok(answer)) => {
                     let replica = is_replica(&answer);
-                    if was_master && replica && !matches!(self.part, Part::Plain) {
+                    if was_master && replica && !matches!(self.role, LinkRole::Plain) {
                         self.reset.send_replace("the master has become a replica".to_owned());
                     }
                     was_master = !replica;
                 }
-                // A user that may not ask for the role learns at least that the server answers.
+                // A user without permission for `ROLE` still shows that the server responds.
                 Ok(Err(e)) if is_refusal(&e) => {}
-                Ok(Err(e)) => return self.dialer.words(&e),
+                Ok(Err(e)) => return self.dialer.describe(&e),
                 Err(why) => return why,
             }
             tokio::time::sleep(self.ping_interval).await;
         }
     }
 
-    /// Waits for the answer to a request as long as it takes while messages keep coming, for they stand before it in
-    /// the queue; but not longer than the response timeout in silence.
+    /// Waits for the response to a request. While messages keep arriving there is no limit, since they precede the
+    /// response in  the connection; without messages the limit is the response timeout.
     pub(super) async fn answered<T>(
         &self,
         ingest: &Ingest,
@@ -503,9 +507,9 @@ impl Link {
         }
     }
 
-    pub(super) fn say_live(&self, topics: &[Topic]) {
+    pub(super) fn report_live(&self, topics: &[Topic]) {
         if !topics.is_empty() {
-            self.news.live(topics);
+            self.events.live(topics);
         }
     }
 
@@ -515,12 +519,12 @@ impl Link {
     }
 }
 
-/// Whether a function that only reads has answered that it would have to write.
+/// Whether a function that only reads has responded that it would have to write.
 fn must_write(answer: &Value) -> bool {
     matches!(answer, Value::Array(parts) if parts.is_empty())
 }
 
-/// The request to a function that writes, in place of one for a position to a function that only reads.
+/// The same request to the writing function, for a request that reads a position.
 fn by_writing(request: &Request) -> Option<Request> {
     match request {
         Request::Call(function, channel, args) if *function == library::POSITION_READ => {
@@ -535,26 +539,26 @@ fn is_replica(answer: &Value) -> bool {
     matches!(answer, Value::Array(items) if items.first() == Some(&Value::BulkString(b"slave".to_vec())))
 }
 
-/// Reads a number that is written as a text.
+/// Parses a number that is written as text.
 fn read_number(value: &Value) -> Option<u64> {
     std::str::from_utf8(bytes(value)?).ok()?.parse().ok()
 }
 
-/// The channels among these.
+/// The channels among the topics.
 pub(super) fn channels_of(topics: &[Topic]) -> impl Iterator<Item = &Channel> {
     topics.iter().filter_map(|topic| if let Topic::Channel(channel) = topic { Some(channel) } else { None })
 }
 
-/// The channels and the patterns among these.
+/// Divides topics into channels and patterns.
 pub(super) fn by_kind(topics: Vec<Topic>) -> (Vec<Topic>, Vec<Topic>) {
     topics.into_iter().partition(|topic| matches!(topic, Topic::Channel(_)))
 }
 
-/// Waits until the connection shall be dropped; gives the reason.
+/// Waits until the connection is to be closed; returns the reason.
 pub(super) async fn next_reset(resets: &mut watch::Receiver<String>) -> String {
     match resets.changed().await {
         Ok(()) => format!("reset: {}", *resets.borrow_and_update()),
-        // The broker is gone, and its tasks are about to be.
+        // The broker is dropped, and its tasks are about to be aborted.
         Err(_) => std::future::pending().await,
     }
 }

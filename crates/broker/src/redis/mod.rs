@@ -1,13 +1,14 @@
-//! The broker that stands on a Redis server, on the master that Sentinels name, or on a cluster (see `cluster`, and
-//! there what is different).
+//! The Redis broker: on one server, on the master that Sentinels name, or on a cluster (differences are described in
+//! `cluster`).
 //!
-//! Two connections, each with a task of its own that reconnects for ever: one hears (`SUBSCRIBE`, RESP3 pushes), one
-//! publishes and asks (`PUBLISH`, `FCALL`, pipelined). A flood of messages never delays a publication, and either may
-//! break without the other. Whoever publishes with any other client by a plain `PUBLISH` is heard just as well; what is
-//! to be remembered is published by a function that is loaded into Redis, which anybody may call too.
+//! It has two connections, each with a task that reconnects without end. The subscriber connection receives messages
+//! (`SUBSCRIBE`, RESP3 pushes). The publisher connection sends publications and calls functions (`PUBLISH`, `FCALL`,
+//! pipelined). A flood of  messages never delays a publication, and each connection can fail without the other. A plain
+//! `PUBLISH` by any other client is  delivered as well. A publication that is to be kept goes through a function that
+//! the broker loads into Redis; other  clients may call it too.
 //!
-//! Histories, results and presence live in Redis alone. What a node keeps is how far it has heard each channel, so
-//! that it can fetch what it has missed when its connection was lost.
+//! Histories, results and presence are stored in Redis alone. A node keeps the position up to which it has received
+//! each  channel, and fetches missed publications after it has lost its connection.
 //!
 //! | module | holds |
 //! |---|---|
@@ -17,24 +18,26 @@
 //! | `library` | the functions that Redis is given |
 //! | [`failures`] | error replies: what they mean, their counts, their lines in the log |
 //! | `envelope` | messages that say more than a body |
-//! | `interest` | what ought to be subscribed, what is, and what is to be done about it; no I/O |
+//! | `interest` | topics that should be subscribed, topics that are, and the difference; no I/O |
 //! | `ingest` | messages as they come off the connection, collected for the sink |
-//! | `tracker`, `track` | how far each channel was heard, and what is held until that is clear |
-//! | `snapshot` | the newest publications of a channel that many ask for |
-//! | `link` | the task of the hearing connection |
-//! | `queue` | what waits for the publishing connection |
-//! | `publisher` | the task of that connection |
-//! | `flights` | reads of histories and presence, shared by all who ask at once |
-//! | `reads` | how identical reads are shared |
-//! | `stateful` | the broker's questions as calls of functions |
-//! | `cluster` | a pair of connections for each primary of a cluster, and which channel is with which |
+//! | `tracker`, `track` | the received position of each channel, and messages that are held until their order is known
+//! |
+//! | `snapshot` | the newest publications of a channel that many subscribers request at once |
+//! | `link` | the task of the subscriber connection |
+//! | `queue` | requests that wait for the publisher connection |
+//! | `publisher` | the task of the publisher connection |
+//! | `state_reader` | reads of histories and presence, shared by concurrent queries |
+//! | `coalesced` | how identical reads are shared |
+//! | `stateful` | the operations of the broker as calls of functions |
+//! | `cluster` | a pair of connections for each primary of a cluster, and the assignment of channels to primaries |
 //!
 //! Invariants:
 //! - No lock is held over an await, and none while `done` is called.
-//! - What waits is bounded: publications in bytes, heard messages by count and bytes (then the sink gets them at
-//!   once), changes of interest by one per topic. The one bound that is not ours is on a single message heard: Redis
-//!   itself cuts a subscriber off that lags by 32 MiB (`client-output-buffer-limit pubsub`).
-//! - A publication is never sent twice: what was in flight when the connection broke is answered `Unavailable`.
+//! - Every queue is bounded: publications in bytes, received messages in count and bytes (at the bound they go to the
+//!   sink  at once), changes of interest by one per topic. One bound belongs to Redis: it closes the connection of a
+//!   subscriber that lags  by 32 MiB (`client-output-buffer-limit pubsub`).
+//! - A publication is never sent twice: a publication that was in flight when the connection broke completes as
+//!   `Unavailable`.
 //! - No password appears in a log line, in an error, or in a reason given to the sink.
 
 use std::sync::Arc;
@@ -49,10 +52,10 @@ use tokio::task::JoinHandle;
 use crate::{Broker, Done, Probe, SharedSink};
 
 mod cluster;
+mod coalesced;
 mod dial;
 mod envelope;
 pub mod failures;
-mod flights;
 mod ingest;
 mod interest;
 mod library;
@@ -61,32 +64,32 @@ mod names;
 pub mod options;
 mod publisher;
 mod queue;
-mod reads;
 mod snapshot;
+mod state_reader;
 mod stateful;
 mod track;
 mod tracker;
 
 pub use options::{Options, OptionsError};
 
-use cluster::Fleet;
+use cluster::Cluster;
 use dial::Dialer;
-use flights::Flights;
 use interest::Interest;
-use link::{Link, Part};
+use link::{Link, LinkRole};
 use names::Names;
-use options::Place;
+use options::Deployment;
 use queue::{Queue, Reply, Request};
+use state_reader::StateReader;
 use tracker::Tracker;
 
-/// What has happened since the start, for the metrics page. Each is updated on its own.
+/// Counters since the start, for the metrics. Each is updated independently.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Messages heard from Redis, those with invalid names included.
+    /// Messages received from Redis, those with invalid names included.
     pub heard: AtomicU64,
-    /// Messages dropped because their channel is no [`Channel`] name (only a pattern can hear such).
+    /// Messages dropped because their channel is not a valid [`Channel`] name (only a pattern matches such a name).
     pub invalid_names: AtomicU64,
-    /// Messages dropped because they are not the envelopes that belong where they came.
+    /// Messages dropped because they are not valid envelopes for the channel they arrived on.
     pub invalid_envelopes: AtomicU64,
     /// Publications that were missed on the connection and fetched from their stream.
     pub fetched: AtomicU64,
@@ -98,32 +101,32 @@ pub struct Counters {
     pub publish_failures: AtomicU64,
     /// Bytes of the publications that wait or are in flight, each with an allowance for its keeping.
     pub bytes_waiting: AtomicU64,
-    /// Connections for hearing that were made after the first one.
+    /// Subscriber connections that were made after the first one.
     pub reconnects: AtomicU64,
     /// Error replies of Redis.
     pub failures: failures::Failures,
 }
 
-/// The Redis broker. Dropping it ends all connections; publications not yet answered are answered `Unavailable`.
+/// The Redis broker. Dropping it closes all connections; publications without a response complete as `Unavailable`.
 pub struct Redis {
     counters: Arc<Counters>,
     /// See [`Options::node`].
     node: String,
-    place: Connected,
+    connection: Connection,
 }
 
-/// To whom there are connections.
-enum Connected {
-    One(Server),
-    Many(Arc<Fleet>),
+/// The connections to Redis.
+enum Connection {
+    Single(Server),
+    Cluster(Arc<Cluster>),
 }
 
-/// One server.
+/// The connections to one server.
 struct Server {
     interest: Arc<Interest>,
     queue: Arc<Queue>,
     tracker: Arc<Tracker>,
-    flights: Arc<Flights>,
+    reader: Arc<StateReader>,
     resets: watch::Sender<String>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -137,19 +140,19 @@ impl Redis {
         let counters = Arc::new(Counters::default());
         let names = Names::new(options.prefix.clone());
         let node = options.node.clone();
-        let place = match (options.place()?, options.place()?) {
-            (Place::Server(for_link), Place::Server(for_publisher)) => {
+        let connection = match (options.deployment()?, options.deployment()?) {
+            (Deployment::Server(for_link), Deployment::Server(for_publisher)) => {
                 let dialers = (for_link, for_publisher);
-                Connected::One(Server::start(dialers, &options, names, sink, &counters, runtime))
+                Connection::Single(Server::start(dialers, &options, names, sink, &counters, runtime))
             }
-            (Place::Cluster(seeds), _) | (_, Place::Cluster(seeds)) => {
+            (Deployment::Cluster(seeds), _) | (_, Deployment::Cluster(seeds)) => {
                 let names = Arc::new(names.in_cluster(options.own));
                 let secrets = seeds.secrets.clone();
-                let fleet = Fleet::start(options, seeds, names, sink, Arc::clone(&counters), runtime);
-                Connected::Many(fleet.map_err(|e| OptionsError::url(&e, &secrets))?)
+                let cluster = Cluster::start(options, seeds, names, sink, Arc::clone(&counters), runtime);
+                Connection::Cluster(cluster.map_err(|e| OptionsError::url(&e, &secrets))?)
             }
         };
-        Ok(Arc::new(Self { counters, node, place }))
+        Ok(Arc::new(Self { counters, node, connection }))
     }
 
     /// What has happened so far.
@@ -157,12 +160,12 @@ impl Redis {
         &self.counters
     }
 
-    /// Sends a request to whoever has the channel.
+    /// Sends a request to the server that has the channel.
     fn send(&self, channel: &Channel, request: Request, reply: Reply) {
-        match &self.place {
-            Connected::One(server) => server.queue.push(request, reply),
-            Connected::Many(fleet) => match fleet.member(channel) {
-                Some(member) => member.queue.push(request, reply),
+        match &self.connection {
+            Connection::Single(server) => server.queue.push(request, reply),
+            Connection::Cluster(cluster) => match cluster.primary(channel) {
+                Some(primary) => primary.queue.push(request, reply),
                 None => reply.unavailable(&self.counters),
             },
         }
@@ -183,15 +186,15 @@ impl Server {
         let queue = Arc::new(Queue::new(options.publish_budget, Arc::clone(counters)));
         queue.await_first_connection();
         let tracker = Arc::new(Tracker::default());
-        let flights = Flights::new(Arc::clone(&queue), Arc::clone(&tracker));
+        let reader = StateReader::new(Arc::clone(&queue), Arc::clone(&tracker));
         let (resets, heed) = watch::channel(String::new());
         let link = Link {
-            part: Part::Whole,
+            role: LinkRole::Whole,
             dialer: for_link,
             names: Arc::clone(&names),
             interest: Arc::clone(&interest),
             tracker: Arc::clone(&tracker),
-            news: Arc::clone(&sink),
+            events: Arc::clone(&sink),
             sink,
             counters: Arc::clone(counters),
             reset: resets.clone(),
@@ -206,25 +209,25 @@ impl Server {
             resets: heed,
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,
-            fleet: None,
+            cluster: None,
         };
         let tasks = [runtime.spawn(link.run()), runtime.spawn(publisher.run())];
-        Self { interest, queue, tracker, flights, resets, tasks }
+        Self { interest, queue, tracker, reader, resets, tasks }
     }
 }
 
 impl Broker for Redis {
     fn subscribe(&self, topic: &Topic) {
-        match &self.place {
-            Connected::One(server) => server.interest.subscribe(topic),
-            Connected::Many(fleet) => fleet.subscribe(topic),
+        match &self.connection {
+            Connection::Single(server) => server.interest.subscribe(topic),
+            Connection::Cluster(cluster) => cluster.subscribe(topic),
         }
     }
 
     fn unsubscribe(&self, topic: &Topic) {
-        match &self.place {
-            Connected::One(server) => server.interest.unsubscribe(topic),
-            Connected::Many(fleet) => fleet.unsubscribe(topic),
+        match &self.connection {
+            Connection::Single(server) => server.interest.unsubscribe(topic),
+            Connection::Cluster(cluster) => cluster.unsubscribe(topic),
         }
     }
 
@@ -233,26 +236,26 @@ impl Broker for Redis {
     }
 
     fn reset(&self, reason: &str) {
-        match &self.place {
-            Connected::One(server) => drop(server.resets.send_replace(reason.to_owned())),
-            Connected::Many(fleet) => fleet.reset(reason),
+        match &self.connection {
+            Connection::Single(server) => drop(server.resets.send_replace(reason.to_owned())),
+            Connection::Cluster(cluster) => cluster.reset(reason),
         }
     }
 
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
-        match &self.place {
-            Connected::One(_) => {
+        match &self.connection {
+            Connection::Single(_) => {
                 let probe = |channel| Probe { channel, through: "the broker".to_owned(), stateful: true };
                 Channel::new(own).map(probe).into_iter().collect()
             }
-            Connected::Many(fleet) => fleet.probes(own, plain),
+            Connection::Cluster(cluster) => cluster.probes(own, plain),
         }
     }
 
     fn reset_for(&self, channel: &Channel, reason: &str) {
-        match &self.place {
-            Connected::One(_) => self.reset(reason),
-            Connected::Many(fleet) => fleet.reset_for(channel, reason),
+        match &self.connection {
+            Connection::Single(_) => self.reset(reason),
+            Connection::Cluster(cluster) => cluster.reset_for(channel, reason),
         }
     }
 
@@ -263,10 +266,10 @@ impl Broker for Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // As it goes, a publishing task answers what is left.
-        match &self.place {
-            Connected::One(server) => server.tasks.iter().for_each(JoinHandle::abort),
-            Connected::Many(fleet) => fleet.stop(),
+        // When its task is aborted, the publisher completes the remaining requests.
+        match &self.connection {
+            Connection::Single(server) => server.tasks.iter().for_each(JoinHandle::abort),
+            Connection::Cluster(cluster) => cluster.stop(),
         }
     }
 }

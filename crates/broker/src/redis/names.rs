@@ -1,11 +1,11 @@
-//! Channel names as Redis knows them: with the deployment's prefix in front.
+//! Names of channels in Redis: with the prefix of the deployment.
 //!
-//! Beside the plain name of each channel there is one for envelopes, with a control character (unit separator) and
-//! `tidings` behind it. Neither prefix nor channel contains a control character, so the two kinds never meet, and an ACL
-//! that allows `&news:*` allows both.
+//! Beside its plain name, each channel has a name for envelopes: the plain name, a control character (unit separator)
+//! and  `tidings`. Neither prefix nor channel contains a control character, so the two kinds are disjoint, and an ACL
+//! that permits `&news:*` permits both.
 //!
-//! In a cluster, keys and the sharded name for envelopes hold the channel's *tag*, as the function library does: the name
-//! in braces, or behind a colon when it has a hash tag of its own. So all that belongs to a channel is in one hash slot.
+//! In a cluster, keys and the sharded name for envelopes contain the channel's *tag*, as in the function library: the
+//! name  in braces, or after a colon when it has a hash tag of its own. So everything of a channel is in one hash slot.
 
 use std::borrow::Cow;
 
@@ -13,10 +13,10 @@ use tidings_wire::{Channel, Pattern, Topic};
 
 use super::cluster::slots::{hashed, slot};
 
-/// What the name for envelopes ends with.
+/// Suffix of names for envelopes.
 const SUFFIX: &[u8] = b"\x1ftidings";
 
-/// Puts the prefix on and takes it off.
+/// Adds and removes the prefix.
 #[derive(Debug)]
 pub(super) struct Names {
     prefix: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Names {
     glob: Vec<u8>,
     /// Whether this is a cluster.
     sharded: bool,
-    /// How the names of channels begin that the nodes of the deployment keep to themselves.
+    /// Prefixes of the channels that only the nodes of the deployment use.
     own: &'static [&'static str],
 }
 
@@ -40,7 +40,7 @@ impl Names {
         Self { prefix: prefix.into_bytes(), glob, sharded: false, own: &[] }
     }
 
-    /// The same in a cluster, where what is published in channels that begin so is sharded.
+    /// Converts to names for a cluster, where channels with the prefixes `own` are sharded.
     pub(super) fn in_cluster(self, own: &'static [&'static str]) -> Self {
         Self { sharded: true, own, ..self }
     }
@@ -50,28 +50,28 @@ impl Names {
         self.sharded
     }
 
-    /// Whether the nodes keep a channel to themselves.
+    /// Whether only the nodes of the deployment use a channel.
     pub(super) fn is_own(&self, channel: &Channel) -> bool {
         self.own.iter().any(|own| channel.as_str().starts_with(own))
     }
 
-    /// The hash slot of everything that belongs to a channel.
+    /// The hash slot of all keys and sharded names of a channel.
     pub(super) fn slot(&self, channel: &Channel) -> u16 {
         slot(&tagged(&self.channel(channel)))
     }
 
-    /// A key of a channel that begins so.
+    /// The key of a channel with this prefix.
     pub(super) fn key(&self, begins: &str, channel: &Channel) -> Vec<u8> {
         [begins.as_bytes(), &tagged(&self.channel(channel))].concat()
     }
 
-    /// What to `SPUBLISH` envelopes to.
+    /// The name for `SPUBLISH` of envelopes.
     pub(super) fn sharded_envelopes(&self, channel: &Channel) -> Vec<u8> {
         [&tagged(&self.channel(channel)), SUFFIX].concat()
     }
 
-    /// What to `SSUBSCRIBE` to. The plain name as well, unless what is between its braces takes it to another slot than
-    /// its keys.
+    /// The names for `SSUBSCRIBE`. The plain name is included unless its own hash tag is in another slot than the
+    /// channel's keys.
     pub(super) fn sharded_names(&self, channel: &Channel) -> Vec<Vec<u8>> {
         let plain = self.channel(channel);
         let mut names = Vec::with_capacity(2);
@@ -84,7 +84,7 @@ impl Names {
         names
     }
 
-    /// The plain name of what came through a sharded one, and whether it is an envelope.
+    /// The plain name for a sharded name, and whether the message is an envelope.
     pub(super) fn without_tag(name: &[u8]) -> (&[u8], bool) {
         match name.strip_suffix(SUFFIX) {
             None => (name, false),
@@ -93,12 +93,12 @@ impl Names {
         }
     }
 
-    /// What to publish to.
+    /// The name for `PUBLISH`.
     pub(super) fn channel<'a>(&self, channel: &'a Channel) -> Cow<'a, [u8]> {
         prefixed(&self.prefix, channel.as_str())
     }
 
-    /// What to `SUBSCRIBE` or `PSUBSCRIBE` to.
+    /// The name for `SUBSCRIBE` or `PSUBSCRIBE`.
     pub(super) fn topic<'a>(&self, topic: &'a Topic) -> Cow<'a, [u8]> {
         match topic {
             Topic::Channel(channel) => prefixed(&self.prefix, channel.as_str()),
@@ -106,13 +106,13 @@ impl Names {
         }
     }
 
-    /// What to publish envelopes to.
+    /// The name for `PUBLISH` of envelopes.
     pub(super) fn envelopes(&self, channel: &Channel) -> Vec<u8> {
         [&*self.channel(channel), SUFFIX].concat()
     }
 
-    /// What to `SUBSCRIBE` or `PSUBSCRIBE` to for envelopes. `None` for a glob whose end would swallow the suffix
-    /// (an unclosed class, a backslash): it hears plain messages only.
+    /// The name for `SUBSCRIBE` or `PSUBSCRIBE` of envelopes. `None` for a glob that would absorb the suffix  (an
+    /// unclosed class, a backslash): it receives plain messages only.
     pub(super) fn topic_envelopes(&self, topic: &Topic) -> Option<Vec<u8>> {
         match topic {
             Topic::Channel(channel) => Some(self.envelopes(channel)),
@@ -122,23 +122,23 @@ impl Names {
         }
     }
 
-    /// The name without the suffix, if it has it: that of an envelope's channel or of a glob for such.
+    /// The name without the suffix for envelopes; `None` without that suffix.
     pub(super) fn without_suffix(name: &[u8]) -> Option<&[u8]> {
         name.strip_suffix(SUFFIX)
     }
 
-    /// The channel that a message came from; `None` when it has no valid name.
-    pub(super) fn heard_channel(&self, name: &[u8]) -> Option<Channel> {
+    /// The channel of a message; `None` for an invalid name.
+    pub(super) fn parse_channel(&self, name: &[u8]) -> Option<Channel> {
         Channel::new(name.strip_prefix(&self.prefix[..])?).ok()
     }
 
-    /// The pattern that a message was heard through; `None` when it is none of ours.
-    pub(super) fn heard_pattern(&self, glob: &[u8]) -> Option<Pattern> {
+    /// The pattern of a message; `None` if it is not one of this broker.
+    pub(super) fn parse_pattern(&self, glob: &[u8]) -> Option<Pattern> {
         Pattern::new(glob.strip_prefix(&self.glob[..])?).ok()
     }
 }
 
-/// Whether a glob's last element is complete, so that something can be put behind it.
+/// Whether the last element of a glob is complete, so that a suffix can follow.
 fn ends_whole(glob: &str) -> bool {
     let mut bytes = glob.bytes();
     let mut in_class = false;
@@ -160,7 +160,7 @@ fn prefixed<'a>(prefix: &[u8], name: &'a str) -> Cow<'a, [u8]> {
     Cow::Owned([prefix, name.as_bytes()].concat())
 }
 
-/// A name's tag: see the library.
+/// The tag of a name: see the library.
 fn tagged(name: &[u8]) -> Vec<u8> {
     if hashed(name).len() < name.len() { [b":", name].concat() } else { [b"{", name, b"}"].concat() }
 }
@@ -176,10 +176,10 @@ mod tests {
         for prefix in ["", "app:", "a*[b]?\\"] {
             let names = Names::new(prefix.to_owned());
             let channel = Channel::new("my room \u{2615}").unwrap();
-            assert_eq!(names.heard_channel(&names.channel(&channel)), Some(channel));
+            assert_eq!(names.parse_channel(&names.channel(&channel)), Some(channel));
             let pattern = Pattern::new("scores:*").unwrap();
             let topic = Topic::Pattern(pattern.clone());
-            assert_eq!(names.heard_pattern(&names.topic(&topic)), Some(pattern));
+            assert_eq!(names.parse_pattern(&names.topic(&topic)), Some(pattern));
         }
     }
 
@@ -228,10 +228,10 @@ mod tests {
     #[test]
     fn what_lies_outside_the_prefix_is_not_ours() {
         let names = Names::new("app:".to_owned());
-        assert_eq!(names.heard_channel(b"other:a"), None);
-        assert_eq!(names.heard_channel(b"app:"), None, "an empty name");
-        assert_eq!(names.heard_channel(b"app:a\x1fb"), None, "a control character");
-        assert_eq!(names.heard_channel(b"app:\xff"), None, "not UTF-8");
+        assert_eq!(names.parse_channel(b"other:a"), None);
+        assert_eq!(names.parse_channel(b"app:"), None, "an empty name");
+        assert_eq!(names.parse_channel(b"app:a\x1fb"), None, "a control character");
+        assert_eq!(names.parse_channel(b"app:\xff"), None, "not UTF-8");
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
             for sharded in &sharded {
                 assert_eq!(slot(sharded), names.slot(&channel), "{name}");
                 let (plain, _) = Names::without_tag(sharded);
-                assert_eq!(names.heard_channel(plain), Some(channel.clone()), "{name}");
+                assert_eq!(names.parse_channel(plain), Some(channel.clone()), "{name}");
             }
             assert_eq!(slot(&names.key("tidings:meta:", &channel)), names.slot(&channel), "{name}");
         }

@@ -1,4 +1,4 @@
-//! What the Redis broker has to be told, and its check before anything is started.
+//! Options of the Redis broker, and their validation before a connection is made.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tidings_wire::channel::MAX_CHANNEL;
 use super::cluster::Seeds;
 use super::dial::{Dialer, Secrets, Target};
 
-/// The port of a Sentinel where the URL names none.
+/// Default port of a Sentinel.
 const SENTINEL_PORT: u16 = 26379;
 
-/// Where Redis is and how patient to be with it.
+/// Address, limits and timeouts.
 #[derive(Clone)]
 pub struct Options {
     /// `redis://[user:password@]host[:port][/db]`, the same with `rediss` for TLS (verified against the system's
@@ -25,23 +25,23 @@ pub struct Options {
     /// `redis+cluster://[user:password@]host[:port][,host[:port]…]`, or `rediss+cluster` for TLS, where each host is a
     /// node of it by which the others are found.
     pub url: String,
-    /// Put before every channel name, so that several deployments can share one Redis: printable ASCII without
-    /// spaces, at most 255 bytes; none when empty.
+    /// Prefix of every channel name, so that several deployments can share one Redis: printable ASCII without  spaces,
+    /// at most 255 bytes; may be empty.
     pub prefix: String,
-    /// How long making a connection may take, greeting and authentication included.
+    /// Timeout of a connection attempt, TLS and authentication included.
     pub connect_timeout: Duration,
-    /// How long Redis may be silent while an answer is due; then the connection is given up.
+    /// Longest silence of Redis while a response is pending; then the connection is closed.
     pub response_timeout: Duration,
-    /// How often Redis is asked whether it lives and is still what it was. A dead connection is noticed after this
-    /// and the response timeout.
+    /// Interval of the checks that Redis responds and has kept its role. A dead connection is detected after this  plus
+    /// the response timeout.
     pub ping_interval: Duration,
-    /// How the names of channels begin that the nodes of the deployment keep to themselves: in a cluster they are
-    /// published sharded, heard so alone, and the number of their receivers is that of the nodes.
+    /// Prefixes of the channels that only the nodes of the deployment use: in a cluster they are  published and
+    /// subscribed as sharded channels alone, and the number of their receivers is the number of nodes.
     pub own: &'static [&'static str],
-    /// Tells this node from every other, so that others can take out the members that it keeps present when it has ended
-    /// ([`crate::Stateful::presence_evict`]); empty where that is not wanted.
+    /// Identifies this node, so that other nodes can remove the members that it has registered after it has ended
+    /// ([`crate::Stateful::presence_evict`]); empty without that.
     pub node: String,
-    /// How many bytes of publications may wait for Redis; a further one is `Overloaded`.
+    /// Most bytes of publications that wait for Redis; a further one is `Overloaded`.
     pub publish_budget: u64,
 }
 
@@ -60,8 +60,8 @@ impl Options {
         }
     }
 
-    /// Checks everything that can be checked without a network.
-    pub(super) fn place(&self) -> Result<Place, OptionsError> {
+    /// Validates everything that does not need a network.
+    pub(super) fn deployment(&self) -> Result<Deployment, OptionsError> {
         if self.prefix.len() > MAX_CHANNEL || !self.prefix.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(OptionsError::Prefix);
         }
@@ -85,16 +85,16 @@ impl Options {
             "redis+sentinel" => sentinel(rest, &mut secrets)?,
             "redis+cluster" | "rediss+cluster" => {
                 let nodes = cluster(&scheme[..scheme.len() - "+cluster".len()], rest, &mut secrets)?;
-                return Ok(Place::Cluster(Seeds { nodes, secrets }));
+                return Ok(Deployment::Cluster(Seeds { nodes, secrets }));
             }
             _ => return Err(OptionsError::Scheme),
         };
-        Ok(Place::Server(Dialer::new(target, secrets, self.connect_timeout)))
+        Ok(Deployment::Server(Dialer::new(target, secrets, self.connect_timeout)))
     }
 }
 
-/// Where to connect to.
-pub(super) enum Place {
+/// The kind of deployment.
+pub(super) enum Deployment {
     /// One server at a time.
     Server(Dialer),
     /// The nodes of a cluster.
@@ -103,7 +103,7 @@ pub(super) enum Place {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the URL: it may hold a password.
+        // Without the URL, which may contain a password.
         f.debug_struct("Options")
             .field("prefix", &self.prefix)
             .field("connect_timeout", &self.connect_timeout)
@@ -114,21 +114,21 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why these options cannot work. None of the messages repeats the URL, which may hold a password.
+/// An error in the options. The messages do not repeat the URL, which may contain a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OptionsError {
-    /// Not the URL of a Redis.
+    /// The URL is not that of a Redis.
     #[error(
         "broker URL: expected redis://, rediss://, redis+sentinel://, redis+cluster:// or rediss+cluster://"
     )]
     Scheme,
-    /// Something else is wrong with the URL.
+    /// Another error in the URL.
     #[error("broker URL: {0}")]
     Url(String),
-    /// A prefix that cannot begin a channel name.
+    /// The prefix cannot begin a channel name.
     #[error("prefix: must be printable ASCII without spaces, at most {MAX_CHANNEL} bytes")]
     Prefix,
-    /// A time that must not be zero.
+    /// A duration that must not be zero.
     #[error("{0}: must be more than zero")]
     Zero(&'static str),
 }
@@ -136,13 +136,13 @@ pub enum OptionsError {
 impl OptionsError {
     pub(super) fn url(error: &redis::RedisError, secrets: &Secrets) -> Self {
         let text = error.to_string();
-        // The library adds the name of its own kind of error, which tells nobody anything.
+        // The library appends its own kind of error, which does not help an operator.
         let words = text.split(" - ").next().unwrap_or(&text);
         Self::Url(secrets.masked(words))
     }
 }
 
-/// Reads the URL of one server, keeping its password.
+/// Parses the URL of one server, and collects its password.
 fn server(url: &str, secrets: &mut Secrets) -> Result<ConnectionInfo, OptionsError> {
     secrets.keep_from_url(url);
     let info = url.into_connection_info().map_err(|e| OptionsError::url(&e, secrets))?;
@@ -158,7 +158,7 @@ fn server(url: &str, secrets: &mut Secrets) -> Result<ConnectionInfo, OptionsErr
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
 }
 
-/// Reads what follows `redis+sentinel://`.
+/// Parses the part after `redis+sentinel://`.
 fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (credentials, rest) = rest.rsplit_once('@').map_or(("", rest), |(c, rest)| (c, rest));
@@ -171,7 +171,7 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     })?;
     let db = path.next().unwrap_or_default();
 
-    // One of the library's own URLs says what the credentials and the database are, with their escapes.
+    // The library parses the credentials and the database, with their escapes, from a URL of its own kind.
     let at = if credentials.is_empty() { "" } else { "@" };
     let node = server(&format!("redis://{credentials}{at}localhost/{db}"), secrets)?;
     let node = node.redis_settings();
@@ -193,7 +193,7 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     for (key, value) in
         query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('='))
     {
-        // Again read by the library: as the user and the password of a URL.
+        // The library parses these, too: as the user and the password of a URL.
         match key {
             "sentinel_user" => {
                 let info = server(&format!("redis://{value}@localhost"), secrets)?;
@@ -211,7 +211,7 @@ fn sentinel(rest: &str, secrets: &mut Secrets) -> Result<Target, OptionsError> {
     builder.build().map(|client| Target::Sentinel(Box::new(client))).map_err(wrong)
 }
 
-/// Reads what follows `redis+cluster://`: each node with the credentials of all.
+/// Parses the part after `redis+cluster://`: each node gets the credentials of all.
 fn cluster(scheme: &str, rest: &str, secrets: &mut Secrets) -> Result<Vec<ConnectionInfo>, OptionsError> {
     let wrong = |why: &str| Err(OptionsError::Url(why.to_owned()));
     let (credentials, hosts) = rest.rsplit_once('@').map_or(("", rest), |(c, rest)| (c, rest));
@@ -229,7 +229,7 @@ fn cluster(scheme: &str, rest: &str, secrets: &mut Secrets) -> Result<Vec<Connec
     hosts.split(',').map(|host| server(&format!("{scheme}://{credentials}{at}{host}"), secrets)).collect()
 }
 
-/// Reads `host`, `host:port`, `[address]` or `[address]:port`.
+/// Parses `host`, `host:port`, `[address]` or `[address]:port`.
 fn sentinel_address(host: &str) -> redis::RedisResult<ConnectionAddr> {
     let info = format!("redis://{host}").into_connection_info()?;
     let port_is_named =
@@ -241,7 +241,7 @@ fn sentinel_address(host: &str) -> redis::RedisResult<ConnectionAddr> {
     })
 }
 
-/// Small messages leave at once.
+/// Small messages are sent at once (`TCP_NODELAY`).
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn error(url: &str) -> String {
-        Options::new(url).place().err().map(|e| e.to_string()).unwrap_or_default()
+        Options::new(url).deployment().err().map(|e| e.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
             "redis+sentinel://a/m?hunter2",
         ] {
             let options = Options::new(url);
-            let error = options.place().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
+            let error = options.deployment().map(|_| ()).map_err(|e| format!("{e} {e:?}"));
             assert!(!format!("{error:?} {options:?}").contains("hunter2"), "{url}: {error:?}");
         }
     }
@@ -330,7 +330,7 @@ mod tests {
     fn a_prefix_must_be_able_to_begin_a_channel_name() {
         for (prefix, allowed) in [("", true), ("app:", true), ("a b", false), ("ü", false)] {
             let options = Options { prefix: prefix.to_owned(), ..Options::new("redis://localhost") };
-            assert_eq!(options.place().is_ok(), allowed, "{prefix:?}");
+            assert_eq!(options.deployment().is_ok(), allowed, "{prefix:?}");
         }
     }
 }

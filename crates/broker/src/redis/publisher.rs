@@ -1,7 +1,7 @@
-//! The publishing connection, and the task that empties the queue before it.
+//! The publisher connection, and the task that sends the requests of its queue.
 //!
-//! Everything that waits goes out as one pipeline, and the next one when that is answered: one round trip per up to
-//! 512 requests, their order kept, nothing to sort out when the connection breaks.
+//! All waiting requests are sent as one pipeline, and the next one after its response: one round trip for up to 512
+//! requests, in order. When the connection breaks, no response has to be matched to a request.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use redis::{PushInfo, PushKind, Value};
 use tidings_log_throttle::LogThrottle;
 use tokio::sync::{Notify, watch};
 
-use super::cluster::{Fleet, Redirect};
+use super::cluster::{Cluster, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::library;
 use super::link::next_reset;
 use super::names::Names;
-use super::queue::{Queue, Waiting};
+use super::queue::{PendingRequest, Queue};
 
-/// Lines about a function library that is gone.
+/// Throttles log lines about a missing function library.
 static RELOADS: LogThrottle = LogThrottle::new();
 
-/// The task's belongings.
+/// The state of the task.
 pub(super) struct Publisher {
     pub(super) dialer: Dialer,
     pub(super) names: Arc<Names>,
@@ -29,8 +29,8 @@ pub(super) struct Publisher {
     pub(super) resets: watch::Receiver<String>,
     pub(super) ping_interval: Duration,
     pub(super) response_timeout: Duration,
-    /// Of which this is the connection to one node, if it is.
-    pub(super) fleet: Option<Weak<Fleet>>,
+    /// The cluster, where this is the connection to one of its nodes.
+    pub(super) cluster: Option<Weak<Cluster>>,
 }
 
 impl Publisher {
@@ -58,19 +58,19 @@ impl Publisher {
                         () = lost.notified() => "connection lost".to_owned(),
                         reason = next_reset(&mut resets) => reason,
                     };
-                    tracing::debug!("redis: the publishing connection has ended: {why}");
-                    backoff.stood(since.elapsed());
+                    tracing::debug!("redis: the publisher connection has ended: {why}");
+                    backoff.record_uptime(since.elapsed());
                 }
-                // The hearing connection has the same trouble, and says so where it is seen.
-                Err(why) => tracing::debug!("redis: no publishing connection: {why}"),
+                // The subscriber connection has the same problem, and logs it.
+                Err(why) => tracing::debug!("redis: cannot open the publisher connection: {why}"),
             }
-            // Also what has waited for the first connection.
+            // Completes the requests that waited for the first connection, too.
             self.queue.close();
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// Sends what waits until the connection fails; gives why it did.
+    /// Sends the queued requests until the connection fails; returns the reason.
     async fn serve(&self, mut connection: MultiplexedConnection) -> String {
         if let Err(why) = self.load(&mut connection).await {
             return why;
@@ -86,32 +86,33 @@ impl Publisher {
                 }
                 continue;
             }
-            let orphans = match self.answer(&mut connection, batch, true).await {
-                Ok(orphans) => orphans,
+            let unloaded = match self.exchange(&mut connection, batch, true).await {
+                Ok(unloaded) => unloaded,
                 Err(why) => return why,
             };
-            if !orphans.is_empty() {
-                // Somebody has flushed the functions. Nothing was done for these, so they may be sent again.
+            if !unloaded.is_empty() {
+                // The functions were flushed. None of these calls was carried out, so they may be sent again.
                 if let Some(times) = RELOADS.count() {
-                    tracing::warn!(times, "redis: the function library is gone, loading it again");
+                    tracing::warn!(times, "redis: the function library is missing, loading it again");
                 }
                 if let Err(why) = self.load(&mut connection).await {
                     return why;
                 }
-                if let Err(why) = self.answer(&mut connection, orphans, false).await {
+                if let Err(why) = self.exchange(&mut connection, unloaded, false).await {
                     return why;
                 }
             }
         }
     }
 
-    /// Sends a batch and answers it. Calls of functions that Redis does not have are given back when `again`.
-    async fn answer(
+    /// Sends a batch and completes its requests. With `again`, calls of functions that Redis does not have are
+    /// returned.
+    async fn exchange(
         &self,
         connection: &mut MultiplexedConnection,
-        batch: Vec<Waiting>,
+        batch: Vec<PendingRequest>,
         again: bool,
-    ) -> Result<Vec<Waiting>, String> {
+    ) -> Result<Vec<PendingRequest>, String> {
         let mut pipeline = redis::Pipeline::with_capacity(batch.len());
         for waiting in &batch {
             if waiting.asking {
@@ -120,7 +121,7 @@ impl Publisher {
             waiting.request.put(&self.names, &mut pipeline);
         }
         let replies = self.send(connection, &pipeline).await?;
-        let (mut orphans, mut elsewhere) = (Vec::new(), Vec::new());
+        let (mut unloaded, mut redirected) = (Vec::new(), Vec::new());
         let mut replies = replies.into_iter();
         for waiting in batch {
             if waiting.asking {
@@ -128,21 +129,21 @@ impl Publisher {
             }
             let Some(reply) = replies.next() else { break };
             if again && library::is_missing(&reply) {
-                orphans.push(waiting);
-            } else if self.fleet.is_some()
+                unloaded.push(waiting);
+            } else if self.cluster.is_some()
                 && let Some(redirect) = Redirect::read(&reply)
             {
-                elsewhere.push((waiting, redirect));
+                redirected.push((waiting, redirect));
             } else {
-                waiting.answer.give(reply);
+                waiting.reply.complete(reply);
             }
         }
-        if !elsewhere.is_empty()
-            && let Some(fleet) = self.fleet.as_ref().and_then(Weak::upgrade)
+        if !redirected.is_empty()
+            && let Some(cluster) = self.cluster.as_ref().and_then(Weak::upgrade)
         {
-            fleet.send_on(elsewhere);
+            cluster.forward(redirected);
         }
-        Ok(orphans)
+        Ok(unloaded)
     }
 
     async fn send(
@@ -152,25 +153,25 @@ impl Publisher {
     ) -> Result<Vec<Value>, String> {
         let replies = connection.send_packed_commands(pipeline, 0, pipeline.len());
         match tokio::time::timeout(self.response_timeout, replies).await {
-            Ok(replies) => replies.map_err(|e| self.dialer.words(&e)),
+            Ok(replies) => replies.map_err(|e| self.dialer.describe(&e)),
             Err(_) => Err(format!("no answer within {:?}", self.response_timeout)),
         }
     }
 
-    /// Loads the function library. A Redis that will not have it serves plain publications all the same.
+    /// Loads the function library. A Redis that refuses it still serves plain publications.
     async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), String> {
         match tokio::time::timeout(self.response_timeout, library::load(connection, self.names.sharded()))
             .await
         {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) if is_refusal(&e) => {
-                let why = self.dialer.words(&e);
+                let why = self.dialer.describe(&e);
                 tracing::warn!(
-                    "redis: no history, presence and idempotency, for the functions are refused: {why}"
+                    "redis: the function library is refused, so there is no history, presence and idempotency: {why}"
                 );
                 Ok(())
             }
-            Ok(Err(e)) => Err(self.dialer.words(&e)),
+            Ok(Err(e)) => Err(self.dialer.describe(&e)),
             Err(_) => Err(format!("no answer within {:?}", self.response_timeout)),
         }
     }

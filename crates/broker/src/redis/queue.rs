@@ -1,8 +1,8 @@
-//! What waits for the publishing connection: publications and questions, in order, bounded in bytes.
+//! The queue of the publisher connection: publications and function calls, in order, bounded in bytes.
 //!
 //! Invariants:
-//! - Every request is answered exactly once, by whatever way it leaves: see [`Answer`].
-//! - Nothing waits while there is no connection: it is answered `Unavailable` at once.
+//! - Every request completes exactly once, however it leaves the queue: see [`PendingReply`].
+//! - No request waits without a connection: it completes as `Unavailable` at once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -20,38 +20,38 @@ use super::library::Function;
 use super::names::Names;
 use crate::{BrokerError, Done, Published, lock};
 
-/// How many requests go out in one pipeline.
+/// Most requests in one pipeline.
 pub(super) const BATCH: usize = 512;
-/// How many bytes of them do, give or take the last one.
+/// Most bytes in one pipeline; the last request may exceed it.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
-/// What keeping a request costs besides its texts: the entry, the callback, the command's frame.
+/// Memory of a request besides its texts: the entry, the callback, the frame of the command.
 const OVERHEAD: usize = 192;
 
 /// Requests on their way to Redis.
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     pub(super) pushed: Notify,
     budget: u64,
     counters: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct QueueState {
+    waiting: VecDeque<PendingRequest>,
     /// Whether there is a connection to send on.
     open: bool,
 }
 
-/// What Redis is to do.
+/// A command to Redis.
 #[derive(Debug)]
 pub(super) enum Request {
     /// A plain `PUBLISH`.
     Plain(Channel, Bytes),
-    /// An envelope to where those go.
+    /// An envelope to the channel's name for envelopes.
     Envelope(Channel, Bytes),
-    /// A function of the library, for a channel, with its arguments.
+    /// A function of the library for a channel, with its arguments.
     Call(Function, Channel, Vec<Arg>),
-    /// What a node knows of its cluster.
+    /// `CLUSTER NODES`.
     Nodes,
 }
 
@@ -69,7 +69,7 @@ impl Arg {
 }
 
 impl Request {
-    /// Bytes of its texts.
+    /// Bytes of the request's texts.
     fn size(&self) -> usize {
         match self {
             Self::Plain(channel, body) | Self::Envelope(channel, body) => channel.as_str().len() + body.len(),
@@ -81,10 +81,10 @@ impl Request {
         }
     }
 
-    /// Appends its command.
+    /// Appends the command to a pipeline.
     pub(super) fn put(&self, names: &Names, pipeline: &mut Pipeline) {
         match self {
-            // Whom the nodes of a cluster speak to among themselves is subscribed at the slot's primary alone.
+            // Messages between nodes of a cluster are sharded: they are subscribed at the primary of their slot alone.
             Self::Plain(channel, body) if names.sharded() && names.is_own(channel) => {
                 pipeline.cmd("SPUBLISH").arg(&*names.channel(channel)).arg(&body[..]);
             }
@@ -117,42 +117,43 @@ impl Request {
     }
 }
 
-/// Who wants to know what became of a request.
+/// The callback of a request.
 pub(super) enum Reply {
-    /// The publisher.
+    /// Of a publication.
     Published(Done),
-    /// Whoever reads the value.
+    /// Of a request that returns a value.
     Value(Box<dyn FnOnce(Result<Value, BrokerError>) + Send>),
 }
 
 impl Reply {
-    /// Answers at once: there is nobody to send the request to.
+    /// Completes at once: no server is known for the request.
     pub(super) fn unavailable(self, counters: &Arc<Counters>) {
-        Answer { reply: Some(self), cost: 0, counters: Arc::clone(counters) }.fail(BrokerError::Unavailable);
+        PendingReply { reply: Some(self), cost: 0, counters: Arc::clone(counters) }
+            .fail(BrokerError::Unavailable);
     }
 }
 
-/// One request.
-pub(super) struct Waiting {
+/// A request in the queue or in flight.
+pub(super) struct PendingRequest {
     pub(super) request: Request,
-    pub(super) answer: Answer,
-    /// How often it was sent on to another node.
+    pub(super) reply: PendingReply,
+    /// How often the request was forwarded to another node.
     pub(super) hops: u8,
-    /// Whether it is to be answered by a node to which the slot is only on its way (`ASKING`).
+    /// Whether the request goes to a node that is importing the slot (`ASKING`).
     pub(super) asking: bool,
 }
 
-/// Owes somebody the outcome, and the queue its bytes. Dropped without one, the outcome is `Unavailable`: the request
-/// was never sent, or nobody knows what became of it.
-pub(super) struct Answer {
+/// The callback of a request and its bytes in the budget. Dropped without a result, it completes as `Unavailable`: the
+/// request was not sent, or its result is unknown.
+pub(super) struct PendingReply {
     reply: Option<Reply>,
     cost: u64,
     counters: Arc<Counters>,
 }
 
-impl Answer {
-    /// Answers with what Redis has said.
-    pub(super) fn give(mut self, value: Value) {
+impl PendingReply {
+    /// Completes with the response of Redis.
+    pub(super) fn complete(mut self, value: Value) {
         let outcome = self.counters.failures.result(value);
         self.settle(outcome);
     }
@@ -177,7 +178,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         self.settle(Err(BrokerError::Unavailable));
     }
@@ -188,12 +189,12 @@ impl Queue {
         Self { state: Mutex::default(), pushed: Notify::new(), budget, counters }
     }
 
-    /// Takes a request, or answers at once why not.
+    /// Adds a request, or completes it at once with an error.
     pub(super) fn push(&self, request: Request, reply: Reply) {
         self.enter(request, reply, false);
     }
 
-    /// The same for a node to which the slot is only on its way.
+    /// As [`Queue::push`], for a node that is importing the slot.
     pub(super) fn push_asking(&self, request: Request, reply: Reply) {
         self.enter(request, reply, true);
     }
@@ -201,23 +202,23 @@ impl Queue {
     fn enter(&self, request: Request, reply: Reply, asking: bool) {
         let cost = (request.size() + OVERHEAD) as u64;
         let waiting = self.counters.bytes_waiting.fetch_add(cost, Ordering::Relaxed) + cost;
-        let answer = Answer { reply: Some(reply), cost, counters: Arc::clone(&self.counters) };
+        let pending = PendingReply { reply: Some(reply), cost, counters: Arc::clone(&self.counters) };
         let mut state = lock(&self.state);
         if !state.open {
             drop(state);
-            answer.fail(BrokerError::Unavailable);
+            pending.fail(BrokerError::Unavailable);
         } else if waiting > self.budget {
             drop(state);
-            answer.fail(BrokerError::Overloaded);
+            pending.fail(BrokerError::Overloaded);
         } else {
-            state.waiting.push_back(Waiting { request, answer, hops: 0, asking });
+            state.waiting.push_back(PendingRequest { request, reply: pending, hops: 0, asking });
             drop(state);
             self.pushed.notify_one();
         }
     }
 
-    /// Takes a request that another node has not answered. Its bytes are still counted.
-    pub(super) fn push_on(&self, waiting: Waiting) {
+    /// Adds a request that another node has redirected. Its bytes are counted already.
+    pub(super) fn push_forwarded(&self, waiting: PendingRequest) {
         let mut state = lock(&self.state);
         if state.open {
             state.waiting.push_back(waiting);
@@ -231,31 +232,31 @@ impl Queue {
         lock(&self.state).open
     }
 
-    /// Takes requests before the first connection: they wait until it stands, or the attempt fails and the queue is closed.
-    /// A server that has just been started is not one without Redis.
+    /// Accepts requests before the first connection: they wait until it is made, or until the attempt fails and the
+    /// queue closes.  A server that has just started is not reported as one without Redis.
     pub(super) fn await_first_connection(&self) {
         lock(&self.state).open = true;
     }
 
-    /// Takes no more, and answers `Unavailable` to all that wait.
+    /// Closes the queue, and completes all waiting requests as `Unavailable`.
     pub(super) fn close(&self) {
         let left = {
             let mut state = lock(&self.state);
             state.open = false;
             std::mem::take(&mut state.waiting)
         };
-        // Each answers as it is dropped, with the lock released.
+        // Each completes when dropped, after the lock is released.
         drop(left);
     }
 
-    /// Opens for as long as the guard lives.
+    /// Opens the queue for the lifetime of the guard.
     pub(super) fn open(&self) -> Open<'_> {
         lock(&self.state).open = true;
         Open(self)
     }
 
-    /// What goes out next, in order; perhaps nothing.
-    pub(super) fn take(&self) -> Vec<Waiting> {
+    /// The next batch, in order; may be empty.
+    pub(super) fn take(&self) -> Vec<PendingRequest> {
         let mut state = lock(&self.state);
         let mut bytes = 0;
         let fits = state.waiting.iter().take(BATCH).take_while(|waiting| {
@@ -268,7 +269,7 @@ impl Queue {
     }
 }
 
-/// Closes the queue when it goes, however the task ends.
+/// Closes the queue when dropped, however the task ends.
 pub(super) struct Open<'a>(&'a Queue);
 
 impl Drop for Open<'_> {
@@ -277,10 +278,10 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What the server has answered, when it is not what was asked for.
+/// Logs a response of an unexpected type, and returns the error for it.
 pub(super) fn unexpected(reply: &Value) -> BrokerError {
     static LINES: LogThrottle = LogThrottle::new();
-    // Without the reply itself: it may hold bodies of publications.
+    // Without the response itself: it may contain bodies of publications.
     if let Some(times) = LINES.count() {
         tracing::warn!(
             times,
@@ -291,7 +292,7 @@ pub(super) fn unexpected(reply: &Value) -> BrokerError {
     BrokerError::Failed("reply")
 }
 
-/// What a reply to `PUBLISH` or to the publishing function means.
+/// Parses the response to `PUBLISH` or to the publishing function.
 fn published(reply: &Value) -> Result<Published, BrokerError> {
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
     match reply {
@@ -308,13 +309,13 @@ fn published(reply: &Value) -> Result<Published, BrokerError> {
     }
 }
 
-/// A position as the functions give it.
+/// Parses a position as the functions return it.
 pub(super) fn read_position(epoch: &Value, offset: &Value) -> Option<tidings_wire::Position> {
     let text = |value| std::str::from_utf8(bytes(value)?).ok();
     Some(tidings_wire::Position { offset: text(offset)?.parse().ok()?, epoch: text(epoch)?.into() })
 }
 
-/// The type of a reply, for the log.
+/// The type of a response, for the log.
 fn kind(reply: &Value) -> &'static str {
     match reply {
         Value::Nil => "nil",
@@ -372,7 +373,7 @@ mod tests {
         push(&queue, &outcomes, 3, 1_000);
         assert_eq!(lock(&outcomes)[1..], [(3, Err(BrokerError::Overloaded))], "in flight counts as well");
         for waiting in batch {
-            waiting.answer.give(Value::Int(7));
+            waiting.reply.complete(Value::Int(7));
         }
         assert_eq!(lock(&outcomes)[2..], [(1, Ok(Published { receivers: 7, ..Published::default() }))]);
         push(&queue, &outcomes, 4, 1_000);

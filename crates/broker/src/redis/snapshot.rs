@@ -1,7 +1,8 @@
-//! The newest publications of a channel, kept for a moment while many ask for them.
+//! The newest publications of a channel, kept for a moment while many subscribers query them.
 //!
-//! When a node has lost its clients, they all come back at once and ask for what they have missed, each from a position
-//! nearby. The first read is kept, and what is heard meanwhile is added to it, so that it answers the others.
+//! When a node has lost its clients, they reconnect at the same time and query the publications that they have missed,
+//! from nearby  positions. The first read is kept, and messages that arrive later are added to it, so that it answers
+//! the other queries.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use tidings_wire::Publication;
 
-/// For how long one is kept.
+/// Lifetime of a snapshot.
 const KEPT: Duration = Duration::from_secs(2);
-/// How many bytes all of them may take together; the one that does not fit is dropped, and Redis asked instead.
+/// Most bytes of all snapshots together; one that exceeds it is dropped, and Redis is queried instead.
 const BUDGET: usize = 32 << 20;
-/// What keeping a publication costs besides its bytes.
+/// Memory of a publication besides its bytes.
 const ENTRY: usize = 192;
 
-/// Bytes that all snapshots of a broker take together.
+/// Bytes of all snapshots of a broker.
 pub(super) type Total = Arc<AtomicUsize>;
 
 /// Consecutive publications up to the channel's position.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// The offset before the first of them.
+    /// The offset before the first publication.
     after: u64,
     entries: VecDeque<Arc<Publication>>,
     bytes: usize,
@@ -32,17 +33,17 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// An empty one that begins after this offset.
+    /// An empty snapshot that begins after this offset.
     pub(super) fn new(after: u64, now: Instant, total: Total) -> Self {
         Self { after, entries: VecDeque::new(), bytes: 0, until: now + KEPT, total }
     }
 
-    /// The offset before the first.
+    /// The offset before the first publication.
     pub(super) fn after(&self) -> u64 {
         self.after
     }
 
-    /// Until when it is kept.
+    /// The end of its lifetime.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
@@ -51,19 +52,19 @@ impl Snapshot {
         self.until <= now
     }
 
-    /// Those after an offset, which is not before the first.
+    /// The publications after an offset, which must not be before the first one.
     pub(super) fn since(&self, offset: u64) -> impl ExactSizeIterator<Item = &Arc<Publication>> {
         let skip = usize::try_from(offset - self.after).unwrap_or(usize::MAX);
         self.entries.range(skip.min(self.entries.len())..)
     }
 
-    /// Adds the next one; gives whether there was room.
+    /// Adds the next publication; `false` when the budget is exceeded.
     pub(super) fn push(&mut self, publication: &Arc<Publication>) -> bool {
         self.entries.push_back(Arc::clone(publication));
         self.charge(publication)
     }
 
-    /// Adds those before the first, in order; gives whether there was room.
+    /// Adds publications before the first one, in order; `false` when the budget is exceeded.
     pub(super) fn prepend(&mut self, publications: &[Arc<Publication>]) -> bool {
         publications.iter().rev().all(|publication| {
             self.entries.push_front(Arc::clone(publication));

@@ -1,4 +1,4 @@
-//! What the Redis broker remembers: every question is one call of the function library (see `library.lua`).
+//! Histories, presence and registers in Redis: every operation is one call of the function library (see `library.lua`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +7,28 @@ use bytes::Bytes;
 use redis::Value;
 use tidings_wire::{Channel, ClientInfo};
 
-use super::flights::{Flights, millis};
 use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
-use super::{Connected, Redis, envelope, library};
+use super::state_reader::{StateReader, millis};
+use super::{Connection, Redis, envelope, library};
 use crate::{
     BrokerError, Change, Done, EvictDone, HistoryDone, HistoryQuery, KeptDone, MAX_IDEMPOTENCY_KEY,
     MOST_KEPT, PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
 };
 
-/// The largest number that the library takes.
+/// The largest number that the library accepts.
 const MAX_NUMBER: u64 = 999_999_999_999_999;
-/// How many members of a node that has ended are taken out in one step, in which Redis does nothing else.
+/// Members of an ended node that are removed in one step, during which Redis does nothing else.
 const EVICTED_AT_ONCE: u64 = 500;
 
 impl Redis {
-    /// Whoever reads what is asked of a channel.
-    fn flights(&self, channel: &Channel) -> Option<Arc<Flights>> {
-        match &self.place {
-            Connected::One(server) => Some(Arc::clone(&server.flights)),
-            Connected::Many(fleet) => fleet.member(channel).map(|member| Arc::clone(&member.flights)),
+    /// The reader of the server that has the channel.
+    fn reader(&self, channel: &Channel) -> Option<Arc<StateReader>> {
+        match &self.connection {
+            Connection::Single(server) => Some(Arc::clone(&server.reader)),
+            Connection::Cluster(cluster) => {
+                cluster.primary(channel).map(|primary| Arc::clone(&primary.reader))
+            }
         }
     }
 
@@ -74,17 +76,20 @@ impl Stateful for Redis {
     }
 
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
-        match self.flights(channel) {
-            Some(flights) => flights.ask(channel, query, done),
+        match self.reader(channel) {
+            Some(reader) => reader.history(channel, query, done),
             None => done(Err(BrokerError::Unavailable)),
         }
     }
 
     fn history_remove(&self, channel: &Channel, done: Settled) {
-        match &self.place {
-            Connected::One(server) => server.tracker.drop_snapshot(channel),
-            Connected::Many(fleet) => {
-                fleet.member(channel).into_iter().for_each(|member| member.tracker.drop_snapshot(channel));
+        match &self.connection {
+            Connection::Single(server) => server.tracker.drop_snapshot(channel),
+            Connection::Cluster(cluster) => {
+                cluster
+                    .primary(channel)
+                    .into_iter()
+                    .for_each(|primary| primary.tracker.drop_snapshot(channel));
             }
         }
         self.call(library::HISTORY_REMOVE, channel, Vec::new(), move |value| done(value.map(drop)));
@@ -126,9 +131,9 @@ impl Stateful for Redis {
     }
 
     fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone) {
-        let Some(flights) = self.flights(channel) else { return done(Err(BrokerError::Unavailable)) };
+        let Some(reader) = self.reader(channel) else { return done(Err(BrokerError::Unavailable)) };
         let bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX).min(MAX_NUMBER);
-        flights.value(library::PRESENCE, channel, Some(bytes), move |value| {
+        reader.call(library::PRESENCE, channel, Some(bytes), move |value| {
             done(value.and_then(|value| match &*value {
                 Value::Int(_) => Err(BrokerError::LimitExceeded(max_bytes)),
                 value => members(value).ok_or_else(|| unexpected(value)),
@@ -137,8 +142,8 @@ impl Stateful for Redis {
     }
 
     fn presence_stats(&self, channel: &Channel, done: StatsDone) {
-        let Some(flights) = self.flights(channel) else { return done(Err(BrokerError::Unavailable)) };
-        flights.value(library::PRESENCE_STATS, channel, None, move |value| {
+        let Some(reader) = self.reader(channel) else { return done(Err(BrokerError::Unavailable)) };
+        reader.call(library::PRESENCE_STATS, channel, None, move |value| {
             done(value.and_then(|value| stats(&value).ok_or_else(|| unexpected(&value))));
         });
     }

@@ -1,4 +1,4 @@
-//! One subscribed channel: how far it has been heard, and what is held until it is clear what comes first.
+//! One subscribed channel: its received position, and the messages that are held until their order is known.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,105 +8,106 @@ use tidings_wire::{Channel, Delivery, Epoch, Position, Publication};
 use super::snapshot::Snapshot;
 use crate::Gap;
 
-/// How many bytes of messages are held of one channel.
+/// Most bytes of held messages of one channel.
 const HELD_BYTES: usize = 1 << 20;
-/// What holding a message costs besides its bytes.
+/// Memory of a held message besides its bytes.
 const HELD: usize = 192;
 
-/// What goes to the sink, in order.
+/// Output for the sink, in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Out {
+pub(super) enum TrackOutput {
     Deliver(Delivery),
     Gap(Channel, Gap),
 }
 
-/// What is to be asked of a channel's stream next.
+/// The next query of a channel's stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Nothing: the channel is settled, or nobody asks for it any more.
+pub(super) enum NextStep {
+    /// None: the channel is settled, or not wanted any more.
     Nothing,
-    /// The publications after this offset.
+    /// Fetch the publications after this offset.
     Fetch(u64),
-    /// Where the channel stands, once more.
+    /// Read the position again.
     Ask,
 }
 
-/// One channel. See [`super::tracker`] for what settled means.
+/// One channel. [`super::tracker`] defines "settled".
 #[derive(Debug)]
 pub(super) struct Track {
     channel: Channel,
-    /// What was heard last. Without one, the channel had no history when it was asked for, and none was heard since.
+    /// The position of the last message. `None`: the channel had no history when its position was read, and no message
+    /// with  a position has arrived since.
     pub(super) last: Option<Position>,
-    /// What waits until it is settled; `None` when it is.
-    pub(super) held: Option<Held>,
+    /// Messages that wait until the channel is settled; `None` when it is.
+    pub(super) held: Option<HeldMessages>,
     pub(super) snapshot: Option<Snapshot>,
-    /// The term of what was heard last, in a cluster: how often the channel's primary had changed.
+    /// In a cluster, the term of the last message: how often the channel's primary has changed.
     pub(super) term: Option<u64>,
-    /// How it stands with the channel's primary, in a cluster.
-    pub(super) stay: Stay,
+    /// In a cluster, whether the channel belongs to the primary of this track.
+    pub(super) ownership: Ownership,
 }
 
-/// Whether a channel is with the primary that its track belongs to.
+/// Whether a channel belongs to the primary of its track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Stay {
-    /// It is.
+pub(super) enum Ownership {
+    /// It does.
     #[default]
     Here,
-    /// It has come from another one, and is not subscribed here yet.
+    /// It has moved here from another primary, and is not subscribed here yet.
     Coming,
-    /// It has gone to another one; what is still heard of it here is heard there as well.
+    /// It has moved to another primary; messages that still arrive here also arrive there.
     Gone,
 }
 
-/// Messages that wait.
+/// Held messages.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldMessages {
     deliveries: Vec<Delivery>,
     bytes: usize,
-    /// Some did not fit and are to be fetched.
+    /// Some messages did not fit and must be fetched.
     overflowed: bool,
 }
 
 impl Track {
-    /// One that begins at a position.
-    pub(super) fn at(channel: Channel, last: Option<Position>) -> Self {
-        Self { channel, last, held: None, snapshot: None, term: None, stay: Stay::Here }
+    /// A track that begins at a position.
+    pub(super) fn starting_at(channel: Channel, last: Option<Position>) -> Self {
+        Self { channel, last, held: None, snapshot: None, term: None, ownership: Ownership::Here }
     }
 
-    /// One that has gone to another primary.
+    /// A track that has moved to another primary.
     pub(super) fn gone(channel: Channel) -> Self {
-        Self { stay: Stay::Gone, ..Self::at(channel, None) }
+        Self { ownership: Ownership::Gone, ..Self::starting_at(channel, None) }
     }
 
     pub(super) fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// Takes a message. When it skips offsets, the track is unsettled from then on.
-    pub(super) fn admit(&mut self, delivery: Delivery, out: &mut Vec<Out>) {
-        if self.stay == Stay::Gone {
-            // What has a position is heard, or fetched, where the channel has gone to.
+    /// Takes a message. When it skips offsets, the track becomes unsettled.
+    pub(super) fn admit(&mut self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
+        if self.ownership == Ownership::Gone {
+            // A message with a position arrives, or is fetched, at the new primary.
             if delivery.publication.position.is_none() {
-                out.push(Out::Deliver(delivery));
+                out.push(TrackOutput::Deliver(delivery));
             }
         } else if self.held.is_some() {
             self.hold(delivery, out);
         } else if let Some(early) = self.step(delivery, out) {
-            self.held = Some(Held::default());
+            self.held = Some(HeldMessages::default());
             self.hold(early, out);
         }
     }
 
-    /// Goes on by one message, or gives it back when others are missing before it.
-    fn step(&mut self, delivery: Delivery, out: &mut Vec<Out>) -> Option<Delivery> {
+    /// Advances by one message; returns it when messages before it are missing.
+    fn step(&mut self, delivery: Delivery, out: &mut Vec<TrackOutput>) -> Option<Delivery> {
         let Some(position) = delivery.publication.position.clone() else {
-            out.push(Out::Deliver(delivery));
+            out.push(TrackOutput::Deliver(delivery));
             return None;
         };
         match &self.last {
             Some(last) if last.epoch == position.epoch => {
                 if position.offset <= last.offset {
-                    // Delivered before.
+                    // A repetition.
                     return None;
                 }
                 if position.offset > last.offset + 1 {
@@ -121,7 +122,7 @@ impl Track {
         None
     }
 
-    fn go_on(&mut self, position: Position, delivery: Delivery, out: &mut Vec<Out>) {
+    fn go_on(&mut self, position: Position, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let kept = self
             .snapshot
             .as_mut()
@@ -130,22 +131,22 @@ impl Track {
             self.snapshot = None;
         }
         self.last = Some(position);
-        out.push(Out::Deliver(delivery));
+        out.push(TrackOutput::Deliver(delivery));
     }
 
-    /// Announces that everything up to `next` is lost.
-    fn skip_to(&mut self, next: Position, out: &mut Vec<Out>) {
+    /// Reports everything up to `next` as lost.
+    fn skip_to(&mut self, next: Position, out: &mut Vec<TrackOutput>) {
         if let Some(last) = self.last.replace(next.clone()) {
             if last.epoch != next.epoch {
-                // An epoch begins with the first one.
+                // An epoch begins with term 1.
                 self.term = self.term.map(|_| 1);
             }
-            out.push(Out::Gap(self.channel.clone(), Gap { last, next: Some(next) }));
+            out.push(TrackOutput::Gap(self.channel.clone(), Gap { last, next: Some(next) }));
         }
         self.snapshot = None;
     }
 
-    fn hold(&mut self, delivery: Delivery, out: &mut Vec<Out>) {
+    fn hold(&mut self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let Some(held) = &mut self.held else { return };
         let cost = delivery.publication.size() + HELD;
         if held.bytes + cost <= HELD_BYTES {
@@ -154,14 +155,15 @@ impl Track {
         } else if delivery.publication.position.is_some() {
             held.overflowed = true;
         } else {
-            out.push(Out::Deliver(delivery));
+            out.push(TrackOutput::Deliver(delivery));
         }
     }
 
-    /// The channel stands there (`None`: it has no history); what is held may go on, or something is to be fetched.
-    pub(super) fn settle(&mut self, now: Option<Position>, out: &mut Vec<Out>) -> Next {
+    /// Applies the position that Redis has returned (`None`: no history); emits held messages, or names the range to
+    /// fetch.
+    pub(super) fn settle(&mut self, now: Option<Position>, out: &mut Vec<TrackOutput>) -> NextStep {
         if self.held.is_none() {
-            return Next::Nothing;
+            return NextStep::Nothing;
         }
         let Some(now) = now else { return self.release(None, out) };
         let (epoch, offset) = match &self.last {
@@ -173,15 +175,20 @@ impl Track {
             return self.release(Some(&epoch), out);
         }
         self.last = Some(Position { offset, epoch });
-        if now.offset > offset { Next::Fetch(offset) } else { self.release(None, out) }
+        if now.offset > offset { NextStep::Fetch(offset) } else { self.release(None, out) }
     }
 
-    /// These are the publications after the last one, as far as they were read; the channel stands at `now`.
-    pub(super) fn fill(&mut self, now: Position, missed: Vec<Delivery>, out: &mut Vec<Out>) -> Next {
+    /// Applies publications after the last one, as far as they were read; `now` is the channel's position.
+    pub(super) fn fill(
+        &mut self,
+        now: Position,
+        missed: Vec<Delivery>,
+        out: &mut Vec<TrackOutput>,
+    ) -> NextStep {
         if self.held.is_none() {
-            return Next::Nothing;
+            return NextStep::Nothing;
         }
-        // Without a position, all that was ever published is missing.
+        // Without a position, all publications of the epoch are missing.
         let last = self.last.get_or_insert_with(|| Position { offset: 0, ..now.clone() });
         let (epoch, offset) = (last.epoch.clone(), last.offset);
         let first = missed.first().and_then(|delivery| delivery.publication.offset());
@@ -199,21 +206,21 @@ impl Track {
         let end = now.offset;
         for delivery in missed {
             if self.step(delivery, out).is_some() {
-                // A stream with a hole in it.
+                // The stream lacks an entry.
                 self.skip_to(now, out);
                 return self.release(None, out);
             }
         }
         match &self.last {
-            Some(last) if last.offset < end => Next::Fetch(last.offset),
+            Some(last) if last.offset < end => NextStep::Fetch(last.offset),
             _ => self.release(None, out),
         }
     }
 
-    /// Lets go of what is held, but not of the publications of another epoch than that of the position: those of the one
-    /// that is `over` belong to the gap, and whether others came before this epoch or after it, asking again will tell.
-    fn release(&mut self, over: Option<&Epoch>, out: &mut Vec<Out>) -> Next {
-        let Some(held) = self.held.take() else { return Next::Nothing };
+    /// Emits held messages, except publications of another epoch than the current position. Those of the epoch that is
+    /// `over`  belong to the gap; for others the position must be read again to find out which epoch is newer.
+    fn release(&mut self, over: Option<&Epoch>, out: &mut Vec<TrackOutput>) -> NextStep {
+        let Some(held) = self.held.take() else { return NextStep::Nothing };
         let current = self.last.as_ref().map(|last| last.epoch.clone());
         let mut ask = false;
         for delivery in held.deliveries {
@@ -228,29 +235,29 @@ impl Track {
             self.held.get_or_insert_default();
         }
         match &self.held {
-            None => Next::Nothing,
-            Some(_) if ask => Next::Ask,
-            Some(_) => Next::Fetch(self.last.as_ref().map_or(0, |last| last.offset)),
+            None => NextStep::Nothing,
+            Some(_) if ask => NextStep::Ask,
+            Some(_) => NextStep::Fetch(self.last.as_ref().map_or(0, |last| last.offset)),
         }
     }
 
-    /// Nobody can say what was missed; what is held goes on.
-    pub(super) fn abandon(&mut self, out: &mut Vec<Out>) {
+    /// Reports a gap of unknown size, because missed messages cannot be determined; emits held messages.
+    pub(super) fn abandon(&mut self, out: &mut Vec<TrackOutput>) {
         let gap = self.last.take().map(|last| Gap { last, next: None });
-        out.extend(gap.map(|gap| Out::Gap(self.channel.clone(), gap)));
-        out.extend(self.held.take().into_iter().flat_map(|held| held.deliveries).map(Out::Deliver));
+        out.extend(gap.map(|gap| TrackOutput::Gap(self.channel.clone(), gap)));
+        out.extend(self.held.take().into_iter().flat_map(|held| held.deliveries).map(TrackOutput::Deliver));
         self.snapshot = None;
     }
 
-    /// The connection is lost: what has a position can be fetched again, the rest goes on.
-    pub(super) fn disconnect(&mut self, out: &mut Vec<Out>) {
-        let held = self.held.replace(Held::default()).unwrap_or_default();
+    /// Handles a lost connection: messages with a position can be fetched again, the others are emitted.
+    pub(super) fn disconnect(&mut self, out: &mut Vec<TrackOutput>) {
+        let held = self.held.replace(HeldMessages::default()).unwrap_or_default();
         let live_only = held.deliveries.into_iter().filter(|held| held.publication.position.is_none());
-        out.extend(live_only.map(Out::Deliver));
+        out.extend(live_only.map(TrackOutput::Deliver));
         self.snapshot = None;
     }
 
-    /// Puts what was read before the beginning of the snapshot.
+    /// Adds publications that were read before the beginning of the snapshot.
     pub(super) fn complete(&mut self, now: &Position, read: &[Arc<Publication>]) {
         let Some(snapshot) = &mut self.snapshot else { return };
         let same = self.last.as_ref().is_some_and(|last| last.epoch == now.epoch);
@@ -263,7 +270,7 @@ impl Track {
     }
 }
 
-/// The position before one.
+/// The position before `position`.
 pub(super) fn before(position: &Position) -> Position {
     Position { offset: position.offset.saturating_sub(1), epoch: position.epoch.clone() }
 }

@@ -1,17 +1,18 @@
-//! How far each subscribed channel has been heard, so that what is missed is noticed, and fetched or announced.
+//! The received position of each subscribed channel, so that missed publications are detected, and fetched or
+//! announced.
 //!
-//! A channel is *settled* while everything published to it since its subscription was heard and admitted. It becomes
-//! unsettled when the connection is lost or an offset is skipped; from then on its messages are held, its position is
-//! asked for, and what is missing is fetched from its stream. Nothing of it reaches the sink out of order meanwhile.
+//! A channel is *settled* while every message since its subscription has been received and admitted. It becomes
+//! unsettled when the connection is lost or an offset is skipped. From then on its messages are held, its position is
+//! read, and missing publications are fetched from its stream. Nothing reaches the sink out of order.
 //!
 //! Invariants:
-//! - Per channel and epoch, admitted offsets are consecutive. Anything else is told as a [`Gap`](crate::Gap), in its
-//!   place.
-//! - A settled channel with a position has been heard up to it by this node: that is where an answer may stand to a
-//!   query that was asked here (see [`HistoryPage::position`]).
-//! - What is held of one channel is bounded. What does not fit is fetched from the stream again, or, without a position,
-//!   passed on at once: late would be a loss, early is not.
-//! - A snapshot holds the consecutive publications that end at the channel's position.
+//! - Per channel and epoch, admitted offsets are consecutive. Anything else is reported as a [`Gap`](crate::Gap), at
+//!   its  place in the order.
+//! - This node has received a settled channel completely up to its position, so an answer to a query of this node may
+//!   end there  (see [`HistoryPage::position`]).
+//! - Held messages of one channel are bounded. A message that does not fit is fetched from the stream again, or,
+//!   without a position,  emitted at once: a late message would be lost, an early one is not.
+//! - A snapshot contains the consecutive publications that end at the channel's position.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -21,44 +22,46 @@ use tidings_wire::{Channel, Delivery, Epoch, Position, Publication};
 use tokio::sync::Notify;
 
 use super::snapshot::{Snapshot, Total};
-use super::track::{Next, Out, Stay, Track, before};
+use super::track::{NextStep, Ownership, Track, TrackOutput, before};
 use crate::{ANSWER_OVERHEAD, History, HistoryPage, HistoryQuery, lock};
 
-/// The channels that are subscribed.
+/// The subscribed channels.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
-    table: Mutex<Table>,
+    table: Mutex<TrackTable>,
     unsettled: Notify,
     snapshots: Total,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct TrackTable {
     tracks: HashMap<Channel, Track>,
-    /// How many of the tracks are unsettled.
+    /// Number of unsettled tracks.
     holding: usize,
-    /// Those that became so by a message that skipped offsets.
+    /// Channels that became unsettled because a message skipped offsets.
     holes: Vec<Channel>,
-    /// Channels with a snapshot, perhaps, the oldest first.
+    /// Channels that may have a snapshot, the oldest first.
     remembered: VecDeque<(Instant, Channel)>,
 }
 
 impl Tracker {
-    /// Takes a message of a channel's own topic; what may go to the sink now is appended to `out`.
-    pub(super) fn admit(&self, delivery: Delivery, out: &mut Vec<Out>) {
+    /// Takes a message of a channel; appends to `out` what the sink may receive now.
+    pub(super) fn admit(&self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
-        let Table { tracks, holding, holes, .. } = &mut *table;
+        let TrackTable { tracks, holding, holes, .. } = &mut *table;
         let channel = &delivery.publication.channel;
         let track = match &delivery.publication.position {
             None if *holding == 0 => None,
             None => tracks.get_mut(channel),
-            // Heard before anybody could ask where the channel stands: it stood before this.
+            // Received before the channel's position was read: it was the one before this message.
             Some(at) => Some(
-                tracks.entry(channel.clone()).or_insert_with(|| Track::at(channel.clone(), Some(before(at)))),
+                tracks
+                    .entry(channel.clone())
+                    .or_insert_with(|| Track::starting_at(channel.clone(), Some(before(at)))),
             ),
         };
         let Some(track) = track else {
-            out.push(Out::Deliver(delivery));
+            out.push(TrackOutput::Deliver(delivery));
             return;
         };
         let settled = track.held.is_none();
@@ -73,46 +76,46 @@ impl Tracker {
         }
     }
 
-    /// An epoch by its text: that of the channel is shared rather than repeated.
+    /// An epoch by its text; shares the memory of the channel's own epoch.
     pub(super) fn epoch(&self, channel: &Channel, text: &str) -> Epoch {
         let table = lock(&self.table);
         let last = table.tracks.get(channel).and_then(|track| track.last.as_ref());
         last.filter(|last| last.epoch.as_str() == text).map_or_else(|| text.into(), |last| last.epoch.clone())
     }
 
-    /// What was heard last of an unsettled channel, and in which term.
+    /// The last position of an unsettled channel, and its term.
     pub(super) fn heard(&self, channel: &Channel) -> Option<(Position, Option<u64>)> {
         let table = lock(&self.table);
         let track = table.tracks.get(channel).filter(|track| track.held.is_some())?;
         Some((track.last.clone()?, track.term))
     }
 
-    /// What is heard of a channel from now on is of this term.
+    /// Sets the term of the messages that follow.
     pub(super) fn in_term(&self, channel: &Channel, term: u64) {
         if let Some(track) = lock(&self.table).tracks.get_mut(channel) {
             track.term = Some(term);
         }
     }
 
-    /// Gives a channel's track away to another primary's tracker: it is unsettled there. Nothing more of the channel is
-    /// let go here.
-    pub(super) fn release(&self, channel: &Channel, out: &mut Vec<Out>) -> Option<Track> {
+    /// Detaches a channel's track for another primary's tracker, where it is unsettled. No further message with a
+    /// position of  the channel is emitted here.
+    pub(super) fn release(&self, channel: &Channel, out: &mut Vec<TrackOutput>) -> Option<Track> {
         let mut table = lock(&self.table);
-        let track = table.tracks.get_mut(channel).filter(|track| track.stay != Stay::Gone)?;
+        let track = table.tracks.get_mut(channel).filter(|track| track.ownership != Ownership::Gone)?;
         let was_held = track.held.is_some();
         track.disconnect(out);
-        let mut released = if track.stay == Stay::Coming {
+        let mut released = if track.ownership == Ownership::Coming {
             table.tracks.remove(channel)?
         } else {
             std::mem::replace(track, Track::gone(channel.clone()))
         };
-        released.stay = Stay::Coming;
+        released.ownership = Ownership::Coming;
         table.holding -= usize::from(was_held);
         Some(released)
     }
 
-    /// Takes over such a track.
-    pub(super) fn adopt(&self, track: Track) {
+    /// Attaches a track that another tracker has released.
+    pub(super) fn attach(&self, track: Track) {
         let mut table = lock(&self.table);
         let channel = track.channel().clone();
         table.holding += usize::from(track.held.is_some());
@@ -121,97 +124,102 @@ impl Tracker {
         }
     }
 
-    /// Nobody waits for a channel that has come from another primary or gone to one: it begins anew when it is wanted.
-    pub(super) fn disown(&self, channel: &Channel) {
+    /// Drops the track of a channel that has moved here or away while the channel is not wanted: it begins anew later.
+    pub(super) fn drop_foreign_track(&self, channel: &Channel) {
         let mut table = lock(&self.table);
-        if table.tracks.get(channel).is_some_and(|track| track.stay != Stay::Here)
+        if table.tracks.get(channel).is_some_and(|track| track.ownership != Ownership::Here)
             && table.tracks.remove(channel).is_some_and(|track| track.held.is_some())
         {
             table.holding -= 1;
         }
     }
 
-    /// Forgets the channels that have gone to other primaries, but for those of which more may be heard here.
+    /// Drops the tracks of channels that have moved away, except of those that may still receive messages here.
     pub(super) fn sweep(&self, heard: impl Fn(&Channel) -> bool) {
         let mut table = lock(&self.table);
-        table.tracks.retain(|channel, track| track.stay != Stay::Gone || heard(channel));
+        table.tracks.retain(|channel, track| track.ownership != Ownership::Gone || heard(channel));
         table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
     }
 
-    /// Asks for these again where they have a hole still.
-    pub(super) fn ask_again(&self, channels: Vec<Channel>) {
+    /// Queues these channels again if they are still unsettled.
+    pub(super) fn requeue_unsettled(&self, channels: Vec<Channel>) {
         lock(&self.table).holes.extend(channels);
         self.unsettled.notify_one();
     }
 
-    /// A channel stands there, says Redis after its subscription (`None`: it has no history).
-    pub(super) fn settle(&self, channel: &Channel, now: Option<Position>, out: &mut Vec<Out>) -> Next {
+    /// Applies the position that Redis has returned after the subscription (`None`: no history).
+    pub(super) fn settle(
+        &self,
+        channel: &Channel,
+        now: Option<Position>,
+        out: &mut Vec<TrackOutput>,
+    ) -> NextStep {
         let mut table = lock(&self.table);
         let Some(track) = table.tracks.get_mut(channel) else {
-            table.tracks.insert(channel.clone(), Track::at(channel.clone(), now));
-            return Next::Nothing;
+            table.tracks.insert(channel.clone(), Track::starting_at(channel.clone(), now));
+            return NextStep::Nothing;
         };
-        if track.stay == Stay::Coming {
-            track.stay = Stay::Here;
+        if track.ownership == Ownership::Coming {
+            track.ownership = Ownership::Here;
         }
-        let next = table.act(channel, |track| track.settle(now, out)).unwrap_or(Next::Nothing);
+        let next = table.act(channel, |track| track.settle(now, out)).unwrap_or(NextStep::Nothing);
         self.again(&mut table, channel, next)
     }
 
-    /// Publications after the last one heard, in order, and where the channel stands.
+    /// Applies publications after the last received one, in order, and the channel's position.
     pub(super) fn fill(
         &self,
         channel: &Channel,
         now: Position,
         missed: Vec<Delivery>,
-        out: &mut Vec<Out>,
-    ) -> Next {
+        out: &mut Vec<TrackOutput>,
+    ) -> NextStep {
         let mut table = lock(&self.table);
-        let next = table.act(channel, |track| track.fill(now, missed, out)).unwrap_or(Next::Nothing);
+        let next = table.act(channel, |track| track.fill(now, missed, out)).unwrap_or(NextStep::Nothing);
         self.again(&mut table, channel, next)
     }
 
-    /// Puts a channel that is to be asked for again among those with a hole.
-    fn again(&self, table: &mut Table, channel: &Channel, next: Next) -> Next {
-        if next != Next::Ask {
+    /// Queues a channel again whose position must be read again.
+    fn again(&self, table: &mut TrackTable, channel: &Channel, next: NextStep) -> NextStep {
+        if next != NextStep::Ask {
             return next;
         }
         table.holes.push(channel.clone());
         self.unsettled.notify_one();
-        Next::Nothing
+        NextStep::Nothing
     }
 
-    /// Redis cannot say where a channel stands.
-    pub(super) fn abandon(&self, channel: &Channel, out: &mut Vec<Out>) {
+    /// Handles a channel whose position Redis cannot return.
+    pub(super) fn abandon(&self, channel: &Channel, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
         table.act(channel, |track| track.abandon(out));
         table.tracks.remove(channel);
     }
 
-    /// The connection is lost.
-    pub(super) fn disconnected(&self, out: &mut Vec<Out>) {
+    /// Handles a lost connection.
+    pub(super) fn disconnected(&self, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
         table.tracks.values_mut().for_each(|track| track.disconnect(out));
         table.holding = table.tracks.len();
         table.holes.clear();
     }
 
-    /// Forgets the channels that are not to be kept.
+    /// Drops the tracks of channels that are not to be kept.
     pub(super) fn retain(&self, keep: impl Fn(&Channel) -> bool) {
         let mut table = lock(&self.table);
-        table.tracks.retain(|channel, track| match track.stay {
-            Stay::Coming => true,
-            Stay::Here => keep(channel),
-            Stay::Gone => false,
+        table.tracks.retain(|channel, track| match track.ownership {
+            Ownership::Coming => true,
+            Ownership::Here => keep(channel),
+            Ownership::Gone => false,
         });
         table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
     }
 
-    /// Forgets a channel.
+    /// Drops a channel's track.
     pub(super) fn forget(&self, channel: &Channel) {
         let mut table = lock(&self.table);
-        if table.tracks.get(channel).is_some_and(|track| track.stay == Stay::Coming) {
-            // The channel is here again already, and what was ended is what it had here before.
+        if table.tracks.get(channel).is_some_and(|track| track.ownership == Ownership::Coming) {
+            // The channel has moved here again; the subscription that has ended is its earlier one.
             return;
         }
         if table.tracks.remove(channel).is_some_and(|track| track.held.is_some()) {
@@ -219,7 +227,7 @@ impl Tracker {
         }
     }
 
-    /// The channels with a hole.
+    /// The channels that became unsettled by a skipped offset.
     pub(super) fn take_holes(&self) -> Vec<Channel> {
         let mut table = lock(&self.table);
         let mut holes = std::mem::take(&mut table.holes);
@@ -227,27 +235,29 @@ impl Tracker {
         holes
     }
 
-    /// Waits until there may be one.
+    /// Waits until there may be such a channel.
     pub(super) async fn unsettled(&self) {
         self.unsettled.notified().await;
     }
 
-    /// Answers a query for what comes after a position (or for the position alone) without asking Redis, if everything
-    /// it needs is here and what was heard will do.
-    pub(super) fn answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
+    /// Answers a query for the publications after a position (or for the position alone) without Redis, if the tracker
+    /// has  all of them and the query accepts received messages.
+    pub(super) fn try_answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
         if !query.heard {
             return None;
         }
         let table = lock(&self.table);
-        let track =
-            table.tracks.get(channel).filter(|track| track.held.is_none() && track.stay == Stay::Here)?;
+        let track = table
+            .tracks
+            .get(channel)
+            .filter(|track| track.held.is_none() && track.ownership == Ownership::Here)?;
         let position = track.last.clone()?;
         let publications = match &query.since {
             None => Vec::new(),
-            // Where this is not so, Redis knows better: perhaps another node was quicker to hear of it.
+            // Redis must answer: another node may have received a later message.
             Some(since) if !since.is_in(&position.epoch) || since.offset > position.offset => return None,
             Some(since) if since.offset == position.offset || query.limit == Some(0) => {
-                // Without a publication to give, whether there is a hole still counts.
+                // Without a publication to return, the answer still depends on a gap.
                 if since.offset < position.offset && track.snapshot.as_ref()?.after() > since.offset {
                     return None;
                 }
@@ -274,7 +284,7 @@ impl Tracker {
         Some(History::Page(HistoryPage { position, publications }))
     }
 
-    /// Begins a snapshot of a settled channel: its stream is about to be read.
+    /// Begins a snapshot of a settled channel whose stream is about to be read.
     pub(super) fn record(&self, channel: &Channel) {
         let mut table = lock(&self.table);
         let now = Instant::now();
@@ -288,7 +298,7 @@ impl Tracker {
                 track.snapshot = None;
             }
         }
-        let Table { tracks, remembered, .. } = &mut *table;
+        let TrackTable { tracks, remembered, .. } = &mut *table;
         if let Some(track) = tracks.get_mut(channel)
             && track.held.is_none()
             && track.snapshot.as_ref().is_none_or(|snapshot| snapshot.is_over(now))
@@ -300,11 +310,12 @@ impl Tracker {
         }
     }
 
-    /// The stream was read: these are its publications up to `now`, without a hole. A settled channel of which no
-    /// publication was ever heard now has a position.
+    /// Adds the publications of a read up to `now`, without a gap. A settled channel without any publication gets its
+    /// position.
     pub(super) fn complete(&self, channel: &Channel, now: &Position, read: &[Arc<Publication>]) {
         let mut table = lock(&self.table);
-        let Some(track) = table.tracks.get_mut(channel).filter(|track| track.stay == Stay::Here) else {
+        let Some(track) = table.tracks.get_mut(channel).filter(|track| track.ownership == Ownership::Here)
+        else {
             return;
         };
         if track.last.is_none() && track.held.is_none() && now.offset == 0 {
@@ -313,7 +324,7 @@ impl Tracker {
         track.complete(now, read);
     }
 
-    /// Forgets what is kept of a channel for those who ask.
+    /// Drops the snapshot of a channel.
     pub(super) fn drop_snapshot(&self, channel: &Channel) {
         if let Some(track) = lock(&self.table).tracks.get_mut(channel) {
             track.snapshot = None;
@@ -321,8 +332,8 @@ impl Tracker {
     }
 }
 
-impl Table {
-    /// Does something to a track that may settle it, or end it being so.
+impl TrackTable {
+    /// Runs a change of a track that may settle or unsettle it, and keeps the count.
     fn act<T>(&mut self, channel: &Channel, act: impl FnOnce(&mut Track) -> T) -> Option<T> {
         let track = self.tracks.get_mut(channel)?;
         self.holding -= usize::from(track.held.is_some());
@@ -349,7 +360,7 @@ mod tests {
         Delivery { topic: Topic::Channel(channel()), publication: Arc::new(publication) }
     }
 
-    /// What comes down the connection: messages, and answers among them, which are looked at some time later.
+    /// Messages on the connection, and responses among them, which are read later.
     #[derive(Debug)]
     enum Wire {
         Message(Delivery),
@@ -357,17 +368,17 @@ mod tests {
         Read(Position, Vec<Delivery>),
     }
 
-    /// A Redis with one channel, and the link to it, in one thread.
+    /// A Redis with one channel, and the subscriber link, in one thread.
     struct World {
         tracker: Tracker,
         epochs: u64,
         top: Option<Position>,
         window: u64,
         wire: VecDeque<Wire>,
-        /// An answer that has come and was not looked at yet.
+        /// A response that has arrived and was not read yet.
         answer: Option<Wire>,
-        out: Vec<Out>,
-        /// How far the sink has come.
+        out: Vec<TrackOutput>,
+        /// The position of the sink.
         sink: Option<Position>,
         gaps: usize,
     }
@@ -377,7 +388,7 @@ mod tests {
         Publish,
         PublishPlain,
         Flush,
-        /// A message is lost on its way, though the connection is not.
+        /// A message is lost, and the connection stays.
         Lose,
         Hear,
         LookAtAnswer,
@@ -431,11 +442,11 @@ mod tests {
             self.wire.push_back(Wire::Read(top, read));
         }
 
-        /// Hears one thing, unless it is an answer and the last one is still to be looked at.
+        /// Receives one item, unless it is a response and the last one is still to be read.
         fn hear(&mut self) -> bool {
             match self.wire.front() {
                 None => return false,
-                Some(Wire::Stands(_) | Wire::Read(..)) if self.answer.is_some() => self.look(),
+                Some(Wire::Stands(_) | Wire::Read(..)) if self.answer.is_some() => self.read_answer(),
                 Some(_) => {}
             }
             match self.wire.pop_front() {
@@ -448,13 +459,13 @@ mod tests {
             true
         }
 
-        fn look(&mut self) {
+        fn read_answer(&mut self) {
             let next = match self.answer.take() {
                 Some(Wire::Stands(now)) => self.tracker.settle(&channel(), now, &mut self.out),
                 Some(Wire::Read(now, read)) => self.tracker.fill(&channel(), now, read, &mut self.out),
-                _ => Next::Nothing,
+                _ => NextStep::Nothing,
             };
-            if let Next::Fetch(after) = next {
+            if let NextStep::Fetch(after) = next {
                 self.read(after);
             }
             if !self.tracker.take_holes().is_empty() {
@@ -473,7 +484,7 @@ mod tests {
                     }
                 }
                 Step::Hear => drop(self.hear()),
-                Step::LookAtAnswer => self.look(),
+                Step::LookAtAnswer => self.read_answer(),
                 Step::Reconnect => {
                     self.wire.clear();
                     self.answer = None;
@@ -484,11 +495,11 @@ mod tests {
             self.check();
         }
 
-        /// The sink goes on without a hole that it was not told of.
+        /// The sink's positions have no gap that was not reported.
         fn check(&mut self) {
             for out in std::mem::take(&mut self.out) {
                 match out {
-                    Out::Deliver(delivery) => {
+                    TrackOutput::Deliver(delivery) => {
                         let Some(at) = delivery.publication.position.clone() else { continue };
                         let expected =
                             self.sink.clone().unwrap_or_else(|| Position { offset: 0, ..at.clone() });
@@ -496,7 +507,7 @@ mod tests {
                         self.go_to(&at);
                         self.sink = Some(at);
                     }
-                    Out::Gap(_, Gap { last, next }) => {
+                    TrackOutput::Gap(_, Gap { last, next }) => {
                         assert_eq!(
                             Some(&last),
                             self.sink.as_ref().or(Some(&Position { offset: 0, ..last.clone() }))
@@ -510,16 +521,16 @@ mod tests {
             }
         }
 
-        /// Epochs are numbers here, and none comes back.
+        /// Epochs are numbers here, and none is used twice.
         fn go_to(&self, next: &Position) {
             let number = |at: &Position| at.epoch.as_str().parse::<u64>().unwrap();
             assert!(self.sink.as_ref().is_none_or(|sink| number(sink) <= number(next)));
         }
 
-        /// Hears everything that is there to be heard.
+        /// Receives everything that is available.
         fn settle(&mut self) {
             while self.hear() || self.answer.is_some() {
-                self.look();
+                self.read_answer();
                 self.check();
             }
         }
@@ -567,21 +578,21 @@ mod tests {
         let at = |offset| Some(Position { offset, epoch: "e".into() });
         here.settle(&channel(), at(3), &mut out);
         here.in_term(&channel(), 7);
-        there.adopt(here.release(&channel(), &mut out).unwrap());
+        there.attach(here.release(&channel(), &mut out).unwrap());
         assert!(here.release(&channel(), &mut out).is_none(), "it is gone");
-        // What still comes here with a position comes there as well; what has none does not.
+        // Messages with a position still arrive here and also there; those without arrive here alone.
         here.admit(delivery(at(4)), &mut out);
         assert_eq!(out, []);
         here.admit(delivery(None), &mut out);
         assert_eq!(out.drain(..).count(), 1);
-        // An old subscription that ends there does not take along what has come.
+        // An old subscription that ends there does not drop the attached track.
         there.forget(&channel());
         assert_eq!(there.heard(&channel()), Some((at(3).unwrap(), Some(7))));
-        assert_eq!(there.settle(&channel(), at(5), &mut out), Next::Fetch(3));
+        assert_eq!(there.settle(&channel(), at(5), &mut out), NextStep::Fetch(3));
         let missed = (4..6).map(|offset| delivery(at(offset))).collect();
-        assert_eq!(there.fill(&channel(), at(5).unwrap(), missed, &mut out), Next::Nothing);
+        assert_eq!(there.fill(&channel(), at(5).unwrap(), missed, &mut out), NextStep::Nothing);
         assert_eq!(out.drain(..).count(), 2);
-        // And what is left of it here goes once nothing more can be heard.
+        // The rest of the track is dropped once no further message can arrive.
         here.sweep(|_| true);
         assert_eq!(lock(&here.table).tracks.len(), 1);
         here.sweep(|_| false);
@@ -606,9 +617,9 @@ mod tests {
         tracker.admit(big(None), &mut out);
         assert_eq!(out.len(), 1, "late would be a loss");
         // 2 and 3 were held, 4 and 5 did not fit.
-        assert_eq!(tracker.settle(&channel(), at(1), &mut out), Next::Fetch(3));
+        assert_eq!(tracker.settle(&channel(), at(1), &mut out), NextStep::Fetch(3));
         let missed = (4..6).map(|offset| delivery(at(offset))).collect();
-        assert_eq!(tracker.fill(&channel(), at(5).unwrap(), missed, &mut out), Next::Nothing);
+        assert_eq!(tracker.fill(&channel(), at(5).unwrap(), missed, &mut out), NextStep::Nothing);
         assert_eq!(out.len(), 5);
     }
 }

@@ -1,46 +1,46 @@
-//! A Redis Cluster: a pair of connections to each primary, and one beside them for what is published plainly.
+//! A Redis Cluster: a pair of connections to each primary, and one more connection for plain messages.
 //!
-//! **What is heard where.** In a cluster a plain `PUBLISH` on any node is carried to all nodes and heard by whoever has
-//! said `SUBSCRIBE` to any of them, but not by those who have said `SSUBSCRIBE`; an `SPUBLISH` is heard at its hash
-//! slot's primary alone, and only by those. Anybody may publish plainly on any node, so each channel is subscribed
-//! plainly, on the one connection that is there for it, to a node that does not matter. What tidings itself publishes
-//! with a position travels sharded: the function appends to the stream and says `SPUBLISH` in one step on the primary of
-//! the slot, and each node hears that on its connection to this primary. It costs the other primaries nothing, so
-//! channels with a history scale with the cluster; plain publications, as everywhere in Redis, do not. The plain name of
-//! a channel is subscribed sharded as well, for those who `SPUBLISH` themselves. What nodes tell each other is sharded
-//! too: then the number of receivers that Redis answers is that of the nodes which have heard it, whereas of a plain
-//! publication it counts those on one node of the cluster.
+//! **Plain and sharded messages.** In a cluster, a plain `PUBLISH` on any node is forwarded to all nodes and reaches
+//! every  `SUBSCRIBE`d client, but no `SSUBSCRIBE`d one; an `SPUBLISH` stays at the primary of its hash slot and
+//! reaches only  `SSUBSCRIBE`d clients. Any client may publish plainly on any node, so each channel is subscribed
+//! plainly on one connection  to any node. Publications of tidings with a position are sharded: the function appends to
+//! the stream and calls `SPUBLISH`  in one step on the primary of the slot, and each node receives them on its
+//! connection to this primary. They cost the other primaries  nothing, so channels with a history scale with the
+//! cluster; plain publications do not. The plain name of a channel is  also subscribed sharded, for clients that use
+//! `SPUBLISH`. Messages between nodes are sharded too: the number of receivers in  Redis' response is then the number
+//! of nodes that have received the message, whereas for a plain publication it counts the  subscribers on one node of
+//! the cluster.
 //!
-//! Both halves of a subscription must stand before it is called live. A slot that moves takes the sharded half along,
-//! and the plain one is not touched, so no plain publication is missed or heard twice for it. Patterns exist for plain
-//! names alone; while any node listens to patterns, the function says `PUBLISH` besides (see the library).
+//! A subscription is live when both halves are confirmed. When a slot moves, the sharded half moves with it and the
+//! plain half  is not touched, so no plain publication is missed or received twice. Patterns exist for plain names
+//! alone; while any node  has subscribed patterns, the function also calls `PUBLISH` (see the library).
 //!
-//! **A slot that moves, a primary that fails.** [`Fleet`] knows which primary each channel is with. When that changes, the
-//! channel's [track](super::track) is taken from one primary's connection, after everything heard there was handed over,
-//! and given to the other's, which treats it as after a lost connection: it subscribes, asks for the position, and
-//! fetches what is missing. Replication is asynchronous, so a promoted replica may lack the last publications. The meta
-//! hash of a channel holds which primary wrote last, in which term, and how far the history had come when that changed;
-//! a node that has heard more than that tells so, and the history begins anew, in another epoch: the loss is announced.
+//! **Moved slots and failed primaries.** [`Cluster`] assigns each channel to a primary. When the assignment changes,
+//! the channel's  [track](super::track) is detached from one primary's connection, after all messages received there
+//! were handed over,  and attached to the other's, which treats it as after a lost connection: it subscribes, reads the
+//! position, and  fetches what is missing. Replication is asynchronous, so a promoted replica may lack the last
+//! publications. The meta  hash of a channel records the primary that wrote last, its term, and the position of the
+//! history at the last change;  a node with a higher position reports it, and the history begins anew in another epoch:
+//! the loss is announced.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `slots` | hash slots |
-//! | `topology` | who serves them, from what the nodes say; no I/O |
+//! | `topology` | the owners of hash slots, merged from the responses of several nodes; no I/O |
 //! | `redirect` | `MOVED` and `ASK` |
-//! | `member` | one primary: its queue, its tracks, its two connections |
-//! | `table` | which topics are wanted, where they are, and what of them is confirmed; no I/O |
-//! | `news` | what the connections report |
-//! | `subscriptions`, `later` | subscribing at one primary, and trying again |
-//! | `lookout` | the task that keeps the topology true |
+//! | `primary` | one primary: its queue, its tracks, its two connections |
+//! | `topics` | the wanted topics, their primaries, and the confirmed subscriptions; no I/O |
+//! | `connection_events` | the events of the connections |
+//! | `subscriptions`, `deferred` | subscriptions at one primary, and retries |
+//! | `topology_watcher` | the task that keeps the topology up to date |
 //!
 //! Invariants:
-//! - A topic is called live only when each connection that it needs has confirmed it; when one of these is lost, it is
-//!   told to be away, and nobody else is.
-//! - A channel's track is with one primary at a time. Locks are taken in this order: the table, the routes, a member's.
+//! - A topic is reported live only when each connection that it needs has confirmed it; when one of these is lost, this
+//!   topic is  reported away, and no topic that does not need the connection.
+//! - A channel's track is with one primary at a time. Locks are taken in this order: the table, the routes, a primary's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo};
 use tidings_wire::{Channel, Topic};
@@ -50,70 +50,70 @@ use tokio::task::JoinHandle;
 
 use super::dial::{Dialer, Nodes, Secrets, Target};
 use super::interest::Interest;
-use super::link::{Link, Part};
+use super::link::{Link, LinkRole};
 use super::names::Names;
-use super::queue::Waiting;
+use super::queue::PendingRequest;
 use super::tracker::Tracker;
 use super::{Counters, Options};
 use crate::{Probe, SharedSink, lock};
 
-mod later;
-mod lookout;
-mod member;
-mod news;
+mod connection_events;
+mod deferred;
+mod primary;
 mod redirect;
 pub(super) mod slots;
 mod subscriptions;
-mod table;
+mod topics;
 mod topology;
+mod topology_watcher;
 
-pub(super) use later::Later;
-pub(super) use member::Member;
+pub(super) use deferred::Deferred;
+pub(super) use primary::Primary;
 pub(super) use redirect::Redirect;
 pub(super) use topology::Addr;
 
 use slots::SLOTS;
-use table::Table;
+use topics::TopicTable;
 use topology::Topology;
 
-/// How often one request is sent on before it is given up.
+/// Most redirections of one request.
 const HOPS: u8 = 5;
 
-/// What is known before the first connection.
+/// The configuration of the first connection.
 pub(super) struct Seeds {
-    /// One node each, with the credentials and the kind of connection that all nodes share.
+    /// One entry for each configured node, with the credentials and the kind of connection that all nodes share.
     pub(super) nodes: Vec<ConnectionInfo>,
     pub(super) secrets: Secrets,
 }
 
 /// All connections to a cluster.
-pub(super) struct Fleet {
+pub(super) struct Cluster {
     names: Arc<Names>,
     sink: SharedSink,
     counters: Arc<Counters>,
     options: Options,
     runtime: Handle,
     seeds: Seeds,
-    /// What is known of where nodes are; never empty.
+    /// The known nodes; never empty.
     nodes: Nodes,
-    /// What is to be subscribed plainly.
+    /// Topics to subscribe plainly.
     plain: Arc<Interest>,
     resets: watch::Sender<String>,
-    table: Mutex<Table>,
+    table: Mutex<TopicTable>,
     routes: Mutex<Arc<Routes>>,
-    /// The topology is no longer what it was.
+    /// Notified when the topology may have changed.
     changed: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Where requests go. A new one replaces it when that changes.
+/// The destinations of requests. Replaced as a whole when they change.
 #[derive(Default)]
 struct Routes {
     topology: Topology,
-    members: HashMap<Addr, Arc<Member>>,
+    primaries: HashMap<Addr, Arc<Primary>>,
 }
 
-impl Fleet {
+impl Cluster {
     /// Starts to connect.
     pub(super) fn start(
         options: Options,
@@ -124,7 +124,7 @@ impl Fleet {
         runtime: &Handle,
     ) -> redis::RedisResult<Arc<Self>> {
         let clients = seeds.nodes.iter().cloned().map(Client::open).collect::<Result<Vec<_>, _>>()?;
-        let fleet = Arc::new(Self {
+        let cluster = Arc::new(Self {
             names,
             sink,
             counters,
@@ -140,39 +140,40 @@ impl Fleet {
             tasks: Mutex::default(),
         });
         let link = Link {
-            part: Part::Plain,
-            dialer: fleet.dialer(Target::Any(Arc::clone(&fleet.nodes))),
-            names: Arc::clone(&fleet.names),
-            interest: Arc::clone(&fleet.plain),
+            role: LinkRole::Plain,
+            dialer: cluster.dialer(Target::Any(Arc::clone(&cluster.nodes))),
+            names: Arc::clone(&cluster.names),
+            interest: Arc::clone(&cluster.plain),
             tracker: Arc::new(Tracker::default()),
-            sink: Arc::clone(&fleet.sink),
-            news: Arc::new(news::Plain(Arc::downgrade(&fleet))),
-            counters: Arc::clone(&fleet.counters),
-            reset: fleet.resets.clone(),
-            resets: fleet.resets.subscribe(),
-            ping_interval: fleet.options.ping_interval,
-            response_timeout: fleet.options.response_timeout,
+            sink: Arc::clone(&cluster.sink),
+            events: Arc::new(connection_events::PlainEvents(Arc::downgrade(&cluster))),
+            counters: Arc::clone(&cluster.counters),
+            reset: cluster.resets.clone(),
+            resets: cluster.resets.subscribe(),
+            ping_interval: cluster.options.ping_interval,
+            response_timeout: cluster.options.response_timeout,
         };
-        let tasks = [runtime.spawn(link.run()), runtime.spawn(lookout::run(Arc::downgrade(&fleet)))];
-        lock(&fleet.tasks).extend(tasks);
-        Ok(fleet)
+        let tasks =
+            [runtime.spawn(link.run()), runtime.spawn(topology_watcher::run(Arc::downgrade(&cluster)))];
+        lock(&cluster.tasks).extend(tasks);
+        Ok(cluster)
     }
 
-    /// The primary that a channel is with, if that is known.
-    pub(super) fn member(&self, channel: &Channel) -> Option<Arc<Member>> {
+    /// The primary of a channel, if it is known.
+    pub(super) fn primary(&self, channel: &Channel) -> Option<Arc<Primary>> {
         let slot = self.names.slot(channel);
         let routes = Arc::clone(&lock(&self.routes));
-        routes.topology.owner(slot).and_then(|addr| routes.members.get(addr)).cloned()
+        routes.topology.owner(slot).and_then(|addr| routes.primaries.get(addr)).cloned()
     }
 
-    /// Sends on what a node has not done, because it is somewhere else. In order, from the task of one connection.
-    pub(super) fn send_on(&self, requests: Vec<(Waiting, Redirect)>) {
+    /// Forwards requests that a node has redirected. Called in order, from the task of one connection.
+    pub(super) fn forward(&self, requests: Vec<(PendingRequest, Redirect)>) {
         for (mut waiting, redirect) in requests {
             waiting.hops += 1;
             let addr = match redirect {
                 Redirect::Moved(slot, addr) => {
                     match &addr {
-                        Some(addr) => self.seen(slot, addr),
+                        Some(addr) => self.record_owner(slot, addr),
                         None => self.changed.notify_one(),
                     }
                     waiting.asking = false;
@@ -183,49 +184,49 @@ impl Fleet {
                     addr
                 }
             };
-            // Dropped, it is answered `Unavailable`.
+            // A dropped request completes as `Unavailable`.
             if waiting.hops <= HOPS
-                && let Some(member) = addr.and_then(|addr| self.member_at(&addr))
+                && let Some(primary) = addr.and_then(|addr| self.primary_at(&addr))
             {
-                member.queue.push_on(waiting);
+                primary.queue.push_forwarded(waiting);
             }
         }
     }
 
-    fn member_at(&self, addr: &Addr) -> Option<Arc<Member>> {
-        lock(&self.routes).members.get(addr).cloned()
+    fn primary_at(&self, addr: &Addr) -> Option<Arc<Primary>> {
+        lock(&self.routes).primaries.get(addr).cloned()
     }
 
-    /// A node has said that a slot is there.
-    fn seen(&self, slot: u16, addr: &Addr) {
+    /// Records the owner of a slot, from a redirection.
+    fn record_owner(&self, slot: u16, addr: &Addr) {
         let mut routes = lock(&self.routes);
         if routes.topology.owner(slot) != Some(addr) {
             let mut topology = routes.topology.clone();
             topology.set(slot, addr);
-            *routes = Arc::new(Routes { topology, members: routes.members.clone() });
+            *routes = Arc::new(Routes { topology, primaries: routes.primaries.clone() });
         }
         drop(routes);
         self.changed.notify_one();
     }
 
-    /// Makes all connections anew.
+    /// Closes all connections and makes new ones.
     pub(super) fn reset(&self, reason: &str) {
         self.resets.send_replace(reason.to_owned());
         let routes = Arc::clone(&lock(&self.routes));
-        routes.members.values().for_each(|member| drop(member.resets.send_replace(reason.to_owned())));
+        routes.primaries.values().for_each(|primary| drop(primary.resets.send_replace(reason.to_owned())));
     }
 
-    /// Makes the connections anew that a publication of this channel takes.
+    /// Closes the connections that a publication of this channel uses, and makes new ones.
     pub(super) fn reset_for(&self, channel: &Channel, reason: &str) {
         if !self.names.is_own(channel) {
             self.resets.send_replace(reason.to_owned());
-        } else if let Some(member) = self.member(channel) {
-            member.resets.send_replace(reason.to_owned());
+        } else if let Some(primary) = self.primary(channel) {
+            primary.resets.send_replace(reason.to_owned());
         }
     }
 
-    /// Two channels for each primary: one by which its own connections are tried, one that goes from there through the
-    /// cluster to the connection for plain messages.
+    /// Two channels for each primary: one that tests the connections to this primary, and one that tests the way from
+    /// there  through the cluster to the connection for plain messages.
     pub(super) fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         let routes = Arc::clone(&lock(&self.routes));
         let topology = &routes.topology;
@@ -233,7 +234,7 @@ impl Fleet {
         let mut wanted: Vec<_> = (0..SLOTS).filter_map(|slot| topology.owner(slot)).collect();
         wanted.sort();
         wanted.dedup();
-        // Where slots are spread evenly, a few tries for each are enough; one with very few slots takes more.
+        // With evenly spread slots a few attempts find a channel for each primary; a primary with few slots takes more.
         for number in 0..u32::from(SLOTS) {
             if found.len() == 2 * wanted.len() {
                 break;
@@ -252,7 +253,7 @@ impl Fleet {
         };
         let mut probes: Vec<_> = found
             .into_iter()
-            // Nodes' own channels have no envelopes, so no histories: see `Names::sharded_names`.
+            // The nodes' own channels have no envelopes, so no histories: see `Names::sharded_names`.
             .map(|((plain, addr), channel)| Probe { channel, through: what(plain, addr), stateful: plain })
             .collect();
         probes.sort_by(|a, b| a.through.cmp(&b.through));
@@ -281,19 +282,19 @@ impl Fleet {
         Client::open(seed.clone().set_addr(addr))
     }
 
-    /// Takes over what is known of the cluster by now: starts connections to new primaries, has channels follow their
-    /// slots, ends connections to those that are none any more.
-    fn adopt(self: &Arc<Self>, topology: Topology) {
+    /// Applies a new topology: connects to new primaries, moves channels to the primaries of their slots, closes
+    /// connections to  nodes that are no primaries any more.
+    fn apply_topology(self: &Arc<Self>, topology: Topology) {
         let mut table = lock(&self.table);
-        let first = table.home_of_all.primaries.is_empty();
-        let mut members = lock(&self.routes).members.clone();
+        let first = table.topology.primaries.is_empty();
+        let mut primaries = lock(&self.routes).primaries.clone();
         let wanted_patterns = table.patterns();
         for addr in &topology.primaries {
-            if !members.contains_key(addr) {
-                match Member::start(self, addr) {
-                    Ok(member) => {
-                        wanted_patterns.iter().for_each(|topic| member.interest.subscribe(topic));
-                        drop(members.insert(addr.clone(), member));
+            if !primaries.contains_key(addr) {
+                match Primary::start(self, addr) {
+                    Ok(primary) => {
+                        wanted_patterns.iter().for_each(|topic| primary.interest.subscribe(topic));
+                        drop(primaries.insert(addr.clone(), primary));
                     }
                     Err(error) => tracing::warn!("redis {addr}: {error}"),
                 }
@@ -303,45 +304,45 @@ impl Fleet {
         if !clients.is_empty() {
             *lock(&self.nodes) = clients;
         }
-        *lock(&self.routes) = Arc::new(Routes { topology: topology.clone(), members: members.clone() });
-        if table.home_of_all != topology {
+        *lock(&self.routes) = Arc::new(Routes { topology: topology.clone(), primaries: primaries.clone() });
+        if table.topology != topology {
             tracing::info!("redis: a cluster of {} primaries", topology.primaries.len());
-            let away = table.follow(&topology, &members, &self.names);
-            self.say_away(&away, "the hash slot is being moved");
+            let away = table.follow(&topology, &primaries, &self.names);
+            self.report_away(&away, "the hash slot is being moved");
         }
-        members.retain(|addr, member| {
-            let stays = topology.primaries.contains(addr) || table.is_home(member.id);
+        primaries.retain(|addr, primary| {
+            let stays = topology.primaries.contains(addr) || table.is_home(primary.id);
             if !stays {
                 tracing::info!("redis {addr}: no longer a primary of the cluster");
-                member.stop();
+                primary.stop();
             }
             stays
         });
-        *lock(&self.routes) = Arc::new(Routes { topology, members: members.clone() });
+        *lock(&self.routes) = Arc::new(Routes { topology, primaries: primaries.clone() });
         if first && table.plain_up {
             self.sink.up();
         }
         let live = table.complete();
-        self.say_live(&live);
+        self.report_live(&live);
         drop(table);
-        for member in members.values() {
-            member.tracker.sweep(|channel| member.interest.knows(&Topic::Channel(channel.clone())));
+        for primary in primaries.values() {
+            primary.tracker.sweep(|channel| primary.interest.knows(&Topic::Channel(channel.clone())));
         }
     }
 
-    fn say_live(&self, topics: &[Topic]) {
+    fn report_live(&self, topics: &[Topic]) {
         if !topics.is_empty() {
             self.sink.live(topics);
         }
     }
 
-    fn say_away(&self, topics: &[Topic], reason: &str) {
+    fn report_away(&self, topics: &[Topic], reason: &str) {
         if !topics.is_empty() {
             self.sink.away(topics, reason);
         }
     }
 
-    /// Wants a topic.
+    /// Adds a topic to the wanted ones.
     pub(super) fn subscribe(&self, topic: &Topic) {
         let mut table = lock(&self.table);
         let own = matches!(topic, Topic::Channel(channel) if self.names.is_own(channel));
@@ -352,62 +353,57 @@ impl Fleet {
         let home = match topic {
             Topic::Channel(channel) => {
                 let slot = self.names.slot(channel);
-                table.home_of_all.owner(slot).and_then(|addr| routes.members.get(addr)).cloned()
+                table.topology.owner(slot).and_then(|addr| routes.primaries.get(addr)).cloned()
             }
             Topic::Pattern(_) => None,
         };
         let reachable = match (topic, &home) {
             (Topic::Pattern(_), _) => {
-                routes.members.values().for_each(|member| member.interest.subscribe(topic));
+                routes.primaries.values().for_each(|primary| primary.interest.subscribe(topic));
                 table.all_up()
             }
             (_, Some(home)) => {
                 if let Topic::Channel(channel) = topic
                     && !table.has(topic)
                 {
-                    home.tracker.disown(channel);
+                    home.tracker.drop_foreign_track(channel);
                 }
                 home.interest.subscribe(topic);
                 table.is_up(home.id)
             }
             (_, None) => false,
         };
-        table.want(topic, own, home);
+        table.insert(topic, own, home);
         if !reachable {
-            self.say_away(std::slice::from_ref(topic), "its primary is away");
+            self.report_away(std::slice::from_ref(topic), "its primary is away");
         }
     }
 
-    /// Wants a topic no longer.
+    /// Removes a topic from the wanted ones.
     pub(super) fn unsubscribe(&self, topic: &Topic) {
         let mut table = lock(&self.table);
         self.plain.unsubscribe(topic);
-        let home = table.unwant(topic);
+        let home = table.remove(topic);
         match (topic, home) {
             (Topic::Channel(channel), Some(home)) => {
                 home.interest.unsubscribe(topic);
-                home.tracker.disown(channel);
+                home.tracker.drop_foreign_track(channel);
             }
             (Topic::Pattern(_), _) => {
                 let routes = Arc::clone(&lock(&self.routes));
-                routes.members.values().for_each(|member| member.interest.unsubscribe(topic));
+                routes.primaries.values().for_each(|primary| primary.interest.unsubscribe(topic));
             }
             _ => {}
         }
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub(super) fn stop(&self) {
         lock(&self.tasks).iter().for_each(JoinHandle::abort);
         let routes = Arc::clone(&lock(&self.routes));
-        routes.members.values().for_each(|member| member.stop());
+        routes.primaries.values().for_each(|primary| primary.stop());
     }
 }
 
-/// The fleet, while it is there.
-type Ashore = Weak<Fleet>;
-
-/// How long a node may take to say what it knows.
-fn patience(options: &Options) -> Duration {
-    options.response_timeout
-}
+/// Does not keep the cluster's connections alive.
+type WeakCluster = Weak<Cluster>;

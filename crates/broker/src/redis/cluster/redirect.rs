@@ -1,22 +1,22 @@
-//! What a node of a cluster answers when a hash slot is somewhere else.
+//! Redirections: the response of a cluster node to a request for a hash slot of another node.
 
 use redis::{ServerErrorKind, Value};
 
 use super::topology::Addr;
 
-/// Where a request is to be sent instead; nothing was done for it.
+/// The node to which a request must be sent instead; the request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::redis) enum Redirect {
     /// The slot has another primary.
     Moved(u16, Option<Addr>),
-    /// The slot is on its way to another primary, and this key is not here any more, or not at all: the other one is to be
-    /// asked, once, with `ASKING` before.
+    /// The slot is being moved to another primary, and this key is not here: send the request there once, with `ASKING`
+    /// before it.
     Ask(Option<Addr>),
 }
 
 impl Redirect {
-    /// Reads `MOVED slot host:port` or `ASK slot host:port`. The host is missing where the cluster does not know its own
-    /// address; the next look at the topology tells then.
+    /// Parses `MOVED slot host:port` or `ASK slot host:port`. The host is missing where the cluster does not know its
+    /// own  address; then the topology must be read.
     pub(in crate::redis) fn read(answer: &Value) -> Option<Self> {
         let Value::ServerError(error) = answer else { return None };
         let mut words = error.details().unwrap_or_default().split(' ');

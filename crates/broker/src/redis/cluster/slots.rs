@@ -1,7 +1,7 @@
-//! Hash slots: which part of a cluster a name belongs to.
+//! Hash slots: the part of a cluster that a name belongs to.
 //! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>)
 
-/// How many there are.
+/// Number of hash slots.
 pub(in crate::redis) const SLOTS: u16 = 16_384;
 
 /// CRC16 in the variant of XMODEM, for each value of the byte that is shifted out.
@@ -31,8 +31,8 @@ pub(in crate::redis) fn slot(name: &[u8]) -> u16 {
     crc % SLOTS
 }
 
-/// The part of a name that decides its slot: what stands between the first brace and the next closing one, if that is
-/// something, else all of it.
+/// The part of a name that decides its slot: the text between the first brace and the next closing one, if it is not
+/// empty, else the whole name.
 pub(in crate::redis) fn hashed(name: &[u8]) -> &[u8] {
     let tag = name.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &name[open + 1..];

@@ -1,46 +1,47 @@
-//! Subscribing at one primary: sharded names, one command for each, for those of one command must share their slot.
+//! Subscriptions at one primary: sharded names, one command for each, because all names of one command must share their
+//! slot.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tidings_wire::Topic;
 
-use super::{Later, Member, Redirect};
+use super::{Deferred, Primary, Redirect};
 use crate::BrokerError;
 use crate::redis::dial::is_refusal;
 use crate::redis::ingest::Ingest;
-use crate::redis::link::{Link, Part, by_kind, channels_of};
+use crate::redis::link::{Link, LinkRole, by_kind, channels_of};
 
-/// Where a node listens on every primary while it has patterns: see the function library.
+/// The channel that a node subscribes on every primary while it has patterns: see the function library.
 const PATTERNS: &str = "tidings\x1fpatterns";
 
-/// What became of one channel.
+/// The result of the subscription of one channel.
 enum Outcome {
     Subscribed,
-    Later,
+    Deferred,
     Refused(BrokerError),
 }
 
 impl Link {
-    /// Subscribes each of the topics here, or tries again later, or tells that it is refused.
+    /// Subscribes the topics; defers those whose slot is elsewhere, reports those that are refused.
     pub(in crate::redis) async fn subscribe_sharded(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
         topics: Vec<Topic>,
-        later: &mut Later,
+        later: &mut Deferred,
     ) -> Result<(), String> {
-        let Part::Sharded(member) = &self.part else { return Ok(()) };
+        let LinkRole::Sharded(primary) = &self.role else { return Ok(()) };
         let (channels, patterns) = by_kind(topics);
         if !patterns.is_empty() {
             match self.answered(ingest, connection.subscribe(PATTERNS)).await? {
                 Ok(()) => {
                     let live = self.interest.subscribed(patterns);
-                    self.say_live(&live);
+                    self.report_live(&live);
                 }
                 Err(e) if is_refusal(&e) => {
                     self.refuse(patterns, &e, later);
                 }
-                Err(e) => return Err(self.dialer.words(&e)),
+                Err(e) => return Err(self.dialer.describe(&e)),
             }
         }
         if channels.is_empty() {
@@ -49,9 +50,9 @@ impl Link {
         let outcomes = self.each(connection, ingest, "SSUBSCRIBE", &channels).await?;
         let mut good = Vec::with_capacity(channels.len());
         for (topic, answers) in channels.into_iter().zip(outcomes) {
-            match self.outcome(member, answers) {
+            match self.outcome(primary, answers) {
                 Outcome::Subscribed => good.push(topic),
-                Outcome::Later => later.topics([topic]),
+                Outcome::Deferred => later.topics([topic]),
                 Outcome::Refused(error) => self.refused(topic, &error, later),
             }
         }
@@ -60,11 +61,11 @@ impl Link {
         good.retain(|topic| !matches!(topic, Topic::Channel(channel) if unclear.contains(channel)));
         later.topics(unclear.into_iter().map(Topic::Channel));
         let live = self.interest.subscribed(good);
-        self.say_live(&live);
+        self.report_live(&live);
         Ok(())
     }
 
-    /// Ends these subscriptions; those of a slot that has left are over already.
+    /// Ends these subscriptions; those of a slot that has moved away have ended already.
     pub(in crate::redis) async fn unsubscribe_sharded(
         &self,
         connection: &mut MultiplexedConnection,
@@ -75,7 +76,7 @@ impl Link {
         if !patterns.is_empty() {
             if !self.interest.wants_patterns() {
                 let answer = self.answered(ingest, connection.unsubscribe(PATTERNS)).await?;
-                answer.map_err(|e| self.dialer.words(&e))?;
+                answer.map_err(|e| self.dialer.describe(&e))?;
             }
             self.interest.unsubscribed(&patterns);
         }
@@ -96,7 +97,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends a command for every sharded name of every channel; gives the answers for each channel.
+    /// Sends a command for every sharded name of every channel; returns the responses for each channel.
     async fn each(
         &self,
         connection: &mut MultiplexedConnection,
@@ -111,19 +112,19 @@ impl Link {
         }
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         let mut replies =
-            self.answered(ingest, replies).await?.map_err(|e| self.dialer.words(&e))?.into_iter();
+            self.answered(ingest, replies).await?.map_err(|e| self.dialer.describe(&e))?.into_iter();
         Ok(names.iter().map(|names| replies.by_ref().take(names.len()).collect()).collect())
     }
 
-    fn outcome(&self, member: &Member, answers: Vec<Value>) -> Outcome {
+    fn outcome(&self, primary: &Primary, answers: Vec<Value>) -> Outcome {
         for answer in answers {
             if Redirect::read(&answer).is_some() {
-                member.misled();
-                return Outcome::Later;
+                primary.report_moved_slot();
+                return Outcome::Deferred;
             }
             match self.counters.failures.result(answer) {
                 Ok(_) => {}
-                Err(BrokerError::Unavailable) => return Outcome::Later,
+                Err(BrokerError::Unavailable) => return Outcome::Deferred,
                 Err(error) => return Outcome::Refused(error),
             }
         }

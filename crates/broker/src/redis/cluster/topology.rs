@@ -1,7 +1,7 @@
-//! Who serves which hash slots, put together from what several nodes of a cluster say; no I/O.
+//! The owners of hash slots, merged from the responses of several cluster nodes; no I/O.
 //!
-//! Each node says what it knows in the answer to `CLUSTER NODES`, one line for each node it knows of. Where two disagree,
-//! the claim of the higher configuration epoch holds, as among the nodes themselves.
+//! Each node responds to `CLUSTER NODES` with one line for each node that it knows. Where two nodes disagree, the claim
+//! with  the higher configuration epoch wins, as among the nodes themselves.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::slots::SLOTS;
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::redis) struct Addr {
     pub(in crate::redis) host: Arc<str>,
@@ -21,8 +21,8 @@ impl Addr {
         Self { host: host.into(), port }
     }
 
-    /// Reads `host:port`, where the host may be an IPv6 address without brackets, or nothing: then it is `from`, the host
-    /// of whoever said it.
+    /// Parses `host:port`. The host may be an IPv6 address without brackets, or empty: then it is `from`, the host of
+    /// the node  that responded.
     pub(in crate::redis) fn read(text: &str, from: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = if host.is_empty() || host == "?" { from } else { host };
@@ -40,7 +40,7 @@ impl fmt::Display for Addr {
     }
 }
 
-/// What one node says.
+/// The response of one node.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::redis) struct View {
     nodes: Vec<Node>,
@@ -56,15 +56,16 @@ struct Node {
 }
 
 impl View {
-    /// Reads the answer to `CLUSTER NODES` of the node at `from`; lines that are not understood are passed over. With
-    /// `names`, nodes that announce a host name are known by it: a certificate can only be checked against that.
+    /// Parses the response to `CLUSTER NODES` of the node at `from`; ignores lines that it does not understand. With
+    /// `names`, nodes that announce a host name are identified by it: a certificate can only be verified against a
+    /// name.
     pub(in crate::redis) fn read(text: &str, from: &Addr, names: bool) -> Self {
         Self { nodes: text.lines().filter_map(|line| Node::read(line, from, names)).collect() }
     }
 }
 
 impl Node {
-    /// Reads `id ip:port@bus[,hostname…] flags primary ping pong epoch link slot…`
+    /// Parses `id ip:port@bus[,hostname…] flags primary ping pong epoch link slot…`
     /// (<https://redis.io/docs/latest/commands/cluster-nodes/>).
     fn read(line: &str, from: &Addr, names: bool) -> Option<Self> {
         let mut words = line.split(' ');
@@ -87,26 +88,26 @@ impl Node {
             let (first, last) = (first.parse().ok()?, last.parse().ok()?);
             (first <= last && last < SLOTS).then_some((first, last))
         };
-        // Behind the state of the link; slots on their way stand in brackets, and are still where they were.
+        // Behind the state of the link. Slots that are being moved are in brackets, and still belong to their owner.
         let slots = words.skip(1).filter_map(range).collect();
         Some(Self { addr, primary: has("master"), failing: has("fail"), epoch, slots })
     }
 }
 
-/// Who serves what.
+/// Nodes, and owners of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::redis) struct Topology {
-    /// Every primary that works or has slots, in the order of their addresses.
+    /// Every primary that responds or has slots, in the order of their addresses.
     pub(in crate::redis) primaries: Vec<Addr>,
-    /// Every node that works.
+    /// Every node that responds.
     pub(in crate::redis) nodes: Vec<Addr>,
-    /// For each slot its primary, as a number in `primaries`, and one more; zero when there is none. Empty at first.
+    /// For each slot the index of its owner in `primaries` plus one; zero without an owner. Empty at first.
     owners: Vec<u16>,
 }
 
 impl Topology {
-    /// Puts together what nodes say.
-    pub(in crate::redis) fn of(views: &[View]) -> Self {
+    /// Merges the responses of several nodes.
+    pub(in crate::redis) fn merge(views: &[View]) -> Self {
         let mut owners: Vec<Option<(u64, &Addr)>> = vec![None; usize::from(SLOTS)];
         let mut known: HashMap<&Addr, (u64, bool, bool)> = HashMap::new();
         for node in views.iter().flat_map(|view| &view.nodes) {
@@ -114,7 +115,7 @@ impl Topology {
             if node.epoch > newest.0 {
                 (newest.0, newest.1) = (node.epoch, node.primary);
             }
-            // One that anybody reaches is there.
+            // A node that any other node reaches is not failing.
             newest.2 &= node.failing;
             for (first, last) in node.slots.iter().filter(|_| node.primary) {
                 for owner in &mut owners[usize::from(*first)..=usize::from(*last)] {
@@ -149,7 +150,7 @@ impl Topology {
         number > 0 && self.owners.contains(&number)
     }
 
-    /// A slot has been seen to be there, if that is one of the primaries.
+    /// Records the owner of a slot, if it is a known primary.
     pub(in crate::redis) fn set(&mut self, slot: u16, addr: &Addr) {
         if let (Ok(at), Some(owner)) =
             (self.primaries.binary_search(addr), self.owners.get_mut(usize::from(slot)))
@@ -187,7 +188,7 @@ something else
 
     #[test]
     fn slots_are_where_the_nodes_say() {
-        let topology = Topology::of(&[view(CALM)]);
+        let topology = Topology::merge(&[view(CALM)]);
         assert_eq!(topology.primaries, [at(1), at(2), at(3)]);
         assert_eq!(topology.nodes, [at(1), at(2), at(3), at(4)]);
         assert!(topology.is_whole());
@@ -198,22 +199,22 @@ something else
 
     #[test]
     fn of_two_who_claim_a_slot_the_one_with_the_higher_epoch_has_it() {
-        // The failed primary still thinks that it is one; its replica has been elected.
+        // The failed primary still claims its slots; its replica has been elected.
         let after = CALM
             .replace("myself,master - 0 0 1 connected 0-5460", "master,fail - 0 0 1 connected")
             .replace("slave aa 0 0 1 connected", "myself,master - 0 0 4 connected 0-5460");
         for views in [[view(CALM), view(&after)], [view(&after), view(CALM)]] {
-            let topology = Topology::of(&views);
+            let topology = Topology::merge(&views);
             assert_eq!(topology.owner(7), Some(&at(4)));
             assert!(topology.is_whole());
         }
-        let alone = Topology::of(&[view(&after)]);
+        let alone = Topology::merge(&[view(&after)]);
         assert_eq!(alone.primaries, [at(2), at(3), at(4)], "the failed one has nothing any more");
     }
 
     #[test]
     fn a_cluster_with_a_hole_is_not_whole_and_nothing_is_known_at_first() {
-        let topology = Topology::of(&[view(&CALM.replace("0-5460", "1-5460"))]);
+        let topology = Topology::merge(&[view(&CALM.replace("0-5460", "1-5460"))]);
         assert!(!topology.is_whole());
         assert_eq!(topology.owner(0), None);
         assert_eq!(topology.owner(1), Some(&at(1)));
@@ -223,7 +224,7 @@ something else
 
     #[test]
     fn a_slot_seen_elsewhere_is_there() {
-        let mut topology = Topology::of(&[view(CALM)]);
+        let mut topology = Topology::merge(&[view(CALM)]);
         topology.set(5, &at(3));
         topology.set(6, &at(9));
         assert_eq!((topology.owner(5), topology.owner(6)), (Some(&at(3)), Some(&at(1))));
@@ -239,6 +240,6 @@ something else
         assert_eq!(Addr::read("nothing", "me"), None);
         assert_eq!(Addr::new("::1", 7).to_string(), "[::1]:7");
         let named = View::read(CALM, &at(1), true);
-        assert_eq!(Topology::of(&[named]).owner(5461), Some(&Addr::new("b.example", 2)));
+        assert_eq!(Topology::merge(&[named]).owner(5461), Some(&Addr::new("b.example", 2)));
     }
 }

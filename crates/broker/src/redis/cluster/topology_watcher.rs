@@ -1,5 +1,5 @@
-//! The task that keeps the topology true: it asks the primaries what they know, now and then, and when something has
-//! changed.
+//! The task that keeps the topology up to date: it queries the primaries at intervals, and when a redirection or a lost
+//! connection  suggests a change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use redis::Value;
 use tokio::sync::oneshot;
 
 use super::topology::{Addr, Topology, View};
-use super::{Ashore, Fleet, patience};
+use super::{Cluster, WeakCluster};
 use crate::lock;
 use crate::redis::dial::Target;
 use crate::redis::queue::{Reply, Request};
 
-/// How often it asks while everything is in order.
+/// Interval while all slots are served and all primaries connected.
 const CALM: Duration = Duration::from_secs(10);
-/// How often while a primary is away, or a slot without one.
+/// Interval while a primary is away, or a slot has no owner.
 const TROUBLED: Duration = Duration::from_millis(300);
-/// How often at most, however much changes.
+/// Shortest interval, however often the topology changes.
 const LEAST: Duration = Duration::from_millis(50);
 
-/// Runs until the fleet is gone.
-pub(super) async fn run(fleet: Ashore) {
+/// Runs until the cluster is dropped.
+pub(super) async fn run(cluster: WeakCluster) {
     let mut said = None;
     loop {
-        let Some(here) = fleet.upgrade() else { return };
-        let known = match here.look().await {
+        let Some(here) = cluster.upgrade() else { return };
+        let known = match here.query_topology().await {
             Ok(topology) => {
                 said = None;
-                here.adopt(topology);
+                here.apply_topology(topology);
                 true
             }
             Err(why) => {
-                let never = lock(&here.table).home_of_all.primaries.is_empty();
+                let never = lock(&here.table).topology.primaries.is_empty();
                 if said.as_ref() != Some(&why) {
-                    tracing::warn!("redis: nobody says what the cluster looks like: {why}");
+                    tracing::warn!("redis: cannot read the topology of the cluster: {why}");
                     if never {
                         here.sink.down(&why);
                     }
@@ -52,27 +52,27 @@ pub(super) async fn run(fleet: Ashore) {
     }
 }
 
-impl Fleet {
+impl Cluster {
     /// Whether every slot is served and every primary connected.
     fn is_calm(&self) -> bool {
         let table = lock(&self.table);
-        table.home_of_all.is_whole() && table.all_up()
+        table.topology.is_whole() && table.all_up()
     }
 
-    /// Asks every primary that can be asked; if there is none, other nodes, one after the other.
-    async fn look(&self) -> Result<Topology, String> {
-        let members: Vec<_> = lock(&self.routes).members.values().cloned().collect();
-        let asked: Vec<_> = members
+    /// Queries all connected primaries; without any, other nodes one after the other.
+    async fn query_topology(&self) -> Result<Topology, String> {
+        let primaries: Vec<_> = lock(&self.routes).primaries.values().cloned().collect();
+        let asked: Vec<_> = primaries
             .iter()
-            .filter(|member| member.queue.is_open())
-            .map(|member| {
+            .filter(|primary| primary.queue.is_open())
+            .map(|primary| {
                 let (sender, answer) = oneshot::channel();
                 let reply = Reply::Value(Box::new(move |value| drop(sender.send(value))));
-                member.queue.push(Request::Nodes, reply);
-                (member.addr.clone(), answer)
+                primary.queue.push(Request::Nodes, reply);
+                (primary.addr.clone(), answer)
             })
             .collect();
-        let end = tokio::time::Instant::now() + patience(&self.options);
+        let end = tokio::time::Instant::now() + self.options.response_timeout;
         let mut views = Vec::new();
         for (addr, answer) in asked {
             if let Ok(Ok(Ok(answer))) = tokio::time::timeout_at(end, answer).await {
@@ -91,7 +91,7 @@ impl Fleet {
                     | redis::ConnectionAddr::TcpTls { host, port, .. } => Addr::new(host, *port),
                     _ => continue,
                 };
-                match self.ask(client, &addr).await {
+                match self.query_node(client, &addr).await {
                     Ok(view) => {
                         views.push(view);
                         break;
@@ -100,26 +100,26 @@ impl Fleet {
                 }
             }
         }
-        let topology = Topology::of(&views);
+        let topology = Topology::merge(&views);
         if !views.is_empty() && topology.primaries.is_empty() {
             why = "the cluster has no primary".to_owned();
         }
         if topology.primaries.is_empty() { Err(why) } else { Ok(topology) }
     }
 
-    /// Asks a node over a connection of its own.
-    async fn ask(&self, client: redis::Client, addr: &Addr) -> Result<View, String> {
-        let mut dialer = self.dialer(Target::Member(Box::new(client)));
+    /// Queries a node over a separate connection.
+    async fn query_node(&self, client: redis::Client, addr: &Addr) -> Result<View, String> {
+        let mut dialer = self.dialer(Target::Primary(Box::new(client)));
         let ignored = |_: redis::PushInfo| -> Result<(), redis::aio::SendError> { Ok(()) };
         let mut connection = dialer.open("tidings-topology", ignored).await?;
         let mut command = redis::cmd("CLUSTER");
         let answer = command.arg("NODES").query_async::<Value>(&mut connection);
-        match tokio::time::timeout(patience(&self.options), answer).await {
+        match tokio::time::timeout(self.options.response_timeout, answer).await {
             Ok(Ok(answer)) => {
                 self.view(&answer, addr).ok_or_else(|| "an unexpected answer to CLUSTER NODES".to_owned())
             }
-            Ok(Err(e)) => Err(dialer.words(&e)),
-            Err(_) => Err(format!("no answer within {:?}", patience(&self.options))),
+            Ok(Err(e)) => Err(dialer.describe(&e)),
+            Err(_) => Err(format!("no answer within {:?}", self.options.response_timeout)),
         }
     }
 

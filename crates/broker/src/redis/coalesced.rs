@@ -1,8 +1,8 @@
-//! Reads that are shared: identical questions that come while one is under way cost Redis one more read together.
+//! Shared reads: identical queries that arrive during a read share the next read.
 //!
 //! Invariants:
-//! - At most one read of each key is under way.
-//! - A question is never answered by a read that was made before it.
+//! - At most one read of each key is in flight.
+//! - A query is never answered by a read that was sent before it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::{BrokerError, lock};
 
-/// Takes what a read gave.
-pub(super) type Landed<V> = Box<dyn FnOnce(Result<V, BrokerError>) + Send>;
+/// Callback with the result of a read.
+pub(super) type ReadDone<V> = Box<dyn FnOnce(Result<V, BrokerError>) + Send>;
 
-/// Reads by key; see the module.
+/// Reads in flight, by key.
 pub(super) struct CoalescedReads<K, V> {
-    /// The keys with a read under way, and the questions that have come since it began.
-    waiting: Mutex<HashMap<K, Vec<Landed<V>>>>,
+    /// The keys with a read in flight, and the queries that have arrived since it was sent.
+    waiting: Mutex<HashMap<K, Vec<ReadDone<V>>>>,
 }
 
 impl<K, V> Default for CoalescedReads<K, V> {
@@ -30,10 +30,10 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Answers a question, by a read of its own or one that is shared. `start` begins a read.
-    pub(super) fn ask<F>(self: &Arc<Self>, key: &K, done: Landed<V>, start: F)
+    /// Answers a query by its own read or by a shared one. `start` sends a read.
+    pub(super) fn read<F>(self: &Arc<Self>, key: &K, done: ReadDone<V>, start: F)
     where
-        F: Fn(&K, Landed<V>) + Clone + Send + 'static,
+        F: Fn(&K, ReadDone<V>) + Clone + Send + 'static,
     {
         match lock(&self.waiting).entry(key.clone()) {
             std::collections::hash_map::Entry::Occupied(mut others) => {
@@ -44,29 +44,29 @@ where
                 none.insert(Vec::new());
             }
         }
-        self.read(key, vec![done], start);
+        self.send(key, vec![done], start);
     }
 
-    /// Reads for these, and then for those that have come meanwhile.
-    fn read<F>(self: &Arc<Self>, key: &K, questions: Vec<Landed<V>>, start: F)
+    /// Sends a read for these queries, and another one for the queries that arrive meanwhile.
+    fn send<F>(self: &Arc<Self>, key: &K, queries: Vec<ReadDone<V>>, start: F)
     where
-        F: Fn(&K, Landed<V>) + Clone + Send + 'static,
+        F: Fn(&K, ReadDone<V>) + Clone + Send + 'static,
     {
         let (reads, again, next) = (Arc::clone(self), key.clone(), start.clone());
-        let landed = move |outcome: Result<V, BrokerError>| {
-            for done in questions {
+        let finish = move |outcome: Result<V, BrokerError>| {
+            for done in queries {
                 done(outcome.clone());
             }
             let mut waiting = lock(&reads.waiting);
-            let questions = waiting.get_mut(&again).map(std::mem::take).unwrap_or_default();
-            if questions.is_empty() {
+            let queries = waiting.get_mut(&again).map(std::mem::take).unwrap_or_default();
+            if queries.is_empty() {
                 waiting.remove(&again);
                 return;
             }
             drop(waiting);
-            reads.read(&again, questions, next);
+            reads.send(&again, queries, next);
         };
-        start(key, Box::new(landed));
+        start(key, Box::new(finish));
     }
 }
 
@@ -74,7 +74,7 @@ where
 mod tests {
     use super::*;
 
-    type Started = Arc<Mutex<Vec<Landed<u32>>>>;
+    type Started = Arc<Mutex<Vec<ReadDone<u32>>>>;
 
     fn ask(
         reads: &Arc<CoalescedReads<&'static str, u32>>,
@@ -83,11 +83,11 @@ mod tests {
     ) {
         let (started, answers) = (Arc::clone(started), Arc::clone(answers));
         let done = Box::new(move |outcome: Result<u32, _>| lock(&answers).push(outcome.unwrap()));
-        reads.ask(&"key", done, move |_, landed| lock(&started).push(landed));
+        reads.read(&"key", done, move |_, finish| lock(&started).push(finish));
     }
 
     #[test]
-    fn questions_that_come_during_a_read_share_the_next_one() {
+    fn queries_that_come_during_a_read_share_the_next_one() {
         let (reads, started, answers) = (Arc::default(), Started::default(), Arc::default());
         for _ in 0..100 {
             ask(&reads, &started, &answers);

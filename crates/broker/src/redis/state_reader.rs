@@ -1,12 +1,12 @@
-//! Reading histories and presence: many who ask for the same channel at once cost Redis one read.
+//! Reads of histories and presence: concurrent queries of one channel cost Redis one read.
 //!
-//! A query of a subscriber for what comes after a position is answered from what the node has heard, if that goes back far enough
-//! ([`Tracker::answer`]). If not, the stream is read, for one such query per channel at a time; those that come meanwhile
-//! wait, and are answered together from what the read has left in the tracker or by the next read, which begins where
-//! the furthest back of them is. Such a read goes from the newest publication backwards and stops at its bytes, so those
-//! for whom it does not reach far enough learn that without more being read. All other reads are shared where they are
-//! the same ([`CoalescedReads`]). A query is never answered by a read that was made before it, except from what the
-//! tracker has kept up to date since.
+//! A subscriber's query for the publications after a position is answered from the messages that the node has received,
+//! if they go back far  enough ([`Tracker::try_answer`]). Otherwise the stream is read, for one such query per channel
+//! at a time. Queries that arrive meanwhile  wait. They are answered together, from what the read has left in the
+//! tracker or by the next read, which begins at the lowest of their  positions. Such a read goes backwards from the
+//! newest publication and stops at its limit in bytes, so a query that it  does not reach is answered as unrecoverable
+//! without reading more. Other reads are shared when they are identical  ([`CoalescedReads`]). A query is never
+//! answered by a read that was sent before it, except from messages that the  tracker has received since.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,37 +15,37 @@ use std::time::Duration;
 use redis::Value;
 use tidings_wire::{Channel, Extra, Position, Publication};
 
+use super::coalesced::{CoalescedReads, ReadDone};
 use super::envelope;
 use super::library;
 use super::queue::{Arg, Queue, Reply, Request, read_position, unexpected};
-use super::reads::{CoalescedReads, Landed};
 use super::tracker::Tracker;
 use crate::{BrokerError, History, HistoryDone, HistoryPage, HistoryQuery, lock};
 
-/// How many publications before the one asked for are read as well, for those who will ask from a little further back.
+/// Additional publications before the requested one, for queries from slightly lower positions.
 const MARGIN: u64 = 64;
 
-/// The reads under way.
-pub(super) struct Flights {
+/// The reads in flight.
+pub(super) struct StateReader {
     queue: Arc<Queue>,
     tracker: Arc<Tracker>,
-    /// Those who wait for each channel's next read.
-    waiting: Mutex<HashMap<Channel, Vec<Waiter>>>,
+    /// The queries that wait for the next read of each channel.
+    waiting: Mutex<HashMap<Channel, Vec<PendingQuery>>>,
     pages: Arc<CoalescedReads<PageKey, Arc<Read>>>,
     values: Arc<CoalescedReads<ValueKey, Arc<Value>>>,
 }
 
-/// What tells reads of a history apart.
+/// Identifies a read of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PageKey {
     channel: Channel,
     range: Range,
 }
 
-/// A call of a function that only reads, with its argument.
+/// Identifies a call of a function that only reads: its name and arguments.
 type ValueKey = (&'static str, Channel, Option<u64>);
 
-/// Which part of a stream is read.
+/// The part of a stream to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Range {
     /// The lowest offset.
@@ -56,32 +56,32 @@ pub(super) struct Range {
     pub(super) count: Option<u64>,
     /// Most bytes.
     pub(super) bytes: Option<u64>,
-    /// The newest first.
+    /// From the newest publication backwards.
     pub(super) reverse: bool,
 }
 
-type Waiter = (HistoryQuery, HistoryDone);
+type PendingQuery = (HistoryQuery, HistoryDone);
 
-/// What a read of a stream gives.
+/// The result of a read of a stream.
 pub(super) struct Read {
     pub(super) position: Position,
     pub(super) publications: Vec<Arc<Publication>>,
 }
 
-impl Flights {
+impl StateReader {
     pub(super) fn new(queue: Arc<Queue>, tracker: Arc<Tracker>) -> Arc<Self> {
         let (pages, values) = (Arc::default(), Arc::default());
         Arc::new(Self { queue, tracker, waiting: Mutex::default(), pages, values })
     }
 
-    /// Answers a query, sooner or later.
-    pub(super) fn ask(self: &Arc<Self>, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    /// Answers a query; `done` may be called before this returns.
+    pub(super) fn history(self: &Arc<Self>, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
         let position_alone = query.since.is_none() && query.limit == Some(0);
         let recovers = query.heard && query.since.is_some();
         if query.reverse || !(position_alone || recovers) {
-            return self.page(channel, query, done);
+            return self.read_page(channel, query, done);
         }
-        if let Some(answer) = self.tracker.answer(channel, &query) {
+        if let Some(answer) = self.tracker.try_answer(channel, &query) {
             return done(Ok(answer));
         }
         {
@@ -90,18 +90,18 @@ impl Flights {
                 others.push((query, done));
                 return;
             }
-            // A read may have ended since the first look.
-            if let Some(answer) = self.tracker.answer(channel, &query) {
+            // A read may have ended since the first attempt.
+            if let Some(answer) = self.tracker.try_answer(channel, &query) {
                 drop(waiting);
                 return done(Ok(answer));
             }
             waiting.insert(channel.clone(), Vec::new());
         }
-        self.fly(channel.clone(), vec![(query, done)]);
+        self.start_read(channel.clone(), vec![(query, done)]);
     }
 
-    /// Reads for these, and then for those that have come meanwhile.
-    fn fly(self: &Arc<Self>, channel: Channel, waiters: Vec<Waiter>) {
+    /// Sends a read for these queries, and another one for the queries that arrive meanwhile.
+    fn start_read(self: &Arc<Self>, channel: Channel, waiters: Vec<PendingQuery>) {
         self.tracker.record(&channel);
         let lowest = waiters.iter().filter_map(|(query, _)| Some(query.since.as_ref()?.offset)).min();
         let bytes = waiters.iter().map(|(query, _)| query.max_bytes).max();
@@ -112,13 +112,18 @@ impl Flights {
             reverse: true,
             ..Range::default()
         };
-        let request = history(&channel, range);
-        let flights = Arc::clone(self);
-        let reply = Reply::Value(Box::new(move |value| flights.land(channel, waiters, value)));
+        let request = history_request(&channel, range);
+        let reader = Arc::clone(self);
+        let reply = Reply::Value(Box::new(move |value| reader.finish_read(channel, waiters, value)));
         self.queue.push(request, reply);
     }
 
-    fn land(self: &Arc<Self>, channel: Channel, waiters: Vec<Waiter>, value: Result<Value, BrokerError>) {
+    fn finish_read(
+        self: &Arc<Self>,
+        channel: Channel,
+        waiters: Vec<PendingQuery>,
+        value: Result<Value, BrokerError>,
+    ) {
         let read = value.and_then(|value| read(&channel, &value, true));
         if let Ok(read) = &read {
             self.tracker.complete(&channel, &read.position, &read.publications);
@@ -144,21 +149,21 @@ impl Flights {
             };
             let mut further = Vec::new();
             for (query, done) in left {
-                match self.tracker.answer(&channel, &query) {
+                match self.tracker.try_answer(&channel, &query) {
                     Some(answer) => done(Ok(answer)),
                     None => further.push((query, done)),
                 }
             }
             if !further.is_empty() {
-                return self.fly(channel, further);
+                return self.start_read(channel, further);
             }
         }
     }
 
-    /// A query that is shared with those who ask for the same.
-    fn page(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    /// Answers a query by a read that identical queries share.
+    fn read_page(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
         let mut range = Range {
-            // Whether there is a hole before the first is seen by that one alone.
+            // The first publication shows whether others are missing before it, so at least one is read.
             count: query.limit.map(|limit| limit.max(usize::from(query.since.is_some()))).and_then(bound),
             bytes: bound(query.max_bytes),
             reverse: query.reverse,
@@ -170,22 +175,22 @@ impl Flights {
             None => {}
         }
         let queue = Arc::clone(&self.queue);
-        let start = move |key: &PageKey, landed: Landed<Arc<Read>>| {
+        let start = move |key: &PageKey, finish: ReadDone<Arc<Read>>| {
             let channel = key.channel.clone();
-            let request = history(&key.channel, key.range);
+            let request = history_request(&key.channel, key.range);
             queue.push(
                 request,
                 Reply::Value(Box::new(move |value| {
-                    landed(value.and_then(|value| read(&channel, &value, false)).map(Arc::new));
+                    finish(value.and_then(|value| read(&channel, &value, false)).map(Arc::new));
                 })),
             );
         };
-        let landed = Box::new(move |read: Result<Arc<Read>, _>| done(read.map(|read| read.answer(&query))));
-        self.pages.ask(&PageKey { channel: channel.clone(), range }, landed, start);
+        let finish = Box::new(move |read: Result<Arc<Read>, _>| done(read.map(|read| read.answer(&query))));
+        self.pages.read(&PageKey { channel: channel.clone(), range }, finish, start);
     }
 
-    /// Calls a function that only reads, with a number of bytes; shared with those who ask the same.
-    pub(super) fn value(
+    /// Calls a function that only reads, with a number of bytes as its argument; identical calls share one read.
+    pub(super) fn call(
         &self,
         function: library::Function,
         channel: &Channel,
@@ -193,17 +198,17 @@ impl Flights {
         done: impl FnOnce(Result<Arc<Value>, BrokerError>) + Send + 'static,
     ) {
         let queue = Arc::clone(&self.queue);
-        let start = move |(_, channel, bytes): &ValueKey, landed: Landed<Arc<Value>>| {
+        let start = move |(_, channel, bytes): &ValueKey, finish: ReadDone<Arc<Value>>| {
             let request =
                 Request::Call(function, channel.clone(), bytes.map(Arg::Number).into_iter().collect());
-            queue.push(request, Reply::Value(Box::new(move |value| landed(value.map(Arc::new)))));
+            queue.push(request, Reply::Value(Box::new(move |value| finish(value.map(Arc::new)))));
         };
-        self.values.ask(&(function.name, channel.clone(), bytes), Box::new(done), start);
+        self.values.read(&(function.name, channel.clone(), bytes), Box::new(done), start);
     }
 }
 
 impl Read {
-    /// What the query gets for which this was read.
+    /// The answer to the query that this read was sent for.
     fn answer(&self, query: &HistoryQuery) -> History {
         let position = self.position.clone();
         if let Some(since) = &query.since {
@@ -219,7 +224,7 @@ impl Read {
         History::Page(HistoryPage { position, publications })
     }
 
-    /// What a query gets that asks for what comes after a position, or for the position alone.
+    /// The answer to a query for the publications after a position, or for the position alone.
     fn page(&self, query: &HistoryQuery) -> History {
         let position = self.position.clone();
         let Some(since) = &query.since else {
@@ -237,22 +242,22 @@ impl Read {
     }
 }
 
-/// A number as an argument, where it is a bound at all.
+/// A number as an argument; `None` for values that are no limit.
 fn bound(number: usize) -> Option<u64> {
     u64::try_from(number).ok().filter(|number| *number < 1 << 48)
 }
 
-/// A call of the function that reads a history. Both offsets are part of what is read.
-pub(super) fn history(channel: &Channel, range: Range) -> Request {
+/// The call of the function that reads a history. The range includes both offsets.
+pub(super) fn history_request(channel: &Channel, range: Range) -> Request {
     let number = |number: Option<u64>| number.map_or_else(|| Arg::text(""), Arg::Number);
     let Range { lowest, highest, count, bytes, reverse } = range;
     let order = Arg::text(if reverse { "reverse" } else { "" });
-    // The first is not used any more.
+    // The first argument is unused.
     let args = vec![Arg::text(""), number(lowest), number(highest), number(count), order, number(bytes)];
     Request::Call(library::HISTORY, channel.clone(), args)
 }
 
-/// Reads what that function gives; in the other order when `turned`.
+/// Parses the response of that function; reverses the order with `turned`.
 pub(super) fn read(channel: &Channel, value: &Value, turned: bool) -> Result<Read, BrokerError> {
     let read = || {
         let Value::Array(parts) = value else { return None };
@@ -273,7 +278,7 @@ pub(super) fn read(channel: &Channel, value: &Value, turned: bool) -> Result<Rea
     read().ok_or_else(|| unexpected(value))
 }
 
-/// A publication of all its parts.
+/// Makes a publication from its parts.
 pub(super) fn publication(
     channel: &Channel,
     body: bytes::Bytes,
@@ -283,7 +288,7 @@ pub(super) fn publication(
     Publication { position, extra, ..Publication::new(channel.clone(), body) }
 }
 
-/// Whole milliseconds, at least one, at most thirty years.
+/// Whole milliseconds, from 1 to thirty years.
 pub(super) fn millis(time: Duration) -> u64 {
     const LONG: u64 = 30 * 365 * 24 * 3600 * 1000;
     u64::try_from(time.as_millis()).unwrap_or(LONG).clamp(1, LONG)

@@ -1,20 +1,20 @@
-//! Which topics are wanted, with which primary each is, and what of it is confirmed; no I/O.
+//! The wanted topics, the primary of each, and their confirmed subscriptions; no I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidings_wire::Topic;
 
-use super::Member;
+use super::Primary;
 use super::topology::{Addr, Topology};
 use crate::redis::names::Names;
 
-/// All topics of this node.
+/// All wanted topics of this node.
 #[derive(Default)]
-pub(super) struct Table {
-    topics: HashMap<Topic, Entry>,
-    /// The topology by which channels have their homes.
-    pub(super) home_of_all: Topology,
+pub(super) struct TopicTable {
+    topics: HashMap<Topic, TopicState>,
+    /// The topology that assigns channels to primaries.
+    pub(super) topology: Topology,
     /// The primaries that have slots; a pattern needs them all.
     all: Vec<u32>,
     /// The primaries to which there is a connection.
@@ -23,25 +23,25 @@ pub(super) struct Table {
     pub(super) plain_up: bool,
 }
 
-struct Entry {
-    /// Needs no connection but that to its primary.
+struct TopicState {
+    /// A channel of the deployment itself: needs only the connection to its primary.
     own: bool,
     /// A channel's primary.
-    home: Option<Arc<Member>>,
+    home: Option<Arc<Primary>>,
     plain: bool,
     /// The primaries that have confirmed it.
     at: Vec<u32>,
-    /// The sink was told that it is live, and not that it is away since.
-    said: bool,
+    /// The sink was informed that the topic is live, and has not been informed since that it is away.
+    reported_live: bool,
 }
 
-impl Entry {
+impl TopicState {
     fn is_complete(&self, topic: &Topic, all: &[u32], plain_up: bool) -> bool {
         let there = match topic {
             Topic::Channel(_) => self.home.as_ref().is_some_and(|home| self.at.contains(&home.id)),
             Topic::Pattern(_) => !all.is_empty() && all.iter().all(|id| self.at.contains(id)),
         };
-        // While the broker is down as a whole, nothing is said to be live.
+        // While the broker as a whole is down, no topic is reported live.
         there && plain_up && (self.own || self.plain)
     }
 
@@ -53,20 +53,20 @@ impl Entry {
     }
 }
 
-impl Table {
-    /// Wants a topic, with its primary if it has one.
-    pub(super) fn want(&mut self, topic: &Topic, own: bool, home: Option<Arc<Member>>) {
-        self.topics.entry(topic.clone()).or_insert(Entry {
+impl TopicTable {
+    /// Adds a topic, with its primary if it has one.
+    pub(super) fn insert(&mut self, topic: &Topic, own: bool, home: Option<Arc<Primary>>) {
+        self.topics.entry(topic.clone()).or_insert(TopicState {
             own,
             home,
             plain: false,
             at: Vec::new(),
-            said: false,
+            reported_live: false,
         });
     }
 
-    /// Wants it no longer; gives its primary.
-    pub(super) fn unwant(&mut self, topic: &Topic) -> Option<Arc<Member>> {
+    /// Removes a topic; returns its primary.
+    pub(super) fn remove(&mut self, topic: &Topic) -> Option<Arc<Primary>> {
         self.topics.remove(topic)?.home
     }
 
@@ -83,7 +83,7 @@ impl Table {
         !self.all.is_empty() && self.all.iter().all(|id| self.up.contains(id))
     }
 
-    /// Whether any channel is with this primary.
+    /// Whether a channel is assigned to this primary.
     pub(super) fn is_home(&self, id: u32) -> bool {
         self.topics.values().any(|entry| entry.home.as_ref().is_some_and(|home| home.id == id))
     }
@@ -92,13 +92,13 @@ impl Table {
         self.topics.keys().filter(|topic| matches!(topic, Topic::Pattern(_))).cloned().collect()
     }
 
-    /// These are heard plainly; gives those that are live by that.
-    pub(super) fn heard_plainly(&mut self, topics: &[Topic]) -> Vec<Topic> {
+    /// Records confirmations of the plain half; returns the topics that are live now.
+    pub(super) fn confirm_plain(&mut self, topics: &[Topic]) -> Vec<Topic> {
         self.confirm(topics, |entry| entry.plain = true)
     }
 
-    /// These are heard at a primary; gives those that are live by that.
-    pub(super) fn heard_at(&mut self, id: u32, topics: &[Topic]) -> Vec<Topic> {
+    /// Records confirmations by a primary; returns the topics that are live now.
+    pub(super) fn confirm_at(&mut self, id: u32, topics: &[Topic]) -> Vec<Topic> {
         self.confirm(topics, |entry| {
             if !entry.at.contains(&id) {
                 entry.at.push(id);
@@ -106,83 +106,86 @@ impl Table {
         })
     }
 
-    /// The connection says a topic again that was dropped and wanted anew: so is it said on.
-    fn confirm(&mut self, topics: &[Topic], note: impl Fn(&mut Entry)) -> Vec<Topic> {
+    /// A connection also confirms a topic again that was removed and added again; it is reported live again then.
+    fn confirm(&mut self, topics: &[Topic], note: impl Fn(&mut TopicState)) -> Vec<Topic> {
         let mut live = Vec::new();
         for topic in topics {
             let Some(entry) = self.topics.get_mut(topic) else { continue };
             note(entry);
-            if !entry.said && entry.is_complete(topic, &self.all, self.plain_up) {
-                entry.said = true;
+            if !entry.reported_live && entry.is_complete(topic, &self.all, self.plain_up) {
+                entry.reported_live = true;
                 live.push(topic.clone());
             }
         }
         live
     }
 
-    /// Gives those that are live and were not said to be.
+    /// The topics that are live and have not been reported so.
     pub(super) fn complete(&mut self) -> Vec<Topic> {
         let (all, plain_up) = (&self.all, self.plain_up);
         let news = self
             .topics
             .iter_mut()
-            .filter(|(topic, entry)| !entry.said && entry.is_complete(topic, all, plain_up));
+            .filter(|(topic, entry)| !entry.reported_live && entry.is_complete(topic, all, plain_up));
         news.map(|(topic, entry)| {
-            entry.said = true;
+            entry.reported_live = true;
             topic.clone()
         })
         .collect()
     }
 
-    /// Nothing is heard plainly any more, and nothing is live.
+    /// Records the loss of the connection for plain messages: no topic is live any more.
     pub(super) fn plain_down(&mut self) {
         self.plain_up = false;
         for entry in self.topics.values_mut() {
-            (entry.plain, entry.said) = (false, false);
+            (entry.plain, entry.reported_live) = (false, false);
         }
     }
 
-    pub(super) fn member_up(&mut self, id: u32) {
+    pub(super) fn primary_up(&mut self, id: u32) {
         self.up.insert(id);
     }
 
-    /// Nothing is heard at a primary any more; gives the topics that are away by that.
-    pub(super) fn member_down(&mut self, id: u32) -> Vec<Topic> {
+    /// Records the loss of a primary's connection; returns the topics that are away now.
+    pub(super) fn primary_down(&mut self, id: u32) -> Vec<Topic> {
         self.up.remove(&id);
         let all = &self.all;
         let mut away = Vec::new();
         for (topic, entry) in &mut self.topics {
             entry.at.retain(|at| *at != id);
             if entry.needs(topic, id, all) {
-                entry.said = false;
+                entry.reported_live = false;
                 away.push(topic.clone());
             }
         }
         away
     }
 
-    /// Has channels follow their slots: what was heard of each before goes along. Gives the topics that are away by that,
-    /// because the connection to where they are now does not stand yet.
+    /// Moves channels to the primaries of their slots, together with their tracks. Returns the topics that are away
+    /// now,  because the connection to the new primary is not up yet.
     pub(super) fn follow(
         &mut self,
         topology: &Topology,
-        members: &HashMap<Addr, Arc<Member>>,
+        primaries: &HashMap<Addr, Arc<Primary>>,
         names: &Names,
     ) -> Vec<Topic> {
-        self.home_of_all = topology.clone();
-        self.all =
-            members.iter().filter(|(addr, _)| topology.serves(addr)).map(|(_, member)| member.id).collect();
+        self.topology = topology.clone();
+        self.all = primaries
+            .iter()
+            .filter(|(addr, _)| topology.serves(addr))
+            .map(|(_, primary)| primary.id)
+            .collect();
         let mut away = Vec::new();
         for (topic, entry) in &mut self.topics {
             let Topic::Channel(channel) = topic else {
-                if entry.said && !entry.is_complete(topic, &self.all, self.plain_up) {
-                    entry.said = false;
+                if entry.reported_live && !entry.is_complete(topic, &self.all, self.plain_up) {
+                    entry.reported_live = false;
                     away.push(topic.clone());
                 }
                 continue;
             };
-            let owner = topology.owner(names.slot(channel)).and_then(|addr| members.get(addr));
-            // A slot that nobody has will come back somewhere; until then its channels stay where they were.
+            let owner = topology.owner(names.slot(channel)).and_then(|addr| primaries.get(addr));
+            // A slot without an owner will get one again; until then its channels stay with their primary.
             let Some(owner) = owner else { continue };
             if entry.home.as_ref().is_some_and(|home| home.id == owner.id) {
                 continue;
@@ -191,14 +194,14 @@ impl Table {
             if let Some(home) = &entry.home {
                 home.interest.unsubscribe(topic);
                 if let Some(track) = home.release(channel) {
-                    owner.tracker.adopt(track);
+                    owner.tracker.attach(track);
                 }
             }
             owner.interest.subscribe(topic);
             entry.home = Some(Arc::clone(owner));
             entry.at.clear();
-            // Between two connections that stand, nothing with a position is missed: it is fetched.
-            if !(was_up && self.up.contains(&owner.id)) && std::mem::take(&mut entry.said) {
+            // Between two connections that are up, no message with a position is missed: it is fetched.
+            if !(was_up && self.up.contains(&owner.id)) && std::mem::take(&mut entry.reported_live) {
                 away.push(topic.clone());
             }
         }
