@@ -1,7 +1,7 @@
 //! Brokers: transport and storage of publications.
 //!
 //! A [`Broker`] carries publications between the nodes of a deployment (and from any other publisher), and hands
-//! received  messages to its [`Sink`]. It is independent of sessions, shards and HTTP.
+//! received messages to its [`Sink`]. It is independent of sessions, shards and HTTP.
 //!
 //! Invariants:
 //! - No method of a [`Broker`] blocks or waits: each may be called from a thread that serves connections.
@@ -49,7 +49,7 @@ pub enum BrokerError {
     #[error("the broker does not permit this")]
     NotPermitted,
     /// The broker has responded with an error that may pass: it is full, busy, or lacks replicas. Its own message is in
-    /// the log  alone, because it is not for clients.
+    /// the log alone, because it is not for clients.
     #[error("the broker cannot do this at present ({0})")]
     Failed(&'static str),
 }
@@ -58,7 +58,7 @@ pub enum BrokerError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Receivers as Redis' `PUBLISH` counts them: subscribers with the memory broker, connections to Redis with the
-    /// Redis  broker.
+    /// Redis broker.
     pub receivers: u64,
     /// Its position in the channel's history, if it was stored there.
     pub position: Option<Position>,
@@ -73,7 +73,7 @@ pub type Done = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
 /// Carries publications between this node, other nodes and other publishers.
 pub trait Broker: Send + Sync + 'static {
     /// Subscribes a topic; [`Sink::live`] or [`Sink::refused`] follows, `live` perhaps before this returns. Does
-    /// nothing for a topic  that is live already; tries a refused one again.
+    /// nothing for a topic that is live already; tries a refused one again.
     fn subscribe(&self, topic: &Topic);
 
     /// Unsubscribes a topic.
@@ -87,8 +87,8 @@ pub trait Broker: Send + Sync + 'static {
     fn reset(&self, reason: &str);
 
     /// Test channels: one for every part of the broker that can fail independently at this time. Their names begin with
-    /// `own`, for  the way of the deployment's own channels, or with `plain`, for the way of all other channels; a
-    /// suffix is added where there  are several.
+    /// `own`, for the way of the deployment's own channels, or with `plain`, for the way of all other channels; a
+    /// suffix is added where there are several.
     ///
     /// Empty if `own` or `plain` is no valid beginning of a channel name.
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
@@ -123,12 +123,12 @@ pub struct Probe {
 
 /// Receiver of a broker's messages and events.
 ///
-/// A sink must neither block nor call its broker: it is called with the broker's locks held, from the thread  that
-/// published, or from the one that reads from the network. Calls for one topic are in order, and so are  `up` and
+/// A sink must neither block nor call its broker: it is called with the broker's locks held, from the thread that
+/// published, or from the one that reads from the network. Calls for one topic are in order, and so are `up` and
 /// `down`; `live` and `refused` may concern a topic that has just been unsubscribed.
 pub trait Sink: Send + Sync + 'static {
     /// Takes publications in the order of their arrival, and empties `batch`. Returns the number of subscribers on this
-    /// node,  summed up. Never blocks.
+    /// node, summed up. Never blocks.
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64;
 
     /// These topics are subscribed: every message published from now on is delivered.
@@ -142,24 +142,24 @@ pub trait Sink: Send + Sync + 'static {
     fn up(&self);
 
     /// There is no connection to the broker: no topic is live. Called again when the reason changes. The reason
-    /// contains no  secret.
+    /// contains no secret.
     fn down(&self, reason: &str);
 
-    /// These topics are not live, because the part of the broker that has them is away; other topics are not  affected.
+    /// These topics are not live, because the part of the broker that has them is away; other topics are not affected.
     /// [`Sink::live`] is called when they are live again. The reason contains no secret.
     fn away(&self, topics: &[Topic], reason: &str) {
         tracing::debug!("{} topics are away: {reason}", topics.len());
     }
 
     /// Publications of this channel were missed and cannot be fetched; the next delivery follows `gap.next`. In order
-    /// with the  deliveries of the topic.
+    /// with the deliveries of the topic.
     ///
     /// The default writes a log line, which is enough for a sink without subscribers that use positions.
     fn gap(&self, topic: &Topic, gap: &Gap) {
         tracing::warn!("{}: publications between {:?} and {:?} are lost", topic.as_str(), gap.last, gap.next);
     }
 
-    /// A client has joined a channel, or left it (see [`Stateful::announce`]). In order with the channel's  deliveries.
+    /// A client has joined a channel, or left it (see [`Stateful::announce`]). In order with the channel's deliveries.
     /// The default ignores it.
     fn changed(&self, _channel: &Channel, _change: &Change) {}
 }
@@ -171,7 +171,7 @@ const ANSWER_OVERHEAD: usize = 64;
 pub type SharedSink = Arc<dyn Sink>;
 
 /// Locks a mutex of this crate. The data behind each is valid at every step, so a panic of another thread while it held
-/// the  lock does no harm.
+/// the lock does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

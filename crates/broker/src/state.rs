@@ -33,7 +33,7 @@ pub struct HistoryOptions {
     /// Most publications; with zero there is no history.
     pub size: usize,
     /// Lifetime: of each publication with the memory broker; of all of them after the last one with Redis. In
-    /// milliseconds, at  least one.
+    /// milliseconds, at least one.
     pub ttl: Duration,
     /// Lifetime of the channel's epoch and offset after the last publication; at least `ttl`.
     pub meta_ttl: Duration,
@@ -45,17 +45,17 @@ pub struct HistoryQuery {
     /// Most publications; zero returns the position alone. `None`: all.
     pub limit: Option<usize>,
     /// Publications after this position (before it with `reverse`); its epoch may be empty for the current one. `None`:
-    /// from  the oldest (from the newest with `reverse`).
+    /// from the oldest (from the newest with `reverse`).
     pub since: Option<Position>,
     /// From the newest publication backwards.
     pub reverse: bool,
     /// The query is for a subscriber of this node, so the messages that the node has received may answer it; that
-    /// spares Redis when many  clients reconnect. If the publications after `since` take more than `max_bytes`, the
-    /// answer is unrecoverable, because  such a subscriber needs all of them. Otherwise the answer includes everything
+    /// spares Redis when many clients reconnect. If the publications after `since` take more than `max_bytes`, the
+    /// answer is unrecoverable, because such a subscriber needs all of them. Otherwise the answer includes everything
     /// that was published before the query.
     pub heard: bool,
     /// Most bytes: the sizes of publications, with an allowance for each. At least one publication is returned, so that
-    /// a caller  advances page by page.
+    /// a caller advances page by page.
     pub max_bytes: usize,
 }
 
@@ -65,20 +65,20 @@ pub enum History {
     /// The requested publications, without a gap.
     Page(HistoryPage),
     /// Publications after the requested position are missing: its epoch has ended, or they were dropped. With the
-    /// current  position of the channel.
+    /// current position of the channel.
     Unrecoverable(Position),
 }
 
 /// A part of a channel's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// The channel's position: that of its newest publication, also if it is not stored any more. On a node that  has
-    /// the channel subscribed, everything delivered before the query is at or before it, and everything  after it is
-    /// delivered. Deliveries at or before it may still be on their way to the sink; a subscriber that  gets this page
+    /// The channel's position: that of its newest publication, also if it is not stored any more. On a node that has
+    /// the channel subscribed, everything delivered before the query is at or before it, and everything after it is
+    /// delivered. Deliveries at or before it may still be on their way to the sink; a subscriber that gets this page
     /// must skip them.
     pub position: Position,
     /// In the requested order. Fewer than requested when they took too many bytes: the next page begins at the position
-    /// of the  last one.
+    /// of the last one.
     pub publications: Vec<Arc<Publication>>,
 }
 
@@ -135,7 +135,7 @@ pub trait Stateful: Broker {
     /// step.
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done);
 
-    /// Reads a channel's history. Creates nothing: the position of a channel without a history is derived, is the  same
+    /// Reads a channel's history. Creates nothing: the position of a channel without a history is derived, is the same
     /// for every query, and holds until the first publication, which follows it.
     fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone);
 
@@ -146,7 +146,7 @@ pub trait Stateful: Broker {
     fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled);
 
     /// As [`Stateful::presence_add`], for a client whose join and leave are announced, or not: if this node ends
-    /// without  removing it, another node announces the leave ([`Stateful::presence_evict`]).
+    /// without removing it, another node announces the leave ([`Stateful::presence_evict`]).
     fn presence_keep(
         &self,
         channel: &Channel,
@@ -160,7 +160,7 @@ pub trait Stateful: Broker {
     }
 
     /// Removes some members of a channel that were registered by a node that has ended, and announces their leaves
-    /// where they are  announced: once, however many nodes call it. Returns how many remain, for which it must be
+    /// where they are announced: once, however many nodes call it. Returns how many remain, for which it must be
     /// called again.
     fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
         // A broker of one process has no other nodes.
@@ -183,8 +183,8 @@ pub trait Stateful: Broker {
     fn announce(&self, channel: &Channel, change: Change, done: Settled);
 
     /// Stores `value` under `name` in the register of a channel, and replaces an earlier value of that name, for `ttl`
-    /// (at least a  millisecond; without it, without end). At most [`MOST_KEPT`] values; further names are refused. A
-    /// broker whose data  ends with the process need not store anything.
+    /// (at least a millisecond; without it, without end). At most [`MOST_KEPT`] values; further names are refused. A
+    /// broker whose data ends with the process need not store anything.
     fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
         let _ = (channel, name, value, ttl);
         done(Ok(()));

@@ -5,7 +5,7 @@
 //! - When a history ends, its epoch ends: the channel's next history has another one, so nothing is recovered across
 //!   the end.
 //! - Histories without publications (only their position is stored) are evicted before any other; others in the order
-//!   of their  last publication, the oldest first.
+//!   of their last publication, the oldest first.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};

@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! - The offsets in the window are consecutive and end at the position, or the window is empty.
-//! - The window is bounded in count, in bytes and in age, and never has bytes that its account has not granted.  When
+//! - The window is bounded in count, in bytes and in age, and never has bytes that its account has not granted. When
 //!   the account is exhausted, the publishing channel drops its own oldest publications; a publication that does not
-//!   fit  even then empties the window. A query for dropped publications is answered as unrecoverable.
+//!   fit even then empties the window. A query for dropped publications is answered as unrecoverable.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! Channels are divided into stripes by their names. A publication is handed to the sink while its channel's stripe is
 //! locked, so all subscribers receive the publications of one channel in one order, while publishers in other stripes
-//! are not delayed. The state of a channel is in its stripe too, under the same lock, so that  a publication gets its
+//! are not delayed. The state of a channel is in its stripe too, under the same lock, so that a publication gets its
 //! position, is stored and is handed over in one step.
 //!
 //! | module | holds |
@@ -45,7 +45,7 @@ use stripe::{Stripe, result_cost};
 /// Number of stripes: many more than there are threads that publish.
 const STRIPES: usize = 64;
 /// Shortest time between two sweeps of a stripe by publishers, one stripe after the other: a round takes 64 times as
-/// long, as  long as there are publications.
+/// long, as long as there are publications.
 const SWEEP: Duration = Duration::from_millis(50);
 /// Shortest time between two log lines about evictions.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,11 +56,11 @@ pub struct Limits {
     /// Bytes of one channel's history; beyond it the oldest publications are dropped.
     pub channel_bytes: usize,
     /// Bytes of all histories of one namespace's channels. At this limit, its histories without publications are
-    /// evicted first; then a publishing channel drops its own oldest publications, down to none, and a channel  without
+    /// evicted first; then a publishing channel drops its own oldest publications, down to none, and a channel without
     /// a history evicts one of the oldest: that of the first stripe that is not locked.
     pub namespace_bytes: u64,
     /// Bytes of all histories, positions, results and members together. At this limit histories are evicted in the same
-    /// way, of any  namespace; a new result or member is `Overloaded`.
+    /// way, of any namespace; a new result or member is `Overloaded`.
     pub total_bytes: u64,
 }
 
@@ -192,7 +192,7 @@ impl Memory {
     }
 
     /// The position of a channel without a history, at which its history begins. The epoch is a keyed digest of the
-    /// channel's name and of the number of `ended` histories of its kind: it needs no storage, and no  two histories
+    /// channel's name and of the number of `ended` histories of its kind: it needs no storage, and no two histories
     /// have the same, in any process.
     fn beginning(&self, channel: &Channel, ended: u32) -> Position {
         let digest = self.epochs.hash_one((channel, ended));
@@ -301,7 +301,7 @@ impl Memory {
         Account { namespace: Arc::clone(&namespaces[namespace]), total: Arc::clone(&self.budget) }
     }
 
-    /// Evicts a history to make room for another channel's: of the same stripe, or of one that is not locked.  Returns
+    /// Evicts a history to make room for another channel's: of the same stripe, or of one that is not locked. Returns
     /// whether there was one.
     fn evict(&self, own: &mut Histories, channel: &Channel, full: Full, empty: bool, now: Instant) -> bool {
         let other = |stripe: &Mutex<Stripe>| {

@@ -13,7 +13,7 @@ use crate::lock;
 /// The first upper limit of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
 /// The largest upper limit: well below the time after which a server is not ready any more (`ready.canary_limit`), so
-/// that a  Redis that returns is used before clients notice.
+/// that a Redis that returns is used before clients notice.
 const CAP: Duration = Duration::from_secs(2);
 /// After a connection of at least this duration, the pauses start from the shortest again.
 const STOOD: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl Dialer {
     }
 
     /// Makes a connection that Redis lists under `name`. Its pushes go to `pushes`, which also reports the loss of the
-    /// connection.  The connection closes when its last clone is dropped. Its commands have no time limit.
+    /// connection. The connection closes when its last clone is dropped. Its commands have no time limit.
     ///
     /// # Errors
     /// The reason, without a secret.

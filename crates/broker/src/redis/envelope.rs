@@ -2,7 +2,7 @@
 //!
 //! Envelopes are sent on a separate Pub/Sub channel beside the plain one (see `Names`), so a plain `PUBLISH` cannot be
 //! taken for an envelope, whatever its body. Both channels are subscribed on one connection, and Redis sends messages
-//! in the order  of execution, so the two need no merging.
+//! in the order of execution, so the two need no merging.
 //!
 //! | message | is |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Messages of the subscriber connection, collected for the sink.
 //!
 //! The task of the connection calls [`Ingest::push`] for every message that it has parsed. After it has parsed all
-//! available  bytes, the link task runs [`Ingest::pump`] and hands over the collected messages in one call, so that
+//! available bytes, the link task runs [`Ingest::pump`] and hands over the collected messages in one call, so that
 //! shards can join many messages into one write. If the link task does not run in time, the batch is handed over as
 //! soon as it is full: memory is bounded.
 //!
@@ -164,7 +164,7 @@ impl Ingest {
     }
 
     /// Handles the end of a sharded subscription. When a slot leaves a node, Redis reports it without a request; the
-    /// client  library takes the message for the response to the oldest pending request.
+    /// client library takes the message for the response to the oldest pending request.
     fn ended(&self, name: Option<&Value>) {
         let Some(name) = name.and_then(envelope::bytes) else { return };
         let mut state = lock(&self.state);
@@ -238,7 +238,7 @@ impl Ingest {
                 let plain_glob = Names::without_suffix(glob);
                 if plain.is_some() && plain_glob.is_none() {
                     // A glob for plain messages that also matches the name for envelopes, as `*` does. The glob for
-                    // envelopes matches  the message too.
+                    // envelopes matches the message too.
                     return Ok(());
                 }
                 Some(self.names.parse_pattern(plain_glob.unwrap_or(glob)).ok_or(wrong)?)

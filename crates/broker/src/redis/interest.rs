@@ -1,6 +1,6 @@
 //! The topics that should be subscribed at Redis, those that are, and the difference.
 //!
-//! Callers change the wanted topics; the link task takes the differences in batches, applies them, and reports back.  A
+//! Callers change the wanted topics; the link task takes the differences in batches, applies them, and reports back. A
 //! difference is computed when it is taken, not when it arises, so a topic that is removed and added again quickly
 //! ends in the last wanted state, whatever was in flight.
 //!
@@ -349,7 +349,7 @@ mod tests {
     }
 
     /// Any interleaving of callers, confirmations and lost connections ends with exactly the wanted topics subscribed
-    /// at Redis,  and with every wanted topic reported live after it last became wanted.
+    /// at Redis, and with every wanted topic reported live after it last became wanted.
     #[test]
     fn whatever_happens_in_between_redis_ends_with_what_is_wanted() {
         for seed in 0..500 {

@@ -2,9 +2,9 @@
 //!
 //! Every new publisher connection loads it if it is missing or different: the server may be another one, or may have
 //! lost its data. Loading it again gives channels without a history other epochs, so the same library is not loaded
-//! twice.  Any client may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does.  The user needs
-//! `+fcall +function|load`, the keys `~tidings:*` and those named like the channels, and the Pub/Sub  channels `&name`
-//! and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a  cluster also
+//! twice. Any client may call it: `FCALL tidings_publish 1 channel body` publishes as tidings does. The user needs
+//! `+fcall +function|load`, the keys `~tidings:*` and those named like the channels, and the Pub/Sub channels `&name`
+//! and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a cluster also
 //! `&{name}?tidings`, and `&tidings?patterns`.
 
 use std::borrow::Cow;

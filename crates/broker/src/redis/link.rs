@@ -2,7 +2,7 @@
 //! messages.
 //!
 //! With one server there is one such connection. With a cluster there is one for each primary, which receives sharded
-//! messages  and tracks positions, and one more to any node, which receives plain messages: see [`LinkRole`].
+//! messages and tracks positions, and one more to any node, which receives plain messages: see [`LinkRole`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -252,7 +252,7 @@ impl Link {
                     self.report_live(&live);
                 }
                 // Redis refuses a command as a whole when its rules do not permit one of the names, so the halves are
-                // tried: one  such name among 512 costs 18 commands. Other errors do not depend on the names.
+                // tried: one such name among 512 costs 18 commands. Other errors do not depend on the names.
                 Err(e) if e.code() == Some("NOPERM") && topics.len() > 1 => {
                     let half = topics.split_off(topics.len() / 2);
                     left.extend([half, topics]);
@@ -283,8 +283,8 @@ impl Link {
     }
 
     /// Reads the positions of these channels, and fetches the publications that unsettled ones have missed. Uses the
-    /// subscriber  connection, so that every message before the response has arrived. Returns the channels whose
-    /// position is not known yet:  their slot is being moved, or Redis is busy.
+    /// subscriber connection, so that every message before the response has arrived. Returns the channels whose
+    /// position is not known yet: their slot is being moved, or Redis is busy.
     pub(super) async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
@@ -423,7 +423,7 @@ impl Link {
     }
 
     /// Reports the missed publications of a channel as lost, because Redis does not return them. If Redis is only not
-    /// ready (it  loads its data from the disk, for example), the connection is closed instead, and the next one
+    /// ready (it loads its data from the disk, for example), the connection is closed instead, and the next one
     /// repeats the request.
     fn abandon(&self, ingest: &Ingest, channel: &Channel, error: &BrokerError) -> Result<NextStep, String> {
         if *error == BrokerError::Unavailable {
@@ -459,8 +459,8 @@ impl Link {
     }
 
     /// Checks at intervals that the peer responds, and its role; returns when it does not respond. A master that has
-    /// become a  replica still accepts publications but does not replicate them: both connections are closed then, and
-    /// the address or the  Sentinels lead to the new master.
+    /// become a replica still accepts publications but does not replicate them: both connections are closed then, and
+    /// the address or the Sentinels lead to the new master.
     async fn heartbeat(&self, mut connection: MultiplexedConnection, ingest: &Ingest) -> String {
         let mut was_master = false;
         loop {
@@ -483,7 +483,7 @@ impl Link {
     }
 
     /// Waits for the response to a request. While messages keep arriving there is no limit, since they precede the
-    /// response in  the connection; without messages the limit is the response timeout.
+    /// response in the connection; without messages the limit is the response timeout.
     pub(super) async fn answered<T>(
         &self,
         ingest: &Ingest,

@@ -3,12 +3,12 @@
 //!
 //! It has two connections, each with a task that reconnects without end. The subscriber connection receives messages
 //! (`SUBSCRIBE`, RESP3 pushes). The publisher connection sends publications and calls functions (`PUBLISH`, `FCALL`,
-//! pipelined). A flood of  messages never delays a publication, and each connection can fail without the other. A plain
-//! `PUBLISH` by any other client is  delivered as well. A publication that is to be kept goes through a function that
-//! the broker loads into Redis; other  clients may call it too.
+//! pipelined). A flood of messages never delays a publication, and each connection can fail without the other. A plain
+//! `PUBLISH` by any other client is delivered as well. A publication that is to be kept goes through a function that
+//! the broker loads into Redis; other clients may call it too.
 //!
 //! Histories, results and presence are stored in Redis alone. A node keeps the position up to which it has received
-//! each  channel, and fetches missed publications after it has lost its connection.
+//! each channel, and fetches missed publications after it has lost its connection.
 //!
 //! | module | holds |
 //! |---|---|
@@ -20,8 +20,7 @@
 //! | `envelope` | messages that say more than a body |
 //! | `interest` | topics that should be subscribed, topics that are, and the difference; no I/O |
 //! | `ingest` | messages as they come off the connection, collected for the sink |
-//! | `tracker`, `track` | the received position of each channel, and messages that are held until their order is known
-//! |
+//! | `tracker`, `track` | the received position of each channel, and messages that are held until their order is known |
 //! | `snapshot` | the newest publications of a channel that many subscribers request at once |
 //! | `link` | the task of the subscriber connection |
 //! | `queue` | requests that wait for the publisher connection |
@@ -34,8 +33,8 @@
 //! Invariants:
 //! - No lock is held over an await, and none while `done` is called.
 //! - Every queue is bounded: publications in bytes, received messages in count and bytes (at the bound they go to the
-//!   sink  at once), changes of interest by one per topic. One bound belongs to Redis: it closes the connection of a
-//!   subscriber that lags  by 32 MiB (`client-output-buffer-limit pubsub`).
+//!   sink at once), changes of interest by one per topic. One bound belongs to Redis: it closes the connection of a
+//!   subscriber that lags by 32 MiB (`client-output-buffer-limit pubsub`).
 //! - A publication is never sent twice: a publication that was in flight when the connection broke completes as
 //!   `Unavailable`.
 //! - No password appears in a log line, in an error, or in a reason given to the sink.

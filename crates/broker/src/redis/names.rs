@@ -1,11 +1,11 @@
 //! Names of channels in Redis: with the prefix of the deployment.
 //!
 //! Beside its plain name, each channel has a name for envelopes: the plain name, a control character (unit separator)
-//! and  `tidings`. Neither prefix nor channel contains a control character, so the two kinds are disjoint, and an ACL
+//! and `tidings`. Neither prefix nor channel contains a control character, so the two kinds are disjoint, and an ACL
 //! that permits `&news:*` permits both.
 //!
 //! In a cluster, keys and the sharded name for envelopes contain the channel's *tag*, as in the function library: the
-//! name  in braces, or after a colon when it has a hash tag of its own. So everything of a channel is in one hash slot.
+//! name in braces, or after a colon when it has a hash tag of its own. So everything of a channel is in one hash slot.
 
 use std::borrow::Cow;
 
@@ -111,7 +111,7 @@ impl Names {
         [&*self.channel(channel), SUFFIX].concat()
     }
 
-    /// The name for `SUBSCRIBE` or `PSUBSCRIBE` of envelopes. `None` for a glob that would absorb the suffix  (an
+    /// The name for `SUBSCRIBE` or `PSUBSCRIBE` of envelopes. `None` for a glob that would absorb the suffix (an
     /// unclosed class, a backslash): it receives plain messages only.
     pub(super) fn topic_envelopes(&self, topic: &Topic) -> Option<Vec<u8>> {
         match topic {

@@ -25,17 +25,17 @@ pub struct Options {
     /// `redis+cluster://[user:password@]host[:port][,host[:port]…]`, or `rediss+cluster` for TLS, where each host is a
     /// node of it by which the others are found.
     pub url: String,
-    /// Prefix of every channel name, so that several deployments can share one Redis: printable ASCII without  spaces,
+    /// Prefix of every channel name, so that several deployments can share one Redis: printable ASCII without spaces,
     /// at most 255 bytes; may be empty.
     pub prefix: String,
     /// Timeout of a connection attempt, TLS and authentication included.
     pub connect_timeout: Duration,
     /// Longest silence of Redis while a response is pending; then the connection is closed.
     pub response_timeout: Duration,
-    /// Interval of the checks that Redis responds and has kept its role. A dead connection is detected after this  plus
+    /// Interval of the checks that Redis responds and has kept its role. A dead connection is detected after this plus
     /// the response timeout.
     pub ping_interval: Duration,
-    /// Prefixes of the channels that only the nodes of the deployment use: in a cluster they are  published and
+    /// Prefixes of the channels that only the nodes of the deployment use: in a cluster they are published and
     /// subscribed as sharded channels alone, and the number of their receivers is the number of nodes.
     pub own: &'static [&'static str],
     /// Identifies this node, so that other nodes can remove the members that it has registered after it has ended

@@ -233,7 +233,7 @@ impl Queue {
     }
 
     /// Accepts requests before the first connection: they wait until it is made, or until the attempt fails and the
-    /// queue closes.  A server that has just started is not reported as one without Redis.
+    /// queue closes. A server that has just started is not reported as one without Redis.
     pub(super) fn await_first_connection(&self) {
         lock(&self.state).open = true;
     }

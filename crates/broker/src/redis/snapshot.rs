@@ -1,7 +1,7 @@
 //! The newest publications of a channel, kept for a moment while many subscribers query them.
 //!
 //! When a node has lost its clients, they reconnect at the same time and query the publications that they have missed,
-//! from nearby  positions. The first read is kept, and messages that arrive later are added to it, so that it answers
+//! from nearby positions. The first read is kept, and messages that arrive later are added to it, so that it answers
 //! the other queries.
 
 use std::collections::VecDeque;

@@ -1,12 +1,12 @@
 //! Reads of histories and presence: concurrent queries of one channel cost Redis one read.
 //!
 //! A subscriber's query for the publications after a position is answered from the messages that the node has received,
-//! if they go back far  enough ([`Tracker::try_answer`]). Otherwise the stream is read, for one such query per channel
-//! at a time. Queries that arrive meanwhile  wait. They are answered together, from what the read has left in the
-//! tracker or by the next read, which begins at the lowest of their  positions. Such a read goes backwards from the
-//! newest publication and stops at its limit in bytes, so a query that it  does not reach is answered as unrecoverable
-//! without reading more. Other reads are shared when they are identical  ([`CoalescedReads`]). A query is never
-//! answered by a read that was sent before it, except from messages that the  tracker has received since.
+//! if they go back far enough ([`Tracker::try_answer`]). Otherwise the stream is read, for one such query per channel
+//! at a time. Queries that arrive meanwhile wait. They are answered together, from what the read has left in the
+//! tracker or by the next read, which begins at the lowest of their positions. Such a read goes backwards from the
+//! newest publication and stops at its limit in bytes, so a query that it does not reach is answered as unrecoverable
+//! without reading more. Other reads are shared when they are identical ([`CoalescedReads`]). A query is never
+//! answered by a read that was sent before it, except from messages that the tracker has received since.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

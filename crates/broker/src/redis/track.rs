@@ -36,7 +36,7 @@ pub(super) enum NextStep {
 pub(super) struct Track {
     channel: Channel,
     /// The position of the last message. `None`: the channel had no history when its position was read, and no message
-    /// with  a position has arrived since.
+    /// with a position has arrived since.
     pub(super) last: Option<Position>,
     /// Messages that wait until the channel is settled; `None` when it is.
     pub(super) held: Option<HeldMessages>,
@@ -218,7 +218,7 @@ impl Track {
     }
 
     /// Emits held messages, except publications of another epoch than the current position. Those of the epoch that is
-    /// `over`  belong to the gap; for others the position must be read again to find out which epoch is newer.
+    /// `over` belong to the gap; for others the position must be read again to find out which epoch is newer.
     fn release(&mut self, over: Option<&Epoch>, out: &mut Vec<TrackOutput>) -> NextStep {
         let Some(held) = self.held.take() else { return NextStep::Nothing };
         let current = self.last.as_ref().map(|last| last.epoch.clone());

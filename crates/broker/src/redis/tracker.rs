@@ -7,11 +7,11 @@
 //!
 //! Invariants:
 //! - Per channel and epoch, admitted offsets are consecutive. Anything else is reported as a [`Gap`](crate::Gap), at
-//!   its  place in the order.
+//!   its place in the order.
 //! - This node has received a settled channel completely up to its position, so an answer to a query of this node may
-//!   end there  (see [`HistoryPage::position`]).
+//!   end there (see [`HistoryPage::position`]).
 //! - Held messages of one channel are bounded. A message that does not fit is fetched from the stream again, or,
-//!   without a position,  emitted at once: a late message would be lost, an early one is not.
+//!   without a position, emitted at once: a late message would be lost, an early one is not.
 //! - A snapshot contains the consecutive publications that end at the channel's position.
 
 use std::collections::{HashMap, VecDeque};
@@ -98,7 +98,7 @@ impl Tracker {
     }
 
     /// Detaches a channel's track for another primary's tracker, where it is unsettled. No further message with a
-    /// position of  the channel is emitted here.
+    /// position of the channel is emitted here.
     pub(super) fn release(&self, channel: &Channel, out: &mut Vec<TrackOutput>) -> Option<Track> {
         let mut table = lock(&self.table);
         let track = table.tracks.get_mut(channel).filter(|track| track.ownership != Ownership::Gone)?;
@@ -241,7 +241,7 @@ impl Tracker {
     }
 
     /// Answers a query for the publications after a position (or for the position alone) without Redis, if the tracker
-    /// has  all of them and the query accepts received messages.
+    /// has all of them and the query accepts received messages.
     pub(super) fn try_answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
         if !query.heard {
             return None;

@@ -1,7 +1,7 @@
 //! Joins the events of the cluster's connections into events for the broker's sink.
 //!
 //! The broker is up while the topology is known and the connection for plain messages is up, because without that
-//! connection no  channel is live. The loss of a primary's connection affects only the channels of that primary, and
+//! connection no channel is live. The loss of a primary's connection affects only the channels of that primary, and
 //! all patterns.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Work that a connection repeats later: channels whose slot is being moved or not served, after a short pause; topics
-//! that  Redis refuses to subscribe, after a pause that grows.
+//! that Redis refuses to subscribe, after a pause that grows.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const REFUSED_LAST: Duration = Duration::from_secs(10);
 const ROUND: usize = 512;
 
 /// Topics to subscribe again, and channels whose position to read again. Each topic is kept once, so the size is at
-/// most  that of the table of wanted topics.
+/// most that of the table of wanted topics.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct Deferred {
     topics: Vec<Topic>,

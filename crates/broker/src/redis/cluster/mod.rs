@@ -1,26 +1,26 @@
 //! A Redis Cluster: a pair of connections to each primary, and one more connection for plain messages.
 //!
 //! **Plain and sharded messages.** In a cluster, a plain `PUBLISH` on any node is forwarded to all nodes and reaches
-//! every  `SUBSCRIBE`d client, but no `SSUBSCRIBE`d one; an `SPUBLISH` stays at the primary of its hash slot and
-//! reaches only  `SSUBSCRIBE`d clients. Any client may publish plainly on any node, so each channel is subscribed
-//! plainly on one connection  to any node. Publications of tidings with a position are sharded: the function appends to
-//! the stream and calls `SPUBLISH`  in one step on the primary of the slot, and each node receives them on its
-//! connection to this primary. They cost the other primaries  nothing, so channels with a history scale with the
-//! cluster; plain publications do not. The plain name of a channel is  also subscribed sharded, for clients that use
-//! `SPUBLISH`. Messages between nodes are sharded too: the number of receivers in  Redis' response is then the number
-//! of nodes that have received the message, whereas for a plain publication it counts the  subscribers on one node of
+//! every `SUBSCRIBE`d client, but no `SSUBSCRIBE`d one; an `SPUBLISH` stays at the primary of its hash slot and
+//! reaches only `SSUBSCRIBE`d clients. Any client may publish plainly on any node, so each channel is subscribed
+//! plainly on one connection to any node. Publications of tidings with a position are sharded: the function appends to
+//! the stream and calls `SPUBLISH` in one step on the primary of the slot, and each node receives them on its
+//! connection to this primary. They cost the other primaries nothing, so channels with a history scale with the
+//! cluster; plain publications do not. The plain name of a channel is also subscribed sharded, for clients that use
+//! `SPUBLISH`. Messages between nodes are sharded too: the number of receivers in Redis' response is then the number
+//! of nodes that have received the message, whereas for a plain publication it counts the subscribers on one node of
 //! the cluster.
 //!
 //! A subscription is live when both halves are confirmed. When a slot moves, the sharded half moves with it and the
-//! plain half  is not touched, so no plain publication is missed or received twice. Patterns exist for plain names
-//! alone; while any node  has subscribed patterns, the function also calls `PUBLISH` (see the library).
+//! plain half is not touched, so no plain publication is missed or received twice. Patterns exist for plain names
+//! alone; while any node has subscribed patterns, the function also calls `PUBLISH` (see the library).
 //!
 //! **Moved slots and failed primaries.** [`Cluster`] assigns each channel to a primary. When the assignment changes,
-//! the channel's  [track](super::track) is detached from one primary's connection, after all messages received there
-//! were handed over,  and attached to the other's, which treats it as after a lost connection: it subscribes, reads the
-//! position, and  fetches what is missing. Replication is asynchronous, so a promoted replica may lack the last
-//! publications. The meta  hash of a channel records the primary that wrote last, its term, and the position of the
-//! history at the last change;  a node with a higher position reports it, and the history begins anew in another epoch:
+//! the channel's [track](super::track) is detached from one primary's connection, after all messages received there
+//! were handed over, and attached to the other's, which treats it as after a lost connection: it subscribes, reads the
+//! position, and fetches what is missing. Replication is asynchronous, so a promoted replica may lack the last
+//! publications. The meta hash of a channel records the primary that wrote last, its term, and the position of the
+//! history at the last change; a node with a higher position reports it, and the history begins anew in another epoch:
 //! the loss is announced.
 //!
 //! | module | holds |
@@ -36,7 +36,7 @@
 //!
 //! Invariants:
 //! - A topic is reported live only when each connection that it needs has confirmed it; when one of these is lost, this
-//!   topic is  reported away, and no topic that does not need the connection.
+//!   topic is reported away, and no topic that does not need the connection.
 //! - A channel's track is with one primary at a time. Locks are taken in this order: the table, the routes, a primary's.
 
 use std::collections::HashMap;
@@ -226,7 +226,7 @@ impl Cluster {
     }
 
     /// Two channels for each primary: one that tests the connections to this primary, and one that tests the way from
-    /// there  through the cluster to the connection for plain messages.
+    /// there through the cluster to the connection for plain messages.
     pub(super) fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         let routes = Arc::clone(&lock(&self.routes));
         let topology = &routes.topology;
@@ -283,7 +283,7 @@ impl Cluster {
     }
 
     /// Applies a new topology: connects to new primaries, moves channels to the primaries of their slots, closes
-    /// connections to  nodes that are no primaries any more.
+    /// connections to nodes that are no primaries any more.
     fn apply_topology(self: &Arc<Self>, topology: Topology) {
         let mut table = lock(&self.table);
         let first = table.topology.primaries.is_empty();

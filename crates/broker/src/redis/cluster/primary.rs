@@ -112,7 +112,7 @@ impl Primary {
     }
 
     /// Sends a request to the node that a redirection names. For `MOVED` the result is `Unavailable`, and the topology
-    /// is  read again.
+    /// is read again.
     pub(in crate::redis) async fn request_redirected(
         &self,
         request: Request,

@@ -162,7 +162,7 @@ impl TopicTable {
     }
 
     /// Moves channels to the primaries of their slots, together with their tracks. Returns the topics that are away
-    /// now,  because the connection to the new primary is not up yet.
+    /// now, because the connection to the new primary is not up yet.
     pub(super) fn follow(
         &mut self,
         topology: &Topology,

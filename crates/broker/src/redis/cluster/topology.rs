@@ -1,7 +1,7 @@
 //! The owners of hash slots, merged from the responses of several cluster nodes; no I/O.
 //!
 //! Each node responds to `CLUSTER NODES` with one line for each node that it knows. Where two nodes disagree, the claim
-//! with  the higher configuration epoch wins, as among the nodes themselves.
+//! with the higher configuration epoch wins, as among the nodes themselves.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +22,7 @@ impl Addr {
     }
 
     /// Parses `host:port`. The host may be an IPv6 address without brackets, or empty: then it is `from`, the host of
-    /// the node  that responded.
+    /// the node that responded.
     pub(in crate::redis) fn read(text: &str, from: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = if host.is_empty() || host == "?" { from } else { host };

@@ -1,5 +1,5 @@
 //! The task that keeps the topology up to date: it queries the primaries at intervals, and when a redirection or a lost
-//! connection  suggests a change.
+//! connection suggests a change.
 
 use std::sync::Arc;
 use std::time::Duration;
