@@ -17,7 +17,7 @@ use crate::{Error, Refusal, Web};
 pub struct Outgoing {
     channel: String,
     body: Vec<u8>,
-    /// What the server knows it by.
+    /// The idempotency key.
     key: String,
 }
 
@@ -33,7 +33,7 @@ impl Outgoing {
     }
 }
 
-/// Gives publications the names that the server knows them by.
+/// Assigns idempotency keys to publications.
 #[derive(Clone, Debug)]
 pub struct Names {
     /// Drawn at random, so that no two programs name the same.

@@ -1,4 +1,4 @@
-//! What a client asks the server, by name: thin layers over [`Client::call`], whose errors are theirs.
+//! Commands of the client protocol as methods: thin layers over [`Client::call`], with the same errors.
 
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{self, Request};
@@ -72,8 +72,8 @@ impl Client {
         }
     }
 
-    /// Gives the connection a new token, with which it is also made again; tells in how many seconds that ends, where
-    /// it does.
+    /// Renews the token of the connection, which is also used for later connections; returns the remaining seconds of
+    /// its validity, if they are limited.
     ///
     /// # Errors
     /// As [`Self::call`].

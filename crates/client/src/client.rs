@@ -1,8 +1,7 @@
 //! The client protocol over as many connections as it takes.
 //!
-//! A [`Client`] connects, subscribes, and comes back after a loss: after a wait drawn at random (full jitter), with
-//! the position of every subscription, so that the server sends what was missed. Where it cannot, the caller is told
-//! ([`Return`]).
+//! A [`Client`] connects, subscribes, and reconnects after a loss: after a random wait (full jitter), with the position
+//! of every subscription, so that the server sends missed publications. [`Return`] reports whether any are missing.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tidings_client::Error> {
@@ -44,7 +43,7 @@ const AGAIN: u32 = 2500;
 /// How many bytes of publications may wait for the caller while a call is answered.
 const MAX_WAITING: usize = 16 << 20;
 
-/// Which server, and who asks.
+/// Server address and credentials.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A WebSocket, or a line port (JSON lines).
@@ -126,7 +125,7 @@ pub enum Return {
     Recovered(usize),
     /// The channel's history did not reach back far enough: publications are missing.
     Gap,
-    /// The channel keeps no history: what was published meanwhile is missing.
+    /// The channel has no history: publications of the time without a connection are missing.
     NoHistory,
 }
 
@@ -271,7 +270,7 @@ impl Client {
         }
     }
 
-    /// Does the next thing: connects, asks for what is due, or takes one message.
+    /// Runs one step: connects, subscribes what is due, or handles one message.
     async fn step(&mut self) -> Result<(), Error> {
         if self.waiting > MAX_WAITING {
             return Err(Error::Behind(MAX_WAITING));

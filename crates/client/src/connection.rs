@@ -64,7 +64,7 @@ impl Connection {
     /// Connects to a WebSocket (in `encoding`) or to the line port (in JSON lines, whatever `encoding` says).
     ///
     /// # Errors
-    /// [`Error`]: nobody there, silence, another protocol, or a client that is not let in.
+    /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected client.
     pub async fn open(server: &Server, encoding: Encoding, hello: &Hello) -> Result<(Self, Welcome), Error> {
         let (link, encoding) = match server {
             Server::Web(web) => {
@@ -296,7 +296,7 @@ impl Connection {
         }
     }
 
-    /// The reply to the command with this number; what comes before it goes to `others`.
+    /// Waits for the reply to the command with this number; messages before it go to `others`.
     ///
     /// # Errors
     /// As [`Self::next`]; [`Error::Silent`] when it takes longer than `patience`.

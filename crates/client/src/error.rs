@@ -49,7 +49,7 @@ pub enum Error {
         /// Whether it may say yes later.
         temporary: bool,
     },
-    /// The server cannot take what was sent as it is, and never will.
+    /// The server rejects the content; the same content fails again.
     #[error("the server refused {what}: {words}")]
     Unfit {
         /// What was asked of it.
@@ -71,8 +71,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the server took what was sent last for too long: a WebSocket's close code 1009 (RFC 6455 §7.4.1), or status
-    /// 413 of HTTP.
+    /// Whether the last message or request was too long: WebSocket close code 1009 (RFC 6455 §7.4.1), or status 413 of
+    /// HTTP.
     pub fn is_too_long(&self) -> bool {
         match self {
             Self::Ended { code, .. } => *code == 1009,
@@ -93,7 +93,7 @@ impl Error {
         }
     }
 
-    /// Whether something else might be taken in place of what was sent.
+    /// Whether the content was the reason, so that other content may succeed.
     pub fn is_about_content(&self) -> bool {
         matches!(self, Self::Unfit { .. })
     }

@@ -40,7 +40,7 @@ pub enum Sent {
 pub struct Parser {
     /// Bytes of a line that has not ended.
     line: Vec<u8>,
-    /// Whether the last byte was a `\r`, whose `\n` may follow.
+    /// Whether the last byte was a `\r`; a `\n` may follow.
     after_cr: bool,
     /// Whether a line has come: the first one may have a byte order mark in front.
     begun: bool,
@@ -116,7 +116,7 @@ impl Parser {
         &self.id
     }
 
-    /// How long the server wants a client to wait before it comes back, if it says.
+    /// The wait before a reconnect that the server requests, if any.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
@@ -134,7 +134,7 @@ pub enum Happened {
     Open {
         /// Whether it stood before.
         again: bool,
-        /// Whether it resumes at a position: then nothing is missing unless a gap is told.
+        /// Whether the stream resumes at a position: then no publication is missing unless a gap is reported.
         resumed: bool,
     },
     /// There is none any more, or none yet; the next attempt is made after the wait.

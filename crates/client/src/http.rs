@@ -164,7 +164,7 @@ impl Stream {
                 body.extend_from_slice(&bytes);
             }
         };
-        // Whatever has come by then is told.
+        // The text may be incomplete after the timeout.
         let _ = timeout(Duration::from_secs(1), rest).await;
         Reply { status: self.status, headers: self.headers.clone(), body: body.into() }.words()
     }

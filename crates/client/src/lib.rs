@@ -16,10 +16,10 @@
 //! is spawned but the driver of an HTTP connection, and what `await`s may be dropped half-way and called again.
 //!
 //! Invariants:
-//! - Every wait has a bound; everything kept for the caller is bounded in bytes.
-//! - What has been handed to the kernel is never sent a second time, unless the server can tell that it is the same
-//!   (an idempotency key).
-//! - A gap is never silent: a subscription that comes back says whether something is missing.
+//! - Every wait has a bound; everything that is kept for the caller is bounded in bytes.
+//! - Bytes that the kernel has accepted are never sent a second time, unless the server can detect the repetition (an
+//!   idempotency key).
+//! - A gap is never silent: a restored subscription reports whether publications are missing.
 
 pub mod api;
 pub mod backoff;

@@ -37,9 +37,9 @@ impl Body {
         }
     }
 
-    /// What a person reads in it: a JSON string's text, the bytes in `{"b64":"…"}`, any other JSON on one line, and
-    /// what is no JSON as it is. The same over every connection that shows bodies as `publication_data_format =
-    /// "auto"` does, whereas the exact bytes are had in Protobuf alone.
+    /// A readable form: the text of a JSON string, the bytes in `{"b64":"…"}`, any other JSON on one line, and bytes
+    /// that are not JSON unchanged. The same on every connection that shows bodies as `publication_data_format =
+    /// "auto"` does; the exact bytes are available in Protobuf alone.
     pub fn read(&self) -> Cow<'_, [u8]> {
         // Without a quote it is neither a string nor `{"b64":…}`; JSON in it would have nothing to take away.
         let is_plain = || {
@@ -87,9 +87,9 @@ pub struct ClientInfo {
     pub user: String,
     /// The public id of the connection.
     pub client: String,
-    /// What the application told of the connection.
+    /// Information of the application about the connection.
     pub conn_info: Option<Body>,
-    /// What the application told of the subscription.
+    /// Information of the application about the subscription.
     pub chan_info: Option<Body>,
 }
 
@@ -119,7 +119,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a client is told when it has connected.
+/// The reply to `connect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// The public id of this connection.
@@ -138,7 +138,7 @@ pub struct Welcome {
     pub subs: Vec<(String, Subscribed)>,
 }
 
-/// What a client is told when it is subscribed.
+/// The reply to `subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {
     /// The newest position, where missed publications can be had from it later.
@@ -186,7 +186,7 @@ pub enum Answer {
     Refreshed(Option<u32>),
 }
 
-/// What the server tells without having been asked.
+/// A message of the server that is not a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
     /// Something was published in a channel.
@@ -215,7 +215,7 @@ pub enum Push {
         /// In words.
         reason: String,
     },
-    /// One that concerns nobody here.
+    /// A push that this client ignores.
     Other,
 }
 
@@ -226,12 +226,12 @@ pub enum Message {
     Reply(u32, Result<Answer, Refusal>),
     /// Something that happened.
     Push(Push),
-    /// The server's ping, or one that this version does not know.
+    /// The server's ping, or a message that this version does not support.
     Ping,
 }
 
 impl Message {
-    /// Takes what was read from a connection in `encoding`.
+    /// Converts a reply that was read from a connection in `encoding`.
     pub(crate) fn owned(reply: reply::Reply<'_>, encoding: Encoding) -> Self {
         let id = reply.id;
         let answer = match reply.outcome {
@@ -279,7 +279,7 @@ impl Message {
 }
 
 impl Push {
-    /// Takes what was read from a connection in `encoding`.
+    /// Converts a push that was read from a connection in `encoding`.
     pub(crate) fn owned(push: push::Push<'_>, encoding: Encoding) -> Self {
         let channel = push.channel.into_owned();
         match push.event {

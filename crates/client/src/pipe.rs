@@ -11,7 +11,7 @@ use crate::{Error, Server, stream};
 /// How much is read at once, in bytes.
 const READ: usize = 64 << 10;
 
-/// A connection with what has come and what is to go. Whoever takes and queues bounds how much that is.
+/// A connection with its input and output buffers. The caller bounds their size.
 pub(crate) struct Pipe {
     incoming: Incoming,
     outgoing: Outgoing,
@@ -21,7 +21,7 @@ pub(crate) struct Pipe {
     /// Bytes to the server; those before `written` have been handed to the kernel.
     outbox: Vec<u8>,
     written: usize,
-    /// TLS may still hold some of what was written.
+    /// TLS may still buffer written bytes.
     unflushed: bool,
     heard: Instant,
 }
@@ -55,7 +55,7 @@ impl Pipe {
         self.taken += count;
     }
 
-    /// Where to append what is to go.
+    /// The buffer of bytes to send.
     pub(crate) fn outbox(&mut self) -> &mut Vec<u8> {
         &mut self.outbox
     }
@@ -122,7 +122,7 @@ impl Pipe {
         }
     }
 
-    /// Writes all that waits, and takes what comes meanwhile.
+    /// Writes all buffered output, and reads available input meanwhile.
     ///
     /// # Errors
     /// [`Error::Lost`]; [`Error::Silent`] when it takes longer than `patience`.

@@ -23,7 +23,7 @@ impl Connection {
     /// Connects and greets: `HELLO 3`, behind an `AUTH` where there is a secret (which takes tokens too).
     ///
     /// # Errors
-    /// [`Error`]: nobody there, silence, another protocol, or a secret that is not accepted.
+    /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected secret.
     pub async fn open(server: &Server, secret: Option<&str>) -> Result<Self, Error> {
         let mut connection = Self { pipe: Pipe::open(server).await? };
         if let Some(secret) = secret {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where the line port listens when nobody says otherwise.
+/// Default address of the line port.
 pub const DEFAULT: &str = "127.0.0.1:5567";
 
 /// A server's address.
@@ -46,7 +46,7 @@ impl Web {
         if self.port == usual_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The path of `endpoint`, which begins with a slash, as the server or the proxy in front of it knows it.
+    /// The path of `endpoint`, which begins with a slash, including the prefix of a proxy.
     pub fn path(&self, endpoint: &str) -> String {
         format!("{}{endpoint}", self.base)
     }

@@ -22,7 +22,7 @@ pub type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 /// Connects to `server` within five seconds. Small writes leave at once (`TCP_NODELAY`).
 ///
 /// # Errors
-/// [`Error::Unreachable`] when nobody answers there, [`Error::Untrusted`] when TLS fails.
+/// [`Error::Unreachable`] when no connection is made, [`Error::Untrusted`] when TLS fails.
 pub async fn open(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     within(server, async {
         match server {

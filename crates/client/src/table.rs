@@ -14,9 +14,9 @@ pub const MAX_CHUNK: usize = 1 << 20;
 /// What the server says while a file is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// The secret that makes whoever has it the table's owner.
+    /// The secret of the table's owner.
     Owner(String),
-    /// The table, as everybody sees it now.
+    /// The current view of the table.
     View(View),
     /// How much of the file has come: bytes, and rows found in them.
     Progress {
@@ -114,7 +114,7 @@ impl Upload {
     /// Connects, and announces a file of `size` bytes, where that is known.
     ///
     /// # Errors
-    /// [`Error`]: nobody there, or a server without tables.
+    /// [`Error`]: no server at the address, or a server without tables.
     pub async fn begin(
         web: &Web,
         credentials: &Credentials,
@@ -122,7 +122,7 @@ impl Upload {
         size: Option<u64>,
     ) -> Result<Self, Error> {
         let bearer = credentials.token.as_ref().map(|token| format!("Bearer {token}"));
-        // A token says who it is; a key, which may be there for other commands, only where there is none.
+        // A token identifies a user; a key, which may be set for other commands, is used only without a token.
         let header = match (&bearer, &credentials.key) {
             (Some(bearer), _) => Some(("Authorization", &**bearer)),
             (None, Some(key)) => Some(("X-API-Key", &**key)),
@@ -254,7 +254,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// The table `uuid` at `web`, of which one knows the owner's secret.
+    /// The table `uuid` at `web`, with its owner's secret.
     pub fn new(web: Web, uuid: &str, secret: &str) -> Self {
         Self { http: Http::new(web), uuid: uuid.to_owned(), bearer: format!("Bearer {secret}") }
     }
@@ -276,7 +276,7 @@ impl Owned {
         Ok(Added { rows: answer["appended"].as_u64().unwrap_or(0), size: answer["size"].as_u64() })
     }
 
-    /// Bytes of the table's file now: what tells whether an append whose answer was lost was carried out.
+    /// Bytes of the table's file: shows whether an append without a response was carried out.
     ///
     /// # Errors
     /// As [`Self::append`].

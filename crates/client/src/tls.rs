@@ -1,7 +1,6 @@
-//! TLS of a client: whom it trusts, and the handshake's configuration.
-//!
-//! Trust is one thing for the whole process: whoever asks for something other than what this machine trusts says so once,
-//! before the first connection ([`trust`]).
+//! TLS of a client: trusted certificates, and the configuration of the handshake.
+//! ¶ Trust applies to the whole process: a program that trusts other certificates than the machine does calls [`trust`]
+//! once, before the first connection.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +27,7 @@ pub enum Trust {
     Machine,
     /// Those that an authority in this file (PEM) has signed, and those in it themselves.
     File(PathBuf),
-    /// Everybody's: whoever is in between can read and change everything.
+    /// All certificates: a machine in between can read and change everything.
     Anybody,
 }
 
@@ -40,8 +39,8 @@ struct Connectors {
 
 static LOADED: OnceLock<Result<Connectors, String>> = OnceLock::new();
 
-/// Says whom to trust from now on, in the whole process. Only the first word counts, and the first connection over TLS
-/// is one for [`Trust::Machine`].
+/// Sets the trusted certificates of the whole process. Only the first call counts, and the first connection over TLS
+/// counts as a call with [`Trust::Machine`].
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -174,7 +173,7 @@ impl ServerCertVerifier for Listed {
     }
 }
 
-/// Takes any certificate whose owner has its key.
+/// Accepts any certificate, if the peer has its key.
 #[derive(Debug)]
 struct Everybody(Arc<CryptoProvider>);
 

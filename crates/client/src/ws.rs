@@ -34,9 +34,9 @@ pub enum Denied {
     Answered {
         /// The status of HTTP; 0 when the answer is not one to this request.
         status: u16,
-        /// Which software says so (`Server`), where it tells.
+        /// The `Server` header of the response, if any.
         server: Option<String>,
-        /// The beginning of the answer's text, or what is wrong with the answer.
+        /// The beginning of the response's text, or the error in the response.
         words: String,
     },
 }
@@ -213,7 +213,7 @@ async fn refusal(pipe: &mut Pipe, status: u16) -> Denied {
         body.len() >= length.unwrap_or(MAX_REFUSAL).min(MAX_REFUSAL)
     };
     let rest = async { while !enough(pipe.inbox()) && pipe.exchange().await.is_ok() {} };
-    // Whatever has come by then is told.
+    // The text may be incomplete after the timeout.
     let _ = timeout(Duration::from_secs(1), rest).await;
     let text = String::from_utf8_lossy(&pipe.inbox()[..pipe.inbox().len().min(MAX_REFUSAL)]).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));

@@ -59,7 +59,7 @@ impl RedisCluster {
                 node.server.cli(&["INFO", "replication"]).text().contains("master_link_status:up")
             })
         });
-        // A replica can be elected only once the others know whose it is.
+        // A replica can be elected only after the other nodes have recorded its primary.
         wait_until(PATIENCE, "everybody knows the replicas", || {
             cluster.nodes.iter().all(|node| {
                 node.server.cli(&["CLUSTER", "NODES"]).text().matches("slave").count() == primaries * each

@@ -1,9 +1,9 @@
 //! Real dependencies for tests: a Redis of one's own, the program itself, clients, and faults on demand.
 //!
-//! Everything here is a guard: what it started is gone when it is dropped, also when the test panics. Nothing
-//! here sleeps a fixed time and hopes; what has to be waited for is waited for with a deadline, and a deadline
-//! that passes is a panic which says what was missing. The crate knows no other crate of the workspace, so that
-//! each of them may use it.
+//! Everything here is a guard: processes and files that it has started or made are gone after its drop, also when the
+//! test panics. Nothing waits for a fixed time; every wait is for a condition with a deadline, and a deadline that
+//! passes is a panic which names the condition. The crate depends on no other crate of the workspace, so that each of
+//! them may use it.
 //!
 //! | guard | is |
 //! |---|---|
@@ -45,7 +45,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// A TCP port on the loopback address that nobody listens on.
+/// A TCP port on the loopback address without a listener.
 ///
 /// It is taken from below the range from which the kernel draws the ports of outgoing connections, so that none of
 /// those takes it while a server on it is being restarted.

@@ -18,7 +18,7 @@ impl LineClient {
     /// Connects.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// Without a listener at the address.
     pub fn connect(addr: impl ToSocketAddrs) -> Self {
         let stream = TcpStream::connect(addr).expect("connect");
         stream.set_nodelay(true).expect("a TCP socket");
@@ -144,7 +144,7 @@ impl LineClient {
         self.stream.shutdown(Shutdown::Write).expect("a connection to finish");
     }
 
-    /// The socket, for what is not offered here.
+    /// The socket, for operations that are not offered here.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 /// A proxy on a port of its own in front of a server.
 ///
-/// It forwards until it is told otherwise. In the [`Self::black_hole`] it keeps every connection open, accepts new
-/// ones, and forwards nothing in either direction: what a dead peer or a lost route looks like from a socket.
+/// Forwards until its state is changed. In the [`Self::black_hole`] state it keeps every connection open, accepts new
+/// ones, and forwards nothing in either direction: a dead peer or a lost route, as a socket sees it.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -87,7 +87,7 @@ impl Proxy {
         self.link.change(|state| state.silent = true);
     }
 
-    /// Forwards again, beginning with what was held back.
+    /// Forwards again, beginning with the bytes that were held back.
     pub fn resume(&self) {
         self.link.change(|state| state.silent = false);
     }

@@ -60,7 +60,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts a Sentinel that watches nobody yet: see `SENTINEL MONITOR`.
+    /// Starts a Sentinel without a master to watch: see `SENTINEL MONITOR`.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -183,7 +183,7 @@ impl RedisServer {
         self.client().command(command)
     }
 
-    /// The ids of its clients whose name begins so (`CLIENT LIST`); for `CLIENT KILL ID`.
+    /// The ids of the clients whose names have this prefix (`CLIENT LIST`); for `CLIENT KILL ID`.
     ///
     /// # Panics
     /// When it is not running, or asks for a password.

@@ -83,7 +83,7 @@ impl RespClient {
     /// Connects; every later read has [`PATIENCE`].
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// Without a listener at the address.
     pub fn connect(addr: impl ToSocketAddrs) -> Self {
         Self::try_connect(addr).expect("connect")
     }
@@ -148,7 +148,7 @@ impl RespClient {
     /// When the connection ends or nothing comes within [`PATIENCE`].
     ///
     /// # Panics
-    /// When what comes is not RESP.
+    /// When the bytes are not RESP.
     pub fn try_reply(&mut self) -> std::io::Result<Reply> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;

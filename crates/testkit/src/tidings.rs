@@ -17,7 +17,7 @@ use crate::{GLANCE, PATIENCE, wait_until};
 /// Most of the standard error that is kept, counted from its beginning.
 const MAX_STDERR: usize = 4 << 20;
 
-/// How to start the program: `binary serve`, plus what is added here.
+/// The command line `binary serve`, with further arguments and variables.
 #[derive(Debug)]
 pub struct Builder {
     binary: PathBuf,
@@ -71,8 +71,8 @@ impl Builder {
         (code, tidings.stdout_lines().join("\n"), tidings.stderr())
     }
 
-    /// The variables that keep it away from its default ports, which somebody may be using: for each listener that neither
-    /// the arguments nor the environment of the test name. A file of the test names its own.
+    /// Variables that keep the program away from its default ports, which may be in use: for each listener that neither
+    /// the arguments nor the environment of the test names. A configuration file names its own listeners.
     fn free_ports(&self) -> Vec<(&'static str, &'static str)> {
         let names = |listener: &str, variable: &str| {
             let (flag, option) = (format!("--{listener}"), format!("{listener}.listen="));

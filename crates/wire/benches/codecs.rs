@@ -72,7 +72,7 @@ fn encode_for_http(bencher: Bencher, form: Form) {
     encode(bencher, form, JSON);
 }
 
-/// Trades on a market, about so many bytes of them: what is published is rarely this alike, and often less.
+/// Trades on a market, about `length` bytes of them; real publications are rarely as regular.
 fn trades(length: usize) -> String {
     let (mut text, mut seed) = ("[".to_owned(), 7_u64);
     while text.len() < length {

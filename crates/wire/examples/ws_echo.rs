@@ -108,7 +108,8 @@ fn linger(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers a handshake; gives what came behind it, and whether compression was agreed on, or `None` when there was none.
+/// Responds to a handshake; returns the bytes after it, and whether compression was negotiated; `None` without a
+/// handshake.
 fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<(Vec<u8>, bool)>> {
     let mut received = Vec::new();
     let end = loop {

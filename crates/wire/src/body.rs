@@ -22,7 +22,7 @@ pub enum DataFormat {
     /// Valid JSON as it is, other UTF-8 as a JSON string, other bytes as `{"b64":"…"}`.
     #[default]
     Auto,
-    /// As [`Self::Auto`]; for channels whose publishers promise JSON.
+    /// As [`Self::Auto`]; for channels whose publishers always send JSON.
     Json,
     /// UTF-8 always as a JSON string, also when it is valid JSON; other bytes as `{"b64":"…"}`.
     Text,

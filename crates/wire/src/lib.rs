@@ -1,7 +1,6 @@
-//! What goes over a wire.
-//!
-//! Every codec of tidings lives here, one module per dialect, and none of them knows a socket, a clock or a
-//! session: they take bytes and give values, or take values and append bytes.
+//! Wire formats: the codecs of tidings, one module for each.
+//! ¶ No codec uses a socket, a clock or a session: decoders take bytes and return values, encoders take values and
+//! append bytes.
 //!
 //! Invariants, which the property tests of each module check:
 //! - A decoder gives the same result however its input was split.

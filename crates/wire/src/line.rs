@@ -3,7 +3,7 @@
 //! Both end at `\n` or `\r\n`; a plain line also at a `\r` alone, without a look at what follows it, which may be long in
 //! coming. So the `\n` of a `\r\n` may come when the line is done with; the caller skips it ([`begins_behind_return`]).
 //!
-//! Invariant: a caller that keeps what is [`Scan::Partial`] never keeps more than `max` + 1 bytes.
+//! Invariant: a caller that buffers the bytes of [`Scan::Partial`] never buffers more than `max` + 1 bytes.
 
 use memchr::{memchr, memchr2};
 

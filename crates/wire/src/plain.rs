@@ -1,8 +1,8 @@
-//! Plain lines: what a person types into a terminal, and what is said back.
+//! Plain lines: commands that a person types into a terminal, and the server's responses.
 //!
-//! Commands are words in upper case, answers too; both end a line. A body may be any bytes, and one message is always
-//! one line: [`Escape`] says how a body with line breaks becomes one. On the way in nothing is unescaped: a line cannot
-//! contain a line break, and what was typed is what is published.
+//! Commands and responses are words in upper case, and end with the line. A body may be any bytes, and one message is
+//! always one line: [`Escape`] defines how a body with line breaks becomes one. Input is not unescaped: a line cannot
+//! contain a line break, and the body is published as typed.
 //!
 //! Invariant: every encoder here appends exactly one line that ends in `\r\n`.
 

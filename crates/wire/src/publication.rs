@@ -50,7 +50,7 @@ impl Publication {
 pub struct Extra {
     /// Which client published it, when a client did.
     pub info: Option<ClientInfo>,
-    /// What the publisher wants subscribers to know of it, in the publisher's order; no name twice.
+    /// Tags for subscribers, in the publisher's order; names are unique.
     pub tags: Vec<(String, String)>,
 }
 
@@ -68,7 +68,7 @@ impl Extra {
     }
 }
 
-/// Who a client is, as other clients are told.
+/// The public information about a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo {
     /// Its user; empty for an anonymous one.

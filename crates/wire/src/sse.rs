@@ -4,7 +4,7 @@
 //! or `\r`, so a text with any of these in it goes as several `data` lines, and is read as those with `\n` between
 //! them.
 //!
-//! Invariant: whatever is given, what is appended is one event (or one comment, one `retry`) and nothing more.
+//! Invariant: for any input, one event (or one comment, one `retry`) is appended and nothing more.
 
 use memchr::memchr2;
 use thiserror::Error;

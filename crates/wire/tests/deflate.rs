@@ -13,7 +13,7 @@ use zune_inflate::DeflateDecoder;
 const MAX: usize = 10_000;
 const RSV1: u8 = 0x40;
 
-/// The messages in a connection's bytes, in pieces of these sizes, up to what is wrong.
+/// The messages in a connection's bytes, in pieces of these sizes, up to an error.
 fn seen(role: Role, bytes: &[u8], sizes: &[usize]) -> (Vec<(Kind, Vec<u8>)>, Option<ProtocolError>) {
     let rules = Rules { role, max_message: MAX as u64 };
     let (mut reader, mut buffer, mut inflater) = (Reader::default(), Vec::new(), Inflater::default());
@@ -38,7 +38,7 @@ fn seen(role: Role, bytes: &[u8], sizes: &[usize]) -> (Vec<(Kind, Vec<u8>)>, Opt
     (all, None)
 }
 
-/// A message of a client whose payload is this already, in fragments that end at these places.
+/// A message of a client with a prepared payload, in fragments that end at these places.
 fn sent(opcode: Opcode, payload: &[u8], cuts: &[usize]) -> Vec<u8> {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (payload.len() + 1)).collect();
     ends.sort_unstable();

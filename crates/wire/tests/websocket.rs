@@ -14,7 +14,7 @@ use tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
 
 const MAX: usize = 100_000;
 
-/// A connection whose other end is a test: bytes that were put in are read, bytes that were written are kept.
+/// A connection to the test: reads return prepared bytes, writes are recorded.
 #[derive(Debug, Default)]
 struct Pipe {
     input: VecDeque<u8>,
@@ -46,7 +46,7 @@ fn theirs(role: TheirRole, input: &[u8]) -> WebSocket<Pipe> {
     WebSocket::from_raw_socket(pipe, role, Some(config))
 }
 
-/// What came, up to the end or to what is wrong.
+/// The received items, up to the end or to an error.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(Vec<u8>),
@@ -255,7 +255,7 @@ proptest! {
             (Some(ProtocolError::PaddedLength | ProtocolError::NotUtf8), _) => {
                 prop_assert!(theirs.starts_with(before));
             }
-            // It shows a code that cannot be as 1002; and does not know 1014, which came later.
+            // It shows an invalid code as 1002; and does not support 1014, which was registered later.
             (Some(ProtocolError::CloseCode(_)), _) | (None, Seen::Close(Some((1014, _)))) => {
                 prop_assert!(theirs.starts_with(before));
                 let shown = Seen::Close(Some((1002, "Protocol violation".to_owned())));

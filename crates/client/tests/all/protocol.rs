@@ -1,4 +1,4 @@
-//! Subscriptions over the client protocol: recovery, gaps, pings, and who decides about coming back.
+//! Subscriptions over the client protocol: recovery, gaps, pings, and the decision to reconnect.
 
 use std::time::Duration;
 

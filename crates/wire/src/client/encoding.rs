@@ -14,7 +14,7 @@ use crate::publication::Publication;
 use crate::varint::{self, Read};
 use crate::ws::Opcode;
 
-/// Longest description of what is wrong, in bytes; a parser's own words may quote its input.
+/// Longest description of an error, in bytes; the message of a parser may quote its input.
 const MAX_REASON: usize = 300;
 
 /// How a connection of the client protocol writes messages down, both ways and for all of its life.
@@ -27,11 +27,11 @@ pub enum Encoding {
     Protobuf,
 }
 
-/// A message that cannot be understood. Its words tell what is wrong, in at most a few hundred bytes.
+/// A message that cannot be decoded. The description has a few hundred bytes at most.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{reason}")]
 pub struct Malformed {
-    /// The message's id where it was read before what is wrong; otherwise 0.
+    /// The message's id if it precedes the error; otherwise 0.
     pub id: u32,
     /// What is wrong, and where.
     pub reason: String,
@@ -146,7 +146,7 @@ impl Encoding {
         self.write(push, out);
     }
 
-    /// Appends an error without a reply around it, for those who are told of nothing else.
+    /// Appends an error without a reply around it, for transports that report nothing else.
     pub fn write_error(self, error: &super::reply::Error<'_>, out: &mut Vec<u8>) {
         self.write(error, out);
     }
@@ -230,8 +230,8 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The bytes of the frame behind the messages that were given, which are a frame again: what a caller keeps
-    /// who cannot take the next one yet.
+    /// The bytes of the frame behind the returned messages, which are a frame again: for a caller that cannot handle
+    /// the next message yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -1,8 +1,7 @@
 //! How a message is taken apart into fields and put together again, whichever codec does it.
 //!
-//! A [`Message`] says which fields it has (`schema.rs` is the table of them); a codec is a [`Reader`] and a
-//! [`Writer`] of single fields. So there is one description of every message, and JSON and Protobuf cannot come
-//! to differ in what they know.
+//! A [`Message`] lists its fields (`schema.rs` is the table of them); a codec is a [`Reader`] and a [`Writer`] of
+//! single fields. With one description of every message, JSON and Protobuf always have the same fields.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -45,7 +44,7 @@ macro_rules! field {
 pub(crate) use field;
 
 impl Field {
-    /// The value of a map's entry, whose key is written by itself.
+    /// The value of a map's entry; its key is written separately.
     pub(crate) const VALUE: Self = Self { number: 2, name: "value", key: "", always: true };
 }
 
@@ -60,7 +59,7 @@ pub(crate) trait Message<'a>: Default + Fields {
     /// All of its fields.
     const FIELDS: &'static [Field];
 
-    /// Takes in the value of the field with this number; passes over one that it does not know.
+    /// Reads the value of the field with this number; skips unknown fields.
     fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
 }
 
@@ -123,7 +122,7 @@ pub(crate) fn push<T: Clone>(list: &mut List<'_, T>, entry: T) -> Result<(), Too
     Ok(())
 }
 
-/// Numbers, which a reader knows by their own names.
+/// Numbers; the reader's method has the name of the type.
 macro_rules! number {
     ($($type:ident as $write:ident),*) => {$(
         impl<'a> Value<'a> for $type {

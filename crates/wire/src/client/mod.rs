@@ -31,10 +31,10 @@
 //! ```
 //!
 //! Invariants:
-//! - What an encoder appends is one message: in JSON an object without a line break in it or behind it (the
-//!   transport frames it), in Protobuf a message with its length before it.
-//! - What was read borrows from its bytes wherever these can be used as they are.
-//! - Both encodings know the same messages and fields; what one can say, the other can.
+//! - An encoder appends one message: in JSON an object without a line break in it or behind it (the transport frames
+//!   it), in Protobuf a message with its length before it.
+//! - Decoded messages borrow from their bytes wherever these can be used unchanged.
+//! - Both encodings have the same messages and fields.
 
 mod encoding;
 mod field;

@@ -1,5 +1,5 @@
-//! Pushes: what the server tells without having been asked. Two-way transports wrap one in a
-//! [`super::reply::Reply`], one-way transports send it bare.
+//! Pushes: messages of the server that are not replies. Two-way transports wrap one in a [`super::reply::Reply`],
+//! one-way transports send it bare.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ pub enum Event<'a> {
     Disconnect(Disconnect<'a>),
     /// The connection's time was prolonged.
     Refresh(Refresh),
-    /// None that this version knows.
+    /// A push that this version does not support.
     #[default]
     Unknown,
 }
@@ -74,7 +74,7 @@ pub struct Publication<'a> {
     pub tags: Map<'a, Cow<'a, str>>,
     /// Whether `data` is a difference to the publication before.
     pub delta: bool,
-    /// When it was published, in milliseconds since 1970; 0 when that is not told.
+    /// Time of publication in milliseconds since 1970; 0 when unknown.
     pub time: i64,
     /// Its channel, where that is not the one subscribed to.
     pub channel: Cow<'a, str>,
@@ -105,9 +105,9 @@ pub struct ClientInfo<'a> {
     pub user: Cow<'a, str>,
     /// The public id of the connection.
     pub client: Cow<'a, str>,
-    /// What the application told of the connection.
+    /// Information of the application about the connection.
     pub conn_info: Option<Data<'a>>,
-    /// What the application told of the subscription.
+    /// Information of the application about the subscription.
     pub chan_info: Option<Data<'a>>,
 }
 
@@ -209,7 +209,7 @@ pub struct Disconnect<'a> {
     pub code: u32,
     /// In words.
     pub reason: Cow<'a, str>,
-    /// Whether to come back, for those who do not know the codes.
+    /// Whether to reconnect, for clients that do not support the codes.
     pub reconnect: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Replies of the server, and what each of them tells.
+//! Replies of the server.
 
 use std::borrow::Cow;
 
@@ -11,11 +11,11 @@ use crate::code::Code;
 pub struct Reply<'a> {
     /// The command's id; 0 for [`Outcome::Push`] and [`Outcome::Ping`], which answer none.
     pub id: u32,
-    /// What it tells.
+    /// The content.
     pub outcome: Outcome<'a>,
 }
 
-/// What a message of the server tells.
+/// The content of a message of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// The command failed.
@@ -46,7 +46,7 @@ pub enum Outcome<'a> {
     SubRefresh(SubRefresh),
     /// The empty message: the server's ping, which a client answers with the empty command.
     Ping,
-    /// None that this version knows.
+    /// A reply that this version does not support.
     #[default]
     Unknown,
 }
@@ -97,7 +97,7 @@ impl From<Code> for Error<'_> {
     }
 }
 
-/// What a client is told when it has connected.
+/// The reply to `connect`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The public id of this connection.
@@ -124,7 +124,7 @@ pub struct Connect<'a> {
     pub time: i64,
 }
 
-/// What a client is told when it is subscribed.
+/// The reply to `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// Whether the subscription ends unless its token is renewed.

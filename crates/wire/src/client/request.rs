@@ -43,7 +43,7 @@ pub enum Request<'a> {
     SubRefresh(SubRefresh<'a>),
     /// The empty command: answers the server's ping.
     Pong,
-    /// None that the protocol knows.
+    /// A command that the protocol does not have.
     #[default]
     Unknown,
 }
@@ -84,7 +84,7 @@ pub struct Connect<'a> {
     pub version: Cow<'a, str>,
     /// HTTP headers that its platform does not let it send.
     pub headers: Map<'a, Cow<'a, str>>,
-    /// Features of the connection that it knows, one bit each.
+    /// Features of the connection that the client supports, one bit each.
     pub flag: i64,
 }
 
@@ -95,7 +95,7 @@ pub struct Subscribe<'a> {
     pub channel: Cow<'a, str>,
     /// What allows it; empty when there is none.
     pub token: Cow<'a, str>,
-    /// Whether to send what was published since the position below.
+    /// Whether to send the publications since the position below.
     pub recover: bool,
     /// In which life of the channel's history `offset` counts.
     pub epoch: Cow<'a, str>,
@@ -107,13 +107,13 @@ pub struct Subscribe<'a> {
     pub positioned: bool,
     /// Whether the client means to recover later.
     pub recoverable: bool,
-    /// Whether to tell of others who join and leave.
+    /// Whether to push joins and leaves of other clients.
     pub join_leave: bool,
-    /// How publications may be told as a difference to the one before; empty for not at all.
+    /// The format of publications as differences to the one before; empty for none.
     pub delta: Cow<'a, str>,
     /// Whether only publications with certain tags are wanted. What it says is not read.
     pub tf: Option<Opaque>,
-    /// Features of the subscription that the client knows, one bit each.
+    /// Features of the subscription that the client supports, one bit each.
     pub flag: i64,
 }
 
@@ -201,7 +201,7 @@ pub struct SubRefresh<'a> {
     pub token: Cow<'a, str>,
 }
 
-/// What a client posts to `/emulation`: more commands for a connection whose answers go another way.
+/// The body of a POST to `/emulation`: further commands for a connection whose replies use another transport.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Emulation<'a> {
     /// The node that has the connection ([`super::reply::Connect::node`]).

@@ -1,7 +1,7 @@
 //! Which message has which fields, with their numbers: `proto/client.proto` in a form that compiles.
 //!
-//! Numbers and names are those of the Centrifugo client protocol (its public `client.proto`, protocol version 2).
-//! A field that is not listed here is passed over when it comes, as Protobuf wants it.
+//! Numbers and names are those of the Centrifugo client protocol (its public `client.proto`, protocol version 2). A
+//! field that is not listed here is skipped, as Protobuf specifies.
 //!
 //! Invariant, which a test holds: these tables and `proto/client.proto` say the same.
 

@@ -11,10 +11,9 @@ use crate::body::DataFormat;
 /// written, it is what [`crate::body::write_json`] makes of the bytes in `format`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Data<'a> {
-    /// The bytes; those that were read from JSON are the text of one value, whose tokens may have line breaks
-    /// between them.
+    /// The bytes. Data from JSON is the text of one value, which may have line breaks between its tokens.
     pub bytes: Cow<'a, [u8]>,
-    /// How JSON shows them. Not on the wire: what was read has [`DataFormat::Auto`].
+    /// How JSON shows the bytes. Not encoded: decoded data has [`DataFormat::Auto`].
     pub format: DataFormat,
 }
 

@@ -1,7 +1,7 @@
 //! Inline commands: a line of words, with the quotes of redis-cli (its `sdssplitargs`).
 //!
-//! `"…"` may hold `\n`, `\r`, `\t`, `\b`, `\a`, `\xHH`, and a backslash before any other byte stands for that
-//! byte; `'…'` knows only `\'`. A closing quote ends its word.
+//! `"…"` may contain `\n`, `\r`, `\t`, `\b`, `\a`, `\xHH`, and a backslash before any other byte stands for that byte;
+//! `'…'` has only `\'`. A closing quote ends its word.
 
 use std::borrow::Cow;
 

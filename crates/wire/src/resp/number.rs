@@ -10,8 +10,8 @@ pub(super) enum Header {
     Invalid,
 }
 
-/// Reads the number that starts at `at`. Looks at each byte in its turn, so that what is wrong is found at the
-/// same byte however the input was split; the longest number has 20 characters, so this is constant work.
+/// Reads the number that starts at `at`. Examines one byte after the other, so that an error is found at the same byte
+/// however the input was split; the longest number has 20 characters, so this is constant work.
 pub(super) fn read(buf: &[u8], at: usize) -> Header {
     let mut i = at;
     let negative = buf.get(i) == Some(&b'-');

@@ -24,7 +24,7 @@ pub enum Value {
     Null,
     /// `*`
     Array(Vec<Self>),
-    /// `>` of version 3: what was not asked for.
+    /// `>` of version 3: a push.
     Push(Vec<Self>),
     /// `%` of version 3, in the order it came.
     Map(Vec<(Self, Self)>),

@@ -56,7 +56,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The number for the close frame that tells the peer.
+    /// The close code for this error.
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::NotUtf8 | Self::Deflate => CloseCode::INVALID,

@@ -52,8 +52,8 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Appends it. Nothing in it may hold a line break; who puts together a request from what others wrote
-    /// checks that.
+    /// Appends the request. Nothing in it may contain a line break; a caller that builds it from foreign text must
+    /// check that.
     pub fn write(&self, out: &mut Vec<u8>) {
         let Self { host, target, key, protocols, headers } = self;
         let mut text = format!(
@@ -98,7 +98,7 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// of it never need to be kept.
 ///
 /// # Errors
-/// [`Refused`] when the server does not want to, or the answer is not one to this request.
+/// [`Refused`] when the server refuses, or the response does not belong to this request.
 pub fn read_answer<'a>(bytes: &'a [u8], request: &Request<'_>) -> Result<Option<Accepted<'a>>, Refused> {
     let bytes = &bytes[..bytes.len().min(MAX_ANSWER)];
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {

@@ -1,9 +1,8 @@
 //! WebSocket (RFC 6455) without I/O: the handshake's sums, frames, and messages made of them.
 //!
-//! A [`Reader`] takes a connection's bytes, cut up in any way, and gives messages and control frames; it checks
-//! everything the RFC asks for as early as the bytes show it. What is sent is written with [`frame`] and
-//! [`close()`] by a server, whose frames carry no mask, so that one frame serves any number of clients; and with
-//! [`masked_frame`] by a client.
+//! A [`Reader`] takes a connection's bytes, split in any way, and returns messages and control frames; it checks all
+//! rules of the RFC as early as the bytes permit. A server writes with [`frame`] and [`close()`], whose frames carry no
+//! mask, so that one frame serves any number of clients; a client writes with [`masked_frame`].
 //!
 //! One extension is spoken where it was agreed on, see [`deflate`]; elsewhere all reserved bits are 0.
 //!

@@ -82,7 +82,7 @@ impl Reader {
         self.have == 0 && self.message.is_none()
     }
 
-    /// The message whose first bytes have come and whose end has not.
+    /// The kind of the message that has begun and is not complete.
     pub fn begun(&self) -> Option<Kind> {
         self.message
     }
@@ -92,11 +92,10 @@ impl Reader {
         self.control.into()
     }
 
-    /// Reads `input`, which follows what was read before, up to the next event; gives how much of it was used.
-    ///
-    /// `buffer` holds the message so far. It is empty when a message begins, only this function appends to it
-    /// while it grows, and it has the whole message when the event says so. (Who wants a long message in
-    /// pieces may take bytes off its front at [`Event::Partial`]: those that [`Reader::own`] does not count.)
+    /// Reads `input`, which follows the bytes read before, up to the next event; returns the number of bytes used.
+    /// ¶ `buffer` contains the message so far. It is empty when a message begins, only this function appends to it
+    /// during the message, and it has the whole message at the event. (A caller that handles a long message in pieces
+    /// may remove bytes from its front at [`Event::Partial`]: those that [`Reader::own`] does not count.)
     ///
     /// # Errors
     /// [`ProtocolError`] as soon as the bytes show it.
@@ -116,7 +115,7 @@ impl Reader {
     /// A compressed message cannot be taken in pieces.
     ///
     /// # Errors
-    /// [`ProtocolError`] as soon as the bytes show it; what is wrong inside of a compressed message, when it is whole.
+    /// [`ProtocolError`] as soon as the bytes show it; an error inside a compressed message, when it is complete.
     pub fn read_deflated(
         &mut self,
         input: &[u8],
@@ -171,7 +170,7 @@ impl Reader {
             if have < needed {
                 return Ok(false);
             }
-            // The second byte tells whether there is more.
+            // The second byte shows whether there is more.
             if have == self.header_len() {
                 self.check_length(rules)?;
                 return Ok(true);
@@ -313,7 +312,7 @@ impl Reader {
         self.header[0] & 0x80 != 0
     }
 
-    /// The frame's opcode, whose number was checked.
+    /// The frame's opcode; its number is already checked.
     fn opcode(&self) -> Opcode {
         Opcode::new(self.header[0] & 0x0F).unwrap_or(Opcode::Continuation)
     }
@@ -322,7 +321,7 @@ impl Reader {
         self.header[0] & 0x08 != 0
     }
 
-    /// Bytes of the header, as far as can be told from what has come of it.
+    /// Length of the header in bytes, as far as the available bytes show it.
     fn header_len(&self) -> usize {
         if self.have < 2 {
             return 2;

@@ -3,7 +3,7 @@
 /// Where a text stands: between two characters, or inside of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Utf8 {
-    /// The beginning of a character whose end has not come.
+    /// The first bytes of an incomplete character.
     begun: [u8; 4],
     have: u8,
 }

@@ -57,9 +57,9 @@ pub fn frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a server's frame whose payload `write` appends, about `expected` bytes of it. Only when its length
-/// takes more or fewer bytes to write down than the expected one (there are three sizes, from 0, 126 and 65,536
-/// on), the payload is moved afterwards.
+/// Appends a server's frame whose payload `write` appends, about `expected` bytes of it. The payload is moved
+/// afterwards only when the field of its length needs more or fewer bytes than that of the expected one (there are
+/// three sizes, from 0, 126 and 65,536 on).
 pub fn frame_with(opcode: Opcode, expected: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     let mut payload = start + header_len(expected);

@@ -12,7 +12,7 @@ fn text() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof![Just(String::new()), "[a-z]{1,4}", ".{0,12}"].prop_map(Cow::Owned)
 }
 
-/// Raw JSON, since in JSON that is what data is read as; never empty, which Protobuf cannot tell from absent.
+/// Raw JSON, because JSON decodes data as such; never empty, because Protobuf cannot distinguish that from absent.
 fn data() -> impl Strategy<Value = Data<'static>> {
     let json = prop_oneof![
         any::<i32>().prop_map(|number| number.to_string()),

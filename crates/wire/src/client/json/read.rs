@@ -1,7 +1,7 @@
 //! Messages, read with serde straight into the protocol's types.
 //!
-//! As everywhere in the JSON form of Protobuf messages, `null` means that a member is absent (but for what
-//! applications put in, where it is a value), and members that nobody knows are passed over.
+//! As in the JSON form of Protobuf messages, `null` means that a member is absent (except in data of applications,
+//! where it is a value), and unknown members are skipped.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use crate::client::field::{self, Message, Reader, Value};
 use crate::client::value::{Data, List, Map};
 
-/// Reads one JSON object, with nothing but white space around it, into `message`. When that fails, `message` has
-/// what was read before.
+/// Reads one JSON object, with nothing but white space around it, into `message`. After an error, `message` has the
+/// members before the error.
 pub(crate) fn read<'a, M: Message<'a>>(text: &'a [u8], message: &mut M) -> Result<(), String> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
     let mut json = serde_json::Deserializer::from_str(text);
@@ -33,8 +33,8 @@ pub(crate) fn is_empty(text: &[u8]) -> bool {
     rest.next() == Some(&b'{') && rest.next() == Some(&b'}')
 }
 
-/// Reads an object into a message; tells whether there was one. Never takes an array, which serde would otherwise
-/// accept for an object's members in order.
+/// Reads an object into a message; returns whether there was one. Rejects an array, which serde would otherwise accept
+/// for an object's members in order.
 struct Object<'m, M> {
     message: &'m mut M,
     /// Whether null is refused.
@@ -79,7 +79,7 @@ impl<'de, M: Message<'de>> Visitor<'de> for Object<'_, M> {
     }
 }
 
-/// The value of the member whose key was just read.
+/// The value of a member, after its key.
 struct Member<'m, A>(&'m mut A);
 
 impl<'de, A: MapAccess<'de>> Reader<'de> for Member<'_, A> {
@@ -169,7 +169,7 @@ impl<'de, M: Message<'de> + Clone> Visitor<'de> for Array<'_, 'de, M> {
     }
 }
 
-/// Reads an object whose keys are names, or null.
+/// Reads an object with names as keys, or null.
 struct Entries<'l, 'a, V>(&'l mut Map<'a, V>);
 
 impl<'de, V: Value<'de> + Clone> DeserializeSeed<'de> for Entries<'_, 'de, V> {

@@ -1,4 +1,5 @@
-//! Messages, written without a serializer: what is left out and what JSON makes of bytes is the protocol's own.
+//! Encoding of messages as JSON, without a serializer: the protocol defines which members are omitted and how bytes are
+//! written.
 
 use crate::body::{write_json, write_json_string};
 use crate::client::field::{Field, Fields, Value, Writer};

@@ -1,7 +1,7 @@
 //! Messages, read from the fields that stand in them in any order.
 //!
-//! As Protobuf wants it, a field that nobody knows is passed over, of several values the last one counts (of
-//! several messages all fields), and numbers are cut to the size of their type. Groups, which the protocol never had, are refused.
+//! As Protobuf specifies, an unknown field is skipped, of several values the last one counts (of several messages all
+//! fields), and numbers are cut to the size of their type. Groups, which the protocol never had, are refused.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use crate::client::field::{self, Message, Reader, Value};
 use crate::client::value::{Data, List, Map};
 use crate::varint::{self, Read};
 
-/// Reads the message that `bytes` are into `message`. When that fails, `message` has what was read before.
+/// Decodes `bytes` into `message`. After an error, `message` has the fields before the error.
 pub(crate) fn read<'a, M: Message<'a>>(mut bytes: &'a [u8], message: &mut M) -> Result<(), String> {
     while !bytes.is_empty() {
         let (number, value) = next_field(&mut bytes)?;

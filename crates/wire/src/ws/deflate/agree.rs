@@ -16,10 +16,10 @@ const ANSWER_12: &str =
 /// A server's `Sec-WebSocket-Extensions` for a client's, of which there may be several: the answer to the first offer
 /// of [`EXTENSION`] that can be kept to. `None` when there is none; then the connection goes without.
 ///
-/// An offer cannot be kept to that wants a smaller window of the server than the one with which everybody's messages
-/// are compressed once (`server_max_window_bits` below 12, §7.1.2.1), nor one with a parameter that is unknown, comes twice or has a value that it cannot
-/// have (§7.1). What a client says of its own window is no matter: every window is read. What follows something that
-/// is not the header's grammar is not looked at.
+/// An offer is not accepted if it requires a smaller window of the server than the one with which messages to all
+/// clients are compressed once (`server_max_window_bits` below 12, §7.1.2.1), or has a parameter that is unknown,
+/// repeated or invalid (§7.1). The client's own window does not matter: every window is supported. Text after a
+/// violation of the header's grammar is ignored.
 pub fn agree<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static str> {
     headers.into_iter().find_map(|header| {
         let mut rest = Scanner(header);

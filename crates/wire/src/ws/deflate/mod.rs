@@ -1,8 +1,8 @@
-//! `permessage-deflate` (RFC 7692) without I/O: agreeing on it, compressing what is sent, decompressing what comes.
+//! `permessage-deflate` (RFC 7692) without I/O: negotiation, compression of output, decompression of input.
 //!
-//! It is agreed on in one way alone: no message builds on an earlier one, in either direction (`…_no_context_takeover`).
-//! So one compressed message serves any number of clients, and a connection owns no window: a [`Deflater`] and an
-//! [`Inflater`] serve all connections of a thread, one message after the other.
+//! It is negotiated in one way alone: no message depends on an earlier one, in either direction
+//! (`…_no_context_takeover`). So one compressed message serves any number of clients, and a connection has no window: a
+//! [`Deflater`] and an [`Inflater`] serve all connections of a thread, one message after the other.
 //!
 //! ```
 //! use tidings_wire::ws::deflate::{self, Deflater, Inflater};
@@ -27,12 +27,11 @@
 //! ```
 //!
 //! Invariants:
-//! - Nothing of one message reaches another: neither in what is sent nor in what is read.
-//! - What is sent reaches back 4 KiB and no further, so that it can be read with the smallest window that libraries
-//!   commonly ask for.
-//! - A message is decompressed when all of it has come, up to the longest message allowed and no further.
-//! - Neither side has memory before its first compressed message: about 310 KiB to compress, 10 KiB to decompress,
-//!   and buffers of up to 64 KiB each.
+//! - Nothing of one message reaches another, neither in output nor in input.
+//! - Output refers back 4 KiB at most, so that it can be read with the smallest window that libraries commonly request.
+//! - A message is decompressed when it is complete, up to the longest allowed message and no further.
+//! - Neither side has memory before its first compressed message: about 310 KiB to compress, 10 KiB to decompress, and
+//!   buffers of up to 64 KiB each.
 
 mod agree;
 mod pack;
@@ -43,8 +42,8 @@ pub use pack::Deflater;
 pub use unpack::Inflater;
 pub(super) use unpack::longest_packed;
 
-/// The base-2 logarithm of how far what is sent reaches back. Python's websockets asks for no more than this; with 15,
-/// a message of trades in JSON would be a tenth shorter from some 10 KB on, and the same below.
+/// The base-2 logarithm of the window of output. Python's websockets requests no larger one; with 15, a message of
+/// trades in JSON would be a tenth shorter from some 10 KB on, and the same below.
 const WINDOW_BITS: u8 = 12;
 
 /// What a compressed message would end with and does not (RFC 7692 §7.2.1): an empty block that is stored as it is.

@@ -1,4 +1,4 @@
-//! Compressing what is sent (RFC 7692 §7.2.1).
+//! Compression of output (RFC 7692 §7.2.1).
 
 use std::fmt;
 
@@ -32,8 +32,8 @@ impl Deflater {
         Self { level: level.clamp(1, 9), min_size, state: None, plain, packed, counts: Counts::default() }
     }
 
-    /// Appends a server's frame: a whole message, whose payload `write` appends to what it is given, which is empty.
-    /// The message goes as it is when it is short, or would not become shorter.
+    /// Appends a server's frame: a whole message, whose payload `write` appends to an empty buffer. A message that is
+    /// short, or would not become shorter, is not compressed.
     pub fn frame_with(&mut self, opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         self.plain.clear();
         write(&mut self.plain);
@@ -57,7 +57,7 @@ impl Deflater {
         self.counts
     }
 
-    /// Compresses the message; tells whether that is worth it.
+    /// Compresses the message; returns whether the result is shorter.
     fn pack(&mut self) -> bool {
         let Self { state, plain, packed, .. } = self;
         packed.clear();

@@ -1,4 +1,4 @@
-//! Decompressing what comes (RFC 7692 §7.2.2).
+//! Decompression of input (RFC 7692 §7.2.2).
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl Inflater {
     pub(in crate::ws) fn unpack(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
         let length = message.len();
         if length == 0 {
-            // Not even an empty block, as §7.2.3.6 wants it; libraries read it as nothing.
+            // Not even an empty block, which §7.2.3.6 requires; libraries read it as an empty message.
             return Ok(());
         }
         message.extend_from_slice(&TAIL);
