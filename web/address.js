@@ -1,8 +1,8 @@
-// A table's page, sort, filter and search as the query of an address, and back.
+// Converts a table's page, sort, filter and search to the query of an address, and back.
 //
 //   ?page=3&sort=2,-0&filter=1.contains.red&search=apple
 //
-// Columns count from 0; a minus is descending. What cannot be understood is left out.
+// Columns count from 0; a minus means descending. Invalid parts are ignored.
 
 /** @typedef {import('./types').Place} Place */
 /** @typedef {import('./types').Op} Op */

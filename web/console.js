@@ -3,15 +3,15 @@
 import { $, button, get, input, make, socketAddress } from './dom.js';
 import { Socket } from './socket.js';
 
-/** How many messages are kept on the page. */
+/** Most messages on the page. */
 const MOST = 200;
 
 /** @type {Socket | undefined} */
 let socket;
 let last = 0;
-/** What is to be done with the reply to a command. @type {Map<number, (reply: any) => void>} */
+/** Handlers of the replies to commands, by the number of the command. @type {Map<number, (reply: any) => void>} */
 const waiting = new Map();
-/** Where the channel's stream was left, where it has a history. @type {{ epoch: string, offset: number } | undefined} */
+/** The last position in the channel's history, if it has one. @type {{ epoch: string, offset: number } | undefined} */
 let position;
 
 /** @param {string} text */
@@ -49,7 +49,7 @@ const subscribe = (channel) => {
 };
 
 /** @param {string} text @param {string} channel */
-const hear = (text, channel) => {
+const onMessage = (text, channel) => {
   for (const line of text.split('\n')) {
     if (!line.trim()) continue;
     const message = JSON.parse(line);
@@ -75,9 +75,9 @@ const connect = (channel, token) => {
   waiting.clear();
   position = undefined;
   say('Connecting…');
-  // Codes from 3500 on, and 4500 to 4999, say not to come back.
+  // After codes 3500 to 3999 and 4500 to 4999 the client does not reconnect.
   const final = (/** @type {number} */ code) => (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
-  socket = new Socket(() => socketAddress('connection/websocket'), (text) => hear(text, channel), (link) => {
+  socket = new Socket(() => socketAddress('connection/websocket'), (text) => onMessage(text, channel), (link) => {
     waiting.clear();
     if (link.state === 'open') ask({ connect: { ...(token && { token }), name: 'page' } }, () => subscribe(channel));
     else if (link.state === 'waiting') say(`Not connected. Trying again in ${link.seconds} s.`);

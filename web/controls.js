@@ -6,7 +6,7 @@ import { pages, place, state } from './state.js';
 import { abort, ask, browseAlone, follow, showAll, turn } from './table.js';
 import { note } from './update.js';
 
-/** Connects the controls with what they do. */
+/** Adds the event handlers of the controls. */
 export const startControls = () => {
   const clicks = {
     first: () => turn(1), previous: () => turn(place() - 1), next: () => turn(place() + 1), last: () => turn(pages()),

@@ -1,7 +1,7 @@
-// The few ways in which the page touches the document. Text is only ever set as text, so nothing in a file is markup.
+// All access of the page to the document. Text is always set as text, so nothing in a file becomes markup.
 
 /**
- * The element with this id, which is of this kind.
+ * The element with this id; throws if it has another type.
  * @template {Element} T
  * @param {string} id
  * @param {new () => T} kind
@@ -62,21 +62,21 @@ export const socketAddress = (path) => {
   return address.href;
 };
 
-/** Puts text on the clipboard, and says so on the button that was pressed. @param {HTMLElement} pressed @param {string} text */
+/** Copies text to the clipboard, and confirms it on the pressed button. @param {HTMLElement} pressed @param {string} text */
 export const copy = async (pressed, text) => {
   const before = pressed.textContent;
   try {
     await navigator.clipboard.writeText(text);
     pressed.textContent = 'Copied';
   } catch {
-    // Without a secure context there is no clipboard; the link is there to be selected.
+    // Without a secure context there is no clipboard; the user can select the link.
     prompt('Copy this link:', text);
     return;
   }
   setTimeout(() => { pressed.textContent = before; }, 1500);
 };
 
-/** Puts a menu beside what opens it, inside the window. @param {HTMLElement} menu @param {Element} opener */
+/** Places a menu beside its opener, inside the window. @param {HTMLElement} menu @param {Element} opener */
 export const place = (menu, opener) => {
   const { left, right, top, bottom } = opener.getBoundingClientRect();
   const { style } = menu;

@@ -1,5 +1,5 @@
-// The rows as a table. Cells are set as text and never as markup; the head is kept while its columns stay, so that the
-// focus stays where it is.
+// The rows as a table. Cells are set as text and never as markup. The header row is kept while its columns do not change, so
+// that it keeps the focus.
 
 import { $, count, make } from './dom.js';
 import { age } from './state.js';
@@ -7,9 +7,9 @@ import { age } from './state.js';
 /** @typedef {import('./types').View} View */
 /** @typedef {import('./types').ColumnFacts} ColumnFacts */
 
-/** What looks like a number, for the alignment of columns of which nothing else is known. */
+/** Matches numbers, for the alignment of columns without facts. */
 const NUMBER = /^\s*[-+]?[\d.,\u00a0' ]*\d(e[-+]?\d+)?\s*%?\s*$/i;
-/** How many hits of a search are marked. */
+/** Most marked matches of a search. */
 const MARKS = 1000;
 
 let names = '';
@@ -20,7 +20,7 @@ export const columns = (header, data) => {
   return Array.from({ length: width }, (_, i) => header?.[i] || `Column ${i + 1}`);
 };
 
-/** A small drawing of how the numbers of a column are spread. @param {number[]} bins */
+/** A small histogram of the numbers of a column. @param {number[]} bins */
 const histogram = (bins) => {
   const most = Math.max(...bins);
   const bars = bins.map((n, i) => `M${i} 10v${n && -Math.max((n / most) * 10, 0.6)}h.8V10z`).join('');
@@ -59,7 +59,7 @@ const head = (shown, view, facts, numeric) => {
   });
 };
 
-/** Marks what a search found, without touching the cells. @param {string} search */
+/** Marks the matches of a search without changing the cells. @param {string} search */
 const mark = (search) => {
   if (!CSS.highlights) return;
   CSS.highlights.delete('hit');
@@ -68,7 +68,7 @@ const mark = (search) => {
   const hits = new Highlight();
   for (const cell of $('body').querySelectorAll('td')) {
     const text = cell.firstChild;
-    // Lower case may be longer; then its places are not those of the text.
+    // Lower case may be longer; then its offsets differ from those of the text.
     const low = cell.textContent.toLowerCase();
     if (!text || low.length !== cell.textContent.length) continue;
     for (let at = low.indexOf(wanted); at >= 0 && hits.size < MARKS; at = low.indexOf(wanted, at + wanted.length)) {
@@ -81,17 +81,17 @@ const mark = (search) => {
   CSS.highlights.set('hit', hits);
 };
 
-/** What was drawn last. @type {{ data?: string[][], rest?: string, facts?: object, numeric?: string }} */
+/** The last drawn state. @type {{ data?: string[][], rest?: string, facts?: object, numeric?: string }} */
 let drawn = {};
 
 /**
- * Shows rows, unless they stand there already.
+ * Shows rows, unless they are shown already.
  * @param {View} view
  * @param {import('./types').Rows} rows
  * @param {ColumnFacts[]} facts
  */
 export const draw = (view, { from, data, cut, wide }, facts) => {
-  // A view that says only how many look at it leaves the rows alone, and what is selected in them.
+  // A view that changes only the number of viewers keeps the rows and the selection.
   const rest = JSON.stringify([from, cut, wide, view.header, view.sort, view.filter, view.search]);
   let isSame = data === drawn.data && rest === drawn.rest;
   if (isSame && facts === drawn.facts) return;
@@ -112,7 +112,7 @@ export const draw = (view, { from, data, cut, wide }, facts) => {
     const since = age(from + y);
     if (since !== undefined) {
       line.className = 'fresh';
-      // A row that is drawn again goes on fading from where it was.
+      // A row that is drawn again continues its fade.
       line.style.setProperty('--since', `${-since}ms`);
     }
     line.append(make('th', { scope: 'row', class: 'n' }, count(from + y + 1)));

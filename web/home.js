@@ -3,7 +3,7 @@
 import { $, count, make, many, root } from './dom.js';
 import * as recent from './recent.js';
 
-/** How long ago, in words. @param {number} at */
+/** A past time as text, relative to now. @param {number} at */
 const ago = (at) => {
   const minutes = Math.round((Date.now() - at) / 60_000);
   if (minutes < 1) return 'just now';

@@ -1,4 +1,4 @@
-// Which key does what, as in pagers.
+// Keys and their actions, as in pagers.
 
 /** @typedef {'first' | 'last' | 'next' | 'previous' | 'search' | 'follow' | 'up' | 'down' | 'help'} Action */
 
@@ -9,10 +9,10 @@ const ACTIONS = {
 };
 
 /**
- * What a key means; null when it is none of the page's, or belongs to where the focus is.
+ * The action of a key; null for other keys, and for keys that the focused element handles.
  * @param {{ key: string, ctrlKey: boolean, altKey: boolean, metaKey: boolean }} pressed
  * @param {{ typing: boolean, menu: boolean, scrolls: boolean }} where typing: in a field; menu: one is open; scrolls:
- *   in an area that the arrows scroll themselves
+ *   in an area that scrolls with the arrow keys
  * @returns {Action | null}
  */
 export const action = ({ key, ctrlKey, altKey, metaKey }, { typing, menu, scrolls }) => {

@@ -1,11 +1,11 @@
-// The page: home, or a table. Which of them is in the address; a file that is dropped on home makes a table of it.
+// The page: home, or a table. The address selects one; a file that is dropped on home creates a table.
 
 import { $, input, place, root } from './dom.js';
 
-// Each is loaded where it is needed.
+// Each module is loaded on first use.
 const table = () => import('./table.js');
 
-// A new table changes the address without loading the page again; what is relative to it must stay what it was.
+// A new table changes the address without loading the page again; relative addresses must not change.
 for (const link of document.querySelectorAll('a[href], link[href]')) {
   const { href } = /** @type {HTMLAnchorElement} */ (link);
   link.setAttribute('href', href);

@@ -11,7 +11,7 @@ import { note } from './update.js';
 /** The column whose menu is open. */
 let open = 0;
 
-/** Brings the menus in line with the state; what is being edited is left alone. */
+/** Updates the menus from the state, except the field that is edited. */
 export const menus = () => {
   const { view, owner, lock } = state;
   button('owner-open').hidden = !owner;
@@ -33,7 +33,7 @@ export const menus = () => {
   input('header').checked = view.dialect?.header ?? !!view.header;
 };
 
-/** Sorts by a column: up, down, not at all. @param {number} column @param {boolean} also beside the sorts there are */
+/** Sorts by a column: up, down, not at all. @param {number} column @param {boolean} also adds to the current sorts */
 const sortBy = (column, also) => {
   const sorts = state.view?.sort ?? [];
   const now = sorts.find((sort) => sort.column === column);
@@ -66,7 +66,7 @@ const openColumn = (opener) => {
   input('value').focus();
 };
 
-/** @param {import('./types').Filter} [filter] instead of the one that the open column has */
+/** @param {import('./types').Filter} [filter] instead of that of the open column */
 const setFilter = (filter) => {
   const others = (state.view?.filter ?? []).filter(({ column }) => column !== open);
   ask({ filter: filter ? [...others, filter] : others });
@@ -89,7 +89,7 @@ const drawCode = async () => {
   $('qr-code').replaceChildren(svg);
 };
 
-/** Connects the menus with what they do. */
+/** Adds the event handlers of the menus. */
 export const startMenus = () => {
   button('copy').onclick = () => copy(button('copy'), link());
   button('copy-owner').onclick = () => copy(button('copy-owner'), `${link()}#owner=${state.owner}`);

@@ -29,7 +29,7 @@ const remainder = (data, length) => {
   return rest;
 };
 
-/** Where the alignment patterns of a version stand, along one side. @param {number} version */
+/** Positions of the alignment patterns of a version along one side. @param {number} version */
 const alignment = (version) => {
   if (version === 1) return [];
   const gaps = Math.floor(version / 7) + 1;
@@ -87,7 +87,7 @@ const MASKS = [
   (x, y) => (((x + y) % 2) + ((x * y) % 3)) % 2 === 0,
 ];
 
-/** How badly a code can be read (§7.8.3): runs, blocks, what looks like a finder, and too much of one colour.
+/** The penalty of a code (§7.8.3): runs, blocks, patterns similar to a finder, and imbalance of colours.
  * @param {boolean[][]} code */
 const penalty = (code) => {
   const rows = code.map((row) => row.map(Number).join(''));
@@ -126,7 +126,7 @@ export const encode = (text) => {
     const row = fixed[y];
     if (row && x >= 0 && x < side) row[x] = dark;
   };
-  /** Squares in one another. @param {number} x @param {number} y @param {number} reach @param {number} light */
+  /** Nested squares. @param {number} x @param {number} y @param {number} reach @param {number} light */
   const square = (x, y, reach, light) => {
     for (let dy = -reach; dy <= reach; dy++) {
       for (let dx = -reach; dx <= reach; dx++) {
@@ -172,7 +172,7 @@ export const encode = (text) => {
       set(Math.floor(i / 3), side - 11 + (i % 3), dark);
     }
   }
-  // Where data goes: up and down in pairs of columns from the right, around the fixed patterns.
+  // Positions of data: up and down in pairs of columns from the right, around the fixed patterns.
   /** @type {{ x: number, y: number }[]} */
   const free = [];
   for (let right = side - 1, up = true; right > 0; right -= 2, up = !up) {

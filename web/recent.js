@@ -1,5 +1,4 @@
-// The tables that were opened in this browser, with the owner's secret of those that were made here. They are kept in
-// the browser alone.
+// The tables opened in this browser, with the owner secret of those created here. They are stored in the browser alone.
 
 import { root } from './dom.js';
 
@@ -14,7 +13,7 @@ export const list = () => {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? '[]');
     return Array.isArray(kept) ? kept : [];
   } catch {
-    // Storage may be forbidden, or hold what another program wrote.
+    // Storage may be forbidden, or contain data of another program.
     return [];
   }
 };
@@ -27,7 +26,7 @@ const keep = (tables) => {
   try {
     localStorage.setItem(KEY, JSON.stringify(tables.slice(0, MOST)));
   } catch {
-    // Nothing is kept then; the page works without.
+    // Then nothing is stored; the page works without it.
   }
 };
 

@@ -1,9 +1,9 @@
-// A WebSocket that comes back by itself.
+// A WebSocket that reconnects by itself.
 
 /** @typedef {{ state: 'open' } | { state: 'waiting', seconds: number } | { state: 'ended', code: number, reason: string }} Link */
 
-/** The wait before try `n` (from 0) is at most this many milliseconds, and random, so that after a restart of the
- * server not everybody comes back in the same moment. @param {number} n */
+/** Upper bound of the random wait before attempt `n` (from 0), in milliseconds. Random waits spread the clients after a
+ * restart of the server. @param {number} n */
 export const longest = (n) => Math.min(500 * 2 ** n, 15_000);
 
 export class Socket {
@@ -18,18 +18,18 @@ export class Socket {
   #silence;
 
   /**
-   * @param {() => string} address asked before each try
-   * @param {(text: string) => void} hear
-   * @param {(link: Link) => void} tell how the connection is
-   * @param {(code: number) => boolean} [final] whether a close code means not to come back
+   * @param {() => string} address called before each attempt
+   * @param {(text: string) => void} onMessage
+   * @param {(link: Link) => void} onState called when the state of the connection changes
+   * @param {(code: number) => boolean} [final] whether a close code forbids reconnecting
    */
-  constructor(address, hear, tell, final = () => false) {
+  constructor(address, onMessage, onState, final = () => false) {
     this.address = address;
-    this.hear = hear;
-    this.tell = tell;
+    this.onMessage = onMessage;
+    this.onState = onState;
     this.final = final;
     addEventListener('online', () => this.retry());
-    // A connection that is cut without a word would otherwise seem to live for minutes.
+    // A connection that is cut silently would otherwise look open for minutes.
     addEventListener('offline', () => this.#lost(1006, ''));
     document.addEventListener('visibilitychange', () => document.hidden || this.retry());
     this.#open();
@@ -51,7 +51,7 @@ export class Socket {
     return true;
   }
 
-  /** The server has given a sign of life, which it does at regular times: when it misses two, it is gone. */
+  /** Restarts the timer that closes the connection after two missed messages of the server. */
   beat() {
     const now = Date.now();
     clearTimeout(this.#silence);
@@ -59,7 +59,7 @@ export class Socket {
     this.#beat = now;
   }
 
-  /** Tries at once, if it is waiting to try. */
+  /** Connects at once, if it waits to reconnect. */
   retry() {
     if (this.#timer === undefined || this.#ended) return;
     this.#open();
@@ -86,10 +86,10 @@ export class Socket {
     this.#timer = undefined;
     this.#drop();
     const socket = this.#socket = new WebSocket(this.address());
-    socket.onopen = () => this.tell({ state: 'open' });
+    socket.onopen = () => this.onState({ state: 'open' });
     socket.onmessage = ({ data }) => {
       this.#failures = 0;
-      this.hear(String(data));
+      this.onMessage(String(data));
     };
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
   }
@@ -100,11 +100,11 @@ export class Socket {
     this.#drop();
     if (this.final(code)) {
       this.#ended = true;
-      this.tell({ state: 'ended', code, reason });
+      this.onState({ state: 'ended', code, reason });
       return;
     }
     const wait = Math.random() * longest(this.#failures++);
     this.#timer = setTimeout(() => this.#open(), wait);
-    this.tell({ state: 'waiting', seconds: Math.ceil(wait / 1000) });
+    this.onState({ state: 'waiting', seconds: Math.ceil(wait / 1000) });
   }
 }

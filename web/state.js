@@ -1,57 +1,57 @@
-// What the page knows of its table, and what follows from it.
+// The state of the page's table, and values derived from it.
 
 import { root } from './dom.js';
 
-/** What the page knows of its table. */
+/** The state of the page's table. */
 export const state = {
   /** @type {string | null} */
   uuid: null,
-  /** Whether it speaks to the aliases of the article's page. */
+  /** Whether the page uses the aliases of the article's page. */
   parser: location.pathname.startsWith(`${root.pathname}parser/`),
-  /** The secret that makes this browser the owner's. @type {string | undefined} */
+  /** The owner secret, if this browser has it. @type {string | undefined} */
   owner: undefined,
-  /** A connection token, which gives the right to upload where that takes one. @type {string | undefined} */
+  /** A connection token, for the permission to upload. @type {string | undefined} */
   token: undefined,
-  /** What everybody sees. @type {import('./types').View | null} */
+  /** The shared view. @type {import('./types').View | null} */
   view: null,
   /** @type {import('./types').ColumnFacts[]} */
   facts: [],
-  /** The first row of one's own window, counted from 0; null while following. @type {number | null} */
+  /** The first row of the private window, counted from 0; null while following. @type {number | null} */
   own: null,
-  /** The rows of that window, once they are there. @type {import('./types').Rows | null} */
+  /** The rows of that window, once they are received. @type {import('./types').Rows | null} */
   window: null,
-  /** The page that all were asked to turn to and that has not come yet, and when. @type {{ to: number, at: number } | null} */
+  /** The requested shared page that is not received yet, and the time of the request. @type {{ to: number, at: number } | null} */
   turning: null,
-  /** What only the owner may do. */
+  /** Operations that are locked to the owner. */
   lock: { uploads: false, view: false },
-  /** Rows that came lately: from which row on, counted from 0, and when. @type {{ from: number, at: number }[]} */
+  /** Recently appended rows: the first row, counted from 0, and the time. @type {{ from: number, at: number }[]} */
   fresh: [],
-  /** What the address asked for, until that is decided. @type {import('./types').Place | null} */
+  /** The place requested by the address, until it is applied. @type {import('./types').Place | null} */
   wanted: null,
 };
 
 /** The path of the table's page. */
 const tablePath = () => `${state.parser ? 'parser/share' : 'tables'}/${state.uuid}`;
-/** The link that others get: without a secret. */
+/** The link to share: without a secret. */
 export const link = () => new URL(tablePath(), root).href;
-/** Where the server has the table, whatever the page's address. */
+/** The table's path on the server, independent of the page's address. */
 export const tableUrl = () => new URL(`tables/${state.uuid}`, root).href;
-/** How long a page that was asked for may take before it is forgotten, in milliseconds. */
+/** Timeout of a requested page, in milliseconds. */
 const TURNING = 2000;
-/** The page from which one turns: the one that was asked for last, while it has not come. */
+/** The page from which the user turns: the requested one, until it is received. */
 export const place = () => (state.own === null && state.turning && Date.now() - state.turning.at < TURNING ? state.turning.to : page());
-/** How long rows that came lately are marked, in milliseconds; `fresh` in the style takes as long. */
+/** Time for which appended rows are marked, in milliseconds; the same as `fresh` in the style. */
 export const MARKED = 4000;
-/** How long ago a row came, in milliseconds, while that is worth a mark. @param {number} row counted from 0 @param {number} [now] */
+/** The age of an appended row in milliseconds, while it is marked. @param {number} row counted from 0 @param {number} [now] */
 export const age = (row, now = Date.now()) => {
   const came = state.fresh.findLast(({ from }) => row >= from);
   return came && now - came.at < MARKED ? now - came.at : undefined;
 };
-/** Notes that rows came; what is no longer marked is forgotten. @param {number} from the first of them @param {number} [at] */
+/** Records appended rows, and removes those that are no longer marked. @param {number} from the first of them @param {number} [at] */
 export const arrived = (from, at = Date.now()) => {
   state.fresh = [...state.fresh.filter((came) => at - came.at < MARKED), { from, at }];
 };
-/** Whether this viewer may change what all see. */
+/** Whether this viewer may change the shared view. */
 export const mayLead = () => !!state.owner || !state.lock.view;
 
 export const pageSize = () => state.view?.page_size || 100;

@@ -1,7 +1,7 @@
-// A table: the connection to it, what everybody sees, and what one looks at alone.
+// A table: its connection, the shared view, and the private window.
 //
-// The server says the view, and the page shows it: nothing is shown before the server has said it. Who browses on
-// their own gets windows of the same rows; sort, filter and search are everybody's.
+// The page shows only what the server has sent. A viewer that browses privately requests windows of the same rows; sort,
+// filter and search are shared by all viewers.
 
 import { $, bytes, count, many, root, socketAddress } from './dom.js';
 import { startControls } from './controls.js';
@@ -16,33 +16,33 @@ import * as recent from './recent.js';
 /** @typedef {import('./types').View} View */
 /** @typedef {import('./types').Message} Message */
 
-/** The close code of a table that is not there, or not any more. */
+/** The close code of a table that does not exist, or was deleted. */
 const GONE = 4404;
 
 /** @type {Socket | undefined} */
 let socket;
-/** The file that is on its way, or waits for the connection; `makes`: a new table. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean, makes: boolean } | null} */
+/** The file that is uploaded, or waits for the connection; `makes`: a new table. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean, makes: boolean } | null} */
 let sending = null;
-/** What this browser asked for and has not seen yet. @type {Record<string, unknown>} */
+/** Requests of this browser without a result yet. @type {Record<string, unknown>} */
 let asked = {};
-/** Whether the owner's secret was sent and not answered yet. */
+/** Whether the owner secret was sent without a response yet. */
 let proves = false;
-/** Of which file the facts were asked for. */
+/** The file for which facts were requested. */
 let factsOf = '';
 /** @type {number | undefined} */
 let factsTimer;
 
-/** Asks the server for something that all will see. @param {object} message */
+/** Sends a request that changes the shared view. @param {object} message */
 export const ask = (message) => {
   asked = { ...asked, ...message };
   if ($('note').classList.contains('good')) note('');
   if (!socket?.send(message)) note('Not connected at the moment: nothing was changed.', 'lost');
 };
 
-/** Asks for one's own window. */
+/** Requests the private window. */
 const fetchOwn = () => socket?.send({ rows: { from: state.own ?? 0, count: pageSize() } });
 
-/** Turns to a page: for all, or alone. @param {number} to counted from 1 */
+/** Turns to a page, shared or private. @param {number} to counted from 1 */
 export const turn = (to) => {
   const target = Math.min(Math.max(1, to), pages());
   if (!state.view || target === place()) return update();
@@ -61,14 +61,14 @@ export const follow = () => {
   update();
 };
 
-/** Stops following: begins where the others are. */
+/** Stops following: the private window begins at the shared page. */
 export const browseAlone = () => {
   state.own = ((state.view?.page_no ?? 1) - 1) * pageSize();
   fetchOwn();
   update();
 };
 
-/** Shows to everybody what one sees, or what the address asked for. */
+/** Makes the private window, or the place of the address, the shared view. */
 export const showAll = () => {
   const { view, wanted } = state;
   if (!view) return;
@@ -85,7 +85,7 @@ export const showAll = () => {
 /** @param {string[][]} one @param {string[][]} other */
 const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
-/** What has changed from one view to the next, as a verb. @param {View} before @param {View} now */
+/** The change from one view to the next, as a verb. @param {View} before @param {View} now */
 const change = (before, now) => {
   if (now.name !== before.name || now.size < before.size) return 'uploaded a file';
   if (format({ ...now, page: 1 }) !== format({ ...before, page: 1 })) {
@@ -96,7 +96,7 @@ const change = (before, now) => {
   return now.page_size === before.page_size ? '' : 'changed the page size';
 };
 
-/** The first view of a table: what does the address want? @param {View} view */
+/** Applies the place of the address to the first view of a table. @param {View} view */
 const arrive = (view) => {
   const wanted = parse(location.search);
   const kept = history.state;
@@ -111,7 +111,7 @@ const arrive = (view) => {
   }
 };
 
-/** Whether a view shows something that this browser asked for. @param {View} view */
+/** Whether a view is the result of a request of this browser. @param {View} view */
 const isMine = (view) => {
   /** @type {Record<string, unknown>} */
   const now = { ...view, page: view.page_no, dialect: asked.dialect };
@@ -120,7 +120,7 @@ const isMine = (view) => {
   return !!sending || met.length > 0;
 };
 
-/** Asks what is in the columns: once for each file as it is read, and not while it grows. @param {View} view */
+/** Requests column facts: once per file and dialect, and not while the file grows. @param {View} view */
 const askFacts = ({ loading, name, size, dialect }) => {
   const file = JSON.stringify([name, size, dialect]);
   if (loading || !dialect || file === factsOf) return;
@@ -139,10 +139,10 @@ const show = (view) => {
   if (isMade) history.pushState({ kept: true }, '', link());
   else if (!before) arrive(view);
   if (state.turning?.to === view.page_no) state.turning = null;
-  // Rows that are the same stay the same, and with them what is drawn and what is selected in it.
+  // Equal rows keep their identity, so that the drawn rows and the selection stay.
   if (before && isSame(before.data, view.data)) view.data = before.data;
   if (state.own !== null && before?.version !== view.version) {
-    // There may be fewer rows now.
+    // The view may have fewer rows than before.
     state.own = Math.min(state.own, (pages() - 1) * pageSize());
     fetchOwn();
   }
@@ -178,7 +178,7 @@ const show = (view) => {
 };
 
 /** @param {string} text */
-const hear = (text) => {
+const onMessage = (text) => {
   /** @type {Message} */
   const message = JSON.parse(text);
   if (text === '{}') socket?.beat();
@@ -200,7 +200,7 @@ const hear = (text) => {
     const name = sending?.file.name ?? state.view?.name ?? 'a file';
     work(`${sending ? 'Uploading' : 'Loading'} ${name}: ${bytes(received)}${size ? ` of ${bytes(size)}` : ''} · ${many(rows, 'row')}`, size ? received / size : undefined, !!sending);
   }
-  // Who turns quickly gets windows that are not wanted any more.
+  // When the user turns pages quickly, responses to earlier requests are outdated.
   if (message.rows && message.rows.from === state.own) {
     const { window } = state;
     state.window = message.rows;
@@ -212,20 +212,20 @@ const hear = (text) => {
     const { code } = message.error;
     asked = {};
     state.turning = null;
-    // The secret that was sent is not the owner's (any more).
+    // The secret is not that of the owner, or not any more.
     if (code === 403 && proves) {
       state.owner = undefined;
       proves = false;
       update();
     }
-    // What means nothing (400) is not said of an upload.
+    // A malformed message (400) is no error of the upload.
     if (sending && code !== 400) failed(message.error.message);
     else if (code !== 404) note(`${message.error.message} (${message.error.code})`);
   }
   if (message.uuid && message.data) show(/** @type {View} */ (message));
 };
 
-/** The upload has ended badly. @param {string} why */
+/** Handles a failed upload. @param {string} why */
 const failed = (why) => {
   const file = sending?.file;
   if (sending?.moving && !sending.sent) socket?.send({ upload_abort: {} });
@@ -235,7 +235,7 @@ const failed = (why) => {
   note(`The upload has ended: ${why}.`, 'bad', file && (() => take(file)));
 };
 
-/** Sends what waits to be sent. */
+/** Sends the waiting credentials and file. */
 const start = () => {
   const job = sending;
   if (!job || job.moving || !socket?.isOpen) return;
@@ -248,13 +248,13 @@ const start = () => {
 const connect = () => {
   factsOf = '';
   const path = () => `${state.parser ? 'parser' : 'tables'}/ws${state.uuid ? `/${state.uuid}` : ''}`;
-  socket = new Socket(() => socketAddress(path()), hear, (now) => {
+  socket = new Socket(() => socketAddress(path()), onMessage, (now) => {
     $('link').dataset.state = now.state;
     if (now.state === 'open') {
       proves = false;
       state.lock = { uploads: false, view: false };
       if ($('note').classList.contains('lost')) note('');
-      // Secrets go before everything else, and never into an address, which logs and proxies keep.
+      // Secrets are sent first, and never in an address, which logs and proxies store.
       if (state.token) socket?.send({ token: state.token });
       if (state.uuid && state.owner) proves = !!socket?.send({ owner: state.owner });
       start();
@@ -273,7 +273,7 @@ const connect = () => {
   }, (code) => code === GONE);
 };
 
-/** Home becomes the page of a new table, which takes over the way to choose a file. */
+/** Turns home into the page of a new table, and reuses its file input. */
 const leaveHome = () => {
   const home = document.getElementById('home');
   $('pick').append(...home?.querySelectorAll('.pick') ?? []);
@@ -288,7 +288,7 @@ export const take = (file) => {
   leaveHome();
   sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false, makes: !socket };
   work(`Uploading ${file.name}: ${bytes(file.size)}`, undefined, true);
-  // In place of a table that is gone, a new one.
+  // A new table replaces a deleted one.
   if (!socket) Object.assign(state, { uuid: null, view: null, owner: undefined, own: null, wanted: null });
   if (!state.uuid) {
     takeSecret();
@@ -299,7 +299,7 @@ export const take = (file) => {
   return start();
 };
 
-/** Takes back what is being uploaded. */
+/** Aborts the upload. */
 export const abort = () => {
   const makes = sending?.makes;
   sending?.stop.abort();
@@ -310,7 +310,7 @@ export const abort = () => {
   else note('The upload was aborted.', '');
 };
 
-/** Takes the owner's secret and a connection token out of the address, so that they are not shared with it. */
+/** Removes the owner secret and a connection token from the address, so that they are not shared with it. */
 const takeSecret = () => {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const token = fragment.get('token');

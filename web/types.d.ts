@@ -1,10 +1,10 @@
-// What the page and the server say to each other about tables, and what the page keeps. For the type checker alone.
+// The messages between the page and the server about tables, and the state of the page. For the type checker alone.
 
 /** Orders rows by a column, counted from 0. */
 export interface Sort {
   column: number;
   desc: boolean;
-  /** Whether numbers within text compare by value; left out where not. */
+  /** Whether numbers within text compare by value; absent otherwise. */
   natural?: boolean;
 }
 
@@ -19,38 +19,38 @@ export interface Filter {
   value: string | string[];
 }
 
-/** What decides which rows are shown, and in which order. */
+/** Selection and order of the rows. */
 export interface Query {
   sort: Sort[];
   filter: Filter[];
   search: string;
 }
 
-/** What an address says of a table: a query and a page, counted from 1. */
+/** The place in an address: a query and a page, counted from 1. */
 export interface Place extends Query {
   page: number;
 }
 
-/** How a file is written. In a wish, what is absent stays as it is, and null is guessed by the server. */
+/** The dialect of a file. In a request, absent fields stay unchanged, and the server guesses null. */
 export interface Dialect {
   delimiter: string;
   quote: string;
   escape: string;
-  /** Whether spaces before a cell are no part of it. */
+  /** Whether spaces before a cell are removed. */
   skip_initial_space: boolean;
-  /** How many lines above the header are left out. */
+  /** Number of skipped lines above the header. */
   skip: number;
   header: boolean;
   encoding: string;
-  /** Whether the encoding is what the bytes look most like, for want of proof. */
+  /** Whether the encoding is a guess by likelihood. */
   guessed: boolean;
-  /** Whether some bytes mean nothing in it. */
+  /** Whether some bytes are invalid in it. */
   lossy: boolean;
   /** Whether the file ends within quotes. */
   open_quote: boolean;
 }
 
-/** Rows, with what of them is not shown whole. */
+/** Rows, with the cells and rows that are not shown whole. */
 export interface Rows {
   /** The number of the first, counted from 0. */
   from: number;
@@ -61,7 +61,7 @@ export interface Rows {
   wide?: [number, number][];
 }
 
-/** What everybody on a table sees. */
+/** The shared view of a table. */
 export interface View extends Query, Omit<Rows, 'from'> {
   uuid: string;
   /** Counted from 1. */
@@ -81,20 +81,20 @@ export interface View extends Query, Omit<Rows, 'from'> {
   dialect: Dialect | null;
   /** How many rows have more or fewer cells than the others. */
   ragged: number;
-  /** The types of columns that were chosen, by their numbers, such as `date:d/m/Y`. */
+  /** The types set by viewers, by column number, such as `date:d/m/Y`. */
   types: Record<string, string>;
 }
 
-/** What only the owner may do. */
+/** Operations that are locked to the owner. */
 export interface Lock {
   uploads: boolean;
   view: boolean;
 }
 
-/** What is in a column. */
+/** Facts on a column. */
 export interface ColumnFacts {
   type: string;
-  /** How its numbers or dates are written: the decimal mark, or `d/m/Y`. */
+  /** The format of its numbers or dates: the decimal mark, or `d/m/Y`. */
   format: string | null;
   empty: number;
   distinct: number;
@@ -105,7 +105,7 @@ export interface ColumnFacts {
   mean: number | null;
   /** How many numbers fall into each of some bins of the same width. */
   histogram: number[];
-  /** The most frequent values and their counts, where they could be counted. */
+  /** The most frequent values and their counts, if they were counted. */
   top: [string, number][];
 }
 
@@ -117,11 +117,11 @@ export interface Progress {
   view?: number;
 }
 
-/** Anything the server says on a table's connection. */
+/** A message of the server on a table's connection. */
 export interface Message extends Partial<View> {
   progress?: Progress;
   owner?: string;
-  /** What was granted for a secret or a token that was sent. */
+  /** The permissions granted for a secret or a token. */
   rights?: { owner?: boolean; upload?: boolean };
   rows?: Rows;
   facts?: { columns: ColumnFacts[] };
@@ -134,7 +134,7 @@ export interface Recent {
   uuid: string;
   name: string;
   rows: number;
-  /** When it was looked at last, in milliseconds since 1970. */
+  /** Time of the last view, in milliseconds since 1970. */
   at: number;
   /** The owner's secret, where this browser has it. */
   owner?: string;

@@ -1,4 +1,4 @@
-// Everything around the rows, brought in line with the state; and what is said to the person.
+// Updates everything around the rows from the state, and shows messages to the user.
 
 import { $, button, bytes, count, get, input, make, many } from './dom.js';
 import { draw } from './grid.js';
@@ -7,7 +7,7 @@ import { menus } from './menus.js';
 import { link, mayLead, page, pageSize, pages, state } from './state.js';
 import { ask } from './table.js';
 
-/** Shows a sentence until it is closed; a good one until something else is asked for. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: the connection is not there @param {() => void} [again] */
+/** Shows a message until it is closed; a good one until the next request. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: there is no connection @param {() => void} [again] */
 export const note = (text, kind = 'bad', again) => {
   $('note').hidden = !text;
   $('note').className = `note ${kind}`;
@@ -16,7 +16,7 @@ export const note = (text, kind = 'bad', again) => {
   button('note-again').onclick = () => { note(''); again?.(); };
 };
 
-/** Says what takes its time; nothing when it has ended. @param {string} text @param {number} [part] of 1; left out when nobody knows @param {boolean} [stops] whether it can be aborted here */
+/** Shows the progress of a long operation; empty text hides it. @param {string} text @param {number} [part] of 1; absent when it is unknown @param {boolean} [stops] whether the user can abort it */
 export const work = (text, part, stops = false) => {
   $('work').hidden = !text;
   $('work-text').textContent = text;
@@ -26,7 +26,7 @@ export const work = (text, part, stops = false) => {
   button('work-stop').hidden = !stops;
 };
 
-/** Brings everything on the page in line with the state. */
+/** Updates the whole page from the state. */
 export const update = () => {
   const { view, own, wanted } = state;
   if (!view) return;

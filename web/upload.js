@@ -1,19 +1,19 @@
-// A file on its way to the server, in chunks, over the connection that also shows it.
+// Uploads a file in chunks, over the connection that also shows it.
 
-/** How much is sent at once; the server takes at most 1 MiB. */
+/** Size of a chunk; the server accepts at most 1 MiB. */
 const CHUNK = 1 << 20;
-/** How much may wait in the browser before more is read from the file. */
+/** Most unsent bytes in the browser before the next chunk is read. */
 const AHEAD = 4 << 20;
 
 /** @param {number} ms */
 const rest = (ms) => new Promise((wake) => { setTimeout(wake, ms); });
 
 /**
- * Sends a file and says when all of it has been handed over.
+ * Sends a file; resolves when all of it is handed to the browser.
  * @param {import('./socket.js').Socket} socket
  * @param {File} file
  * @param {AbortSignal} stop
- * @returns {Promise<void>} fails when the file cannot be read, the connection is lost, or `stop` says so
+ * @returns {Promise<void>} fails when the file cannot be read, the connection is lost, or `stop` is aborted
  */
 export const upload = async (socket, file, stop) => {
   /** @param {object} message */
