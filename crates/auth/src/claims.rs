@@ -1,6 +1,6 @@
-//! What tokens claim: the registered claims (RFC 7519 §4.1) and Centrifugo's own.
+//! The claims of tokens: the registered claims (RFC 7519 §4.1) and Centrifugo's own.
 //!
-//! Claims are read one by one, so that an error names the claim and repeats nothing of it.
+//! Claims are read one by one, so that an error names the claim without its value.
 
 use std::collections::BTreeMap;
 
@@ -17,59 +17,59 @@ use super::error::{Refusal, TokenError};
 const NO_CHANNEL: &str =
     "made of something else than names of channels (1 to 255 bytes of UTF-8 without control characters)";
 
-/// Who a connection belongs to, and what comes with it.
+/// The claims of a connection token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// The user (`sub`); empty, as without the claim, for an anonymous client.
     pub user: String,
     /// When the connection ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
     pub expires: Option<u64>,
-    /// What other clients see of it in presence and join messages: JSON (`info`), or any bytes (`b64info`).
+    /// Information for other clients, in presence and join messages: JSON (`info`), or any bytes (`b64info`).
     pub info: Option<Bytes>,
-    /// What the application wants to know of it again, and clients never see: JSON (`meta`).
+    /// Data for the application, which clients never see: JSON (`meta`).
     pub meta: Option<Bytes>,
-    /// What identifies the token, for its revocation (`jti`, `iat`).
+    /// The identity of the token, for its revocation (`jti`, `iat`).
     pub token: TokenId,
-    /// The channels that the server subscribes it to (`channels`, and `subs`, whose options go before).
+    /// Server-side subscriptions (`channels`, and `subs`, whose options take precedence).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
-    /// Whether its user may upload tables (`tables.upload`); `None` leaves it to `tables.allow_upload`.
+    /// Whether the user may upload tables (`tables.upload`); `None`: `tables.allow_upload` decides.
     pub upload: Option<bool>,
 }
 
 /// The right to subscribe to one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The user it was made for (`sub`), who must be the connection's; empty for an anonymous one.
+    /// The user (`sub`), which must be that of the connection; empty for an anonymous one.
     pub user: String,
-    /// The client it was made for (`client`), where it names one, which must be the connection's.
+    /// The client id (`client`), if there is one, which must be that of the connection.
     pub client: Option<String>,
     /// The channel.
     pub channel: Channel,
     /// When the subscription ends unless it is refreshed, in Unix seconds (`expire_at`, else `exp`); `None` is never.
     pub expires: Option<u64>,
-    /// What identifies the token, for its revocation (`jti`, `iat`).
+    /// The identity of the token, for its revocation (`jti`, `iat`).
     pub token: TokenId,
-    /// How it differs from other subscriptions of the channel.
+    /// Options of this subscription.
     pub options: SubscriptionOptions,
 }
 
-/// How one subscription differs from what the channel's options say.
+/// Options of one subscription that override those of the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionOptions {
-    /// What other subscribers see of the client in this channel: JSON (`info`), or any bytes (`b64info`).
+    /// Information for other subscribers of this channel: JSON (`info`), or any bytes (`b64info`).
     pub info: Option<Bytes>,
-    /// What the client is told when it is subscribed: JSON (`data`), or any bytes (`b64data`).
+    /// Data for the client, in the subscribe reply: JSON (`data`), or any bytes (`b64data`).
     pub data: Option<Bytes>,
-    /// Options of the channel that are different here (`override`).
+    /// Channel options for this subscription (`override`).
     pub overrides: ChannelOverrides,
 }
 
-/// Whom and when a token must suit.
+/// The required audience and issuer of a token, and the time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected<'a> {
-    /// The audience that it must name; empty for any.
+    /// The required audience; empty for any.
     pub(super) audience: &'a str,
-    /// The issuer that it must name; empty for any.
+    /// The required issuer; empty for any.
     pub(super) issuer: &'a str,
     /// The time, in Unix seconds.
     pub(super) now: u64,
@@ -77,7 +77,7 @@ pub(super) struct Expected<'a> {
 
 type Raw<'a> = Option<&'a RawValue>;
 
-/// The claims of either kind of token, as they were written. `null` is as good as none.
+/// The claims of either kind of token. `null` is the same as an absent claim.
 #[derive(Deserialize)]
 pub(super) struct Claims<'a> {
     #[serde(borrow)]
@@ -124,13 +124,13 @@ impl<'a> Claims<'a> {
     /// Reads the claims of a token whose signature has been verified.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] for what is no JSON object.
+    /// [`Refusal::Malformed`] if they are no JSON object.
     pub(super) fn read(json: &'a [u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(json)
             .map_err(|_| Refusal::Malformed("its claims are no JSON object, or name one twice"))
     }
 
-    /// Checks for whom, by whom and for when the token was made.
+    /// Checks audience, issuer and times of the token.
     ///
     /// # Errors
     /// [`Refusal::Audience`], [`Refusal::Issuer`], [`TokenError::Expired`], [`TokenError::NotYetValid`], and
@@ -160,8 +160,7 @@ impl<'a> Claims<'a> {
     /// The claims of a connection token.
     ///
     /// # Errors
-    /// [`Refusal::Claim`] for what is of the wrong type, and for a subscription token, which would otherwise let in
-    /// whoever was given it for a channel.
+    /// [`Refusal::Claim`] for a claim of the wrong type, and for a subscription token, which must not permit a connection.
     pub(super) fn connection(&self) -> Result<Connection, Refusal> {
         if text("channel", self.channel)?.is_some_and(|channel| !channel.is_empty()) {
             return Err(wrong("channel", "there, so it is a subscription token and no connection token"));
@@ -191,7 +190,7 @@ impl<'a> Claims<'a> {
     /// The claims of a subscription token.
     ///
     /// # Errors
-    /// [`Refusal::Missing`] without `channel`; [`Refusal::Claim`] for what is of the wrong type.
+    /// [`Refusal::Missing`] without `channel`; [`Refusal::Claim`] for a claim of the wrong type.
     pub(super) fn subscription(&self) -> Result<Subscription, Refusal> {
         let name = text("channel", self.channel)?.ok_or(Refusal::Missing("channel"))?;
         Ok(Subscription {
@@ -208,7 +207,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// `tables.upload`. Whatever else an application calls `tables` says nothing of it.
+    /// `tables.upload`. A claim `tables` of another shape is ignored.
     fn upload(&self) -> Result<Option<bool>, Refusal> {
         let value: Option<serde_json::Value> = parsed("tables", "not JSON", self.tables)?;
         match value.as_ref().and_then(|tables| tables.get("upload")) {
@@ -233,7 +232,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// When what the token allows ends: `expire_at`, where 0 is never, else `exp`.
+    /// The end of the connection or subscription: `expire_at`, where 0 is never, else `exp`.
     fn token(&self) -> Result<TokenId, Refusal> {
         let issued = seconds("iat", self.iat)?.map(|issued| issued.floor() as u64);
         let id = text("jti", self.jti)?.filter(|id| !id.is_empty());
@@ -290,7 +289,7 @@ fn text(claim: &'static str, raw: Raw<'_>) -> Result<Option<String>, Refusal> {
     parsed(claim, "no text", raw)
 }
 
-/// A NumericDate (§2): seconds since the epoch, which may have a fraction. Below 2^53 nothing is lost in it.
+/// A NumericDate (§2): seconds since the epoch, with an optional fraction. Exact below 2^53.
 fn seconds(claim: &'static str, raw: Raw<'_>) -> Result<Option<f64>, Refusal> {
     let problem = "no number of seconds since 1970";
     match parsed::<f64>(claim, problem, raw)? {
@@ -303,7 +302,7 @@ fn channel(claim: &'static str, name: &str) -> Result<Channel, Refusal> {
     Channel::new(name).map_err(|_| wrong(claim, NO_CHANNEL))
 }
 
-/// The bytes that `encoded` holds in base64, else the JSON of `plain`.
+/// The bytes of `encoded` (base64), else the JSON of `plain`.
 fn bytes(claim: &'static str, encoded: Raw<'_>, plain: Raw<'_>) -> Result<Option<Bytes>, Refusal> {
     match text(claim, encoded)?.filter(|text| !text.is_empty()) {
         Some(text) => {
@@ -318,7 +317,7 @@ fn json(raw: &RawValue) -> Bytes {
     Bytes::copy_from_slice(raw.get().as_bytes())
 }
 
-/// ChannelOverrides are written `{"presence":{"value":true}}`.
+/// The JSON form of channel overrides: `{"presence":{"value":true}}`.
 fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
     #[derive(Deserialize)]
     struct Switch {

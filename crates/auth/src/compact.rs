@@ -14,19 +14,19 @@ use crate::secret::Secret;
 /// Longest token in bytes. Identity providers' tokens with many roles reach a few KiB.
 pub const MAX_TOKEN: usize = 16 << 10;
 
-/// A token taken apart; nobody has vouched for it yet.
+/// A parsed token whose signature is not verified yet.
 pub(super) struct Compact<'a> {
     pub(super) algorithm: Algorithm,
-    /// The name of the key that signed it, when it says one.
+    /// The id of the signing key, if there is one.
     pub(super) key_id: Option<String>,
-    /// What is signed: header and claims as they were written.
+    /// The signed text: header and claims.
     pub(super) signed: &'a [u8],
-    /// The claims, which should be JSON.
+    /// The claims, not parsed yet.
     pub(super) claims: Vec<u8>,
     pub(super) signature: Vec<u8>,
 }
 
-/// What is used of a header (RFC 7515 §4.1).
+/// The used members of a header (RFC 7515 §4.1).
 #[derive(Deserialize)]
 struct Header<'a> {
     alg: String,
@@ -36,7 +36,7 @@ struct Header<'a> {
 }
 
 impl<'a> Compact<'a> {
-    /// Takes a token apart.
+    /// Parses a token.
     ///
     /// # Errors
     /// [`Refusal::TooLong`], [`Refusal::Malformed`], [`Refusal::Algorithm`], [`Refusal::Critical`].
@@ -79,7 +79,7 @@ fn split(token: &str) -> Result<Parts<'_>, Refusal> {
     })
 }
 
-/// What a token says, whether or not it is true.
+/// The contents of a token that is not verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspected {
     /// The header, an object.
@@ -89,13 +89,13 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// Whether it is meant for a subscription: those name a channel, and connection tokens must not.
+    /// Whether it is a subscription token: these have a channel, and connection tokens must not.
     pub fn is_subscription(&self) -> bool {
         self.claims.get("channel").is_some_and(|channel| !channel.is_null() && channel != "")
     }
 }
 
-/// Reads a token without verifying it, to show what stands in it.
+/// Reads a token without verifying it, to show its contents.
 ///
 /// # Errors
 /// [`Refusal::TooLong`] and [`Refusal::Malformed`].

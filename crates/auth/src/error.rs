@@ -1,4 +1,4 @@
-//! Why a token is not accepted, and what the client is told.
+//! Reasons to reject a token, and their error codes for clients.
 
 use thiserror::Error;
 use tidings_wire::code::{self, Code};
@@ -6,33 +6,33 @@ use tidings_wire::code::{self, Code};
 use super::compact::MAX_TOKEN;
 use tidings_outbound::TlsError;
 
-/// Why a token does not make a client anybody. Displays as the reason for the log, without anything of the token that
-/// could be a secret; a client is told no more than [`Self::code`].
+/// The reason why a token does not authenticate a client. Displays as text for the log, without secrets of the token. A client
+/// gets only [`Self::code`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// It was valid once (`exp`).
+    /// It has expired (`exp`).
     #[error("expired {seconds} s ago")]
     Expired {
-        /// How long ago.
+        /// Time since then.
         seconds: u64,
     },
-    /// It is not valid yet (`nbf`). Told to clients like an expired one, as Centrifugo does: they fetch another token
-    /// and try again, which is what helps when two clocks differ.
+    /// It is not valid yet (`nbf`). Clients get the code of an expired token, as in Centrifugo: they fetch another token
+    /// and retry, which helps when two clocks differ.
     #[error("not valid for another {seconds} s")]
     NotYetValid {
-        /// How long still.
+        /// Time until then.
         seconds: u64,
     },
-    /// It is no valid token of this server, and trying again will not make it one.
+    /// It is no valid token of this server; a retry does not help.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It may be valid, but the key that would tell cannot be had at the moment.
+    /// It may be valid, but its key is not available at the moment.
     #[error("cannot be verified now: {0}")]
     Unavailable(String),
 }
 
 impl TokenError {
-    /// What the client is told: 109 for a token that is expired or not valid yet, 101 for one that is refused, the
+    /// The code for the client: 109 for a token that has expired or is not valid yet, 101 for one that is refused, the
     /// temporary 100 while it cannot be verified.
     pub fn code(&self) -> Code {
         match self {
@@ -43,7 +43,7 @@ impl TokenError {
     }
 }
 
-/// Why a token is refused for good.
+/// The reason why a token is refused permanently.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// No key is configured for this kind of token.
@@ -55,10 +55,10 @@ pub enum Refusal {
     /// No JSON Web Token in compact form (RFC 7515 §7.1).
     #[error("no token: {0}")]
     Malformed(&'static str),
-    /// An algorithm that is none of the known ones; `none` among them.
+    /// An unsupported algorithm, such as `none`.
     #[error("algorithm {0:?} is not supported")]
     Algorithm(String),
-    /// The header demands an extension (`crit`, RFC 7515 §4.1.11), and none is supported.
+    /// The header requires an extension (`crit`, RFC 7515 §4.1.11), and none is supported.
     #[error("its header demands extensions (`crit`), and none is supported")]
     Critical,
     /// No configured key verifies this algorithm.
@@ -78,21 +78,21 @@ pub enum Refusal {
     /// The signature is not that of the key.
     #[error("the signature is wrong")]
     Signature,
-    /// It is meant for somebody else (`aud`).
+    /// It has another audience (`aud`).
     #[error("meant for another audience (`aud`)")]
     Audience,
-    /// It comes from somebody else (`iss`).
+    /// It has another issuer (`iss`).
     #[error("made by another issuer (`iss`)")]
     Issuer,
-    /// A claim is missing that this kind of token needs.
+    /// A required claim is missing.
     #[error("has no claim `{0}`")]
     Missing(&'static str),
-    /// A claim is not what it should be.
+    /// A claim is invalid.
     #[error("its claim `{claim}` is {problem}")]
     Claim {
         /// The claim's name.
         claim: &'static str,
-        /// What it is, or is not.
+        /// The reason.
         problem: &'static str,
     },
 }
@@ -100,7 +100,7 @@ pub enum Refusal {
 /// Longest text of a token's header that an error repeats, in characters.
 const MAX_SHOWN: usize = 40;
 
-/// Header text for an error: cut, so that a log entry stays one.
+/// Header text for an error, shortened.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN).collect();
     if shown.len() < text.len() {
@@ -109,7 +109,7 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// Why the configuration gives no [`Verifier`](super::Verifier). One line that names the option.
+/// The reason why the configuration yields no [`Verifier`](super::Verifier): one line that names the option.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SetupError {
     /// `client.subscription_token.enabled` without any key: every subscription token would be refused.
@@ -118,21 +118,21 @@ pub enum SetupError {
          refused"
     )]
     NoSubscriptionKey,
-    /// The key set is to be fetched over `https`, and TLS cannot be set up.
+    /// The key set has an `https` URL, and TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// Why no token was made.
+/// The reason why no token was made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignError {
     /// There is no key to sign with.
     #[error("there is no key to sign with")]
     NoKey,
-    /// It would be longer than [`MAX_TOKEN`], so no server would take it.
+    /// It would be longer than [`MAX_TOKEN`], so servers would reject it.
     #[error("the token would be {0} bytes long, and {MAX_TOKEN} is the limit")]
     TooLong(usize),
-    /// The claims are nothing that JSON can write.
+    /// The claims cannot be written as JSON.
     #[error("the claims cannot be written: {0}")]
     Claims(String),
 }

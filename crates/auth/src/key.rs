@@ -16,7 +16,7 @@ use crate::secret::Secret;
 /// (SP 800-131A), and the longest bounds the work that one token can cause.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// How a token can be signed.
+/// A signature algorithm of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Hs256,
@@ -76,7 +76,7 @@ pub(super) enum Curve {
 }
 
 impl Curve {
-    /// How long a coordinate is, in bytes (RFC 7518 §6.2.1.2).
+    /// Length of a coordinate, in bytes (RFC 7518 §6.2.1.2).
     pub(super) fn coordinate(self) -> usize {
         match self {
             Self::P256 => 32,
@@ -106,14 +106,14 @@ impl Key {
     /// An RSA key from modulus and exponent, big-endian.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence.
+    /// The reason, as the end of a sentence.
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
         let (n, e) = (without_zeros(modulus), without_zeros(exponent));
         let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
         if !RSA_BITS.contains(&bits) {
             return Err("an RSA key that is not 2048 to 8192 bits long");
         }
-        // The bounds of ring, which would refuse every signature of such a key without a word.
+        // The bounds of ring, which rejects every signature of such a key without a reason.
         let odd = |last: &u8| last % 2 == 1;
         if e == [1] || e.len() > 4 || !e.last().is_some_and(odd) || !n.last().is_some_and(odd) {
             return Err("an RSA key with a modulus or an exponent that no RSA key has");
@@ -124,7 +124,7 @@ impl Key {
     /// A point on a curve, uncompressed (SEC 1 §2.3.3).
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence.
+    /// The reason, as the end of a sentence.
     pub(super) fn ecdsa(curve: Curve, point: &[u8]) -> Result<Self, &'static str> {
         match point.first() {
             Some(4) if point.len() == 1 + 2 * curve.coordinate() => {}
@@ -140,7 +140,7 @@ impl Key {
         })
     }
 
-    /// Whether it verifies this algorithm.
+    /// Whether the key verifies this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm) -> bool {
         use Algorithm::{EdDsa, Es256, Es384, Es512, Hs256, Hs384, Hs512, Rs256, Rs384, Rs512};
         matches!(
@@ -154,7 +154,7 @@ impl Key {
         )
     }
 
-    /// Whether `signature` is this key's for `message`.
+    /// Verifies a signature of `message`.
     ///
     /// # Errors
     /// [`Refusal::NoKey`] for an algorithm that it does not verify, [`Refusal::Signature`].
@@ -190,7 +190,7 @@ impl Key {
     }
 }
 
-/// A big-endian number without the zeros before it, which some programs write.
+/// A big-endian number without leading zeros, which some programs write.
 fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]

@@ -6,10 +6,10 @@
 //! the keys and runs the steps; [`sign_hs256`] makes a token; [`inspect`] reads one without verification.
 //!
 //! Invariants:
-//! - A key decides which algorithms it verifies, never the token: a public key can never serve as an HMAC key, and
+//! - The key determines the algorithms, not the token: a public key is never used as an HMAC key, and
 //!   there is no key for `none`.
 //! - No claim is read before the signature has been verified.
-//! - No error and no log entry holds a token, a claim's value, or a key.
+//! - No error and no log entry contains a token, the value of a claim, or a key.
 //! - No clock: the caller passes the time, in Unix seconds.
 //! - Every fetch is bounded in bytes and time, and fetches are at least 10 s apart.
 

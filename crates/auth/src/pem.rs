@@ -1,4 +1,4 @@
-//! Public keys as operators have them: PEM (RFC 7468) around a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7), or around
+//! Public keys in PEM (RFC 7468) around a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7), or around
 //! PKCS #1's `RSAPublicKey` (RFC 8017 §A.1.1).
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::key::{Curve, Key};
 
-/// Longest text of a key in bytes; one of 8192 bits takes 1.5 KiB.
+/// Longest text of a key in bytes; a key of 8192 bits takes 1.5 KiB.
 const MAX_PEM: usize = 16 << 10;
 
 /// `rsaEncryption` (RFC 8017 §A.1).
@@ -25,7 +25,7 @@ const CURVES: [(ObjectIdentifier, Curve); 3] = [
     (ObjectIdentifier::new_unwrap("1.3.132.0.35"), Curve::P521),
 ];
 
-/// What kind of key an option takes.
+/// The kind of key of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyType {
     /// For RS256, RS384, RS512.
@@ -43,7 +43,7 @@ impl KeyType {
     }
 }
 
-/// Why text is not the public key that is wanted. Repeats nothing of it.
+/// The reason why text is not a public key of the required kind, without any part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("expected {} public key in PEM (-----BEGIN PUBLIC KEY-----), got {got}", wanted.name())]
 pub struct PemError {
@@ -51,7 +51,7 @@ pub struct PemError {
     got: &'static str,
 }
 
-/// A public key that has been read and found usable, as the text it was read from.
+/// A usable public key, with its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     pem: String,
@@ -62,7 +62,7 @@ impl PublicKey {
     /// Reads a key in PEM. A line break may also be written as `\n`, as in an environment variable.
     ///
     /// # Errors
-    /// [`PemError`], in words that follow the option.
+    /// [`PemError`], as text that follows the name of the option.
     pub fn from_pem(text: &str, wanted: KeyType) -> Result<Self, PemError> {
         let pem = text.replace("\\n", "\n").trim().to_owned();
         read(&pem, wanted).map_err(|got| PemError { wanted, got })?;
@@ -80,7 +80,7 @@ impl PublicKey {
     }
 }
 
-/// The key in a text, or what there is instead.
+/// The key in a text, or the reason why there is none.
 fn read(pem: &str, wanted: KeyType) -> Result<Key, &'static str> {
     let (label, der) = decode(pem)?;
     let key = match label {

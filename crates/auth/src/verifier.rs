@@ -1,4 +1,4 @@
-//! The keys that the configuration trusts, and what they say to a token.
+//! Verification of tokens with the configured keys.
 
 use http::Uri;
 use tracing::warn;
@@ -11,20 +11,20 @@ use super::key::Key;
 use super::pem::PublicKey;
 use super::secret::Secret;
 
-/// Shortest HMAC key without a warning: as long as what HMAC-SHA-256 gives (RFC 7518 §3.2).
+/// Shortest HMAC key without a warning: the output size of HMAC-SHA-256 (RFC 7518 §3.2).
 const LONG_ENOUGH: usize = 32;
 
-/// Verifies tokens. One per server, shared by all who ask.
+/// Verifies tokens. One per server, shared by all requests.
 pub struct Verifier {
     connection: Trust,
-    /// What subscription tokens are verified with, where that is not the same.
+    /// Keys and rules of subscription tokens, if they differ.
     subscription: Option<Trust>,
 }
 
 impl Verifier {
     /// A verifier with these keys and rules. Key sets are fetched when the first token needs one.
     ///
-    /// Logs a warning for an HMAC key that can be guessed, and for options that have no effect beside others.
+    /// Logs a warning for a weak HMAC key, and for options without effect.
     ///
     /// # Errors
     /// [`SetupError`]: separate subscription tokens without a key, or no certificates to trust for `https`.
@@ -52,8 +52,8 @@ impl Verifier {
         !matches!(self.connection.keys, Keys::None)
     }
 
-    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set: for as long as a fetch
-    /// may take, which is 5 s.
+    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set, at most the time of a fetch
+    /// (5 s).
     ///
     /// # Errors
     /// [`TokenError`].
@@ -64,8 +64,8 @@ impl Verifier {
         Ok(claims.connection()?)
     }
 
-    /// Verifies a subscription token at the time `now`, in Unix seconds. Whether it was made for this connection's user
-    /// and client, and for the channel asked for, is for the caller to compare. May wait as [`Self::connection`].
+    /// Verifies a subscription token at the time `now`, in Unix seconds. The caller compares user, client and channel with those
+    /// of the connection and the request. May wait as [`Self::connection`].
     ///
     /// # Errors
     /// [`TokenError`].
@@ -122,7 +122,7 @@ impl TokenRules<'_> {
     }
 }
 
-/// What one kind of token is verified with.
+/// Keys and rules of one kind of token.
 struct Trust {
     keys: Keys,
     audience: String,
@@ -132,16 +132,16 @@ struct Trust {
 enum Keys {
     /// None: every token is refused.
     None,
-    /// Those that stand in the configuration, at most one for each algorithm; and the one before the HMAC key.
+    /// Keys in the configuration, at most one per algorithm, and the previous HMAC key.
     Configured(Vec<Key>, Option<Previous>),
-    /// Those of a key set, and no others.
+    /// The keys of a key set alone.
     Set(Jwks),
 }
 
-/// A key that has been replaced.
+/// A previous key.
 struct Previous {
     key: Key,
-    /// From when on it is good no more, in Unix seconds; 0 is never.
+    /// End of its validity, in Unix seconds; 0 is never.
     until: u64,
 }
 
@@ -180,9 +180,9 @@ impl Trust {
         Ok(Self { keys, audience: source.audience.to_owned(), issuer: source.issuer.to_owned() })
     }
 
-    /// The claims of a token, once a key has vouched for them.
+    /// The claims of a token, after its signature is verified.
     async fn verify(&self, token: &str, now: u64, kind: &'static str) -> Result<Vec<u8>, TokenError> {
-        // Whether there is a key comes first: what is wrong with a token then does not matter.
+        // A missing key is reported before errors of the token.
         if matches!(self.keys, Keys::None) {
             return Err(Refusal::NotConfigured(kind).into());
         }

@@ -10,12 +10,12 @@ use http_body_util::Full;
 
 use tidings_outbound::{Outbound, OutboundError, TlsError};
 
-/// How long a fetch may take, from the name's look-up to the last byte.
+/// Longest time of a fetch, from the name resolution to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest body, in bytes. A set of twenty RSA keys with their certificates takes some 60 KiB.
 const MAX_BODY: usize = 256 << 10;
 
-/// An address to fetch from. Displays without its query, which may hold a secret.
+/// The URL of a set. Displays without its query, which may contain a secret.
 pub(super) struct Endpoint {
     uri: Uri,
     outbound: Outbound,
@@ -28,12 +28,12 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Prepares to fetch from `uri`, which the option `option` named.
+    /// Prepares to fetch from `uri`, the value of the option `option`.
     ///
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
     pub(super) fn new(uri: &Uri, option: &str) -> Result<Self, TlsError> {
-        // Fetches are so far apart that no connection would be kept for the next.
+        // The time between fetches is longer than a connection would be kept.
         let outbound = Outbound::new(uri, option, Duration::ZERO)?;
         Ok(Self { uri: uri.clone(), outbound })
     }

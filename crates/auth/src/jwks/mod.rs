@@ -1,11 +1,10 @@
-//! Keys that an identity provider publishes as a JSON Web Key Set (RFC 7517), and changes when it likes.
+//! The JSON Web Key Set (RFC 7517) of an identity provider, which rotates its keys at any time.
 //!
 //! Invariants:
-//! - One fetch at a time, and at most one every [`APART`], however many tokens ask and whatever keys they name.
-//! - A key is used for [`FRESH`] after the fetch that showed it. Then the set is fetched again before it is used; a
-//!   fetch that fails does not take the keys away that are known.
-//! - A token is refused for good only when a fetch that came after it showed no such key; until then it is told to
-//!   come back.
+//! - One fetch at a time, and at most one every [`APART`], independent of the tokens and their key ids.
+//! - A key is used for [`FRESH`] after its fetch. Then the set is fetched again before the key is used; a failed fetch
+//!   keeps the known keys.
+//! - A token is refused permanently only when a later fetch has no such key; until then the error is temporary.
 
 mod fetch;
 mod set;
@@ -21,9 +20,9 @@ use self::set::{KeySet, ListedKey};
 use super::error::{Refusal, TokenError, shown};
 use super::key::Algorithm;
 
-/// How long a fetched set is good for, in seconds; as in Centrifugo. It bounds how long a withdrawn key is accepted.
+/// Time for which a fetched set is used, in seconds; as in Centrifugo. It bounds the use of a withdrawn key.
 const FRESH: u64 = 60 * 60;
-/// The shortest time from one fetch to the next, in seconds. It bounds what tokens with invented keys can cause.
+/// Shortest time between two fetches, in seconds. It bounds the fetches for tokens with invented key ids.
 const APART: u64 = 10;
 
 /// A key set, fetched when it is needed.
@@ -34,21 +33,21 @@ pub(super) struct Jwks {
 struct Shared {
     endpoint: Endpoint,
     known: Mutex<Known>,
-    /// Whose turn it is to fetch.
+    /// Held by the task that fetches.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What is known of the set. Cloned by those who ask, so that nobody waits with the lock in hand.
+/// The state of the set. Cloned by readers, so that the lock is never held over a wait.
 #[derive(Clone, Default)]
 struct Known {
     keys: Arc<KeySet>,
     /// When the keys were fetched, in Unix seconds.
     fetched: Option<u64>,
-    /// How often it was tried to fetch them.
+    /// Number of attempts to fetch them.
     tries: u64,
-    /// When that was the last time.
+    /// Time of the last attempt.
     tried: Option<u64>,
-    /// Why it failed then.
+    /// The error of the last attempt.
     failure: Option<Arc<str>>,
 }
 
@@ -57,14 +56,14 @@ impl Known {
         self.fetched.is_some_and(|at| at.abs_diff(now) < FRESH)
     }
 
-    /// Seconds until the next fetch is allowed. A clock that was set back allows it as one that went on.
+    /// Seconds until the next fetch is allowed. A clock that was set back allows it, too.
     fn wait(&self, now: u64) -> u64 {
         self.tried.map_or(0, |at| APART.saturating_sub(at.abs_diff(now)))
     }
 }
 
 impl Jwks {
-    /// A set that is to be fetched from `url`, which the option `option` named.
+    /// A set to be fetched from `url`, the value of the option `option`.
     ///
     /// # Errors
     /// [`TlsError`] when it is an `https` address and TLS cannot be set up.
@@ -76,8 +75,8 @@ impl Jwks {
     /// The key of this name that verifies this algorithm.
     ///
     /// # Errors
-    /// [`Refusal::UnknownKey`]; [`TokenError::Unavailable`] when the set could not be fetched, or was fetched so short
-    /// a time ago that it is too early to fetch it again.
+    /// [`Refusal::UnknownKey`]; [`TokenError::Unavailable`] when the fetch failed, or the last fetch is less than [`APART`]
+    /// ago.
     pub(super) async fn key(
         &self,
         id: &str,
@@ -106,7 +105,7 @@ impl Jwks {
         Err(Refusal::UnknownKey { kid: shown(id), algorithm: algorithm.name() }.into())
     }
 
-    /// What is known after one more fetch than `tries`: a fetch of one's own, or one that somebody else made meanwhile.
+    /// The state after more fetches than `tries`: after a fetch of this task, or of another one meanwhile.
     async fn fetch(&self, tries: u64, now: u64) -> Known {
         let turn = Arc::clone(&self.shared.turn).lock_owned().await;
         let known = self.shared.known();
@@ -114,7 +113,7 @@ impl Jwks {
             return known;
         }
         let shared = Arc::clone(&self.shared);
-        // A task of its own, because who asks may go away, and the others wait for the same answer.
+        // A separate task, because the caller may be cancelled while others wait for the same result.
         let fetching = tokio::spawn(async move {
             shared.fetch(now).await;
             drop(turn);

@@ -10,17 +10,17 @@ use serde_json::Value;
 use crate::error::{Refusal, shown};
 use crate::key::{Algorithm, Curve, Key};
 
-/// The keys of a set that can be used here.
+/// The usable keys of a set.
 #[derive(Default)]
 pub(super) struct KeySet {
     keys: Vec<(String, ListedKey)>,
     remarks: Vec<String>,
 }
 
-/// Most keys of one set that are remarked on; the others are counted.
+/// Most remarks on keys of one set; further ones are counted.
 const MAX_REMARKS: usize = 10;
 
-/// A key, and the one algorithm it is meant for where the set says so.
+/// A key, and its algorithm if the set restricts it.
 #[derive(Clone)]
 pub(crate) struct ListedKey {
     key: Arc<Key>,
@@ -60,11 +60,10 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are for something else, or of a kind that is not supported, are passed over, as RFC 7517
-    /// §5 asks for.
+    /// Parses a set. Keys for another use or of an unsupported kind are skipped (RFC 7517 §5).
     ///
     /// # Errors
-    /// What the text is instead of a key set.
+    /// The reason why the text is no key set.
     pub(super) fn read(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Set {
@@ -103,12 +102,12 @@ impl KeySet {
         self.keys.iter().find(|(name, key)| name == id && key.verifies(algorithm)).map(|(_, key)| key.clone())
     }
 
-    /// How many keys can be used.
+    /// Number of usable keys.
     pub(super) fn count(&self) -> usize {
         self.keys.len()
     }
 
-    /// What is to be said of keys that are not used, or not written as they should be: each by its name, with the reason.
+    /// Remarks on keys that are skipped or have a wrong format: name and reason.
     pub(super) fn remarks(&self) -> &[String] {
         &self.remarks
     }
@@ -122,7 +121,7 @@ fn sort(error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// What a member of a set is called in messages: by its id, or by its place.
+/// The name of a member of a set in messages: its id, or its index.
 fn name_of(value: &Value, n: usize) -> String {
     match value.get("kid").and_then(Value::as_str) {
         Some(id) => format!("key {:?}", shown(id)),
@@ -130,10 +129,10 @@ fn name_of(value: &Value, n: usize) -> String {
     }
 }
 
-/// The key in a member of a set, with its name, and whether its numbers are written as they should be.
+/// The key in a member of a set, with its name, and whether its numbers have the right format.
 ///
 /// # Errors
-/// Why no token can be verified with it, as the end of a sentence. Repeats nothing of the key.
+/// The reason why it cannot be used, as the end of a sentence, without any part of the key.
 fn usable(value: Value) -> Result<(String, ListedKey, bool), String> {
     let jwk: Jwk = serde_json::from_value(value)
         .map_err(|_| "it is no object with a kty and members of the usual types")?;
@@ -164,7 +163,7 @@ fn key(jwk: &Jwk) -> Result<(Key, bool), String> {
         if let Ok(number) = URL_SAFE_NO_PAD.decode(text) {
             return Ok(number);
         }
-        // Some providers pad, or write plain base64. The number is the same, so nothing is accepted that would not be.
+        // Some providers use padding or plain base64. The number is the same, so this accepts no other key.
         is_strict = false;
         let bare = text.trim_end_matches('=');
         let number = URL_SAFE_NO_PAD.decode(bare).or_else(|_| STANDARD_NO_PAD.decode(bare));
