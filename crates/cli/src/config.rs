@@ -1,4 +1,4 @@
-//! `tidings config`: what can be configured, whether a file is right, and what a file of Centrifugo becomes.
+//! `tidings config`: lists the options, checks a file, and imports a file of Centrifugo.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -26,11 +26,11 @@ pub(crate) struct Config {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Prints a file (TOML) with every option, its default and what it means
+    /// Prints a file (TOML) with every option, its default and its meaning
     Default,
     /// Checks a file as the server would read it, together with the environment; exit code 2 when it is wrong
     ///
-    /// Every error is a line on stderr. What is passed over without an effect is a line on stderr too.
+    /// Every error and every ignored option is a line on stderr.
     Check {
         /// The file (.toml, .json, .yaml)
         file: PathBuf,
@@ -52,7 +52,7 @@ enum Action {
 }
 
 impl Config {
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
     /// A file that is wrong, or cannot be written.

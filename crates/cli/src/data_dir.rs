@@ -1,4 +1,4 @@
-//! Where the server keeps what outlives a restart: finds the folder, makes it, and locks it against other servers.
+//! The data directory of the server: finds the folder, creates it, and locks it against other servers.
 //!
 //! Invariants:
 //! - One server uses a folder at a time; the lock ends with the process.
@@ -21,7 +21,7 @@ const LOCK: &str = "server.lock";
 /// Where system services keep their files.
 const SERVICE: &str = "/var/lib/tidings";
 
-/// What the folder depends on besides the configuration.
+/// The environment on which the folder depends besides the configuration.
 pub(crate) struct Surroundings<'a> {
     /// A variable of the environment.
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
@@ -58,12 +58,12 @@ impl Surroundings<'_> {
 pub(crate) struct Settled {
     /// Held while the server runs.
     _lock: Option<File>,
-    /// What the operator is told once the server runs.
+    /// The notice for the operator once the server runs.
     notice: Result<String, String>,
 }
 
 impl Settled {
-    /// Logs where the files are: as a warning where that is not what was wanted.
+    /// Logs the folder: as a warning if it is not the intended one.
     pub(crate) fn log(&self) {
         match &self.notice {
             Ok(notice) => info!("{notice}"),

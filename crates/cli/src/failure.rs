@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well, and the exit code that says so.
+//! Failures of commands, and their exit codes.
 //!
 //! Invariants: what went wrong is one line on stderr that says what and where (a configuration gets a line for each
 //! error); the exit code is 2 for usage and
@@ -13,7 +13,7 @@ use tidings_server::config::{ConfigError, ConfigErrors};
 
 use crate::text::harmless;
 
-/// Why a command did not do what it was asked.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Wrong usage or configuration: exit code 2.
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Configuration(ConfigErrors),
     /// Anything else: exit code 1.
     Failed(String),
-    /// Whoever read stdout has seen enough (`tidings … | head`): exit code 0, nothing said.
+    /// The reader of stdout has closed it (`tidings … | head`): exit code 0, without a message.
     OutputClosed,
 }
 
@@ -32,7 +32,7 @@ impl Failure {
         Self::Failed(error.to_string())
     }
 
-    /// What a failed write to stdout means for the command.
+    /// The failure for a failed write to stdout.
     pub(crate) fn of_output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -73,7 +73,7 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// One line to whoever watches: on stderr, with the program's name in front.
+/// Prints one line on stderr, with the program's name in front.
 pub(crate) fn say(message: impl Display) {
     eprintln!("tidings: {}", told(&message.to_string()));
 }
@@ -85,13 +85,13 @@ pub(crate) fn told(message: &str) -> String {
     line
 }
 
-/// Answers what clap could not parse, or was asked to print (`--help`, `--version`), and gives the exit code.
+/// Prints the error or the text of clap (`--help`, `--version`), and returns the exit code.
 pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A help text that nobody reads any more is no failure.
+            // A closed stdout is no failure for a help text.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }

@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, for commands that end in good order when they are asked to.
+//! Termination signals (Ctrl-C and others), for commands that end in an orderly way.
 
 use std::future::Future;
 use std::time::Duration;

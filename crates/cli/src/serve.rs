@@ -191,7 +191,7 @@ fn announce(listeners: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// What it means for the command that the server did not start.
+/// The failure for a server that did not start.
 fn not_started(error: StartError) -> Failure {
     if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::of(error) }
 }

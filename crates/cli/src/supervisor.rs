@@ -20,7 +20,7 @@ use crate::interrupt::block_on;
 /// How long the last log line of a process that is ended by force may take.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What the supervisor tells the server.
+/// Signals of the supervisor to the server.
 pub(crate) struct Signals {
     stop: watch::Receiver<bool>,
     hangup: Arc<Notify>,

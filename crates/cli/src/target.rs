@@ -1,4 +1,4 @@
-//! Which server a command speaks to, and who asks: the arguments that several commands take.
+//! The server of a command, and its credentials: arguments of several commands.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
 
-/// Any server, and who asks.
+/// A server, and credentials.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// The server: its line port (HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH), or its HTTP port
@@ -28,14 +28,14 @@ pub(crate) struct ServerArgs {
     pub(crate) tls: TlsArgs,
 }
 
-/// Whose certificates are good where TLS is spoken.
+/// Trusted certificates for TLS.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TlsArgs {
     /// Trusts the certificates in this file (PEM) and those that they have signed, instead of this machine's
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
 
-    /// Trusts every certificate, so that whoever is in between may read and change everything: for tests
+    /// Accepts every certificate, so that an attacker in between can read and change everything: for tests
     #[arg(long, conflicts_with = "cafile")]
     insecure: bool,
 }
@@ -56,7 +56,7 @@ impl TlsArgs {
 }
 
 impl ServerArgs {
-    /// What RESP's `AUTH` takes: a token makes a client, a key a backend.
+    /// The argument of RESP's `AUTH`: the token of a client, or the key of a backend.
     pub(crate) fn secret(&self) -> Option<&str> {
         self.token.as_deref().or(self.key.as_deref())
     }
@@ -80,7 +80,7 @@ impl ServerArgs {
 /// Reads the address of a line port.
 ///
 /// # Errors
-/// What to write instead.
+/// The hint of the error.
 pub(crate) fn line_port(text: &str) -> Result<Server, String> {
     match text.parse()? {
         Server::Web(web) => {

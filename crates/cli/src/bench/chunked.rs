@@ -77,7 +77,7 @@ fn length(byte: u8, value: u64, seen: usize, number: bool) -> Result<Chunks, Str
             0 => Chunks::End,
             value => Chunks::Data(value),
         },
-        // What follows the number until the line ends is for whoever understands it.
+        // Chunk extensions after the number are ignored.
         (b'\r' | b';' | b' ' | b'\t', _) if seen > 0 => {
             Chunks::Length { value, seen: seen + 1, number: false }
         }

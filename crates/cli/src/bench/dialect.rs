@@ -56,7 +56,7 @@ impl Transport {
     }
 }
 
-/// What a unit from the server is.
+/// A unit from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unit<'a> {
     /// A message's body.
@@ -75,11 +75,11 @@ pub(super) enum Unit<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Dialect {
     transport: Transport,
-    /// What a subscriber says first.
+    /// The first bytes of a subscriber.
     greeting: Vec<u8>,
     /// The bytes before a body of the run; on the line port the form that names the channel.
     head: Vec<u8>,
-    /// What stands behind a body of the run.
+    /// The bytes after a body of the run.
     tail: &'static [u8],
     /// How long a body of the run is.
     size: usize,
@@ -146,7 +146,7 @@ impl Dialect {
         Self { transport, greeting, head, tail, size, pong }
     }
 
-    /// What a subscriber says first, once there is a connection (and a WebSocket, where that is the transport).
+    /// The first bytes of a subscriber on its connection (or its WebSocket).
     pub(super) fn greeting(&self) -> &[u8] {
         &self.greeting
     }
@@ -244,7 +244,7 @@ impl Dialect {
 
     /// An event: its lines, each with its line break.
     fn event_unit<'a>(&self, event: &'a [u8]) -> Unit<'a> {
-        // The first comment says that the subscription stands; later ones keep the stream alive.
+        // The first comment confirms the subscription; later ones keep the stream alive.
         if event.starts_with(b":") {
             return Unit::Subscribed;
         }
@@ -272,7 +272,7 @@ impl Dialect {
 
 /// A server's frame.
 pub(super) struct Frame<'a> {
-    /// What it is, if the RFC has such frames.
+    /// The kind of frame, if the RFC has it.
     pub(super) opcode: Option<Opcode>,
     pub(super) payload: &'a [u8],
     /// How many bytes it takes, header included.
@@ -280,7 +280,7 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Why the server closes the connection, if that is what the frame says.
+    /// The reason of a Close frame.
     pub(super) fn close(&self) -> Option<String> {
         if self.opcode != Some(Opcode::Close) {
             return None;
@@ -310,7 +310,7 @@ pub(super) fn websocket_frame(buf: &[u8], max: usize) -> Result<Option<Frame<'_>
     Ok(Some(Frame { opcode: Opcode::new(buf[0] & 0x0F), payload, used: start + length }))
 }
 
-/// What a subscriber says over WebSocket, in one message.
+/// The first message of a subscriber over WebSocket.
 fn commands(encoding: Encoding, channel: &str, secret: Option<&str>) -> Vec<u8> {
     let token = secret.unwrap_or_default().into();
     let connect = request::Connect { token, ..request::Connect::default() };

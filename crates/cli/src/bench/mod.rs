@@ -48,7 +48,7 @@ use crate::interrupt::interrupted;
 use crate::target::ServerArgs;
 use crate::text::{grouped, print};
 
-/// How long nothing may move before what is missing counts as lost, or a server as silent.
+/// Time without progress after which missing messages count as lost, or the server as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Its cost would be the bench's own.
 const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT or HOST:PORT";
@@ -128,7 +128,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Measures, and prints what was found.
+    /// Measures, and prints the result.
     ///
     /// # Errors
     /// A server that cannot be measured, or did not deliver everything once and in order.
@@ -293,7 +293,7 @@ impl Bench {
             })
     }
 
-    /// What publisher `n` does.
+    /// Runs publisher `n`.
     fn task(&self, n: usize, size: usize) -> Task<'_> {
         let n = n as u64;
         let share = |total: u64| total * (n + 1) / self.publishers - total * n / self.publishers;
@@ -417,7 +417,7 @@ fn http_port(text: &str) -> Result<Web, String> {
     }
 }
 
-/// A run's result, and what the server complained of first.
+/// The result of a run, and the server's first error.
 struct Measured {
     report: Report,
     complaint: Option<String>,

@@ -1,6 +1,6 @@
 //! Whether one subscriber got every message of one publisher, once, in order.
 
-/// What a message was to its subscriber.
+/// The order of a message at its subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The one that was next, after as many that are missing.

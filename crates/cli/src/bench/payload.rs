@@ -1,4 +1,4 @@
-//! What a bench message carries: which run and publisher it belongs to, its number, and when it was due.
+//! The payload of a bench message: its run and publisher, its number, and its due time.
 //!
 //! 32 bytes of lower-case hexadecimal digits, then filler: printable, so that the line port takes it and nothing
 //! in it needs escaping.
@@ -10,14 +10,14 @@
 
 /// The shortest payload, in bytes.
 pub(super) const MIN_SIZE: usize = 32;
-/// The most publishers that the format can tell apart.
+/// Most publishers that the format can distinguish.
 pub(super) const MAX_PUBLISHERS: u64 = 256;
 /// The most messages of one publisher that the format can number.
 pub(super) const MAX_MESSAGES: u64 = 1 << 40;
 
 const FILLER: u8 = b'x';
 
-/// What identifies a message.
+/// The identity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// The run, so that messages of others in the same channel are not counted.

@@ -41,7 +41,7 @@ pub(super) enum Pace {
     Every(Duration),
 }
 
-/// What a publisher is to do.
+/// The task of a publisher.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task<'a> {
     pub(super) channel: &'a str,
@@ -60,13 +60,13 @@ pub(super) struct Publisher {
     /// The same connection, for the thread that reads.
     answers: Socket,
     speech: Speech,
-    /// What has come behind the greeting.
+    /// Bytes received after the greeting.
     unread: Vec<u8>,
-    /// A ping is to be answered; whoever writes does it.
+    /// A ping is to be answered by the writing thread.
     pong_due: AtomicBool,
 }
 
-/// What a publisher speaks.
+/// The protocol of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speech {
     Resp,
@@ -77,7 +77,7 @@ impl Publisher {
     /// Connects and greets.
     ///
     /// # Errors
-    /// Nobody there, or a server that refuses, in words.
+    /// No server, or a refusal, as text.
     pub(super) fn connect(target: &Target, key: Option<&str>) -> Result<Self, String> {
         let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
         let mut socket = Socket::connect(target).map_err(lost)?;
@@ -165,7 +165,7 @@ impl Publisher {
     }
 }
 
-/// What writes on a publisher's connection.
+/// The writer of a publisher's connection.
 struct Pen<'a> {
     socket: &'a Socket,
     speech: Speech,

@@ -1,4 +1,4 @@
-//! What a run found, for people and for machines.
+//! The report of a run, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct Report {
     pub(super) size: u64,
     /// Messages in flight at most; `null` at a fixed rate.
     pub(super) window: Option<u64>,
-    /// Messages a second that were asked for; `null` with a window.
+    /// Requested messages per second; `null` with a window.
     pub(super) rate: Option<u64>,
     /// From the first message to the last delivery.
     pub(super) seconds: f64,
@@ -45,7 +45,7 @@ pub(super) struct Quantiles {
     pub(super) max: f64,
 }
 
-/// What the server took, in all its processes.
+/// CPU and memory of the server, over all its processes.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ServerUse {
     pub(super) pids: Vec<u32>,
@@ -58,7 +58,7 @@ pub(super) struct ServerUse {
 }
 
 impl Report {
-    /// What is wrong with the result, in words; `None` when every delivery came once and in order.
+    /// The problem of the result as text; `None` when every delivery arrived once and in order.
     pub(super) fn flaw(&self) -> Option<String> {
         let flaws: Vec<String> = [
             ("lost", self.lost),

@@ -1,4 +1,4 @@
-//! What the threads of one bench run share.
+//! The shared state of the threads of one bench run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -34,9 +34,9 @@ pub(super) struct Run {
     pub(super) finished: AtomicU64,
     /// Publishers are to write no more.
     no_more: AtomicBool,
-    /// Everybody ends.
+    /// All threads end.
     over: AtomicBool,
-    /// What the server complained of first.
+    /// The server's first error.
     complaint: Mutex<Option<String>>,
     /// How many publishers wait for room in the window.
     waiting: AtomicU64,
@@ -108,7 +108,7 @@ impl Run {
         }
     }
 
-    /// A message is in flight until it is confirmed and everybody has it.
+    /// A message is in flight until it is confirmed and every subscriber has it.
     fn room_behind(&self, sent: u64) -> u64 {
         let mut done = self.answered.load(Ordering::SeqCst);
         if let Some(delivered) = self.settled.load(Ordering::SeqCst).checked_div(self.subscribers) {
@@ -117,19 +117,19 @@ impl Run {
         (done + self.window).saturating_sub(sent)
     }
 
-    /// Whether no more is written, and what was is answered.
+    /// Whether publishing has ended, and every publication is confirmed.
     pub(super) fn is_answered(&self) -> bool {
         self.is_stopped() && self.answered.load(Ordering::SeqCst) >= self.sent.load(Ordering::SeqCst)
     }
 
-    /// Whether everything that was sent is answered and has reached everybody.
+    /// Whether every publication is confirmed and has reached every subscriber.
     pub(super) fn is_complete(&self) -> bool {
         let sent = self.sent.load(Ordering::SeqCst);
         self.answered.load(Ordering::SeqCst) >= sent
             && self.settled.load(Ordering::SeqCst) >= sent.saturating_mul(self.subscribers)
     }
 
-    /// Publishers stop; what is in flight may still come.
+    /// Publishers stop; messages in flight may still arrive.
     pub(super) fn stop(&self) {
         self.no_more.store(true, Ordering::SeqCst);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl Run {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Remembers what the server, or the connection to it, complained of; the first complaint stays.
+    /// Records an error of the server or its connection; the first one is kept.
     pub(super) fn complain(&self, words: String) {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(words);
     }

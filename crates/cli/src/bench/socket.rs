@@ -28,11 +28,11 @@ impl Target {
     /// Looks the address up, and connects to find out which of a name's addresses answers.
     ///
     /// # Errors
-    /// The name is not known, or nobody answers there.
+    /// An unknown name, or no server.
     pub(super) fn find(address: &Server) -> io::Result<(Self, Socket)> {
         let candidates: Vec<Self> = match address {
             Server::Unix(path) => vec![Self::Unix(path.clone())],
-            // The caller has said that TLS is not measured.
+            // The caller reports that TLS is not measured.
             Server::Tcp(host_port) | Server::Tls(host_port) => {
                 host_port.to_socket_addrs()?.map(Self::Tcp).collect()
             }
@@ -60,7 +60,7 @@ impl Socket {
     /// Connects, in blocking mode.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// No server.
     pub(super) fn connect(target: &Target) -> io::Result<Self> {
         match target {
             Target::Tcp(addr) => {

@@ -1,4 +1,4 @@
-//! The line being typed: what keys do to it, and how it looks. It knows no terminal: keys in, text out.
+//! The line editor without a terminal: keys in, text out.
 //!
 //! Invariants: the line takes exactly one row of the screen, however long it is (it scrolls sideways), so that it
 //! can be wiped and drawn again around whatever is printed above it; the cursor is always at a character's edge;
@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthChar as _;
 use super::keys::Key;
 use crate::text::misleads;
 
-/// What stands before the line.
+/// The prompt.
 pub(crate) const PROMPT: &str = "> ";
 /// The longest line that can be typed, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub(super) const MAX_HISTORY: usize = 500;
 /// Wipes the row that the cursor is in, and goes to its start (ECMA-48 EL).
 pub(crate) const WIPE: &str = "\r\x1b[K";
 
-/// What a key asks of the caller.
+/// The result of a key for the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Draw the line again.
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
     Clear,
     /// The line is finished. Line breaks in it part several lines.
     Line(String),
-    /// The user wants to leave.
+    /// The user leaves.
     Leave,
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Editor {
     /// Byte position of the cursor, at a character's edge.
     cursor: usize,
     history: VecDeque<String>,
-    /// The place in the history that is being shown, and what was typed before it.
+    /// The shown position in the history, and the line typed before it.
     shown: Option<(usize, String)>,
 }
 
 impl Editor {
-    /// Does what a key means.
+    /// Handles a key.
     pub(crate) fn press(&mut self, key: Key) -> Asked {
         match key {
             Key::Char(c) => return self.insert(c),
@@ -169,7 +169,7 @@ impl Editor {
         self.cursor = from;
     }
 
-    /// One character to the left, with what combines with it.
+    /// One character to the left, with its combining marks.
     fn left(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[..self.cursor].chars().rev() {
@@ -181,7 +181,7 @@ impl Editor {
         at
     }
 
-    /// One character to the right, with what combines with it.
+    /// One character to the right, with its combining marks.
     fn right(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[self.cursor..].chars() {

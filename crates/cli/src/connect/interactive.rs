@@ -27,17 +27,17 @@ use crate::text::colours;
 use tidings_client::Server;
 use tidings_client::stream::{Incoming, Outgoing, reason};
 
-/// How long the server may take to close after `EXIT`: somebody is waiting for the prompt of the shell.
+/// Longest wait for the server to close after `EXIT`, so that the shell's prompt returns soon.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Has the terminal mark what is pasted, and not (xterm, "Bracketed Paste Mode").
+/// Enables and disables bracketed paste (xterm, "Bracketed Paste Mode").
 const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
 /// Asks the terminal where the cursor is (ECMA-48 DSR).
 const WHERE: &str = "\x1b[6n";
 
-/// What `HELP` shows.
+/// The text of `HELP`.
 const HELP: [&str; 12] = [
     "SUBSCRIBE [channel]      receive what is published (without a name: updates)",
     "UNSUBSCRIBE [channel]    stop that",
@@ -56,7 +56,7 @@ const HELP: [&str; 12] = [
 /// Bytes of the server's last line that are kept.
 const LAST_LINE: usize = 256;
 
-/// Runs until the user leaves, or the server says that it does not want this client back.
+/// Runs until the user leaves, or the server forbids reconnecting.
 ///
 /// # Errors
 /// The server left for good; the terminal failed.
@@ -98,7 +98,7 @@ pub(crate) async fn run(
                 }
                 Err(e) => Some(reason(&e)),
             },
-            // A failed write leaves it to the read to say what the server said last, and how it left.
+            // After a failed write, reading returns the last data of the server and the reason of the close.
             written = write(&mut outgoing, &outbox), if !outbox.is_empty() => {
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 None
@@ -181,7 +181,7 @@ struct Screen {
     /// above the row ends that.
     asked: Cell<Option<usize>>,
     arriving: Lines,
-    /// The last line that has come: it may say why the server closes the connection.
+    /// The last received line: it may contain the reason of the close.
     last_line: Vec<u8>,
     /// Set once the user leaves: how long the server has to close, and no line is drawn any more.
     leaving: Option<Instant>,
@@ -239,7 +239,7 @@ impl Screen {
         }
     }
 
-    /// Takes what the keyboard sent; finished lines go to `outbox`. Without a connection no line is finished.
+    /// Handles input of the keyboard; finished lines go to `outbox`. Without a connection no line is finished.
     fn typed(&mut self, bytes: &[u8], is_connected: bool, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = String::new();
         for byte in bytes {
@@ -303,14 +303,14 @@ impl Screen {
         is_last
     }
 
-    /// Says goodbye for a user who leaves without typing `EXIT`.
+    /// Sends `EXIT` for a user that leaves without typing it.
     fn leave(&mut self, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         outbox.extend_from_slice(b"EXIT\r\n");
         self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
         show(&Editor::finished(""))
     }
 
-    /// Prints what came from the server, as far as its lines are whole.
+    /// Prints the complete lines received from the server.
     fn arrived(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.arriving.push(bytes);
         let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! What a terminal sends, as keys.
+//! Parses the input of a terminal into keys.
 //!
 //! The control codes are ASCII's, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
 //! PC-style function keys), which every terminal emulator of today follows. What is pasted stands between `CSI 200 ~` and
@@ -11,7 +11,7 @@
 /// The longest sequence that is looked at, in bytes; a longer one is skipped to its end.
 const MAX_SEQUENCE: usize = 16;
 
-/// A key that the line editor knows.
+/// A key of the line editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// A character to insert; a tab is one, and of pasted text a line break (`\n`).
@@ -64,7 +64,7 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     state: State,
-    /// Whether what comes is being pasted.
+    /// Whether the input is within a paste.
     pasting: bool,
     pending: Vec<u8>,
 }

@@ -40,7 +40,7 @@ const READ: usize = 64 << 10;
 /// How many bytes may wait to be sent before more input is taken.
 const UNSENT: usize = 256 << 10;
 
-/// Talks to a server's line port: sends what is typed, prints what arrives, both at once
+/// Interactive client of a line port: sends typed lines and prints messages, both at once
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 On a terminal there is line editing with history, messages appear above the line being typed, HELP lists the commands, \
@@ -76,7 +76,7 @@ impl Connect {
     /// Runs until either side leaves.
     ///
     /// # Errors
-    /// Nobody there, a connection that ends before it was asked to, a terminal that cannot be used.
+    /// No server, a connection that closes unexpectedly, an unusable terminal.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         self.tls.apply()?;
         block_on(async {
@@ -103,7 +103,7 @@ async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     Ok((incoming, outgoing))
 }
 
-/// The connection ended although nobody had asked for it.
+/// The connection closed unexpectedly.
 fn left_alone(why: &str) -> Failure {
     Failure::of(Error::Lost(why.to_owned()))
 }

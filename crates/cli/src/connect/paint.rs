@@ -1,4 +1,4 @@
-//! What the server sends, as a person sees it: one row a line, coloured by what it means.
+//! The server's lines on a terminal: one row a line, coloured by meaning.
 
 use crate::text::harmless;
 

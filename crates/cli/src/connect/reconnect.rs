@@ -13,7 +13,7 @@ const DELAY: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts, and the longest that a server may ask for.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What to do about a connection that the server has closed, whose last line this was.
+/// Decides about reconnecting after the server has closed the connection; `last` is its last line.
 ///
 /// Gives how long to wait before the next attempt; nothing when the server does not want this client back: an error
 /// outside of 3000–3499, the codes that ask clients to reconnect.

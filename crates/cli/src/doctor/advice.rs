@@ -1,11 +1,11 @@
-//! What to change: why, and the lines. Those for nginx go into the `location` that leads to the server.
+//! Advice: reasons, and lines of configuration. Lines for nginx belong into the `location` of the server.
 
 /// Something to be changed.
 #[derive(Debug)]
 pub(super) struct Advice {
-    /// What is wrong and where, in a sentence.
+    /// The problem and its place, in a sentence.
     pub(super) why: &'static str,
-    /// What to write.
+    /// The lines to add.
     pub(super) lines: &'static [&'static str],
 }
 
@@ -52,13 +52,13 @@ pub(super) const ANY_ORIGIN: Advice = Advice {
     lines: &["[client]", "allowed_origins = [\"https://app.example.org\"]"],
 };
 
-/// What is streamed is held back.
+/// Streams are buffered.
 pub(super) const BUFFERING: Advice = Advice {
     why: "The proxy collects what the server streams. In nginx (and no proxy_ignore_headers X-Accel-Buffering):",
     lines: &["proxy_buffering off;", "proxy_cache off;"],
 };
 
-/// What is streamed is compressed.
+/// Streams are compressed.
 pub(super) const COMPRESSED: Advice = Advice {
     why: "The proxy compresses event streams, and holds them back for that. In nginx:",
     lines: &["gzip off;    # or: no text/event-stream in gzip_types"],

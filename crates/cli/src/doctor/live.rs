@@ -22,7 +22,7 @@ const PROMPT: Duration = Duration::from_secs(1);
 const MESSAGES: usize = 3;
 /// A message just below the server's usual limit of 64 KiB, in bytes.
 const LARGE: usize = 60_000;
-/// A site that nobody can have.
+/// An origin that cannot exist.
 const STRANGER: &str = "https://tidings-doctor.invalid";
 
 /// The ways that were found open, for the check of idle ones.
@@ -30,12 +30,12 @@ const STRANGER: &str = "https://tidings-doctor.invalid";
 pub(super) struct Ways {
     pub(super) websocket: Option<Connection>,
     pub(super) stream: Option<Stream>,
-    /// How often the server pings, in seconds, as it said.
+    /// The server's ping interval in seconds, from its connect reply.
     pub(super) ping: u32,
 }
 
 impl Doctor {
-    /// Makes them, and gives what can be watched on.
+    /// Runs the checks, and returns the open connections.
     pub(super) async fn live(&self, report: &mut Report) -> Result<Ways, Failure> {
         let mut ways = Ways::default();
         if self.upgrade(report).await? {
@@ -91,7 +91,7 @@ impl Doctor {
             }
             Err(error) => return report.add(Verdict::Bad, "messages", &error),
         }
-        // A channel with such a name cannot be: the answer is an error, and that it comes is what is looked for.
+        // The name of the channel is invalid: the check passes when the error reply arrives.
         let large = "x".repeat(LARGE);
         let question = PresenceStats { channel: large.as_str().into() };
         let size = format!("a message of {LARGE} bytes");
@@ -190,7 +190,7 @@ impl Doctor {
         Ok(())
     }
 
-    /// Publishes, and measures how long it takes until the event is there; tells whether the stream still stands.
+    /// Publishes, and measures the time until the event arrives; returns whether the stream is still open.
     async fn latency(
         &self,
         report: &mut Report,
@@ -251,7 +251,7 @@ impl Doctor {
     }
 }
 
-/// Asks, and waits for an answer, whatever it says.
+/// Sends a request, and waits for any response.
 async fn ask(connection: &mut Connection, request: Request<'_>) -> Result<(), String> {
     answer(connection, request).await.map(|_| ())
 }

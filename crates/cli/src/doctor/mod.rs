@@ -23,7 +23,7 @@ use crate::input::duration;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
-/// How long the command may take to end once it was asked to.
+/// Longest time until the command ends after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Tests a deployment through its proxy: upgrades, buffering, time-outs, limits, origins
@@ -47,11 +47,11 @@ pub(crate) struct Doctor {
     #[arg(value_name = "URL", value_parser = web)]
     url: Web,
 
-    /// A connection token, where the server wants one
+    /// A connection token, if the server requires one
     #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// The API key, to publish what is measured
+    /// The API key, to publish test messages
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     key: Option<String>,
 

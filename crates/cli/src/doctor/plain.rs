@@ -1,4 +1,4 @@
-//! Checks with plain requests: whether the server is reached at all, and what in between does to requests.
+//! Checks with plain requests: whether the server is reachable, and how proxies change requests.
 
 use std::time::Instant;
 
@@ -11,11 +11,11 @@ use crate::failure::Failure;
 
 /// The size of a request that is larger than nginx takes by default, in bytes.
 const LARGE: usize = 2 << 20;
-/// Rows of a table that nobody has.
+/// Rows of a table that does not exist.
 const NOWHERE: &str = "/tables/00000000-0000-4000-8000-000000000000/rows";
 
 impl Doctor {
-    /// Makes them; tells whether the server is there, so that others make sense.
+    /// Runs the checks; returns whether the server is reachable, so that further checks make sense.
     pub(super) async fn plain(&self, report: &mut Report) -> Result<bool, Failure> {
         let mut http = Http::new(self.url.clone());
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! What the checks found, for people.
+//! The report of the checks.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
@@ -8,12 +8,12 @@ use super::advice::Advice;
 use crate::failure::{Failure, told};
 use crate::text::{colours, print};
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// As it should be.
     Good,
-    /// It works, but somebody should know.
+    /// It works, with a remark.
     Note,
     /// It does not work.
     Bad,
@@ -60,7 +60,7 @@ impl Report {
         Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
     }
 
-    /// Adds a check and what it saw.
+    /// Adds a check and its result.
     ///
     /// # Errors
     /// A stdout that cannot be written.
@@ -95,7 +95,7 @@ impl Report {
         print(text.as_bytes())
     }
 
-    /// Shows what is being done, on a terminal.
+    /// Shows the current check, on a terminal.
     pub(super) fn doing(&mut self, what: &str) {
         if stderr().is_terminal() && crate::text::capable() {
             eprint!("\r\x1b[K  …     {what}");

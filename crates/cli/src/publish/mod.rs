@@ -35,7 +35,7 @@ const SHORT: usize = 1 << 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How many refusals are told one by one.
+/// Most refusals that are reported one by one.
 const TOLD: u64 = 10;
 
 /// Publishes messages to a channel
@@ -121,7 +121,7 @@ enum Source {
     Lines { chunks: Option<mpsc::Receiver<io::Result<Vec<u8>>>>, lines: Lines },
 }
 
-/// What a source has at this moment.
+/// The state of a source.
 enum Next {
     Message(Vec<u8>),
     /// A line that is too long for every server.
@@ -166,7 +166,7 @@ impl Source {
 struct Run<'a> {
     options: &'a Publish,
     source: Source,
-    /// What the source gave and is to be sent when nothing is in flight.
+    /// A message of the source that is sent when nothing is in flight.
     held: Option<Next>,
     /// Messages handed to the connection.
     sent: u64,
@@ -218,13 +218,13 @@ impl Run<'_> {
         }
     }
 
-    /// Connects, trying again for as long as the options say.
+    /// Connects, with retries within the time of the options.
     async fn connect(&self) -> Result<Publisher, Failure> {
         let mut retry = Retry::new(self.options.retry);
         loop {
             match Publisher::open(&self.options.server).await {
                 Ok(publisher) => return Ok(publisher),
-                // Only clients are refused at once; the API refuses what is published.
+                // Only clients are refused at connecting; the API refuses publications.
                 Err(error) if !error.may_pass() => return Err(self.options.server.failure(error)),
                 Err(error) => retry.pause(error).await?,
             }
@@ -339,7 +339,7 @@ impl Retry {
         }
     }
 
-    /// Waits before the next attempt; says once why.
+    /// Waits before the next attempt; reports the reason once.
     ///
     /// # Errors
     /// The error, when it does not pass, or it is too late for another attempt.

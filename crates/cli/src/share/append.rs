@@ -1,6 +1,6 @@
 //! Appending rows to a table, each of them once.
 //!
-//! Invariant: no row ends it. One that the server refuses is left out, and said.
+//! Invariant: no row aborts the command. A rejected row is skipped and reported.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -22,10 +22,10 @@ const MOST: usize = 1 << 20;
 const SETTLED: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How many rows that are left out are said one by one.
+/// Most skipped rows that are reported one by one.
 const SAID: u64 = 5;
 
-/// What is to be appended to a table.
+/// Rows to append to a table.
 pub(super) struct Appender {
     table: Owned,
     waiting: Splitter,
@@ -42,12 +42,12 @@ impl Appender {
         Self { table, waiting, rows: 0, left_out: 0, size }
     }
 
-    /// Adds what comes.
+    /// Adds input.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.waiting.push(bytes);
     }
 
-    /// How many rows have been appended, as far as the server has said.
+    /// Number of appended rows that the server has confirmed.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
@@ -60,7 +60,7 @@ impl Appender {
     /// Appends all whole rows, and tries for as long as the server cannot be reached.
     ///
     /// # Errors
-    /// A server that refuses other than for what the rows are.
+    /// The server refuses for a reason other than the rows.
     pub(super) async fn lines(&mut self) -> Result<(), Failure> {
         self.all(false).await
     }
@@ -74,7 +74,7 @@ impl Appender {
         self.all(true).await
     }
 
-    /// Appends everything; what comes next is the beginning of a file.
+    /// Appends everything; the next input begins a file.
     ///
     /// # Errors
     /// As [`Self::lines`].
@@ -171,7 +171,7 @@ impl Appender {
         }
     }
 
-    /// How large the table's file is once nothing more is under way. What the server shows may be a moment behind.
+    /// The size of the table's file after pending appends. The size that the server reports may lag.
     async fn settled(&mut self, patience: &mut Patience) -> Result<u64, Error> {
         let mut before = None;
         loop {
@@ -198,7 +198,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Waits before the next attempt; says once why.
+    /// Waits before the next attempt; reports the reason once.
     ///
     /// # Errors
     /// The error, when it does not pass.

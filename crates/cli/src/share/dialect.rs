@@ -34,7 +34,7 @@ pub(super) struct Splitter {
     decoder: Option<Decoder>,
     encoding: &'static Encoding,
     header: Option<Vec<String>>,
-    /// What has come and is not given out.
+    /// Input that is not returned yet.
     waiting: Vec<u8>,
     /// How much of it has been read, and where the last whole row in it ends.
     read: usize,
@@ -42,7 +42,7 @@ pub(super) struct Splitter {
     reader: Reader,
     /// Whether the next row may be the header again.
     begins: bool,
-    /// Whether what comes belongs to a line that is left out.
+    /// Whether the next input belongs to a skipped line.
     skips: bool,
 }
 
@@ -99,7 +99,7 @@ impl Splitter {
         }
     }
 
-    /// The file has ended: what comes next is a row of its own.
+    /// The file has ended: the next input begins a row.
     pub(super) fn end(&mut self) {
         if let Some(decoder) = &mut self.decoder {
             decode(decoder, b"", true, &mut self.waiting);
@@ -159,7 +159,7 @@ impl Splitter {
         None
     }
 
-    /// The first line of what waits, as a row by itself: quotes were opened in it that do not close.
+    /// The first waiting line as a row: it opens quotes that do not close.
     fn first_line(&mut self) -> Option<Rows> {
         let end = self.waiting.iter().position(is_break).unwrap_or(self.waiting.len());
         let line: Vec<u8> = self.waiting.drain(..end).collect();
@@ -207,7 +207,7 @@ impl Splitter {
         true
     }
 
-    /// Reads what waits from its beginning.
+    /// Parses the waiting input from its beginning.
     fn restart(&mut self) {
         (self.read, self.whole, self.reader) = (0, 0, Reader::new(self.syntax));
     }
@@ -220,7 +220,7 @@ fn is_break(byte: &u8) -> bool {
 fn decode(decoder: &mut Decoder, bytes: &[u8], last: bool, out: &mut Vec<u8>) {
     let most = decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(3 * bytes.len() + 16);
     let mut text = String::with_capacity(most);
-    // What means nothing in the encoding is U+FFFD, as the server shows it.
+    // Invalid bytes become U+FFFD, as on the server.
     let _ = decoder.decode_to_string(bytes, &mut text, last);
     out.extend_from_slice(text.as_bytes());
 }

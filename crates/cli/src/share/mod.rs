@@ -1,4 +1,4 @@
-//! `tidings share`: makes a shared live table of a file, and keeps appending what comes.
+//! `tidings share`: uploads a file as a shared live table, and keeps appending rows.
 //!
 //! A file is sent over a WebSocket ([`upload`]); what comes afterwards, from standard input or a file that grows
 //! ([`tail`]), is appended row by row over HTTP ([`append`]), told apart as the server reads the table ([`dialect`]).
@@ -24,9 +24,9 @@ use crate::failure::Failure;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
-/// Where the HTTP port listens when nobody says otherwise.
+/// The default address of the HTTP port.
 const DEFAULT: &str = "http://127.0.0.1:8000";
-/// How long the command may take to end once it was asked to.
+/// Longest time until the command ends after a signal.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Shares a table: sends a CSV or TSV file to the server and prints its link
@@ -51,11 +51,11 @@ pub(crate) struct Share {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Goes on appending what is written to the file, across rotation
+    /// Keeps appending lines that are written to the file, across rotation
     #[arg(long, short = 'F')]
     follow: bool,
 
-    /// What the table is called; the file's own name if this is not given
+    /// Name of the table; the default is the name of the file
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -98,12 +98,12 @@ impl Share {
         })
     }
 
-    /// Who makes the table.
+    /// The credentials of the creator.
     fn credentials(&self) -> Credentials {
         Credentials { key: self.key.clone(), token: self.token.clone() }
     }
 
-    /// What the table is called.
+    /// Name of the table.
     fn title(&self) -> String {
         if let Some(name) = &self.name {
             return name.clone();

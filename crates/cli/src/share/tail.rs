@@ -20,7 +20,7 @@ use crate::text::grouped;
 
 /// How much of an input makes the table, at most, in bytes. More of it is appended.
 const HEAD: usize = 1 << 20;
-/// How long an input may pause before what has come of it makes the table.
+/// Pause of the input after which the received lines are uploaded as the table.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often a file is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -93,7 +93,7 @@ impl Share {
             appender.lines().await?;
             let Some(chunk) = chunks.recv().await else { return appender.rest().await };
             appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
-            // What is there already goes along.
+            // Available input is included.
             while let Ok(chunk) = chunks.try_recv() {
                 appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
             }
@@ -180,7 +180,7 @@ struct Tail {
     at: u64,
 }
 
-/// What became of a file.
+/// The change of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Grown {
     No,
@@ -208,7 +208,7 @@ impl Tail {
         }
     }
 
-    /// Appends what has been written since to `out`, at most a megabyte of it.
+    /// Appends new bytes of the file to `out`, at most a megabyte.
     fn read(&mut self, out: &mut Vec<u8>) -> io::Result<Grown> {
         let start = out.len();
         out.resize(start + READ, 0);

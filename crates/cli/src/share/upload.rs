@@ -1,4 +1,4 @@
-//! Sending a file, or what there is of one, and printing the links.
+//! Uploads a file, or the present part of one, and prints the links.
 
 use std::fs::File;
 use std::io::Read;
@@ -29,7 +29,7 @@ fn interrupted() -> Failure {
     Failure::Failed("interrupted: nothing is shared".to_owned())
 }
 
-/// What an upload has come to.
+/// The result of an upload.
 #[derive(Default)]
 struct Made {
     secret: Option<String>,

@@ -1,4 +1,4 @@
-//! Over event streams, one for each channel. What was missed is recovered.
+//! Subscribing over event streams, one per channel, with recovery.
 
 use tidings_client::events::Happened;
 use tidings_client::{Body, Encoding, Error, Events, Web};
@@ -63,7 +63,7 @@ impl Subscribe {
     }
 }
 
-/// Says what a watcher has to know.
+/// Reports an event of the connection on stderr.
 fn tell(channel: &str, happened: &Happened) {
     match happened {
         Happened::Lost { why, retry_in } => {

@@ -25,7 +25,7 @@ impl<'a> Printer<'a> {
         Self { options, lines: Vec::new(), text: String::new(), printed: 0 }
     }
 
-    /// Takes one message, and says whether it was the last one wanted.
+    /// Prints one message; returns whether it was the last requested one.
     pub(super) fn print(&mut self, channel: &str, body: &Body) -> io::Result<bool> {
         if self.options.json {
             self.lines.extend_from_slice(b"{\"channel\":");

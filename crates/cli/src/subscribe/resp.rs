@@ -12,7 +12,7 @@ use super::printer::Printer;
 use super::{Ended, LONGEST_WAIT, Subscribe};
 use crate::failure::say;
 
-/// A server that says nothing for this long is asked whether it is still there.
+/// Time without data from the server after which a ping is sent.
 const PING_AFTER: Duration = Duration::from_secs(15);
 /// How long an answer may take: to a subscription, to a ping.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Subscribe {
         command.extend(self.channels.iter().map(String::as_bytes));
         connection.queue(&command);
         let mut unconfirmed = self.channels.len();
-        // When the server was asked something that it has not answered yet: the subscription, then pings.
+        // Time of a request without a reply yet: the subscription, then pings.
         let mut asked = Some(Instant::now());
         loop {
             while let Some(value) = connection.take()? {
@@ -100,7 +100,7 @@ fn exact(raw: Vec<u8>) -> Body {
     Body { raw, encoding: Encoding::Protobuf }
 }
 
-/// What a value from the server means to a subscriber.
+/// The meaning of a value from the server for a subscriber.
 #[derive(Debug, PartialEq)]
 enum Event {
     Message { channel: Vec<u8>, body: Vec<u8> },

@@ -1,6 +1,6 @@
-//! `tidings token check`: what is in a token, and whether the server would take it.
+//! `tidings token check`: shows the contents of a token, and whether the server would accept it.
 //!
-//! Invariant: what a token says cannot drive the terminal.
+//! Invariant: the contents of a token cannot control the terminal.
 
 use std::io::{self, Read as _};
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::interrupt::block_on;
 use crate::text::{harmless, print};
 
-/// Says what is in a token, and whether the server would take it
+/// Shows the contents of a token, and whether the server would accept it
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 The token is shown as it is, and then verified with the keys of the configuration; a key set is fetched for that. \
@@ -34,7 +34,7 @@ impl Check {
     /// Shows and verifies the token.
     ///
     /// # Errors
-    /// A configuration that is wrong, what is no token, and a token that is not valid.
+    /// A wrong configuration, text that is no token, and an invalid token.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let options = self.keys.options()?;
         let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };
