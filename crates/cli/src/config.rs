@@ -37,8 +37,8 @@ enum Action {
     },
     /// Writes a configuration of Centrifugo (version 5 or 6) as a file of tidings (TOML)
     ///
-    /// What has no counterpart is listed on stderr and at the end of the file. The file holds the secrets of the original;
-    /// with -o only its owner may read it.
+    /// Options without a counterpart are listed on stderr and at the end of the file. The file contains the secrets of the
+    /// original; with -o only its owner may read it.
     Import {
         /// Centrifugo's configuration (.toml, .json, .yaml)
         file: PathBuf,

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - One server uses a folder at a time; the lock ends with the process.
-//! - A server that was given no folder always starts: where the user's folder is in use or cannot be made it goes on with a
-//!   temporary one, and says so.
+//! - A server without an explicit folder always starts: if the user's folder is in use or cannot be created, it uses a
+//!   temporary one with a warning.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};

@@ -1,8 +1,7 @@
 //! Failures of commands, and their exit codes.
 //!
-//! Invariants: what went wrong is one line on stderr that says what and where (a configuration gets a line for each
-//! error); the exit code is 2 for usage and
-//! configuration, 1 for anything else; a reader of stdout that went away is not worth a word.
+//! Invariants: a failure is one line on stderr with the error and its place (one line per error of a configuration); the
+//! exit code is 2 for usage and configuration, 1 otherwise; a closed stdout is not reported.
 
 use std::fmt::Display;
 use std::io;

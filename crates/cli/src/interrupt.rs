@@ -29,8 +29,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or when it has not ended
 /// `grace` later.
 ///
-/// The watching is done on a thread of its own, because a command may be stuck in a write to a stdout that nobody
-/// reads.
+/// A separate thread waits for signals, because a command may block in a write to stdout.
 ///
 /// # Errors
 /// [`Failure::Failed`] when the thread cannot be started.

@@ -1,6 +1,6 @@
 //! The `tidings` binary: starts a server, or speaks to one.
 //!
-//! Every command is a module of its own; what they share is which server they speak to (`target`; the client itself is
+//! Every command is a module. They share the arguments for the server (`target`; the client library is
 //! `tidings_client`), how a command fails (`failure`) and how bytes become text (`text`). Data goes to stdout, everything else to stderr.
 
 mod bench;
@@ -27,7 +27,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::answer_usage;
 
-/// Pushes updates to everyone who is connected: over TCP lines, RESP, WebSocket, server-sent events and HTTP
+/// Pushes updates to every connected client: over TCP lines, RESP, WebSocket, server-sent events and HTTP
 #[derive(Parser, Debug)]
 #[command(
     name = "tidings",

@@ -1,4 +1,4 @@
-//! `tidings completions` and `tidings man`: what shells and `man` know of the command line, made from its
+//! `tidings completions` and `tidings man`: shell completions and the manual page, generated from the
 //! definition.
 
 use std::fs;

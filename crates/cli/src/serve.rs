@@ -25,8 +25,7 @@ use crate::failure::Failure;
 use crate::supervisor::supervise;
 use crate::text::colours;
 
-/// The stack of a runtime thread, in bytes. Memory is taken as it is touched; this bounds what a deep handler may
-/// use.
+/// Stack of a runtime thread, in bytes. Memory is allocated on first use; this bounds the depth of handlers.
 const STACK: usize = 1 << 20;
 
 /// How long blocking work may take to end once the server has stopped.
@@ -68,8 +67,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
 
-    /// Where the server keeps what outlives a restart (shared tables); off keeps nothing. Without it, the user's folder for
-    /// data: ~/.local/share/tidings, /var/lib/tidings for a system service
+    /// Folder for data that outlives a restart (shared tables); off stores nothing. The default is the user's data folder:
+    /// ~/.local/share/tidings, /var/lib/tidings for a system service
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 

@@ -40,7 +40,7 @@ impl Signals {
 }
 
 /// Starts the supervisor. After the first signal to stop, the process ends with exit code 1 at a second one, or when it
-/// still runs `limit` later; `progress` then says what was under way.
+/// still runs `limit` later; `progress` then returns the work in progress.
 ///
 /// # Errors
 /// When signals cannot be watched or the thread cannot be started.

@@ -61,8 +61,8 @@ impl ServerArgs {
         self.token.as_deref().or(self.key.as_deref())
     }
 
-    /// What an error means for the command. Whom a WebSocket or an event stream did not let in without a token is
-    /// told that it takes one: a key, which may be there for other servers, is nothing to them.
+    /// The failure for an error. A WebSocket or an event stream that was refused without a token reports that it needs one: a
+    /// configured API key does not apply to them.
     pub(crate) fn failure(&self, error: Error) -> Failure {
         let is_web = matches!(self.server, Server::Web(_));
         match error {

@@ -1,7 +1,7 @@
 //! Bytes as text for people and terminals, and text on its way to stdout.
 //!
-//! Invariant: what [`visible`] gives is one line of printable UTF-8 from which the bytes can be had back, so no
-//! message can move the cursor, colour the screen or pass for two messages.
+//! Invariant: the output of [`visible`] is one line of printable UTF-8 that can be converted back to the bytes, so no
+//! message can move the cursor, colour the screen or look like two messages.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};

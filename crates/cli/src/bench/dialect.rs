@@ -20,7 +20,7 @@ use tidings_wire::ws::{self, Opcode};
 
 /// The longest frame that is not a message of the run, in bytes.
 const MAX_UNIT: usize = 1 << 20;
-/// What masks our frames: nothing a server or a proxy could be led astray with stands in them.
+/// The mask of our frames. A constant is sufficient, because they contain no data of others (RFC 6455 §10.3).
 pub(super) const MASK: [u8; 4] = [0; 4];
 
 /// How subscribers are connected.

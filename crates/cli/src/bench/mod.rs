@@ -1,9 +1,9 @@
 //! `tidings bench`: a load generator that checks every delivery.
 //!
 //! Subscribers are spread over threads that own them outright ([`subscribers`]); publishers have a thread each to
-//! write and one to take the answers ([`publisher`]); what they share is counters ([`run`]). Every message carries
-//! its number and the moment it was due ([`payload`]), so that loss, repetition and disorder are seen by each
-//! subscriber by itself ([`order`]) and latency counts from when a message ought to have left.
+//! write and one to read replies ([`publisher`]); they share counters ([`run`]). Every message has its number and its due
+//! time ([`payload`]), so that each subscriber detects loss, duplicates and disorder ([`order`]), and latency counts from
+//! the due time.
 //!
 //! Invariants: every wait has a bound; a run that was not perfect does not end with exit code 0.
 

@@ -1,8 +1,8 @@
 //! A publisher: one connection, with one thread that writes and one that takes the answers. It speaks RESP on the line
 //! port, as a backend would, or the client protocol in Protobuf over a WebSocket, where there is no line port.
 //!
-//! Invariants: a message is stamped with the moment it was due, not the one it was written at, so that a publisher
-//! that falls behind shows as latency (and not as fewer, faster messages); what is written is never written twice.
+//! Invariants: a message is stamped with its due time, not the time of the write, so that a publisher that falls behind
+//! increases the latency (instead of sending fewer, faster messages); no message is written twice.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -36,7 +36,7 @@ pub(super) struct Report {
     pub(super) server: Option<ServerUse>,
 }
 
-/// Latencies in microseconds: the median, what 1 % and 0.1 % were above, and the longest.
+/// Latencies in microseconds: the median, the 99th and 99.9th percentiles, and the maximum.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Quantiles {
     pub(super) p50: f64,

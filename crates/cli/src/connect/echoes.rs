@@ -28,8 +28,8 @@ impl Echoes {
         self.0.push_back(line.to_owned());
     }
 
-    /// Whether a line is the echo of one that was sent. A message of the default channel with the same text cannot be
-    /// told from it. The server answers in order, so lines sent before it get no echo any more.
+    /// Whether a line is the echo of a sent line. A message of the default channel with the same text looks the same. The
+    /// server replies in order, so earlier lines get no echo any more.
     pub(super) fn is_echo(&mut self, line: &[u8]) -> bool {
         let Some(at) = self.0.iter().position(|sent| sent.as_bytes() == line) else { return false };
         self.0.drain(..=at);

@@ -81,7 +81,7 @@ impl Editor {
     }
 
     /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its
-    /// place. Wipes what was in the row.
+    /// place. Clears the row.
     ///
     /// Gives the column of the cursor too.
     pub(crate) fn draw(&self, columns: usize) -> (String, usize) {
@@ -212,7 +212,7 @@ fn width(c: char) -> usize {
     look(c).width().unwrap_or(1)
 }
 
-/// What is shown for a character: a tab would move the cursor by an unknown width, and what was pasted may turn the row.
+/// The displayed form of a character: a tab has an unknown width, and pasted text may change the direction of the row.
 fn look(c: char) -> char {
     match c {
         '\t' => '→',

@@ -2,7 +2,7 @@
 //!
 //! Invariants: everything is printed by this loop, in one write each time, with the line being typed wiped before
 //! and drawn again after; the terminal is given back as it was found, however the command ends. A connection that is
-//! lost is made again, and the line being typed stays; what was not sent whole is not sent again.
+//! lost is opened again, and the typed line stays; partly sent lines are not sent again.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -177,8 +177,8 @@ struct Screen {
     echoes: Echoes,
     /// The column of the cursor in the row that was drawn last, from 0.
     column: Cell<usize>,
-    /// Where the cursor was in the row when the terminal got another size and was asked where it is now. Printing anything
-    /// above the row ends that.
+    /// The cursor's column when the terminal was resized, until the terminal reports its position. Output above the row resets
+    /// it.
     asked: Cell<Option<usize>>,
     arriving: Lines,
     /// The last received line: it may contain the reason of the close.
@@ -335,7 +335,7 @@ impl Screen {
     }
 
     /// Draws again on a terminal of another size. Most terminals break a row that has become too long into several, with
-    /// the cursor in one of them, and others cut it off; where the cursor is now tells which, so the terminal is asked.
+    /// the cursor in one of them, and others cut it off; the position of the cursor shows which, so it is requested.
     fn resized(&self) -> Result<(), Failure> {
         let column = self.column.get();
         let is_broken = column >= columns();
@@ -344,7 +344,7 @@ impl Screen {
         show(&format!("{question}\r\x1b[J{}", self.row()))
     }
 
-    /// Wipes the rows above the cursor that the row was broken into, if the answer (a column, from 1) says so.
+    /// Clears the rows above the cursor into which the row was broken, if the reported column (from 1) shows that.
     fn unwrapped(&self, column: usize) -> String {
         let Some(before) = self.asked.take() else { return String::new() };
         let (above, left) = (before / columns(), before % columns());

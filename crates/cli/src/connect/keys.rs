@@ -1,10 +1,10 @@
 //! Parses the input of a terminal into keys.
 //!
 //! The control codes are ASCII's, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
-//! PC-style function keys), which every terminal emulator of today follows. What is pasted stands between `CSI 200 ~` and
+//! PC-style function keys), which every terminal emulator of today follows. Pasted text is enclosed in `CSI 200 ~` and
 //! `CSI 201 ~` ("Bracketed Paste Mode").
 //!
-//! Invariants: any bytes, split anywhere, give keys and never an error; what is not known gives nothing; at most
+//! Invariants: any bytes, split anywhere, are accepted without an error; unknown sequences yield no key; at most
 //! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept. Pasted text gives characters alone, a line break among
 //! them: nothing that is pasted can send, leave or edit.
 

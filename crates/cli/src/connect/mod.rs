@@ -1,10 +1,10 @@
 //! `tidings connect`: the interactive client of the line port.
 //!
-//! On a terminal ([`interactive`]) a small line editor of its own keeps what is being typed apart from what
-//! arrives; in a pipe ([`piped`]) lines go in and out as they are. Reading and writing never wait for each other.
+//! On a terminal ([`interactive`]) a small line editor separates the typed line from messages;
+//! in a pipe ([`piped`]) lines go in and out as they are. Reading and writing never wait for each other.
 //!
 //! The editor is our own because the two things this command is about, messages above a half-typed line and a
-//! connection that ends while somebody types, have to happen in one place, in order: one loop owns the terminal,
+//! connection that closes while the user types, have to happen in one place, in order: one loop owns the terminal,
 //! the socket and the signals, and nothing is printed by a second thread.
 
 mod echoes;
@@ -90,8 +90,8 @@ impl Connect {
     }
 }
 
-/// Connects. Over TLS the server closes a connection on which nothing is said, and a user may want to read alone: it is
-/// sent telnet's "no operation" (RFC 854), which has no answer.
+/// Connects. Over TLS the server closes a silent connection, and a user may only want to read: the command sends
+/// telnet's "no operation" (RFC 854), which has no reply.
 async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     const NO_OPERATION: u8 = 241;
     let (incoming, mut outgoing) = open(server).await?;

@@ -10,8 +10,8 @@ const MAGENTA: &str = "\x1b[35m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Appends a line of the line port: green for what was confirmed, yellow for what was so already, red for errors,
-/// cyan for messages. Nothing in it can drive the terminal.
+/// Appends a line of the line port: green for confirmations, yellow for `ALREADY …`, red for errors, cyan for messages.
+/// Its contents cannot control the terminal.
 pub(crate) fn line(line: &[u8], coloured: bool, out: &mut String) {
     wrapped(if coloured { colour_of(line) } else { "" }, out, |out| harmless(line, out));
 }

@@ -8,15 +8,15 @@ use tokio::time::sleep;
 
 use super::begin;
 
-/// How long to wait when the server has not said, at least; up to as much again is added at random.
+/// Shortest wait before reconnecting without a delay from the server; up to the same time is added at random.
 const DELAY: Duration = Duration::from_millis(500);
-/// The longest wait between two attempts, and the longest that a server may ask for.
+/// Longest wait between two attempts, also with a delay from the server.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Decides about reconnecting after the server has closed the connection; `last` is its last line.
 ///
-/// Gives how long to wait before the next attempt; nothing when the server does not want this client back: an error
-/// outside of 3000–3499, the codes that ask clients to reconnect.
+/// Returns the wait before the next attempt; `None` after an error outside of 3000–3499, the codes that request
+/// reconnecting.
 pub(super) fn delay(last_line: &[u8]) -> Option<Duration> {
     let random = || DELAY + DELAY.mul_f64(fastrand::f64());
     let Some(error) = last_line.strip_prefix(b"ERROR ") else { return Some(random()) };

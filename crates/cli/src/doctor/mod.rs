@@ -1,10 +1,9 @@
 //! `tidings doctor`: tests a deployment from where its clients are, through whatever stands in between.
 //!
-//! Each check says what it saw; one that finds something wrong says what to change, in lines for nginx where it is the
-//! proxy's ([`advice`]). What needs a token or a key that was not given is skipped, and said to be.
+//! Each check reports its result; a failed check reports what to change, as lines for nginx if the cause is the
+//! proxy ([`advice`]). Checks that need a missing token or key are skipped, and reported as skipped.
 //!
-//! Invariants: nothing is changed at the server: what is published goes into a channel with a random name; every wait
-//! has a bound; exit code 0 means that no check failed.
+//! Invariants: the server's state is not changed: publications use a channel with a random name; every wait has a bound; exit code 0 means that no check failed.
 
 mod advice;
 mod idle;

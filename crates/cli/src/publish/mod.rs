@@ -1,7 +1,7 @@
 //! `tidings publish`: publishes messages and waits until each is confirmed.
 //!
 //! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
-//! sent again; what waits for the server is bounded in messages and bytes. A message that is longer than any confirmed one
+//! sent again; the queue for the server is bounded in messages and bytes. A message that is longer than any confirmed one
 //! is in flight alone: when the server closes the connection because it is too long, no other message is affected.
 
 mod publisher;

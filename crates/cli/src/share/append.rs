@@ -31,8 +31,7 @@ pub(super) struct Appender {
     waiting: Splitter,
     rows: u64,
     left_out: u64,
-    /// Bytes of the table's file with all that was appended: what tells whether rows whose answer was lost are in
-    /// it.
+    /// Size of the table's file with all appended rows; it shows whether rows with a lost response are in it.
     size: u64,
 }
 

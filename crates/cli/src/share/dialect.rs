@@ -1,9 +1,9 @@
-//! How the rows of a followed file are told apart and sent: in the dialect in which the server reads the table.
+//! Splits a followed file into rows, in the dialect in which the server reads the table.
 //!
 //! Invariants:
-//! - What is given out are whole rows in UTF-8 (or, of a UTF-8 file, the bytes as they are), cut outside of quotes.
-//! - A row whose quotes do not close is held, up to [`HELD`] bytes; then its first line is a row by itself.
-//! - A line of more than [`MAX_LINE`] bytes is left out.
+//! - The output is whole rows in UTF-8 (for a UTF-8 file, its bytes), split outside of quotes.
+//! - A row whose quotes do not close is held, up to [`HELD`] bytes; then its first line becomes a row.
+//! - A line of more than [`MAX_LINE`] bytes is skipped.
 
 use std::ops::ControlFlow;
 

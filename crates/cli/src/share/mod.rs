@@ -1,7 +1,7 @@
 //! `tidings share`: uploads a file as a shared live table, and keeps appending rows.
 //!
-//! A file is sent over a WebSocket ([`upload`]); what comes afterwards, from standard input or a file that grows
-//! ([`tail`]), is appended row by row over HTTP ([`append`]), told apart as the server reads the table ([`dialect`]).
+//! A file is uploaded over a WebSocket ([`upload`]). Further rows, from standard input or a growing file ([`tail`]), are
+//! appended over HTTP ([`append`]), split in the dialect of the table ([`dialect`]).
 //!
 //! Invariants: stdout has the link in its first line, as soon as there is one; only whole rows are appended; rows
 //! whose answer was lost are sent again only when the table has not grown by them.

@@ -50,8 +50,8 @@ impl Share {
         Ok(())
     }
 
-    /// Collects what makes the table: everything, if it comes without a pause and is short; else whole lines. Gives
-    /// how many bytes these are, and whether the input has ended.
+    /// Collects the input to upload: all of it, if it is short and arrives without a pause, otherwise whole lines. Returns
+    /// its size in bytes, and whether the input has ended.
     async fn first_lines(
         &self,
         chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
@@ -194,7 +194,7 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file: File::open(path)?, at: 0 })
     }
 
-    /// Bytes of its whole rows, as far as these can be told apart before it is known how the file is read.
+    /// Bytes of its whole rows, as far as they can be determined before the dialect is known.
     fn whole_lines(&self) -> io::Result<u64> {
         let (mut ends, mut at) = (Ends::default(), 0);
         let mut block = vec![0; 64 << 10];

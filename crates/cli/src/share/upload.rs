@@ -109,8 +109,8 @@ impl Share {
         }
     }
 
-    /// Sends what `from` gives, `size` bytes of it where that is known, prints the links, and waits until the table is
-    /// whole.
+    /// Uploads the bytes of `from`, `size` bytes if that is known, prints the links, and waits until the table is
+    /// complete.
     pub(super) async fn send(
         &self,
         from: &mut impl Read,

@@ -1,7 +1,7 @@
 //! `tidings subscribe`: prints publications, one message a line.
 //!
-//! Invariants: a line is written whole and flushed as soon as nothing more waits to be decoded; a connection that
-//! is lost is made again for ever, and every gap that leaves is said on stderr.
+//! Invariants: a line is written whole and flushed once no input is left to decode; a lost connection is opened
+//! again without end, and every gap is reported on stderr.
 
 mod events;
 mod printer;
