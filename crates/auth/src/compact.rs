@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::error::{Refusal, SignError, shown};
 use super::key::Algorithm;
-use crate::secret::Secret;
+use tidings_wire::Secret;
 
 /// Longest token in bytes. Identity providers' tokens with many roles reach a few KiB.
 pub const MAX_TOKEN: usize = 16 << 10;

@@ -10,7 +10,7 @@ use ring::signature::{
 };
 
 use super::error::Refusal;
-use crate::secret::Secret;
+use tidings_wire::Secret;
 
 /// Shortest and longest modulus of an RSA key, in bits: what ring verifies. NIST has refused shorter keys since 2014
 /// (SP 800-131A), and the longest bounds the work that one token can cause.

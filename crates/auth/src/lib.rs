@@ -19,12 +19,11 @@ mod error;
 mod jwks;
 mod key;
 mod pem;
-mod secret;
 mod verifier;
 
 pub use claims::{Connection, Subscription, SubscriptionOptions};
 pub use compact::{Inspected, MAX_TOKEN, inspect, sign_hs256};
 pub use error::{Refusal, SetupError, SignError, TokenError};
 pub use pem::{KeyType, PemError, PublicKey};
-pub use secret::Secret;
+pub use tidings_wire::Secret;
 pub use verifier::{TokenRules, Verifier, VerifierOptions};

@@ -9,7 +9,7 @@ use super::error::{Refusal, SetupError, TokenError};
 use super::jwks::Jwks;
 use super::key::Key;
 use super::pem::PublicKey;
-use super::secret::Secret;
+use tidings_wire::Secret;
 
 /// Shortest HMAC key without a warning: the output size of HMAC-SHA-256 (RFC 7518 §3.2).
 const LONG_ENOUGH: usize = 32;

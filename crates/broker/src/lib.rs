@@ -25,9 +25,8 @@ pub mod redis;
 mod state;
 
 pub use state::{
-    Change, EvictDone, Gap, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery, KeptDone,
-    MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members, PresenceDone, PresenceStats, PublishOptions, REMEMBERED,
-    Settled, Stateful, StatsDone,
+    Change, EvictDone, Gap, HistoryDone, HistoryOptions, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members,
+    PresenceDone, PresenceStats, PublishOptions, REMEMBERED, Settled, Stateful, StatsDone,
 };
 
 /// The reason why a publication or a subscription has failed.

@@ -1,10 +1,9 @@
 //! The stateful operations of a broker: histories, presence, idempotency, registers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_wire::{Channel, ClientInfo, Position, Publication};
+use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Position};
 
 use crate::{Broker, BrokerError, Done};
 
@@ -37,49 +36,6 @@ pub struct HistoryOptions {
     pub ttl: Duration,
     /// Lifetime of the channel's epoch and offset after the last publication; at least `ttl`.
     pub meta_ttl: Duration,
-}
-
-/// A query for a part of a channel's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// Most publications; zero returns the position alone. `None`: all.
-    pub limit: Option<usize>,
-    /// Publications after this position (before it with `reverse`); its epoch may be empty for the current one. `None`:
-    /// from the oldest (from the newest with `reverse`).
-    pub since: Option<Position>,
-    /// From the newest publication backwards.
-    pub reverse: bool,
-    /// The query is for a subscriber of this node, so the messages that the node has received may answer it; that
-    /// spares Redis when many clients reconnect. If the publications after `since` take more than `max_bytes`, the
-    /// answer is unrecoverable, because such a subscriber needs all of them. Otherwise the answer includes everything
-    /// that was published before the query.
-    pub heard: bool,
-    /// Most bytes: the sizes of publications, with an allowance for each. At least one publication is returned, so that
-    /// a caller advances page by page.
-    pub max_bytes: usize,
-}
-
-/// The answer to a [`HistoryQuery`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum History {
-    /// The requested publications, without a gap.
-    Page(HistoryPage),
-    /// Publications after the requested position are missing: its epoch has ended, or they were dropped. With the
-    /// current position of the channel.
-    Unrecoverable(Position),
-}
-
-/// A part of a channel's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// The channel's position: that of its newest publication, also if it is not stored any more. On a node that has
-    /// the channel subscribed, everything delivered before the query is at or before it, and everything after it is
-    /// delivered. Deliveries at or before it may still be on their way to the sink; a subscriber that gets this page
-    /// must skip them.
-    pub position: Position,
-    /// In the requested order. Fewer than requested when they took too many bytes: the next page begins at the position
-    /// of the last one.
-    pub publications: Vec<Arc<Publication>>,
 }
 
 /// A gap in the deliveries to a sink.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tidings_auth::Secret;
+pub use tidings_wire::RecoveryMode;
 
 use super::raw::Raw;
 use super::setting::{Setting, choice, expected, quoted};
@@ -405,15 +406,6 @@ choice! { SlowConsumer:
     "cut" => SlowConsumer::Cut,
     "latest" => SlowConsumer::Latest,
     "drop_oldest" => SlowConsumer::DropOldest,
-}
-
-/// What a client that comes back to a channel with a history is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RecoveryMode {
-    /// Everything that it missed, or word that it is not all there.
-    Stream,
-    /// The newest publication.
-    Cache,
 }
 
 choice! { RecoveryMode:

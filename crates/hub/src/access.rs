@@ -1,7 +1,6 @@
 //! Who a session is, and what that lets it do.
 
-use std::fmt;
-
+use tidings_wire::Secret;
 use tidings_wire::code::{self, Code};
 
 use crate::namespace::{NamespaceOptions, Namespaces};
@@ -26,33 +25,6 @@ pub enum Identity {
     Client,
     /// The API key was given: a backend, which may subscribe and publish anywhere.
     Backend,
-}
-
-/// A key that is compared in constant time and never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a key.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self(key.into())
-    }
-
-    /// Whether `given` is the key, in a time that tells nothing but the key's length.
-    pub fn is(&self, given: &[u8]) -> bool {
-        let key = self.0.as_bytes();
-        if key.len() != given.len() {
-            return false;
-        }
-        let difference = key.iter().zip(given).fold(0_u8, |sum, (a, b)| sum | (a ^ b));
-        std::hint::black_box(difference) == 0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// The rules by which sessions are let in.
@@ -166,14 +138,6 @@ pub enum Action {
 mod tests {
     use super::*;
     use crate::namespace::NamespaceOptions;
-
-    #[test]
-    fn a_secret_is_equal_only_to_itself_and_never_shown() {
-        let key = Secret::new("s3cret");
-        assert!(key.is(b"s3cret"));
-        assert!(!key.is(b"s3creT") && !key.is(b"s3cre") && !key.is(b""));
-        assert_eq!(format!("{key:?}"), "***");
-    }
 
     #[test]
     fn with_a_key_configured_the_namespace_decides_and_a_backend_may_do_all() {

@@ -1,12 +1,11 @@
 //! What a hub asks of the world around it.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
-use tidings_wire::{Channel, ClientInfo, Pattern, Position, Publication, Topic};
+use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Topic};
 
 use crate::deciding::{Admission, Connected, Decide, TokenId, Verdict};
 use crate::session::SessionId;
@@ -59,21 +58,6 @@ pub enum Request {
     PresenceStats(Channel),
     /// Decide something.
     Decide(Box<Decide>),
-}
-
-/// Which part of a channel's history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// Not more publications than this; zero asks for the position alone. `None`: all there are.
-    pub limit: Option<usize>,
-    /// Those after this position (before it when reversed).
-    pub since: Option<Position>,
-    /// The newest first.
-    pub reverse: bool,
-    /// For a subscriber of this node: what the node has heard is as good as what the broker would say.
-    pub heard: bool,
-    /// Not more bytes than this, but at least one publication.
-    pub max_bytes: usize,
 }
 
 impl Request {
@@ -132,7 +116,7 @@ pub enum Answer {
     /// A text.
     Text(String),
     /// A part of a history.
-    History(HistoryPage),
+    History(History),
     /// Who is present in a channel.
     Members(Vec<ClientInfo>),
     /// How many clients, and how many users, are present in a channel.
@@ -152,22 +136,6 @@ pub enum Answer {
     },
     /// What the application answers.
     Replied(Option<Bytes>),
-}
-
-/// A part of a channel's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// Where the channel stands: the position of its newest publication, kept or not.
-    pub position: Position,
-    /// In the order asked for; `None` when what came after the position asked for is not all there.
-    pub publications: Option<Vec<Arc<Publication>>>,
-}
-
-impl HistoryPage {
-    /// Bytes of its publications.
-    pub fn size(&self) -> usize {
-        self.publications.iter().flatten().map(|publication| publication.size()).sum()
-    }
 }
 
 /// Why something was not done for a session.

@@ -63,7 +63,7 @@ pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
     let (shard, slot, generation) = (number()?, number()?, number()?);
     let id = SessionId { slot, generation };
-    let known = crate::access::Secret::new(key.secret(shard, id));
+    let known = tidings_wire::Secret::new(key.secret(shard, id));
     known.is(given.as_bytes()).then_some((shard, id))
 }
 

@@ -37,18 +37,16 @@ mod subscriptions;
 mod topics;
 mod usage;
 
-pub use access::{Access, Action, Identity, Secret};
+pub use access::{Access, Action, Identity};
 pub use connect::seconds_left;
 pub use deciding::{
     About, Admission, ChannelOverrides, Connected, Decide, Directive, Order, TokenId, Verdict, Who,
 };
-pub use effects::{
-    Answer, Effect, Effects, Failure, HistoryPage, HistoryQuery, Mark, Note, Query, Request, Timer,
-};
+pub use effects::{Answer, Effect, Effects, Failure, Mark, Note, Query, Request, Timer};
 pub use ending::{Disconnects, Ending};
 pub use hub::{Act, ClientStats, Flow, Hub, Stats};
 pub use identity::{SessionKey, locate};
-pub use namespace::{Namespace, NamespaceOptions, Namespaces, RecoveryMode, SlowConsumer};
+pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
 pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};

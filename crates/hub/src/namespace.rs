@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
 
@@ -90,16 +91,6 @@ impl NamespaceOptions {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
-}
-
-/// What a client that comes back is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RecoveryMode {
-    /// Everything it missed, or word that it is not all there.
-    #[default]
-    Stream,
-    /// The newest publication.
-    Cache,
 }
 
 /// A named set of options.

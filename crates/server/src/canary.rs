@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_broker::{BrokerError, HistoryOptions, HistoryQuery, Probe, PublishOptions, Stateful};
+use tidings_broker::{BrokerError, HistoryOptions, Probe, PublishOptions, Stateful};
+use tidings_wire::HistoryQuery;
 use tidings_wire::{Channel, ClientInfo, Publication, Topic};
 use tokio::sync::Notify;
 

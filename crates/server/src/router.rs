@@ -9,17 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_broker::{
-    BrokerError, Change, Gap, History, HistoryOptions, PublishOptions, Published, Sink, Stateful,
-};
+use tidings_broker::{BrokerError, Change, Gap, HistoryOptions, PublishOptions, Published, Sink, Stateful};
 use tidings_hub::{
-    Answer, Decide, Failure, HistoryPage, HistoryQuery, Interest, NamespaceOptions, Note, Query, Request,
-    Settings, Verdict,
+    Answer, Decide, Failure, Interest, NamespaceOptions, Note, Query, Request, Settings, Verdict,
 };
 use tidings_log_throttle::LogThrottle;
 use tidings_shard::{Control, Mail, Mailbox, Reply};
 use tidings_wire::channel::RESERVED_PREFIX;
-use tidings_wire::{Channel, ClientInfo, Delivery, Pattern, Topic, code};
+use tidings_wire::{Channel, ClientInfo, Delivery, History, HistoryQuery, Pattern, Topic, code};
 
 use crate::auth_failures::AuthFailures;
 use crate::blocklist::{self, Blocklist};
@@ -175,24 +172,10 @@ impl Router {
         &self,
         channel: &Channel,
         query: HistoryQuery,
-        done: impl FnOnce(Result<HistoryPage, Failure>) + Send + 'static,
+        done: impl FnOnce(Result<History, Failure>) + Send + 'static,
     ) {
         let Some(broker) = self.broker.get() else { return done(Err(Failure::Unavailable)) };
-        let HistoryQuery { limit, since, reverse, heard, max_bytes } = query;
-        let query = tidings_broker::HistoryQuery { limit, since, reverse, heard, max_bytes };
-        broker.history(
-            channel,
-            query,
-            Box::new(move |outcome| {
-                done(match outcome {
-                    Ok(History::Page(page)) => {
-                        Ok(HistoryPage { position: page.position, publications: Some(page.publications) })
-                    }
-                    Ok(History::Unrecoverable(position)) => Ok(HistoryPage { position, publications: None }),
-                    Err(error) => Err(failure(error)),
-                });
-            }),
-        );
+        broker.history(channel, query, Box::new(move |outcome| done(outcome.map_err(failure))));
     }
 
     /// A node has ended. For as long as its members may be present, whoever asks for the presence of a channel has them
@@ -457,7 +440,7 @@ impl Control for Router {
             }
             Request::Query(query) => reply.send(self.query(&query)),
             Request::History(channel, query) => {
-                self.history(&channel, query, |page| reply.send(answer(page, Answer::History)));
+                self.history(&channel, query, |history| reply.send(answer(history, Answer::History)));
             }
             Request::Presence(channel) => match self.broker.get() {
                 Some(broker) => {

@@ -1,8 +1,7 @@
 //! From the configuration to what the parts take.
 
 use tidings_hub::{
-    Access, Namespace, NamespaceOptions, Namespaces, RecoveryMode, Secret, SessionKey, Settings,
-    SlowConsumer, Usage, UsageLimits,
+    Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumer, Usage, UsageLimits,
 };
 use tidings_shard::{AddressRange, Limits};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -53,7 +52,7 @@ pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings
         stale_close_delay: client.stale_close_delay,
         access: Access {
             open: client.insecure || config.is_workbench(),
-            api_key: key.is_set().then(|| Secret::new(key.expose())),
+            api_key: key.is_set().then(|| key.clone()),
             anonymous_connect: client.allow_anonymous_connect_without_token,
             tokens: client.token.has_key() || client.proxy.connect.enabled,
             reserved: Some(RESERVED_PREFIX.to_owned()),
@@ -153,10 +152,7 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
         allow_recovery: from.allow_recovery,
         allow_positioning: from.allow_positioning,
         force_recovery: from.force_recovery,
-        force_recovery_mode: match from.force_recovery_mode {
-            config::RecoveryMode::Stream => RecoveryMode::Stream,
-            config::RecoveryMode::Cache => RecoveryMode::Cache,
-        },
+        force_recovery_mode: from.force_recovery_mode,
         force_positioning: from.force_positioning,
         presence: from.presence,
         join_leave: from.join_leave,

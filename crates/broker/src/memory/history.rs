@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use tidings_wire::{Position, Publication};
 
 use super::budget::Account;
-use crate::{ANSWER_OVERHEAD, History, HistoryOptions, HistoryPage, HistoryQuery};
+use crate::{ANSWER_OVERHEAD, HistoryOptions};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 /// Memory of a publication besides its bytes: the shared structure, its channel and epoch, the slot in the window.
 const ENTRY: usize = 192;

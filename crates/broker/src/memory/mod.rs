@@ -27,10 +27,10 @@ use bytes::Bytes;
 use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Extra, Pattern, Position, Publication, Topic};
 
 use crate::{
-    Broker, BrokerError, Change, Done, History, HistoryDone, HistoryOptions, HistoryPage, HistoryQuery,
-    MAX_IDEMPOTENCY_KEY, PresenceDone, PublishOptions, Published, Settled, SharedSink, Stateful, StatsDone,
-    lock,
+    Broker, BrokerError, Change, Done, HistoryDone, HistoryOptions, MAX_IDEMPOTENCY_KEY, PresenceDone,
+    PublishOptions, Published, Settled, SharedSink, Stateful, StatsDone, lock,
 };
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 mod budget;
 mod histories;

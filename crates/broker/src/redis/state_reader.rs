@@ -20,7 +20,8 @@ use super::envelope;
 use super::library;
 use super::queue::{Arg, Queue, Reply, Request, read_position, unexpected};
 use super::tracker::Tracker;
-use crate::{BrokerError, History, HistoryDone, HistoryPage, HistoryQuery, lock};
+use crate::{BrokerError, HistoryDone, lock};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 /// Additional publications before the requested one, for queries from slightly lower positions.
 const MARGIN: u64 = 64;

@@ -12,9 +12,10 @@ use super::queue::{Arg, Reply, Request, unexpected};
 use super::state_reader::{StateReader, millis};
 use super::{Connection, Redis, envelope, library};
 use crate::{
-    BrokerError, Change, Done, EvictDone, HistoryDone, HistoryQuery, KeptDone, MAX_IDEMPOTENCY_KEY,
-    MOST_KEPT, PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
+    BrokerError, Change, Done, EvictDone, HistoryDone, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT,
+    PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
 };
+use tidings_wire::HistoryQuery;
 
 /// The largest number that the library accepts.
 const MAX_NUMBER: u64 = 999_999_999_999_999;

@@ -23,7 +23,8 @@ use tokio::sync::Notify;
 
 use super::snapshot::{Snapshot, Total};
 use super::track::{NextStep, Ownership, Track, TrackOutput, before};
-use crate::{ANSWER_OVERHEAD, History, HistoryPage, HistoryQuery, lock};
+use crate::{ANSWER_OVERHEAD, lock};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 /// The subscribed channels.
 #[derive(Debug, Default)]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_broker::memory::{Limits, Memory};
 use tidings_broker::redis::Options;
-use tidings_broker::{BrokerError, History, HistoryOptions, HistoryQuery, PublishOptions, Stateful};
+use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Stateful};
 use tidings_testkit::{RedisServer, Reply};
 use tidings_wire::{ClientInfo, Position};
+use tidings_wire::{History, HistoryQuery};
 
 use crate::node::{Node, Recorder, after, history, keep, name, page, position, publish_with, wait};
 use crate::state::on_both;

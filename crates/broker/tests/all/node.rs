@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_broker::redis::{Options, Redis};
 use tidings_broker::{
-    Broker, BrokerError, Change, Gap, History, HistoryOptions, HistoryPage, HistoryQuery, PublishOptions,
-    Published, SharedSink, Sink, Stateful,
+    Broker, BrokerError, Change, Gap, HistoryOptions, PublishOptions, Published, SharedSink, Sink, Stateful,
 };
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{Channel, Delivery, Pattern, Position, Publication, Topic};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 use tokio::runtime::Runtime;
 
 /// What a sink was told, in order.

@@ -4,10 +4,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use tidings_broker::Stateful;
 use tidings_broker::redis::Options;
-use tidings_broker::{History, HistoryQuery, Stateful};
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 use tidings_wire::Position;
+use tidings_wire::{History, HistoryQuery};
 
 use crate::node::{Node, after, channel, keep, name, page, position};
 

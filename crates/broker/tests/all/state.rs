@@ -6,11 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_broker::memory::{Limits, Memory};
 use tidings_broker::redis::Options;
-use tidings_broker::{
-    BrokerError, Change, History, HistoryOptions, HistoryQuery, MAX_IDEMPOTENCY_KEY, PublishOptions, Stateful,
-};
+use tidings_broker::{BrokerError, Change, HistoryOptions, MAX_IDEMPOTENCY_KEY, PublishOptions, Stateful};
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 use tidings_wire::{ClientInfo, Extra, Position};
+use tidings_wire::{History, HistoryQuery};
 
 use crate::node::{
     Event, Node, Recorder, after, channel, history, history_of, keep, name, page, position, publish_with,

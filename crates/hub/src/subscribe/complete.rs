@@ -73,7 +73,7 @@ impl<P: Protocols> Hub<P> {
         let Join { channel, owner, wish, admission, stage } = join;
         let (key, read) = match stage {
             Stage::Live(topic) => (topic, None),
-            Stage::Read { topic, from, page } => (topic, Some((from, page))),
+            Stage::Read { topic, from, history } => (topic, Some((from, history))),
             Stage::Failed(failure) => return Err(failure),
             Stage::Deciding(_) | Stage::Subscribing(_) | Stage::Reading { .. } => {
                 unreachable!("it was decided")
@@ -83,10 +83,10 @@ impl<P: Protocols> Hub<P> {
         self.topics.waits_no_more(key, own);
         let late: Option<Vec<_>> = match &read {
             None => Some(Vec::new()),
-            Some((from, page)) => self
+            Some((from, history)) => self
                 .topics
                 .recent(key, *from)
-                .map(|recent| recent.iter().filter(|p| !is_told(p, &page.position)).cloned().collect()),
+                .map(|recent| recent.iter().filter(|p| !is_told(p, history.position())).cloned().collect()),
         };
         let already = self.sessions[slot as usize].is_subscribed(key);
         let late = match late {
@@ -106,7 +106,7 @@ impl<P: Protocols> Hub<P> {
         let peer = self.sessions[slot as usize].peer;
         let length = |publication: &Publication| peer.publication_len(publication, format);
         let (missed, recovered) = match (&wish.since, &read) {
-            (Some(since), Some((_, page))) => recover(since, page, mode, limits, length),
+            (Some(since), Some((_, history))) => recover(since, history, mode, limits, length),
             _ => (Vec::new(), false),
         };
         if wish.since.is_some() && recovered {
@@ -120,9 +120,9 @@ impl<P: Protocols> Hub<P> {
             return Err(Verdict::from(code::UNRECOVERABLE_POSITION).into());
         }
         self.add_subscriber(slot, key);
-        if let Some((_, page)) = &read {
+        if let Some((_, history)) = &read {
             self.topics.caught(key);
-            self.topics.skip(key, slot, page.position.clone());
+            self.topics.skip(key, slot, history.position().clone());
         }
         let options = self.options(&channel);
         let marks = marks(options, &admission.overrides, &wish, owner);
@@ -144,7 +144,7 @@ impl<P: Protocols> Hub<P> {
             marks,
             data,
             expires,
-            position: read.as_ref().map(|(_, page)| page.position.clone()),
+            position: read.as_ref().map(|(_, history)| history.position().clone()),
             recoverable: read.is_some() && wish.recoverable,
             positioned: read.is_some() && wish.positioned,
             was_recovering: wish.since.is_some(),

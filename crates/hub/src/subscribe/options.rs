@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use tidings_wire::grant::ChannelOverrides;
-use tidings_wire::{Position, Publication};
+use tidings_wire::{History, Position, Publication, RecoveryMode};
 
-use crate::effects::HistoryPage;
-use crate::namespace::{NamespaceOptions, RecoveryMode};
+use crate::namespace::NamespaceOptions;
 
 /// What a subscriber is to have besides publications: first as it was requested, then, after [`Wish::grant`], as it is
 /// granted.
@@ -76,17 +75,18 @@ impl Since {
 /// What a reading of the history means to a client that comes back: what it missed, and whether that is all.
 pub(super) fn recover(
     since: &Since,
-    page: &HistoryPage,
+    history: &History,
     mode: RecoveryMode,
     limits: (usize, usize),
     length: impl Fn(&Publication) -> usize,
 ) -> (Vec<Arc<Publication>>, bool) {
-    let Some(publications) = &page.publications else { return (Vec::new(), false) };
-    let same = since.epoch.is_empty() || since.epoch == page.position.epoch.as_str();
+    let Some(publications) = history.publications() else { return (Vec::new(), false) };
+    let position = history.position();
+    let same = since.epoch.is_empty() || since.epoch == position.epoch.as_str();
     let (count, bytes) = limits;
     if mode == RecoveryMode::Cache {
         let newest = publications.first().filter(|newest| length(newest) <= bytes);
-        let seen = same && since.offset == page.position.offset;
+        let seen = same && since.offset == position.offset;
         let missed = newest.filter(|_| !seen).cloned();
         return (missed.into_iter().collect(), newest.is_some());
     }
@@ -95,14 +95,14 @@ pub(super) fn recover(
     // All or nothing: the first must follow what was seen, and the last be where the channel stands.
     let first = missed.first().and_then(|p| p.offset());
     let whole = match first {
-        None => page.position.offset <= since.offset,
+        None => position.offset <= since.offset,
         Some(first) => {
             let last = missed.last().and_then(|p| p.offset());
-            first == since.offset + 1 && last == Some(page.position.offset)
+            first == since.offset + 1 && last == Some(position.offset)
         }
     };
     let fits = missed.len() <= count && missed.iter().map(|p| length(p)).sum::<usize>() <= bytes;
-    if same && whole && fits && since.offset <= page.position.offset {
+    if same && whole && fits && since.offset <= position.offset {
         (missed, true)
     } else {
         (Vec::new(), false)

@@ -1,10 +1,10 @@
 //! A subscription that is under way, and the states it passes.
 
-use tidings_wire::Channel;
+use tidings_wire::{Channel, History};
 
 use super::options::Wish;
 use crate::deciding::{Admission, Connected};
-use crate::effects::{Failure, HistoryPage};
+use crate::effects::Failure;
 use crate::topics::TopicKey;
 
 /// Who wants a subscription.
@@ -30,7 +30,7 @@ pub(crate) enum Stage {
     /// It can be made, without a history.
     Live(TopicKey),
     /// It can be made.
-    Read { topic: TopicKey, from: usize, page: HistoryPage },
+    Read { topic: TopicKey, from: usize, history: History },
     /// It cannot.
     Failed(Failure),
 }

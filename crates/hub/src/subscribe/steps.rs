@@ -2,15 +2,15 @@
 
 use tidings_wire::code;
 use tidings_wire::grant::ChannelOverrides;
-use tidings_wire::{Channel, Topic};
+use tidings_wire::{Channel, HistoryQuery, RecoveryMode, Topic};
 
 use super::options::{Rights, Wish};
 use super::state::{Join, Stage};
 use crate::access::Action;
 use crate::deciding::Verdict;
-use crate::effects::{Answer, Effect, Effects, HistoryQuery, Request};
+use crate::effects::{Answer, Effect, Effects, Request};
 use crate::hub::Hub;
-use crate::namespace::{NamespaceOptions, RecoveryMode};
+use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
 use crate::session::SessionId;
 use crate::topics::{Entry, TopicKey};
@@ -75,7 +75,7 @@ impl<P: Protocols> Hub<P> {
             for (index, join) in more.awaiting.head_joins().iter().enumerate() {
                 match &join.stage {
                     Stage::Reading { .. } if join.wish.since.is_some() => return,
-                    Stage::Read { page, .. } => left = left.saturating_sub(page.size()),
+                    Stage::Read { history, .. } => left = left.saturating_sub(history.size()),
                     Stage::Subscribing(key)
                         if next.is_none()
                             && join.wish.since.is_some()
@@ -199,7 +199,9 @@ impl<P: Protocols> Hub<P> {
                 Stage::Failed(failure)
             }
             (Answer::Failed(failure), _) => Stage::Failed(failure),
-            (Answer::History(page), Stage::Reading { topic, from, .. }) => Stage::Read { topic, from, page },
+            (Answer::History(history), Stage::Reading { topic, from, .. }) => {
+                Stage::Read { topic, from, history }
+            }
             (Answer::Allowed(admission), Stage::Deciding(_)) => {
                 let own = admission.overrides;
                 join.admission = *admission;

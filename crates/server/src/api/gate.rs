@@ -3,7 +3,7 @@
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use tidings_hub::Secret;
+use tidings_wire::Secret;
 
 use crate::config::Config;
 use crate::http::Scheme;
@@ -44,7 +44,7 @@ impl Gate {
         if api.insecure || config.is_workbench() {
             Self::Open
         } else if api.key.is_set() {
-            Self::Key(Secret::new(api.key.expose()))
+            Self::Key(api.key.clone())
         } else {
             Self::Closed
         }

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, ChannelOverrides, Directive, Failure, HistoryQuery, NamespaceOptions, Order};
+use tidings_hub::{Admission, ChannelOverrides, Directive, Failure, NamespaceOptions, Order};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::client::Encoding;
-use tidings_wire::{Channel, Epoch, Pattern, Position, code};
+use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::answers::{ANSWER, Charge};
@@ -264,19 +264,20 @@ async fn history(node: &Node, request: History) -> Reply {
     let limit = usize::try_from(request.limit).ok();
     let since = request.since.as_ref().map(position);
     let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: ANSWER };
-    let (done, page) = oneshot::channel();
+    let (done, read) = oneshot::channel();
     node.router.history(&channel, query, |outcome: Result<_, Failure>| {
         let _ = done.send(outcome);
     });
-    let page = page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
-    let publications = page.publications.ok_or(code::UNRECOVERABLE_POSITION)?;
+    let read = read.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
+    let publications = read.publications().ok_or(code::UNRECOVERABLE_POSITION)?;
+    let Position { offset, epoch } = read.position();
     let format = options.publication_data_format;
     // What was read is bounded as it is stored; escapes and base 64 make it longer.
     let count = Encoding::Json.publications_within(publications.iter().map(|p| &**p), format, ANSWER);
     Ok(Outcome::History {
         publications: publications.iter().take(count).map(|p| Publication::new(p, format)).collect(),
-        offset: page.position.offset,
-        epoch: page.position.epoch.as_str().to_owned(),
+        offset: *offset,
+        epoch: epoch.as_str().to_owned(),
     })
 }
 

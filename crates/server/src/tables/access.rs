@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_hub::{About, Failure as Refused, Secret};
+use tidings_hub::{About, Failure as Refused};
 use tidings_shard::client_network;
 use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingConnection, Quota, Visitor};
 use tidings_wire::code;
@@ -111,7 +111,7 @@ impl NodeAccess {
     }
 
     async fn check_key(&self, visitor: &Visitor, key: &[u8]) -> Result<Quota, Failure> {
-        if Secret::new(self.node.config.http_api.key.expose()).is(key) {
+        if self.node.config.http_api.key.is(key) {
             return Ok(Quota::unlimited());
         }
         self.node.router.auth_failures().fail(visitor.address, Credential::ApiKey).await;

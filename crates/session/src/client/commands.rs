@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Act, Action, Connected, Decide, HistoryQuery, NamespaceOptions, Refusal, Request, Since,
-    SubscribeRequest, Wish,
+    Act, Action, Connected, Decide, NamespaceOptions, Refusal, Request, Since, SubscribeRequest, Wish,
 };
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::{Data, Encoding, request};
 use tidings_wire::code;
-use tidings_wire::{Channel, Position, Topic};
+use tidings_wire::{Channel, HistoryQuery, Position, Topic};
 
 use crate::context::Context;
 

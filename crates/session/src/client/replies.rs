@@ -240,8 +240,8 @@ impl Context<'_> {
                 num_clients: u32::try_from(*clients).unwrap_or(u32::MAX),
                 num_users: u32::try_from(*users).unwrap_or(u32::MAX),
             }),
-            Answer::History(page) => {
-                let Some(publications) = &page.publications else {
+            Answer::History(history) => {
+                let Some(publications) = history.publications() else {
                     let code = code::UNRECOVERABLE_POSITION;
                     return self.refuse(id, code, code.text);
                 };
@@ -254,7 +254,7 @@ impl Context<'_> {
                 let count = self.link().encoding().publications_within(all, format, bytes);
                 let shown: Vec<_> =
                     publications.iter().take(count).map(|p| push::Publication::new(p, format)).collect();
-                let Position { offset, epoch } = &page.position;
+                let Position { offset, epoch } = history.position();
                 Outcome::History(reply::History {
                     publications: shown.into(),
                     epoch: epoch.as_str().into(),

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_hub::{
-    Answer, Failure, HistoryPage, HistoryQuery, NamespaceOptions, Namespaces, Request, Settings,
-};
+use tidings_hub::{Answer, Failure, NamespaceOptions, Namespaces, Request, Settings};
 use tidings_wire::{Channel, Position, Publication, Topic};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 use crate::world::{World, settings};
 
@@ -26,12 +25,12 @@ fn world() -> (World, u32) {
     (world, slot)
 }
 
-fn page(channel: &str, offset: u64, bytes: usize) -> HistoryPage {
+fn page(channel: &str, offset: u64, bytes: usize) -> History {
     let position = Position { offset, epoch: "e".into() };
     let channel = Channel::new(channel).unwrap();
     let body = format!("\"{}\"", "x".repeat(bytes));
     let publication = Publication { position: Some(position.clone()), ..Publication::new(channel, body) };
-    HistoryPage { position, publications: Some(vec![Arc::new(publication)]) }
+    History::Page(HistoryPage { position, publications: vec![Arc::new(publication)] })
 }
 
 /// Answers the question that was asked first; gives the channel it was about and what the client is told.
@@ -140,7 +139,7 @@ fn a_page_of_a_history_is_bounded_as_it_is_written_and_the_client_reads_on() {
         Arc::new(Publication { position, ..Publication::new(Channel::new("news").unwrap(), body) })
     });
     let position = Position { offset: 9, epoch: "e".into() };
-    let page = HistoryPage { position, publications: Some(publications.collect()) };
+    let page = History::Page(HistoryPage { position, publications: publications.collect() });
     world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
     let told: serde_json::Value = serde_json::from_str(&world.output(slot)).expect("JSON");
     let page = &told["history"];

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tidings_hub::{
-    Answer, HistoryPage, HistoryQuery, NamespaceOptions, Namespaces, Request, SessionId, Settings,
-};
+use tidings_hub::{Answer, NamespaceOptions, Namespaces, Request, SessionId, Settings};
 use tidings_wire::{Channel, Position, Publication, Topic};
+use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 use crate::world::{World, settings};
 
@@ -70,7 +69,7 @@ impl Log {
         self.on_their_way.push_back(Arc::new(publication));
     }
 
-    fn page(&self, query: &HistoryQuery) -> HistoryPage {
+    fn page(&self, query: &HistoryQuery) -> History {
         let position = self.position();
         let begin = query.since.as_ref().map_or(0, |since| since.offset);
         let first = self.window.front().and_then(|p| p.offset()).unwrap_or(self.offset + 1);
@@ -78,8 +77,11 @@ impl Log {
             since.epoch == position.epoch && since.offset + 1 >= first && since.offset <= self.offset
         });
         let after = self.window.iter().filter(|p| p.offset().is_some_and(|o| o > begin)).cloned();
-        let publications = known.then(|| after.take(query.limit.unwrap_or(usize::MAX)).collect());
-        HistoryPage { position, publications }
+        if !known {
+            return History::Unrecoverable(position);
+        }
+        let publications = after.take(query.limit.unwrap_or(usize::MAX)).collect();
+        History::Page(HistoryPage { position, publications })
     }
 }
 
@@ -170,7 +172,7 @@ struct Story {
     world: World,
     log: Log,
     clients: Vec<Client>,
-    answers: VecDeque<(SessionId, u32, HistoryPage)>,
+    answers: VecDeque<(SessionId, u32, History)>,
 }
 
 impl Story {
@@ -327,8 +329,10 @@ fn what_is_kept_for_a_subscribe_under_way_is_bounded_and_too_much_is_a_temporary
     }
     story.run(&Step::Deliver(40));
     let (id, ticket, _) = story.world.questions.pop_front().expect("the history is asked for");
-    let page =
-        HistoryPage { position: Position { offset: 0, epoch: "e1".into() }, publications: Some(vec![]) };
+    let page = History::Page(HistoryPage {
+        position: Position { offset: 0, epoch: "e1".into() },
+        publications: vec![],
+    });
     story.world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
     let slot = story.clients[0].slot.unwrap();
     let answer: Value = serde_json::from_str(&story.world.output(slot)).unwrap();

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, HistoryPage,
-    Namespace, NamespaceOptions, Namespaces, Order, Request, Settings, Verdict,
+    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace,
+    NamespaceOptions, Namespaces, Order, Request, Settings, Verdict,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
+use tidings_wire::{History, HistoryPage};
 
 use crate::world::{World, named, settings};
 
@@ -77,7 +78,7 @@ fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
             Arc::new(publication)
         });
         let publications = publications.take(query.limit.unwrap_or(usize::MAX)).collect();
-        let page = HistoryPage { position: position(2), publications: Some(publications) };
+        let page = History::Page(HistoryPage { position: position(2), publications });
         w.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
     }
     read(w, slot)
@@ -333,8 +334,10 @@ fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
         .collect();
     w.fan_out(&Topic::Channel(channel("b")), &publications);
     while let Some((id, ticket, _)) = w.questions.pop_front() {
-        let page =
-            HistoryPage { position: Position { offset: 0, epoch: "e".into() }, publications: Some(vec![]) };
+        let page = History::Page(HistoryPage {
+            position: Position { offset: 0, epoch: "e".into() },
+            publications: vec![],
+        });
         w.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
     }
     assert_eq!(read(&mut w, slot)[0]["error"]["code"], 100);

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Answer, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Note, Query, Request,
-    Secret, SessionId, SessionKey, Settings, Timer, Usage, Verdict,
+    SessionId, SessionKey, Settings, Timer, Usage, Verdict,
 };
 use tidings_session::{Hub, Link};
+use tidings_wire::Secret;
 use tidings_wire::{Channel, Publication, Topic, code, form};
 
 /// How the broker is.
