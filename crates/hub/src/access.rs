@@ -1,4 +1,4 @@
-//! Who a session is, and what that lets it do.
+//! Identities of sessions, and their rights.
 
 use tidings_wire::Secret;
 use tidings_wire::code::{self, Code};
@@ -15,36 +15,36 @@ pub(crate) fn has_own_channel(user: &str) -> bool {
     !user.contains([USERS, USER])
 }
 
-/// Who stands behind a session.
+/// The identity of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// Nobody has said who they are.
+    /// No credentials were given.
     #[default]
     Anonymous,
-    /// A token, or the application, has said which user it is.
+    /// A token or the application has set its user.
     Client,
     /// The API key was given: a backend, which may subscribe and publish anywhere.
     Backend,
 }
 
-/// The rules by which sessions are let in.
+/// The rules of access.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// No key is configured (the workbench on one's own machine), or the operator said `client.insecure`:
-    /// everybody may subscribe and publish everywhere.
+    /// No key is configured (the workbench on one's own machine), or `client.insecure` is set:
+    /// every session may subscribe and publish everywhere.
     pub open: bool,
     /// What makes a session a backend.
     pub api_key: Option<Secret>,
     /// Whether a session of the client protocol may connect without a token.
     pub anonymous_connect: bool,
-    /// Whether tokens can be verified here, or the application asked.
+    /// Whether tokens can be verified, or a connect hook is set.
     pub tokens: bool,
     /// Prefix of the server's internal channels, which are closed on every path.
     pub reserved: Option<String>,
 }
 
 impl Access {
-    /// Whether `identity`, who is subscribed to `channel` or not, may do `action` there.
+    /// Whether a session of this identity, which is subscribed to `channel` or not, may do `action` there.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
@@ -56,7 +56,7 @@ impl Access {
         namespaces: &Namespaces,
         channel: &str,
     ) -> Result<(), Code> {
-        let options = namespaces.of(channel)?;
+        let options = namespaces.options(channel)?;
         if self.is_reserved(channel) || !self.permits(action, identity, subscribed, options) {
             return Err(code::PERMISSION_DENIED);
         }
@@ -97,7 +97,7 @@ impl Access {
         self.is_free(identity) || ((client || subscriber && subscribed) && (is_known || anonymous))
     }
 
-    /// Whether everything is allowed to `identity`: to everybody on an open server, and to a backend.
+    /// Whether everything is allowed: to every session on an open server, and to a backend.
     pub fn is_free(&self, identity: Identity) -> bool {
         self.open || identity == Identity::Backend
     }
@@ -112,7 +112,7 @@ impl Access {
         self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
     }
 
-    /// Whether `identity` may subscribe to patterns, or ask about the whole node: both cut across namespaces.
+    /// Whether `identity` may subscribe to patterns and read about the whole node: both cut across namespaces.
     ///
     /// # Errors
     /// [`code::PERMISSION_DENIED`].
@@ -130,7 +130,7 @@ pub enum Action {
     Publish,
     /// Read its history.
     History,
-    /// Ask who is present.
+    /// Read its presence.
     Presence,
 }
 

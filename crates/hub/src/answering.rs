@@ -3,17 +3,17 @@
 use tidings_wire::Channel;
 
 use crate::deciding::Decide;
-use crate::effects::{Answer, Effect, Effects, Request};
-use crate::ending::Ending;
+use crate::effects::{Effect, Effects, Request, Response};
+use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::protocols::{Event, Protocols};
 use crate::session::{Flag, SessionId};
-use crate::subscribe::Outcome;
+use crate::subscribe::ReadyCommand;
 use crate::topics::Entry;
 
 impl<P: Protocols> Hub<P> {
     /// Has a request of a session carried out; its response comes in the order of the session's commands.
-    pub fn ask(&mut self, slot: u32, id: u32, request: Request, fx: &mut Effects) {
+    pub fn request(&mut self, slot: u32, id: u32, request: Request, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
         let generation = session.generation;
         let awaiting = &mut session.more().awaiting;
@@ -28,11 +28,11 @@ impl<P: Protocols> Hub<P> {
         } else {
             awaiting.query(id)
         };
-        fx.push(Effect::Ask(SessionId { slot, generation }, ticket, request));
+        fx.push(Effect::Request(SessionId { slot, generation }, ticket, request));
     }
 
     /// Has a request carried out whose response needs no turn. The response comes with `channel`.
-    pub fn ask_beside(
+    pub fn request_beside(
         &mut self,
         slot: u32,
         id: u32,
@@ -43,8 +43,8 @@ impl<P: Protocols> Hub<P> {
         let own = self.id_of(slot);
         let reads =
             matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
-        let ticket = self.sessions[slot as usize].more().awaiting.fly(id, channel, reads);
-        fx.push(Effect::Ask(own, ticket, request));
+        let ticket = self.sessions[slot as usize].more().awaiting.add_in_flight(id, channel, reads);
+        fx.push(Effect::Request(own, ticket, request));
     }
 
     /// Keeps bytes until their turn among the responses has come; `false` when it has come already.
@@ -63,16 +63,16 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// What came of a request.
-    pub fn answer(&mut self, id: SessionId, ticket: u32, answer: Answer, fx: &mut Effects) {
+    pub fn respond(&mut self, id: SessionId, ticket: u32, answer: Response, fx: &mut Effects) {
         if !self.is_current(id) {
             return;
         }
         let slot = id.slot;
         let Some(more) = self.sessions[slot as usize].existing_more() else { return };
-        if let Some(flight) = more.awaiting.land(ticket) {
+        if let Some(flight) = more.awaiting.take_in_flight(ticket) {
             let (id, channel) = (flight.id, flight.channel.as_ref());
-            self.event(slot, Event::Answer { id, channel, answer }, fx);
-        } else if let Some(answer) = self.join_answered(slot, ticket, answer, fx)
+            self.event(slot, Event::Response { id, channel, answer }, fx);
+        } else if let Some(answer) = self.on_subscribe_response(slot, ticket, answer, fx)
             && let Some(more) = self.sessions[slot as usize].existing_more()
         {
             more.awaiting.answered(ticket, answer);
@@ -89,7 +89,7 @@ impl<P: Protocols> Hub<P> {
 
     fn give_answers(&mut self, slot: u32, fx: &mut Effects) {
         loop {
-            self.read_for_head(slot, fx);
+            self.read_for_next(slot, fx);
             let topics = &self.topics;
             let session = &mut self.sessions[slot as usize];
             let Some(more) = session.existing_more() else { return };
@@ -97,28 +97,28 @@ impl<P: Protocols> Hub<P> {
             else {
                 break;
             };
-            if let Outcome::Subscribe(key, _) = &outcome {
-                self.topics.waits_no_more(*key, SessionId { slot, generation: session.generation });
+            if let ReadyCommand::Subscribe(key, _) = &outcome {
+                self.topics.remove_waiter(*key, SessionId { slot, generation: session.generation });
             }
             let session = &mut self.sessions[slot as usize];
             match outcome {
-                Outcome::Subscribe(key, None) => {
+                ReadyCommand::Subscribe(key, None) => {
                     let already = session.is_subscribed(key);
                     if !already {
                         self.add_subscriber(slot, key);
                     }
                     self.event(slot, Event::Subscribed { topic: key, already }, fx);
                 }
-                Outcome::Subscribe(key, Some(failure)) => {
+                ReadyCommand::Subscribe(key, Some(failure)) => {
                     self.release(key, fx);
                     self.event(slot, Event::Failed { id, failure: &failure }, fx);
                 }
-                Outcome::Answer(answer) => {
-                    self.event(slot, Event::Answer { id, channel: None, answer }, fx);
+                ReadyCommand::Response(answer) => {
+                    self.event(slot, Event::Response { id, channel: None, answer }, fx);
                 }
-                Outcome::Join(join) => self.joined(slot, *join, fx),
-                Outcome::Admit(admitting) => self.admitted(slot, *admitting, fx),
-                Outcome::Ready(bytes) => self.event(slot, Event::Ready(&bytes), fx),
+                ReadyCommand::PendingSubscribe(join) => self.finish_subscribe(slot, *join, fx),
+                ReadyCommand::Admit(admitting) => self.finish_accept(slot, *admitting, fx),
+                ReadyCommand::Ready(bytes) => self.event(slot, Event::Ready(&bytes), fx),
             }
         }
         let session = &mut self.sessions[slot as usize];
@@ -131,7 +131,7 @@ impl<P: Protocols> Hub<P> {
             fx.push(Effect::Resume(slot));
         } else if session.is_awaiting() {
         } else if session.flags.has(Flag::Finishing) {
-            self.end(slot, &Ending::Done, fx);
+            self.end(slot, &CloseReason::Done, fx);
         } else {
             self.event(slot, Event::Idle, fx);
             self.sessions[slot as usize].settle();

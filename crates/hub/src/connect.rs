@@ -3,26 +3,26 @@
 use tidings_wire::{Channel, code};
 
 use crate::access::{Action, Identity, has_own_channel};
-use crate::deciding::{Admission, Connected, Verdict};
+use crate::deciding::{Admission, Connected, Rejection};
 use crate::effects::{Effect, Effects, Failure, Timer};
 use crate::hub::Hub;
 use crate::member::Member;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, SessionId};
 use crate::settings::Settings;
-use crate::subscribe::{Admitting, Join, Owner, Settled, Wish};
+use crate::subscribe::{Completed, Origin, PendingConnect, PendingSubscribe, SubscribeOptions};
 
 impl<P: Protocols> Hub<P> {
     /// Ends a session whose client is to have more channels than it may.
     pub fn too_many_channels(&mut self, slot: u32, fx: &mut Effects) {
         let words =
             format!("{}: {} channels a connection", code::CHANNEL_LIMIT.text, self.settings.channel_limit);
-        self.end(slot, &crate::Ending::Verdict(code::CHANNEL_LIMIT.number, words), fx);
+        self.end(slot, &crate::CloseReason::Code(code::CHANNEL_LIMIT.number, words), fx);
     }
 
-    /// Lets a connection in: notes who it is and makes its subscriptions; the answer comes when they stand.
+    /// Accepts a connection: sets its user and makes its subscriptions. The event follows when all of them are made.
     /// With `grants`, its channels are not subscribed: its client may subscribe to them.
-    pub fn admit(&mut self, slot: u32, id: u32, mut connected: Connected, grants: bool, fx: &mut Effects) {
+    pub fn accept(&mut self, slot: u32, id: u32, mut connected: Connected, grants: bool, fx: &mut Effects) {
         let mut channels = match self.channels_of(&mut connected) {
             Ok(channels) => channels,
             Err(failure) => return self.event(slot, Event::Failed { id, failure: &failure }, fx),
@@ -37,11 +37,11 @@ impl<P: Protocols> Hub<P> {
         if channels.len() > self.settings.channel_limit {
             return self.too_many_channels(slot, fx);
         }
-        let mut wanted: Vec<(Channel, Admission, Wish)> = Vec::with_capacity(channels.len());
+        let mut wanted: Vec<(Channel, Admission, SubscribeOptions)> = Vec::with_capacity(channels.len());
         for (channel, admission) in channels {
             let since =
                 requested.iter().find(|(c, _)| *c == channel).and_then(|(_, wish)| wish.since.clone());
-            wanted.push((channel, admission, Wish { since, ..Wish::default() }));
+            wanted.push((channel, admission, SubscribeOptions { since, ..SubscribeOptions::default() }));
         }
         for (channel, wish) in requested.into_iter().filter(|(_, wish)| wish.by_client) {
             let is_known = wanted.iter().any(|(known, ..)| *known == channel);
@@ -50,7 +50,7 @@ impl<P: Protocols> Hub<P> {
                 Ok(()) => wanted.push((channel, Admission::default(), wish)),
                 Err(code::UNKNOWN_CHANNEL) => {
                     let words = format!("{}: unknown channel in subs", code::BAD_PROTOCOL.text);
-                    return self.end(slot, &crate::Ending::Verdict(code::BAD_PROTOCOL.number, words), fx);
+                    return self.end(slot, &crate::CloseReason::Code(code::BAD_PROTOCOL.number, words), fx);
                 }
                 // A client that comes back names what it had, which it may have no longer.
                 Err(_) => {}
@@ -61,21 +61,23 @@ impl<P: Protocols> Hub<P> {
         }
         let mut joins = Vec::with_capacity(wanted.len());
         for (channel, admission, mut wish) in wanted {
-            let stage = self.reach(slot, &channel, &mut wish, &admission.overrides, fx);
-            joins.push(Join { channel, owner: Owner::Connect, wish, admission, stage });
+            let stage = self.begin_topic(slot, &channel, &mut wish, &admission.overrides, fx);
+            joins.push(PendingSubscribe { channel, owner: Origin::Connect, wish, admission, stage });
         }
-        let admitting = Admitting { id, connected, joins };
-        if admitting.joins.iter().all(Join::is_decided) && !self.sessions[slot as usize].is_queued() {
-            return self.admitted(slot, admitting, fx);
+        let admitting = PendingConnect { id, connected, joins };
+        if admitting.joins.iter().all(PendingSubscribe::is_decided)
+            && !self.sessions[slot as usize].is_queued()
+        {
+            return self.finish_accept(slot, admitting, fx);
         }
-        self.sessions[slot as usize].more().awaiting.admit(admitting);
-        self.read_for_head(slot, fx);
+        self.sessions[slot as usize].more().awaiting.connect(admitting);
+        self.read_for_next(slot, fx);
     }
 
-    /// The channels that a connection has by its token, or because the application says so, and its user's own.
+    /// The channels that a connection gets by its token or from the application, and the personal channel of its user.
     ///
     /// # Errors
-    /// When one is of an unknown namespace or the server's own, and for a user whose id could not be told from the ids
+    /// When one is of an unknown namespace or internal, and for a user whose id could be mistaken for the ids
     /// of several users in the name of a personal channel.
     pub fn channels_of(&mut self, connected: &mut Connected) -> Result<Vec<(Channel, Admission)>, Failure> {
         let mut channels = std::mem::take(&mut connected.subs);
@@ -85,7 +87,7 @@ impl<P: Protocols> Hub<P> {
             if !has_own_channel(&connected.user) {
                 let words =
                     "permission denied: with personal channels, an id of a user must not contain # or ,";
-                return Err(Verdict { text: words.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
+                return Err(Rejection { text: words.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
             }
             let name = match &**namespace {
                 "" => format!("#{}", connected.user),
@@ -100,24 +102,24 @@ impl<P: Protocols> Hub<P> {
                     let text = format!(
                         "permission denied: with personal channels, an id of a user must fit into a channel's name: {error}"
                     );
-                    return Err(Verdict { text, ..code::PERMISSION_DENIED.into() }.into());
+                    return Err(Rejection { text, ..code::PERMISSION_DENIED.into() }.into());
                 }
             }
         }
         let Settings { access, namespaces, .. } = &*self.settings;
         for (channel, _) in &channels {
-            let known = namespaces.of(channel.as_str()).map(|_| ());
+            let known = namespaces.options(channel.as_str()).map(|_| ());
             let own = if access.is_reserved(channel.as_str()) { Err(code::PERMISSION_DENIED) } else { known };
-            own.map_err(Verdict::from)?;
+            own.map_err(Rejection::from)?;
         }
         Ok(channels)
     }
 
-    /// Notes who a session is. A user that has as many connections as it may gets no further one: the session is ended,
+    /// Sets the user of a session. A user that has as many connections as it may gets no further one: the session is ended,
     /// and this gives `false`.
     pub fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) -> bool {
         let before = self.sessions[slot as usize].member().map(|member| &*member.user);
-        // One that says once more who it is, is counted already.
+        // A session that authenticates again is counted already.
         if before != Some(&*connected.user) && !self.meter_user(slot, &connected.user, fx) {
             return false;
         }
@@ -166,22 +168,22 @@ impl<P: Protocols> Hub<P> {
         self.forget_meter(slot);
     }
 
-    /// Everything is there: makes the subscriptions and answers.
-    pub(crate) fn admitted(&mut self, slot: u32, admitting: Admitting, fx: &mut Effects) {
-        let Admitting { id, connected, joins } = admitting;
-        if let Some(failure) = joins.iter().find_map(Join::failure) {
+    /// All subscriptions are decided: makes them and reports the connection.
+    pub(crate) fn finish_accept(&mut self, slot: u32, admitting: PendingConnect, fx: &mut Effects) {
+        let PendingConnect { id, connected, joins } = admitting;
+        if let Some(failure) = joins.iter().find_map(PendingSubscribe::failure) {
             let failure = failure.clone();
             for join in &joins {
                 self.abandon(slot, join, fx);
             }
             return self.event(slot, Event::Failed { id, failure: &failure }, fx);
         }
-        let mut settled: Vec<Settled> = Vec::with_capacity(joins.len());
+        let mut settled: Vec<Completed> = Vec::with_capacity(joins.len());
         let mut left = self.settings.recovery_bytes;
         let peer = self.sessions[slot as usize].peer;
         let mut joins = joins.into_iter();
         while let Some(join) = joins.next() {
-            match self.settle_join(slot, join, left, fx) {
+            match self.complete_subscribe(slot, join, left, fx) {
                 Ok(one) => {
                     left = left.saturating_sub(one.missed_bytes(peer));
                     settled.push(one);
@@ -200,7 +202,7 @@ impl<P: Protocols> Hub<P> {
         let event = Event::Connected { id, connected: &connected, subscriptions: &settled };
         self.event(slot, event, fx);
         for one in &settled {
-            self.after_joining(slot, one, fx);
+            self.after_subscribe(slot, one, fx);
         }
         let interval = self.settings.ping_interval;
         if !interval.is_zero() {
@@ -221,7 +223,7 @@ impl<P: Protocols> Hub<P> {
     }
 }
 
-/// The longest time to live that a client is told, in seconds. A client renews its token by then, although the one it has
+/// The longest time to live that is sent to a client, in seconds. A client renews its token by then, although the one it has
 /// lasts longer.
 const LONGEST_TTL: u32 = 365 * 24 * 60 * 60;
 

@@ -1,5 +1,5 @@
-//! What a session must ask before it lets a client do something: tokens and the application's own answers are
-//! looked at elsewhere.
+//! Decisions that need a token's verification or a call of the application: the requests and their responses.
+//! The control plane carries them out.
 
 use std::sync::Arc;
 
@@ -10,38 +10,37 @@ use tidings_wire::{Channel, Position};
 
 use crate::effects::Failure;
 
-/// What a transport knows of a connection besides its bytes, for those who decide. Shared, and kept for as long as
-/// the session only where somebody will ask for it.
+/// The transport and the HTTP headers of a connection, for hooks. Shared, and kept only where a hook may need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct ConnectionInfo {
     /// The name of the transport: `websocket`, `sse`, …
     pub transport: &'static str,
     /// The headers of the HTTP request that the connection began with, names in lower case.
     pub headers: Vec<(String, String)>,
 }
 
-/// A connected client, for those who decide.
+/// The client on whose behalf a decision is requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Who {
+pub struct Requester {
     /// The connection's id.
     pub client: String,
     /// Its user; empty for an anonymous one.
     pub user: String,
-    /// What was said of the connection when it was let in, for the application alone (JSON).
+    /// Data that the application attached to the connection, for itself (JSON).
     pub meta: Option<Bytes>,
-    /// What its transport knows.
-    pub about: Option<Arc<About>>,
-    /// How it encodes messages, and with them its data.
+    /// Its transport and headers.
+    pub about: Option<Arc<ConnectionInfo>>,
+    /// How its messages and their data are encoded.
     pub encoding: Encoding,
 }
 
-/// A question whose answer takes a token's verification or a call of the application.
+/// A request whose response takes a token's verification or a call of the application.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decide {
-    /// May this connection be let in? Answered with [`crate::Answer::Connected`].
+    /// May this connection be accepted? Answered with [`crate::Response::Connected`].
     Connect {
         /// Its id; the user is not known yet.
-        who: Who,
+        who: Requester,
         /// The connection token; empty when there is none.
         token: String,
         /// What the application put into `connect`.
@@ -57,12 +56,12 @@ pub enum Decide {
     /// slow down guesses.
     Reject {
         /// The connection.
-        who: Who,
+        who: Requester,
     },
-    /// May it subscribe? Answered with [`crate::Answer::Allowed`].
+    /// May it subscribe? Answered with [`crate::Response::Allowed`].
     Subscribe {
         /// The client.
-        who: Who,
+        who: Requester,
         /// To this channel.
         channel: Channel,
         /// The subscription token; empty when there is none.
@@ -70,45 +69,45 @@ pub enum Decide {
         /// What the application put into `subscribe`.
         data: Option<Bytes>,
     },
-    /// May it stay? Answered with [`crate::Answer::Renewed`].
+    /// May it stay? Answered with [`crate::Response::Renewed`].
     Refresh {
         /// The client.
-        who: Who,
+        who: Requester,
         /// The new connection token.
         token: String,
     },
-    /// May it stay subscribed? Answered with [`crate::Answer::Renewed`].
+    /// May it stay subscribed? Answered with [`crate::Response::Renewed`].
     SubRefresh {
         /// The client.
-        who: Who,
+        who: Requester,
         /// To this channel.
         channel: Channel,
         /// The new subscription token.
         token: String,
     },
-    /// May it publish, and what? Answered with [`crate::Answer::Published`], once that is done.
+    /// May it publish, and what? Answered with [`crate::Response::Published`], once that is done.
     Publish {
         /// The client.
-        who: Who,
+        who: Requester,
         /// Into this channel.
         channel: Channel,
         /// The body as the client sent it.
         body: Bytes,
-        /// Who publishes, as subscribers are told.
+        /// The publishing client, as subscribers see it.
         info: tidings_wire::ClientInfo,
     },
-    /// What does the application answer? Answered with [`crate::Answer::Replied`].
+    /// What does the application answer? Answered with [`crate::Response::Replied`].
     Rpc {
         /// The client.
-        who: Who,
+        who: Requester,
         /// Which method; may be empty.
         method: String,
-        /// What is asked.
+        /// The data of the call.
         data: Option<Bytes>,
     },
 }
 
-/// A connection that is let in.
+/// An accepted connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {
     /// Its user; empty for an anonymous one.
@@ -117,15 +116,15 @@ pub struct Connected {
     pub expires: Option<u64>,
     /// What other clients see of it (JSON, or any bytes for Protobuf clients).
     pub info: Option<Bytes>,
-    /// What the application wants to know of it again.
+    /// Data that the application attaches to the connection, for itself (JSON).
     pub meta: Option<Bytes>,
-    /// What the client is told.
+    /// Data for the client.
     pub data: Option<Bytes>,
-    /// What the server subscribes it to.
+    /// The channels that the server subscribes it to.
     pub subs: Vec<(Channel, Admission)>,
-    /// The token that lets it in, if it was one.
+    /// Its token, where it has one.
     pub token: Option<TokenId>,
-    /// The time, in Unix microseconds: of two connections of a user it tells the newer one.
+    /// The time, in Unix microseconds: of two connections of a user, the later one is the newer.
     pub since: u64,
 }
 
@@ -134,7 +133,7 @@ pub struct Connected {
 pub struct Admission {
     /// What other subscribers see of the client in this channel.
     pub info: Option<Bytes>,
-    /// What the client is told.
+    /// Data for the client.
     pub data: Option<Bytes>,
     /// When it ends unless it is refreshed, in Unix seconds.
     pub expires: Option<u64>,
@@ -174,14 +173,14 @@ pub enum Order {
     Unsubscribe {
         /// To this channel; `None`: to any.
         channel: Option<Channel>,
-        /// What the client is told; from 2500 on it subscribes again.
+        /// The code for the client; from 2500 on it subscribes again.
         code: u16,
         /// In words.
         reason: String,
     },
     /// End.
     Disconnect {
-        /// What the client is told; below 3500 it connects again.
+        /// The code for the client; below 3500 it connects again.
         code: u16,
         /// In words.
         reason: String,
@@ -192,16 +191,16 @@ pub enum Order {
     Replace {
         /// The newer one.
         client: String,
-        /// When it was let in, in Unix microseconds; who came at the same time is ordered by its id.
+        /// When it was accepted, in Unix microseconds; connections of the same time are ordered by their ids.
         since: u64,
     },
     /// End if the connection's token is one of these, also without a user named in the directive.
     EndTokens {
         /// The one with this id.
         id: Option<String>,
-        /// Those that were issued before this time, in Unix seconds, or do not say when they were.
+        /// Those that were issued before this time, in Unix seconds, or contain no time.
         issued_before: Option<u64>,
-        /// What the client is told; from 3500 on it does not connect again.
+        /// The code for the client; from 3500 on it does not connect again.
         code: u16,
         /// In words.
         reason: String,
@@ -217,7 +216,7 @@ pub enum Order {
 
 /// Why something was not done, in the application's or the protocol's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Rejection {
     /// A number of [`tidings_wire::code`], or the application's own.
     pub code: u16,
     /// In words.
@@ -226,14 +225,14 @@ pub struct Verdict {
     pub temporary: bool,
 }
 
-impl From<tidings_wire::code::Code> for Verdict {
+impl From<tidings_wire::code::Code> for Rejection {
     fn from(code: tidings_wire::code::Code) -> Self {
         Self { code: code.number, text: code.text.to_owned(), temporary: code.temporary }
     }
 }
 
-impl From<Verdict> for Failure {
-    fn from(verdict: Verdict) -> Self {
+impl From<Rejection> for Failure {
+    fn from(verdict: Rejection) -> Self {
         Self::Error(verdict)
     }
 }

@@ -1,4 +1,4 @@
-//! What a hub asks of the world around it.
+//! Effects: what a hub requests from its shard and from the control plane.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Topic};
 
-use crate::deciding::{Admission, Connected, Decide, TokenId, Verdict};
+use crate::deciding::{Admission, Connected, Decide, Rejection, TokenId};
 use crate::session::SessionId;
 
-/// Something that must be done because of what a hub was just told. Carried out in order.
+/// Something that the shard carries out for the hub, in order.
 #[derive(Debug)]
 pub enum Effect {
     /// Send these bytes of [`Effects::bytes`] to the session's peer.
@@ -31,38 +31,38 @@ pub enum Effect {
     Close(u32),
     /// The session may go on: call [`crate::Hub::input`] with no bytes, then read again.
     Resume(u32),
-    /// Tell [`crate::Hub::expired`] after this long.
+    /// Call [`crate::Hub::expired`] after this time.
     Start(SessionId, Timer, Duration),
-    /// Make sure this topic is heard, and tell [`crate::Hub::interest`] how that stands.
-    Want(Topic),
-    /// Nobody here wants the topic any more.
-    Unwant(Topic),
-    /// Carry this out and tell [`crate::Hub::answer`] with the same ticket.
-    Ask(SessionId, u32, Request),
-    /// Have this known; there is no answer.
-    Tell(Note),
+    /// Subscribe this topic at the broker, and report its state to [`crate::Hub::interest`].
+    SubscribeTopic(Topic),
+    /// The topic has no subscribers here any more.
+    UnsubscribeTopic(Topic),
+    /// Carry this out and give the response to [`crate::Hub::respond`] with the same ticket.
+    Request(SessionId, u32, Request),
+    /// Publish this; there is no response.
+    Notify(Notification),
 }
 
-/// What only others can do for a session.
+/// What the control plane does for a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Publish through the broker, with what is told of the client that does it.
+    /// Publish through the broker, with the client as subscribers see it.
     Publish(Channel, Bytes, Option<Box<ClientInfo>>),
-    /// Say something about the whole node.
+    /// Read something about the whole node.
     Query(Query),
     /// Read a channel's history.
     History(Channel, HistoryQuery),
-    /// Say who is present in a channel.
+    /// Read the presence of a channel.
     Presence(Channel),
-    /// Say how many are.
+    /// Read the numbers of the presence of a channel.
     PresenceStats(Channel),
     /// Decide something.
     Decide(Box<Decide>),
 }
 
 impl Request {
-    /// How many bytes the answer may take, where it can be large or takes the broker long; `most` where the request does not
-    /// say. Such a request is carried out when so many bytes are reserved for its answer.
+    /// How many bytes the response may take, where it can be large or takes the broker long; `most` where the request sets
+    /// no bound. Such a request is carried out when so many bytes are reserved for its response.
     pub fn reserves(&self, most: usize) -> Option<usize> {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
@@ -74,20 +74,20 @@ impl Request {
     }
 }
 
-/// What others are told of a session, without an answer.
+/// A change of presence that is published, without a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Note {
-    /// It is present in a channel, for the first time or still; whether subscribers are to know when it comes and goes.
+pub enum Notification {
+    /// The client is present in a channel, newly or still; whether its joins and leaves are published.
     Present(Channel, Box<ClientInfo>, bool),
-    /// It is present no longer.
+    /// The client is no longer present.
     Absent(Channel, Box<ClientInfo>),
-    /// It has subscribed, which subscribers are to know.
+    /// The client has subscribed, which is published.
     Joined(Channel, Box<ClientInfo>),
-    /// It is subscribed no longer, which subscribers are to know.
+    /// The client is no longer subscribed, which is published.
     Left(Channel, Box<ClientInfo>),
 }
 
-/// Questions of `PUBSUB` and `INFO`, about the whole node.
+/// Requests about the whole node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Query {
     /// Channels with subscribers, those that match only if a pattern is given.
@@ -96,20 +96,20 @@ pub enum Query {
     Subscribers(Vec<Bytes>),
     /// How many different patterns are subscribed.
     Patterns,
-    /// The text of `INFO`.
+    /// The text with the statistics of the node.
     Info,
 }
 
-/// What came of a [`Request`].
+/// The response to a [`Request`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// Published; how many receivers the broker counted.
     Published(u64),
     /// Not done.
     Failed(Failure),
-    /// The channels asked for.
+    /// Channels.
     Channels(Vec<Channel>),
-    /// What was asked for, with the numbers of subscribers.
+    /// The requested names, each with its number of subscribers.
     Subscribers(Vec<(Bytes, u64)>),
     /// A number.
     Count(u64),
@@ -117,11 +117,11 @@ pub enum Answer {
     Text(String),
     /// A part of a history.
     History(History),
-    /// Who is present in a channel.
+    /// The clients that are present in a channel.
     Members(Vec<ClientInfo>),
     /// How many clients, and how many users, are present in a channel.
     Presence(u64, u64),
-    /// The connection is let in.
+    /// The connection is accepted.
     Connected(Box<Connected>),
     /// The subscription is allowed.
     Allowed(Box<Admission>),
@@ -129,38 +129,38 @@ pub enum Answer {
     Renewed {
         /// Until when.
         expires: Option<u64>,
-        /// What others see of it from now on, where that changes.
+        /// What other clients see of it from now on, where that changes.
         info: Option<Bytes>,
         /// The new token of the connection or of the subscription.
         token: Option<TokenId>,
     },
-    /// What the application answers.
+    /// The response of the application.
     Replied(Option<Bytes>),
 }
 
 /// Why something was not done for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The broker is away; later it may work.
+    /// The broker is unavailable; later it may work.
     Unavailable,
     /// Too much waits for the broker; later it may work.
     Overloaded,
     /// It is not allowed, or went wrong, for this reason.
-    Error(Verdict),
-    /// The session is to end, with this code and these words.
+    Error(Rejection),
+    /// The session must end, with this code and reason.
     Disconnect(u16, String),
 }
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The first byte did not come: the peer is taken for a plain one.
+    /// The first byte did not come in time.
     FirstByte,
     /// Time to ping.
     Ping,
     /// Time to have had a pong.
     Pong,
-    /// Time to have said `connect`.
+    /// Time to have connected.
     Stale,
     /// Time to have sent a first byte.
     Introduction,
@@ -168,7 +168,7 @@ pub enum Timer {
     Expiry,
     /// A subscription's time may be over.
     SubExpiry,
-    /// Time to say again where it is present.
+    /// Time to refresh its presence.
     Presence,
 }
 
@@ -183,7 +183,7 @@ pub struct Effects {
 
 /// A place among the effects: what has been sent since (see [`Effects::take_sent`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub struct SentMark {
     effects: usize,
     bytes: usize,
 }
@@ -201,7 +201,7 @@ impl Effects {
         if end == start {
             return;
         }
-        let silent = |effect: &&mut Effect| matches!(effect, Effect::Start(..) | Effect::Tell(_));
+        let silent = |effect: &&mut Effect| matches!(effect, Effect::Start(..) | Effect::Notify(_));
         match self.list.iter_mut().rev().take(LOOK_BACK).find(|effect| !silent(effect)) {
             Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
             _ => self.list.push(Effect::Send(slot, start..end)),
@@ -216,12 +216,12 @@ impl Effects {
     }
 
     /// The place where it stands.
-    pub fn mark(&self) -> Mark {
-        Mark { effects: self.list.len(), bytes: self.bytes.len() }
+    pub fn mark(&self) -> SentMark {
+        SentMark { effects: self.list.len(), bytes: self.bytes.len() }
     }
 
     /// Takes back what goes to `slot` since `mark` and appends it to `out`; gives how many bytes that is.
-    pub fn take_sent(&mut self, slot: u32, mark: Mark, out: &mut Vec<u8>) -> usize {
+    pub fn take_sent(&mut self, slot: u32, mark: SentMark, out: &mut Vec<u8>) -> usize {
         let before = out.len();
         // A write from before the mark may have been gone on with.
         let mut at = mark.effects.saturating_sub(LOOK_BACK);

@@ -1,4 +1,4 @@
-//! Endings: why the server closes a connection, and how it says so in each link.
+//! Endings: why the server closes a connection, and the counters of that.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use crate::session::Flag;
 
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It asked for it (`EXIT`, `QUIT`), or its peer sends no more and has all its answers.
+pub enum CloseReason {
+    /// The client requested it, or its peer sends no more and has every response.
     Done,
-    /// It did not keep up; so many messages were dropped.
+    /// It did not read fast enough; so many messages were dropped.
     Slow(u64),
-    /// The server stops; a client without a reconnect policy of its own is asked to wait so long.
+    /// The server stops; a client without a reconnect policy of its own should wait this long.
     Shutdown(Duration),
     /// A ping went unanswered.
     NoPong,
-    /// Too much that clients have not finished saying is kept, and it was adding to that.
+    /// The half-read commands of all clients are at their bound, and this client added to them.
     Overloaded,
-    /// It never said `connect`.
+    /// It did not connect in time.
     Stale,
-    /// The time that its token gave it is over.
+    /// Its token has expired.
     Expired,
-    /// The application, or a rule of the protocol, says so, with this code and these words.
-    Verdict(u16, String),
+    /// The application or a rule of the protocol requires it, with this code and reason.
+    Code(u16, String),
     /// Its transport ends with a close code of its own (RFC 6455 §7.4): the peer closed it, or broke its framing.
     Transport(u16, String),
-    /// It broke its protocol in a way after which nothing can be understood; the words are for the peer.
+    /// It broke its protocol so that no further input can be parsed; the reason for the peer.
     Protocol(String),
 }
 
@@ -94,12 +94,12 @@ impl Disconnects {
 const LEFT: [u16; 2] = [1000, 1001];
 
 impl<P: Protocols> Hub<P> {
-    /// Counts and logs why a session is ended, unless its peer asked for that.
-    fn note_ending(&mut self, slot: u32, ending: &Ending) {
+    /// Counts and logs why a session is ended, unless its peer requested that.
+    fn note_ending(&mut self, slot: u32, ending: &CloseReason) {
         let Some((code, words)) = ending.words() else { return };
         let number = match ending {
-            Ending::Protocol(_) => code::BAD_PROTOCOL.number,
-            Ending::Transport(close, _) if LEFT.contains(close) => return,
+            CloseReason::Protocol(_) => code::BAD_PROTOCOL.number,
+            CloseReason::Transport(close, _) if LEFT.contains(close) => return,
             _ => code.number,
         };
         self.disconnects.count(number);
@@ -114,7 +114,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends a session: reports it to its protocol, ends its subscriptions, and has the connection closed once everything
     /// is flushed.
-    pub fn end(&mut self, slot: u32, ending: &Ending, fx: &mut Effects) {
+    pub fn end(&mut self, slot: u32, ending: &CloseReason, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
         if session.flags.has(Flag::Closing) {
             return;
@@ -127,7 +127,7 @@ impl<P: Protocols> Hub<P> {
     }
 }
 
-impl Ending {
+impl CloseReason {
     /// The code of the ending and its reason; `None` when the peer requested it.
     pub fn words(&self) -> Option<(Code, String)> {
         Some(match self {
@@ -138,7 +138,7 @@ impl Ending {
             Self::Overloaded => (code::OVERLOADED, code::OVERLOADED.text.into()),
             Self::Stale => (code::STALE, code::STALE.text.into()),
             Self::Expired => (code::CONNECTION_EXPIRED, code::CONNECTION_EXPIRED.text.into()),
-            Self::Verdict(number, words) => {
+            Self::Code(number, words) => {
                 (Code { number: *number, text: "", temporary: *number < 3500 }, words.clone())
             }
             Self::Transport(number, words) => {

@@ -1,4 +1,4 @@
-//! Time: connections and subscriptions that end unless they are renewed, and saying again who is present.
+//! Expiry: connections and subscriptions that end unless they are renewed, and the refresh of presence.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use bytes::Bytes;
 use tidings_wire::grant::TokenId;
 use tidings_wire::{Channel, Topic, code};
 
-use crate::effects::{Effect, Effects, Note, Timer};
-use crate::ending::Ending;
+use crate::effects::{Effect, Effects, Notification, Timer};
+use crate::ending::CloseReason;
 use crate::hub::Hub;
-use crate::member::Mark;
+use crate::member::SubscriptionFlag;
 use crate::protocols::{Event, Protocols};
 use crate::session::SessionId;
 use crate::topics::TopicKey;
 
-/// How often it is said again where a client is present; well below the time after which it is forgotten.
+/// How often the presence of a client is refreshed; well below its time to live.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
 
-/// The longest time between two looks at whether something is over: timers are not taken back, so those of sessions
-/// that are gone are to be short.
+/// The longest time between two checks of an expiry: timers are not cancelled, so those of sessions
+/// that are gone must be short.
 const LOOK_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// After how long to look at whether what ends at `at` is over; `None` when a look that is early enough is on its way.
+/// After how long to check the expiry at `at`; `None` when a check that is early enough is planned.
 fn check_after(planned: &mut Option<u64>, at: u64, now: u64, grace: Duration) -> Option<Duration> {
     let after = (Duration::from_secs(at.saturating_sub(now)).saturating_add(grace)).min(LOOK_AGAIN);
     let when = now.saturating_add(after.as_secs());
@@ -33,7 +33,7 @@ fn check_after(planned: &mut Option<u64>, at: u64, now: u64, grace: Duration) ->
 }
 
 impl<P: Protocols> Hub<P> {
-    /// Sees to it that a connection which ends at `at` does.
+    /// Plans the end of a connection that expires at `at`.
     pub(crate) fn start_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_close_delay);
         let member = self.sessions[slot as usize].existing_member();
@@ -42,7 +42,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Sees to it that a subscription which ends at `at` does.
+    /// Plans the end of a subscription that expires at `at`.
     pub(crate) fn start_sub_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_sub_close_delay);
         let member = self.sessions[slot as usize].existing_member();
@@ -51,7 +51,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The connection's time may be over: unless it was renewed, it ends.
+    /// The connection may have expired: unless it was renewed, it ends.
     pub(crate) fn connection_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let grace = self.settings.expired_close_delay.as_secs();
         let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
@@ -59,14 +59,14 @@ impl<P: Protocols> Hub<P> {
         match member.expires {
             Some(at) if at.saturating_add(grace) <= self.time => {
                 self.clients.expired += 1;
-                self.end(id.slot, &Ending::Expired, fx);
+                self.end(id.slot, &CloseReason::Expired, fx);
             }
             Some(at) => self.start_expiry(id.slot, at, fx),
             None => {}
         }
     }
 
-    /// Subscriptions whose time is over end; their clients may subscribe again with a new token.
+    /// Expired subscriptions end; their clients may subscribe again with a new token.
     pub(crate) fn subscription_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_sub_close_delay.as_secs());
         let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
@@ -77,14 +77,14 @@ impl<P: Protocols> Hub<P> {
         let next = member.subs.iter().filter_map(|sub| sub.expires).filter(|at| !is_over(*at)).min();
         self.clients.expired += over.len() as u64;
         for key in over {
-            self.take_subscription(id.slot, key, code::SUBSCRIPTION_EXPIRED.number, "expired", fx);
+            self.end_subscription(id.slot, key, code::SUBSCRIPTION_EXPIRED.number, "expired", fx);
         }
         if let Some(at) = next {
             self.start_sub_expiry(id.slot, at, fx);
         }
     }
 
-    /// The session's subscription to `channel` may stay until `expires`; the token that says so, and what other
+    /// The session's subscription to `channel` may stay until `expires`; its new token, and what other
     /// subscribers see of the client from now on, where that changes.
     pub fn renew_subscription(
         &mut self,
@@ -108,7 +108,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The connection may stay until `expires`; the token that says so, and what others see of the client from now on,
+    /// The connection may stay until `expires`; its new token, and what other clients see of it from now on,
     /// where that changes.
     pub fn renew_connection(
         &mut self,
@@ -132,8 +132,8 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Ends a subscription and tells the client why.
-    pub(crate) fn take_subscription(
+    /// Ends a subscription and reports the reason.
+    pub(crate) fn end_subscription(
         &mut self,
         slot: u32,
         key: TopicKey,
@@ -147,8 +147,8 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Sees to it that it is said again and again where a session is present.
-    pub(crate) fn keep_present(&mut self, slot: u32, fx: &mut Effects) {
+    /// Starts the timer that refreshes a session's presence.
+    pub(crate) fn start_presence_timer(&mut self, slot: u32, fx: &mut Effects) {
         let id = self.id_of(slot);
         if let Some(member) = self.sessions[slot as usize].existing_member()
             && !std::mem::replace(&mut member.presence_timer, true)
@@ -157,28 +157,29 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Says again where a session is present, for as long as it is anywhere.
-    pub(crate) fn still_present(&mut self, id: SessionId, fx: &mut Effects) {
+    /// Refreshes the presence of a session, for as long as it has any.
+    pub(crate) fn refresh_presence(&mut self, id: SessionId, fx: &mut Effects) {
         let slot = id.slot;
         let Some(member) = self.sessions[slot as usize].existing_member() else { return };
         member.presence_timer = false;
-        let present = member.subs.iter().filter(|sub| sub.marks.has(Mark::Present));
-        let present: Vec<_> = present.map(|sub| (sub.topic, sub.marks.has(Mark::Announced))).collect();
+        let present = member.subs.iter().filter(|sub| sub.marks.has(SubscriptionFlag::Present));
+        let present: Vec<_> =
+            present.map(|sub| (sub.topic, sub.marks.has(SubscriptionFlag::Announced))).collect();
         for (key, announced) in &present {
             if let Some(channel) = self.channel_of(*key) {
                 let info = self.client_info(slot, Some(*key));
-                fx.push(Effect::Tell(Note::Present(channel, Box::new(info), *announced)));
+                fx.push(Effect::Notify(Notification::Present(channel, Box::new(info), *announced)));
             }
         }
         if present.is_empty() {
-            self.forget_nobody(slot);
+            self.forget_empty_member(slot);
         } else {
-            self.keep_present(slot, fx);
+            self.start_presence_timer(slot, fx);
         }
     }
 
-    /// Gives back what is kept of a session of which there is nothing to be said.
-    pub fn forget_nobody(&mut self, slot: u32) {
+    /// Frees the user and special subscriptions of a session that has neither.
+    pub fn forget_empty_member(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         if let Some(more) = session.existing_more()
             && more.member.as_ref().is_some_and(|member| member.is_nobody())

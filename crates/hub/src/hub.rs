@@ -6,9 +6,9 @@ use std::sync::Arc;
 use slab::Slab;
 use tidings_wire::{Form, Position, Publication, Topic};
 
-use crate::deciding::About;
+use crate::deciding::ConnectionInfo;
 use crate::effects::{Effect, Effects, Timer};
-use crate::ending::{Disconnects, Ending};
+use crate::ending::{CloseReason, Disconnects};
 use crate::metering::SessionUsage;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, Session, SessionId};
@@ -48,9 +48,9 @@ pub struct Stats {
 /// Numbers about sessions of the client protocol, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
-    /// Subscribers that came back and were sent everything that they had missed.
+    /// Subscribers that returned and got everything that they had missed.
     pub recovered: u64,
-    /// Subscribers that came back and were told that not all of it is there.
+    /// Subscribers that returned and did not get everything.
     pub unrecovered: u64,
     /// Subscriptions that ended because publications were lost.
     pub lost: u64,
@@ -60,10 +60,10 @@ pub struct ClientStats {
     pub orders: u64,
 }
 
-/// What a handler made of a command.
+/// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// It is done, or under way; the next may come.
+pub enum Progress {
+    /// It is done, or under way; the next one may be carried out.
     Next,
     /// Its turn has not come; keep it and stop reading.
     Hold,
@@ -92,7 +92,7 @@ pub struct Hub<P: Protocols> {
     pub(crate) time: u64,
     /// The time for limits, in nanoseconds of another clock.
     pub(crate) clock: u64,
-    /// With whom sessions are counted, by slot; empty where nothing is limited.
+    /// The meters of sessions, by slot; empty where nothing is limited.
     pub(crate) usage: Vec<SessionUsage>,
 }
 
@@ -117,18 +117,23 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Says what time it is, in Unix seconds: what has expired is found by it.
+    /// Sets the time, in Unix seconds, by which expiry is decided.
     pub fn set_time(&mut self, unix: u64) {
         self.time = unix;
     }
 
-    /// Takes in a new connection whose protocol its first byte will tell.
+    /// Takes in a new connection, whose first byte decides the protocol.
     pub fn open(&mut self, fx: &mut Effects) -> SessionId {
         self.open_as(P::Peer::default(), None, fx)
     }
 
     /// Takes in a connection whose peer is known.
-    pub fn open_as(&mut self, peer: P::Peer, about: Option<Arc<About>>, fx: &mut Effects) -> SessionId {
+    pub fn open_as(
+        &mut self,
+        peer: P::Peer,
+        about: Option<Arc<ConnectionInfo>>,
+        fx: &mut Effects,
+    ) -> SessionId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let mut session = Session::new(generation, peer);
@@ -239,17 +244,17 @@ impl<P: Protocols> Hub<P> {
         self.forget_usage(slot);
     }
 
-    /// The peer sends no more: the session ends as soon as everything it asked is answered.
+    /// The peer sends no more: the session ends as soon as every command is answered.
     pub fn finish(&mut self, slot: u32, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
         session.flags.set(Flag::Finishing, true);
         if !session.is_awaiting() && !session.flags.has(Flag::Closing) {
-            self.end(slot, &Ending::Done, fx);
+            self.end(slot, &CloseReason::Done, fx);
         }
     }
 
-    /// The peer of a connection that only listens sends no more. It may still read; if it is gone altogether, a ping
-    /// makes its system say so.
+    /// The peer of a connection that only reads sends no more. It may still read; if it is gone altogether, its system
+    /// responds to the ping with a reset.
     pub fn half_closed(&mut self, slot: u32, fx: &mut Effects) {
         let flags = self.sessions[slot as usize].flags;
         if flags.has(Flag::Connected) && !flags.has(Flag::Closing) {
@@ -266,7 +271,7 @@ impl<P: Protocols> Hub<P> {
         let catching: Vec<TopicKey> = more.awaiting.catching().collect();
         more.awaiting = Default::default();
         for key in catching {
-            self.topics.caught(key);
+            self.topics.stop_recording(key);
         }
         for key in waited {
             if let Some(entry) = self.topics.get_mut(key) {
@@ -277,7 +282,7 @@ impl<P: Protocols> Hub<P> {
         self.sessions[slot as usize].settle();
     }
 
-    /// A timer that was asked for is over.
+    /// A timer that was started by [`Effect::Start`] has expired.
     pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
         if !self.is_current(id) || self.sessions[id.slot as usize].flags.has(Flag::Closing) {
             return;
@@ -287,15 +292,15 @@ impl<P: Protocols> Hub<P> {
             Timer::Ping => self.ping(id, fx),
             Timer::Pong if self.sessions[slot as usize].flags.has(Flag::PongDue) => {
                 if self.sessions[slot as usize].flags.has(Flag::Stopped) {
-                    // It is the server that does not listen: the answer may be among what was not read yet.
+                    // The server does not read at present: the pong may be among what was not read yet.
                     fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
                 } else {
-                    self.end(slot, &Ending::NoPong, fx);
+                    self.end(slot, &CloseReason::NoPong, fx);
                 }
             }
             Timer::Expiry => self.connection_expiry(id, fx),
             Timer::SubExpiry => self.subscription_expiry(id, fx),
-            Timer::Presence => self.still_present(id, fx),
+            Timer::Presence => self.refresh_presence(id, fx),
             Timer::Pong => {}
             Timer::FirstByte | Timer::Stale | Timer::Introduction => P::expired(self, slot, timer, fx),
         }
@@ -311,10 +316,10 @@ impl<P: Protocols> Hub<P> {
         self.topics.get(key)
     }
 
-    /// These publications are about to be sent to a topic's subscribers: gives those of them that have been told of
-    /// some already, each with the position up to which that is so (see [`crate::is_told`]).
+    /// These publications are about to be sent to a topic's subscribers: gives the subscribers that have
+    /// some of them already, each with the position up to which that is so (see [`crate::is_told`]).
     pub fn fanning_out(&mut self, key: TopicKey, publications: &[Arc<Publication>]) -> Vec<(u32, Position)> {
-        self.topics.heard(key, publications, self.settings.recovery_bytes);
+        self.topics.record(key, publications, self.settings.recovery_bytes);
         self.topics.skipping(key, publications)
     }
 

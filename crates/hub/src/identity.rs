@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ring::hmac;
 use tidings_wire::ClientInfo;
 
-use crate::deciding::Who;
+use crate::deciding::Requester;
 use crate::hub::Hub;
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
@@ -87,11 +87,11 @@ impl<P: Protocols> Hub<P> {
         SessionId { slot, generation: self.sessions[slot as usize].generation }
     }
 
-    /// A session for those who decide.
-    pub fn who(&self, slot: u32) -> Who {
+    /// The session as the subject of a decision.
+    pub fn requester(&self, slot: u32) -> Requester {
         let session = &self.sessions[slot as usize];
         let member = session.member();
-        Who {
+        Requester {
             client: self.client_name(self.id_of(slot)),
             user: member.map(|m| m.user.to_string()).unwrap_or_default(),
             meta: member.and_then(|m| m.meta.clone()),
@@ -100,7 +100,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// A session as others in a channel are told of it.
+    /// The session as other clients of a channel see it.
     pub fn client_info(&self, slot: u32, topic: Option<TopicKey>) -> ClientInfo {
         let member = self.sessions[slot as usize].member();
         let some = |bytes: Option<&Bytes>| bytes.filter(|bytes| !bytes.is_empty()).cloned();
@@ -113,7 +113,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Forgets which user a session was.
+    /// Removes a session from the sessions of its user.
     pub fn forget_user(&mut self, slot: u32, user: &str) {
         if let Some(slots) = self.users.get_mut(user) {
             slots.retain(|s| *s != slot);

@@ -40,11 +40,12 @@ mod usage;
 pub use access::{Access, Action, Identity};
 pub use connect::seconds_left;
 pub use deciding::{
-    About, Admission, ChannelOverrides, Connected, Decide, Directive, Order, TokenId, Verdict, Who,
+    Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
+    TokenId,
 };
-pub use effects::{Answer, Effect, Effects, Failure, Mark, Note, Query, Request, Timer};
-pub use ending::{Disconnects, Ending};
-pub use hub::{Act, ClientStats, Flow, Hub, Stats};
+pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
+pub use ending::{CloseReason, Disconnects};
+pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
 pub use overflow::Overflow;
@@ -52,7 +53,9 @@ pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSu
 pub use rate::{Bucket, Rate};
 pub use session::{Flag, Flags, Session, SessionId};
 pub use settings::Settings;
-pub use subscribe::{Begun, Owner, Refusal, Settled, Since, SubscribeRequest, Wish};
+pub use subscribe::{
+    CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,
+};
 pub use subscriptions::Subscription;
 pub use topics::{Entry, Interest, TopicKey, is_told};
 pub use usage::{Cost, Metered, Meters, Usage, UsageLimits};

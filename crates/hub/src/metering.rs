@@ -11,8 +11,8 @@ use tidings_wire::code;
 
 use crate::access::Identity;
 use crate::effects::Effects;
-use crate::ending::Ending;
-use crate::hub::{Act, Hub};
+use crate::ending::CloseReason;
+use crate::hub::{Hub, Progress};
 use crate::protocols::Protocols;
 use crate::session::Flag;
 use crate::usage::{ConnectionPermit, Cost, Meter, Metered};
@@ -30,7 +30,7 @@ impl<P: Protocols> Hub<P> {
         self.clock = nanos;
     }
 
-    /// Whether sessions need to know from which address they come.
+    /// Whether sessions are metered by address.
     pub fn meters_addresses(&self) -> bool {
         self.settings.usage.addresses.meters_commands()
     }
@@ -56,7 +56,7 @@ impl<P: Protocols> Hub<P> {
                     _ => code::OVERLOADED,
                 };
                 let words = format!("{}: {words}", code.text);
-                self.end(slot, &Ending::Verdict(code.number, words), fx);
+                self.end(slot, &CloseReason::Code(code.number, words), fx);
                 return false;
             }
         }
@@ -92,9 +92,9 @@ impl<P: Protocols> Hub<P> {
         slot: u32,
         cost: Cost,
         fx: &mut Effects,
-        act: impl FnOnce(&mut Self, &mut Effects) -> Act,
+        act: impl FnOnce(&mut Self, &mut Effects) -> Progress,
         refuse: impl FnOnce(&mut Self, &str, &mut Effects),
-    ) -> Act {
+    ) -> Progress {
         // Without limits this is all there is to it.
         if self.usage.is_empty() {
             return act(self, fx);
@@ -102,19 +102,19 @@ impl<P: Protocols> Hub<P> {
         match self.charge(slot, cost) {
             Ok(()) => {
                 let done = act(self, fx);
-                if done == Act::Hold {
+                if done == Progress::Hold {
                     self.sessions[slot as usize].flags.set(Flag::Charged, true);
                 }
                 done
             }
-            Err(_) if self.sessions[slot as usize].is_queued() => Act::Hold,
+            Err(_) if self.sessions[slot as usize].is_queued() => Progress::Hold,
             Err((is_user, what)) => {
                 let usage = &self.settings.usage;
                 let (_, words) =
                     if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
                 let words = format!("{}: {words}", code::TOO_MANY_REQUESTS.text);
                 refuse(self, &words, fx);
-                if self.is_closing(slot) { Act::End } else { Act::Next }
+                if self.is_closing(slot) { Progress::End } else { Progress::Next }
             }
         }
     }

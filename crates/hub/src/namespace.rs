@@ -21,7 +21,7 @@ pub enum SlowConsumer {
     Cut,
     /// Drop what waits of the channel and keep its newest publication.
     Latest,
-    /// Drop the oldest publications and tell the client how many.
+    /// Drop the oldest publications and report their number to the client.
     #[default]
     DropOldest,
 }
@@ -50,21 +50,21 @@ pub struct NamespaceOptions {
     pub history_ttl: Duration,
     /// For how long after the last publication a channel's position is remembered.
     pub history_meta_ttl: Duration,
-    /// A client may ask for a recoverable subscription, also where it may not read the history.
+    /// A client may request a recoverable subscription, also where it may not read the history.
     pub allow_recovery: bool,
-    /// A client may ask for a positioned subscription, likewise.
+    /// A client may request a positioned subscription, likewise.
     pub allow_positioning: bool,
-    /// Subscriptions are recoverable, whether the client asks for it or not.
+    /// Subscriptions are recoverable, whether the client requests it or not.
     pub force_recovery: bool,
-    /// What a client that comes back is sent.
+    /// What a client gets that returns.
     pub force_recovery_mode: RecoveryMode,
-    /// Subscriptions end when a publication was missed, whether the client asks for it or not.
+    /// Subscriptions end when a publication was missed, whether the client requests it or not.
     pub force_positioning: bool,
-    /// It is kept who is subscribed.
+    /// Presence is kept: the list of subscribed clients.
     pub presence: bool,
-    /// Subscribers may be told who comes and goes.
+    /// Joins and leaves are published, to subscribers that request them.
     pub join_leave: bool,
-    /// They are told whether they ask for it or not.
+    /// Subscribers get them whether they request them or not.
     pub force_push_join_leave: bool,
     /// Subscribers may read the history.
     pub allow_history_for_subscriber: bool,
@@ -72,7 +72,7 @@ pub struct NamespaceOptions {
     pub allow_history_for_client: bool,
     /// Anonymous clients may as well, where clients or subscribers may.
     pub allow_history_for_anonymous: bool,
-    /// Subscribers may ask who is present.
+    /// Subscribers may read the presence.
     pub allow_presence_for_subscriber: bool,
     /// Clients with a user may.
     pub allow_presence_for_client: bool,
@@ -80,7 +80,7 @@ pub struct NamespaceOptions {
     pub allow_presence_for_anonymous: bool,
     /// Channels whose names have a `#` are open to the users named behind it alone.
     pub allow_user_limited_channels: bool,
-    /// The application decides who may subscribe.
+    /// The application decides about subscriptions.
     pub subscribe_proxy: bool,
     /// The application decides what may be published.
     pub publish_proxy: bool,
@@ -141,7 +141,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] when its namespace is not one of those configured.
-    pub fn of(&self, channel: &str) -> Result<&NamespaceOptions, Code> {
+    pub fn options(&self, channel: &str) -> Result<&NamespaceOptions, Code> {
         if self.named.is_empty() {
             return Ok(&self.without);
         }
@@ -160,15 +160,15 @@ mod tests {
     #[test]
     fn a_colon_means_nothing_until_a_namespace_is_configured() {
         let none = Namespaces::default();
-        assert!(none.of("scores:nba").is_ok());
+        assert!(none.options("scores:nba").is_ok());
         let chat = NamespaceOptions { allow_publish_for_client: true, ..Default::default() };
         let some = Namespaces::new(
             NamespaceOptions::default(),
             [Namespace { name: "chat".into(), options: chat.clone() }],
         );
-        assert_eq!(some.of("chat:room"), Ok(&chat));
-        assert_eq!(some.of("plain"), Ok(&NamespaceOptions::default()));
-        assert_eq!(some.of("scores:nba"), Err(code::UNKNOWN_CHANNEL));
-        assert_eq!(some.of(":a"), Ok(&NamespaceOptions::default()), "an empty name is no namespace");
+        assert_eq!(some.options("chat:room"), Ok(&chat));
+        assert_eq!(some.options("plain"), Ok(&NamespaceOptions::default()));
+        assert_eq!(some.options("scores:nba"), Err(code::UNKNOWN_CHANNEL));
+        assert_eq!(some.options(":a"), Ok(&NamespaceOptions::default()), "an empty name is no namespace");
     }
 }

@@ -1,18 +1,18 @@
-//! What concerns sessions from outside: the application's orders, others who come and go, and lost publications.
+//! Events from outside that concern sessions: orders of the application, joins and leaves, lost publications.
 
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo, Topic};
 
 use crate::connect::seconds_left;
-use crate::deciding::{Admission, Directive, Order, TokenId, Verdict};
+use crate::deciding::{Admission, Directive, Order, Rejection, TokenId};
 use crate::effects::Effects;
-use crate::ending::Ending;
+use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::identity::locate;
-use crate::member::Mark;
+use crate::member::SubscriptionFlag;
 use crate::protocols::{Event, LossReport, Peer as _, PresenceChange, Protocols, ServerSubscription};
 use crate::session::Flag;
-use crate::subscribe::{Join, Owner, Since, Stage, Wish};
+use crate::subscribe::{Origin, PendingSubscribe, RecoverFrom, SubscribeOptions, SubscribeState};
 use crate::topics::TopicKey;
 
 impl<P: Protocols> Hub<P> {
@@ -43,7 +43,7 @@ impl<P: Protocols> Hub<P> {
         };
         let by_token = matches!(directive.order, Order::EndTokens { .. });
         let is_anyone = user.is_empty() && (client.is_some() || session.is_some() || by_token);
-        // One that is still being let in ends as well.
+        // A session that is still being accepted ends as well.
         let is_end = by_token || matches!(directive.order, Order::Disconnect { .. } | Order::Replace { .. });
         slots.retain(|slot| {
             let session = &self.sessions[*slot as usize];
@@ -84,16 +84,17 @@ impl<P: Protocols> Hub<P> {
             subs.filter(|sub| is_named(sub.token.as_deref())).map(|sub| sub.topic).collect();
         self.recall(slot, code::UNAUTHORIZED, fx, |join| is_named(join.admission.token.as_ref()));
         for key in keys {
-            self.take_subscription(slot, key, code::UNSUBSCRIBED_BY_SERVER.number, reason, fx);
+            self.end_subscription(slot, key, code::UNSUBSCRIBED_BY_SERVER.number, reason, fx);
         }
-        self.forget_nobody(slot);
+        self.forget_empty_member(slot);
     }
 
     fn carry_out(&mut self, slot: u32, order: &Order, fx: &mut Effects) {
         match order {
             Order::Subscribe { channel, admission, since } => {
-                let since =
-                    since.as_ref().map(|p| Since { offset: p.offset, epoch: p.epoch.as_str().to_owned() });
+                let since = since
+                    .as_ref()
+                    .map(|p| RecoverFrom { offset: p.offset, epoch: p.epoch.as_str().to_owned() });
                 self.order_subscribe(slot, channel, admission, since, fx);
             }
             Order::Unsubscribe { channel, code, reason } => {
@@ -102,17 +103,17 @@ impl<P: Protocols> Hub<P> {
                     None => self.sessions[slot as usize].subscriptions().iter().map(|s| s.topic).collect(),
                 };
                 self.recall(slot, code::UNSUBSCRIBED_BY_SERVER, fx, |join| {
-                    join.owner == Owner::Order
+                    join.owner == Origin::Order
                         && channel.as_ref().is_none_or(|channel| join.channel == *channel)
                 });
                 for key in keys {
-                    self.take_subscription(slot, key, *code, reason, fx);
+                    self.end_subscription(slot, key, *code, reason, fx);
                 }
-                self.forget_nobody(slot);
+                self.forget_empty_member(slot);
             }
             Order::Disconnect { code, reason, except } => {
                 if !except.contains(&self.client_name(self.id_of(slot))) {
-                    self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
+                    self.end(slot, &CloseReason::Code(*code, reason.clone()), fx);
                 }
             }
             Order::Replace { client, since } => {
@@ -120,14 +121,14 @@ impl<P: Protocols> Hub<P> {
                 let name = self.client_name(self.id_of(slot));
                 if name != *client && (own, name) < (*since, client.clone()) {
                     let reason = "replaced by a newer connection of the user (client.single_connection)";
-                    self.end(slot, &Ending::Verdict(code::FORCE_DISCONNECT.number, reason.to_owned()), fx);
+                    self.end(slot, &CloseReason::Code(code::FORCE_DISCONNECT.number, reason.to_owned()), fx);
                 }
             }
             Order::EndTokens { code, reason, .. } if self.came_by_token_of(slot, order) => {
-                self.end(slot, &Ending::Verdict(*code, reason.clone()), fx);
+                self.end(slot, &CloseReason::Code(*code, reason.clone()), fx);
             }
             Order::EndTokens { reason, .. } => self.end_subscriptions(slot, order, reason, fx),
-            Order::Refresh { expired: true, .. } => self.end(slot, &Ending::Expired, fx),
+            Order::Refresh { expired: true, .. } => self.end(slot, &CloseReason::Expired, fx),
             Order::Refresh { expires, .. } => {
                 self.renew_connection(slot, (*expires, None, None), fx);
                 let left = expires.map(|at| seconds_left(at, self.time));
@@ -141,7 +142,7 @@ impl<P: Protocols> Hub<P> {
         slot: u32,
         channel: &Channel,
         admission: &Admission,
-        since: Option<Since>,
+        since: Option<RecoverFrom>,
         fx: &mut Effects,
     ) {
         if self.settings.access.is_reserved(channel.as_str()) {
@@ -154,7 +155,7 @@ impl<P: Protocols> Hub<P> {
         if session.subscriptions().len() + under_way >= self.settings.channel_limit {
             return self.end(
                 slot,
-                &Ending::Verdict(code::CHANNEL_LIMIT.number, code::CHANNEL_LIMIT.text.into()),
+                &CloseReason::Code(code::CHANNEL_LIMIT.number, code::CHANNEL_LIMIT.text.into()),
                 fx,
             );
         }
@@ -169,15 +170,15 @@ impl<P: Protocols> Hub<P> {
             }
             ServerSubscription::Ignored => return,
         }
-        let mut wish = Wish { since, ..Wish::default() };
-        let stage = self.reach(slot, channel, &mut wish, &admission.overrides, fx);
+        let mut wish = SubscribeOptions { since, ..SubscribeOptions::default() };
+        let stage = self.begin_topic(slot, channel, &mut wish, &admission.overrides, fx);
         let (channel, admission) = (channel.clone(), admission.clone());
-        let join = Join { channel, owner: Owner::Order, wish, admission, stage };
-        self.await_join(slot, join, fx);
+        let join = PendingSubscribe { channel, owner: Origin::Order, wish, admission, stage };
+        self.enqueue_subscribe(slot, join, fx);
     }
 
     /// Subscriptions that are still under way and for which `which` holds will not be made.
-    fn recall(&mut self, slot: u32, why: Code, fx: &mut Effects, which: impl Fn(&Join) -> bool) {
+    fn recall(&mut self, slot: u32, why: Code, fx: &mut Effects, which: impl Fn(&PendingSubscribe) -> bool) {
         let mut index = 0;
         loop {
             let Some(more) = self.sessions[slot as usize].existing_more() else { return };
@@ -187,50 +188,50 @@ impl<P: Protocols> Hub<P> {
                 continue;
             }
             let (catches, holds) = (join.catches(), join.holds());
-            join.stage = Stage::Failed(Verdict::from(why).into());
-            self.let_go(slot, catches, holds, fx);
+            join.stage = SubscribeState::Failed(Rejection::from(why).into());
+            self.release_pending(slot, catches, holds, fx);
         }
         self.advance(slot, fx);
     }
 
-    /// Somebody has come to a channel or left it: tells the subscribers that want to know.
+    /// A client has joined or left a channel: notifies the subscribers that requested it.
     pub fn changed(&mut self, channel: &Channel, joined: bool, info: &ClientInfo, fx: &mut Effects) {
         let Some(key) = self.topics.key(&Topic::Channel(channel.clone())) else { return };
         let Some(entry) = self.topics.get(key) else { return };
         let watching = |slot: &u32| {
             let member = self.sessions[*slot as usize].member();
-            member.and_then(|member| member.sub(key)).is_some_and(|sub| sub.marks.has(Mark::Watching))
+            member
+                .and_then(|member| member.sub(key))
+                .is_some_and(|sub| sub.marks.has(SubscriptionFlag::Watching))
         };
-        let slots: Vec<u32> = entry.everybody().filter(watching).collect();
+        let slots: Vec<u32> = entry.all_subscribers().filter(watching).collect();
         P::presence_changed(self, &slots, &PresenceChange { channel, joined, info }, fx);
     }
 
-    /// Publications of a topic are lost. Subscribers that know positions begin anew from theirs, plain ones are told,
-    /// and those whose dialect cannot say it come back.
+    /// Publications of a topic are lost. Each subscriber is notified as its protocol reports a loss.
     pub fn lost(&mut self, topic: &Topic, fx: &mut Effects) {
         let words = format!("{}: messages of {} were lost", code::INSUFFICIENT_STATE.text, topic.as_str());
         self.interrupt(topic, code::INSUFFICIENT_STATE, code::INSUFFICIENT_STATE.text, &words, fx);
     }
 
     /// The broker no longer has the subscription of a topic. Clients of the client protocol are unsubscribed with a code
-    /// that has them subscribe again, and again until it succeeds; plain ones stay subscribed, and are told; those whose
-    /// dialect cannot say it reconnect.
+    /// that has them subscribe again, and again until it succeeds; subscribers with notices stay subscribed; those whose
+    /// protocol cannot report it reconnect.
     pub(crate) fn lapsed(&mut self, topic: &Topic, fx: &mut Effects) {
         let words = format!("broker unavailable: {} is interrupted until it is back", topic.as_str());
         self.interrupt(topic, code::INTERNAL, "broker unavailable", &words, fx);
     }
 
-    /// Tells every subscriber of a topic that publications are missing: `plain` and `words` are the error for a plain
-    /// session.
+    /// Notifies every subscriber of a topic that publications are missing: `plain` and `words` are the error of a notice.
     fn interrupt(&mut self, topic: &Topic, plain: Code, reason: &str, words: &str, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
-        let slots: Vec<u32> = self.topics.get(key).map(|e| e.everybody().collect()).unwrap_or_default();
+        let slots: Vec<u32> = self.topics.get(key).map(|e| e.all_subscribers().collect()).unwrap_or_default();
         for slot in slots {
             match self.sessions[slot as usize].peer.loss_report() {
                 LossReport::Resubscribe | LossReport::Reconnect => self.lose_position(slot, key, reason, fx),
                 LossReport::Notice => self.event(slot, Event::Interrupted { code: plain, words }, fx),
                 LossReport::Close => {
-                    let ending = Ending::Verdict(code::POSITION_LOST.number, words.to_owned());
+                    let ending = CloseReason::Code(code::POSITION_LOST.number, words.to_owned());
                     self.end(slot, &ending, fx);
                 }
             }
@@ -244,12 +245,12 @@ impl<P: Protocols> Hub<P> {
         let by_server = session
             .member()
             .and_then(|member| member.sub(key))
-            .is_some_and(|sub| sub.marks.has(Mark::ServerSide));
+            .is_some_and(|sub| sub.marks.has(SubscriptionFlag::ServerSide));
         if by_server || session.peer.loss_report() == LossReport::Reconnect {
             let number = code::POSITION_LOST.number;
-            return self.end(slot, &Ending::Verdict(number, reason.to_owned()), fx);
+            return self.end(slot, &CloseReason::Code(number, reason.to_owned()), fx);
         }
-        self.take_subscription(slot, key, code::INSUFFICIENT_STATE.number, reason, fx);
+        self.end_subscription(slot, key, code::INSUFFICIENT_STATE.number, reason, fx);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of subscribers that do not keep up.
+//! Slow consumers: the policy for a subscriber whose queue is full.
 
 use tidings_wire::code;
 
@@ -11,14 +11,14 @@ use crate::topics::{Entry, TopicKey};
 /// What to do with a subscriber whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// End the session with [`crate::Ending::Slow`].
+    /// End the session with [`crate::CloseReason::Slow`].
     Cut,
     /// Drop what waits of the topic, keep the newest publication, announce the gap.
     Latest,
     /// Drop the oldest publications, announce the gap.
     DropOldest,
     /// Drop what waits of the topic (but the newest, where the policy is to keep that) and end the subscription with
-    /// [`Hub::lose_subscription`], which the subscriber is told behind what it gets.
+    /// [`Hub::lose_subscription`], which is reported behind the publications that stay.
     Unsubscribe,
 }
 

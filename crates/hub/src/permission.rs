@@ -18,7 +18,7 @@ use crate::session::Flag;
 use crate::settings::Settings;
 
 impl<P: Protocols> Hub<P> {
-    /// Checks a key given by a peer; tells whether it made the session a backend.
+    /// Compares a secret with the API key; gives whether it made the session a backend.
     pub fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {
         let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
         if accepted {
@@ -27,10 +27,9 @@ impl<P: Protocols> Hub<P> {
         accepted
     }
 
-    /// Has a secret that is no key verified as a connection token, or rejected where it cannot be one; it is answered when
-    /// that is done.
+    /// Has a secret that is not the API key verified as a connection token, or rejected where it cannot be one.
     pub fn authenticate_token(&mut self, slot: u32, secret: &[u8], fx: &mut Effects) {
-        let who = self.who(slot);
+        let who = self.requester(slot);
         let question = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
             Some(token) => Decide::Connect {
                 who,
@@ -42,12 +41,12 @@ impl<P: Protocols> Hub<P> {
             },
             None => Decide::Reject { who },
         };
-        self.ask(slot, 0, Request::Decide(Box::new(question)), fx);
+        self.request(slot, 0, Request::Decide(Box::new(question)), fx);
     }
 
-    /// Whether the application is asked before the session does `action` in `channel`; its word counts then, and the
-    /// channel's options do not. A backend is the application.
-    pub fn is_asked(&self, slot: u32, action: Action, channel: &Channel) -> bool {
+    /// Whether the application decides about `action` in `channel` for this session; the channel's options do not count
+    /// then. A backend is the application itself.
+    pub fn is_decided_by_application(&self, slot: u32, action: Action, channel: &Channel) -> bool {
         let options = self.options(channel);
         let asked = match action {
             Action::Subscribe => options.subscribe_proxy,
@@ -57,35 +56,40 @@ impl<P: Protocols> Hub<P> {
         asked && self.sessions[slot as usize].identity != Identity::Backend
     }
 
-    /// What publishing takes, if the session may.
+    /// The request that publishes, if the session may.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
     pub fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
         let session = &self.sessions[slot as usize];
         let has_connect = session.peer.has_connect();
-        if !self.is_asked(slot, Action::Publish, &channel) {
+        if !self.is_decided_by_application(slot, Action::Publish, &channel) {
             self.may(slot, Action::Publish, &channel)?;
-            // Subscribers are told who it was, where somebody is somebody.
+            // Publications of connected clients contain the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| Box::new(self.client_info(slot, key)));
             return Ok(Request::Publish(channel, body, info));
         }
-        self.settings.namespaces.of(channel.as_str())?;
-        // Whom the application lets in, it is asked about first, on every port.
+        self.settings.namespaces.options(channel.as_str())?;
+        // With a connect hook, a client must connect before its publications are decided about, on every port.
         let is_unknown = self.settings.connect_proxy && !has_connect && !session.flags.has(Flag::Connected);
         if is_unknown || self.settings.access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
-        let question = Decide::Publish { who: self.who(slot), channel, body, info };
+        let question = Decide::Publish { who: self.requester(slot), channel, body, info };
         Ok(Request::Decide(Box::new(question)))
     }
 
-    /// Whether the session may subscribe to a channel, as far as the channel's name says it (`None`: it does not, and
-    /// the options decide): private ones are for those who have a token for them, those that name users for these
-    /// users. Nothing is said where the session may do everything.
-    pub fn by_name(&self, slot: u32, channel: &Channel, options: &NamespaceOptions) -> Option<bool> {
+    /// Whether the session may subscribe to a channel, as far as the channel's name decides it (`None`: the options
+    /// decide). A private channel needs a token for it; a channel that names users is open to these users. `None` for a
+    /// session that may do everything.
+    pub fn permission_by_name(
+        &self,
+        slot: u32,
+        channel: &Channel,
+        options: &NamespaceOptions,
+    ) -> Option<bool> {
         let session = &self.sessions[slot as usize];
         if session.is_granted(channel) {
             return Some(true);
@@ -136,24 +140,24 @@ impl<P: Protocols> Hub<P> {
     /// Whether the session may do `action` in `channel`.
     ///
     /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to be
-    /// asked, which only commands of the client protocol do.
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to
+    /// decide, which only commands of the client protocol request.
     pub fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
         let session = &self.sessions[slot as usize];
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;
-        // A name says nothing of who may publish.
+        // A name does not decide about publishing.
         if action != Action::Publish {
-            match (action, self.by_name(slot, channel, namespaces.of(channel.as_str())?)) {
+            match (action, self.permission_by_name(slot, channel, namespaces.options(channel.as_str())?)) {
                 (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
                 (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
-                // What only some may hear, only they may look up.
+                // The history and presence of a channel for some users are for these users.
                 (_, Some(false)) if !subscribed => return Err(code::PERMISSION_DENIED),
                 _ => {}
             }
         }
-        if self.is_asked(slot, action, channel) {
+        if self.is_decided_by_application(slot, action, channel) {
             return Err(code::PERMISSION_DENIED);
         }
         access.may(action, session.identity, subscribed, namespaces, channel.as_str())

@@ -16,10 +16,10 @@ use tidings_wire::code::Code;
 use tidings_wire::{Channel, ClientInfo, Form, Publication, Topic};
 
 use crate::deciding::Connected;
-use crate::effects::{Answer, Effects, Failure, Mark, Timer};
-use crate::ending::Ending;
+use crate::effects::{Effects, Failure, Response, SentMark, Timer};
+use crate::ending::CloseReason;
 use crate::hub::Hub;
-use crate::subscribe::{Owner, Settled};
+use crate::subscribe::{Completed, Origin};
 use crate::topics::TopicKey;
 
 /// The protocols of a server, and the state that all sessions of one hub share.
@@ -32,17 +32,17 @@ pub trait Protocols: Sized + Default + fmt::Debug {
     /// A session has begun.
     fn opened(hub: &mut Hub<Self>, slot: u32, fx: &mut Effects);
 
-    /// Something happened to a session that its peer is to learn of.
+    /// Reports an event of a session to its peer.
     fn event(hub: &mut Hub<Self>, slot: u32, event: Event<'_>, fx: &mut Effects);
 
-    /// A client has come to a channel or left it: tells the sessions in `slots`, which requested that.
+    /// A client has joined or left a channel: notifies the sessions in `slots`, which requested that.
     fn presence_changed(hub: &mut Hub<Self>, slots: &[u32], change: &PresenceChange<'_>, fx: &mut Effects);
 
     /// A timer of the protocol has expired.
     fn expired(hub: &mut Hub<Self>, slot: u32, timer: Timer, fx: &mut Effects);
 
     /// Responses were written for a session since `mark`.
-    fn responded(hub: &mut Hub<Self>, slot: u32, mark: Mark, fx: &mut Effects);
+    fn responded(hub: &mut Hub<Self>, slot: u32, mark: SentMark, fx: &mut Effects);
 
     /// A session is gone, with its state if it had some.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);
@@ -101,13 +101,13 @@ pub enum ServerSubscription {
     Reported,
     /// Without a report, as soon as the topic is live.
     Unreported,
-    /// Not at all: the channel's messages cannot be told from others. Counts as an error.
+    /// Not at all: its protocol cannot name the channel. Counts as an error.
     Refused,
     /// Not at all.
     Ignored,
 }
 
-/// Something that happened to a session and that its peer is to learn of.
+/// An event of a session, for its peer.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A subscription begun with [`Hub::begin_subscribe`] is made.
@@ -120,9 +120,9 @@ pub enum Event<'a> {
     /// A subscription with options is made.
     Joined {
         /// Its origin.
-        owner: Owner,
+        owner: Origin,
         /// How it begins.
-        settled: &'a Settled,
+        settled: &'a Completed,
     },
     /// Publications for this session alone.
     Publications(TopicKey, &'a [Arc<Publication>]),
@@ -133,16 +133,16 @@ pub enum Event<'a> {
         /// The accepted connection.
         connected: &'a Connected,
         /// Its subscriptions.
-        subscriptions: &'a [Settled],
+        subscriptions: &'a [Completed],
     },
     /// The response to a request of the session.
-    Answer {
+    Response {
         /// The number of the command.
         id: u32,
         /// The channel of the request, where [`Hub::request_beside`] was given it.
         channel: Option<&'a Channel>,
         /// The response.
-        answer: Answer,
+        answer: Response,
     },
     /// A command failed.
     Failed {
@@ -176,15 +176,15 @@ pub enum Event<'a> {
     /// Nothing is under way any more.
     Idle,
     /// The session ends; its connection is closed after the bytes that are sent now.
-    Closing(&'a Ending),
+    Closing(&'a CloseReason),
 }
 
-/// A client comes to a channel or leaves it.
+/// A client joins or leaves a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceChange<'a> {
     /// The channel.
     pub channel: &'a Channel,
-    /// It comes.
+    /// It joins; otherwise it leaves.
     pub joined: bool,
     /// The client.
     pub info: &'a ClientInfo,

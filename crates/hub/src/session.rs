@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tidings_wire::Channel;
 
 use crate::access::Identity;
-use crate::deciding::{About, Admission};
+use crate::deciding::{Admission, ConnectionInfo};
 use crate::member::Member;
 use crate::protocols::{Protocols, State as _};
-use crate::subscribe::{Awaiting, Join, Wish};
-use crate::subscriptions::{Only, Subscription};
+use crate::subscribe::{PendingCommands, PendingSubscribe, SubscribeOptions};
+use crate::subscriptions::{SingleSubscription, Subscription};
 
 /// Names a session: its slot, and which of the slot's tenants it is. An answer for an earlier tenant is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,32 +69,32 @@ pub struct Session<P: Protocols> {
     pub identity: Identity,
     /// Small facts.
     pub flags: Flags,
-    pub(crate) only: Only,
-    pub(crate) more: Option<Box<More<P>>>,
+    pub(crate) only: SingleSubscription,
+    pub(crate) more: Option<Box<ColdState<P>>>,
 }
 
 /// What an idle session does not have.
 #[derive(Debug)]
-pub(crate) struct More<P: Protocols> {
+pub(crate) struct ColdState<P: Protocols> {
     pub(crate) protocol: P::State,
-    pub(crate) awaiting: Awaiting,
+    pub(crate) awaiting: PendingCommands,
     /// All subscriptions, once there are two.
     pub(crate) subscriptions: Vec<Subscription>,
-    /// What the transport knows of the connection.
-    pub(crate) about: Option<Arc<About>>,
+    /// The transport and headers of the connection.
+    pub(crate) about: Option<Arc<ConnectionInfo>>,
     /// The subscriptions that the client requested when it connected.
-    pub(crate) requested: Vec<(Channel, Wish)>,
+    pub(crate) requested: Vec<(Channel, SubscribeOptions)>,
     /// Channels that its token grants and that it may subscribe to, where they are not subscribed by themselves.
     pub(crate) granted: Vec<(Channel, Admission)>,
     /// Its user and its special subscriptions, where there are such.
     pub(crate) member: Option<Box<Member>>,
 }
 
-impl<P: Protocols> Default for More<P> {
+impl<P: Protocols> Default for ColdState<P> {
     fn default() -> Self {
         Self {
             protocol: P::State::default(),
-            awaiting: Awaiting::default(),
+            awaiting: PendingCommands::default(),
             subscriptions: Vec::new(),
             about: None,
             requested: Vec::new(),
@@ -111,16 +111,16 @@ impl<P: Protocols> Session<P> {
             peer,
             identity: Identity::default(),
             flags: Flags::default(),
-            only: Only::default(),
+            only: SingleSubscription::default(),
             more: None,
         }
     }
 
-    pub(crate) fn more(&mut self) -> &mut More<P> {
+    pub(crate) fn more(&mut self) -> &mut ColdState<P> {
         self.more.get_or_insert_default()
     }
 
-    pub(crate) fn existing_more(&mut self) -> Option<&mut More<P>> {
+    pub(crate) fn existing_more(&mut self) -> Option<&mut ColdState<P>> {
         self.more.as_deref_mut()
     }
 
@@ -150,7 +150,7 @@ impl<P: Protocols> Session<P> {
     }
 
     /// Its subscriptions with options that are under way.
-    pub(crate) fn joins(&self) -> impl Iterator<Item = &Join> {
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &PendingSubscribe> {
         self.more.iter().flat_map(|more| more.awaiting.joins())
     }
 
@@ -171,13 +171,13 @@ impl<P: Protocols> Session<P> {
     }
 
     /// Sets the subscriptions that its client requests with its connection.
-    pub fn set_requested(&mut self, requested: Vec<(Channel, Wish)>) {
+    pub fn set_requested(&mut self, requested: Vec<(Channel, SubscribeOptions)>) {
         if !requested.is_empty() || self.has_more() {
             self.more().requested = requested;
         }
     }
 
-    pub(crate) fn about(&self) -> Option<&Arc<About>> {
+    pub(crate) fn about(&self) -> Option<&Arc<ConnectionInfo>> {
         self.more.as_ref()?.about.as_ref()
     }
 
@@ -212,8 +212,8 @@ impl<P: Protocols> Session<P> {
     }
 
     /// Whether a request may be started beside the queue.
-    pub fn takes_flight(&self) -> bool {
-        self.more.as_ref().is_none_or(|more| more.awaiting.takes_flight())
+    pub fn takes_request(&self) -> bool {
+        self.more.as_ref().is_none_or(|more| more.awaiting.takes_request())
     }
 
     /// Whether a read of a history or of presence may be started beside the queue.

@@ -1,4 +1,4 @@
-//! What an operator decides about sessions, already checked.
+//! The settings of sessions, already validated.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::usage::Usage;
 pub struct Settings {
     /// What `SUBSCRIBE` without a name means on the line port, and whose messages arrive there bare.
     pub default_channel: Channel,
-    /// What a new plain connection is subscribed to.
+    /// The channels that a new plain connection is subscribed to.
     pub auto_subscribe: Vec<Channel>,
-    /// Whether a line that is no command comes back (`true`) or is an unknown command (`false`).
+    /// Whether a line that is no command is echoed (`true`) or an unknown command (`false`).
     pub echo: bool,
     /// Which bodies are escaped on plain lines.
     pub escape: Escape,
     /// Longest line, and longest RESP bulk string, in bytes without its ending.
     pub max_line: usize,
-    /// Most bytes of half-read commands of all sessions of a hub together; past it, who adds to them is ended.
+    /// Most bytes of half-read commands of all sessions of a hub together; past it, a session that adds to them is ended.
     pub input_limit: usize,
-    /// How long automatic subscriptions wait for the first byte that tells the link.
+    /// How long automatic subscriptions wait for the first byte, which decides the protocol.
     pub first_byte_wait: Duration,
     /// Most subscriptions of one connection.
     pub channel_limit: usize,
@@ -33,9 +33,9 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// How long such a ping may go unanswered; zero for ever.
     pub pong_timeout: Duration,
-    /// How long a session of the client protocol may take to say `connect`.
+    /// How long a session of the client protocol may take to connect.
     pub stale_close_delay: Duration,
-    /// Who may do what.
+    /// The rules of access.
     pub access: Access,
     /// The options of channels.
     pub namespaces: Namespaces,
@@ -45,7 +45,7 @@ pub struct Settings {
     pub recovery_bytes: usize,
     /// Most publications that a client is sent when it recovers.
     pub recovery_limit: usize,
-    /// Whether the application is asked about every connection.
+    /// Whether the application decides about every connection.
     pub connect_proxy: bool,
     /// Channels whose names begin like this need a subscription token; empty for none.
     pub private_prefix: String,

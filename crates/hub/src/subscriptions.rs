@@ -15,12 +15,12 @@ pub struct Subscription {
 
 /// The only subscription of a session, if it has just one; eight bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Only(Subscription);
+pub(crate) struct SingleSubscription(Subscription);
 
 /// No topic has this key.
 const NONE: TopicKey = TopicKey::MAX;
 
-impl Default for Only {
+impl Default for SingleSubscription {
     fn default() -> Self {
         Self(Subscription { topic: NONE, place: 0 })
     }
@@ -49,7 +49,7 @@ impl<P: Protocols> Session<P> {
     pub(crate) fn add_subscription(&mut self, topic: TopicKey, place: u32) {
         let new = Subscription { topic, place };
         if self.subscriptions().is_empty() {
-            self.only = Only(new);
+            self.only = SingleSubscription(new);
             return;
         }
         let only = std::mem::take(&mut self.only).0;
@@ -62,12 +62,12 @@ impl<P: Protocols> Session<P> {
 
     pub(crate) fn remove_subscription(&mut self, topic: TopicKey) {
         if self.only.0.topic == topic {
-            self.only = Only::default();
+            self.only = SingleSubscription::default();
         } else if let Some(more) = self.existing_more() {
             more.subscriptions.retain(|s| s.topic != topic);
             if let [last] = more.subscriptions[..] {
                 more.subscriptions = Vec::new();
-                self.only = Only(last);
+                self.only = SingleSubscription(last);
             }
         }
     }

@@ -3,9 +3,9 @@
 //! A subscriber stands in its topic's list for the wire form it takes; the session remembers its place there, so
 //! leaving costs one swap. Places are kept right by telling the session that was moved.
 //!
-//! Where a channel has a history, a subscriber is told a position and from there on gets everything once. Its history
+//! Where a channel has a history, a subscriber gets a position and from there on every publication once. Its history
 //! is read while publications go on, so a topic keeps what is fanned out while any subscribe waits for that
-//! ([`Topics::catch`]), and knows who has been told of publications that are still on their way ([`Topics::skip`]).
+//! ([`Topics::start_recording`]), and the positions of subscribers that have publications which are still on their way ([`Topics::skip`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,9 +30,9 @@ pub type TopicKey = u32;
 pub enum Interest {
     /// Confirmed: nothing is missed.
     Live,
-    /// Asked for.
+    /// Requested.
     Pending,
-    /// The broker is away; it will be asked for when it returns.
+    /// The broker is unavailable; the topic is requested again when it returns.
     Unavailable,
 }
 
@@ -44,7 +44,7 @@ pub struct Entry {
     live: bool,
     /// By form, those that there are: most topics have one or two.
     subscribers: Vec<(Form, Vec<u32>)>,
-    /// Sessions that asked to subscribe and have no answer yet.
+    /// Sessions that wait until the topic is live.
     pub(crate) waiters: Vec<SessionId>,
     /// Subscribers on the whole node, shared with the other shards.
     count: Option<Arc<AtomicU64>>,
@@ -57,7 +57,7 @@ pub struct Entry {
     last: Option<Position>,
     /// What was fanned out since subscribes wait for the history.
     recent: Option<Box<Recent>>,
-    /// Up to which position subscribers have been told already.
+    /// Up to which position subscribers have the publications already.
     skips: HashMap<u32, Position>,
 }
 
@@ -89,18 +89,18 @@ impl Entry {
         self.serial
     }
 
-    /// The slots of those who take it in `form`.
+    /// The slots of the subscribers that take it in `form`.
     pub fn subscribers(&self, form: Form) -> &[u32] {
         self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
     }
 
-    /// The forms in which there is somebody to take it.
+    /// The forms that have subscribers.
     pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
         self.subscribers.iter().map(|(form, _)| *form)
     }
 
-    /// Everybody who takes it.
-    pub fn everybody(&self) -> impl Iterator<Item = u32> + '_ {
+    /// The slots of all subscribers.
+    pub fn all_subscribers(&self) -> impl Iterator<Item = u32> + '_ {
         self.subscribers.iter().flat_map(|(_, list)| list.iter().copied())
     }
 
@@ -134,7 +134,7 @@ impl Entry {
 }
 
 /// What a topic's entry is made with.
-pub(crate) struct Traits {
+pub(crate) struct TopicOptions {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,
     pub(crate) escape: Escape,
@@ -164,12 +164,16 @@ impl Topics {
         self.entries.get_mut(key as usize)
     }
 
-    /// The topic's key, and whether it had to be made (then it must be asked for at the broker).
-    pub(crate) fn ensure(&mut self, topic: &Topic, traits: impl FnOnce() -> Traits) -> (TopicKey, bool) {
+    /// The topic's key, and whether it had to be made (then it must be requested at the broker).
+    pub(crate) fn ensure(
+        &mut self,
+        topic: &Topic,
+        traits: impl FnOnce() -> TopicOptions,
+    ) -> (TopicKey, bool) {
         if let Some(key) = self.key(topic) {
             return (key, false);
         }
-        let Traits { default_channel, data_format, escape, slow_consumer, history } = traits();
+        let TopicOptions { default_channel, data_format, escape, slow_consumer, history } = traits();
         self.next_serial += 1;
         let key = self.entries.insert(Entry {
             topic: topic.clone(),
@@ -228,14 +232,14 @@ impl Topics {
         moved
     }
 
-    /// A session has its answer about the topic.
-    pub(crate) fn waits_no_more(&mut self, key: TopicKey, session: SessionId) {
+    /// A session no longer waits for the topic.
+    pub(crate) fn remove_waiter(&mut self, key: TopicKey, session: SessionId) {
         if let Some(entry) = self.entries.get_mut(key as usize) {
             entry.waiters.retain(|waiter| *waiter != session);
         }
     }
 
-    /// Forgets the topic if nobody has it and nobody waits for it; gives its name then.
+    /// Removes the topic if it has no subscribers and no waiting sessions; gives its name then.
     pub(crate) fn release(&mut self, key: TopicKey) -> Option<Topic> {
         let entry = self.entries.get(key as usize)?;
         if entry.len() > 0 || !entry.waiters.is_empty() || entry.recent.is_some() {
@@ -257,8 +261,8 @@ impl Topics {
         }
     }
 
-    /// A subscribe waits for the history: what is fanned out from now on is kept. Gives where that begins.
-    pub(crate) fn catch(&mut self, key: TopicKey) -> usize {
+    /// A subscribe waits for the history: publications are kept from now on. Gives the index of the next one.
+    pub(crate) fn start_recording(&mut self, key: TopicKey) -> usize {
         let recent = self.entries[key as usize].recent.get_or_insert_default();
         recent.joins += 1;
         recent.publications.len()
@@ -270,8 +274,8 @@ impl Topics {
         if recent.over { None } else { recent.publications.get(from..) }
     }
 
-    /// A subscribe waits no longer.
-    pub(crate) fn caught(&mut self, key: TopicKey) {
+    /// A subscribe no longer waits for the history.
+    pub(crate) fn stop_recording(&mut self, key: TopicKey) {
         if let Some(entry) = self.entries.get_mut(key as usize)
             && let Some(recent) = &mut entry.recent
         {
@@ -282,8 +286,8 @@ impl Topics {
         }
     }
 
-    /// These publications are about to be fanned out; at most `bound` bytes are kept for those who wait.
-    pub(crate) fn heard(&mut self, key: TopicKey, publications: &[Arc<Publication>], bound: usize) {
+    /// These publications are about to be fanned out; at most `bound` bytes are kept for waiting sessions.
+    pub(crate) fn record(&mut self, key: TopicKey, publications: &[Arc<Publication>], bound: usize) {
         let Some(entry) = self.entries.get_mut(key as usize) else { return };
         if let Some(recent) = &mut entry.recent
             && !recent.over
@@ -301,7 +305,7 @@ impl Topics {
         }
     }
 
-    /// A subscriber has been told of everything up to `position`: what comes late is not for it.
+    /// A subscriber has everything up to `position`: late publications at or before it are skipped.
     pub(crate) fn skip(&mut self, key: TopicKey, slot: u32, position: Position) {
         let entry = &mut self.entries[key as usize];
         let passed = entry
@@ -313,7 +317,7 @@ impl Topics {
         }
     }
 
-    /// The subscribers that have been told of some of these publications, with up to where.
+    /// The subscribers that have some of these publications, with the position up to which.
     pub(crate) fn skipping(
         &mut self,
         key: TopicKey,
@@ -335,7 +339,7 @@ impl Topics {
         some
     }
 
-    /// Notes how the topic stands, and the node-wide count it is part of.
+    /// Sets the topic's state, and the node-wide count of its subscribers.
     pub(crate) fn set_interest(&mut self, key: TopicKey, count: Arc<AtomicU64>, live: bool) {
         let entry = &mut self.entries[key as usize];
         entry.live = live;

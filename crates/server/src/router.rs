@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, Gap, HistoryOptions, PublishOptions, Published, Sink, Stateful};
 use tidings_hub::{
-    Answer, Decide, Failure, Interest, NamespaceOptions, Note, Query, Request, Settings, Verdict,
+    Decide, Failure, Interest, NamespaceOptions, Notification, Query, Rejection, Request, Response, Settings,
 };
 use tidings_log_throttle::LogThrottle;
-use tidings_shard::{Control, Mail, Mailbox, Reply};
+use tidings_shard::{Control, Mailbox, Reply, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, History, HistoryQuery, Pattern, Topic, code};
 
@@ -140,7 +140,7 @@ impl Router {
 
     /// The options of a channel; those of channels without a namespace when its own is unknown.
     pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
-        self.settings.namespaces.of(channel.as_str()).ok()
+        self.settings.namespaces.options(channel.as_str()).ok()
     }
 
     /// How a channel's history is kept, if it is.
@@ -241,7 +241,7 @@ impl Router {
         let mut count = 0;
         self.interests.stranded(now, delay, has_history, |topic, shards| {
             count += 1;
-            self.each(shards, |mailbox| mailbox.post(Mail::Stranded(topic.clone(), delay)));
+            self.each(shards, |mailbox| mailbox.post(ShardMessage::Stranded(topic.clone(), delay)));
         });
         if count > 0 {
             tracing::warn!(
@@ -252,7 +252,7 @@ impl Router {
     }
 
     /// Posts mail to every shard.
-    pub(crate) fn post_to_all(&self, mail: impl Fn() -> Mail) {
+    pub(crate) fn post_to_all(&self, mail: impl Fn() -> ShardMessage) {
         for mailbox in self.mailboxes() {
             mailbox.post(mail());
         }
@@ -335,7 +335,7 @@ impl Router {
     }
 
     /// Answers a question about the node.
-    fn query(&self, query: &Query) -> Answer {
+    fn query(&self, query: &Query) -> Response {
         match query {
             Query::Channels(pattern) => {
                 let most = self.settings.recovery_bytes;
@@ -347,12 +347,12 @@ impl Router {
                     {
                         bytes += c.as_str().len() + CHANNEL_OVERHEAD;
                         if bytes > most {
-                            return Answer::Failed(Failure::Error(too_large(most)));
+                            return Response::Failed(Failure::Error(too_large(most)));
                         }
                         channels.push(c.clone());
                     }
                 }
-                Answer::Channels(channels)
+                Response::Channels(channels)
             }
             Query::Subscribers(names) => {
                 let table = self.interests.read();
@@ -361,10 +361,10 @@ impl Router {
                     table.route(&topic).map(Route::subscribers)
                 };
                 let counts = names.iter().map(|name| (name.clone(), count(name).unwrap_or(0)));
-                Answer::Subscribers(counts.collect())
+                Response::Subscribers(counts.collect())
             }
-            Query::Patterns => Answer::Count(self.subscribed().1 as u64),
-            Query::Info => Answer::Text((self.info)()),
+            Query::Patterns => Response::Count(self.subscribed().1 as u64),
+            Query::Info => Response::Text((self.info)()),
         }
     }
 
@@ -384,7 +384,7 @@ impl Router {
             return true;
         }
         match self.cluster.heard(channel, body) {
-            Some(Heard::Order(directive)) => self.post_to_all(|| Mail::Order(Arc::clone(&directive))),
+            Some(Heard::Order(directive)) => self.post_to_all(|| ShardMessage::Order(Arc::clone(&directive))),
             Some(Heard::Blocklist(change)) => match self.blocklist.apply(change) {
                 Ok(Some(directive)) => blocklist::order(self, directive),
                 Ok(None) => {}
@@ -396,7 +396,7 @@ impl Router {
                 if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
                     && let Some(mailbox) = self.mailboxes().get(shard as usize)
                 {
-                    mailbox.post(Mail::Input(id, data));
+                    mailbox.post(ShardMessage::Input(id, data));
                 }
             }
             None => {}
@@ -415,7 +415,7 @@ impl Router {
 }
 
 impl Control for Router {
-    fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
+    fn subscribe_topic(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
         self.interests.want(shard, topic, |topic| {
             // The server subscribes to its own channels by itself, and no session's interest begins or ends that.
             if let Some(broker) = self.broker.get().filter(|_| !is_own(topic)) {
@@ -424,23 +424,24 @@ impl Control for Router {
         })
     }
 
-    fn unwant(&self, shard: usize, topic: &Topic) {
+    fn unsubscribe_topic(&self, shard: usize, topic: &Topic) {
         self.interests.unwant(shard, topic, Instant::now());
     }
 
-    fn ask(&self, request: Request, reply: Reply) {
+    fn request(&self, request: Request, reply: Reply) {
         match request {
             Request::Publish(channel, body, info) => {
                 let more = PublishOptions { info: info.map(|info| *info), ..PublishOptions::default() };
                 let done = Box::new(move |outcome| {
-                    reply
-                        .send(answer(outcome, |published: Published| Answer::Published(published.receivers)));
+                    reply.send(answer(outcome, |published: Published| {
+                        Response::Published(published.receivers)
+                    }));
                 });
                 self.publish(&channel, body, more, done);
             }
             Request::Query(query) => reply.send(self.query(&query)),
             Request::History(channel, query) => {
-                self.history(&channel, query, |history| reply.send(answer(history, Answer::History)));
+                self.history(&channel, query, |history| reply.send(answer(history, Response::History)));
             }
             Request::Presence(channel) => match self.broker.get() {
                 Some(broker) => {
@@ -448,10 +449,10 @@ impl Control for Router {
                     broker.presence(
                         &channel,
                         self.settings.recovery_bytes,
-                        Box::new(|members| reply.send(answer(members.map_err(failure), Answer::Members))),
+                        Box::new(|members| reply.send(answer(members.map_err(failure), Response::Members))),
                     );
                 }
-                None => reply.send(Answer::Failed(Failure::Unavailable)),
+                None => reply.send(Response::Failed(Failure::Unavailable)),
             },
             Request::PresenceStats(channel) => match self.broker.get() {
                 Some(broker) => {
@@ -460,31 +461,31 @@ impl Control for Router {
                         &channel,
                         Box::new(|stats| {
                             reply.send(answer(stats.map_err(failure), |s| {
-                                Answer::Presence(s.clients, s.users)
+                                Response::Presence(s.clients, s.users)
                             }));
                         }),
                     );
                 }
-                None => reply.send(Answer::Failed(Failure::Unavailable)),
+                None => reply.send(Response::Failed(Failure::Unavailable)),
             },
             Request::Decide(question) => match self.authority.get() {
                 Some(authority) => authority.decide(*question, reply),
-                None => reply.send(Answer::Failed(Verdict::from(code::INTERNAL).into())),
+                None => reply.send(Response::Failed(Rejection::from(code::INTERNAL).into())),
             },
         }
     }
 
-    fn tell(&self, note: Note) {
+    fn notify(&self, note: Notification) {
         let Some(broker) = self.broker.get() else { return };
         // Presence is said again and again, and runs out by itself where saying it failed.
         let settled = || Box::new(|_: Result<(), BrokerError>| {});
         match note {
-            Note::Present(channel, info, announced) => {
+            Notification::Present(channel, info, announced) => {
                 broker.presence_keep(&channel, &info, PRESENCE_TTL, announced, settled());
             }
-            Note::Absent(channel, info) => broker.presence_remove(&channel, &info.client, settled()),
-            Note::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), settled()),
-            Note::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), settled()),
+            Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, settled()),
+            Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), settled()),
+            Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), settled()),
         }
     }
 
@@ -507,7 +508,7 @@ fn failure(error: BrokerError) -> Failure {
         // The words of the broker are in the log: they are nothing to a client.
         BrokerError::Failed(_) => Failure::Unavailable,
         BrokerError::NotPermitted => Failure::Error(code::PERMISSION_DENIED.into()),
-        BrokerError::Invalid(why) => Failure::Error(Verdict {
+        BrokerError::Invalid(why) => Failure::Error(Rejection {
             code: code::BAD_REQUEST.number,
             text: format!("{}: {why}", code::BAD_REQUEST.text),
             temporary: false,
@@ -516,15 +517,15 @@ fn failure(error: BrokerError) -> Failure {
 }
 
 /// That an answer would take more bytes than that.
-fn too_large(bytes: usize) -> Verdict {
+fn too_large(bytes: usize) -> Rejection {
     let text = format!("limit exceeded: the answer takes more than {bytes} bytes (client.queue_max_size)");
-    Verdict { code: code::LIMIT_EXCEEDED.number, text, temporary: false }
+    Rejection { code: code::LIMIT_EXCEEDED.number, text, temporary: false }
 }
 
-fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Answer) -> Answer {
+fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Response) -> Response {
     match outcome {
         Ok(value) => then(value),
-        Err(failure) => Answer::Failed(failure),
+        Err(failure) => Response::Failed(failure),
     }
 }
 
@@ -561,7 +562,7 @@ impl Sink for Router {
                 self.own_refused.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
             }
             self.interests.live(topic, |shards| {
-                self.each(shards, |mailbox| mailbox.post(Mail::Live(topic.clone())));
+                self.each(shards, |mailbox| mailbox.post(ShardMessage::Live(topic.clone())));
             });
         }
     }
@@ -589,7 +590,7 @@ impl Sink for Router {
             // perhaps by mistake.
             let failure = if refusal.was_live { Failure::Unavailable } else { failure(error.clone()) };
             self.each(shards, |mailbox| {
-                mailbox.post(Mail::Refused(topic.clone(), failure.clone(), refusal.is_first));
+                mailbox.post(ShardMessage::Refused(topic.clone(), failure.clone(), refusal.is_first));
             });
         });
     }
@@ -599,7 +600,7 @@ impl Sink for Router {
         for topic in topics {
             self.canary.is_there(topic, false);
             self.interests.away(topic, |shards| {
-                self.each(shards, |mailbox| mailbox.post(Mail::Away(topic.clone())));
+                self.each(shards, |mailbox| mailbox.post(ShardMessage::Away(topic.clone())));
             });
         }
     }
@@ -612,7 +613,7 @@ impl Sink for Router {
     }
 
     fn down(&self, reason: &str) {
-        let news = self.interests.down(reason, || self.post_to_all(|| Mail::BrokerDown));
+        let news = self.interests.down(reason, || self.post_to_all(|| ShardMessage::BrokerDown));
         if news {
             tracing::warn!(reason, "the broker is away");
         }
@@ -632,7 +633,7 @@ impl Sink for Router {
                 gap.last.offset
             );
         }
-        self.each(route.shards, |mailbox| mailbox.post(Mail::Lost(topic.clone())));
+        self.each(route.shards, |mailbox| mailbox.post(ShardMessage::Lost(topic.clone())));
     }
 
     fn changed(&self, channel: &Channel, change: &Change) {
@@ -643,6 +644,6 @@ impl Sink for Router {
             Change::Leave(info) => (false, info),
         };
         let change = Arc::new(tidings_shard::Change { channel: channel.clone(), joined, info: info.clone() });
-        self.each(route.shards, |mailbox| mailbox.post(Mail::Changed(Arc::clone(&change))));
+        self.each(route.shards, |mailbox| mailbox.post(ShardMessage::Changed(Arc::clone(&change))));
     }
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
-use tidings_shard::{AddressLimits, Control, Listener, Mail, Porter, Process, RateLimit};
+use tidings_shard::{AddressLimits, Control, Listener, Process, RateLimit, ShardMessage, TlsHandoff};
 use tokio::task::JoinSet;
 
 use crate::auth::SetupError;
@@ -116,7 +116,7 @@ impl Server {
         let process = Arc::new(Process { connection_rate, addresses, ..Process::default() });
         let door =
             tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
-        let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn Porter>);
+        let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn TlsHandoff>);
         let ready = &config.ready;
         // Of its own randomness: the name is public, as a channel's is.
         let canary = Canary::new(
@@ -203,7 +203,7 @@ impl Server {
                     Listener::unix(listener)?
                 }
             };
-            node.mailboxes[0].post(Mail::Listen(listener));
+            node.mailboxes[0].post(ShardMessage::Listen(listener));
         }
         let http = http::Serving::start(http, &node, &mut files)?;
         let mut tasks = JoinSet::new();

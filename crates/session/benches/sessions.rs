@@ -55,7 +55,7 @@ fn hub() -> Hub {
 fn settle(hub: &mut Hub, fx: &mut Effects) {
     let mut i = 0;
     while i < fx.list.len() {
-        if let Effect::Want(topic) = &fx.list[i] {
+        if let Effect::SubscribeTopic(topic) = &fx.list[i] {
             let topic = topic.clone();
             hub.interest(&topic, Interest::Live, Arc::new(AtomicU64::new(0)), fx);
         }

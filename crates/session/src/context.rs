@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidings_hub::{Act, Connected, Cost, Effects, Ending, Failure, Flag, Session, TopicKey, Verdict};
+use tidings_hub::{
+    CloseReason, Connected, Cost, Effects, Failure, Flag, Progress, Rejection, Session, TopicKey,
+};
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Publication, form};
 
@@ -71,7 +73,7 @@ impl Context<'_> {
     }
 
     /// Ends the session.
-    pub(crate) fn end(&mut self, ending: &Ending) {
+    pub(crate) fn end(&mut self, ending: &CloseReason) {
         self.hub.end(self.slot, ending, self.fx);
     }
 
@@ -81,17 +83,22 @@ impl Context<'_> {
     }
 
     /// Carries out what must not overtake a response that is still owed.
-    pub(crate) fn in_turn(&mut self, act: impl FnOnce(&mut Self)) -> Act {
+    pub(crate) fn in_turn(&mut self, act: impl FnOnce(&mut Self)) -> Progress {
         if self.session().is_queued() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         act(self);
-        if self.is_closing() { Act::End } else { Act::Next }
+        if self.is_closing() { Progress::End } else { Progress::Next }
     }
 
     /// Carries out a command with `act` if the limits of its address and its user allow it; otherwise it is answered with
     /// error 111. `id` is its number in the client protocol; one without a number has no response.
-    pub(crate) fn metered(&mut self, id: u32, cost: Cost, act: impl FnOnce(&mut Context<'_>) -> Act) -> Act {
+    pub(crate) fn metered(
+        &mut self,
+        id: u32,
+        cost: Cost,
+        act: impl FnOnce(&mut Context<'_>) -> Progress,
+    ) -> Progress {
         self.metered_or(cost, act, |cx, words| {
             let is_silent = id == 0 && cx.link().is_client();
             if is_silent {
@@ -106,9 +113,9 @@ impl Context<'_> {
     pub(crate) fn metered_or(
         &mut self,
         cost: Cost,
-        act: impl FnOnce(&mut Context<'_>) -> Act,
+        act: impl FnOnce(&mut Context<'_>) -> Progress,
         refuse: impl FnOnce(&mut Context<'_>, &str),
-    ) -> Act {
+    ) -> Progress {
         let slot = self.slot;
         self.hub.metered_or(
             slot,
@@ -126,7 +133,7 @@ impl Context<'_> {
 
     /// A token of `AUTH` was accepted: notes the user, and the channels that the client may subscribe to. `false` when that
     /// failed; then it is answered.
-    pub(crate) fn accept_granted(&mut self, mut connected: Connected) -> bool {
+    pub(crate) fn accept_with_grants(&mut self, mut connected: Connected) -> bool {
         let granted = match self.hub.channels_of(&mut connected) {
             Ok(granted) => granted,
             Err(failure) => {
@@ -146,7 +153,7 @@ impl Context<'_> {
     /// Answers a command that failed.
     pub(crate) fn failed(&mut self, id: u32, failure: &Failure) {
         if let Failure::Disconnect(code, text) = failure {
-            return self.end(&Ending::Verdict(*code, text.clone()));
+            return self.end(&CloseReason::Code(*code, text.clone()));
         }
         let (code, text) = failure_words(failure);
         self.refuse(id, code, &text);
@@ -163,7 +170,7 @@ fn failure_words(failure: &Failure) -> (Code, String) {
         Failure::Unavailable => (code::INTERNAL, "broker unavailable".into()),
         Failure::Overloaded => (code::TOO_MANY_REQUESTS, "broker overloaded".into()),
         Failure::Error(verdict) => {
-            let Verdict { code, text, temporary } = verdict;
+            let Rejection { code, text, temporary } = verdict;
             (Code { number: *code, text: "", temporary: *temporary }, text.clone())
         }
         Failure::Disconnect(code, text) => (Code { number: *code, text: "", temporary: false }, text.clone()),

@@ -7,7 +7,7 @@
 //! - Until everything that was requested is there, the stream is not open: an error is then its refusal.
 //! - An id of an event is a position, from which the client can return.
 
-use tidings_hub::{Effect, Ending, Event, Flag, LossReport, ServerSubscription, Settled};
+use tidings_hub::{CloseReason, Completed, Effect, Event, Flag, LossReport, ServerSubscription};
 use tidings_wire::client::{Encoding, reply};
 use tidings_wire::code::{self, Code};
 use tidings_wire::form::event_id;
@@ -39,11 +39,11 @@ impl Context<'_> {
             Event::Joined { settled, .. } => self.events_joined(settled),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             // What its token grants it may subscribe to; it gets what it requested and nothing else.
-            Event::Answer { id, answer, .. } => self.client_answered(id, None, answer, true),
+            Event::Response { id, answer, .. } => self.client_answered(id, None, answer, true),
             // The client has no other way to learn of it, and would wait for ever.
             Event::Unsubscribed { code, reason, .. } => {
                 let end = if code < 2500 { code::FORCE_DISCONNECT } else { code::POSITION_LOST };
-                self.end(&Ending::Verdict(end.number, reason.to_owned()));
+                self.end(&CloseReason::Code(end.number, reason.to_owned()));
             }
             Event::PingDue => self.send(|out| sse::comment("", out)),
             Event::Idle => self.events_are_open(),
@@ -52,7 +52,7 @@ impl Context<'_> {
     }
 
     /// Sends where the client stands in a channel, so that it can return there, or what it missed.
-    fn events_joined(&mut self, settled: &Settled) {
+    fn events_joined(&mut self, settled: &Completed) {
         if settled.gap {
             self.send(|out| {
                 let event = sse::Event { id: None, event: Some("gap"), data: settled.channel.as_str() };
@@ -73,7 +73,10 @@ impl Context<'_> {
     /// Opens the stream, once, when everything that it requested is there.
     fn events_are_open(&mut self) {
         let flags = self.session().flags;
-        if flags.has(Flag::Connected) && !flags.has(Flag::Closing) && !self.set(PeerFlag::Begun, true) {
+        if flags.has(Flag::Connected)
+            && !flags.has(Flag::Closing)
+            && !self.set(PeerFlag::SubscribeOutcome, true)
+        {
             self.send(|out| out.extend_from_slice(OPEN));
             self.fx.push(Effect::Opened(self.slot));
         }
@@ -82,11 +85,11 @@ impl Context<'_> {
     fn events_error(&mut self, code: Code, text: &str) {
         self.hub.count_error();
         self.send_error_event(code.number, text);
-        self.end(&Ending::Done);
+        self.end(&CloseReason::Done);
     }
 
     /// A client of a stream reconnects by itself: it gets only the errors after which it must not.
-    fn events_closing(&mut self, ending: &Ending) {
+    fn events_closing(&mut self, ending: &CloseReason) {
         if let Some((number, words)) = disconnect_words(ending).filter(|(number, _)| !asks_to_return(*number))
         {
             self.send_error_event(number, &words);
@@ -96,7 +99,7 @@ impl Context<'_> {
     /// Sends an error: as the refusal of the stream until it is open, as an event from then on.
     fn send_error_event(&mut self, number: u16, text: &str) {
         let error = reply::Error { code: number.into(), message: text.into(), temporary: false };
-        if self.has(PeerFlag::Begun) {
+        if self.has(PeerFlag::SubscribeOutcome) {
             let mut data = Vec::new();
             Encoding::Json.write_error(&error, &mut data);
             self.send(|out| sse::error(&data, out));

@@ -1,6 +1,6 @@
 //! From a WebSocket's bytes to messages (RFC 6455), and from messages to commands.
 
-use tidings_hub::{Effects, Ending};
+use tidings_hub::{CloseReason, Effects};
 use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Reader, Role, Rules};
 
 use crate::Hub;
@@ -16,7 +16,7 @@ pub(crate) struct Frames {
     done: usize,
     /// The message is whole.
     whole: bool,
-    /// Nothing that comes means anything: the client has sent its Close frame, or something that is no frame.
+    /// Further input is discarded: the client has sent its Close frame, or bytes that are no frame.
     ended: bool,
 }
 
@@ -51,7 +51,7 @@ pub fn awaits_close(hub: &Hub, slot: u32) -> bool {
     })
 }
 
-/// Looks for that frame in what the client sends after its session has ended; what comes before it is discarded.
+/// Searches input after the end of a session for that frame; bytes before it are discarded.
 /// Gives whether there is nothing more to wait for.
 pub fn closing_input(hub: &mut Hub, slot: u32, bytes: &[u8], fx: &mut Effects) -> bool {
     Context::new(hub, slot, fx).closing_input(bytes)
@@ -97,7 +97,7 @@ impl Context<'_> {
                         Event::Message(kind) if kind == self.link().message_kind() => frames.whole = true,
                         Event::Message(_) => {
                             self.hub.count_error();
-                            self.end(&Ending::Transport(CloseCode::UNSUPPORTED.0, WRONG_KIND.into()));
+                            self.end(&CloseReason::Transport(CloseCode::UNSUPPORTED.0, WRONG_KIND.into()));
                             break Why::End;
                         }
                         Event::Ping(payload) => {
@@ -109,7 +109,7 @@ impl Context<'_> {
                         Event::Close(close) => {
                             frames.ended = true;
                             let code = close.code().unwrap_or(CloseCode::NORMAL);
-                            self.end(&Ending::Transport(code.0, String::new()));
+                            self.end(&CloseReason::Transport(code.0, String::new()));
                             break Why::End;
                         }
                     }
@@ -120,7 +120,7 @@ impl Context<'_> {
                     if let ProtocolError::TooBig(_) = error {
                         (self.link().protocol().module().too_long)(self, &error.to_string());
                     }
-                    self.end(&Ending::Transport(error.close_code().0, error.to_string()));
+                    self.end(&CloseReason::Transport(error.close_code().0, error.to_string()));
                     break Why::End;
                 }
             }
@@ -181,5 +181,5 @@ impl Context<'_> {
     }
 }
 
-/// What a peer is told whose message is binary where text is spoken, or the other way round.
+/// The reason for a binary message where text is expected, or the other way round.
 const WRONG_KIND: &str = "JSON comes in text messages, Protobuf in binary ones";

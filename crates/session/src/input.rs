@@ -3,7 +3,7 @@
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
 //! come is kept, and never more of it than its protocol allows.
 
-use tidings_hub::{Effects, Ending, Event, Flag, Flow, SessionId};
+use tidings_hub::{CloseReason, Effects, Event, Flag, Flow, SessionId};
 use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tidings_wire::plain::telnet::Telnet;
@@ -46,7 +46,7 @@ pub fn commands(hub: &mut Hub, id: SessionId, commands: &[u8], fx: &mut Effects)
     if kept > WAITING * hub.settings().max_message {
         // The requests that bring them cannot be made to wait.
         hub.count_error();
-        hub.end(slot, &Ending::Overloaded, fx);
+        hub.end(slot, &CloseReason::Overloaded, fx);
         return Flow::Ended;
     }
     let mut frame = commands.to_vec();
@@ -84,7 +84,7 @@ impl Context<'_> {
             if *first == TLS_HANDSHAKE {
                 // A TLS client takes the error for a sign that TLS is not spoken here.
                 self.hub.count_error();
-                self.end(&Ending::Protocol("this port speaks no TLS".to_owned()));
+                self.end(&CloseReason::Protocol("this port speaks no TLS".to_owned()));
                 return Flow::Ended;
             }
             self.meet(*first);
@@ -130,7 +130,7 @@ impl Context<'_> {
         }
     }
 
-    /// Learns from the first byte what the peer speaks.
+    /// The first byte decides the protocol.
     fn meet(&mut self, first: u8) {
         let link = match first {
             b'*' => Link::resp(Version::V2),
@@ -143,7 +143,7 @@ impl Context<'_> {
         if link.protocol() == Protocol::Plain {
             self.release_held();
         } else {
-            // What a plain client is subscribed to by itself, others have to ask for.
+            // Automatic subscriptions are for plain lines alone.
             self.set(PeerFlag::Held, false);
             self.hub.unsubscribe_all(self.slot, self.fx);
         }
@@ -191,7 +191,7 @@ impl Context<'_> {
         let keeps = self.session_mut().existing_state().is_some_and(|m| !m.inbox.is_empty());
         if keeps && self.hub.protocols.kept > self.hub.settings().input_limit {
             self.hub.count_error();
-            self.end(&Ending::Overloaded);
+            self.end(&CloseReason::Overloaded);
             return Flow::Ended;
         }
         if step.why == Why::Hold {
@@ -207,7 +207,7 @@ impl Context<'_> {
             return Flow::Ended;
         }
         if session.flags.has(Flag::Finishing) && !session.is_awaiting() {
-            self.end(&Ending::Done);
+            self.end(&CloseReason::Done);
             return Flow::Ended;
         }
         if !session.is_awaiting() {

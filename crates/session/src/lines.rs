@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Of the beginning of a line no more is kept than the limit and one byte.
 
-use tidings_hub::{Act, Ending};
+use tidings_hub::{CloseReason, Progress};
 use tidings_wire::Framing;
 use tidings_wire::line::Scan;
 
@@ -37,23 +37,23 @@ impl Context<'_> {
         bytes: &[u8],
         mut searched: usize,
         next: fn(&[u8], usize, usize) -> Scan<'_>,
-        mut command: impl FnMut(&mut Self, &[u8], usize) -> Act,
+        mut command: impl FnMut(&mut Self, &[u8], usize) -> Progress,
     ) -> Step {
         let max = self.line_limit();
         let mut used = 0;
         loop {
             match next(&bytes[used..], std::mem::take(&mut searched), max) {
                 Scan::Line { line, used: length } => match command(self, line, length) {
-                    Act::Next => used += length,
-                    Act::Hold => return Step { used, why: Why::Hold },
-                    Act::End => return Step { used: bytes.len(), why: Why::End },
+                    Progress::Next => used += length,
+                    Progress::Hold => return Step { used, why: Why::Hold },
+                    Progress::End => return Step { used: bytes.len(), why: Why::End },
                 },
                 Scan::Partial => return Step { used, why: Why::Partial },
                 Scan::TooLong => {
                     self.hub.count_error();
                     let words = format!("line longer than {max} bytes");
                     (self.link().protocol().module().too_long)(self, &words);
-                    self.end(&Ending::Protocol(words));
+                    self.end(&CloseReason::Protocol(words));
                     return Step { used: bytes.len(), why: Why::End };
                 }
             }

@@ -1,9 +1,9 @@
-//! What a connection is told outside of a protocol's commands: before its protocol is known, and when it ends.
+//! Notices: messages for a connection before its protocol is known, and the reasons of disconnects.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tidings_hub::Ending;
+use tidings_hub::CloseReason;
 use tidings_wire::{code, plain};
 
 /// The disconnect codes of the client protocol and of applications; other close codes are those of WebSocket itself.
@@ -15,9 +15,10 @@ pub(crate) fn asks_to_return(number: u16) -> bool {
 }
 
 /// The disconnect code of an ending, and its reason.
-pub(crate) fn disconnect_words(ending: &Ending) -> Option<(u16, String)> {
+pub(crate) fn disconnect_words(ending: &CloseReason) -> Option<(u16, String)> {
     let (code, words) = ending.words()?;
-    let number = if matches!(ending, Ending::Protocol(_)) { code::BAD_PROTOCOL.number } else { code.number };
+    let number =
+        if matches!(ending, CloseReason::Protocol(_)) { code::BAD_PROTOCOL.number } else { code.number };
     Some((number, words))
 }
 

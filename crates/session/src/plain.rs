@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Act, Action, Answer, Begun, Connected, Cost, Effect, Ending, Event, Flow, LossReport, ServerSubscription,
-    Timer,
+    Action, CloseReason, Connected, Cost, Effect, Event, Flow, LossReport, Progress, Response,
+    ServerSubscription, SubscribeOutcome, Timer,
 };
 use tidings_wire::code::{self, Code};
 use tidings_wire::line;
@@ -39,7 +39,7 @@ pub(crate) const MODULE: Module = Module {
     begin: |cx| cx.plain_begin(),
     loss_report: |_| LossReport::Notice,
     server_subscription: |channel| {
-        // Messages of a channel whose name has a space could not be told from those of another channel.
+        // Messages of a channel whose name has a space look like those of another channel.
         if channel.fits_a_line() { ServerSubscription::Unreported } else { ServerSubscription::Refused }
     },
 };
@@ -90,7 +90,7 @@ impl Context<'_> {
         let mut used = 0;
         let step = self.run_lines(rest, searched, line::next_plain, |cx, line, length| {
             let act = cx.plain_line(line);
-            if act == Act::Next {
+            if act == Progress::Next {
                 used += length;
                 if used == rest.len() && rest[used - 1] == b'\r' {
                     cx.set(PeerFlag::Returned, true);
@@ -104,9 +104,9 @@ impl Context<'_> {
     fn plain_event(&mut self, event: Event<'_>) {
         match event {
             Event::Subscribed { already, .. } => self.plain_subscribed(already),
-            Event::Answer { id, answer: Answer::Failed(failure), .. } => self.failed(id, &failure),
-            Event::Answer { answer: Answer::Connected(connected), .. } => self.plain_accept(*connected),
-            Event::Answer { .. } => self.send(|out| out.extend_from_slice(plain::CONFIRMED)),
+            Event::Response { id, answer: Response::Failed(failure), .. } => self.failed(id, &failure),
+            Event::Response { answer: Response::Connected(connected), .. } => self.plain_accept(*connected),
+            Event::Response { .. } => self.send(|out| out.extend_from_slice(plain::CONFIRMED)),
             Event::Unsubscribed { topic, code, reason } => {
                 let words = format!("{reason}: {}", topic.as_str());
                 self.send(|out| plain::error(code, &words, out));
@@ -122,9 +122,9 @@ impl Context<'_> {
         self.send(|out| plain::error(code.number, text, out));
     }
 
-    fn plain_closing(&mut self, ending: &Ending) {
+    fn plain_closing(&mut self, ending: &CloseReason) {
         let Some((code, mut words)) = ending.words() else { return };
-        if let Ending::Shutdown(delay) = ending {
+        if let CloseReason::Shutdown(delay) = ending {
             words = shutdown_words(*delay);
         }
         self.send(|out| plain::error(code.number, &words, out));
@@ -133,7 +133,7 @@ impl Context<'_> {
     /// A token was accepted in `AUTH`. Its channels are not subscribed: the client may subscribe to them.
     fn plain_accept(&mut self, connected: Connected) {
         let missing = self.refused_at_first();
-        if self.accept_granted(connected) {
+        if self.accept_with_grants(connected) {
             self.send(|out| out.extend_from_slice(plain::CONFIRMED));
             self.subscribe_where_allowed(&missing);
         }
@@ -150,29 +150,29 @@ impl Context<'_> {
         let flow = self.commands_input(&text);
         if let Err(error) = read {
             self.hub.count_error();
-            self.end(&Ending::Protocol(error.to_string()));
+            self.end(&CloseReason::Protocol(error.to_string()));
             return Flow::Ended;
         }
         flow
     }
 
     /// Carries out one line.
-    pub(crate) fn plain_line(&mut self, line: &[u8]) -> Act {
-        let first = !self.set(PeerFlag::Begun, true);
+    pub(crate) fn plain_line(&mut self, line: &[u8]) -> Progress {
+        let first = !self.set(PeerFlag::SubscribeOutcome, true);
         let command = plain::parse(line).ok();
         match command {
             None if first => {
-                // The peer speaks something else: whatever follows is not for this server.
+                // The peer uses another protocol: further input is discarded.
                 self.hub.count_error();
-                self.end(&Ending::Protocol("the first line is not UTF-8".to_owned()));
-                Act::End
+                self.end(&CloseReason::Protocol("the first line is not UTF-8".to_owned()));
+                Progress::End
             }
-            Some(Command::Exit) => self.in_turn(|cx| cx.end(&Ending::Done)),
+            Some(Command::Exit) => self.in_turn(|cx| cx.end(&CloseReason::Done)),
             Some(Command::Other(text)) if first && is_http(text) => {
-                // A browser was pointed here. Whatever follows is not meant for us (and may be meant to harm).
+                // A browser was pointed at this port. Further input is discarded: it may be an attack through the browser.
                 let words = "this port speaks lines, not HTTP".to_owned();
-                self.end(&Ending::Protocol(words));
-                Act::End
+                self.end(&CloseReason::Protocol(words));
+                Progress::End
             }
             command => {
                 let publishes = matches!(command, Some(Command::Publish { .. }));
@@ -183,7 +183,7 @@ impl Context<'_> {
     }
 
     /// Carries out a command, or answers a line that is not UTF-8.
-    fn plain_command(&mut self, command: Option<Command<'_>>) -> Act {
+    fn plain_command(&mut self, command: Option<Command<'_>>) -> Progress {
         let Some(command) = command else {
             return self.in_turn(|cx| {
                 cx.refuse(0, code::BAD_REQUEST, "bad request: the line is not UTF-8");
@@ -198,7 +198,7 @@ impl Context<'_> {
             }),
             Command::Auth(secret) => self.in_turn(|cx| cx.plain_auth(secret)),
             Command::Ping => self.in_turn(|cx| cx.send(|out| out.extend_from_slice(plain::PONG))),
-            Command::Exit => self.in_turn(|cx| cx.end(&Ending::Done)),
+            Command::Exit => self.in_turn(|cx| cx.end(&CloseReason::Done)),
             Command::Other(text) => self.in_turn(|cx| {
                 if cx.hub.settings().echo {
                     cx.send(|out| plain::echo(text, out));
@@ -209,7 +209,7 @@ impl Context<'_> {
         }
     }
 
-    /// The channel a command names; answers with an error and gives nothing when it is no channel's name.
+    /// The channel that a command names; `None`, after an error, when the name is not valid.
     fn plain_channel(&mut self, name: Option<&str>) -> Option<Channel> {
         let Some(name) = name else { return Some(self.hub.settings().default_channel.clone()) };
         match Channel::new(name) {
@@ -225,21 +225,21 @@ impl Context<'_> {
         }
     }
 
-    fn plain_subscribe(&mut self, name: Option<&str>) -> Act {
+    fn plain_subscribe(&mut self, name: Option<&str>) -> Progress {
         if self.session().is_awaiting() {
-            return Act::Hold;
+            return Progress::Hold;
         }
-        let Some(channel) = self.plain_channel(name) else { return Act::Next };
+        let Some(channel) = self.plain_channel(name) else { return Progress::Next };
         if let Err(code) = self.hub.may(self.slot, Action::Subscribe, &channel) {
             self.refuse(0, code, code.text);
-            return Act::Next;
+            return Progress::Next;
         }
         match self.hub.begin_subscribe(self.slot, &Topic::Channel(channel), 0, self.fx) {
-            Begun::Now { already } => self.plain_subscribed(already),
-            Begun::Refused(code, words) => self.refuse(0, code, &words),
-            Begun::Waiting => {}
+            SubscribeOutcome::Now { already } => self.plain_subscribed(already),
+            SubscribeOutcome::Refused(code, words) => self.refuse(0, code, &words),
+            SubscribeOutcome::Waiting => {}
         }
-        Act::Next
+        Progress::Next
     }
 
     pub(crate) fn plain_subscribed(&mut self, already: bool) {
@@ -254,10 +254,10 @@ impl Context<'_> {
         self.send(|out| out.extend_from_slice(words));
     }
 
-    fn plain_publish(&mut self, channel: &str, body: &str) -> Act {
+    fn plain_publish(&mut self, channel: &str, body: &str) -> Progress {
         let awaiting = self.session().is_awaiting();
         if !self.session().takes_publish() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         let refusal = match Channel::new(channel) {
             Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
@@ -265,19 +265,19 @@ impl Context<'_> {
                 match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body.as_bytes())) {
                     Err(code) => Some((code, code.text.to_owned())),
                     Ok(request) => {
-                        self.hub.ask(self.slot, 0, request, self.fx);
+                        self.hub.request(self.slot, 0, request, self.fx);
                         None
                     }
                 }
             }
         };
         match refusal {
-            Some(_) if awaiting => Act::Hold,
+            Some(_) if awaiting => Progress::Hold,
             Some((code, words)) => {
                 self.refuse(0, code, &words);
-                Act::Next
+                Progress::Next
             }
-            None => Act::Next,
+            None => Progress::Next,
         }
     }
 
@@ -292,7 +292,7 @@ impl Context<'_> {
     }
 }
 
-/// What a client is told that names a channel with a space.
+/// The error for a name of a channel that contains a space.
 const SPACE: &str =
     "bad request: on plain lines a channel name contains no spaces (RESP and JSON lines take them)";
 

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use tidings_hub::{Effects, Ending, Event, LossReport, Mark, PresenceChange, ServerSubscription, Timer};
+use tidings_hub::{
+    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Timer,
+};
 use tidings_wire::Channel;
 use tidings_wire::code::Code;
 use tidings_wire::resp::Decoder;
@@ -35,8 +37,8 @@ pub(crate) struct Module {
     /// Reports an event to the peer.
     pub(crate) event: fn(&mut Context<'_>, Event<'_>),
     /// Reports the end of the session to the peer.
-    pub(crate) closing: fn(&mut Context<'_>, &Ending),
-    /// Tells sessions of the protocol that a client has come to a channel or left it.
+    pub(crate) closing: fn(&mut Context<'_>, &CloseReason),
+    /// Notifies sessions of the protocol that a client has joined or left a channel.
     pub(crate) presence_changed: fn(&mut Hub, &[u32], &PresenceChange<'_>, &mut Effects),
     /// A session of the protocol begins.
     pub(crate) begin: fn(&mut Context<'_>),
@@ -150,13 +152,13 @@ impl tidings_hub::Protocols for Protocols {
         let is_connected = cx.session().flags.has(tidings_hub::Flag::Connected);
         match timer {
             Timer::FirstByte => cx.release_held(),
-            Timer::Stale if !is_connected => cx.end(&Ending::Stale),
-            Timer::Introduction if cx.link() == Link::UNKNOWN => cx.end(&Ending::Stale),
+            Timer::Stale if !is_connected => cx.end(&CloseReason::Stale),
+            Timer::Introduction if cx.link() == Link::UNKNOWN => cx.end(&CloseReason::Stale),
             _ => {}
         }
     }
 
-    fn responded(hub: &mut Hub, slot: u32, mark: Mark, fx: &mut Effects) {
+    fn responded(hub: &mut Hub, slot: u32, mark: SentMark, fx: &mut Effects) {
         if hub.get_session(slot).is_some_and(|session| session.has_more()) {
             Context::new(hub, slot, fx).collect_replies(mark);
         }

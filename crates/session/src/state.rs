@@ -19,7 +19,7 @@ pub(crate) enum PeerFlag {
     /// Automatic subscriptions wait for the first byte.
     Held = 1,
     /// The first plain line came; a stream of plain events is open.
-    Begun = 1 << 1,
+    SubscribeOutcome = 1 << 1,
     /// The last plain line ended in `\r`: a `\n` that comes next belongs to it.
     Returned = 1 << 2,
 }

@@ -1,4 +1,4 @@
-//! How connections come: one shard accepts, and they go round to all of them.
+//! Accepting: one shard accepts, and connections are distributed over all shards in turn.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -15,7 +15,7 @@ use tidings_wire::ws::{self, CloseCode};
 use crate::address::network;
 use crate::conn::Conn;
 use crate::drain::jittered;
-use crate::mailbox::{Arrival, Mail};
+use crate::mailbox::{Arrival, ShardMessage};
 use crate::metrics::{Process, add};
 use crate::shard::{Door, Due, LISTENERS, Shard};
 use crate::socket::{Listener, Socket};
@@ -48,9 +48,9 @@ impl Shard {
                         if self.process.connection_rate.allows(1)
                             && self.process.addresses.begin(peer).is_ok()
                         {
-                            self.hand_out(socket);
+                            self.hand_off(socket);
                         } else {
-                            // Before a handshake nothing can be said.
+                            // Before a handshake no notice can be sent.
                             add(&self.metrics.refused, 1);
                         }
                         continue;
@@ -59,9 +59,9 @@ impl Shard {
                     self.next_peer = (next + 1) % self.peers.len();
                     if next == self.index {
                         self.take_over(socket);
-                        self.settle();
+                        self.apply_effects();
                     } else {
-                        self.peers[next].post(Mail::Connection(socket));
+                        self.peers[next].post(ShardMessage::Connection(socket));
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -76,11 +76,11 @@ impl Shard {
                 }
             }
         }
-        // More may wait, and no new event will say so.
+        // More may wait, and no new event will report them.
         self.accept_again(index, Duration::ZERO);
     }
 
-    /// Has the listener asked again after a while; one timer serves all of them.
+    /// Accepts again from the listener after a while; one timer serves all listeners.
     pub(crate) fn accept_again(&mut self, index: usize, after: Duration) {
         self.listeners[index].again = true;
         if !std::mem::replace(&mut self.accept_due, true) {
@@ -88,8 +88,8 @@ impl Shard {
         }
     }
 
-    /// Owns a connection whose first byte will tell what it speaks. With TLS that byte may have come with the handshake,
-    /// and no event will tell of it.
+    /// Owns a connection whose first byte decides the protocol. With TLS that byte may have arrived with the handshake,
+    /// and no event will report it.
     pub(crate) fn take_over(&mut self, socket: Socket) {
         let may_become_tls = self.porter.is_some() && matches!(socket, Socket::Tcp(_));
         let holds_back = socket.holds_back();
@@ -102,7 +102,7 @@ impl Shard {
             }
             id
         };
-        let Some(slot) = self.own(socket, Link::UNKNOWN, &[], opened) else { return };
+        let Some(slot) = self.adopt(socket, Link::UNKNOWN, &[], opened) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
             conn.fresh = may_become_tls;
         }
@@ -111,37 +111,37 @@ impl Shard {
         }
     }
 
-    /// Lets go of a connection that begins with a TLS handshake; it comes back when that is done.
+    /// Hands off a connection that begins with a TLS handshake; it returns when that is done.
     pub(crate) fn secure(&mut self, slot: u32) {
         let Some(conn) = self.forget(slot) else { return };
-        self.hand_out(conn.socket);
-        self.settle();
+        self.hand_off(conn.socket);
+        self.apply_effects();
     }
 
-    /// Gives a connection to whoever does TLS handshakes.
-    fn hand_out(&self, socket: Socket) {
+    /// Hands off a connection for its TLS handshake.
+    fn hand_off(&self, socket: Socket) {
         if let (Some(porter), Some(stream)) = (&self.porter, socket.into_tcp(self.poll.registry())) {
             porter.secure(stream);
         }
     }
 
-    /// Owns a connection whose handshake was done elsewhere, and reads what came behind that: no event will tell of
-    /// bytes that were read already.
-    pub(crate) fn welcome(&mut self, arrival: Arrival) {
+    /// Owns a connection whose handshake is done, and reads what was received behind that: no event will report bytes that
+    /// were read already.
+    pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
         let Arrival { socket, link, received, about, forwarded } = arrival;
         let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), about, fx);
-        let Some(slot) = self.own(socket, link, &forwarded, opened) else {
+        let Some(slot) = self.adopt(socket, link, &forwarded, opened) else {
             return;
         };
-        self.settle();
+        self.apply_effects();
         let flow = tidings_session::input(&mut self.hub, slot, &received, &mut self.fx);
-        self.heed(slot, flow);
-        self.settle();
+        self.apply_flow(slot, flow);
+        self.apply_effects();
         self.list(slot);
     }
 
-    /// Reads on from a session or not, as its hub says.
-    pub(crate) fn heed(&mut self, slot: u32, flow: Flow) {
+    /// Stops reading from a session, or reads on.
+    pub(crate) fn apply_flow(&mut self, slot: u32, flow: Flow) {
         if flow == Flow::Stop
             && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
         {
@@ -149,23 +149,23 @@ impl Shard {
         }
     }
 
-    fn own(
+    fn adopt(
         &mut self,
         mut socket: Socket,
         link: Link,
         forwarded: &[Option<IpAddr>],
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<u32> {
-        // One that comes back from its handshake was accepted before.
+        // A connection that returns from its handshake was accepted before.
         let is_back = link == Link::UNKNOWN && matches!(socket, Socket::Tls(_));
         if !is_back {
             add(&self.metrics.accepted, 1);
         }
-        // One that began as HTTP was judged there.
+        // A connection that began as HTTP was checked there.
         if link == Link::UNKNOWN && !is_back && !self.process.connection_rate.allows(1) {
             add(&self.metrics.refused, 1);
             let words = "connections begin too fast (client.connection_rate_limit)";
-            self.turn_away(socket, &overload(link, words));
+            self.refuse_connection(socket, &overload(link, words));
             return None;
         }
         let address = match self.process.addresses.take(self.peer_of(&socket), forwarded, !is_back) {
@@ -173,7 +173,7 @@ impl Shard {
             Err(excess) => {
                 add(&self.metrics.refused, 1);
                 let words = self.process.addresses.words(excess);
-                self.turn_away(socket, &overload(link, &words));
+                self.refuse_connection(socket, &overload(link, &words));
                 return None;
             }
         };
@@ -190,7 +190,7 @@ impl Shard {
             }
             let limit = self.drain.is_none().then_some(limit);
             let notice = refusal(link, limit, jittered(RandomState::new().hash_one(self.now())));
-            self.turn_away(socket, &notice);
+            self.refuse_connection(socket, &notice);
             return None;
         }
         let network = self.network_of(&socket, forwarded);
@@ -226,19 +226,19 @@ impl Shard {
 }
 
 impl Shard {
-    /// The address of a connection, where it matters.
+    /// The address of a connection, where addresses are limited.
     fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
         if self.process.addresses.is_limited() { socket.peer() } else { None }
     }
 
-    /// The address of the client behind a trusted proxy, where the proxy has said it.
+    /// The address of the client behind a trusted proxy, where the proxy has forwarded it.
     fn client_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<IpAddr> {
         let addresses = &self.process.addresses;
         let peer = socket.peer().filter(|peer| !forwarded.is_empty() && addresses.is_proxy(*peer))?;
         Some(addresses.client(peer, forwarded)).filter(|client| !addresses.is_proxy(*client))
     }
 
-    /// What a connection's commands are counted with, where they are.
+    /// The network that a connection's commands are counted with, where they are.
     fn network_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<u128> {
         if !self.hub.meters_addresses() {
             return None;
@@ -246,16 +246,16 @@ impl Shard {
         Some(network(self.process.addresses.client(socket.peer()?, forwarded)))
     }
 
-    /// Tells a connection that is not let in why.
-    fn turn_away(&mut self, mut socket: Socket, notice: &[u8]) {
-        // What it has said is read, lest the kernel reset the connection and take the notice with it.
+    /// Refuses a connection with a notice.
+    fn refuse_connection(&mut self, mut socket: Socket, notice: &[u8]) {
+        // Its input is read, because the kernel resets a connection with unread input, and the notice would be lost.
         if socket.refuse(notice).is_ok() && socket.finish().is_ok() {
             let _ = socket.read(&mut self.scratch);
         }
     }
 }
 
-/// What a connection is told that is not let in because of a limit that passes.
+/// The notice for a connection that is refused because of a limit that passes.
 fn overload(link: Link, limit: &str) -> Vec<u8> {
     let mut notice = Vec::new();
     let words = format!("{}: {limit}", code::OVERLOADED.text);
@@ -267,8 +267,8 @@ fn overload(link: Link, limit: &str) -> Vec<u8> {
     notice
 }
 
-/// What a connection is told that is not let in, because there are as many as the limit, or (without one) because the
-/// server is stopping. Mostly its dialect is not known yet.
+/// The notice for a connection that is refused, because there are as many as the limit, or (without one) because the
+/// server is stopping. Mostly its protocol is not known yet.
 fn refusal(link: Link, limit: Option<usize>, delay: Duration) -> Vec<u8> {
     let mut notice = Vec::new();
     if link.is_websocket() {

@@ -1,5 +1,5 @@
-//! The body of an HTTP answer as a connection: what a session sends goes out as parts of it, for as long as somebody
-//! listens.
+//! The body of an HTTP response as a connection: what a session sends becomes parts of the body, until the client
+//! disconnects.
 //!
 //! The request was read elsewhere. Its answer is written here, head and all, so the connection costs no more than any
 //! other: the same shared bytes go to the same kind of socket, with a chunk's length before them (RFC 9112 §7.1).
@@ -28,7 +28,7 @@ const CHUNKS: usize = 16;
 const SLICES: usize = 64;
 /// The first line of a whole one.
 const WHOLE: &[u8] = b"1000\r\n";
-/// How often bytes of a client that has nothing to say are thrown away before the connection is.
+/// How often bytes of a client are discarded before the connection ends.
 const READS: usize = 16;
 
 /// How an answer begins.
@@ -38,7 +38,7 @@ pub struct Opening {
     pub head: Vec<u8>,
     /// The first bytes of its body; may be empty.
     pub first: Vec<u8>,
-    /// Whether the body comes in chunks, as the head then says. Otherwise it ends with the connection.
+    /// Whether the body is sent in chunks, which the head then declares. Otherwise it ends with the connection.
     pub chunked: bool,
     /// For plain server-sent events.
     pub events: Option<Events>,
@@ -52,7 +52,7 @@ pub struct Body {
     rest: Vec<u8>,
     sent: usize,
     chunked: bool,
-    /// Nothing more comes; the connection ends with what is kept.
+    /// The body ends with what is kept.
     finishing: bool,
     events: Option<Box<Events>>,
 }
@@ -180,7 +180,7 @@ impl Body {
         Ok(taken)
     }
 
-    /// Writes what is kept; tells whether that is all of it.
+    /// Writes what is kept; gives whether that was all of it.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         if !self.socket.flush()? {
             return Ok(false);

@@ -11,9 +11,9 @@ pub(crate) enum Phase {
     Open,
     /// Ended; what is queued is still sent.
     Flushing,
-    /// Everything is sent, at last a WebSocket's Close frame; the client's is awaited, and what comes before it thrown away.
+    /// Everything is sent, at last a WebSocket's Close frame; the client's is awaited, and input before it is discarded.
     AwaitingClose,
-    /// Everything is sent and the sending half shut; what comes is thrown away until the peer closes, so that
+    /// Everything is sent and the sending half shut; input is discarded until the peer closes, so that
     /// unread bytes do not make the kernel reset the connection and take our last words with it.
     Lingering,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Conn {
     /// Present only while the peer is behind.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) phase: Phase,
-    /// The session must not be read from until the hub says so.
+    /// The session must not be read from until it is resumed.
     pub(crate) stopped: bool,
     /// The peer sends no more.
     pub(crate) read_closed: bool,
@@ -33,11 +33,11 @@ pub(crate) struct Conn {
     pub(crate) listed: bool,
     /// Reading waits until the peer has taken its answers.
     pub(crate) backlogged: bool,
-    /// The hub has let it go on, which waits for that too: commands already read come before those to be read.
+    /// The session was resumed, which waits for that too: commands already read are carried out before further ones are read.
     pub(crate) resume_owed: bool,
     /// It has published, so it is read from more slowly while mailboxes are congested.
     pub(crate) publishes: bool,
-    /// Nothing has come yet, and what comes first may be a TLS handshake.
+    /// Nothing was received yet, and the first bytes may be a TLS handshake.
     pub(crate) fresh: bool,
 }
 

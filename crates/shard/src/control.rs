@@ -1,38 +1,38 @@
-//! What a shard asks of the control plane.
+//! What a shard requests from the control plane.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tidings_hub::{Answer, Interest, Note, Request, SessionId};
+use tidings_hub::{Interest, Notification, Request, Response, SessionId};
 use tidings_wire::Topic;
 
-use crate::mailbox::{Mail, Mailbox};
+use crate::mailbox::{Mailbox, ShardMessage};
 
 /// The control plane as a shard sees it. Called on shard threads: nothing here may block.
 pub trait Control: Send + Sync + 'static {
-    /// Makes sure the topic is heard by shard `shard`, and tells how that stands now. While it is
-    /// [`Interest::Pending`], mail follows. The count is of the topic's subscribers on the whole node.
-    fn want(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>);
+    /// Subscribes the topic for shard `shard`, and gives its state now. While it is
+    /// [`Interest::Pending`], a message follows. The count is of the topic's subscribers on the whole node.
+    fn subscribe_topic(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>);
 
     /// Shard `shard` has no subscribers of the topic any more.
-    fn unwant(&self, shard: usize, topic: &Topic);
+    fn unsubscribe_topic(&self, shard: usize, topic: &Topic);
 
-    /// Carries a request out; what came of it goes to `reply`, perhaps before this returns.
-    fn ask(&self, request: Request, reply: Reply);
+    /// Carries a request out; the response goes to `reply`, perhaps before this returns.
+    fn request(&self, request: Request, reply: Reply);
 
-    /// Has something known to others.
-    fn tell(&self, note: Note);
+    /// Publishes a change of presence.
+    fn notify(&self, note: Notification);
 
-    /// Whether more waits in mailboxes than is good; who publishes is then read more slowly.
+    /// Whether mailboxes are congested; publishers are then read from more slowly.
     fn congested(&self) -> bool;
 }
 
-/// Who does the TLS handshakes of connections to the line port.
-pub trait Porter: Send + Sync + 'static {
+/// Does the TLS handshakes of connections to the line port.
+pub trait TlsHandoff: Send + Sync + 'static {
     /// Takes over a connection of which nothing has been read. Called on shard threads: may not block.
     ///
-    /// It comes back to any shard as [`Mail::Connection`] once it is encrypted, and counts as a connection of the process
+    /// It comes back to any shard as [`ShardMessage::Connection`] once it is encrypted, and counts as a connection of the process
     /// ([`Process::connections`](crate::Process::connections)) until then.
     fn secure(&self, stream: TcpStream);
 }
@@ -47,14 +47,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The address of the session's client: its peer's, or the one that a trusted proxy has said. `None` without one (a Unix
-    /// socket, a trusted proxy that has said none), and where the request is not [`Request::Decide`].
+    /// The address of the session's client: its peer's, or the one that a trusted proxy has forwarded. `None` without one (a
+    /// Unix socket, a trusted proxy that has forwarded none), and where the request is not [`Request::Decide`].
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
 
     /// Sends the outcome.
-    pub fn send(self, answer: Answer) {
-        self.mailbox.post(Mail::Answer(self.session, self.ticket, answer));
+    pub fn send(self, answer: Response) {
+        self.mailbox.post(ShardMessage::Response(self.session, self.ticket, answer));
     }
 }

@@ -1,19 +1,19 @@
-//! Stopping: clients are asked to reconnect, evenly over the drain time, so that they do not all come back at once.
+//! Draining: clients are disconnected evenly over the drain time, so that they do not all reconnect at once.
 //!
-//! With `n` clients here, the `i`th is asked at `(i + f) / n` of the time, where `f` sets the shards apart: the `s`th of
+//! With `n` clients here, the `i`th is disconnected at `(i + f) / n` of the time, where `f` sets the shards apart: the `s`th of
 //! `S` begins `s / S` of a step later.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use tidings_hub::Ending;
+use tidings_hub::CloseReason;
 
 use crate::shard::{Due, Shard};
 
-/// How long a client of the line port is asked to wait before it reconnects, at least and at most.
+/// The delay before a reconnect that is sent to a client of the line port, at least and at most.
 const RECONNECT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_000)];
 
-/// Clients still to be asked, and when.
+/// Clients that are still connected, and their schedule.
 #[derive(Debug)]
 pub(crate) struct Drain {
     /// Their slots; the last comes first.
@@ -24,7 +24,7 @@ pub(crate) struct Drain {
     jitter: RandomState,
 }
 
-/// When each of the clients is asked.
+/// When each of the clients is disconnected.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     clients: usize,
@@ -34,14 +34,14 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// When the `i`th client is asked, counted from the beginning.
+    /// When the `i`th client is disconnected, counted from the beginning.
     fn time(&self, i: usize) -> Duration {
         let (index, shards) = self.shard;
         let part = (i as f64 + index as f64 / shards.max(1) as f64) / self.clients.max(1) as f64;
         self.over.mul_f64(part.min(1.0))
     }
 
-    /// How many are asked by then.
+    /// How many are disconnected by then.
     fn due(&self, elapsed: Duration) -> usize {
         if elapsed >= self.over {
             return self.clients;
@@ -81,8 +81,8 @@ impl Shard {
         for (slot, delay) in batch.into_iter().zip(delays) {
             // A slot whose tenant has left since is empty: nothing new is let in.
             if self.hub.id(slot).is_some() {
-                self.hub.end(slot, &Ending::Shutdown(delay), &mut self.fx);
-                self.settle();
+                self.hub.end(slot, &CloseReason::Shutdown(delay), &mut self.fx);
+                self.apply_effects();
             }
         }
         if let Some(next) = next {
@@ -91,7 +91,7 @@ impl Shard {
     }
 }
 
-/// How long a client is asked to wait, by a random number.
+/// The delay before a reconnect, by a random number.
 pub(crate) fn jittered(random: u64) -> Duration {
     let [least, most] = RECONNECT;
     least + (most - least).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)

@@ -1,12 +1,12 @@
-//! Plain server-sent events: the answer's status is that of what was asked for, and an event's id is where the client
-//! stands in all of its channels.
+//! Plain server-sent events: the status of the response is that of the request's subscriptions, and the id of an event
+//! contains the client's positions in all of its channels.
 //!
 //! Until the session reports that its stream is open or refused ([`Effect::Opened`](tidings_hub::Effect::Opened),
 //! [`Effect::Refused`](tidings_hub::Effect::Refused)), its events are held back: a refusal becomes an HTTP status, after
 //! which browsers do not reconnect, and everything else the body of a 200.
 //!
 //! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels each is made into those
-//! of all of them, so that a client that comes back with its last one misses nothing in any.
+//! of all of them, so that a client that returns with its last one misses nothing in any.
 
 use tidings_wire::code::{self, HttpStatus};
 
@@ -22,12 +22,12 @@ pub struct Events {
     refusal_header: Vec<u8>,
     /// Where the client stands, by channel, as ids have it; only kept with several channels.
     positions: Option<Vec<(String, String)>>,
-    stage: Stage,
+    stage: SubscribeState,
     chunked: bool,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum SubscribeState {
     /// Nothing is sent yet: what a 200 begins with, and the events so far.
     Held { opening: Vec<u8>, events: Vec<u8> },
     /// The body is being sent.
@@ -36,7 +36,7 @@ enum Stage {
     Refused,
 }
 
-impl Default for Stage {
+impl Default for SubscribeState {
     fn default() -> Self {
         Self::Held { opening: Vec::new(), events: Vec::new() }
     }
@@ -59,17 +59,17 @@ impl Events {
     pub(crate) fn prepare(&mut self, head: Vec<u8>, first: &[u8], chunked: bool) {
         let mut opening = head;
         frame(first, chunked, &mut opening);
-        self.stage = Stage::Held { opening, events: Vec::new() };
+        self.stage = SubscribeState::Held { opening, events: Vec::new() };
         self.chunked = chunked;
     }
 
-    /// Takes whole events from the session, as many as make a good write, and tells how many bytes those are; appends
+    /// Takes whole events from the session, as many as make a good write, and gives how many bytes those are; appends
     /// what is to be sent.
     pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         match &mut self.stage {
-            Stage::Open => self.show(bytes, out),
-            Stage::Refused => bytes.len(),
-            Stage::Held { events, .. } => {
+            SubscribeState::Open => self.show(bytes, out),
+            SubscribeState::Refused => bytes.len(),
+            SubscribeState::Held { events, .. } => {
                 events.extend_from_slice(bytes);
                 if events.len() > HELD {
                     self.open(out);
@@ -81,10 +81,10 @@ impl Events {
 
     /// The stream is open: appends the beginning of a 200, and the events so far.
     pub(crate) fn open(&mut self, out: &mut Vec<u8>) {
-        let Stage::Held { opening, events } = &mut self.stage else { return };
+        let SubscribeState::Held { opening, events } = &mut self.stage else { return };
         out.append(opening);
         let held = std::mem::take(events);
-        self.stage = Stage::Open;
+        self.stage = SubscribeState::Open;
         let mut shown = 0;
         while shown < held.len() {
             shown += self.show(&held[shown..], out);
@@ -94,20 +94,20 @@ impl Events {
     /// The stream is refused: appends an HTTP response with this status and the error as its body. Gives `false`, and
     /// appends nothing, if a response has begun.
     pub(crate) fn refuse(&mut self, status: HttpStatus, error: &[u8], out: &mut Vec<u8>) -> bool {
-        let is_held = matches!(self.stage, Stage::Held { .. });
+        let is_held = matches!(self.stage, SubscribeState::Held { .. });
         if is_held {
             refuse(&self.refusal_header, status, error, out);
-            self.stage = Stage::Refused;
+            self.stage = SubscribeState::Refused;
         }
         is_held
     }
 
     /// Whether what is taken from now on is sent as it comes.
     pub(crate) fn are_as_they_come(&self) -> bool {
-        matches!(self.stage, Stage::Open) && self.positions.is_none()
+        matches!(self.stage, SubscribeState::Open) && self.positions.is_none()
     }
 
-    /// Appends events as the client gets them, as many as make a good write; tells how many bytes were made into those.
+    /// Appends events as the client gets them, as many as make a good write; gives how many bytes were made into those.
     fn show(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let Some(positions) = &mut self.positions else {
             frame(bytes, self.chunked, out);
@@ -128,12 +128,12 @@ impl Events {
     /// Ends the answer, which may not have begun.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         match self.stage {
-            Stage::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
-            Stage::Held { .. } => {
+            SubscribeState::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
+            SubscribeState::Held { .. } => {
                 let error = br#"{"code":100,"message":"the connection was closed"}"#;
                 self.refuse(code::http_status(code::INTERNAL.number), error, out);
             }
-            Stage::Open | Stage::Refused => {}
+            SubscribeState::Open | SubscribeState::Refused => {}
         }
     }
 }
@@ -160,7 +160,7 @@ fn refuse(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends an event as the client gets it: an id says where it stands in all channels.
+/// Appends an event as the client gets it: its id contains the positions in all channels.
 fn show(event: &[u8], positions: &mut Vec<(String, String)>, out: &mut Vec<u8>) {
     // An id stands before the data, in which no line can look like one: all of them begin with `data: `.
     for line in event.split_inclusive(|b| *b == b'\n') {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{Ending, Entry, Overflow, SlowConsumer, TopicKey, is_told};
+use tidings_hub::{CloseReason, Entry, Overflow, SlowConsumer, TopicKey, is_told};
 use tidings_session::Hub;
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
@@ -35,7 +35,7 @@ pub(crate) struct Batches {
     /// One write's worth of a topic in one form, and where each publication in it ends.
     joined: Vec<u8>,
     ends: Vec<usize>,
-    /// Who did not take it all, and how many bytes of it they took.
+    /// Subscribers whose sockets did not take it all, and how many bytes of it they took.
     behind: Vec<(u32, usize)>,
     /// Compresses what goes out in forms that are compressed.
     deflater: Deflater,
@@ -53,7 +53,7 @@ impl Batches {
         self.deflater.counts()
     }
 
-    /// Takes in a publication, if anybody here wants it.
+    /// Takes in a publication, if its topic has subscribers here.
     pub(crate) fn add(&mut self, hub: &Hub, delivery: Delivery) {
         if let Some((topic, index)) = &self.last
             && *topic == delivery.topic
@@ -96,7 +96,7 @@ impl Cuts<'_> {
     /// The publications `from..to`, of which there is at least one.
     fn data(&self, from: usize, to: usize) -> Data {
         let bytes = self.shared.slice(self.start(from)..self.ends[to - 1]);
-        // A small part is copied, lest it keep the whole in memory.
+        // Copied when smaller than half of the buffer, so that a small part does not keep the whole buffer.
         let small = bytes.len() < self.shared.len() / 2;
         let bytes = if small { Bytes::copy_from_slice(&bytes) } else { bytes };
         Data { topic: self.topic, count: (to - from) as u64, bytes, droppable: self.droppable }
@@ -132,12 +132,12 @@ fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, b
     }
 }
 
-/// Who gets publications.
+/// The subscribers that get publications.
 enum Audience<'a> {
-    /// All who take them in the form, but for these.
+    /// All that take them in the form, except these.
     All { except: &'a [u32] },
-    /// This one.
-    Only(u32),
+    /// This one alone.
+    SingleSubscription(u32),
 }
 
 impl Shard {
@@ -158,7 +158,7 @@ impl Shard {
     }
 
     fn fan_out_topic(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
-        // Few have just subscribed and know of some of these already; they get the others on their own.
+        // Subscribers that have some of these already (they have just subscribed) get the others on their own.
         let told = self.hub.fanning_out(key, publications);
         let except: Vec<u32> = told.iter().map(|(slot, _)| *slot).collect();
         let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
@@ -173,12 +173,12 @@ impl Shard {
             let Some(form) = self.hub.form(slot) else { continue };
             let mut rest = &new[..];
             while !rest.is_empty() {
-                rest = self.fan_out_some(key, form, &Audience::Only(slot), rest);
+                rest = self.fan_out_some(key, form, &Audience::SingleSubscription(slot), rest);
             }
         }
     }
 
-    /// Joins as many as make a good write, and writes them to everybody; gives the rest.
+    /// Joins as many as make a good write, and writes them to the audience; gives the rest.
     fn fan_out_some<'a>(
         &mut self,
         key: TopicKey,
@@ -189,7 +189,7 @@ impl Shard {
         let Some(entry) = self.hub.entry(key) else { return &[] };
         let (subscribers, except): (&[u32], &[u32]) = match audience {
             Audience::All { except } => (entry.subscribers(form), except),
-            Audience::Only(slot) => (std::slice::from_ref(slot), &[]),
+            Audience::SingleSubscription(slot) => (std::slice::from_ref(slot), &[]),
         };
         if subscribers.is_empty() {
             return &[];
@@ -223,7 +223,7 @@ impl Shard {
             } else {
                 match conn.socket.write_some(joined) {
                     Ok(n) => n,
-                    // The event that says the connection is broken is on its way.
+                    // An event will report the broken connection.
                     Err(_) => {
                         failed += 1;
                         continue;
@@ -242,16 +242,23 @@ impl Shard {
             let shared = Bytes::copy_from_slice(joined);
             let mut behind = std::mem::take(behind);
             for (slot, begun) in behind.drain(..) {
-                self.keep_back(slot, begun, key, policy, &shared);
+                self.enqueue_remainder(slot, begun, key, policy, &shared);
             }
             self.batches.behind = behind;
         }
         &publications[taken..]
     }
 
-    /// Queues what a subscriber did not take: the rest of the publication it is in the middle of, always; those
-    /// behind it, if there is room.
-    fn keep_back(&mut self, slot: u32, begun: usize, topic: TopicKey, policy: SlowConsumer, shared: &Bytes) {
+    /// Queues what a socket did not take: the rest of the publication that is half sent, always; those behind it, if there
+    /// is room.
+    fn enqueue_remainder(
+        &mut self,
+        slot: u32,
+        begun: usize,
+        topic: TopicKey,
+        policy: SlowConsumer,
+        shared: &Bytes,
+    ) {
         let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
         let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
         let cuts = Cuts {
@@ -289,25 +296,25 @@ impl Shard {
         }
     }
 
-    /// Tells a session that it has missed publications; those that wait have been seen to already.
+    /// Notifies a session that it has missed publications; its queue is in order already.
     fn missed(&mut self, slot: u32, topic: TopicKey, policy: Overflow, dropped: u64) {
         add(&self.metrics.dropped[policy as usize], dropped);
         match policy {
             Overflow::Cut => {
                 add(&self.metrics.cut, 1);
-                self.hub.end(slot, &Ending::Slow(dropped), &mut self.fx);
+                self.hub.end(slot, &CloseReason::Slow(dropped), &mut self.fx);
             }
             Overflow::Unsubscribe => self.hub.lose_subscription(slot, topic, dropped, &mut self.fx),
             Overflow::Latest | Overflow::DropOldest => {}
         }
-        self.settle();
+        self.apply_effects();
     }
 
     /// All subscribers of a topic here have missed publications that found the mailbox full.
     pub(crate) fn announce_gap(&mut self, topic: &Topic, missed: u64) {
         let Some(key) = self.hub.topic(topic) else { return };
         let slots: Vec<u32> = match self.hub.entry(key) {
-            Some(entry) => entry.everybody().collect(),
+            Some(entry) => entry.all_subscribers().collect(),
             None => return,
         };
         for slot in slots {

@@ -1,7 +1,7 @@
 //! A shard's mailbox: how other threads reach it.
 //!
 //! Publications in it are bounded in bytes. At the bound they are not taken in but counted per topic, and the
-//! shard tells the topic's subscribers how many they missed.
+//! shard notifies the topic's subscribers of their number.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{About, Answer, Directive, Failure, SessionId};
+use tidings_hub::{ConnectionInfo, Directive, Failure, Response, SessionId};
 use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
@@ -21,9 +21,9 @@ use crate::socket::{Listener, Socket};
 /// What a waiting publication takes besides its body, in bytes.
 const OVERHEAD: usize = 128;
 
-/// Something for a shard to know or do.
+/// A message to a shard.
 #[derive(Debug)]
-pub enum Mail {
+pub enum ShardMessage {
     /// A publication for the subscribers of a topic.
     Deliver(Delivery),
     /// The broker has confirmed a topic.
@@ -31,29 +31,29 @@ pub enum Mail {
     /// The broker does not subscribe a topic at present, for this reason; whether it is the first refusal since the topic
     /// was live.
     Refused(Topic, Failure, bool),
-    /// The part of the broker that a topic is with is away.
+    /// The part of the broker that serves a topic is unavailable.
     Away(Topic),
-    /// The broker is away.
+    /// The broker is unavailable.
     BrokerDown,
     /// A topic with a history has been away for long: have its subscribers reconnect elsewhere, spread over this time.
     Stranded(Topic, Duration),
-    /// What came of a session's request.
-    Answer(SessionId, u32, Answer),
-    /// A connection to own, whose first byte will tell what it speaks.
+    /// The response to a session's request.
+    Response(SessionId, u32, Response),
+    /// A connection to own, whose first byte decides the protocol.
     Connection(Socket),
-    /// A connection to own, of which more is known.
+    /// A connection to own, whose protocol is known.
     Arrival(Box<Arrival>),
     /// Commands for a session whose connection only goes the other way: one frame of them.
     Input(SessionId, Bytes),
     /// An order to all sessions that it concerns.
     Order(Arc<Directive>),
-    /// Somebody has come to a channel, or left it.
+    /// A client has joined or left a channel.
     Changed(Arc<Change>),
-    /// Publications of a topic are lost: who counts on positions is to subscribe again.
+    /// Publications of a topic are lost: subscribers with positions must subscribe again.
     Lost(Topic),
     /// A listener to accept from.
     Listen(Listener),
-    /// Accept no more; ask all clients to reconnect, spread evenly over this time.
+    /// Accept no more; request that all clients reconnect, spread evenly over this time.
     Drain(Duration),
 }
 
@@ -66,26 +66,26 @@ pub struct Arrival {
     pub link: Link,
     /// What it has sent already, behind the handshake.
     pub received: Vec<u8>,
-    /// What those who decide may want to know of it.
-    pub about: Option<Arc<About>>,
-    /// Where proxies say that it comes from, the nearest one's word last; see [`crate::AddressLimits`].
+    /// Its transport and headers, for hooks.
+    pub about: Option<Arc<ConnectionInfo>>,
+    /// The addresses that proxies have forwarded, that of the nearest one last; see [`crate::AddressLimits`].
     pub forwarded: Vec<Option<IpAddr>>,
 }
 
-/// Somebody comes to a channel or leaves it.
+/// A client joins or leaves a channel.
 #[derive(Debug)]
 pub struct Change {
     /// The channel.
     pub channel: Channel,
-    /// Comes, or leaves.
+    /// It joins; otherwise it leaves.
     pub joined: bool,
-    /// Who.
+    /// The client.
     pub info: ClientInfo,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    mail: Vec<Mail>,
+    mail: Vec<ShardMessage>,
     bytes: usize,
     gaps: HashMap<Topic, u64>,
 }
@@ -105,7 +105,7 @@ pub struct Mailbox {
 /// Everything that waited.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) mail: Vec<Mail>,
+    pub(crate) mail: Vec<ShardMessage>,
     pub(crate) gaps: HashMap<Topic, u64>,
     /// What the publications in it count for, until they are fanned out.
     pub(crate) bytes: usize,
@@ -123,8 +123,8 @@ impl Mailbox {
         }
     }
 
-    /// Puts one piece of mail in and wakes the shard if it sleeps.
-    pub fn post(&self, mail: Mail) {
+    /// Appends a message and wakes the shard if it sleeps.
+    pub fn post(&self, mail: ShardMessage) {
         self.lock().mail.push(mail);
         self.wake();
     }
@@ -141,7 +141,7 @@ impl Mailbox {
             return false;
         }
         inner.bytes += cost;
-        inner.mail.push(Mail::Deliver(delivery));
+        inner.mail.push(ShardMessage::Deliver(delivery));
         self.bytes.store(inner.bytes, Ordering::Relaxed);
         true
     }
@@ -155,7 +155,7 @@ impl Mailbox {
         }
     }
 
-    /// Has the shard close everything and end, before it reads any more mail.
+    /// Has the shard close everything and end, before it takes further messages.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.wake();
@@ -175,8 +175,8 @@ impl Mailbox {
         self.waiting() > self.budget / 4
     }
 
-    /// Takes everything, leaving `spare`'s memory for what comes. Its bytes count until they are released.
-    pub(crate) fn take(&self, spare: Vec<Mail>) -> Taken {
+    /// Takes everything, leaving `spare`'s memory for the next messages. Their bytes count until they are released.
+    pub(crate) fn take(&self, spare: Vec<ShardMessage>) -> Taken {
         let mut inner = self.lock();
         Taken {
             mail: std::mem::replace(&mut inner.mail, spare),
@@ -194,7 +194,7 @@ impl Mailbox {
         }
     }
 
-    /// Says that the shard is about to sleep; `false` when something has come, so it must not.
+    /// Announces that the shard is about to sleep; `false` when a message has arrived, so it must not.
     pub(crate) fn may_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let inner = self.lock();

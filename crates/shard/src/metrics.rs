@@ -54,9 +54,9 @@ pub struct Metrics {
     pub published: AtomicU64,
     /// Commands answered with an error.
     pub errors: AtomicU64,
-    /// Subscribers that came back and missed nothing.
+    /// Subscribers that returned and got everything.
     pub recovered: AtomicU64,
-    /// Subscribers that came back and were told that they missed something.
+    /// Subscribers that returned and did not get everything that they missed.
     pub unrecovered: AtomicU64,
     /// Subscriptions that ended because publications were lost.
     pub lost: AtomicU64,
@@ -94,7 +94,7 @@ pub struct Metrics {
     pub reads_refused: AtomicU64,
     /// Reads not carried out because their session had ended.
     pub reads_dropped: AtomicU64,
-    /// Connections asked to reconnect elsewhere because the broker was away.
+    /// Connections ended because the broker was unavailable, to reconnect elsewhere.
     pub moved: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,

@@ -81,7 +81,7 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Whether the peer has taken something since this was last asked.
+    /// Whether the peer has taken something since the last call.
     pub(crate) fn has_progressed(&mut self) -> bool {
         std::mem::take(&mut self.progressed)
     }
@@ -221,10 +221,10 @@ impl Queue {
         usize::from(self.begun > 0)
     }
 
-    /// Sends what the socket takes; `sent` is told how many bytes that was.
+    /// Sends what the socket takes; adds the number of bytes to `sent`.
     ///
     /// # Errors
-    /// What the socket says, but for "would block".
+    /// An error of the socket, except "would block".
     pub(crate) fn flush(&mut self, socket: &mut Socket, sent: &mut u64) -> io::Result<Flushed> {
         while !self.entries.is_empty() {
             self.write_out_gaps();

@@ -33,7 +33,7 @@ impl Shard {
                 match conn.socket.begins_with_tls() {
                     Ok(true) => return self.secure(slot),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                    // What is wrong with it, a read says as well.
+                    // A read will report the error.
                     Ok(false) | Err(_) => conn.fresh = false,
                 }
             }
@@ -61,12 +61,12 @@ impl Shard {
                 if flow == Flow::Stop {
                     conn.stopped = true;
                 }
-                self.settle();
+                self.apply_effects();
             } else if conn.phase == Phase::AwaitingClose
                 && tidings_session::closing_input(&mut self.hub, slot, &self.scratch[..n], &mut self.fx)
             {
                 self.linger(slot);
-                self.settle();
+                self.apply_effects();
             }
             turn += n as u64 + (self.hub.protocols.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
@@ -77,7 +77,7 @@ impl Shard {
             if turn >= TURN {
                 return self.list(slot);
             }
-            // A short read has emptied the socket; what comes later raises a new event.
+            // A short read has emptied the socket; further bytes raise a new event.
             if n < SCRATCH && !closed && !holds_back {
                 return;
             }
@@ -101,7 +101,7 @@ impl Shard {
             let Some(slot) = self.ready.pop_front() else { return };
             if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
                 conn.listed = false;
-                // Whether the peer has closed its side was said by an event that is past: read to the end.
+                // The event that the peer closed its side may be past: read to the end.
                 self.readable(slot, true);
             }
         }
@@ -113,11 +113,11 @@ impl Shard {
             // A client may send no more and go on reading its answer, however long that is.
             Phase::Open if matches!(conn.socket, Socket::Body(_)) => {
                 self.hub.half_closed(slot, &mut self.fx);
-                self.settle();
+                self.apply_effects();
             }
             Phase::Open => {
                 tidings_session::finish(&mut self.hub, slot, &mut self.fx);
-                self.settle();
+                self.apply_effects();
             }
             Phase::Lingering | Phase::AwaitingClose if !conn.socket.is_behind() => self.lose(slot),
             // It ends when it has been sent what is left, or its time is over.

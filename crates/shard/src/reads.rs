@@ -132,7 +132,7 @@ impl Reads {
         None
     }
 
-    /// An answer has come: gives back what was reserved for it, if it was one of these.
+    /// A response has arrived: releases what was reserved for it, if it was one of these.
     pub(crate) fn ended(&mut self, session: SessionId, ticket: u32) -> bool {
         if self.under_way.is_empty() {
             return false;

@@ -1,5 +1,5 @@
-//! The loop: events, mail, timers, and what the hub wants done about them. How connections come, are read from,
-//! are written to and go is in [`crate::accept`], [`crate::reading`], [`crate::writing`] and [`crate::drain`].
+//! The loop: events, messages, timers, and the effects of the hub. How connections are accepted, read from,
+//! written to and drained is in [`crate::accept`], [`crate::reading`], [`crate::writing`] and [`crate::drain`].
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,17 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
-use tidings_hub::{Answer, Effect, Effects, Request, SessionId, Settings, Timer, Verdict};
+use tidings_hub::{Effect, Effects, Rejection, Request, Response, SessionId, Settings, Timer};
 use tidings_session::Hub;
 use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;
 
 use crate::address::Key;
 use crate::conn::{Conn, Phase};
-use crate::control::{Control, Porter, Reply};
+use crate::control::{Control, Reply, TlsHandoff};
 use crate::drain::Drain;
 use crate::fanout::Batches;
-use crate::mailbox::{self, Mail, Mailbox, Taken};
+use crate::mailbox::{self, Mailbox, ShardMessage, Taken};
 use crate::metrics::{Metrics, Process, add};
 use crate::reads::{Peer, Read, Reads};
 use crate::socket::Listener;
@@ -90,7 +90,7 @@ pub fn spawn(
     settings: &Arc<Settings>,
     limits: &Limits,
     control: &Arc<dyn Control>,
-    porter: Option<&Arc<dyn Porter>>,
+    porter: Option<&Arc<dyn TlsHandoff>>,
     process: &Arc<Process>,
 ) -> io::Result<Vec<Handle>> {
     let polls = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -160,7 +160,7 @@ pub(crate) enum Due {
     Unread(SessionId),
 }
 
-/// A listener, and whether it is to be asked again without an event.
+/// A listener, and whether to accept from it again without an event.
 pub(crate) struct Door {
     pub(crate) listener: Listener,
     pub(crate) again: bool,
@@ -178,8 +178,8 @@ pub(crate) struct Shard {
     pub(crate) peers: Vec<Arc<Mailbox>>,
     pub(crate) next_peer: usize,
     pub(crate) control: Arc<dyn Control>,
-    /// Who does TLS handshakes, if anybody does.
-    pub(crate) porter: Option<Arc<dyn Porter>>,
+    /// Does the TLS handshakes, where TLS is configured.
+    pub(crate) porter: Option<Arc<dyn TlsHandoff>>,
     pub(crate) wheel: Wheel<Due>,
     /// Connections to read from without waiting for an event.
     pub(crate) ready: VecDeque<u32>,
@@ -189,8 +189,8 @@ pub(crate) struct Shard {
     pub(crate) process: Arc<Process>,
     pub(crate) began: Instant,
     pub(crate) batches: Batches,
-    pub(crate) spare: Vec<Mail>,
-    pub(crate) later: Vec<Mail>,
+    pub(crate) spare: Vec<ShardMessage>,
+    pub(crate) later: Vec<ShardMessage>,
     /// Requests whose answers can be large.
     pub(crate) reads: Reads,
     /// The session being read has published.
@@ -207,8 +207,8 @@ pub(crate) struct Shard {
     pub(crate) drain: Option<Drain>,
 }
 
-/// Ends the process when a shard panics: one that serves on with a part of its connections dead, and says that it is
-/// ready, helps nobody.
+/// Ends the process when a shard panics: otherwise it would report that it is ready, with a part of its connections
+/// dead.
 struct Alarm;
 
 impl Drop for Alarm {
@@ -236,8 +236,8 @@ impl Shard {
             self.mailbox.woke();
             self.hub.set_time(unix_time());
             self.hub.set_clock(self.process.clock.nanos());
-            // Mail first: what was published before a client said goodbye to a channel still reaches it.
-            self.open_mail();
+            // Messages first: what was published before a client unsubscribed still reaches it.
+            self.receive_messages();
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -256,7 +256,7 @@ impl Shard {
                     }
                 }
             }
-            self.open_mail();
+            self.receive_messages();
             self.read_ready();
             self.wheel.expire(self.now(), &mut due);
             for what in due.drain(..) {
@@ -288,27 +288,27 @@ impl Shard {
         self.wheel.start(self.now(), after, what);
     }
 
-    /// Takes what waits in the mailbox. Publications go first: so several of one topic are joined although answers
-    /// came between them, and a session that leaves after an answer has had what was published before it.
-    fn open_mail(&mut self) {
+    /// Takes the messages of the mailbox. Publications go first: so several of one topic are joined although responses
+    /// are between them, and a session that ends after a response has got what was published before it.
+    fn receive_messages(&mut self) {
         let Taken { mut mail, gaps, bytes } = self.mailbox.take(std::mem::take(&mut self.spare));
         let mut later = std::mem::take(&mut self.later);
         for mail in mail.drain(..) {
             match mail {
-                Mail::Deliver(delivery) => self.batches.add(&self.hub, delivery),
-                // What was published before a confirmation may not come after it.
-                Mail::Live(topic) => {
+                ShardMessage::Deliver(delivery) => self.batches.add(&self.hub, delivery),
+                // Publications before a confirmation must be sent before it.
+                ShardMessage::Live(topic) => {
                     self.fan_out();
-                    self.read_mail(&mut later);
+                    self.handle_messages(&mut later);
                     self.hub.live(&topic, &mut self.fx);
-                    self.settle();
+                    self.apply_effects();
                 }
                 other => later.push(other),
             }
         }
         self.fan_out();
         self.mailbox.release(bytes);
-        self.read_mail(&mut later);
+        self.handle_messages(&mut later);
         for (topic, missed) in gaps {
             add(&self.metrics.overrun, missed);
             self.announce_gap(&topic, missed);
@@ -319,40 +319,40 @@ impl Shard {
         self.later = later;
     }
 
-    /// Reads what is not a publication.
-    fn read_mail(&mut self, mail: &mut Vec<Mail>) {
+    /// Handles the messages that are no publications.
+    fn handle_messages(&mut self, mail: &mut Vec<ShardMessage>) {
         for mail in mail.drain(..) {
             match mail {
-                Mail::Deliver(_) | Mail::Live(_) => unreachable!("sorted out before"),
-                Mail::Refused(topic, failure, first) => {
+                ShardMessage::Deliver(_) | ShardMessage::Live(_) => unreachable!("sorted out before"),
+                ShardMessage::Refused(topic, failure, first) => {
                     self.hub.refused(&topic, &failure, first, &mut self.fx);
                 }
-                Mail::Away(topic) => self.hub.away(&topic, &mut self.fx),
-                Mail::Stranded(topic, over) => self.strand(&topic, over),
-                Mail::BrokerDown => self.hub.broker_down(&mut self.fx),
-                Mail::Answer(id, ticket, answer) => {
-                    self.hub.answer(id, ticket, answer, &mut self.fx);
+                ShardMessage::Away(topic) => self.hub.away(&topic, &mut self.fx),
+                ShardMessage::Stranded(topic, over) => self.strand(&topic, over),
+                ShardMessage::BrokerDown => self.hub.broker_down(&mut self.fx),
+                ShardMessage::Response(id, ticket, answer) => {
+                    self.hub.respond(id, ticket, answer, &mut self.fx);
                     if self.reads.ended(id, ticket) {
                         // What was reserved is queued by now, so the next one is begun only if its peer takes answers.
-                        self.settle();
+                        self.apply_effects();
                         self.begin_reads();
                     }
                 }
-                Mail::Connection(socket) => self.take_over(socket),
-                Mail::Arrival(arrival) => self.welcome(*arrival),
-                Mail::Input(id, commands) => {
+                ShardMessage::Connection(socket) => self.take_over(socket),
+                ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
+                ShardMessage::Input(id, commands) => {
                     let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
-                    self.heed(id.slot, flow);
+                    self.apply_flow(id.slot, flow);
                 }
-                Mail::Order(directive) => self.hub.order(&directive, &mut self.fx),
-                Mail::Changed(change) => {
+                ShardMessage::Order(directive) => self.hub.order(&directive, &mut self.fx),
+                ShardMessage::Changed(change) => {
                     self.hub.changed(&change.channel, change.joined, &change.info, &mut self.fx);
                 }
-                Mail::Lost(topic) => self.hub.lost(&topic, &mut self.fx),
-                Mail::Listen(listener) => self.listen(listener),
-                Mail::Drain(over) => self.begin_drain(over),
+                ShardMessage::Lost(topic) => self.hub.lost(&topic, &mut self.fx),
+                ShardMessage::Listen(listener) => self.listen(listener),
+                ShardMessage::Drain(over) => self.begin_drain(over),
             }
-            self.settle();
+            self.apply_effects();
         }
     }
 
@@ -360,7 +360,7 @@ impl Shard {
         match what {
             Due::Session(id, timer) => {
                 self.hub.expired(id, timer, &mut self.fx);
-                self.settle();
+                self.apply_effects();
             }
             Due::Close(id) => {
                 let ended = self.conns.get(id.slot as usize).and_then(Option::as_ref);
@@ -382,8 +382,8 @@ impl Shard {
         }
     }
 
-    /// Does what the hub asked for, and what it asks for because of that.
-    pub(crate) fn settle(&mut self) {
+    /// Carries out the effects of the hub, and those that follow from them.
+    pub(crate) fn apply_effects(&mut self) {
         let mut next = 0;
         while next < self.fx.list.len() {
             let effect = std::mem::replace(&mut self.fx.list[next], Effect::Close(u32::MAX));
@@ -395,32 +395,32 @@ impl Shard {
                 Effect::Close(slot) => self.close(slot),
                 Effect::Resume(slot) => self.resume(slot),
                 Effect::Start(id, timer, after) => self.start(after, Due::Session(id, timer)),
-                Effect::Want(topic) => {
-                    let (state, count) = self.control.want(self.index, &topic);
+                Effect::SubscribeTopic(topic) => {
+                    let (state, count) = self.control.subscribe_topic(self.index, &topic);
                     self.hub.interest(&topic, state, count, &mut self.fx);
                 }
-                Effect::Unwant(topic) => self.control.unwant(self.index, &topic),
-                Effect::Ask(session, ticket, request) => {
+                Effect::UnsubscribeTopic(topic) => self.control.unsubscribe_topic(self.index, &topic),
+                Effect::Request(session, ticket, request) => {
                     self.has_published |= matches!(request, Request::Publish(..));
                     match request.reserves(self.limits.queue) {
                         Some(bytes) => self.read_for(Read { session, ticket, request, bytes }),
-                        None => self.ask(session, ticket, request),
+                        None => self.request(session, ticket, request),
                     }
                 }
-                Effect::Tell(note) => self.control.tell(note),
+                Effect::Notify(note) => self.control.notify(note),
             }
         }
         self.fx.clear();
     }
 
     /// Has a request carried out.
-    fn ask(&self, session: SessionId, ticket: u32, request: Request) {
+    fn request(&self, session: SessionId, ticket: u32, request: Request) {
         let peer = match request {
             Request::Decide(_) => self.client_address(session.slot),
             _ => None,
         };
         let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket, peer };
-        self.control.ask(request, reply);
+        self.control.request(request, reply);
     }
 
     /// The address of a connection's client, where it is known.
@@ -430,8 +430,8 @@ impl Shard {
         peer.or_else(|| self.clients.get(&slot).copied())
     }
 
-    /// Has one carried out whose answer can be large, as soon as there is room for it; at once told that there is not when
-    /// all queues together are full, for nobody knows when that ends.
+    /// Has a request carried out whose response can be large, as soon as there is room for it. It fails at once when all
+    /// queues together are full, because the wait could be long.
     fn read_for(&mut self, read: Read) {
         let full = self.process.queued.load(Ordering::Relaxed) >= self.limits.queues;
         let refused = if full {
@@ -443,8 +443,8 @@ impl Shard {
         if let Some(read) = refused {
             let text = "too many requests: too many answers wait to be read; try again later";
             let code::Code { number, .. } = code::TOO_MANY_REQUESTS;
-            let verdict = Verdict { code: number, text: text.to_owned(), temporary: true };
-            self.hub.answer(read.session, read.ticket, Answer::Failed(verdict.into()), &mut self.fx);
+            let verdict = Rejection { code: number, text: text.to_owned(), temporary: true };
+            self.hub.respond(read.session, read.ticket, Response::Failed(verdict.into()), &mut self.fx);
         }
         self.begin_reads();
     }
@@ -465,7 +465,7 @@ impl Shard {
             begun.push(read);
         }
         for Read { session, ticket, request, .. } in begun {
-            self.ask(session, ticket, request);
+            self.request(session, ticket, request);
         }
     }
 }

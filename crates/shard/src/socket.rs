@@ -11,7 +11,7 @@ use rustls::ServerConnection;
 use crate::body::{Body, Opening};
 use crate::tls::Tls;
 
-/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1). No dialect of the line port begins so.
+/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1). No protocol of the line port begins so.
 const HELLO: u8 = 0x16;
 
 /// A connection, non-blocking: TCP with or without TLS, a Unix socket, or one of them in the middle of an HTTP answer.
@@ -29,7 +29,7 @@ pub enum Socket {
 
 /// A socket with something around what is written to it: chunks, or TLS.
 pub(crate) trait Wrapping {
-    /// Writes some bytes of the beginning of the slices, and tells how many are taken: sent, or kept because what is
+    /// Writes some bytes of the beginning of the slices, and gives how many are taken: sent, or kept because what is
     /// around them was begun. Less than all of them need not mean that the socket takes no more; none does.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
@@ -117,7 +117,7 @@ impl Socket {
         address.ok().map(|address| address.ip())
     }
 
-    /// Says in these words that the connection is not let in.
+    /// Refuses the connection with a notice.
     pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => self.write_some(notice).map(|_| ()),
@@ -129,7 +129,7 @@ impl Socket {
         either!(self, s => s.write_vectored(slices), b => b.write_vectored(slices))
     }
 
-    /// Writes what was taken and not sent, if there is such; tells whether more can be written.
+    /// Writes what was taken and not sent, if there is such; gives whether more can be written.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(true),
@@ -147,7 +147,7 @@ impl Socket {
         }
     }
 
-    /// Whether a read that gives less than was asked for may have left something behind, of which no event tells.
+    /// Whether a read that gives less than was asked for may have left something behind, which no event reports.
     pub(crate) fn holds_back(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
@@ -155,7 +155,7 @@ impl Socket {
     /// Whether what the peer sends first is a TLS handshake, which is left to be read.
     ///
     /// # Errors
-    /// "Would block" when it has sent nothing yet; what the socket says.
+    /// "Would block" when it has sent nothing yet; an error of the socket.
     pub(crate) fn begins_with_tls(&self) -> io::Result<bool> {
         let mut first = [0];
         match self {
@@ -164,7 +164,7 @@ impl Socket {
         }
     }
 
-    /// The TCP connection itself, for whoever does its TLS handshake; nothing for other kinds.
+    /// The TCP connection itself, for its TLS handshake; nothing for other kinds.
     pub(crate) fn into_tcp(self, registry: &Registry) -> Option<std::net::TcpStream> {
         let Self::Tcp(mut stream) = self else { return None };
         // One that was never watched needs no end of that.
@@ -172,7 +172,7 @@ impl Socket {
         Some(stream.into())
     }
 
-    /// Says that nothing more will be sent.
+    /// Ends the sending half.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         either!(self, s => s.shutdown(Shutdown::Write), b => b.finish())
     }
@@ -193,7 +193,7 @@ impl Socket {
 pub enum Listener {
     /// TCP; `TCP_NODELAY` set on it holds for what it accepts.
     Tcp(TcpListener),
-    /// The same, where nobody speaks without TLS.
+    /// The same, for TLS alone.
     Tls(TcpListener),
     /// A Unix socket.
     Unix(UnixListener),

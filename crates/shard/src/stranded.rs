@@ -1,9 +1,10 @@
-//! A broker that is away for long: clients that count on a history are asked to reconnect, to a node that has it.
+//! A broker that is unavailable for long: clients of channels with a history are disconnected, to reconnect to a node that
+//! reaches the broker.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
-use tidings_hub::{Ending, SessionId};
+use tidings_hub::{CloseReason, SessionId};
 use tidings_wire::{Topic, code};
 
 use crate::metrics::add;
@@ -22,14 +23,14 @@ impl Shard {
         }
     }
 
-    /// Its moment has come. A broker that is back meanwhile changes the plan.
+    /// The moment of a session: it is disconnected, unless the broker is available again.
     pub(crate) fn move_on(&mut self, id: SessionId) {
         if self.hub.is_current(id) && self.hub.is_stranded(id.slot) {
             let reason = format!("{}: broker unavailable", code::FORCE_RECONNECT.text);
-            let ending = Ending::Verdict(code::FORCE_RECONNECT.number, reason);
+            let ending = CloseReason::Code(code::FORCE_RECONNECT.number, reason);
             add(&self.metrics.moved, 1);
             self.hub.end(id.slot, &ending, &mut self.fx);
-            self.settle();
+            self.apply_effects();
         }
     }
 }

@@ -12,7 +12,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_hub::{Ending, SessionId};
+use tidings_hub::{CloseReason, SessionId};
 
 use crate::conn::Phase;
 use crate::metrics::add;
@@ -48,7 +48,7 @@ impl Shard {
             self.start(ROUND, Due::Unread(id));
         } else {
             add(&self.metrics.cut, 1);
-            self.hub.end(id.slot, &Ending::Slow(0), &mut self.fx);
+            self.hub.end(id.slot, &CloseReason::Slow(0), &mut self.fx);
             // Nothing of what is queued would be read in time, the reason included.
             self.lose(id.slot);
         }

@@ -14,7 +14,7 @@ struct Timer<T> {
     what: T,
 }
 
-/// Timers of any length, each with something to be told when it is over.
+/// Timers of any length, each with a value that is given when it expires.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     buckets: Vec<Vec<Timer<T>>>,

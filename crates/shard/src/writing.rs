@@ -33,7 +33,7 @@ impl Shard {
                 Phase::Open => {}
                 Phase::Flushing => {
                     self.linger(slot);
-                    self.settle();
+                    self.apply_effects();
                 }
                 Phase::Lingering | Phase::AwaitingClose if conn.read_closed => self.lose(slot),
                 Phase::Lingering | Phase::AwaitingClose => {}
@@ -62,11 +62,11 @@ impl Shard {
             Err(_) => self.lose(slot),
             Ok(Flushed::All) if ended => {
                 self.linger(slot);
-                self.settle();
+                self.apply_effects();
             }
             Ok(_) if resume => {
                 self.resume(slot);
-                self.settle();
+                self.apply_effects();
             }
             Ok(_) if caught_up => self.list(slot),
             Ok(_) => {}
@@ -83,7 +83,7 @@ impl Shard {
             && self.reads.release(id)
         {
             self.begin_reads();
-            self.settle();
+            self.apply_effects();
         }
     }
 
@@ -108,7 +108,7 @@ impl Shard {
             self.queue_changed(before, after);
             return self.watch_unread(slot);
         }
-        // An error is told by an event, which is on its way.
+        // An event will report the error.
         let Ok(written) = conn.socket.write_some(bytes) else { return };
         add(&self.metrics.bytes_out, written as u64);
         if written < bytes.len() {
@@ -194,7 +194,7 @@ impl Shard {
         self.list(slot);
     }
 
-    /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::settle`] does.
+    /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::apply_effects`] does.
     pub(crate) fn drop_conn(&mut self, slot: u32) {
         drop(self.forget(slot));
     }
@@ -223,10 +223,10 @@ impl Shard {
         Some(conn)
     }
 
-    /// Forgets a connection, outside of [`Shard::settle`].
+    /// Forgets a connection, outside of [`Shard::apply_effects`].
     pub(crate) fn lose(&mut self, slot: u32) {
         self.drop_conn(slot);
-        self.settle();
+        self.apply_effects();
     }
 }
 

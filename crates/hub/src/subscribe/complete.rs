@@ -8,25 +8,25 @@ use tidings_wire::code;
 use tidings_wire::grant::ChannelOverrides;
 use tidings_wire::{Channel, Position, Publication};
 
-use super::options::{Wish, recover};
-use super::state::{Join, Owner, Stage};
-use crate::deciding::{Admission, Verdict};
-use crate::effects::{Effect, Effects, Failure, Note};
+use super::options::{SubscribeOptions, recover};
+use super::state::{Origin, PendingSubscribe, SubscribeState};
+use crate::deciding::{Admission, Rejection};
+use crate::effects::{Effect, Effects, Failure, Notification};
 use crate::hub::Hub;
-use crate::member::{Mark, Marks, Sub};
+use crate::member::{SpecialSubscription, SubscriptionFlag, SubscriptionFlags};
 use crate::namespace::NamespaceOptions;
 use crate::protocols::{Event, Peer, Protocols};
 use crate::topics::{TopicKey, is_told};
 
 /// A subscription that has been made.
 #[derive(Debug)]
-pub struct Settled {
+pub struct Completed {
     /// The channel.
     pub channel: Channel,
     /// Its topic.
     pub key: TopicKey,
-    pub(crate) owner: Owner,
-    marks: Marks,
+    pub(crate) owner: Origin,
+    marks: SubscriptionFlags,
     /// Data of the application for the client.
     pub data: Option<Bytes>,
     /// When it expires, in Unix seconds.
@@ -51,7 +51,7 @@ pub struct Settled {
     pub format: DataFormat,
 }
 
-impl Settled {
+impl Completed {
     /// Bytes of what it missed, as they are written.
     pub(crate) fn missed_bytes(&self, peer: impl Peer) -> usize {
         self.missed.iter().map(|publication| peer.publication_len(publication, self.format)).sum()
@@ -63,24 +63,24 @@ impl<P: Protocols> Hub<P> {
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub(crate) fn settle_join(
+    pub(crate) fn complete_subscribe(
         &mut self,
         slot: u32,
-        join: Join,
+        join: PendingSubscribe,
         max_bytes: usize,
         fx: &mut Effects,
-    ) -> Result<Settled, Failure> {
-        let Join { channel, owner, wish, admission, stage } = join;
+    ) -> Result<Completed, Failure> {
+        let PendingSubscribe { channel, owner, wish, admission, stage } = join;
         let (key, read) = match stage {
-            Stage::Live(topic) => (topic, None),
-            Stage::Read { topic, from, history } => (topic, Some((from, history))),
-            Stage::Failed(failure) => return Err(failure),
-            Stage::Deciding(_) | Stage::Subscribing(_) | Stage::Reading { .. } => {
+            SubscribeState::Live(topic) => (topic, None),
+            SubscribeState::Read { topic, from, history } => (topic, Some((from, history))),
+            SubscribeState::Failed(failure) => return Err(failure),
+            SubscribeState::Deciding(_) | SubscribeState::Subscribing(_) | SubscribeState::Reading { .. } => {
                 unreachable!("it was decided")
             }
         };
         let own = self.id_of(slot);
-        self.topics.waits_no_more(key, own);
+        self.topics.remove_waiter(key, own);
         let late: Option<Vec<_>> = match &read {
             None => Some(Vec::new()),
             Some((from, history)) => self
@@ -93,11 +93,11 @@ impl<P: Protocols> Hub<P> {
             Some(late) if !already => late,
             other => {
                 if read.is_some() {
-                    self.topics.caught(key);
+                    self.topics.stop_recording(key);
                 }
                 self.release(key, fx);
                 let why = if other.is_some() { code::ALREADY_SUBSCRIBED } else { code::INTERNAL };
-                return Err(Verdict::from(why).into());
+                return Err(Rejection::from(why).into());
             }
         };
         let options = self.options(&channel);
@@ -115,29 +115,33 @@ impl<P: Protocols> Hub<P> {
             self.clients.unrecovered += 1;
         }
         if wish.all_or_error && wish.since.is_some() && read.is_some() && !recovered {
-            self.topics.caught(key);
+            self.topics.stop_recording(key);
             self.release(key, fx);
-            return Err(Verdict::from(code::UNRECOVERABLE_POSITION).into());
+            return Err(Rejection::from(code::UNRECOVERABLE_POSITION).into());
         }
         self.add_subscriber(slot, key);
         if let Some((_, history)) = &read {
-            self.topics.caught(key);
+            self.topics.stop_recording(key);
             self.topics.skip(key, slot, history.position().clone());
         }
         let options = self.options(&channel);
         let marks = marks(options, &admission.overrides, &wish, owner);
         let Admission { info, data, expires, token, .. } = admission;
         if !marks.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
-            let sub = Sub { topic: key, marks, info, expires, token: token.map(Box::new) };
+            let sub = SpecialSubscription { topic: key, marks, info, expires, token: token.map(Box::new) };
             self.sessions[slot as usize].more().member.get_or_insert_default().subs.push(sub);
         }
-        // Before the answer: who has it finds the client present.
-        if marks.has(Mark::Present) {
+        // Before the report: a client that has it finds itself in the presence.
+        if marks.has(SubscriptionFlag::Present) {
             let info = Box::new(self.client_info(slot, Some(key)));
-            fx.push(Effect::Tell(Note::Present(channel.clone(), info, marks.has(Mark::Announced))));
-            self.keep_present(slot, fx);
+            fx.push(Effect::Notify(Notification::Present(
+                channel.clone(),
+                info,
+                marks.has(SubscriptionFlag::Announced),
+            )));
+            self.start_presence_timer(slot, fx);
         }
-        Ok(Settled {
+        Ok(Completed {
             channel,
             key,
             owner,
@@ -157,15 +161,15 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A subscribe's turn has come: makes the subscription and reports it.
-    pub(crate) fn joined(&mut self, slot: u32, join: Join, fx: &mut Effects) {
+    pub(crate) fn finish_subscribe(&mut self, slot: u32, join: PendingSubscribe, fx: &mut Effects) {
         let owner = join.owner;
         let max_bytes = self.settings.recovery_bytes;
-        match (self.settle_join(slot, join, max_bytes, fx), owner) {
+        match (self.complete_subscribe(slot, join, max_bytes, fx), owner) {
             (Ok(settled), _) => {
                 self.event(slot, Event::Joined { owner, settled: &settled }, fx);
-                self.after_joining(slot, &settled, fx);
+                self.after_subscribe(slot, &settled, fx);
             }
-            (Err(failure), Owner::Command(id)) => {
+            (Err(failure), Origin::Command(id)) => {
                 self.event(slot, Event::Failed { id, failure: &failure }, fx)
             }
             // The application gets no report: its order was for all sessions that it concerned.
@@ -174,41 +178,46 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// What follows the answer: publications that came meanwhile, and word to others.
-    pub(crate) fn after_joining(&mut self, slot: u32, settled: &Settled, fx: &mut Effects) {
+    pub(crate) fn after_subscribe(&mut self, slot: u32, settled: &Completed, fx: &mut Effects) {
         if !settled.late.is_empty() {
             self.event(slot, Event::Publications(settled.key, &settled.late), fx);
         }
         if let Some(at) = settled.expires {
             self.start_sub_expiry(slot, at, fx);
         }
-        if settled.marks.has(Mark::Announced) {
+        if settled.marks.has(SubscriptionFlag::Announced) {
             let info = Box::new(self.client_info(slot, Some(settled.key)));
-            fx.push(Effect::Tell(Note::Joined(settled.channel.clone(), info)));
+            fx.push(Effect::Notify(Notification::Joined(settled.channel.clone(), info)));
         }
-        if settled.owner == Owner::Connect {
-            self.forget_nobody(slot);
+        if settled.owner == Origin::Connect {
+            self.forget_empty_member(slot);
         }
     }
 
-    /// A special subscription has ended: tells those who were told that it began. Its topic is still there.
-    pub(crate) fn gone(&mut self, slot: u32, sub: &Sub, fx: &mut Effects) {
+    /// A special subscription has ended: removes its presence and publishes its leave. Its topic is still there.
+    pub(crate) fn report_left(&mut self, slot: u32, sub: &SpecialSubscription, fx: &mut Effects) {
         let Some(channel) = self.channel_of(sub.topic) else { return };
         let mut info = self.client_info(slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
-        if sub.marks.has(Mark::Present) {
-            fx.push(Effect::Tell(Note::Absent(channel.clone(), Box::new(info.clone()))));
+        if sub.marks.has(SubscriptionFlag::Present) {
+            fx.push(Effect::Notify(Notification::Absent(channel.clone(), Box::new(info.clone()))));
         }
-        if sub.marks.has(Mark::Announced) {
-            fx.push(Effect::Tell(Note::Left(channel, Box::new(info))));
+        if sub.marks.has(SubscriptionFlag::Announced) {
+            fx.push(Effect::Notify(Notification::Left(channel, Box::new(info))));
         }
     }
 }
 
 /// What is special about a subscription.
-fn marks(options: &NamespaceOptions, own: &ChannelOverrides, wish: &Wish, owner: Owner) -> Marks {
-    Marks::default()
-        .with(Mark::ServerSide, !matches!(owner, Owner::Command(_)))
-        .with(Mark::Present, own.presence.unwrap_or(options.presence))
-        .with(Mark::Announced, own.join_leave.unwrap_or(options.join_leave))
-        .with(Mark::Watching, wish.join_leave)
+fn marks(
+    options: &NamespaceOptions,
+    own: &ChannelOverrides,
+    wish: &SubscribeOptions,
+    owner: Origin,
+) -> SubscriptionFlags {
+    SubscriptionFlags::default()
+        .with(SubscriptionFlag::ServerSide, !matches!(owner, Origin::Command(_)))
+        .with(SubscriptionFlag::Present, own.presence.unwrap_or(options.presence))
+        .with(SubscriptionFlag::Announced, own.join_leave.unwrap_or(options.join_leave))
+        .with(SubscriptionFlag::Watching, wish.join_leave)
 }

@@ -26,11 +26,11 @@ mod state;
 mod steps;
 mod topics;
 
-pub use complete::Settled;
-pub use options::{Since, Wish};
-pub use request::{Refusal, SubscribeRequest};
-pub use state::Owner;
-pub use topics::Begun;
+pub use complete::Completed;
+pub use options::{RecoverFrom, SubscribeOptions};
+pub use request::{CommandError, SubscribeRequest};
+pub use state::Origin;
+pub use topics::SubscribeOutcome;
 
-pub(crate) use pending::{Awaiting, Outcome};
-pub(crate) use state::{Admitting, Join, Stage};
+pub(crate) use pending::{PendingCommands, ReadyCommand};
+pub(crate) use state::{PendingConnect, PendingSubscribe, SubscribeState};

@@ -7,12 +7,12 @@ use tidings_wire::{History, Position, Publication, RecoveryMode};
 
 use crate::namespace::NamespaceOptions;
 
-/// What a subscriber is to have besides publications: first as it was requested, then, after [`Wish::grant`], as it is
+/// What a subscriber is to have besides publications: first as it was requested, then, after [`SubscribeOptions::grant`], as it is
 /// granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct SubscribeOptions {
     /// Recovery from this position.
-    pub since: Option<Since>,
+    pub since: Option<RecoverFrom>,
     /// Recovery later, after a reconnect.
     pub recoverable: bool,
     /// Detection of missed publications.
@@ -22,7 +22,7 @@ pub struct Wish {
     /// Error 112 in place of a subscription that could not be recovered.
     pub all_or_error: bool,
     /// Whether the client itself requested the above, so that its rights count. What the server subscribes a client to
-    /// has what the options of the channel and of the subscription say.
+    /// has what the options of the channel and of the subscription set.
     pub by_client: bool,
     /// Whether recovery was requested, granted or not.
     pub returns: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Rights {
     pub(crate) presence: bool,
 }
 
-impl Wish {
+impl SubscribeOptions {
     /// Reduces the request to what `rights` and the options of the channel allow, and adds what the options force.
     /// A history is not read for a client that has no right to it: without one, there is no recovery.
     pub(crate) fn grant(&mut self, options: &NamespaceOptions, own: &ChannelOverrides, rights: Rights) {
@@ -57,15 +57,15 @@ impl Wish {
 
 /// The last publication that a client has seen. Its epoch may be empty: then any will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Since {
+pub struct RecoverFrom {
     /// Its offset.
     pub offset: u64,
     /// Its epoch; empty for any.
     pub epoch: String,
 }
 
-impl Since {
-    /// Where in the history that is, if the client knows which history it was.
+impl RecoverFrom {
+    /// The position in the history, where the client gave the epoch.
     pub(crate) fn position(&self) -> Option<Position> {
         let Self { offset, epoch } = self;
         (!epoch.is_empty()).then(|| Position { offset: *offset, epoch: epoch.as_str().into() })
@@ -74,7 +74,7 @@ impl Since {
 
 /// What a reading of the history means to a client that comes back: what it missed, and whether that is all.
 pub(super) fn recover(
-    since: &Since,
+    since: &RecoverFrom,
     history: &History,
     mode: RecoveryMode,
     limits: (usize, usize),

@@ -5,8 +5,8 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::grant::ChannelOverrides;
 use tidings_wire::{Channel, Topic};
 
-use super::options::Wish;
-use super::state::{Join, Owner, Stage};
+use super::options::SubscribeOptions;
+use super::state::{Origin, PendingSubscribe, SubscribeState};
 use crate::access::Action;
 use crate::deciding::Decide;
 use crate::effects::{Effect, Effects, Request};
@@ -15,9 +15,9 @@ use crate::protocols::Protocols;
 
 /// Why a command cannot be carried out: a code, and words for the client.
 #[derive(Debug)]
-pub struct Refusal(pub Code, pub String);
+pub struct CommandError(pub Code, pub String);
 
-impl From<Code> for Refusal {
+impl From<Code> for CommandError {
     fn from(code: Code) -> Self {
         Self(code, code.text.to_owned())
     }
@@ -31,7 +31,7 @@ pub struct SubscribeRequest {
     /// The channel.
     pub channel: Channel,
     /// What the subscription is to have.
-    pub wish: Wish,
+    pub wish: SubscribeOptions,
     /// The subscription token; empty without one.
     pub token: String,
     /// Data for the application.
@@ -56,33 +56,39 @@ impl<P: Protocols> Hub<P> {
         slot: u32,
         request: SubscribeRequest,
         fx: &mut Effects,
-    ) -> Result<(), Refusal> {
-        let permit = self.may_join(slot, &request.channel, &request.token)?;
+    ) -> Result<(), CommandError> {
+        let permit = self.may_subscribe(slot, &request.channel, &request.token)?;
         let SubscribeRequest { id, channel, mut wish, token, data } = request;
         let stage = match permit {
-            Permit::Yes => self.reach(slot, &channel, &mut wish, &ChannelOverrides::default(), fx),
+            Permit::Yes => self.begin_topic(slot, &channel, &mut wish, &ChannelOverrides::default(), fx),
             Permit::Ask => {
                 let question =
-                    Decide::Subscribe { who: self.who(slot), channel: channel.clone(), token, data };
+                    Decide::Subscribe { who: self.requester(slot), channel: channel.clone(), token, data };
                 let own = self.id_of(slot);
                 let ticket = self.sessions[slot as usize].more().awaiting.ticket();
-                fx.push(Effect::Ask(own, ticket, Request::Decide(Box::new(question))));
-                Stage::Deciding(ticket)
+                fx.push(Effect::Request(own, ticket, Request::Decide(Box::new(question))));
+                SubscribeState::Deciding(ticket)
             }
         };
-        let join = Join { channel, owner: Owner::Command(id), wish, admission: Default::default(), stage };
-        self.await_join(slot, join, fx);
+        let join = PendingSubscribe {
+            channel,
+            owner: Origin::Command(id),
+            wish,
+            admission: Default::default(),
+            stage,
+        };
+        self.enqueue_subscribe(slot, join, fx);
         Ok(())
     }
 
     /// Makes a subscription whose turn has come; otherwise it waits for that.
-    pub(crate) fn await_join(&mut self, slot: u32, join: Join, fx: &mut Effects) {
+    pub(crate) fn enqueue_subscribe(&mut self, slot: u32, join: PendingSubscribe, fx: &mut Effects) {
         let session = &mut self.sessions[slot as usize];
         if join.is_decided() && !session.is_queued() {
-            self.joined(slot, join, fx);
+            self.finish_subscribe(slot, join, fx);
         } else {
             session.more().awaiting.join(join);
-            self.read_for_head(slot, fx);
+            self.read_for_next(slot, fx);
         }
     }
 
@@ -92,11 +98,11 @@ impl<P: Protocols> Hub<P> {
         key.is_some_and(|key| self.sessions[slot as usize].is_subscribed(key))
     }
 
-    /// Whether the session may subscribe, or who decides that.
-    fn may_join(&self, slot: u32, channel: &Channel, token: &str) -> Result<Permit, Refusal> {
+    /// Whether the session may subscribe, or a token or the application decides that.
+    fn may_subscribe(&self, slot: u32, channel: &Channel, token: &str) -> Result<Permit, CommandError> {
         let settings = std::sync::Arc::clone(&self.settings);
         let (name, access) = (channel.as_str(), &settings.access);
-        let options = settings.namespaces.of(name)?;
+        let options = settings.namespaces.options(name)?;
         let key = self.topics.key(&Topic::Channel(channel.clone()));
         let session = &self.sessions[slot as usize];
         let under_way = session.subscribes();
@@ -107,7 +113,7 @@ impl<P: Protocols> Hub<P> {
         }
         if session.subscriptions().len() + under_way >= settings.channel_limit {
             let words = format!("limit exceeded: {} channels a connection", settings.channel_limit);
-            return Err(Refusal(code::LIMIT_EXCEEDED, words));
+            return Err(CommandError(code::LIMIT_EXCEEDED, words));
         }
         if access.is_reserved(name) {
             return Err(code::PERMISSION_DENIED.into());
@@ -118,12 +124,12 @@ impl<P: Protocols> Hub<P> {
         if !token.is_empty() {
             return Ok(Permit::Ask);
         }
-        match self.by_name(slot, channel, options) {
+        match self.permission_by_name(slot, channel, options) {
             Some(true) => return Ok(Permit::Yes),
             Some(false) => return Err(code::PERMISSION_DENIED.into()),
             None => {}
         }
-        if self.is_asked(slot, Action::Subscribe, channel) {
+        if self.is_decided_by_application(slot, Action::Subscribe, channel) {
             return Ok(Permit::Ask);
         }
         self.may(slot, Action::Subscribe, channel)?;

@@ -2,28 +2,28 @@
 
 use tidings_wire::{Channel, History};
 
-use super::options::Wish;
+use super::options::SubscribeOptions;
 use crate::deciding::{Admission, Connected};
 use crate::effects::Failure;
 use crate::topics::TopicKey;
 
-/// Who wants a subscription.
+/// The origin of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum Origin {
     /// The client, by the command with this id.
     Command(u32),
-    /// The server, when it lets the connection in.
+    /// The server, when it accepts the connection.
     Connect,
     /// The server, while the connection stands.
     Order,
 }
 
-/// How far a subscription has come.
+/// The state of a subscription that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Somebody decides whether it is allowed.
+pub(crate) enum SubscribeState {
+    /// A token is verified or the application decides; the ticket of the request.
     Deciding(u32),
-    /// The broker is to confirm the topic.
+    /// The broker has not confirmed the topic yet.
     Subscribing(TopicKey),
     /// The channel's history is read; what is published meanwhile is kept with the topic, from this one on.
     Reading { topic: TopicKey, ticket: u32, from: usize },
@@ -37,24 +37,27 @@ pub(crate) enum Stage {
 
 /// A subscription on its way.
 #[derive(Debug)]
-pub(crate) struct Join {
+pub(crate) struct PendingSubscribe {
     pub(crate) channel: Channel,
-    pub(crate) owner: Owner,
-    pub(crate) wish: Wish,
+    pub(crate) owner: Origin,
+    pub(crate) wish: SubscribeOptions,
     pub(crate) admission: Admission,
-    pub(crate) stage: Stage,
+    pub(crate) stage: SubscribeState,
 }
 
-impl Join {
+impl PendingSubscribe {
     /// Whether it can be answered.
     pub(crate) fn is_decided(&self) -> bool {
-        matches!(self.stage, Stage::Live(_) | Stage::Read { .. } | Stage::Failed(_))
+        matches!(
+            self.stage,
+            SubscribeState::Live(_) | SubscribeState::Read { .. } | SubscribeState::Failed(_)
+        )
     }
 
     /// Why it cannot be made.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.stage {
-            Stage::Failed(failure) => Some(failure),
+            SubscribeState::Failed(failure) => Some(failure),
             _ => None,
         }
     }
@@ -62,7 +65,7 @@ impl Join {
     /// The topic that it waits for at the broker.
     pub(crate) fn waits_for(&self) -> Option<TopicKey> {
         match self.stage {
-            Stage::Subscribing(topic) => Some(topic),
+            SubscribeState::Subscribing(topic) => Some(topic),
             _ => None,
         }
     }
@@ -70,7 +73,7 @@ impl Join {
     /// The topic that keeps publications for it.
     pub(crate) fn catches(&self) -> Option<TopicKey> {
         match self.stage {
-            Stage::Reading { topic, .. } | Stage::Read { topic, .. } => Some(topic),
+            SubscribeState::Reading { topic, .. } | SubscribeState::Read { topic, .. } => Some(topic),
             _ => None,
         }
     }
@@ -78,28 +81,28 @@ impl Join {
     /// The topic that must stay because of it.
     pub(crate) fn holds(&self) -> Option<TopicKey> {
         match self.stage {
-            Stage::Subscribing(topic)
-            | Stage::Live(topic)
-            | Stage::Reading { topic, .. }
-            | Stage::Read { topic, .. } => Some(topic),
-            Stage::Deciding(_) | Stage::Failed(_) => None,
+            SubscribeState::Subscribing(topic)
+            | SubscribeState::Live(topic)
+            | SubscribeState::Reading { topic, .. }
+            | SubscribeState::Read { topic, .. } => Some(topic),
+            SubscribeState::Deciding(_) | SubscribeState::Failed(_) => None,
         }
     }
 
     /// The ticket of the answer that it waits for.
     pub(crate) fn ticket(&self) -> Option<u32> {
         match self.stage {
-            Stage::Deciding(ticket) | Stage::Reading { ticket, .. } => Some(ticket),
+            SubscribeState::Deciding(ticket) | SubscribeState::Reading { ticket, .. } => Some(ticket),
             _ => None,
         }
     }
 }
 
-/// A connection that is let in, and the subscriptions that come with it.
+/// An accepted connection whose subscriptions are under way.
 #[derive(Debug)]
-pub(crate) struct Admitting {
+pub(crate) struct PendingConnect {
     /// The id of the `connect` command.
     pub(crate) id: u32,
     pub(crate) connected: Connected,
-    pub(crate) joins: Vec<Join>,
+    pub(crate) joins: Vec<PendingSubscribe>,
 }

@@ -4,11 +4,11 @@ use tidings_wire::code;
 use tidings_wire::grant::ChannelOverrides;
 use tidings_wire::{Channel, HistoryQuery, RecoveryMode, Topic};
 
-use super::options::{Rights, Wish};
-use super::state::{Join, Stage};
+use super::options::{Rights, SubscribeOptions};
+use super::state::{PendingSubscribe, SubscribeState};
 use crate::access::Action;
-use crate::deciding::Verdict;
-use crate::effects::{Answer, Effect, Effects, Request};
+use crate::deciding::Rejection;
+use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
@@ -17,22 +17,22 @@ use crate::topics::{Entry, TopicKey};
 
 impl<P: Protocols> Hub<P> {
     /// Begins to make a subscription that is allowed, with what the client may have of `wish`; gives how far it has come.
-    pub(crate) fn reach(
+    pub(crate) fn begin_topic(
         &mut self,
         slot: u32,
         channel: &Channel,
-        wish: &mut Wish,
+        wish: &mut SubscribeOptions,
         own: &ChannelOverrides,
         fx: &mut Effects,
-    ) -> Stage {
-        let options = match self.settings.namespaces.of(channel.as_str()) {
-            // Whoever allowed it: a token, a hook, the server API or the options.
+    ) -> SubscribeState {
+        let options = match self.settings.namespaces.options(channel.as_str()) {
+            // Whatever allowed it: a token, a hook, the server API or the options.
             _ if self.settings.access.is_reserved(channel.as_str()) => Err(code::PERMISSION_DENIED),
             options => options,
         };
         let options = match options {
             Ok(options) => options,
-            Err(code) => return Stage::Failed(Verdict::from(code).into()),
+            Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
         };
         wish.grant(options, own, self.rights(slot, options));
         let topic = Topic::Channel(channel.clone());
@@ -40,17 +40,17 @@ impl<P: Protocols> Hub<P> {
         let key = self.ensure_topic(&topic, fx);
         let live = self.topics.get(key).is_some_and(Entry::is_live);
         if live && !self.reads_in_turn(key, wish) {
-            return self.reach_live(slot, key, channel, wish, 0, fx);
+            return self.begin_read(slot, key, channel, wish, 0, fx);
         }
         let waiter = self.id_of(slot);
         if let Some(entry) = self.topics.get_mut(key) {
             entry.waiters.push(waiter);
         }
         if known && !live {
-            // Whether the broker is away must be asked anew.
-            fx.push(Effect::Want(topic));
+            // The state of the broker may have changed: the topic is requested again.
+            fx.push(Effect::SubscribeTopic(topic));
         }
-        Stage::Subscribing(key)
+        SubscribeState::Subscribing(key)
     }
 
     /// What a session may request of a channel that it subscribes to.
@@ -61,22 +61,22 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether a subscribe waits with reading the history until it is to be answered.
-    fn reads_in_turn(&self, key: TopicKey, wish: &Wish) -> bool {
+    fn reads_in_turn(&self, key: TopicKey, wish: &SubscribeOptions) -> bool {
         wish.since.is_some() && wish.positioned && self.topics.get(key).is_some_and(Entry::has_history)
     }
 
     /// Reads what a client missed for the subscribe whose turn it is: with several, those of a `connect`, for one after
     /// the other, as long as what one client may be sent lasts.
-    pub(crate) fn read_for_head(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn read_for_next(&mut self, slot: u32, fx: &mut Effects) {
         loop {
             let Some(more) = self.sessions[slot as usize].existing_more() else { return };
             let mut left = self.settings.recovery_bytes;
             let mut next = None;
             for (index, join) in more.awaiting.head_joins().iter().enumerate() {
                 match &join.stage {
-                    Stage::Reading { .. } if join.wish.since.is_some() => return,
-                    Stage::Read { history, .. } => left = left.saturating_sub(history.size()),
-                    Stage::Subscribing(key)
+                    SubscribeState::Reading { .. } if join.wish.since.is_some() => return,
+                    SubscribeState::Read { history, .. } => left = left.saturating_sub(history.size()),
+                    SubscribeState::Subscribing(key)
                         if next.is_none()
                             && join.wish.since.is_some()
                             && self.topics.get(*key).is_some_and(Entry::is_live) =>
@@ -87,24 +87,24 @@ impl<P: Protocols> Hub<P> {
                 }
             }
             let Some((index, key, channel, wish)) = next else { return };
-            let stage = self.reach_live(slot, key, &channel, &wish, left, fx);
+            let stage = self.begin_read(slot, key, &channel, &wish, left, fx);
             self.set_stage(slot, index, stage);
         }
     }
 
     /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it; at most
     /// that many bytes of what was missed.
-    fn reach_live(
+    fn begin_read(
         &mut self,
         slot: u32,
         key: TopicKey,
         channel: &Channel,
-        wish: &Wish,
+        wish: &SubscribeOptions,
         max_bytes: usize,
         fx: &mut Effects,
-    ) -> Stage {
+    ) -> SubscribeState {
         if !wish.positioned || !self.topics.get(key).is_some_and(Entry::has_history) {
-            return Stage::Live(key);
+            return SubscribeState::Live(key);
         }
         let since = wish.since.as_ref();
         let mode = self.options(channel).force_recovery_mode;
@@ -120,16 +120,16 @@ impl<P: Protocols> Hub<P> {
             }
         };
         let query = HistoryQuery { heard: true, max_bytes, ..query };
-        let from = self.topics.catch(key);
+        let from = self.topics.start_recording(key);
         let id = self.id_of(slot);
         let ticket = self.sessions[slot as usize].more().awaiting.ticket();
-        fx.push(Effect::Ask(id, ticket, Request::History(channel.clone(), query)));
-        Stage::Reading { topic: key, ticket, from }
+        fx.push(Effect::Request(id, ticket, Request::History(channel.clone(), query)));
+        SubscribeState::Reading { topic: key, ticket, from }
     }
 
     /// The options of a channel; those of channels without a namespace when its own is unknown.
     pub fn options(&self, channel: &Channel) -> &NamespaceOptions {
-        self.settings.namespaces.of(channel.as_str()).unwrap_or(self.settings.namespaces.without())
+        self.settings.namespaces.options(channel.as_str()).unwrap_or(self.settings.namespaces.without())
     }
 
     /// The channel of a topic that is one.
@@ -141,7 +141,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A topic is live: the session's subscribes that waited for that go on.
-    pub(crate) fn joins_live(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
+    pub(crate) fn on_topic_live(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
         if !self.topics.get(key).is_some_and(Entry::is_live) {
             return;
         }
@@ -157,12 +157,12 @@ impl<P: Protocols> Hub<P> {
             if self.reads_in_turn(key, &wish) {
                 continue;
             }
-            let stage = self.reach_live(slot, key, &channel, &wish, 0, fx);
+            let stage = self.begin_read(slot, key, &channel, &wish, 0, fx);
             self.set_stage(slot, index - 1, stage);
         }
     }
 
-    fn set_wish(&mut self, slot: u32, index: usize, wish: Wish) {
+    fn set_wish(&mut self, slot: u32, index: usize, wish: SubscribeOptions) {
         if let Some(more) = self.sessions[slot as usize].existing_more()
             && let Some(join) = more.awaiting.joins_mut().nth(index)
         {
@@ -170,7 +170,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    fn set_stage(&mut self, slot: u32, index: usize, stage: Stage) {
+    fn set_stage(&mut self, slot: u32, index: usize, stage: SubscribeState) {
         if let Some(more) = self.sessions[slot as usize].existing_more()
             && let Some(join) = more.awaiting.joins_mut().nth(index)
         {
@@ -179,13 +179,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Takes an answer that a subscribe under way waits for; gives it back when none does.
-    pub(crate) fn join_answered(
+    pub(crate) fn on_subscribe_response(
         &mut self,
         slot: u32,
         ticket: u32,
-        answer: Answer,
+        answer: Response,
         fx: &mut Effects,
-    ) -> Option<Answer> {
+    ) -> Option<Response> {
         let more = self.sessions[slot as usize].existing_more()?;
         let Some((index, join)) =
             more.awaiting.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
@@ -194,34 +194,34 @@ impl<P: Protocols> Hub<P> {
         };
         let (channel, mut wish) = (join.channel.clone(), join.wish.clone());
         let stage = match (answer, join.stage.clone()) {
-            (Answer::Failed(failure), Stage::Reading { topic, .. }) => {
-                self.let_go(slot, Some(topic), Some(topic), fx);
-                Stage::Failed(failure)
+            (Response::Failed(failure), SubscribeState::Reading { topic, .. }) => {
+                self.release_pending(slot, Some(topic), Some(topic), fx);
+                SubscribeState::Failed(failure)
             }
-            (Answer::Failed(failure), _) => Stage::Failed(failure),
-            (Answer::History(history), Stage::Reading { topic, from, .. }) => {
-                Stage::Read { topic, from, history }
+            (Response::Failed(failure), _) => SubscribeState::Failed(failure),
+            (Response::History(history), SubscribeState::Reading { topic, from, .. }) => {
+                SubscribeState::Read { topic, from, history }
             }
-            (Answer::Allowed(admission), Stage::Deciding(_)) => {
+            (Response::Allowed(admission), SubscribeState::Deciding(_)) => {
                 let own = admission.overrides;
                 join.admission = *admission;
-                let stage = self.reach(slot, &channel, &mut wish, &own, fx);
+                let stage = self.begin_topic(slot, &channel, &mut wish, &own, fx);
                 self.set_wish(slot, index, wish);
                 stage
             }
-            _ => Stage::Failed(Verdict::from(code::INTERNAL).into()),
+            _ => SubscribeState::Failed(Rejection::from(code::INTERNAL).into()),
         };
         self.set_stage(slot, index, stage);
         None
     }
 
     /// A subscribe will not be answered: what was kept for it is let go.
-    pub(crate) fn abandon(&mut self, slot: u32, join: &Join, fx: &mut Effects) {
-        self.let_go(slot, join.catches(), join.holds(), fx);
+    pub(crate) fn abandon(&mut self, slot: u32, join: &PendingSubscribe, fx: &mut Effects) {
+        self.release_pending(slot, join.catches(), join.holds(), fx);
     }
 
     /// A subscribe neither has publications kept for it by the one topic any more, nor holds the other.
-    pub(crate) fn let_go(
+    pub(crate) fn release_pending(
         &mut self,
         slot: u32,
         catches: Option<TopicKey>,
@@ -230,10 +230,10 @@ impl<P: Protocols> Hub<P> {
     ) {
         let waiter: SessionId = self.id_of(slot);
         if let Some(key) = catches {
-            self.topics.caught(key);
+            self.topics.stop_recording(key);
         }
         if let Some(key) = holds {
-            self.topics.waits_no_more(key, waiter);
+            self.topics.remove_waiter(key, waiter);
             self.release(key, fx);
         }
     }

@@ -11,11 +11,11 @@ use crate::hub::Hub;
 use crate::namespace::{NamespaceOptions, SlowConsumer};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
-use crate::topics::{Entry, Interest, TopicKey, Traits};
+use crate::topics::{Entry, Interest, TopicKey, TopicOptions};
 
 /// What a subscribe has come to.
 #[derive(Debug)]
-pub enum Begun {
+pub enum SubscribeOutcome {
     /// It is made.
     Now {
         /// It was there before.
@@ -28,7 +28,7 @@ pub enum Begun {
 }
 
 impl<P: Protocols> Hub<P> {
-    /// Makes a subscription that nobody was promised: it takes effect when the topic is live.
+    /// Makes a subscription that is not confirmed to the client: it takes effect when the topic is live.
     pub fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
         let key = self.ensure_topic(topic, fx);
         if !self.sessions[slot as usize].is_subscribed(key) {
@@ -40,8 +40,8 @@ impl<P: Protocols> Hub<P> {
         let settings = &self.settings;
         let (key, new) = self.topics.ensure(topic, || match topic {
             Topic::Channel(channel) => {
-                let options = settings.namespaces.of(channel.as_str());
-                Traits {
+                let options = settings.namespaces.options(channel.as_str());
+                TopicOptions {
                     default_channel: *channel == settings.default_channel,
                     data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
                     escape: settings.escape,
@@ -49,7 +49,7 @@ impl<P: Protocols> Hub<P> {
                     history: options.is_ok_and(NamespaceOptions::has_history),
                 }
             }
-            Topic::Pattern(_) => Traits {
+            Topic::Pattern(_) => TopicOptions {
                 default_channel: false,
                 data_format: Default::default(),
                 escape: settings.escape,
@@ -58,13 +58,19 @@ impl<P: Protocols> Hub<P> {
             },
         });
         if new {
-            fx.push(Effect::Want(topic.clone()));
+            fx.push(Effect::SubscribeTopic(topic.clone()));
         }
         key
     }
 
     /// Starts a subscription whose confirmation is owed to the peer.
-    pub fn begin_subscribe(&mut self, slot: u32, topic: &Topic, id: u32, fx: &mut Effects) -> Begun {
+    pub fn begin_subscribe(
+        &mut self,
+        slot: u32,
+        topic: &Topic,
+        id: u32,
+        fx: &mut Effects,
+    ) -> SubscribeOutcome {
         let session = &mut self.sessions[slot as usize];
         let awaiting = session.is_awaiting();
         let held = session.subscriptions().len() + session.subscribes();
@@ -72,7 +78,7 @@ impl<P: Protocols> Hub<P> {
         let has = known.is_some_and(|key| self.sessions[slot as usize].is_subscribed(key));
         let limit = self.settings.channel_limit;
         if !has && held >= limit {
-            return Begun::Refused(
+            return SubscribeOutcome::Refused(
                 code::LIMIT_EXCEEDED,
                 format!("limit exceeded: {limit} channels a connection"),
             );
@@ -83,7 +89,7 @@ impl<P: Protocols> Hub<P> {
             if !has {
                 self.add_subscriber(slot, key);
             }
-            return Begun::Now { already: has };
+            return SubscribeOutcome::Now { already: has };
         }
         let session = &mut self.sessions[slot as usize];
         session.more().awaiting.subscribe(key, id);
@@ -92,10 +98,10 @@ impl<P: Protocols> Hub<P> {
             entry.waiters.push(waiter);
         }
         if known.is_some() && !live {
-            // Known and not live: whether the broker is away must be asked anew.
-            fx.push(Effect::Want(topic.clone()));
+            // Known and not live: the state of the broker may have changed, so the topic is requested again.
+            fx.push(Effect::SubscribeTopic(topic.clone()));
         }
-        Begun::Waiting
+        SubscribeOutcome::Waiting
     }
 
     pub(crate) fn add_subscriber(&mut self, slot: u32, key: TopicKey) {
@@ -104,7 +110,7 @@ impl<P: Protocols> Hub<P> {
         session.add_subscription(key, place);
     }
 
-    /// Ends a subscription; tells whether there was one.
+    /// Ends a subscription; gives whether there was one.
     pub fn unsubscribe(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) -> bool {
         let Some(key) = self.topics.key(topic) else { return false };
         self.unsubscribe_key(slot, key, fx)
@@ -116,7 +122,7 @@ impl<P: Protocols> Hub<P> {
         session.remove_subscription(key);
         let sub = session.existing_member().and_then(|member| member.take_sub(key));
         if let Some(sub) = sub {
-            self.gone(slot, &sub, fx);
+            self.report_left(slot, &sub, fx);
         }
         let session = &mut self.sessions[slot as usize];
         let form = session.peer.form();
@@ -137,7 +143,7 @@ impl<P: Protocols> Hub<P> {
 
     pub(crate) fn release(&mut self, key: TopicKey, fx: &mut Effects) {
         if let Some(topic) = self.topics.release(key) {
-            fx.push(Effect::Unwant(topic));
+            fx.push(Effect::UnsubscribeTopic(topic));
         }
     }
 
@@ -158,7 +164,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// How a topic asked for by [`Effect::Want`] stands, and the node-wide count of its subscribers.
+    /// The state of a topic that was requested by [`Effect::SubscribeTopic`] , and the node-wide count of its subscribers.
     pub fn interest(&mut self, topic: &Topic, state: Interest, count: Arc<AtomicU64>, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
         self.topics.set_interest(key, count, state == Interest::Live);
@@ -178,8 +184,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The broker does not subscribe a topic at present: sessions that wait for it get `failure`. Where this is the
-    /// `first` refusal, subscribers from before, who have been without its publications since the connection to the
-    /// broker was lost, are told as well (see [`Hub::lapsed`]).
+    /// `first` refusal, earlier subscribers, which have been without its publications since the connection to the
+    /// broker was lost, are notified as well (see [`Hub::lapsed`]).
     pub fn refused(&mut self, topic: &Topic, failure: &Failure, first: bool, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_away(key);
@@ -190,7 +196,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The part of the broker that a topic is with is away: whoever waits for it is told so.
+    /// The part of the broker that serves a topic is unavailable: sessions that wait for the topic get that error.
     pub fn away(&mut self, topic: &Topic, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_away(key);
@@ -202,7 +208,7 @@ impl<P: Protocols> Hub<P> {
     pub fn stranded(&self, topic: &Topic) -> Vec<SessionId> {
         let entry = self.topics.key(topic).and_then(|key| self.topics.get(key));
         let entry = entry.filter(|entry| entry.has_history() && !entry.is_live());
-        entry.into_iter().flat_map(Entry::everybody).map(|slot| self.id_of(slot)).collect()
+        entry.into_iter().flat_map(Entry::all_subscribers).map(|slot| self.id_of(slot)).collect()
     }
 
     /// Whether a session is subscribed to such a topic.
@@ -213,7 +219,7 @@ impl<P: Protocols> Hub<P> {
         })
     }
 
-    /// The broker is away: whoever waits for a subscription is told so.
+    /// The broker is unavailable: sessions that wait for a subscription get that error.
     pub fn broker_down(&mut self, fx: &mut Effects) {
         for key in self.topics.all_down() {
             self.fail_waiters(key, &Failure::Unavailable, fx);
@@ -224,7 +230,7 @@ impl<P: Protocols> Hub<P> {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
-                self.joins_live(waiter.slot, key, fx);
+                self.on_topic_live(waiter.slot, key, fx);
                 self.advance(waiter.slot, fx);
                 self.still_waiting(waiter, key);
             }

@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    About, Admission, Answer, Connected, Decide, Directive, Failure, Order, TokenId, Verdict, Who,
+    Admission, Connected, ConnectionInfo, Decide, Directive, Failure, Order, Rejection, Requester, Response,
+    TokenId,
 };
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
@@ -94,10 +95,10 @@ impl Decisions {
     pub(crate) async fn uploader(
         &self,
         token: Option<&str>,
-        about: About,
+        about: ConnectionInfo,
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
-        let who = Who { about: Some(Arc::new(about)), ..Who::default() };
+        let who = Requester { about: Some(Arc::new(about)), ..Requester::default() };
         let outcome = self.shared.uploader(&who, token).await;
         if let Err(failure) = &outcome
             && token.is_some()
@@ -128,25 +129,29 @@ impl Shared {
                 let connected = self.connect(&who, &token, &hello).await;
                 admitted =
                     connected.as_ref().ok().map(|c| (who.client, c.user.clone(), c.token.clone(), c.since));
-                connected.map(|connected| Answer::Connected(Box::new(connected)))
+                connected.map(|connected| Response::Connected(Box::new(connected)))
             }
             Decide::Reject { .. } => Err(refusal(code::UNAUTHORIZED)),
             Decide::Subscribe { who, channel, token, data } => {
                 let allowed = self.subscribe(&who, &channel, &token, data.as_deref()).await;
                 allowed.map(|admission| {
                     subscribed = admission.token.clone().map(|token| (who.user.clone(), token));
-                    Answer::Allowed(Box::new(admission))
+                    Response::Allowed(Box::new(admission))
                 })
             }
             Decide::Refresh { who, token } => {
                 let renewed = self.refresh(&who, &token).await;
-                renewed.map(|Connected { expires, info, token, .. }| Answer::Renewed { expires, info, token })
+                renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
+                    expires,
+                    info,
+                    token,
+                })
             }
             Decide::SubRefresh { who, channel, token } => {
                 let renewed = self.sub_refresh(&who, &channel, &token).await;
                 renewed.map(|Admission { expires, info, token, .. }| {
                     subscribed = token.clone().map(|token| (who.user.clone(), token));
-                    Answer::Renewed { expires, info, token }
+                    Response::Renewed { expires, info, token }
                 })
             }
             Decide::Publish { who, channel, body, info } => {
@@ -158,7 +163,7 @@ impl Shared {
             }
             Decide::Rpc { who, method, data } => {
                 let replied = self.hooks.rpc(&who, &method, data.as_deref()).await;
-                replied.unwrap_or_else(|| Err(refusal(code::NOT_AVAILABLE))).map(Answer::Replied)
+                replied.unwrap_or_else(|| Err(refusal(code::NOT_AVAILABLE))).map(Response::Replied)
             }
         };
         if let (Some(credential), Err(failure)) = (shown, &outcome)
@@ -167,7 +172,7 @@ impl Shared {
         {
             router.auth_failures().fail(reply.peer(), credential).await;
         }
-        reply.send(outcome.unwrap_or_else(Answer::Failed));
+        reply.send(outcome.unwrap_or_else(Response::Failed));
         if let Some((user, token)) = subscribed {
             self.end_if_blocked(&user, Some(&token));
         }
@@ -217,7 +222,7 @@ impl Shared {
         }
     }
 
-    async fn connect(&self, who: &Who, token: &str, hello: &Hello<'_>) -> Result<Connected, Failure> {
+    async fn connect(&self, who: &Requester, token: &str, hello: &Hello<'_>) -> Result<Connected, Failure> {
         let mut connected = if token.is_empty() {
             let asked = self.hooks.connect(who, hello).await;
             let connected = asked.unwrap_or_else(|| Err(refusal(code::UNAUTHORIZED)))?;
@@ -232,7 +237,7 @@ impl Shared {
         Ok(connected)
     }
 
-    async fn uploader(&self, who: &Who, token: Option<&str>) -> Result<Option<UploadGrant>, Failure> {
+    async fn uploader(&self, who: &Requester, token: Option<&str>) -> Result<Option<UploadGrant>, Failure> {
         let (grant, id) = match token {
             Some(token) => {
                 let (grant, id) = tokens::uploader(&self.verifier, who, token, now()).await?;
@@ -250,13 +255,18 @@ impl Shared {
         Ok(Some(grant))
     }
 
-    async fn refresh(&self, who: &Who, token: &str) -> Result<Connected, Failure> {
+    async fn refresh(&self, who: &Requester, token: &str) -> Result<Connected, Failure> {
         let connected = tokens::refreshed(&self.verifier, who, token, now()).await?;
         self.unblocked(&connected.user, connected.token.as_ref()).await?;
         Ok(connected)
     }
 
-    async fn sub_refresh(&self, who: &Who, channel: &Channel, token: &str) -> Result<Admission, Failure> {
+    async fn sub_refresh(
+        &self,
+        who: &Requester,
+        channel: &Channel,
+        token: &str,
+    ) -> Result<Admission, Failure> {
         let admission = tokens::sub_refreshed(&self.verifier, who, channel, token, now()).await?;
         self.unblocked(&who.user, admission.token.as_ref()).await?;
         Ok(admission)
@@ -264,7 +274,7 @@ impl Shared {
 
     async fn subscribe(
         &self,
-        who: &Who,
+        who: &Requester,
         channel: &Channel,
         token: &str,
         data: Option<&[u8]>,
@@ -284,14 +294,14 @@ impl Shared {
         Ok(admission)
     }
 
-    async fn publishable(&self, who: &Who, channel: &Channel, body: &[u8]) -> Result<Publish, Failure> {
+    async fn publishable(&self, who: &Requester, channel: &Channel, body: &[u8]) -> Result<Publish, Failure> {
         let asked = self.hooks.publish(who, channel, body).await;
         asked.unwrap_or_else(|| Err(refusal(code::PERMISSION_DENIED)))
     }
 
     fn publish(&self, channel: &Channel, body: Bytes, info: ClientInfo, publish: Publish, reply: Reply) {
         let Some(router) = self.router.upgrade() else {
-            return reply.send(Answer::Failed(Failure::Unavailable));
+            return reply.send(Response::Failed(Failure::Unavailable));
         };
         let more = PublishOptions {
             history: publish.skip_history.then_some(UNKEPT),
@@ -301,8 +311,8 @@ impl Shared {
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {
-                Ok(published) => Answer::Published(published.receivers),
-                Err(failure) => Answer::Failed(failure),
+                Ok(published) => Response::Published(published.receivers),
+                Err(failure) => Response::Failed(failure),
             });
         };
         router.publish(channel, publish.body.unwrap_or(body), more, Box::new(done));
@@ -327,7 +337,7 @@ fn is_wrong(failure: &Failure) -> bool {
 }
 
 fn refusal(code: Code) -> Failure {
-    Verdict::from(code).into()
+    Rejection::from(code).into()
 }
 
 /// Refuses what would be over before it began.

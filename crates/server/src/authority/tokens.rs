@@ -3,7 +3,7 @@
 //! A connection token that nobody vouches for is refused with 101, a subscription token with 103, and either with 109 when
 //! its time is over; a good one that was made for something else with 103.
 
-use tidings_hub::{Admission, Connected, Failure, TokenId, Verdict, Who};
+use tidings_hub::{Admission, Connected, Failure, Rejection, Requester, TokenId};
 use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
@@ -16,7 +16,7 @@ const SUBSCRIPTION: &str = "the subscription token is not accepted";
 /// The connection that a token allows, at the time `now`.
 pub(super) async fn connected(
     verifier: &Verifier,
-    who: &Who,
+    who: &Requester,
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
@@ -30,7 +30,7 @@ pub(super) async fn connected(
 /// What a token says of its user's right to upload tables.
 pub(super) async fn uploader(
     verifier: &Verifier,
-    who: &Who,
+    who: &Requester,
     token: &str,
     now: u64,
 ) -> Result<(UploadGrant, TokenId), Failure> {
@@ -43,7 +43,7 @@ pub(super) async fn uploader(
 /// What a new token makes of a connection, whose user cannot change.
 pub(super) async fn refreshed(
     verifier: &Verifier,
-    who: &Who,
+    who: &Requester,
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
@@ -57,7 +57,7 @@ pub(super) async fn refreshed(
 /// The subscription that a token allows: to this channel, for this user, and for this client where it names one.
 pub(super) async fn admitted(
     verifier: &Verifier,
-    who: &Who,
+    who: &Requester,
     channel: &Channel,
     token: &str,
     now: u64,
@@ -89,7 +89,7 @@ pub(super) async fn admitted(
 /// What a new token makes of a subscription.
 pub(super) async fn sub_refreshed(
     verifier: &Verifier,
-    who: &Who,
+    who: &Requester,
     channel: &Channel,
     token: &str,
     now: u64,
@@ -102,7 +102,7 @@ pub(super) async fn sub_refreshed(
 fn another(failure: Failure) -> Failure {
     match failure {
         Failure::Error(verdict) if verdict.code == code::TOKEN_EXPIRED.number => {
-            Failure::Error(Verdict { temporary: true, ..verdict })
+            Failure::Error(Rejection { temporary: true, ..verdict })
         }
         other => other,
     }
@@ -113,12 +113,12 @@ fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<T
     Admission { info, data, expires, overrides, token }
 }
 
-fn refused(who: &Who, kind: &str, error: &TokenError) -> Failure {
+fn refused(who: &Requester, kind: &str, error: &TokenError) -> Failure {
     debug!(client = who.client, "the {kind} token is not accepted: {error}");
     refusal(error.code())
 }
 
-fn misplaced(who: &Who, what: &str, code: Code) -> Failure {
+fn misplaced(who: &Requester, what: &str, code: Code) -> Failure {
     debug!(client = who.client, "{what}");
     refusal(code)
 }

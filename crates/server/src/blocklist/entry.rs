@@ -1,7 +1,7 @@
 //! Entries of the list, as they are stored and sent.
 
 use serde::{Deserialize, Serialize};
-use tidings_hub::{Directive, Order, Verdict};
+use tidings_hub::{Directive, Order, Rejection};
 use tidings_wire::code;
 
 /// Whom or what a block concerns.
@@ -73,12 +73,12 @@ impl Block {
     }
 
     /// What a connection or a refresh is answered with.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Rejection {
         let code = match self.subject {
             Subject::User(_) => code::PERMISSION_DENIED,
             Subject::Token(_) | Subject::UserTokens(_) => code::UNAUTHORIZED,
         };
-        Verdict { text: format!("{}: {}", code.text, self.reason()), ..Verdict::from(code) }
+        Rejection { text: format!("{}: {}", code.text, self.reason()), ..Rejection::from(code) }
     }
 
     /// Ends the connections that it concerns, with a code after which clients do not reconnect.

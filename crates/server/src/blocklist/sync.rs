@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tidings_broker::BrokerError;
 use tidings_hub::Directive;
-use tidings_shard::Mail;
+use tidings_shard::ShardMessage;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
@@ -129,7 +129,7 @@ async fn load(router: &Router) -> Result<Vec<Block>, BrokerError> {
 /// Has the sessions here carry out what a block asks for.
 pub(crate) fn order(router: &Router, directive: Directive) {
     let directive = Arc::new(directive);
-    router.post_to_all(|| Mail::Order(Arc::clone(&directive)));
+    router.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
 }
 
 fn channel() -> Channel {

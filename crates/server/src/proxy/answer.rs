@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::{RawValue, Value};
-use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Verdict};
+use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection};
 use tidings_wire::{Channel, code};
 
 /// Longest reason of a disconnect in bytes: what a close frame takes (RFC 6455 §5.5), without its code.
@@ -168,7 +168,7 @@ pub(super) fn publish(json: &[u8]) -> Outcome<Publish> {
         if result.version.is_some_and(|version| version > 0) {
             // As in the server API: to publish it all the same would show an older state than subscribers have.
             let text = format!("{}: version", code::NOT_AVAILABLE.text);
-            return Ok(Err(Verdict { text, ..code::NOT_AVAILABLE.into() }.into()));
+            return Ok(Err(Rejection { text, ..code::NOT_AVAILABLE.into() }.into()));
         }
         Ok(Ok(Publish {
             body: bytes("b64data", result.b64data, result.data)?,
@@ -208,7 +208,7 @@ fn read<T: DeserializeOwned, A>(
         if code == 0 {
             return Err("has the error code 0".into());
         }
-        return Ok(Err(Failure::Error(Verdict { code, text: message, temporary })));
+        return Ok(Err(Failure::Error(Rejection { code, text: message, temporary })));
     }
     // An empty object may be anybody's; it is no permission.
     let result = answer.result.ok_or("has none of result, error and disconnect")?;
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_error_or_a_disconnect_is_passed_on_as_it_is() {
-        let verdict = Verdict { code: 1000, text: "custom".into(), temporary: true };
+        let verdict = Rejection { code: 1000, text: "custom".into(), temporary: true };
         let error = br#"{"error": {"code": 1000, "message": "custom", "temporary": true}, "result": {}}"#;
         assert_eq!(publish(error), Ok(Err(Failure::Error(verdict))));
         let disconnect = br#"{"disconnect": {"code": 4501, "reason": "unauthorized"}, "error": {"code": 1}}"#;

@@ -9,7 +9,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValu
 use axum::http::{Method, Request, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
-use tidings_hub::{Failure, Verdict, Who};
+use tidings_hub::{Failure, Rejection, Requester};
 use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -97,7 +97,7 @@ impl Hook {
     /// that is understood.
     pub(super) async fn ask<T>(
         &self,
-        who: &Who,
+        who: &Requester,
         emulated: &[(String, String)],
         question: &Question<'_>,
         read: fn(&[u8]) -> Outcome<T>,
@@ -105,7 +105,7 @@ impl Hook {
         let Ok(_permit) = self.permits.try_acquire() else {
             self.count(&self.counters.refused);
             self.complain(&format!("{MAX_CALLS} questions are under way, so no other is put"));
-            return Err(Verdict::from(code::TOO_MANY_REQUESTS).into());
+            return Err(Rejection::from(code::TOO_MANY_REQUESTS).into());
         };
         self.count(&self.counters.calls);
         match self.exchange(who, emulated, question, read).await {
@@ -113,14 +113,14 @@ impl Hook {
             Err(complaint) => {
                 self.count(&self.counters.failures);
                 self.complain(&complaint);
-                Err(Verdict::from(code::INTERNAL).into())
+                Err(Rejection::from(code::INTERNAL).into())
             }
         }
     }
 
     async fn exchange<T>(
         &self,
-        who: &Who,
+        who: &Requester,
         emulated: &[(String, String)],
         question: &Question<'_>,
         read: fn(&[u8]) -> Outcome<T>,
@@ -138,7 +138,7 @@ impl Hook {
 
     /// The headers of a question: those of the configuration, and those of the client that are passed on, which take
     /// their places. A value that no header may hold is left out.
-    fn headers(&self, who: &Who, emulated: &[(String, String)]) -> HeaderMap {
+    fn headers(&self, who: &Requester, emulated: &[(String, String)]) -> HeaderMap {
         let mut headers = self.headers.clone();
         let sent = who.about.as_ref().map_or(&[][..], |about| &about.headers);
         for (name, from) in [(&self.emulated_headers, emulated), (&self.http_headers, sent)] {
@@ -182,7 +182,7 @@ impl fmt::Display for Hook {
 
 #[cfg(test)]
 mod tests {
-    use tidings_hub::About;
+    use tidings_hub::ConnectionInfo;
 
     use super::*;
     use crate::config::{Overrides, load};
@@ -208,8 +208,8 @@ mod tests {
             binary: false,
         };
         let hook = Hook::new(Kind::Connect, &address, &Arc::default()).expect("a hook");
-        let about = About { transport: "websocket", headers: pairs(sent) };
-        let who = Who { about: Some(Arc::new(about)), ..Who::default() };
+        let about = ConnectionInfo { transport: "websocket", headers: pairs(sent) };
+        let who = Requester { about: Some(Arc::new(about)), ..Requester::default() };
         let emulated: Vec<_> = pairs(emulated);
         hook.headers(&who, &emulated)
     }

@@ -20,7 +20,7 @@ mod question;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tidings_hub::{Admission, Connected, Failure, Who};
+use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
 
 pub(crate) use answer::Publish;
@@ -165,7 +165,11 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(crate) async fn connect(&self, who: &Who, hello: &Hello<'_>) -> Option<Result<Connected, Failure>> {
+    pub(crate) async fn connect(
+        &self,
+        who: &Requester,
+        hello: &Hello<'_>,
+    ) -> Option<Result<Connected, Failure>> {
         let hook = self.connect.as_ref()?;
         let subject = Subject::Connect { name: hello.name, version: hello.version };
         let question = Question::new(who, subject, hello.data, hook.how());
@@ -178,7 +182,7 @@ impl Hooks {
     /// Why it is not let in.
     pub(crate) async fn uploader(
         &self,
-        who: &Who,
+        who: &Requester,
         hello: &Hello<'_>,
     ) -> Option<Result<(Connected, Option<bool>), Failure>> {
         let hook = self.connect.as_ref()?;
@@ -193,7 +197,7 @@ impl Hooks {
     /// Why it may not.
     pub(crate) async fn subscribe(
         &self,
-        who: &Who,
+        who: &Requester,
         channel: &Channel,
         data: Option<&[u8]>,
     ) -> Option<Result<Admission, Failure>> {
@@ -208,7 +212,7 @@ impl Hooks {
     /// Why it may not.
     pub(crate) async fn publish(
         &self,
-        who: &Who,
+        who: &Requester,
         channel: &Channel,
         body: &[u8],
     ) -> Option<Result<Publish, Failure>> {
@@ -223,7 +227,7 @@ impl Hooks {
     /// Why there is no answer.
     pub(crate) async fn rpc(
         &self,
-        who: &Who,
+        who: &Requester,
         method: &str,
         data: Option<&[u8]>,
     ) -> Option<Result<Option<bytes::Bytes>, Failure>> {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_hub::Who;
+use tidings_hub::Requester;
 use tidings_wire::Channel;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::client::Encoding;
@@ -58,7 +58,7 @@ pub(super) struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// Puts a question together.
-    pub(super) fn new(who: &'a Who, subject: Subject<'a>, data: Option<&[u8]>, how: How) -> Self {
+    pub(super) fn new(who: &'a Requester, subject: Subject<'a>, data: Option<&[u8]>, how: How) -> Self {
         let protocol = match who.encoding {
             Encoding::Json => "json",
             Encoding::Protobuf => "protobuf",
@@ -119,23 +119,23 @@ mod tests {
 
     use bytes::Bytes;
     use serde_json::{Value, json};
-    use tidings_hub::About;
+    use tidings_hub::ConnectionInfo;
 
     use super::*;
 
     const PLAIN: How = How { binary: false, include_meta: false };
 
-    fn who() -> Who {
-        Who {
+    fn who() -> Requester {
+        Requester {
             client: "c1".into(),
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
-            about: Some(Arc::new(About { transport: "websocket", headers: Vec::new() })),
+            about: Some(Arc::new(ConnectionInfo { transport: "websocket", headers: Vec::new() })),
             encoding: Encoding::Protobuf,
         }
     }
 
-    fn asked(who: &Who, subject: Subject<'_>, data: Option<&[u8]>, how: How) -> Value {
+    fn asked(who: &Requester, subject: Subject<'_>, data: Option<&[u8]>, how: How) -> Value {
         serde_json::to_value(Question::new(who, subject, data, how)).expect("JSON")
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn a_question_holds_what_is_documented_and_leaves_out_what_there_is_not() {
         let hello = Subject::Connect { name: "js", version: "5" };
         assert_eq!(
-            asked(&Who { client: "c1".into(), ..Who::default() }, hello, None, PLAIN),
+            asked(&Requester { client: "c1".into(), ..Requester::default() }, hello, None, PLAIN),
             json!({"client": "c1", "transport": "tcp", "protocol": "json", "encoding": "json", "name": "js", "version": "5"})
         );
         let channel = Channel::new("chat:1").expect("a name");
@@ -156,7 +156,7 @@ mod tests {
             })
         );
         assert_eq!(
-            asked(&Who::default(), Subject::Rpc(""), None, PLAIN),
+            asked(&Requester::default(), Subject::Rpc(""), None, PLAIN),
             json!({"client": "", "transport": "tcp", "protocol": "json", "encoding": "json", "user": ""})
         );
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidings_shard::Mail;
+use tidings_shard::ShardMessage;
 
 use super::Server;
 use crate::cluster;
@@ -121,7 +121,7 @@ impl Server {
         let connections = || self.node.process.connections.load(Ordering::Relaxed);
         tracing::info!(clients = connections(), ?drain, "stopping: asking clients to reconnect");
         for mailbox in &self.node.mailboxes {
-            mailbox.post(Mail::Drain(drain));
+            mailbox.post(ShardMessage::Drain(drain));
         }
         let gone = async {
             while connections() > 0 && !left().is_zero() {

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_hub::{About, Failure as Refused};
+use tidings_hub::{ConnectionInfo, Failure as Refused};
 use tidings_shard::client_network;
 use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingConnection, Quota, Visitor};
 use tidings_wire::code;
@@ -120,7 +120,7 @@ impl NodeAccess {
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Refused> {
         let Some(decisions) = &self.node.decisions else { return Ok(None) };
-        let about = About { transport: "websocket", headers: visitor.headers.clone() };
+        let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone() };
         decisions.uploader(visitor.token.as_deref(), about, visitor.address).await
     }
 

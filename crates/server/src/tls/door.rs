@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tidings_shard::{Mail, Mailbox, Porter, Process, Socket};
+use tidings_shard::{Mailbox, Process, ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
 use super::{Outcome, Port, Tls};
@@ -52,7 +52,7 @@ impl Door {
     fn bring_in(&self, socket: Socket) {
         let Some(mailboxes) = self.mailboxes.get().filter(|all| !all.is_empty()) else { return };
         let next = self.next.fetch_add(1, Ordering::Relaxed) % mailboxes.len();
-        mailboxes[next].post(Mail::Connection(socket));
+        mailboxes[next].post(ShardMessage::Connection(socket));
     }
 }
 
@@ -60,7 +60,7 @@ impl Door {
 #[derive(Debug)]
 pub(crate) struct Way(pub(crate) Arc<Door>);
 
-impl Porter for Way {
+impl TlsHandoff for Way {
     fn secure(&self, stream: TcpStream) {
         let door = Arc::clone(&self.0);
         let seat = Seat(Arc::clone(&door.process));

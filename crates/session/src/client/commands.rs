@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Act, Action, Connected, Decide, NamespaceOptions, Refusal, Request, Since, SubscribeRequest, Wish,
+    Action, CommandError, Connected, Decide, NamespaceOptions, Progress, RecoverFrom, Request,
+    SubscribeOptions, SubscribeRequest,
 };
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::{Data, Encoding, request};
@@ -16,9 +17,9 @@ use crate::context::Context;
 const REJECT_UNRECOVERED: i64 = 1 << 1;
 
 /// What a client requests with a subscription.
-fn wish(sub: &request::Subscribe<'_>) -> Wish {
-    Wish {
-        since: sub.recover.then(|| Since { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }),
+fn wish(sub: &request::Subscribe<'_>) -> SubscribeOptions {
+    SubscribeOptions {
+        since: sub.recover.then(|| RecoverFrom { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }),
         recoverable: sub.recoverable,
         positioned: sub.positioned,
         join_leave: sub.join_leave,
@@ -35,22 +36,22 @@ fn bytes(data: Option<&Data<'_>>) -> Option<Bytes> {
 
 impl Context<'_> {
     /// Refuses a command, unless its turn has not come.
-    fn client_refusal(&mut self, id: u32, refusal: &Refusal) -> Act {
+    fn client_refusal(&mut self, id: u32, refusal: &CommandError) -> Progress {
         if self.session().is_queued() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         self.refuse(id, refusal.0, &refusal.1);
-        if self.is_closing() { Act::End } else { Act::Next }
+        if self.is_closing() { Progress::End } else { Progress::Next }
     }
 
-    pub(super) fn client_subscribe(&mut self, id: u32, subscribe: &request::Subscribe<'_>) -> Act {
+    pub(super) fn client_subscribe(&mut self, id: u32, subscribe: &request::Subscribe<'_>) -> Progress {
         if !self.session().takes_subscribe() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         let begun = client_channel(&subscribe.channel).and_then(|channel| {
             // A client that requests some publications alone must not get all of them.
             if subscribe.tf.is_some() {
-                return Err(Refusal(code::NOT_AVAILABLE, "not available: filters by tags".to_owned()));
+                return Err(CommandError(code::NOT_AVAILABLE, "not available: filters by tags".to_owned()));
             }
             let (token, data) = (subscribe.token.clone().into_owned(), bytes(subscribe.data.as_ref()));
             let request = SubscribeRequest { id, channel, wish: wish(subscribe), token, data };
@@ -58,38 +59,38 @@ impl Context<'_> {
         });
         match begun {
             Err(refusal) => self.client_refusal(id, &refusal),
-            Ok(()) if self.is_closing() => Act::End,
-            Ok(()) => Act::Next,
+            Ok(()) if self.is_closing() => Progress::End,
+            Ok(()) => Progress::Next,
         }
     }
 
-    pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Act {
+    pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
         let asks = !connect.token.is_empty() || self.hub.settings().connect_proxy;
-        // The application's answer names all channels; what the client adds are only positions in those.
+        // The response of the hook names all channels; the client adds only positions in those.
         let is_hooked = connect.token.is_empty() && asks;
         let requested = connect.subs.iter().filter_map(|(channel, sub)| {
             let channel = Channel::new(&**channel).ok()?;
-            // One that cannot be recovered is told in the reply, which an error would take from all the others.
-            Some((channel, Wish { by_client: !is_hooked, all_or_error: false, ..wish(sub) }))
+            // A channel that cannot be recovered is reported in its part of the reply; an error would fail all channels.
+            Some((channel, SubscribeOptions { by_client: !is_hooked, all_or_error: false, ..wish(sub) }))
         });
-        // One more than a client can have had, so that too many are seen to be. Those of an earlier attempt are gone.
+        // One more than the limit, so that an excess is noticed.
         let requested: Vec<_> = requested.take(self.hub.settings().channel_limit.saturating_add(1)).collect();
         if requested.len() > self.hub.settings().channel_limit {
             self.hub.too_many_channels(self.slot, self.fx);
-            return Act::End;
+            return Progress::End;
         }
         self.session_mut().set_requested(requested);
         let access = &self.hub.settings().access;
         if !asks {
             if !(access.open || access.anonymous_connect) {
                 self.refuse(id, code::UNAUTHORIZED, code::UNAUTHORIZED.text);
-                return if self.is_closing() { Act::End } else { Act::Next };
+                return if self.is_closing() { Progress::End } else { Progress::Next };
             }
-            self.client_admit(id, Connected::default());
-            return if self.is_closing() { Act::End } else { Act::Next };
+            self.client_accept(id, Connected::default());
+            return if self.is_closing() { Progress::End } else { Progress::Next };
         }
         let question = Decide::Connect {
-            who: self.hub.who(self.slot),
+            who: self.hub.requester(self.slot),
             token: connect.token.clone().into_owned(),
             data: bytes(connect.data.as_ref()),
             name: connect.name.clone().into_owned(),
@@ -100,35 +101,35 @@ impl Context<'_> {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into_owned()))
                 .collect(),
         };
-        self.hub.ask(self.slot, id, Request::Decide(Box::new(question)), self.fx);
-        Act::Next
+        self.hub.request(self.slot, id, Request::Decide(Box::new(question)), self.fx);
+        Progress::Next
     }
 
     pub(super) fn client_unsubscribe(&mut self, id: u32, name: &str) {
         match client_channel(name) {
             Err(refusal) => self.refuse(id, refusal.0, &refusal.1),
             Ok(channel) => {
-                // Unsubscribing from what one is not subscribed to is no error in this protocol.
+                // An unsubscribe without a subscription is no error in this protocol.
                 self.hub.unsubscribe(self.slot, &Topic::Channel(channel), self.fx);
                 self.reply(id, Outcome::Unsubscribe);
-                self.hub.forget_nobody(self.slot);
+                self.hub.forget_empty_member(self.slot);
             }
         }
     }
 
-    pub(super) fn client_publish(&mut self, id: u32, publish: &request::Publish<'_>) -> Act {
-        if !self.session().takes_flight() {
-            return Act::Hold;
+    pub(super) fn client_publish(&mut self, id: u32, publish: &request::Publish<'_>) -> Progress {
+        if !self.session().takes_request() {
+            return Progress::Hold;
         }
         let checked = client_channel(&publish.channel).and_then(|channel| {
-            // Protobuf has no other way to say that there are no bytes.
+            // An empty body is an absent field in Protobuf.
             let protobuf = self.link().encoding() == Encoding::Protobuf;
             let body = match &publish.data {
                 Some(data) => Bytes::copy_from_slice(&data.bytes),
                 None if protobuf => Bytes::new(),
                 None => {
                     let words = "bad request: publish without data".to_owned();
-                    return Err(Refusal(code::BAD_REQUEST, words));
+                    return Err(CommandError(code::BAD_REQUEST, words));
                 }
             };
             Ok(self.hub.publishing(self.slot, channel, body)?)
@@ -137,30 +138,30 @@ impl Context<'_> {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(request) => {
                 self.hub.count_publish();
-                self.hub.ask_beside(self.slot, id, None, request, self.fx);
-                Act::Next
+                self.hub.request_beside(self.slot, id, None, request, self.fx);
+                Progress::Next
             }
         }
     }
 
-    pub(super) fn client_presence(&mut self, id: u32, name: &str, stats: bool) -> Act {
+    pub(super) fn client_presence(&mut self, id: u32, name: &str, stats: bool) -> Progress {
         if !self.session().takes_read() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         match self.may_ask(name, Action::Presence, |options| options.presence) {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
                 let request =
                     if stats { Request::PresenceStats(channel) } else { Request::Presence(channel) };
-                self.hub.ask_beside(self.slot, id, None, request, self.fx);
-                Act::Next
+                self.hub.request_beside(self.slot, id, None, request, self.fx);
+                Progress::Next
             }
         }
     }
 
-    pub(super) fn client_history(&mut self, id: u32, history: &request::History<'_>) -> Act {
+    pub(super) fn client_history(&mut self, id: u32, history: &request::History<'_>) -> Progress {
         if !self.session().takes_read() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         let query = HistoryQuery {
             // Not more than a client that recovers may be sent.
@@ -179,55 +180,56 @@ impl Context<'_> {
         match self.may_ask(&history.channel, Action::History, NamespaceOptions::has_history) {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
-                self.hub.ask_beside(
+                self.hub.request_beside(
                     self.slot,
                     id,
                     Some(channel.clone()),
                     Request::History(channel, query),
                     self.fx,
                 );
-                Act::Next
+                Progress::Next
             }
         }
     }
 
-    /// The channel that a question is about, when it may be asked and the channel keeps the answer.
+    /// The channel of a request, when the session may make the request and the channel has what is requested.
     fn may_ask(
         &self,
         name: &str,
         action: Action,
         keeps: impl Fn(&NamespaceOptions) -> bool,
-    ) -> Result<Channel, Refusal> {
+    ) -> Result<Channel, CommandError> {
         let channel = client_channel(name)?;
-        if !keeps(self.hub.settings().namespaces.of(channel.as_str())?) {
+        if !keeps(self.hub.settings().namespaces.options(channel.as_str())?) {
             return Err(code::NOT_AVAILABLE.into());
         }
         self.hub.may(self.slot, action, &channel)?;
         Ok(channel)
     }
 
-    pub(super) fn client_rpc(&mut self, id: u32, rpc: &request::Rpc<'_>) -> Act {
-        if !self.session().takes_flight() {
-            return Act::Hold;
+    pub(super) fn client_rpc(&mut self, id: u32, rpc: &request::Rpc<'_>) -> Progress {
+        if !self.session().takes_request() {
+            return Progress::Hold;
         }
         let method = rpc.method.clone().into_owned();
-        let question = Decide::Rpc { who: self.hub.who(self.slot), method, data: bytes(rpc.data.as_ref()) };
-        self.hub.ask_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
-        Act::Next
+        let question =
+            Decide::Rpc { who: self.hub.requester(self.slot), method, data: bytes(rpc.data.as_ref()) };
+        self.hub.request_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
+        Progress::Next
     }
 
-    pub(super) fn client_refresh(&mut self, id: u32, token: &str) -> Act {
-        if !self.session().takes_flight() {
-            return Act::Hold;
+    pub(super) fn client_refresh(&mut self, id: u32, token: &str) -> Progress {
+        if !self.session().takes_request() {
+            return Progress::Hold;
         }
-        let question = Decide::Refresh { who: self.hub.who(self.slot), token: token.to_owned() };
-        self.hub.ask_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
-        Act::Next
+        let question = Decide::Refresh { who: self.hub.requester(self.slot), token: token.to_owned() };
+        self.hub.request_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
+        Progress::Next
     }
 
-    pub(super) fn client_sub_refresh(&mut self, id: u32, name: &str, token: &str) -> Act {
-        if !self.session().takes_flight() {
-            return Act::Hold;
+    pub(super) fn client_sub_refresh(&mut self, id: u32, name: &str, token: &str) -> Progress {
+        if !self.session().takes_request() {
+            return Progress::Hold;
         }
         let channel = client_channel(name).and_then(|channel| {
             if self.hub.is_subscribed(self.slot, &channel) {
@@ -239,15 +241,21 @@ impl Context<'_> {
         match channel {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
-                let (who, about) = (self.hub.who(self.slot), channel.clone());
+                let (who, about) = (self.hub.requester(self.slot), channel.clone());
                 let question = Decide::SubRefresh { who, channel, token: token.to_owned() };
-                self.hub.ask_beside(self.slot, id, Some(about), Request::Decide(Box::new(question)), self.fx);
-                Act::Next
+                self.hub.request_beside(
+                    self.slot,
+                    id,
+                    Some(about),
+                    Request::Decide(Box::new(question)),
+                    self.fx,
+                );
+                Progress::Next
             }
         }
     }
 }
 
-fn client_channel(name: &str) -> Result<Channel, Refusal> {
-    Channel::new(name).map_err(|error| Refusal(code::BAD_REQUEST, format!("bad request: {error}")))
+fn client_channel(name: &str) -> Result<Channel, CommandError> {
+    Channel::new(name).map_err(|error| CommandError(code::BAD_REQUEST, format!("bad request: {error}")))
 }

@@ -6,7 +6,9 @@
 mod commands;
 mod replies;
 
-use tidings_hub::{Act, Connected, Cost, Ending, Event, Flag, LossReport, Owner, ServerSubscription, Timer};
+use tidings_hub::{
+    CloseReason, Connected, Cost, Event, Flag, LossReport, Origin, Progress, ServerSubscription, Timer,
+};
 use tidings_wire::client::push::{self, Event as PushEvent};
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::request::{Command, Request};
@@ -34,13 +36,13 @@ pub(crate) const MODULE: Module = Module {
 impl Context<'_> {
     fn client_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Joined { owner: Owner::Command(id), settled } => self.client_subscribed(id, settled),
+            Event::Joined { owner: Origin::Command(id), settled } => self.client_subscribed(id, settled),
             Event::Joined { settled, .. } => self.server_subscribed(settled),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             Event::Connected { id, connected, subscriptions } => {
                 self.client_connected(id, connected, subscriptions);
             }
-            Event::Answer { id, channel, answer } => self.client_answered(id, channel, answer, false),
+            Event::Response { id, channel, answer } => self.client_answered(id, channel, answer, false),
             Event::Unsubscribed { topic, code, reason } => {
                 let unsubscribe = push::Unsubscribe { code: code.into(), reason: reason.into() };
                 self.push(topic.as_str(), PushEvent::Unsubscribe(unsubscribe));
@@ -55,9 +57,9 @@ impl Context<'_> {
     }
 
     /// Accepts a connection without a request to the control plane.
-    fn client_admit(&mut self, id: u32, connected: Connected) {
+    fn client_accept(&mut self, id: u32, connected: Connected) {
         let grants = self.link().is_events();
-        self.hub.admit(self.slot, id, connected, grants, self.fx);
+        self.hub.accept(self.slot, id, connected, grants, self.fx);
     }
 
     /// A session of the client protocol has begun: its `connect` must come in time.
@@ -74,9 +76,9 @@ impl Context<'_> {
         }
         self.run_lines(bytes, searched, line::next, |cx, line, length| {
             if line.trim_ascii().is_empty() {
-                // Blank lines keep connections alive and mean nothing.
+                // Blank lines keep connections alive.
                 cx.charge_input(length);
-                return Act::Next;
+                return Progress::Next;
             }
             cx.client_message(line)
         })
@@ -103,15 +105,15 @@ impl Context<'_> {
                 Some(Err(error)) => self.client_break(&format!("bad request: {error}")),
             };
             match act {
-                Act::Next => {}
-                Act::Hold => return (frame.len() - before.len(), Why::Hold),
-                Act::End => return (frame.len(), Why::End),
+                Progress::Next => {}
+                Progress::Hold => return (frame.len() - before.len(), Why::Hold),
+                Progress::End => return (frame.len(), Why::End),
             }
         }
     }
 
     /// Carries out one message, which is one command.
-    pub(crate) fn client_message(&mut self, message: &[u8]) -> Act {
+    pub(crate) fn client_message(&mut self, message: &[u8]) -> Progress {
         let link = self.link();
         let bytes = message.len();
         if link.is_websocket() && link.is_one_way() {
@@ -131,12 +133,12 @@ impl Context<'_> {
         self.metered(id, cost, |cx| cx.client_parsed(parsed))
     }
 
-    /// Carries out a command, or answers what is none.
-    fn client_parsed(&mut self, parsed: Result<Command<'_>, Malformed>) -> Act {
+    /// Carries out a command, or answers a message that is none.
+    fn client_parsed(&mut self, parsed: Result<Command<'_>, Malformed>) -> Progress {
         let connected = self.session().flags.has(Flag::Connected);
         let command = match parsed {
             Ok(command) => command,
-            // A peer that has not said who it is and speaks something else does not know this protocol.
+            // A peer that is not connected and sends no command does not use this protocol.
             Err(error) if !connected && error.id == 0 && !self.session().is_queued() => {
                 return self.client_break(&format!("bad request: {error}"));
             }
@@ -150,22 +152,22 @@ impl Context<'_> {
         if connected {
             return self.client_command(&command);
         }
-        // While it is being let in, whatever comes behind waits.
+        // Further commands wait until the connection is accepted.
         if self.session().is_queued() && command.request != Request::Pong {
-            return Act::Hold;
+            return Progress::Hold;
         }
         match command.request {
             Request::Connect(connect) if command.id != 0 => self.client_connect(command.id, &connect),
-            Request::Pong => Act::Next,
+            Request::Pong => Progress::Next,
             _ => self.client_break("bad request: connect first"),
         }
     }
 
-    /// The first message of a one-way WebSocket is what a `connect` command holds; more of them mean nothing.
-    fn client_introduction(&mut self, message: &[u8]) -> Act {
+    /// The first message of a one-way WebSocket contains the fields of `connect`; further messages are ignored.
+    fn client_introduction(&mut self, message: &[u8]) -> Progress {
         let session = self.session();
         if session.flags.has(Flag::Connected) || session.is_queued() {
-            return Act::Next;
+            return Progress::Next;
         }
         match session.peer.link.encoding().parse_connect(message) {
             Ok(connect) => self.client_connect(1, &connect),
@@ -173,15 +175,15 @@ impl Context<'_> {
         }
     }
 
-    fn client_command(&mut self, command: &Command<'_>) -> Act {
+    fn client_command(&mut self, command: &Command<'_>) -> Progress {
         let id = command.id;
         match &command.request {
             Request::Pong => {
                 self.session_mut().flags.set(Flag::PongDue, false);
-                Act::Next
+                Progress::Next
             }
-            // A message that nobody takes: there is no hook for it, and it has no answer.
-            Request::Send(_) => Act::Next,
+            // There is no hook for such a message, and it has no reply.
+            Request::Send(_) => Progress::Next,
             // A command without a number that is owed an answer cannot be answered.
             _ if id == 0 => self.client_break("bad request: a command needs an id"),
             Request::Connect(_) => self.client_break("bad request: connected already"),
@@ -203,9 +205,9 @@ impl Context<'_> {
         }
     }
 
-    pub(crate) fn client_break(&mut self, words: &str) -> Act {
+    pub(crate) fn client_break(&mut self, words: &str) -> Progress {
         self.hub.count_error();
-        self.end(&Ending::Protocol(words.to_owned()));
-        Act::End
+        self.end(&CloseReason::Protocol(words.to_owned()));
+        Progress::End
     }
 }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tidings_hub::{Answer, Connected, Effect, Effects, Ending, PresenceChange, Settled, seconds_left};
+use tidings_hub::{
+    CloseReason, Completed, Connected, Effect, Effects, PresenceChange, Response, seconds_left,
+};
 use tidings_wire::client::Data;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
@@ -69,7 +71,7 @@ pub(super) fn presence_changed(hub: &mut Hub, slots: &[u32], change: &PresenceCh
 }
 
 /// The code that a one-way connection ends with in place of this error. The application's words may be others than the
-/// table's, so the number alone says which error it is; those from 400 on are the application's own.
+/// table's, so the number alone identifies the error; those from 400 on are the application's own.
 fn one_way_code(error: Code) -> Code {
     const APPLICATION: u16 = 400;
     match error.number {
@@ -86,7 +88,7 @@ fn one_way_code(error: Code) -> Code {
 }
 
 /// The reply to a subscribe; `now` in Unix seconds.
-fn subscribe_reply(settled: &Settled, now: u64) -> reply::Subscribe<'_> {
+fn subscribe_reply(settled: &Completed, now: u64) -> reply::Subscribe<'_> {
     let left = settled.expires.map(|at| seconds_left(at, now));
     let shown: Vec<_> = settled.missed.iter().map(|p| push::Publication::new(p, settled.format)).collect();
     reply::Subscribe {
@@ -104,7 +106,7 @@ fn subscribe_reply(settled: &Settled, now: u64) -> reply::Subscribe<'_> {
     }
 }
 
-fn epoch(settled: &Settled) -> Cow<'_, str> {
+fn epoch(settled: &Completed) -> Cow<'_, str> {
     settled.position.as_ref().map_or("", |p| p.epoch.as_str()).into()
 }
 
@@ -127,7 +129,7 @@ impl Context<'_> {
         if !self.link().is_one_way() {
             return self.reply(id, Outcome::Error(reply::Error::new(code, text)));
         }
-        self.end(&Ending::Verdict(one_way_code(code).number, text.to_owned()));
+        self.end(&CloseReason::Code(one_way_code(code).number, text.to_owned()));
     }
 
     /// Reports that a message is longer than the limit, which the words name.
@@ -137,13 +139,13 @@ impl Context<'_> {
     }
 
     /// Replies to a subscribe of the client.
-    pub(super) fn client_subscribed(&mut self, id: u32, settled: &Settled) {
+    pub(super) fn client_subscribed(&mut self, id: u32, settled: &Completed) {
         let now = self.hub.time();
         self.reply(id, Outcome::Subscribe(subscribe_reply(settled, now)));
     }
 
     /// Reports a subscription that the server made.
-    pub(super) fn server_subscribed(&mut self, settled: &Settled) {
+    pub(super) fn server_subscribed(&mut self, settled: &Completed) {
         let event = PushEvent::Subscribe(push::Subscribe {
             recoverable: settled.recoverable,
             epoch: epoch(settled),
@@ -156,7 +158,7 @@ impl Context<'_> {
     }
 
     /// Replies to `connect`.
-    pub(super) fn client_connected(&mut self, id: u32, connected: &Connected, subscriptions: &[Settled]) {
+    pub(super) fn client_connected(&mut self, id: u32, connected: &Connected, subscriptions: &[Completed]) {
         let (link, now) = (self.link(), self.hub.time());
         let own = self.hub.id_of(self.slot);
         let (name, secret) = (self.hub.client_name(own), self.hub.client_secret(own));
@@ -189,7 +191,7 @@ impl Context<'_> {
     }
 
     /// A WebSocket ends with a close frame; other connections get a push.
-    pub(super) fn client_closing(&mut self, ending: &Ending) {
+    pub(super) fn client_closing(&mut self, ending: &CloseReason) {
         let link = self.link();
         let disconnect = disconnect_words(ending);
         if !link.is_websocket() {
@@ -201,7 +203,7 @@ impl Context<'_> {
         let (number, words) = disconnect.unwrap_or((CloseCode::NORMAL.0, String::new()));
         // One-way clients that read messages and nothing else do not see a close frame. Where it answers the client's own
         // there is nothing to report.
-        let is_answer = matches!(ending, Ending::Transport(..));
+        let is_answer = matches!(ending, CloseReason::Transport(..));
         if link.is_one_way() && !is_answer && DISCONNECTS.contains(&number) {
             self.push_disconnect(number, words.clone());
         }
@@ -221,26 +223,26 @@ impl Context<'_> {
         &mut self,
         id: u32,
         channel: Option<&Channel>,
-        answer: Answer,
+        answer: Response,
         grants: bool,
     ) {
         let outcome = match &answer {
-            Answer::Failed(failure) => return self.failed(id, failure),
-            Answer::Connected(_) => {
-                let Answer::Connected(connected) = answer else { return };
-                return self.hub.admit(self.slot, id, *connected, grants, self.fx);
+            Response::Failed(failure) => return self.failed(id, failure),
+            Response::Connected(_) => {
+                let Response::Connected(connected) = answer else { return };
+                return self.hub.accept(self.slot, id, *connected, grants, self.fx);
             }
-            Answer::Published(_) => Outcome::Publish,
-            Answer::Members(members) => {
+            Response::Published(_) => Outcome::Publish,
+            Response::Members(members) => {
                 let presence: Vec<_> =
                     members.iter().map(|m| (m.client.as_str().into(), push::ClientInfo::from(m))).collect();
                 Outcome::Presence(reply::Presence { presence: presence.into() })
             }
-            Answer::Presence(clients, users) => Outcome::PresenceStats(reply::PresenceStats {
+            Response::Presence(clients, users) => Outcome::PresenceStats(reply::PresenceStats {
                 num_clients: u32::try_from(*clients).unwrap_or(u32::MAX),
                 num_users: u32::try_from(*users).unwrap_or(u32::MAX),
             }),
-            Answer::History(history) => {
+            Response::History(history) => {
                 let Some(publications) = history.publications() else {
                     let code = code::UNRECOVERABLE_POSITION;
                     return self.refuse(id, code, code.text);
@@ -261,8 +263,8 @@ impl Context<'_> {
                     offset: *offset,
                 })
             }
-            Answer::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
-            Answer::Renewed { expires, info, token } => {
+            Response::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
+            Response::Renewed { expires, info, token } => {
                 return self.client_renewed(id, channel, (*expires, info.as_ref(), token.as_ref()));
             }
             _ => return self.refuse(id, code::INTERNAL, code::INTERNAL.text),

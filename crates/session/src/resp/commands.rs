@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tidings_wire::resp::{self, Version};
 
-use tidings_hub::{Act, Ending, Query, Request, SessionId};
+use tidings_hub::{CloseReason, Progress, Query, Request, SessionId};
 
 use super::table::{self, COMMANDS};
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::link::Link;
 /// The Redis version whose Pub/Sub commands are spoken here; clients choose what they send by it.
 const REDIS_VERSION: &str = "7.2.0";
 
-/// What `HELLO` asks for, while its token is looked at.
+/// The options of a `HELLO` whose token is being verified.
 #[derive(Debug)]
 pub(crate) struct Greeting {
     version: Option<Version>,
@@ -23,14 +23,14 @@ pub(crate) struct Greeting {
 
 impl Context<'_> {
     /// Carries out a command that is not about Pub/Sub.
-    pub(crate) fn resp_other(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Act {
+    pub(crate) fn resp_other(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         if name == "quit" {
             return match self.in_turn(|cx| {
                 cx.send(|out| resp::simple("OK", out));
-                cx.end(&Ending::Done);
+                cx.end(&CloseReason::Done);
             }) {
-                Act::Hold => Act::Hold,
-                _ => Act::End,
+                Progress::Hold => Progress::Hold,
+                _ => Progress::End,
             };
         }
         self.in_turn(|cx| match (name, &args[1..]) {
@@ -45,7 +45,7 @@ impl Context<'_> {
             ("client", [subcommand, rest @ ..]) => cx.resp_client(subcommand, rest),
             ("command", rest) => cx.resp_describe(rest),
             ("info", _) => match cx.hub.settings().access.may_see_all(cx.session().identity) {
-                Ok(()) => cx.hub.ask(cx.slot, 0, Request::Query(Query::Info), cx.fx),
+                Ok(()) => cx.hub.request(cx.slot, 0, Request::Query(Query::Info), cx.fx),
                 Err(code) => cx.refuse(0, code, code.text),
             },
             ("reset", []) => cx.resp_reset(),
@@ -93,7 +93,7 @@ impl Context<'_> {
         }
     }
 
-    /// Checks a password; answers with Redis' error when it is not accepted, in the end.
+    /// Checks a password; answers with Redis' error when it is not accepted.
     fn resp_admits(&mut self, user: Option<&[u8]>, secret: &[u8]) -> bool {
         let access = &self.hub.settings().access;
         let no_password = access.open && access.api_key.is_none();
@@ -161,7 +161,7 @@ impl Context<'_> {
         self.resp_greet(greeting);
     }
 
-    /// Whether a password is to be looked at as a token.
+    /// Whether a password is verified as a token.
     fn takes_token(&self, secret: &[u8]) -> bool {
         self.hub.settings().access.tokens && !self.hub.settings().access.is_key(secret)
     }
@@ -243,7 +243,7 @@ impl Context<'_> {
         }
     }
 
-    /// `COMMAND …`: enough for clients that ask what there is. No key positions, no documentation.
+    /// `COMMAND …`: the list of commands, without key positions and documentation.
     fn resp_describe(&mut self, args: &[Cow<'_, [u8]>]) {
         let version = self.resp_version();
         let subcommand = args.first().map(|s| s.to_ascii_lowercase());

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Act, Action, Answer, Begun, Connected, Cost, Ending, Entry, Event, LossReport, Query, Request,
-    ServerSubscription, TopicKey,
+    Action, CloseReason, Connected, Cost, Entry, Event, LossReport, Progress, Query, Request, Response,
+    ServerSubscription, SubscribeOutcome, TopicKey,
 };
 use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits, Version};
@@ -53,14 +53,14 @@ impl Context<'_> {
     fn resp_event(&mut self, event: Event<'_>) {
         match event {
             Event::Subscribed { topic, .. } => self.resp_subscribed(topic),
-            Event::Answer { id, answer: Answer::Failed(failure), .. } => {
+            Event::Response { id, answer: Response::Failed(failure), .. } => {
                 if let Some(state) = self.session_mut().existing_state() {
                     state.greeting = None;
                 }
                 self.failed(id, &failure);
             }
-            Event::Answer { answer: Answer::Connected(connected), .. } => self.resp_accept(*connected),
-            Event::Answer { answer, .. } => self.resp_answered(&answer),
+            Event::Response { answer: Response::Connected(connected), .. } => self.resp_accept(*connected),
+            Event::Response { answer, .. } => self.resp_answered(&answer),
             Event::Unsubscribed { topic, .. } => self.resp_unsubscribed(topic),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             _ => {}
@@ -69,7 +69,7 @@ impl Context<'_> {
 
     /// A token was accepted, in `AUTH` or `HELLO`.
     fn resp_accept(&mut self, connected: Connected) {
-        if !self.accept_granted(connected) {
+        if !self.accept_with_grants(connected) {
             return;
         }
         match self.session_mut().existing_state().and_then(|state| state.greeting.take()) {
@@ -78,13 +78,13 @@ impl Context<'_> {
         }
     }
 
-    fn resp_closing(&mut self, ending: &Ending) {
-        // Redis itself says nothing when it shuts down; its clients take the end of the stream for it.
+    fn resp_closing(&mut self, ending: &CloseReason) {
+        // Redis sends nothing when it shuts down; its clients notice the end of the stream.
         if let Some((code, words)) = ending.words()
-            && !matches!(ending, Ending::Shutdown(_))
+            && !matches!(ending, CloseReason::Shutdown(_))
         {
             let text = match ending {
-                Ending::Protocol(_) => format!("ERR {words}"),
+                CloseReason::Protocol(_) => format!("ERR {words}"),
                 _ => format!("ERR {} {words}", code.number),
             };
             self.send(|out| resp::error(&text, out));
@@ -108,9 +108,9 @@ impl Context<'_> {
             }
             match decoder.decode(&bytes[used..], &limits) {
                 Ok(Decoded::Command { args, used: length }) => match self.resp_metered(&args[..], length) {
-                    Act::Next => used += length,
-                    Act::Hold => break Why::Hold,
-                    Act::End => break Why::End,
+                    Progress::Next => used += length,
+                    Progress::Hold => break Why::Hold,
+                    Progress::End => break Why::End,
                 },
                 Ok(Decoded::Nothing { used: length }) => {
                     self.charge_input(length);
@@ -122,7 +122,7 @@ impl Context<'_> {
                 }
                 Err(error) => {
                     self.hub.count_error();
-                    self.end(&Ending::Protocol(error.to_string()));
+                    self.end(&CloseReason::Protocol(error.to_string()));
                     break Why::End;
                 }
             }
@@ -139,7 +139,7 @@ impl Context<'_> {
     /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out, and so is `MULTI`: a
     /// client that sends the commands behind it at once would have them carried out without it. What ends a transaction
     /// is charged, and ends it also where it is refused.
-    pub(crate) fn resp_metered(&mut self, args: &[Cow<'_, [u8]>], bytes: usize) -> Act {
+    pub(crate) fn resp_metered(&mut self, args: &[Cow<'_, [u8]>], bytes: usize) -> Progress {
         let is = |name: &[u8]| args[0].eq_ignore_ascii_case(name);
         if is(b"quit") || is(b"multi") && !self.is_in_transaction() {
             return self.resp_command(args);
@@ -162,7 +162,7 @@ impl Context<'_> {
     }
 
     /// Carries out one command; `args[0]` is its name.
-    pub(crate) fn resp_command(&mut self, args: &[Cow<'_, [u8]>]) -> Act {
+    pub(crate) fn resp_command(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = self.session();
         let listening = session.peer.link.protocol() == Protocol::Resp { version: Version::V2 }
@@ -200,7 +200,7 @@ impl Context<'_> {
     }
 
     /// Carries out one command, whose `name` is in lower case, whatever else holds for the session.
-    pub(crate) fn resp_execute(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Act {
+    pub(crate) fn resp_execute(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         match name {
             "publish" => self.resp_publish(args),
             "subscribe" | "psubscribe" => self.resp_subscribe(name, args),
@@ -227,11 +227,11 @@ impl Context<'_> {
         self.resp_error(&table::wrong_arity(name));
     }
 
-    fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Act {
+    fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
         let awaiting = session.is_awaiting();
         if !session.takes_publish() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         let refusal = match args {
             [_, name, body] => match Channel::new(name) {
@@ -239,45 +239,45 @@ impl Context<'_> {
                 Ok(channel) => match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body)) {
                     Err(code) => error_text(code, code.text),
                     Ok(request) => {
-                        self.hub.ask(self.slot, 0, request, self.fx);
-                        return Act::Next;
+                        self.hub.request(self.slot, 0, request, self.fx);
+                        return Progress::Next;
                     }
                 },
             },
             _ => "ERR wrong number of arguments for 'publish' command".to_owned(),
         };
         if awaiting {
-            return Act::Hold;
+            return Progress::Hold;
         }
         self.resp_error(&refusal);
-        Act::Next
+        Progress::Next
     }
 
-    fn resp_subscribe(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Act {
+    fn resp_subscribe(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
         let awaiting = session.is_awaiting();
         if !session.takes_subscribe() {
-            return Act::Hold;
+            return Progress::Hold;
         }
         // All or nothing: a command that cannot be carried out whole is refused before any of it is.
         let topics = match self.resp_topics(name, &args[1..]) {
             Ok(topics) => topics,
-            Err(_) if awaiting => return Act::Hold,
+            Err(_) if awaiting => return Progress::Hold,
             Err(text) => {
                 self.resp_error(&text);
-                return Act::Next;
+                return Progress::Next;
             }
         };
         for topic in &topics {
             match self.hub.begin_subscribe(self.slot, topic, 0, self.fx) {
-                Begun::Now { .. } => {
+                SubscribeOutcome::Now { .. } => {
                     if let Some(key) = self.hub.topic(topic) {
                         self.resp_subscribed(key);
                     }
                 }
-                Begun::Waiting => {}
-                Begun::Refused(code, words) => {
-                    // Only the limit can say so here, and only for a topic named behind ones still under way.
+                SubscribeOutcome::Waiting => {}
+                SubscribeOutcome::Refused(code, words) => {
+                    // Only the limit of channels refuses here, and only a topic named behind topics that are still under way.
                     let mut bytes = Vec::new();
                     resp::error(&error_text(code, &words), &mut bytes);
                     self.hub.count_error();
@@ -287,7 +287,7 @@ impl Context<'_> {
                 }
             }
         }
-        Act::Next
+        Progress::Next
     }
 
     pub(crate) fn resp_topics(&self, name: &str, names: &[Cow<'_, [u8]>]) -> Result<Vec<Topic>, String> {
@@ -331,7 +331,7 @@ impl Context<'_> {
         });
     }
 
-    /// Says that a subscription has ended.
+    /// Reports that a subscription has ended.
     pub(crate) fn resp_unsubscribed(&mut self, topic: &Topic) {
         let version = self.resp_version();
         let kind = if matches!(topic, Topic::Pattern(_)) { "punsubscribe" } else { "unsubscribe" };
@@ -407,30 +407,30 @@ impl Context<'_> {
             }
             _ => return self.resp_unknown_subcommand("PUBSUB", subcommand),
         };
-        self.hub.ask(self.slot, 0, Request::Query(query), self.fx);
+        self.hub.request(self.slot, 0, Request::Query(query), self.fx);
     }
 
-    pub(crate) fn resp_answered(&mut self, answer: &Answer) {
+    pub(crate) fn resp_answered(&mut self, answer: &Response) {
         let version = self.resp_version();
         self.send(|out| match answer {
-            Answer::Published(count) | Answer::Count(count) => {
+            Response::Published(count) | Response::Count(count) => {
                 resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
             }
-            Answer::Channels(channels) => {
+            Response::Channels(channels) => {
                 resp::array(channels.len(), out);
                 for channel in channels {
                     resp::bulk(channel.as_str().as_bytes(), out);
                 }
             }
-            Answer::Subscribers(counts) => {
+            Response::Subscribers(counts) => {
                 resp::array(counts.len() * 2, out);
                 for (name, count) in counts {
                     resp::bulk(name, out);
                     resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
                 }
             }
-            Answer::Text(text) => resp::verbatim(version, text, out),
-            // What fails is told elsewhere, and the rest is not asked for in this link.
+            Response::Text(text) => resp::verbatim(version, text, out),
+            // Failures are handled before, and RESP makes no other requests.
             _ => {}
         });
     }

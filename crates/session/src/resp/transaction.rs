@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use tidings_hub::{Act, Action, Ending, Mark};
+use tidings_hub::{Action, CloseReason, Progress, SentMark};
 use tidings_wire::Channel;
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 
@@ -78,7 +78,7 @@ impl Context<'_> {
     }
 
     /// A command between `MULTI` and `EXEC`.
-    pub(crate) fn resp_in_transaction(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Act {
+    pub(crate) fn resp_in_transaction(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         if let Some(text) = self.refused_in_transaction(name, args) {
             return self.in_turn(|cx| {
                 if name == "exec" {
@@ -110,7 +110,7 @@ impl Context<'_> {
         table::malformed(name, args).or_else(|| match (name, args) {
             ("publish", [_, channel, _]) => {
                 let channel = Channel::new(channel).ok()?;
-                if self.hub.is_asked(self.slot, Action::Publish, &channel) {
+                if self.hub.is_decided_by_application(self.slot, Action::Publish, &channel) {
                     return None;
                 }
                 let code = self.hub.may(self.slot, Action::Publish, &channel).err()?;
@@ -160,7 +160,7 @@ impl Context<'_> {
             }
             None if self.hub.protocols.kept > self.hub.settings().input_limit => {
                 self.hub.count_error();
-                self.end(&Ending::Overloaded);
+                self.end(&CloseReason::Overloaded);
             }
             None => self.send(|out| resp::simple("QUEUED", out)),
         }
@@ -204,12 +204,12 @@ impl Context<'_> {
                     (self.resp_execute(&name, &args), used)
                 }
                 // They were encoded here.
-                _ => (Act::Next, transaction.commands.len() - done),
+                _ => (Progress::Next, transaction.commands.len() - done),
             };
             let more = self.session_mut().state();
             let transaction = more.transaction.insert(transaction);
             match act {
-                Act::Next => {
+                Progress::Next => {
                     if let Some(execution) = &mut transaction.execution {
                         execution.done += used;
                     }
@@ -218,15 +218,15 @@ impl Context<'_> {
                         return Some(Why::End);
                     }
                 }
-                Act::Hold => return Some(Why::Hold),
-                Act::End => return Some(Why::End),
+                Progress::Hold => return Some(Why::Hold),
+                Progress::End => return Some(Why::End),
             }
         }
         None
     }
 
     /// Where a transaction is being carried out, takes the replies that were sent since `mark` into its array.
-    pub(crate) fn collect_replies(&mut self, mark: Mark) {
+    pub(crate) fn collect_replies(&mut self, mark: SentMark) {
         if self.is_closing() {
             return;
         }
@@ -238,9 +238,9 @@ impl Context<'_> {
         let max = self.hub.settings().recovery_bytes;
         let ending = if length > max {
             let words = format!("replies of a transaction longer than {max} bytes (client.queue_max_size)");
-            Ending::Protocol(words)
+            CloseReason::Protocol(words)
         } else if self.hub.protocols.kept > self.hub.settings().input_limit {
-            Ending::Overloaded
+            CloseReason::Overloaded
         } else {
             return;
         };

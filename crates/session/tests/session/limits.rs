@@ -1,6 +1,6 @@
 //! Limits of addresses and users on commands, whatever the order of answers.
 
-use tidings_hub::{Answer, Usage, UsageLimits};
+use tidings_hub::{Response, Usage, UsageLimits};
 
 use crate::world::{World, settings};
 
@@ -19,7 +19,7 @@ fn a_command_that_waits_for_its_turn_is_charged_once_and_a_refusal_keeps_the_ord
     // The second and the third wait for the first one's answer; the fourth is one too many, and waits as well.
     world.input(slot, "PUBLISH a 1\r\nPING\r\nPING\r\nPING\r\n");
     assert_eq!(world.output(slot), "");
-    world.answer_next(Answer::Published(1));
+    world.answer_next(Response::Published(1));
     let refusal =
         "ERROR 111 too many requests: 3 commands a second of an address (limits.address.commands)\r\n";
     assert_eq!(world.output(slot), format!("CONFIRMED\r\nPONG\r\nPONG\r\n{refusal}"));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, Failure,
-    NamespaceOptions, Namespaces, Note, Order, Request, Settings, Timer, Verdict,
+    Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Failure, NamespaceOptions,
+    Namespaces, Notification, Order, Rejection, Request, Response, Settings, Timer,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
@@ -17,19 +17,19 @@ fn channel(name: &str) -> Channel {
 }
 
 /// Tokens are names of users here; `subs` gets two subscriptions, `late` expires.
-fn authority(question: &Decide) -> Answer {
+fn authority(question: &Decide) -> Response {
     match question {
-        Decide::Reject { .. } => Answer::Failed(Verdict::from(code::UNAUTHORIZED).into()),
+        Decide::Reject { .. } => Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
         Decide::Connect { token, .. } if token == "bad" => {
-            Answer::Failed(Verdict::from(code::UNAUTHORIZED).into())
+            Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
         Decide::Connect { token, .. } if token == "expired" => {
-            Answer::Failed(Verdict::from(code::TOKEN_EXPIRED).into())
+            Response::Failed(Rejection::from(code::TOKEN_EXPIRED).into())
         }
         Decide::Connect { token, .. } if token == "banned" => {
-            Answer::Failed(Failure::Disconnect(4500, "go away".into()))
+            Response::Failed(Failure::Disconnect(4500, "go away".into()))
         }
-        Decide::Connect { token, .. } => Answer::Connected(Box::new(Connected {
+        Decide::Connect { token, .. } => Response::Connected(Box::new(Connected {
             user: token.clone(),
             expires: (token == "late").then_some(1_060),
             info: Some(r#"{"name":"Ann"}"#.into()),
@@ -42,19 +42,19 @@ fn authority(question: &Decide) -> Answer {
             ..Connected::default()
         })),
         Decide::Subscribe { token, .. } if token == "no" => {
-            Answer::Failed(Verdict::from(code::PERMISSION_DENIED).into())
+            Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
         }
-        Decide::Subscribe { .. } => Answer::Allowed(Box::new(Admission {
+        Decide::Subscribe { .. } => Response::Allowed(Box::new(Admission {
             info: Some("[7]".into()),
             expires: Some(1_030),
             overrides: ChannelOverrides { presence: Some(true), ..ChannelOverrides::default() },
             ..Admission::default()
         })),
         Decide::Refresh { .. } | Decide::SubRefresh { .. } => {
-            Answer::Renewed { expires: Some(2_000), info: None, token: None }
+            Response::Renewed { expires: Some(2_000), info: None, token: None }
         }
-        Decide::Rpc { data, .. } => Answer::Replied(data.clone()),
-        Decide::Publish { .. } => Answer::Published(1),
+        Decide::Rpc { data, .. } => Response::Replied(data.clone()),
+        Decide::Publish { .. } => Response::Published(1),
     }
 }
 
@@ -159,7 +159,7 @@ fn a_private_channel_takes_a_subscription_token() {
         (&json!(true), &json!(30))
     );
     // The token switched presence on, and says what others see.
-    let [Note::Present(of, info, _)] = &w.told[..] else { panic!("{:?}", w.told) };
+    let [Notification::Present(of, info, _)] = &w.told[..] else { panic!("{:?}", w.told) };
     assert_eq!((of.as_str(), &*info.user), ("$vip", "ann"));
     assert_eq!(info.chan_info.as_deref(), Some(&b"[7]"[..]));
 }
@@ -204,16 +204,16 @@ fn presence_is_said_again_and_again_and_ends_with_the_subscription() {
     let mut w = with_tokens(NamespaceOptions { presence: true, join_leave: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
     subscribe(&mut w, slot, "room");
-    assert!(matches!(&w.told[..], [Note::Present(..), Note::Joined(..)]), "{:?}", w.told);
+    assert!(matches!(&w.told[..], [Notification::Present(..), Notification::Joined(..)]), "{:?}", w.told);
     w.fire(slot, Timer::Presence);
-    assert!(matches!(w.told.last(), Some(Note::Present(..))));
+    assert!(matches!(w.told.last(), Some(Notification::Present(..))));
     w.told.clear();
     say(&mut w, slot, &json!({"id": 3, "unsubscribe": {"channel": "room"}}));
-    assert!(matches!(&w.told[..], [Note::Absent(..), Note::Left(..)]), "{:?}", w.told);
+    assert!(matches!(&w.told[..], [Notification::Absent(..), Notification::Left(..)]), "{:?}", w.told);
     subscribe(&mut w, slot, "room");
     w.told.clear();
     w.close(slot);
-    assert!(matches!(&w.told[..], [Note::Absent(..), Note::Left(..)]), "also when it is cut");
+    assert!(matches!(&w.told[..], [Notification::Absent(..), Notification::Left(..)]), "also when it is cut");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn an_order_can_be_for_one_connection_alone() {
 fn an_order_for_nobody_in_particular_is_for_anonymous_connections() {
     let mut w = with_tokens(options());
     w.authority = |question| match question {
-        Decide::Connect { token, .. } if token == "nobody" => Answer::Connected(Box::default()),
+        Decide::Connect { token, .. } if token == "nobody" => Response::Connected(Box::default()),
         other => authority(other),
     };
     let [ann, nobody] = ["ann", "nobody"].map(|token| connect(&mut w, token).0);
@@ -315,10 +315,10 @@ fn questions_are_answered_as_their_answers_come_whatever_the_order() {
     let asked: Vec<_> = w.questions.drain(..).collect();
     for (id, ticket, request) in asked.into_iter().rev() {
         let answer = match request {
-            Request::Presence(_) => Answer::Members(vec![]),
-            _ => Answer::Presence(3, 2),
+            Request::Presence(_) => Response::Members(vec![]),
+            _ => Response::Presence(3, 2),
         };
-        w.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+        w.with(|hub, fx| hub.respond(id, ticket, answer, fx));
     }
     let answers = read(&mut w, slot);
     assert_eq!(answers[0], json!({"id": 3, "presence_stats": {"num_clients": 3, "num_users": 2}}));
@@ -390,7 +390,7 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
     });
     w.authority = |question| match question {
         Decide::Publish { body, .. } if body == "no" => {
-            Answer::Failed(Verdict::from(code::PERMISSION_DENIED).into())
+            Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
         }
         other => authority(other),
     };
@@ -415,7 +415,7 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
 fn a_time_that_never_comes_costs_nothing_and_ends_nobody() {
     let mut w = with_tokens(options());
     w.authority = |question| match question {
-        Decide::Refresh { .. } => Answer::Renewed { expires: Some(u64::MAX), info: None, token: None },
+        Decide::Refresh { .. } => Response::Renewed { expires: Some(u64::MAX), info: None, token: None },
         other => authority(other),
     };
     let (slot, _) = connect(&mut w, "late");

@@ -1,7 +1,7 @@
 //! What a plain client is promised.
 
 use crate::world::{Broker, World, part_three, settings, with_key};
-use tidings_hub::{Answer, Failure, Flow, Namespace, NamespaceOptions, Namespaces, Settings, Timer};
+use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Timer};
 use tidings_wire::plain::{Escape, unescape};
 
 #[test]
@@ -290,13 +290,13 @@ fn answers_come_in_the_order_of_the_commands_whatever_the_broker_does() {
     w.input(c, "PUBLISH a 1\r\nPUBLISH b 2\r\nPUBLISH c 3\r\nPING\r\nPUBLISH d 4\r\n");
     assert_eq!(w.asked.len(), 3, "publishes go out one behind the other, and the rest waits");
     let late = w.asked.pop_front().unwrap();
-    w.answer_next(Answer::Published(1));
-    w.answer_next(Answer::Failed(Failure::Unavailable));
+    w.answer_next(Response::Published(1));
+    w.answer_next(Response::Failed(Failure::Unavailable));
     assert_eq!(w.output(c), "");
     w.asked.push_front(late);
-    w.answer_next(Answer::Published(0));
+    w.answer_next(Response::Published(0));
     assert_eq!(w.output(c), "CONFIRMED\r\nCONFIRMED\r\nERROR 100 broker unavailable\r\nPONG\r\n");
-    w.answer_next(Answer::Published(0));
+    w.answer_next(Response::Published(0));
     assert_eq!(w.output(c), "CONFIRMED\r\n");
 }
 
@@ -310,9 +310,9 @@ fn an_answer_for_an_earlier_tenant_of_the_slot_is_dropped() {
     let next = w.open();
     assert_eq!(next, c, "the slot is reused");
     w.input(next, "PUBLISH a 2\r\n");
-    w.answer_next(Answer::Published(9));
+    w.answer_next(Response::Published(9));
     assert_eq!(w.output(next), "");
-    w.answer_next(Answer::Published(9));
+    w.answer_next(Response::Published(9));
     assert_eq!(w.output(next), "CONFIRMED\r\n");
 }
 
@@ -324,7 +324,7 @@ fn a_peer_that_sends_no_more_still_gets_its_answers() {
     w.input(c, "PUBLISH a 1\r\n");
     w.with(|hub, fx| tidings_session::finish(hub, c, fx));
     assert!(!w.closed.contains(&c));
-    w.answer_next(Answer::Published(0));
+    w.answer_next(Response::Published(0));
     assert_eq!(w.output(c), "CONFIRMED\r\n");
     assert!(w.closed.contains(&c));
 }

@@ -2,7 +2,7 @@
 //! them as for clients of the client protocol.
 
 use tidings_hub::{
-    Access, Admission, Answer, Connected, Decide, Directive, NamespaceOptions, Namespaces, Order, Settings,
+    Access, Admission, Connected, Decide, Directive, NamespaceOptions, Namespaces, Order, Response, Settings,
 };
 use tidings_wire::{Channel, code};
 
@@ -13,14 +13,14 @@ fn channel(name: &str) -> Channel {
 }
 
 /// Tokens are names of users; `vip`'s grants a channel besides.
-fn authority(question: &Decide) -> Answer {
+fn authority(question: &Decide) -> Response {
     match question {
-        Decide::Connect { token, .. } => Answer::Connected(Box::new(Connected {
+        Decide::Connect { token, .. } => Response::Connected(Box::new(Connected {
             user: token.clone(),
             subs: if token == "vip" { vec![(channel("$lounge"), Admission::default())] } else { vec![] },
             ..Connected::default()
         })),
-        _ => Answer::Published(1),
+        _ => Response::Published(1),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_hub::{Answer, Failure, NamespaceOptions, Namespaces, Request, Settings};
+use tidings_hub::{Failure, NamespaceOptions, Namespaces, Request, Response, Settings};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
@@ -38,7 +38,7 @@ fn answer(world: &mut World, slot: u32, bytes: usize) -> (String, String) {
     let (id, ticket, request) = world.questions.pop_front().expect("a question");
     let Request::History(channel, _) = &request else { panic!("{request:?}") };
     let name = channel.as_str().to_owned();
-    world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page(&name, 2, bytes)), fx));
+    world.with(|hub, fx| hub.respond(id, ticket, Response::History(page(&name, 2, bytes)), fx));
     (name, world.output(slot))
 }
 
@@ -59,11 +59,11 @@ fn a_session_has_few_reads_under_way_and_its_later_commands_wait() {
         assert!(world.questions.len() <= 4, "{} at once", world.questions.len());
         let (session, ticket, request) = world.questions.pop_front().expect("a question");
         let answer = match request {
-            Request::History(..) => Answer::History(page("news", 2, 10)),
-            Request::Presence(_) => Answer::Members(Vec::new()),
-            _ => Answer::Presence(1, 1),
+            Request::History(..) => Response::History(page("news", 2, 10)),
+            Request::Presence(_) => Response::Members(Vec::new()),
+            _ => Response::Presence(1, 1),
         };
-        world.with(|hub, fx| hub.answer(session, ticket, answer, fx));
+        world.with(|hub, fx| hub.respond(session, ticket, answer, fx));
         let told = world.output(slot);
         assert!(told.starts_with(&format!("{{\"id\":{id},")), "in order: {told}");
     }
@@ -101,18 +101,18 @@ fn a_topic_whose_history_cannot_be_read_is_let_go() {
     let topic = Topic::Channel(Channel::new("news").unwrap());
     assert!(world.wanted.contains(&topic));
     let (session, ticket, _) = world.questions.pop_front().expect("a question");
-    world.with(|hub, fx| hub.answer(session, ticket, Answer::Failed(Failure::Unavailable), fx));
+    world.with(|hub, fx| hub.respond(session, ticket, Response::Failed(Failure::Unavailable), fx));
     assert!(world.output(slot).contains("\"error\""));
     assert!(!world.wanted.contains(&topic), "nobody waits for it any more");
 }
 
 /// What the tests look at in a request.
-trait About {
+trait ConnectionInfo {
     fn clone_channel(&self) -> String;
     fn recovers(&self) -> bool;
 }
 
-impl About for Request {
+impl ConnectionInfo for Request {
     fn clone_channel(&self) -> String {
         match self {
             Self::History(channel, _) => channel.as_str().to_owned(),
@@ -140,7 +140,7 @@ fn a_page_of_a_history_is_bounded_as_it_is_written_and_the_client_reads_on() {
     });
     let position = Position { offset: 9, epoch: "e".into() };
     let page = History::Page(HistoryPage { position, publications: publications.collect() });
-    world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+    world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     let told: serde_json::Value = serde_json::from_str(&world.output(slot)).expect("JSON");
     let page = &told["history"];
     assert_eq!(page["publications"].as_array().map(Vec::len), Some(1), "600 bytes each, of 1,000: {told}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tidings_hub::{Answer, NamespaceOptions, Namespaces, Request, SessionId, Settings};
+use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Settings};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
@@ -206,7 +206,7 @@ impl Story {
             }
             Step::AnswerNext => {
                 if let Some((id, ticket, page)) = self.answers.pop_front() {
-                    self.world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+                    self.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
                 }
             }
             Step::Come(who) => self.come(who),
@@ -333,7 +333,7 @@ fn what_is_kept_for_a_subscribe_under_way_is_bounded_and_too_much_is_a_temporary
         position: Position { offset: 0, epoch: "e1".into() },
         publications: vec![],
     });
-    story.world.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+    story.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     let slot = story.clients[0].slot.unwrap();
     let answer: Value = serde_json::from_str(&story.world.output(slot)).unwrap();
     assert_eq!(

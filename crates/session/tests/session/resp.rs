@@ -243,7 +243,7 @@ fn publishes_are_pipelined_and_answered_in_order() {
     let mut heard = Vec::new();
     while let Some((.., body)) = w.asked.front().cloned() {
         heard.push(String::from_utf8(body).unwrap().parse::<u32>().unwrap());
-        w.answer_next(tidings_hub::Answer::Published(u64::from(*heard.last().unwrap())));
+        w.answer_next(tidings_hub::Response::Published(u64::from(*heard.last().unwrap())));
     }
     assert!(heard.into_iter().eq(0..1500));
     let expected: String = (0..1500).map(|i| format!(":{i}\r\n")).collect();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, Answer, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace,
-    NamespaceOptions, Namespaces, Order, Request, Settings, Verdict,
+    Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace, NamespaceOptions,
+    Namespaces, Order, Rejection, Request, Response, Settings,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
@@ -32,12 +32,12 @@ fn kept() -> NamespaceOptions {
 
 /// Tokens are names of users; `forced` and `free` as tokens of subscriptions set an option or none; `named:a,b` is the
 /// user `named` with these channels.
-fn authority(question: &Decide) -> Answer {
+fn authority(question: &Decide) -> Response {
     match question {
         Decide::Connect { token, .. } => {
             let (user, channels) = token.split_once(" in ").unwrap_or((token, ""));
             let channels = channels.split(',').filter(|name| !name.is_empty());
-            Answer::Connected(Box::new(Connected {
+            Response::Connected(Box::new(Connected {
                 user: if user == "nobody" { String::new() } else { user.to_owned() },
                 subs: channels.map(|name| (channel(name), Admission::default())).collect(),
                 ..Connected::default()
@@ -46,9 +46,9 @@ fn authority(question: &Decide) -> Answer {
         Decide::Subscribe { token, .. } => {
             let force_recovery = (token == "forced").then_some(true);
             let overrides = ChannelOverrides { force_recovery, ..ChannelOverrides::default() };
-            Answer::Allowed(Box::new(Admission { overrides, ..Admission::default() }))
+            Response::Allowed(Box::new(Admission { overrides, ..Admission::default() }))
         }
-        _ => Answer::Published(1),
+        _ => Response::Published(1),
     }
 }
 
@@ -79,7 +79,7 @@ fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
         });
         let publications = publications.take(query.limit.unwrap_or(usize::MAX)).collect();
         let page = History::Page(HistoryPage { position: position(2), publications });
-        w.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+        w.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     }
     read(w, slot)
 }
@@ -338,7 +338,7 @@ fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
             position: Position { offset: 0, epoch: "e".into() },
             publications: vec![],
         });
-        w.with(|hub, fx| hub.answer(id, ticket, Answer::History(page), fx));
+        w.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     }
     assert_eq!(read(&mut w, slot)[0]["error"]["code"], 100);
     assert!(w.wanted.is_empty() && w.hub.stats().subscriptions == 0, "{:?}", w.wanted);
@@ -351,7 +351,7 @@ fn what_a_refused_connect_requested_is_not_kept_for_the_next() {
     let mut w = world(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
     w.authority = |question| match question {
         Decide::Connect { token, .. } if token == "bad" => {
-            Answer::Failed(Verdict::from(code::UNAUTHORIZED).into())
+            Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
         other => authority(other),
     };

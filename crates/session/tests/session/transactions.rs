@@ -1,7 +1,7 @@
 //! What a Redis client is promised of `MULTI` and `EXEC`.
 
 use crate::world::{Broker, World, part_three, settings};
-use tidings_hub::{Answer, Flow, Settings};
+use tidings_hub::{Flow, Response, Settings};
 
 fn command(words: &[&str]) -> String {
     let bulks: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
@@ -48,9 +48,9 @@ fn replies_that_take_time_keep_their_places_and_what_follows_exec_waits() {
     ]);
     assert_eq!(w.input(c, pipeline), Flow::Stop);
     assert_eq!(w.output(c), "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
-    w.answer_next(Answer::Published(7));
+    w.answer_next(Response::Published(7));
     assert_eq!(w.output(c), "");
-    w.answer_next(Answer::Published(8));
+    w.answer_next(Response::Published(8));
     assert_eq!(w.output(c), "*3\r\n:7\r\n+PONG\r\n:8\r\n$1\r\nx\r\n");
     assert_eq!(w.hub.protocols.stats().input_bytes, 0);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    Answer, Directive, Effect, Effects, Ending, Failure, Flow, Order, Settings, Verdict, locate,
+    CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, locate,
 };
 use tidings_session::Link;
 use tidings_wire::client::Encoding;
@@ -208,7 +208,7 @@ fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
     for link in ONE_WAY.map(named) {
         let mut w = World::new(settings());
         let (slot, ..) = introduce(&mut w, link, &serde_json::json!({}));
-        let ending = Ending::Verdict(4000, "enough".to_owned());
+        let ending = CloseReason::Code(4000, "enough".to_owned());
         w.with(|hub, fx| hub.end(slot, &ending, fx));
         let (told, closed) = pushes(&mut w, slot, link);
         let expected = serde_json::json!({"code": 4000, "reason": "enough", "reconnect": true});
@@ -247,7 +247,7 @@ fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
 
 #[test]
 fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
-    let verdict = |code: Code| Answer::Failed(Verdict::from(code).into());
+    let verdict = |code: Code| Response::Failed(Rejection::from(code).into());
     for (answer, number) in [
         (verdict(code::TOKEN_EXPIRED), 3005),
         (verdict(code::EXPIRED), 3005),
@@ -255,13 +255,13 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
         (verdict(code::PERMISSION_DENIED), 3507),
         // The hook does not answer, or answers with an error of its own.
         (verdict(code::INTERNAL), 3004),
-        (Answer::Failed(Verdict { code: 1000, text: "no".into(), temporary: false }.into()), 3004),
-        (Answer::Failed(Failure::Disconnect(4501, "no".into())), 4501),
+        (Response::Failed(Rejection { code: 1000, text: "no".into(), temporary: false }.into()), 3004),
+        (Response::Failed(Failure::Disconnect(4501, "no".into())), 4501),
     ] {
         for link in ONE_WAY.map(named) {
             let mut w = World::new(Settings { connect_proxy: true, ..settings() });
             w.answers = false;
-            w.authority = |_| Answer::Published(0);
+            w.authority = |_| Response::Published(0);
             let slot = open(&mut w, link);
             let mut fx = Effects::default();
             let hello = frame(Opcode::Text, b"{}");
@@ -269,12 +269,12 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
                 if link == named("uni_websocket") { &hello } else { b"{\"id\":1,\"connect\":{}}\n" };
             tidings_session::input(&mut w.hub, slot, bytes, &mut fx);
             let asked = fx.list.iter().find_map(|effect| match effect {
-                Effect::Ask(id, ticket, _) => Some((*id, *ticket)),
+                Effect::Request(id, ticket, _) => Some((*id, *ticket)),
                 _ => None,
             });
             let (id, ticket) = asked.expect("the hook is called");
             let answer = clone(&answer);
-            w.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+            w.with(|hub, fx| hub.respond(id, ticket, answer, fx));
             let (told, closed) = pushes(&mut w, slot, link);
             assert_eq!(told[0]["disconnect"]["code"], number, "{link:?}");
             assert!(closed.is_none_or(|code| code == number), "{link:?}: {closed:?}");
@@ -283,9 +283,9 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
 }
 
 /// Answers are not cloned outside of tests.
-fn clone(answer: &Answer) -> Answer {
-    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
-    Answer::Failed(failure.clone())
+fn clone(answer: &Response) -> Response {
+    let Response::Failed(failure) = answer else { panic!("{answer:?}") };
+    Response::Failed(failure.clone())
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, Answer, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Note, Query, Request,
-    SessionId, SessionKey, Settings, Timer, Usage, Verdict,
+    Access, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query, Rejection,
+    Request, Response, SessionId, SessionKey, Settings, Timer, Usage,
 };
 use tidings_session::{Hub, Link};
 use tidings_wire::Secret;
@@ -39,11 +39,11 @@ pub(crate) struct World {
     /// Whether publishes are answered at once.
     pub(crate) answers: bool,
     /// Decides what clients may do.
-    pub(crate) authority: fn(&Decide) -> Answer,
+    pub(crate) authority: fn(&Decide) -> Response,
     /// Questions about channels, which wait for an answer.
     pub(crate) questions: VecDeque<(SessionId, u32, Request)>,
     /// What others were told.
-    pub(crate) told: Vec<Note>,
+    pub(crate) told: Vec<Notification>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -119,7 +119,7 @@ impl World {
             wanted: BTreeSet::new(),
             counts: BTreeMap::new(),
             asked: VecDeque::new(),
-            authority: |_| Answer::Failed(Verdict::from(code::UNAUTHORIZED).into()),
+            authority: |_| Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
             questions: VecDeque::new(),
             told: Vec::new(),
             answers: true,
@@ -226,9 +226,9 @@ impl World {
         }
     }
 
-    pub(crate) fn answer_next(&mut self, answer: Answer) {
+    pub(crate) fn answer_next(&mut self, answer: Response) {
         let (id, ticket, ..) = self.asked.pop_front().expect("a publish under way");
-        self.with(|hub, fx| hub.answer(id, ticket, answer, fx));
+        self.with(|hub, fx| hub.respond(id, ticket, answer, fx));
     }
 
     fn settle(&mut self, fx: &mut Effects) {
@@ -255,7 +255,7 @@ impl World {
                     tidings_session::input(&mut self.hub, slot, &[], fx);
                 }
                 Effect::Start(id, timer, after) => self.timers.push((id, timer, after)),
-                Effect::Want(topic) => {
+                Effect::SubscribeTopic(topic) => {
                     self.wanted.insert(topic.clone());
                     let state = match self.broker {
                         Broker::Up => Interest::Live,
@@ -265,34 +265,36 @@ impl World {
                     let count = Arc::clone(self.counts.entry(topic.clone()).or_default());
                     self.hub.interest(&topic, state, count, fx);
                 }
-                Effect::Unwant(topic) => {
+                Effect::UnsubscribeTopic(topic) => {
                     self.wanted.remove(&topic);
                 }
-                Effect::Ask(id, ticket, Request::Publish(channel, body, _)) => {
+                Effect::Request(id, ticket, Request::Publish(channel, body, _)) => {
                     if self.broker == Broker::Down {
-                        self.hub.answer(id, ticket, Answer::Failed(Failure::Unavailable), fx);
+                        self.hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx);
                     } else if self.answers {
                         self.publish(channel.as_str(), std::str::from_utf8(&body).unwrap());
-                        self.hub.answer(id, ticket, Answer::Published(1), fx);
+                        self.hub.respond(id, ticket, Response::Published(1), fx);
                     } else {
                         self.asked.push_back((id, ticket, channel, body.to_vec()));
                     }
                 }
-                Effect::Ask(id, ticket, Request::Query(query)) => {
+                Effect::Request(id, ticket, Request::Query(query)) => {
                     let answer = match query {
-                        Query::Patterns => Answer::Count(0),
-                        Query::Channels(_) => Answer::Channels(vec![]),
-                        Query::Subscribers(c) => Answer::Subscribers(c.into_iter().map(|c| (c, 0)).collect()),
-                        Query::Info => Answer::Text("# Server\r\n".into()),
+                        Query::Patterns => Response::Count(0),
+                        Query::Channels(_) => Response::Channels(vec![]),
+                        Query::Subscribers(c) => {
+                            Response::Subscribers(c.into_iter().map(|c| (c, 0)).collect())
+                        }
+                        Query::Info => Response::Text("# Server\r\n".into()),
                     };
-                    self.hub.answer(id, ticket, answer, fx);
+                    self.hub.respond(id, ticket, answer, fx);
                 }
-                Effect::Ask(id, ticket, Request::Decide(question)) => {
+                Effect::Request(id, ticket, Request::Decide(question)) => {
                     let answer = (self.authority)(&question);
-                    self.hub.answer(id, ticket, answer, fx);
+                    self.hub.respond(id, ticket, answer, fx);
                 }
-                Effect::Ask(id, ticket, other) => self.questions.push_back((id, ticket, other)),
-                Effect::Tell(note) => self.told.push(note),
+                Effect::Request(id, ticket, other) => self.questions.push_back((id, ticket, other)),
+                Effect::Notify(note) => self.told.push(note),
             }
         }
         fx.clear();

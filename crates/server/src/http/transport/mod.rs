@@ -31,8 +31,8 @@ use axum::Router as Routes;
 use axum::http::HeaderMap;
 use axum::middleware;
 use axum::routing::{get, post};
-use tidings_hub::About;
-use tidings_shard::{Arrival, Mail};
+use tidings_hub::ConnectionInfo;
+use tidings_shard::{Arrival, ShardMessage};
 
 use super::forwarded;
 use crate::node::Node;
@@ -87,7 +87,7 @@ impl Transports {
     fn hand_over(&self, arrival: Arrival) {
         let mailboxes = &self.node.mailboxes;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % mailboxes.len();
-        mailboxes[next].post(Mail::Arrival(Box::new(arrival)));
+        mailboxes[next].post(ShardMessage::Arrival(Box::new(arrival)));
     }
 
     /// Where proxies say that a client comes from, if any proxy is trusted.
@@ -96,11 +96,12 @@ impl Transports {
     }
 
     /// What those who decide may ask of a connection, if there are any. What is not text is left out.
-    fn about(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<About>> {
+    fn about(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
         let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
-        self.wants_headers
-            .then(|| Arc::new(About { transport, headers: headers.iter().filter_map(text).collect() }))
+        self.wants_headers.then(|| {
+            Arc::new(ConnectionInfo { transport, headers: headers.iter().filter_map(text).collect() })
+        })
     }
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tidings_hub::locate;
 use tidings_session::{Direction, Link, Protocol};
-use tidings_shard::Mail;
+use tidings_shard::ShardMessage;
 use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tokio::sync::OwnedSemaphorePermit;
@@ -112,6 +112,6 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
     let (shard, session) = locate(&settings.session_key, &asked.session).ok_or_else(unknown)?;
     let mailbox = node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
     let room = node.gate.room(bytes.len()).await;
-    mailbox.post(Mail::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
+    mailbox.post(ShardMessage::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
     Ok(())
 }
