@@ -19,7 +19,7 @@ use tidings_wire::HistoryQuery;
 use tidings_wire::{Channel, ClientInfo, Publication, Topic};
 use tokio::sync::Notify;
 
-use crate::router::Router;
+use crate::interest::Interests;
 
 /// How the channels of canaries begin, among those of the server's own ([`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX)).
 pub(crate) const PREFIX: &str = "tidings.node.canary.";
@@ -325,33 +325,30 @@ impl Canary {
     }
 }
 
-/// Sends canaries for ever; when none has come back for too long, has the broker connect anew.
-pub(crate) async fn fly(router: Arc<Router>) {
-    let canary = router.canary();
+/// Sends canaries until the task is cancelled; when none has come back for too long, makes the broker reconnect.
+pub(crate) async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, interests: Arc<Interests>) {
     loop {
-        if let Some(broker) = router.broker() {
-            let probes = broker.probes(&canary.own, &canary.plain);
-            if !probes.is_empty() {
-                let (new, gone) = canary.take_ways(probes);
-                new.into_iter().for_each(|channel| broker.subscribe(&Topic::Channel(channel)));
-                gone.into_iter().for_each(|channel| broker.unsubscribe(&Topic::Channel(channel)));
+        let probes = broker.probes(&canary.own, &canary.plain);
+        if !probes.is_empty() {
+            let (new, gone) = canary.take_ways(probes);
+            new.into_iter().for_each(|channel| broker.subscribe(&Topic::Channel(channel)));
+            gone.into_iter().for_each(|channel| broker.unsubscribe(&Topic::Channel(channel)));
+        }
+        let is_connected = interests.down_reason().is_none();
+        let is_first = canary.sent.fetch_add(1, Ordering::Relaxed) == 0;
+        for Due { channel, parts, overdue } in canary.due() {
+            for part in Part::ALL.into_iter().filter(|part| parts[*part as usize]) {
+                send(&canary, &broker, &channel, part);
             }
-            let connected = router.down_reason().is_none();
-            let first = canary.sent.fetch_add(1, Ordering::Relaxed) == 0;
-            for Due { channel, parts, overdue } in canary.due() {
-                for part in Part::ALL.into_iter().filter(|part| parts[*part as usize]) {
-                    send(&router, broker, &channel, part);
-                }
-                if let Some(why) = overdue.filter(|_| connected && !first) {
-                    tracing::warn!(reason = why, "connecting to the broker anew");
-                    broker.reset_for(&channel, &why);
-                }
+            if let Some(why) = overdue.filter(|_| is_connected && !is_first) {
+                tracing::warn!(reason = why, "connecting to the broker anew");
+                broker.reset_for(&channel, &why);
             }
         }
         tokio::select! {
             () = tokio::time::sleep(canary.interval) => {}
             () = canary.hurry.notified() => {
-                // A connection that has just been made is given its whole time.
+                // A new connection gets the whole time limit.
                 let now = Instant::now();
                 canary.lock().values_mut().for_each(|way| way.reset = now);
             }
@@ -360,17 +357,16 @@ pub(crate) async fn fly(router: Arc<Router>) {
 }
 
 /// Tries one part of one way.
-fn send(router: &Arc<Router>, broker: &Arc<dyn Stateful>, channel: &Channel, part: Part) {
-    let canary = router.canary();
+fn send(canary: &Arc<Canary>, broker: &Arc<dyn Stateful>, channel: &Channel, part: Part) {
     let left = canary.began.elapsed();
     let body = Bytes::from(left.as_micros().to_string());
-    let (router, on) = (Arc::clone(router), channel.clone());
+    let (canary, on) = (Arc::clone(canary), channel.clone());
     let is_answered = matches!(part, Part::History | Part::Presence);
     let done = move |outcome: Result<(), BrokerError>| match outcome {
-        Ok(()) if is_answered => router.canary().succeeded(&on, part, left),
+        Ok(()) if is_answered => canary.succeeded(&on, part, left),
         // A publication has to come back as well.
         Ok(()) => {}
-        Err(error) => router.canary().failed(&on, part, error),
+        Err(error) => canary.failed(&on, part, error),
     };
     match part {
         Part::Publish => broker.publish(channel, body, Box::new(move |outcome| done(outcome.map(drop)))),

@@ -30,9 +30,9 @@ pub(crate) const MAX_SHARDS: usize = 64;
 
 /// Several shards, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shards(u64);
+pub(crate) struct ShardSet(u64);
 
-impl Shards {
+impl ShardSet {
     /// Those of either.
     pub(crate) fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
@@ -55,7 +55,7 @@ impl Shards {
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     /// Those that have subscribers or wait for some.
-    pub(crate) shards: Shards,
+    pub(crate) shards: ShardSet,
     /// The broker has confirmed it.
     live: bool,
     /// Subscribers on all shards together; the shards keep it.
@@ -184,6 +184,11 @@ impl Interests {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why the broker is away, if it is.
+    pub(crate) fn down_reason(&self) -> Option<String> {
+        self.read().down_reason().map(str::to_owned)
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,7 +217,7 @@ impl Interests {
     pub(crate) fn unwant(&self, shard: usize, topic: &Topic, now: Instant) {
         if let Some(route) = self.write().topics.get_mut(topic) {
             route.shards.0 &= !(1 << shard);
-            if route.shards == Shards::default() {
+            if route.shards == ShardSet::default() {
                 route.idle_since = Some(now);
             }
         }
@@ -246,7 +251,7 @@ impl Interests {
     }
 
     /// The broker has confirmed a topic; `post` tells the shards that want it.
-    pub(crate) fn live(&self, topic: &Topic, post: impl FnOnce(Shards)) {
+    pub(crate) fn live(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
         let mut table = self.write();
         table.set_refused(topic, None);
         if let Some(route) = table.topics.get_mut(topic) {
@@ -258,7 +263,7 @@ impl Interests {
 
     /// The broker has refused a topic, because its rules do not permit the name or for another reason; `post` tells the
     /// shards that want it.
-    pub(crate) fn refused(&self, topic: &Topic, not_permitted: bool, post: impl FnOnce(Shards, Refusal)) {
+    pub(crate) fn refused(&self, topic: &Topic, not_permitted: bool, post: impl FnOnce(ShardSet, Refusal)) {
         let mut table = self.write();
         let Some(route) = table.topics.get_mut(topic) else { return };
         route.live = false;
@@ -269,7 +274,7 @@ impl Interests {
     }
 
     /// The broker has a topic no longer, or cannot have it now; `post` tells the shards that want it.
-    pub(crate) fn away(&self, topic: &Topic, post: impl FnOnce(Shards)) {
+    pub(crate) fn away(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
         let mut table = self.write();
         if let Some(route) = table.topics.get_mut(topic) {
             route.lose(Instant::now());
@@ -285,7 +290,7 @@ impl Interests {
         now: Instant,
         delay: Duration,
         concerns: impl Fn(&Topic) -> bool,
-        mut post: impl FnMut(&Topic, Shards),
+        mut post: impl FnMut(&Topic, ShardSet),
     ) {
         if !self.read().has_lost {
             return;

@@ -6,31 +6,44 @@
 //!
 //! Invariants:
 //! - Nothing is bound before the whole configuration has been checked.
-//! - The router is the one place where topics, shards and the broker meet; no lock of its is held over a call to
-//!   the broker but the one that puts those calls in order.
+//! - Parts are constructed complete, each after those that it uses (`server/assembly.rs`): no part is set later, and no
+//!   object gives access to all others.
+//! - The interest table is where topics, shards and the broker meet; of its locks only the one that orders calls to the
+//!   broker is held over such a call.
 //! - `/ready` says 200 only while everything in use is seen to work through the broker: see the canary.
 
 mod api;
 mod auth_failures;
 mod authority;
+mod blocking;
 mod blocklist;
 mod canary;
 mod cluster;
+mod connections;
+mod control;
+mod ended;
 mod http;
+mod inbound;
+mod info;
 mod interest;
+mod internal;
+mod lifecycle;
 mod listen;
-mod node;
+mod listing;
+mod process;
 mod proxy;
 mod random;
+mod readiness;
 mod router;
 mod server;
 mod settings;
+mod shards;
 mod summary;
 mod sync;
 mod tables;
 mod tls;
 
-pub use node::{Node, NotReady, Readiness};
+pub use readiness::{NotReady, Readiness};
 pub use server::{Server, ShutdownProgress, StartError};
 pub use tidings_auth as auth;
 pub use tidings_config as config;

@@ -1,35 +1,32 @@
-//! Starting a server; stopping it is in [`shutdown`].
+//! Starting a server; its parts are constructed in [`assembly`], and [`shutdown`] stops it.
 
+mod assembly;
 mod shutdown;
 
 use std::io;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use shutdown::ShutdownProgress;
 use thiserror::Error;
-use tidings_broker::memory::{self, Memory};
-use tidings_broker::redis::{Options, OptionsError, Redis};
-use tidings_broker::{SharedSink, Stateful};
-use tidings_shard::{AddressLimits, Control, Listener, Process, RateLimit, ShardMessage, TlsHandoff};
+use tidings_broker::redis::OptionsError;
+use tidings_shard::{Listener, Metrics, Process};
 use tokio::task::JoinSet;
 
+use self::assembly::Assembly;
 use crate::auth::SetupError;
-use crate::authority::Decisions;
-use crate::blocklist;
-use crate::canary::{self, Canary};
-use crate::cluster::{self, Cluster, ClusterKey};
-use crate::config::{BrokerUrl, Config, ListenAddr};
-use crate::http::upgrade::Gate;
+use crate::config::{Config, ListenAddr};
+use crate::http::metrics::{self, Sources};
+use crate::http::{self, HttpServices};
 use crate::listen::{self, Bound, SocketFile};
-use crate::node::Node;
+use crate::readiness::Readiness;
 use crate::router::Router;
-use crate::tls::{Door, MaterialError, Tls, Way};
-use crate::{http, random, settings};
+use crate::tables;
+use crate::tls::{MaterialError, Tls};
+use crate::{canary, summary};
 
-/// How often topics that nobody wants are looked for.
+/// How often topics without subscribers are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// Why a server did not start. Each is one line.
@@ -75,8 +72,7 @@ impl StartError {
 
 /// A running server.
 pub struct Server {
-    node: Arc<Node>,
-    announcements: Vec<String>,
+    services: Arc<HttpServices>,
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
     http: http::Serving,
@@ -106,95 +102,29 @@ impl Server {
             });
         }
 
-        let key = ClusterKey::from_config(&config);
-        let count = settings::shards(&config);
-        let limits = settings::limits(&config, count);
-        let connection_rate = RateLimit::per_second(config.client.connection_rate_limit);
-        let address = &config.limits.address;
-        let proxies = config.trusted_proxies.iter().filter_map(settings::address_range).collect();
-        let addresses = AddressLimits::new(address.connections, address.connection_rate, proxies);
-        let process = Arc::new(Process { connection_rate, addresses, ..Process::default() });
-        let door =
-            tls.as_ref().map(|tls| Door::new(Arc::clone(tls), Arc::clone(&process), limits.connections));
-        let porter = door.as_ref().map(|door| Arc::new(Way(Arc::clone(door))) as Arc<dyn TlsHandoff>);
-        let ready = &config.ready;
-        // Of its own randomness: the name is public, as a channel's is.
-        let canary = Canary::new(
-            u64::from_be_bytes(random::bytes()),
-            ready.canary_interval,
-            ready.canary_limit,
-            settings::used(&config),
-        );
-        let mut handles = Vec::new();
-        let (mut redis, mut memory) = (None, None);
-        let (mut hooks, mut decides) = (Arc::default(), None);
-        let mut failed = None;
-        let node = Arc::new_cyclic(|node: &Weak<Node>| {
-            let asked = node.clone();
-            let uid = cluster::Uid::random();
-            let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
-            let name = settings::node_name(&config, &announcements);
-            let cluster = Cluster::new(uid, name, settings::channel_options_digest(&sessions), key);
-            let router =
-                Router::new(config.broker_linger, canary, cluster, Arc::clone(&sessions), move || {
-                    asked.upgrade().map(|node| http::info(&node)).unwrap_or_default()
-                });
-            match Decisions::new(&config, &router) {
-                Ok(decisions) => {
-                    hooks = decisions.counters();
-                    decides = Some(decisions.clone());
-                    router.set_authority(decisions);
-                }
-                Err(error) => failed = Some(error.into()),
-            }
-            let control: Arc<dyn Control> = Arc::clone(&router) as _;
-            match tidings_shard::spawn(count, &sessions, &limits, &control, porter.as_ref(), &process) {
-                Ok(spawned) => handles = spawned,
-                Err(error) => failed = Some(StartError::System(error)),
-            }
-            let mailboxes: Vec<_> = handles.iter().map(|h| Arc::clone(&h.mailbox)).collect();
-            router.set_mailboxes(mailboxes.clone());
-            if let Some(door) = &door {
-                door.set_mailboxes(mailboxes.clone());
-            }
-            match start_broker(&config, &router) {
-                Ok((broker, kept)) => {
-                    router.set_broker(broker);
-                    (redis, memory) = kept;
-                }
-                Err(error) => failed = Some(error.into()),
-            }
-            let api = crate::api::Counters::new(config.http_api.rate_limit);
-            Node {
-                gate: Gate::new(&config, limits.connections),
-                config,
-                began: Instant::now(),
-                shards: handles.iter().map(|h| Arc::clone(&h.metrics)).collect(),
-                process,
-                announcements: announcements.clone(),
-                mailboxes,
-                router,
-                hooks,
-                decisions: decides,
-                api,
-                redis,
-                memory,
-                tls: tls.clone(),
-                lame_duck: AtomicBool::new(false),
-                draining: AtomicBool::new(false),
-            }
-        });
-        if let Some(error) = failed {
-            for mailbox in &node.mailboxes {
-                mailbox.stop();
-            }
-            return Err(error);
-        }
-
+        let Assembly {
+            prepared,
+            control,
+            porter,
+            http: services,
+            work,
+            canary,
+            internal,
+            decisions,
+            inbound,
+            hooks,
+            blocklist,
+            brokers,
+        } = Assembly::new(config, tls, announcements)?;
+        let (api, shards) = (&services.api, &services.shards);
+        let settings = Arc::clone(api.router.settings());
+        let threads = prepared.start(&settings, &control, porter.as_ref(), shards.process())?;
         let mut files = Vec::new();
-        for (bound, address) in tcp.into_iter().zip(&node.config.tcp.listen) {
+        for (bound, address) in tcp.into_iter().zip(&services.config.tcp.listen) {
             let listener = match bound {
-                Bound::Tcp(listener) if tls.is_some() && node.config.tls.required.at(address) => {
+                Bound::Tcp(listener)
+                    if services.tls.is_some() && services.config.tls.required.at(address) =>
+                {
                     Listener::tls(listener)?
                 }
                 Bound::Tcp(listener) => Listener::tcp(listener)?,
@@ -203,41 +133,66 @@ impl Server {
                     Listener::unix(listener)?
                 }
             };
-            node.mailboxes[0].post(ShardMessage::Listen(listener));
+            shards.listen(listener);
         }
-        let http = http::Serving::start(http, &node, &mut files)?;
+        let tables = tables::start(&services, decisions, &internal)?;
+        let traffic = Arc::default();
+        let limits = summary::Limits { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
+        let registry = Arc::new(metrics::registry(Sources {
+            services: Arc::clone(&services),
+            limits: limits.clone(),
+            traffic: Arc::clone(&traffic),
+            tables: tables.clone(),
+            canary: Arc::clone(&canary),
+            inbound,
+            hooks,
+            blocklist,
+            redis: brokers.redis,
+            memory: brokers.memory,
+        }));
+        let http = http::Serving::start(http, &services, tables, &registry, &traffic, &mut files)?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(canary::fly(Arc::clone(&node.router)));
-        tasks.spawn(crate::node::watch_readiness(Arc::clone(&node)));
-        tasks.spawn(sweep(Arc::clone(&node.router), node.config.client.broker_down_delay));
-        tasks.spawn(cluster::run(Arc::clone(&node)));
-        tasks.spawn(crate::summary::run(Arc::clone(&node)));
-        tasks.spawn(blocklist::run(Arc::clone(&node)));
-        if let Some(tls) = tls {
-            tasks.spawn(tls.watch());
+        let (broker, interests) = (Arc::clone(api.router.broker()), Arc::clone(api.router.interests()));
+        tasks.spawn(canary::run(canary, broker, interests));
+        tasks.spawn(Arc::clone(&services.readiness).watch());
+        tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
+        tasks.spawn(Arc::clone(&api.nodes).run(work));
+        tasks.spawn(summary::run(limits));
+        tasks.spawn(Arc::clone(&api.blocking).run());
+        if let Some(tls) = &services.tls {
+            tasks.spawn(Arc::clone(tls).watch());
         }
-        let threads = handles.into_iter().map(|h| h.thread).collect();
-        let progress = ShutdownProgress::new(&node, http.connections());
-        Ok(Self { node, announcements, threads, tasks, http, progress, _files: files })
+        let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
+        Ok(Self { services, threads, tasks, http, progress, _files: files })
     }
 
     /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
     pub fn announcements(&self) -> &[String] {
-        &self.announcements
+        &self.services.announcements
     }
 
     /// Has the TLS certificate and its key read again, as they are from time to time anyway. The result is logged.
     /// Gives `false` when TLS is off.
     pub fn reload_certificates(&self) -> bool {
-        if let Some(tls) = &self.node.tls {
+        if let Some(tls) = &self.services.tls {
             tls.ask_to_reload();
         }
-        self.node.tls.is_some()
+        self.services.tls.is_some()
     }
 
-    /// What the server looks like from inside.
-    pub fn node(&self) -> &Node {
-        &self.node
+    /// Whether the server should receive new clients.
+    pub fn readiness(&self) -> Readiness {
+        self.services.readiness.check()
+    }
+
+    /// The metrics of each shard.
+    pub fn shard_metrics(&self) -> &[Arc<Metrics>] {
+        self.services.shards.metrics()
+    }
+
+    /// What all shards share: connections, queued bytes.
+    pub fn process(&self) -> &Process {
+        self.services.shards.process()
     }
 }
 
@@ -257,39 +212,8 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
     Ok((all("tcp.listen", &config.tcp.listen)?, all("http.listen", &config.http.listen)?))
 }
 
-/// How the names of channels begin that nodes speak in among themselves, but for the canaries that go the way of others.
-const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
-
-type Started = (Arc<dyn Stateful>, (Option<Arc<Redis>>, Option<Arc<Memory>>));
-
-fn start_broker(config: &Config, router: &Arc<Router>) -> Result<Started, OptionsError> {
-    let sink: SharedSink = Arc::clone(router) as _;
-    match &config.broker {
-        BrokerUrl::Memory => {
-            let limits = memory::Limits {
-                channel_bytes: config.memory.max_channel,
-                namespace_bytes: config.memory.max_namespace as u64,
-                total_bytes: config.memory.max_total as u64,
-            };
-            let memory = Memory::with_limits(sink, limits);
-            Ok((Arc::clone(&memory) as _, (None, Some(memory))))
-        }
-        BrokerUrl::Redis(url) => {
-            let options = Options {
-                prefix: config.redis.prefix.clone(),
-                connect_timeout: config.redis.connect_timeout,
-                response_timeout: config.redis.response_timeout,
-                own: &OWN,
-                node: router.cluster().uid().to_owned(),
-                ..Options::new(url.expose())
-            };
-            let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
-            Ok((Arc::clone(&redis) as _, (Some(redis), None)))
-        }
-    }
-}
-
-/// `delay` is `client.broker_down_delay`.
+/// Sweeps topics without subscribers, and moves clients away from a broker that has been away for `delay`
+/// (`client.broker_down_delay`).
 async fn sweep(router: Arc<Router>, delay: Duration) {
     loop {
         tokio::time::sleep(SWEEP).await;

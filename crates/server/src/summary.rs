@@ -9,18 +9,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tidings_hub::Disconnects;
+use tidings_hub::{Disconnects, Settings};
 
-use crate::node::Node;
+use crate::api;
+use crate::shards::Shards;
 
 /// How often a line is written at most.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether there is something to be logged.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The parts of the server that refuse at limits.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) api: Arc<api::Counters>,
+}
+
 /// The refusals at each limit since the start, by the labels of `tidings_limited_total`.
-pub(crate) fn limited(node: &Node) -> [(&'static str, u64); 13] {
-    let (process, usage) = (&node.process, &node.router.settings().usage);
+pub(crate) fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
+    let (process, usage) = (limits.shards.process(), &limits.settings.usage);
     let [address_commands, address_publications, address_bytes, ..] = usage.addresses.refused();
     let [user_commands, user_publications, user_bytes, user_connection_rate, user_connections] =
         usage.users.refused();
@@ -37,15 +46,13 @@ pub(crate) fn limited(node: &Node) -> [(&'static str, u64); 13] {
         ("user_commands", user_commands),
         ("user_publications", user_publications),
         ("user_bytes", user_bytes),
-        ("api_rate", node.api.rate.refused()),
+        ("api_rate", limits.api.rate.refused()),
     ]
 }
 
 /// The clients that the server has disconnected since the start, by the labels of [`Disconnects`].
-pub(crate) fn disconnects(node: &Node) -> [u64; Disconnects::LABELS] {
-    std::array::from_fn(|at| {
-        node.shards.iter().map(|shard| shard.disconnects[at].load(Ordering::Relaxed)).sum()
-    })
+pub(crate) fn disconnects(shards: &Shards) -> [u64; Disconnects::LABELS] {
+    std::array::from_fn(|at| shards.sum(|shard| &shard.disconnects[at]))
 }
 
 /// Counters, and what was logged of them.
@@ -74,26 +81,26 @@ impl<const N: usize> Tally<N> {
 
 /// Writes the summaries; dropped, it writes what is left.
 pub(crate) struct Summaries {
-    node: Arc<Node>,
+    limits: Limits,
     disconnects: Tally<{ Disconnects::LABELS }>,
     limited: Tally<13>,
 }
 
 impl Summaries {
     /// For a server that was just started.
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node, disconnects: Tally::new(Some(Instant::now())), limited: Tally::new(None) }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, disconnects: Tally::new(Some(Instant::now())), limited: Tally::new(None) }
     }
 
     fn write(&mut self, now: Instant) {
-        if let Some(new) = self.disconnects.due(disconnects(&self.node), now) {
+        if let Some(new) = self.disconnects.due(disconnects(&self.limits.shards), now) {
             let parts = new.iter().enumerate().map(|(at, count)| {
                 let (code, words) = Disconnects::label(at);
                 (if words.is_empty() { code } else { format!("{code} {words}") }, *count)
             });
             tracing::info!("clients disconnected by the server: {}", line(parts));
         }
-        let limited = limited(&self.node);
+        let limited = limited(&self.limits);
         if let Some(new) = self.limited.due(limited.map(|(_, count)| count), now) {
             let parts = limited.iter().zip(new).map(|((limit, _), count)| ((*limit).to_owned(), count));
             tracing::warn!("refused at limits: {}", line(parts));
@@ -109,8 +116,8 @@ impl Drop for Summaries {
 }
 
 /// Writes summaries until the task is ended.
-pub(crate) async fn run(node: Arc<Node>) {
-    let mut summaries = Summaries::new(node);
+pub(crate) async fn run(limits: Limits) {
+    let mut summaries = Summaries::new(limits);
     loop {
         tokio::time::sleep(LOOK).await;
         summaries.write(Instant::now());

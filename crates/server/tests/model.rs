@@ -65,7 +65,7 @@ impl World {
         Arc::new(world)
     }
 
-    fn post(&self, shards: interest::Shards, mail: Mail) {
+    fn post(&self, shards: interest::ShardSet, mail: Mail) {
         for index in shards.indices() {
             self.mailboxes[index].lock().expect("whole").push(mail);
         }

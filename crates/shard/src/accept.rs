@@ -55,8 +55,7 @@ impl Shard {
                         }
                         continue;
                     }
-                    let next = self.next_peer;
-                    self.next_peer = (next + 1) % self.peers.len();
+                    let next = self.process.next_shard(self.peers.len());
                     if next == self.index {
                         self.take_over(socket);
                         self.apply_effects();
@@ -177,13 +176,12 @@ impl Shard {
                 return None;
             }
         };
-        let uncount = |process: &Process| {
-            process.connections.fetch_sub(1, Ordering::Relaxed);
+        let return_address = |process: &Process| {
             address.into_iter().for_each(|key| process.addresses.give_back(key));
         };
         let limit = self.limits.connections;
-        if self.process.connections.fetch_add(1, Ordering::Relaxed) >= limit || self.drain.is_some() {
-            uncount(&self.process);
+        if self.drain.is_some() || !self.process.count_connection(limit) {
+            return_address(&self.process);
             add(&self.metrics.refused, 1);
             if self.drain.is_none() {
                 self.process.full.fetch_add(1, Ordering::Relaxed);
@@ -206,7 +204,8 @@ impl Shard {
                 tracing::error!(%error, times, "a connection could not be watched and is closed");
             }
             self.hub.closed(id.slot, &mut self.fx);
-            uncount(&self.process);
+            self.process.release_connection();
+            return_address(&self.process);
             return None;
         }
         add(&self.metrics.connections[kind(&socket)], 1);

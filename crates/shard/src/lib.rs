@@ -42,6 +42,6 @@ pub use events::Events;
 pub use mailbox::{Arrival, Change, Mailbox, ShardMessage};
 pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
 pub use rate::{Clock, RateLimit};
-pub use shard::{Handle, Limits, spawn};
+pub use shard::{Limits, PreparedShards, prepare};
 pub use socket::{Listener, Socket};
 pub use tls::{Tls, Transport};

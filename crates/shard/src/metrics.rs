@@ -31,6 +31,36 @@ pub struct Process {
     pub connection_rate: RateLimit,
     /// How many connections an address may have, and begin in a second.
     pub addresses: AddressLimits,
+    /// How many connections have been distributed over the shards.
+    distributed: AtomicUsize,
+}
+
+impl Process {
+    /// Without connections, with these limits on new ones.
+    pub fn new(connection_rate: RateLimit, addresses: AddressLimits) -> Self {
+        Self { connection_rate, addresses, ..Self::default() }
+    }
+
+    /// The shard, of `shards`, that the next connection goes to: connections are distributed in turn, whatever their
+    /// transport.
+    pub fn next_shard(&self, shards: usize) -> usize {
+        self.distributed.fetch_add(1, Ordering::Relaxed) % shards.max(1)
+    }
+
+    /// Counts a connection, unless `limit` connections exist already. The caller calls [`Self::release_connection`] when
+    /// a counted connection ends.
+    pub fn count_connection(&self, limit: usize) -> bool {
+        let is_counted = self.connections.fetch_add(1, Ordering::Relaxed) < limit;
+        if !is_counted {
+            self.release_connection();
+        }
+        is_counted
+    }
+
+    /// A connection that was counted has ended.
+    pub fn release_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One shard's counters since its start, and gauges.

@@ -70,73 +70,98 @@ impl Limits {
     }
 }
 
-/// A running shard.
+/// Shards that have mailboxes and metrics but no thread yet, so that whatever a shard calls can be constructed with
+/// its mailbox.
 #[derive(Debug)]
-pub struct Handle {
-    /// How to reach it.
-    pub mailbox: Arc<Mailbox>,
-    /// Its numbers.
-    pub metrics: Arc<Metrics>,
-    /// Its thread, which ends after [`Mailbox::stop`].
-    pub thread: JoinHandle<()>,
+pub struct PreparedShards {
+    polls: Vec<Poll>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    metrics: Vec<Arc<Metrics>>,
+    limits: Limits,
 }
 
-/// Starts `count` shards. With a porter, a connection to the line port may begin with a TLS handshake.
+/// Makes the event queues, mailboxes and metrics of `count` shards.
 ///
 /// # Errors
-/// When a thread or an epoll instance cannot be made.
-pub fn spawn(
-    count: usize,
-    settings: &Arc<Settings>,
-    limits: &Limits,
-    control: &Arc<dyn Control>,
-    porter: Option<&Arc<dyn TlsHandoff>>,
-    process: &Arc<Process>,
-) -> io::Result<Vec<Handle>> {
+/// When an epoll instance or its waker cannot be made.
+pub fn prepare(count: usize, limits: Limits) -> io::Result<PreparedShards> {
     let polls = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
     let mailboxes = polls
         .iter()
         .map(|poll| Ok(Arc::new(Mailbox::new(mailbox::waker(poll, WAKER)?, limits.mailbox))))
         .collect::<io::Result<Vec<_>>>()?;
-    let shards = u32::try_from(count).map_err(io::Error::other)?;
-    let mut handles = Vec::with_capacity(count);
-    for (index, poll) in (0..).zip(polls) {
-        let metrics = Arc::new(Metrics::default());
-        let mailbox = Arc::clone(&mailboxes[index as usize]);
-        let shard = Shard {
-            index: index as usize,
-            poll,
-            hub: Hub::new(Arc::clone(settings), index, shards),
-            conns: Vec::new(),
-            fx: Effects::default(),
-            scratch: vec![0; SCRATCH].into(),
-            mailbox: Arc::clone(&mailbox),
-            peers: mailboxes.clone(),
-            next_peer: 0,
-            control: Arc::clone(control),
-            porter: porter.cloned(),
-            wheel: Wheel::new(),
-            ready: VecDeque::new(),
-            listeners: Vec::new(),
-            limits: limits.clone(),
-            metrics: Arc::clone(&metrics),
-            process: Arc::clone(process),
-            addresses: HashMap::new(),
-            clients: HashMap::new(),
-            began: Instant::now(),
-            batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
-            spare: Vec::new(),
-            later: Vec::new(),
-            reads: Reads::new(limits.reads.max(limits.queue), limits.queue),
-            has_published: false,
-            accept_due: false,
-            starved: false,
-            drain: None,
-        };
-        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?;
-        handles.push(Handle { mailbox, metrics, thread });
+    let metrics = (0..count).map(|_| Arc::default()).collect();
+    Ok(PreparedShards { polls, mailboxes, metrics, limits })
+}
+
+impl PreparedShards {
+    /// The mailbox of each shard.
+    pub fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
     }
-    Ok(handles)
+
+    /// The metrics of each shard.
+    pub fn metrics(&self) -> &[Arc<Metrics>] {
+        &self.metrics
+    }
+
+    /// Starts a thread for each shard; it ends after [`Mailbox::stop`]. With a porter, a connection to the line port may
+    /// begin with a TLS handshake.
+    ///
+    /// # Errors
+    /// When a thread cannot be started; those that were started are stopped.
+    pub fn start(
+        self,
+        settings: &Arc<Settings>,
+        control: &Arc<dyn Control>,
+        porter: Option<&Arc<dyn TlsHandoff>>,
+        process: &Arc<Process>,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
+        let Self { polls, mailboxes, metrics, limits } = self;
+        let shards = u32::try_from(polls.len()).map_err(io::Error::other)?;
+        let mut threads = Vec::with_capacity(polls.len());
+        for (index, (poll, metrics)) in (0..).zip(polls.into_iter().zip(metrics)) {
+            let shard = Shard {
+                index: index as usize,
+                poll,
+                hub: Hub::new(Arc::clone(settings), index, shards),
+                conns: Vec::new(),
+                fx: Effects::default(),
+                scratch: vec![0; SCRATCH].into(),
+                mailbox: Arc::clone(&mailboxes[index as usize]),
+                peers: mailboxes.clone(),
+                control: Arc::clone(control),
+                porter: porter.cloned(),
+                wheel: Wheel::new(),
+                ready: VecDeque::new(),
+                listeners: Vec::new(),
+                limits: limits.clone(),
+                metrics,
+                process: Arc::clone(process),
+                addresses: HashMap::new(),
+                clients: HashMap::new(),
+                began: Instant::now(),
+                batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
+                spare: Vec::new(),
+                later: Vec::new(),
+                reads: Reads::new(limits.reads.max(limits.queue), limits.queue),
+                has_published: false,
+                accept_due: false,
+                starved: false,
+                drain: None,
+            };
+            let spawned =
+                std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run());
+            match spawned {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    mailboxes.iter().for_each(|mailbox| mailbox.stop());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(threads)
+    }
 }
 
 /// The time in Unix seconds.
@@ -176,7 +201,6 @@ pub(crate) struct Shard {
     pub(crate) mailbox: Arc<Mailbox>,
     /// All shards' mailboxes, this one's too: accepted connections go round.
     pub(crate) peers: Vec<Arc<Mailbox>>,
-    pub(crate) next_peer: usize,
     pub(crate) control: Arc<dyn Control>,
     /// Does the TLS handshakes, where TLS is configured.
     pub(crate) porter: Option<Arc<dyn TlsHandoff>>,

@@ -207,7 +207,7 @@ impl Shard {
             self.queue_changed(queue.cost(), 0);
         }
         sub(&self.metrics.connections[kind(&conn.socket)], 1);
-        self.process.connections.fetch_sub(1, Ordering::Relaxed);
+        self.process.release_connection();
         if !self.clients.is_empty() {
             self.clients.remove(&slot);
         }

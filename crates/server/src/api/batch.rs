@@ -10,12 +10,12 @@ use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::Services;
 use super::answers::Charge;
 use super::command::{Command, Entry, Json, MAX_COMMANDS, Object, list};
 use super::flight::{Flight, Parcel};
 use super::methods;
 use super::reply::{ApiError, Reply};
-use crate::node::Node;
 
 /// Commands of one parallel batch that are carried out at a time, publications not among them.
 const AT_ONCE: usize = 64;
@@ -89,13 +89,13 @@ impl Envelope {
 }
 
 /// Carries out a batch and gives the whole answer: `{"replies":[{METHOD:{…}},…]}`.
-pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> (Vec<u8>, Charge) {
+pub(super) async fn run(services: &Arc<Services>, batch: Batch) -> (Vec<u8>, Charge) {
     let commands = batch.commands.into_iter().map(|entry| match entry {
         Entry::Command(command) => Ok(command),
         Entry::Unknown => Err(code::METHOD_NOT_FOUND.into()),
         Entry::Several => Err(ApiError::bad("more than one method in one command")),
     });
-    let written = all(node, commands, batch.parallel.unwrap_or_default()).await;
+    let written = all(services, commands, batch.parallel.unwrap_or_default()).await;
     let mut charges = Charge::default();
     let mut out = b"{\"replies\":[".to_vec();
     for (i, reply) in written.into_iter().enumerate() {
@@ -112,9 +112,9 @@ pub(super) async fn run(node: &Arc<Node>, batch: Batch) -> (Vec<u8>, Charge) {
 }
 
 /// Carries out commands with their methods and gives the whole answer: `{"result":{…}}`, a line each.
-pub(super) async fn run_envelopes(node: &Arc<Node>, envelopes: Vec<Envelope>) -> (Vec<u8>, Charge) {
+pub(super) async fn run_envelopes(services: &Arc<Services>, envelopes: Vec<Envelope>) -> (Vec<u8>, Charge) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
-    let written = all(node, envelopes.iter().map(Envelope::command), false).await;
+    let written = all(services, envelopes.iter().map(Envelope::command), false).await;
     let (mut out, mut charges) = (Vec::new(), Charge::default());
     for (id, reply) in ids.into_iter().zip(written) {
         if !out.is_empty() {
@@ -160,20 +160,20 @@ enum Slot {
 /// broker together; any other command waits for what was published before it, and what comes after it waits for it,
 /// unless they are to be `parallel`.
 async fn all(
-    node: &Arc<Node>,
+    services: &Arc<Services>,
     commands: impl Iterator<Item = Result<Command, ApiError>>,
     parallel: bool,
 ) -> Vec<Written> {
     let budget = Arc::new(AtomicUsize::new(REPLIES));
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
-    let mut flight = Flight::new(node);
+    let mut flight = Flight::new(services);
     let mut slots = Vec::new();
     for command in commands {
         let slot = match command {
-            Err(error) => Slot::Ready(write(node, ERROR, &Err(error), &budget)),
+            Err(error) => Slot::Ready(write(services, ERROR, &Err(error), &budget)),
             Ok(Command::Publish(publish)) => {
-                methods::count(node, "publish");
+                methods::count(services, "publish");
                 let (channel, content) = publish.split();
                 match Parcel::new(content) {
                     Ok(parcel) => flight.publish(&channel, &parcel).await,
@@ -182,7 +182,7 @@ async fn all(
                 Slot::One
             }
             Ok(Command::Broadcast(broadcast)) => {
-                methods::count(node, "broadcast");
+                methods::count(services, "broadcast");
                 let (channels, content) = broadcast.split();
                 match methods::broadcast_parcel(&channels, content) {
                     Ok(parcel) => {
@@ -191,21 +191,22 @@ async fn all(
                         }
                         Slot::Many(channels.len())
                     }
-                    Err(error) => Slot::Ready(write(node, ERROR, &Err(error), &budget)),
+                    Err(error) => Slot::Ready(write(services, ERROR, &Err(error), &budget)),
                 }
             }
             Ok(command) if parallel => {
-                let (node, budget, places) = (Arc::clone(node), Arc::clone(&budget), Arc::clone(&places));
+                let (services, budget, places) =
+                    (Arc::clone(services), Arc::clone(&budget), Arc::clone(&places));
                 let at = slots.len();
                 tasks.spawn(async move {
                     let _place = places.acquire().await;
-                    (at, carry_out(&node, command, &budget).await)
+                    (at, carry_out(&services, command, &budget).await)
                 });
                 Slot::Task
             }
             Ok(command) => {
                 flight.land_all().await;
-                Slot::Ready(carry_out(node, command, &budget).await)
+                Slot::Ready(carry_out(services, command, &budget).await)
             }
         };
         slots.push(slot);
@@ -216,10 +217,12 @@ async fn all(
         done.extend(finished);
     }
     let replies = slots.into_iter().enumerate().map(|(at, slot)| match slot {
-        Slot::One => write(node, "publish", &methods::one(&mut landed), &budget),
-        Slot::Many(channels) => write(node, "broadcast", &Ok(methods::many(&mut landed, channels)), &budget),
+        Slot::One => write(services, "publish", &methods::one(&mut landed), &budget),
+        Slot::Many(channels) => {
+            write(services, "broadcast", &Ok(methods::many(&mut landed, channels)), &budget)
+        }
         Slot::Task => {
-            done.remove(&at).unwrap_or_else(|| write(node, ERROR, &Err(code::INTERNAL.into()), &budget))
+            done.remove(&at).unwrap_or_else(|| write(services, ERROR, &Err(code::INTERNAL.into()), &budget))
         }
         Slot::Ready(written) => written,
     });
@@ -227,27 +230,27 @@ async fn all(
 }
 
 /// Carries out a command that is no publication.
-async fn carry_out(node: &Node, command: Command, budget: &AtomicUsize) -> Written {
+async fn carry_out(services: &Services, command: Command, budget: &AtomicUsize) -> Written {
     let method = command.method();
-    methods::count(node, method);
+    methods::count(services, method);
     if !methods::reads(&command) {
-        return write(node, method, &methods::carry_out(node, command).await, budget);
+        return write(services, method, &methods::carry_out(services, command).await, budget);
     }
     // A request that has read something already holds its room.
     let first = budget.load(Ordering::Relaxed) == REPLIES;
-    match node.api.answers.reserve(first).await {
+    match services.counters.answers.reserve(first).await {
         Ok(mut charge) => {
-            let written = write(node, method, &methods::carry_out(node, command).await, budget);
+            let written = write(services, method, &methods::carry_out(services, command).await, budget);
             charge.shrink_to(written.json.len());
             Written { charge, ..written }
         }
-        Err(refused) => write(node, method, &Err(refused), budget),
+        Err(refused) => write(services, method, &Err(refused), budget),
     }
 }
 
 /// Writes a reply, within what is left of the budget.
-fn write(node: &Node, method: &'static str, reply: &Reply, budget: &AtomicUsize) -> Written {
-    methods::tally(node, reply);
+fn write(services: &Services, method: &'static str, reply: &Reply, budget: &AtomicUsize) -> Written {
+    methods::tally(services, reply);
     let written = match reply {
         Ok(outcome) => Written { key: method, json: outcome.json(), charge: Charge::default() },
         Err(error) => Written { key: ERROR, json: error.json(), charge: Charge::default() },

@@ -1,44 +1,44 @@
-//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocklist`].
+//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocking`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Services;
 use super::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
 use super::methods::time;
 use super::reply::{ApiError, Outcome, Reply};
-use crate::blocklist::{self, Block, Subject};
-use crate::node::Node;
+use crate::blocklist::{Block, Subject};
 
 /// Longest name of a user or id of a token, in bytes.
 const LONGEST: usize = 1_024;
 
-pub(super) async fn block_user(node: &Node, request: BlockUser) -> Reply {
+pub(super) async fn block_user(services: &Services, request: BlockUser) -> Reply {
     let BlockUser { user, expire_at } = request;
     let block = Block {
         subject: Subject::User(named("user", user)?),
         expire_at: time(expire_at)?.unwrap_or(0),
         issued_before: 0,
     };
-    blocklist::block(node, block).await?;
+    services.blocking.block(block).await?;
     Ok(Outcome::Done {})
 }
 
-pub(super) async fn unblock_user(node: &Node, request: UnblockUser) -> Reply {
-    blocklist::unblock(node, Subject::User(named("user", request.user)?)).await?;
+pub(super) async fn unblock_user(services: &Services, request: UnblockUser) -> Reply {
+    services.blocking.unblock(Subject::User(named("user", request.user)?)).await?;
     Ok(Outcome::Done {})
 }
 
-pub(super) async fn revoke_token(node: &Node, request: RevokeToken) -> Reply {
+pub(super) async fn revoke_token(services: &Services, request: RevokeToken) -> Reply {
     let RevokeToken { jti, expire_at } = request;
     let block = Block {
         subject: Subject::Token(named("jti", jti)?),
         expire_at: time(expire_at)?.unwrap_or(0),
         issued_before: 0,
     };
-    blocklist::block(node, block).await?;
+    services.blocking.block(block).await?;
     Ok(Outcome::Done {})
 }
 
-pub(super) async fn invalidate_user_tokens(node: &Node, request: InvalidateUserTokens) -> Reply {
+pub(super) async fn invalidate_user_tokens(services: &Services, request: InvalidateUserTokens) -> Reply {
     let InvalidateUserTokens { user, issued_before, expire_at } = request;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let issued_before = match u64::try_from(issued_before) {
@@ -51,7 +51,7 @@ pub(super) async fn invalidate_user_tokens(node: &Node, request: InvalidateUserT
         expire_at: time(expire_at)?.unwrap_or(0),
         issued_before,
     };
-    blocklist::block(node, block).await?;
+    services.blocking.block(block).await?;
     Ok(Outcome::Done {})
 }
 

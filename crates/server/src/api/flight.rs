@@ -14,10 +14,10 @@ use tidings_hub::Failure;
 use tidings_wire::code;
 use tokio::sync::oneshot;
 
+use super::Services;
 use super::command::{Content, Json};
 use super::methods;
 use super::reply::{ApiError, PublishResult};
-use crate::node::Node;
 
 /// Most publications of one request that the broker has not answered.
 const MOST: usize = 2_048;
@@ -31,7 +31,7 @@ pub(super) type Landed = Result<PublishResult, ApiError>;
 
 /// The publications of one request.
 pub(super) struct Flight<'a> {
-    node: &'a Node,
+    services: &'a Services,
     flying: VecDeque<(usize, Flying)>,
     bytes: usize,
     landed: Vec<Landed>,
@@ -94,8 +94,8 @@ pub(super) fn bytes(json: Option<Json>, base64: &str, name: &str) -> Result<Opti
 }
 
 impl<'a> Flight<'a> {
-    pub(super) fn new(node: &'a Node) -> Self {
-        Self { node, flying: VecDeque::new(), bytes: 0, landed: Vec::new() }
+    pub(super) fn new(services: &'a Services) -> Self {
+        Self { services, flying: VecDeque::new(), bytes: 0, landed: Vec::new() }
     }
 
     /// Publishes, after those before; waits only while too many fly.
@@ -103,7 +103,7 @@ impl<'a> Flight<'a> {
         while self.flying.len() >= MOST || self.bytes + parcel.size > MOST_BYTES && self.bytes > 0 {
             self.land().await;
         }
-        match methods::known_channel(self.node, channel) {
+        match methods::known_channel(self.services, channel) {
             Err(refused) => self.refuse(refused),
             Ok((channel, _)) => {
                 let (done, awaited) = oneshot::channel();
@@ -111,7 +111,7 @@ impl<'a> Flight<'a> {
                     // Nobody listens any more when the request was given up.
                     let _ = done.send(outcome);
                 });
-                self.node.router.publish(&channel, parcel.body.clone(), parcel.options.clone(), done);
+                self.services.router.publish(&channel, parcel.body.clone(), parcel.options.clone(), done);
                 self.bytes += parcel.size;
                 self.flying.push_back((parcel.size, Flying::Awaited(awaited)));
             }

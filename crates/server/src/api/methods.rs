@@ -10,6 +10,7 @@ use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
+use super::Services;
 use super::answers::{ANSWER, Charge};
 use super::blocking;
 use super::command::{
@@ -18,19 +19,19 @@ use super::command::{
 };
 use super::flight::{Flight, Landed, Parcel, bytes};
 use super::reply::{self, ApiError, Client, Outcome, Publication, Reply, Response};
-use crate::cluster;
-use crate::node::Node;
+use crate::cluster::ClusterError;
+use crate::listing::ListBudget;
 
 /// The codes that a client may be disconnected with: those of the protocol, and the application's own from 4000 on.
 const FAREWELLS: std::ops::RangeInclusive<u32> = 3000..=4999;
 
 /// Carries out one command. The answer to a reading one comes with the room that was taken for it.
-pub(super) async fn run(node: &Node, command: Command) -> (Reply, Charge) {
+pub(super) async fn run(services: &Services, command: Command) -> (Reply, Charge) {
     if !reads(&command) {
-        return (carry_out(node, command).await, Charge::default());
+        return (carry_out(services, command).await, Charge::default());
     }
-    match node.api.answers.reserve(true).await {
-        Ok(charge) => (carry_out(node, command).await, charge),
+    match services.counters.answers.reserve(true).await {
+        Ok(charge) => (carry_out(services, command).await, charge),
         Err(refused) => (Err(refused), Charge::default()),
     }
 }
@@ -45,10 +46,10 @@ pub(super) fn reads(command: &Command) -> bool {
 }
 
 /// Carries out a command for whose answer there is room.
-pub(super) async fn carry_out(node: &Node, command: Command) -> Reply {
+pub(super) async fn carry_out(services: &Services, command: Command) -> Reply {
     match command {
         Command::Publish(publish) => {
-            let mut flight = Flight::new(node);
+            let mut flight = Flight::new(services);
             let (channel, content) = publish.split();
             flight.publish(&channel, &Parcel::new(content)?).await;
             one(&mut flight.finish().await.into_iter())
@@ -56,38 +57,38 @@ pub(super) async fn carry_out(node: &Node, command: Command) -> Reply {
         Command::Broadcast(broadcast) => {
             let (channels, content) = broadcast.split();
             let parcel = broadcast_parcel(&channels, content)?;
-            let mut flight = Flight::new(node);
+            let mut flight = Flight::new(services);
             for channel in &channels {
                 flight.publish(channel, &parcel).await;
             }
             Ok(many(&mut flight.finish().await.into_iter(), channels.len()))
         }
-        Command::Subscribe(request) => subscribe(node, request).await,
-        Command::Unsubscribe(request) => unsubscribe(node, request).await,
-        Command::Disconnect(request) => disconnect(node, request).await,
-        Command::Refresh(request) => refresh(node, request).await,
-        Command::Presence(request) => presence(node, &request.channel).await,
-        Command::PresenceStats(request) => presence_stats(node, &request.channel).await,
-        Command::History(request) => history(node, request).await,
-        Command::HistoryRemove(request) => history_remove(node, &request.channel).await,
-        Command::Channels(request) => channels(node, &request.pattern).await,
-        Command::BlockUser(request) => blocking::block_user(node, request).await,
-        Command::UnblockUser(request) => blocking::unblock_user(node, request).await,
-        Command::RevokeToken(request) => blocking::revoke_token(node, request).await,
-        Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(node, request).await,
-        Command::Info(_) => Ok(Outcome::Info { nodes: cluster::nodes(node) }),
+        Command::Subscribe(request) => subscribe(services, request).await,
+        Command::Unsubscribe(request) => unsubscribe(services, request).await,
+        Command::Disconnect(request) => disconnect(services, request).await,
+        Command::Refresh(request) => refresh(services, request).await,
+        Command::Presence(request) => presence(services, &request.channel).await,
+        Command::PresenceStats(request) => presence_stats(services, &request.channel).await,
+        Command::History(request) => history(services, request).await,
+        Command::HistoryRemove(request) => history_remove(services, &request.channel).await,
+        Command::Channels(request) => channels(services, &request.pattern).await,
+        Command::BlockUser(request) => blocking::block_user(services, request).await,
+        Command::UnblockUser(request) => blocking::unblock_user(services, request).await,
+        Command::RevokeToken(request) => blocking::revoke_token(services, request).await,
+        Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(services, request).await,
+        Command::Info(_) => Ok(Outcome::Info { nodes: services.nodes.list() }),
     }
 }
 
 /// Counts a command of this method that is about to be carried out.
-pub(super) fn count(node: &Node, method: &str) {
+pub(super) fn count(services: &Services, method: &str) {
     if let Some(at) = Command::METHODS.iter().position(|known| *known == method) {
-        node.api.commands[at].fetch_add(1, Ordering::Relaxed);
+        services.counters.commands[at].fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Counts the errors of a reply.
-pub(super) fn tally(node: &Node, reply: &Reply) {
+pub(super) fn tally(services: &Services, reply: &Reply) {
     let errors = match reply {
         Err(_) => 1,
         Ok(Outcome::Broadcast { responses }) => {
@@ -95,7 +96,7 @@ pub(super) fn tally(node: &Node, reply: &Reply) {
         }
         Ok(_) => return,
     };
-    node.api.errors.fetch_add(errors as u64, Ordering::Relaxed);
+    services.counters.errors.fetch_add(errors as u64, Ordering::Relaxed);
 }
 
 /// What a broadcast carries.
@@ -128,7 +129,7 @@ pub(super) fn many(landed: &mut impl Iterator<Item = Landed>, channels: usize) -
 /// # Errors
 /// When it is missing or none, of an unknown namespace, or the server's own.
 pub(super) fn known_channel<'a>(
-    node: &'a Node,
+    services: &'a Services,
     name: &str,
 ) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
     if name.is_empty() {
@@ -138,7 +139,7 @@ pub(super) fn known_channel<'a>(
     if name.starts_with(RESERVED_PREFIX) {
         return Err(code::PERMISSION_DENIED.into());
     }
-    let options = node.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
+    let options = services.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
     Ok((channel, options))
 }
 
@@ -158,9 +159,9 @@ fn switched_off(option: &str) -> ApiError {
     ApiError { code: code::NOT_AVAILABLE.number, message }
 }
 
-async fn subscribe(node: &Node, request: Subscribe) -> Reply {
+async fn subscribe(services: &Services, request: Subscribe) -> Reply {
     let Subscribe { user, channel, client, session, info, b64info, data, b64data, .. } = request;
-    let (channel, _) = known_channel(node, &channel)?;
+    let (channel, _) = known_channel(services, &channel)?;
     let switch = |value: Option<BoolValue>| value.map(|value| value.value);
     let Override { presence, join_leave, force_push_join_leave, force_positioning, force_recovery } =
         request.overrides;
@@ -178,22 +179,34 @@ async fn subscribe(node: &Node, request: Subscribe) -> Reply {
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);
-    order(node, user, client, session, Order::Subscribe { channel, admission: Box::new(admission), since })
-        .await
+    order(
+        services,
+        user,
+        client,
+        session,
+        Order::Subscribe { channel, admission: Box::new(admission), since },
+    )
+    .await
 }
 
-async fn unsubscribe(node: &Node, request: Unsubscribe) -> Reply {
+async fn unsubscribe(services: &Services, request: Unsubscribe) -> Reply {
     let Unsubscribe { user, channel, client, session } = request;
     let channel = match &*channel {
         "" => None,
-        name => Some(known_channel(node, name)?.0),
+        name => Some(known_channel(services, name)?.0),
     };
     let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
-    order(node, user, client, session, Order::Unsubscribe { channel, code: number, reason: text.to_owned() })
-        .await
+    order(
+        services,
+        user,
+        client,
+        session,
+        Order::Unsubscribe { channel, code: number, reason: text.to_owned() },
+    )
+    .await
 }
 
-async fn disconnect(node: &Node, request: Disconnect) -> Reply {
+async fn disconnect(services: &Services, request: Disconnect) -> Reply {
     let Disconnect { user, client, session, whitelist, disconnect } = request;
     let (code, reason) = match disconnect.code {
         0 => (code::FORCE_DISCONNECT.number, code::FORCE_DISCONNECT.text.to_owned()),
@@ -204,37 +217,37 @@ async fn disconnect(node: &Node, request: Disconnect) -> Reply {
             return Err(ApiError::bad(why));
         }
     };
-    order(node, user, client, session, Order::Disconnect { code, reason, except: whitelist }).await
+    order(services, user, client, session, Order::Disconnect { code, reason, except: whitelist }).await
 }
 
-async fn refresh(node: &Node, request: Refresh) -> Reply {
+async fn refresh(services: &Services, request: Refresh) -> Reply {
     let Refresh { user, client, session, expired, expire_at } = request;
     // Without any of the three it is for the connections of the anonymous user, as in Centrifugo.
-    send(node, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
+    send(services, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
 }
 
 /// Sends an order to the sessions it is for; done when it is on its way to every node.
-async fn order(node: &Node, user: String, client: String, session: String, order: Order) -> Reply {
+async fn order(services: &Services, user: String, client: String, session: String, order: Order) -> Reply {
     if user.is_empty() && client.is_empty() && session.is_empty() {
         return Err(ApiError::bad("user is required (or client, or session)"));
     }
-    send(node, user, client, session, order).await
+    send(services, user, client, session, order).await
 }
 
-async fn send(node: &Node, user: String, client: String, session: String, order: Order) -> Reply {
+async fn send(services: &Services, user: String, client: String, session: String, order: Order) -> Reply {
     let named = |text: String| Some(text).filter(|text| !text.is_empty());
     let directive = Directive { user, client: named(client), session: named(session), order };
-    cluster::order(&node.router, &directive).await?;
+    services.nodes.bus.order(&directive).await?;
     Ok(Outcome::Done {})
 }
 
-async fn presence(node: &Node, channel: &str) -> Reply {
-    let (channel, options) = known_channel(node, channel)?;
+async fn presence(services: &Services, channel: &str) -> Reply {
+    let (channel, options) = known_channel(services, channel)?;
     if !options.presence {
         return Err(switched_off("presence"));
     }
-    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
-    node.router.evict_ended(&channel);
+    let broker = services.router.broker();
+    services.router.evict_ended(&channel);
     let members =
         asked(|done| broker.presence(&channel, ANSWER, done)).await.map_err(|error| match error {
             BrokerError::LimitExceeded(_) => too_large("ask for presence_stats"),
@@ -244,19 +257,19 @@ async fn presence(node: &Node, channel: &str) -> Reply {
     Ok(Outcome::Presence { presence: clients.collect() })
 }
 
-async fn presence_stats(node: &Node, channel: &str) -> Reply {
-    let (channel, options) = known_channel(node, channel)?;
+async fn presence_stats(services: &Services, channel: &str) -> Reply {
+    let (channel, options) = known_channel(services, channel)?;
     if !options.presence {
         return Err(switched_off("presence"));
     }
-    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
-    node.router.evict_ended(&channel);
+    let broker = services.router.broker();
+    services.router.evict_ended(&channel);
     let stats = asked(|done| broker.presence_stats(&channel, done)).await?;
     Ok(Outcome::PresenceStats { num_clients: stats.clients, num_users: stats.users })
 }
 
-async fn history(node: &Node, request: History) -> Reply {
-    let (channel, options) = known_channel(node, &request.channel)?;
+async fn history(services: &Services, request: History) -> Reply {
+    let (channel, options) = known_channel(services, &request.channel)?;
     if !options.has_history() {
         return Err(switched_off("history"));
     }
@@ -265,7 +278,7 @@ async fn history(node: &Node, request: History) -> Reply {
     let since = request.since.as_ref().map(position);
     let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: ANSWER };
     let (done, read) = oneshot::channel();
-    node.router.history(&channel, query, |outcome: Result<_, Failure>| {
+    services.router.history(&channel, query, |outcome: Result<_, Failure>| {
         let _ = done.send(outcome);
     });
     let read = read.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
@@ -281,24 +294,24 @@ async fn history(node: &Node, request: History) -> Reply {
     })
 }
 
-async fn history_remove(node: &Node, channel: &str) -> Reply {
-    let (channel, options) = known_channel(node, channel)?;
+async fn history_remove(services: &Services, channel: &str) -> Reply {
+    let (channel, options) = known_channel(services, channel)?;
     if !options.has_history() {
         return Err(switched_off("history"));
     }
-    let broker = node.router.broker().ok_or(BrokerError::Unavailable)?;
+    let broker = services.router.broker();
     asked(|done| broker.history_remove(&channel, done)).await?;
     Ok(Outcome::Done {})
 }
 
-async fn channels(node: &Node, pattern: &str) -> Reply {
+async fn channels(services: &Services, pattern: &str) -> Reply {
     let pattern = match pattern {
         "" => None,
         glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad(format_args!("pattern: {e}")))?),
     };
-    let room = cluster::Room::new(ANSWER, CHANNEL);
-    let channels = cluster::channels(node, pattern.as_ref(), room).await.map_err(|error| match error {
-        cluster::ClusterError::TooLarge => too_large("ask with a pattern"),
+    let budget = ListBudget::new(ANSWER, CHANNEL);
+    let channels = services.nodes.channels(pattern.as_ref(), budget).await.map_err(|error| match error {
+        ClusterError::TooLarge => too_large("ask with a pattern"),
         error => error.into(),
     })?;
     let channels = channels.into_iter().map(|(name, num_clients)| (name, reply::Channel { num_clients }));

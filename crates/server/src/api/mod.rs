@@ -34,12 +34,15 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tidings_shard::RateLimit;
+use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::auth_failures::Credential;
+use crate::auth_failures::{AuthFailures, Credential};
+use crate::blocking::Blocking;
+use crate::cluster::Nodes;
+use crate::config::Config;
 use crate::http::{Peer, Scheme};
-use crate::node::Node;
+use crate::router::Router;
 use command::Command;
 pub(crate) use gate::given as shown_key;
 use gate::{Gate, Refusal};
@@ -87,20 +90,30 @@ impl Counters {
 /// The methods, beside `batch`.
 pub(crate) const METHODS: [&str; 16] = Command::METHODS;
 
+/// The parts of the server that the methods use.
+pub(crate) struct Services {
+    pub(crate) router: Arc<Router>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) blocking: Arc<Blocking>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) auth_failures: Arc<AuthFailures>,
+    pub(crate) process: Arc<Process>,
+}
+
 /// What the handlers share.
 struct Api {
-    node: Arc<Node>,
+    services: Arc<Services>,
     gate: Gate,
     bodies: Semaphore,
     max_body: usize,
 }
 
 /// The paths under `/api`, to be merged with the others of the HTTP port.
-pub(crate) fn routes(node: &Arc<Node>) -> Routes {
-    let max_body = node.config.http_api.max_body;
+pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
+    let max_body = config.http_api.max_body;
     let api = Arc::new(Api {
-        node: Arc::clone(node),
-        gate: Gate::of(&node.config),
+        services: Arc::clone(services),
+        gate: Gate::of(config),
         bodies: Semaphore::new(BODIES.max(max_body).div_ceil(UNIT)),
         max_body,
     });
@@ -119,10 +132,10 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
         Err(refusal) => return refusal,
     };
     match batch::Envelope::read(&body) {
-        Ok(envelopes) => match api.node.api.too_fast(envelopes.len()) {
+        Ok(envelopes) => match api.services.counters.too_fast(envelopes.len()) {
             Some(refusal) => refusal,
             None => {
-                let (answer, charges) = batch::run_envelopes(&api.node, envelopes).await;
+                let (answer, charges) = batch::run_envelopes(&api.services, envelopes).await;
                 json(StatusCode::OK, charges.hold(answer))
             }
         },
@@ -143,10 +156,10 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
     };
     if method == "batch" {
         return match batch::Batch::read(&body) {
-            Ok(batch) => match api.node.api.too_fast(batch.len()) {
+            Ok(batch) => match api.services.counters.too_fast(batch.len()) {
                 Some(refusal) => refusal,
                 None => {
-                    let (answer, charges) = batch::run(&api.node, batch).await;
+                    let (answer, charges) = batch::run(&api.services, batch).await;
                     json(StatusCode::OK, charges.hold(answer))
                 }
             },
@@ -155,13 +168,13 @@ async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request
     }
     match Command::read(&method, &body) {
         Some(Ok(command)) => {
-            if let Some(refusal) = api.node.api.too_fast(1) {
+            if let Some(refusal) = api.services.counters.too_fast(1) {
                 return refusal;
             }
             drop(body);
-            methods::count(&api.node, &method);
-            let (reply, mut charge) = methods::run(&api.node, command).await;
-            methods::tally(&api.node, &reply);
+            methods::count(&api.services, &method);
+            let (reply, mut charge) = methods::run(&api.services, command).await;
+            methods::tally(&api.services, &reply);
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
                 reply => {
@@ -191,17 +204,17 @@ impl Api {
         let address = parts
             .extensions
             .get::<Peer>()
-            .and_then(|peer| peer.client(&parts.headers, &self.node.process.addresses));
-        let failures = self.node.router.auth_failures();
+            .and_then(|peer| peer.client(&parts.headers, &self.services.process.addresses));
+        let failures = &self.services.auth_failures;
         if failures.is_turned_away(address) {
-            self.node.api.refused.fetch_add(1, Ordering::Relaxed);
+            self.services.counters.refused.fetch_add(1, Ordering::Relaxed);
             let why = "too many requests with a wrong API key came from this address; try again later\n";
             let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
             return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
         }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
         if let Err(refusal) = self.gate.check(&parts.headers, scheme) {
-            self.node.api.refused.fetch_add(1, Ordering::Relaxed);
+            self.services.counters.refused.fetch_add(1, Ordering::Relaxed);
             if refusal == Refusal::WrongKey {
                 failures.fail_request(address, Credential::ApiKey).await;
             }

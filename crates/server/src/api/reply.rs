@@ -13,7 +13,7 @@ use tidings_wire::body::{self, DataFormat};
 use tidings_wire::code::{self, Code};
 
 use super::command::Json;
-use crate::blocklist::BlockError;
+use crate::blocking::BlockError;
 use crate::cluster::{ClusterError, NodeInfo};
 
 /// What came of a command.

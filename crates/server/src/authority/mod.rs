@@ -13,7 +13,7 @@
 mod tokens;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -29,12 +29,13 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use crate::auth::{SetupError, Verifier};
-use crate::auth_failures::Credential;
-use crate::blocklist;
-use crate::cluster;
+use crate::auth_failures::{AuthFailures, Credential};
+use crate::blocklist::Blocklist;
+use crate::cluster::ClusterBus;
 use crate::config::Config;
 use crate::proxy::{Counters, Hello, Hooks, Publish};
-use crate::router::{Authority, Router};
+use crate::router::Router;
+use crate::shards::Shards;
 
 /// Publishing without a history: nothing is kept.
 const UNKEPT: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
@@ -58,7 +59,11 @@ pub(crate) struct Decisions {
 struct Shared {
     verifier: Verifier,
     hooks: Hooks,
-    router: Weak<Router>,
+    router: Arc<Router>,
+    bus: ClusterBus,
+    blocklist: Arc<Blocklist>,
+    auth_failures: Arc<AuthFailures>,
+    shards: Arc<Shards>,
     /// What the names of private channels begin with; empty for none.
     private_prefix: String,
     /// Whether a user has one connection at a time.
@@ -67,19 +72,36 @@ struct Shared {
 
 impl Decisions {
     /// Takes keys and hooks from the configuration, and publishes through `router`. Within a tokio runtime, on which
-    /// questions are answered.
+    /// requests are processed.
     ///
     /// # Errors
     /// [`SetupError`] for keys or addresses that cannot be used.
-    pub(crate) fn new(config: &Config, router: &Arc<Router>) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        config: &Config,
+        router: Arc<Router>,
+        bus: ClusterBus,
+        blocklist: Arc<Blocklist>,
+        auth_failures: Arc<AuthFailures>,
+        shards: Arc<Shards>,
+    ) -> Result<Self, SetupError> {
         let shared = Shared {
             verifier: Verifier::new(&config.client.verifier())?,
             hooks: Hooks::new(config)?,
-            router: Arc::downgrade(router),
+            router,
+            bus,
+            blocklist,
+            auth_failures,
+            shards,
             private_prefix: config.channel.private_prefix.clone(),
             single_connection: config.client.single_connection,
         };
         Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
+    }
+
+    /// Decides one request, now or later, and responds through `reply`. Does not block.
+    pub(crate) fn decide(&self, question: Decide, reply: Reply) {
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move { shared.decide(question, reply).await });
     }
 
     /// What the hooks count.
@@ -103,18 +125,10 @@ impl Decisions {
         if let Err(failure) = &outcome
             && token.is_some()
             && is_wrong(failure)
-            && let Some(router) = self.shared.router.upgrade()
         {
-            router.auth_failures().fail(address, Credential::Token).await;
+            self.shared.auth_failures.fail(address, Credential::Token).await;
         }
         outcome
-    }
-}
-
-impl Authority for Decisions {
-    fn decide(&self, question: Decide, reply: Reply) {
-        let shared = Arc::clone(&self.shared);
-        self.runtime.spawn(async move { shared.decide(question, reply).await });
     }
 }
 
@@ -168,9 +182,8 @@ impl Shared {
         };
         if let (Some(credential), Err(failure)) = (shown, &outcome)
             && is_wrong(failure)
-            && let Some(router) = self.router.upgrade()
         {
-            router.auth_failures().fail(reply.peer(), credential).await;
+            self.auth_failures.fail(reply.peer(), credential).await;
         }
         reply.send(outcome.unwrap_or_else(Response::Failed));
         if let Some((user, token)) = subscribed {
@@ -189,8 +202,7 @@ impl Shared {
         if user.is_empty() && token.is_none_or(|token| token.id.is_none()) {
             return Ok(());
         }
-        let router = self.router.upgrade().ok_or(Failure::Unavailable)?;
-        let list = router.blocklist();
+        let list = &self.blocklist;
         if !list.ready().await {
             return Err(Failure::Unavailable);
         }
@@ -205,20 +217,18 @@ impl Shared {
 
     /// Ends the older connections of a user, on all nodes; on this one alone while the broker is away.
     async fn replace_others(&self, client: String, user: String, since: u64) {
-        let Some(router) = self.router.upgrade() else { return };
         let order = Order::Replace { client, since };
         let directive = Directive { user, client: None, session: None, order };
-        if let Err(error) = cluster::order(&router, &directive).await {
+        if let Err(error) = self.bus.order(&directive).await {
             debug!(%error, "other nodes could not be told of a user's newer connection");
-            blocklist::order(&router, directive);
+            self.shards.order(directive);
         }
     }
 
     /// Ends a connection, or a subscription, whose block has arrived while it was being let in.
     fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
-        let Some(router) = self.router.upgrade() else { return };
-        if let Some(block) = router.blocklist().find(user, token, now()) {
-            blocklist::order(&router, block.directive());
+        if let Some(block) = self.blocklist.find(user, token, now()) {
+            self.shards.order(block.directive());
         }
     }
 
@@ -300,9 +310,6 @@ impl Shared {
     }
 
     fn publish(&self, channel: &Channel, body: Bytes, info: ClientInfo, publish: Publish, reply: Reply) {
-        let Some(router) = self.router.upgrade() else {
-            return reply.send(Response::Failed(Failure::Unavailable));
-        };
         let more = PublishOptions {
             history: publish.skip_history.then_some(UNKEPT),
             idempotency_key: publish.idempotency_key,
@@ -315,7 +322,7 @@ impl Shared {
                 Err(failure) => Response::Failed(failure),
             });
         };
-        router.publish(channel, publish.body.unwrap_or(body), more, Box::new(done));
+        self.router.publish(channel, publish.body.unwrap_or(body), more, Box::new(done));
     }
 }
 

@@ -21,7 +21,7 @@ impl Subject {
     pub(crate) const KINDS: [&'static str; 3] = ["user", "token", "user_tokens"];
 
     /// Its kind's place in [`Self::KINDS`].
-    pub(super) fn kind(&self) -> usize {
+    pub(crate) fn kind(&self) -> usize {
         match self {
             Self::User(_) => 0,
             Self::Token(_) => 1,
@@ -30,7 +30,7 @@ impl Subject {
     }
 
     /// The name under which it is stored.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let (Self::User(id) | Self::Token(id) | Self::UserTokens(id)) = self;
         format!("{}:{id}", Self::KINDS[self.kind()])
     }
@@ -59,7 +59,7 @@ pub(crate) enum Change {
 
 impl Block {
     /// Whether it has not ended at `now`.
-    pub(super) fn holds(&self, now: u64) -> bool {
+    pub(crate) fn holds(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now
     }
 

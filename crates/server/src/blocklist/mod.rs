@@ -1,7 +1,7 @@
 //! Users and tokens that are refused although their tokens are good: blocked users, revoked tokens, and tokens of a user
 //! that were issued before a time.
 //!
-//! The server API changes the list ([`block`], [`unblock`]). A change is stored at the broker first, so that it outlives
+//! The server API changes the list ([`crate::blocking`]). A change is stored at the broker first, so that it outlives
 //! this node, and then sent to all nodes, each of which ends the connections concerned. Every node reads the whole list
 //! when it starts, when the broker is connected again, and every [`RELOAD`], which makes up for a lost message.
 //!
@@ -11,7 +11,6 @@
 //! - The list has at most [`MOST`] entries; a further one is refused at the API. Entries end at their time.
 
 mod entry;
-mod sync;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +21,11 @@ use tidings_hub::{Directive, TokenId};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use entry::{Block, Change, Subject};
-pub(crate) use sync::{BlockError, block, order, run, unblock};
 
 /// Most entries.
 pub(crate) const MOST: usize = 50_000;
 /// How often the list is read again.
-const RELOAD: Duration = Duration::from_secs(30);
+pub(crate) const RELOAD: Duration = Duration::from_secs(30);
 /// How long a connection waits for the list of a node that has just been started.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A change by message is newer than a list that was asked for less than this before it.
@@ -118,7 +116,7 @@ impl Blocklist {
 
     /// Takes over the whole list, as it was stored when it was asked for at `asked`. Gives what has to be ordered to
     /// sessions because of blocks that were not known here.
-    fn adopt(&self, blocks: Vec<Block>, asked: Instant, now: u64) -> Vec<Directive> {
+    pub(crate) fn adopt(&self, blocks: Vec<Block>, asked: Instant, now: u64) -> Vec<Directive> {
         let mut entries = self.write();
         let is_newer = |known: &Known| known.changed + OVERLAP > asked;
         entries.retain(|_, known| is_newer(known) || known.block.as_ref().is_some_and(|b| b.holds(now)));
@@ -139,12 +137,12 @@ impl Blocklist {
     }
 
     /// Forgets entries whose time is over.
-    fn sweep(&self, now: u64) {
+    pub(crate) fn sweep(&self, now: u64) {
         self.write().retain(|_, known| known.block.as_ref().is_some_and(|block| block.holds(now)));
     }
 
     /// The block of a subject, if there is one.
-    fn get(&self, subject: &Subject) -> Option<Block> {
+    pub(crate) fn get(&self, subject: &Subject) -> Option<Block> {
         self.read().get(subject)?.block.clone()
     }
 
@@ -167,6 +165,21 @@ impl Blocklist {
     /// Connections and refreshes refused since the start, by kind.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Subject::KINDS.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the list has [`MOST`] entries.
+    pub(crate) fn is_full(&self) -> bool {
+        self.read().len() >= MOST
+    }
+
+    /// The list has been read: connections need not wait for it any more.
+    pub(crate) fn set_loaded(&self) {
+        self.loaded.send_replace(true);
+    }
+
+    /// Waits until the list should be read again before its time.
+    pub(crate) async fn reload_requested(&self) {
+        self.reload.notified().await;
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Subject, Known>> {

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidings_broker::Stateful;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use crate::node::Node;
-use crate::router::PRESENCE_TTL;
+use super::ClusterBus;
+use crate::ended::PRESENCE_TTL;
+use crate::router::Router;
 
 /// How many requests wait for the broker at once.
 const AT_ONCE: usize = 128;
@@ -20,18 +22,17 @@ const AT_ONCE: usize = 128;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Takes out the members of the node with this uid, in every channel that has subscribers here.
-pub(super) async fn evict(node: Arc<Node>, uid: String) {
-    let router = &node.router;
-    router.note_ended(&uid, Instant::now());
+pub(super) async fn evict(bus: ClusterBus, router: Arc<Router>, uid: String) {
+    router.ended().add(&uid, Instant::now());
     let end = Instant::now() + PRESENCE_TTL;
     let mut left = router.subscribed_channels();
     while !left.is_empty() && Instant::now() < end {
         let mut again = Vec::new();
         for some in left.chunks(AT_ONCE) {
-            if router.cluster().knows(&uid) {
+            if bus.cluster().knows(&uid) {
                 return;
             }
-            let (more, failed) = evict_from(&node, some, &uid).await;
+            let (more, failed) = evict_from(&**router.broker(), some, &uid).await;
             again.extend(more);
             if failed {
                 tokio::time::sleep(AGAIN).await;
@@ -42,8 +43,7 @@ pub(super) async fn evict(node: Arc<Node>, uid: String) {
 }
 
 /// The same in some channels. Gives those in which members are left, or may be, and whether a request failed.
-async fn evict_from(node: &Node, channels: &[Channel], uid: &str) -> (Vec<Channel>, bool) {
-    let Some(broker) = node.router.broker() else { return (Vec::new(), false) };
+async fn evict_from(broker: &dyn Stateful, channels: &[Channel], uid: &str) -> (Vec<Channel>, bool) {
     let mut answers = Vec::with_capacity(channels.len());
     for channel in channels {
         let (done, answer) = oneshot::channel();

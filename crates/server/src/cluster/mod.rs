@@ -2,7 +2,7 @@
 //!
 //! Nodes speak through the broker, in channels of their own: one that all hear, and one for each. What arrives is
 //! judged in [`Cluster::heard`], on the thread that reads from the broker: it only posts mail and notes things down.
-//! What takes an answer is left to the task [`run`]. With the memory broker there is one node, and its orders to
+//! What takes a response is deferred to the task [`Nodes::run`]. With the memory broker there is one node, and its orders to
 //! itself take the same way.
 //!
 //! Invariants:
@@ -13,51 +13,41 @@
 //! - A message that cannot be understood, or for which there is no room, is counted and changes nothing.
 //! - An answer about all nodes is whole, or it is an error that names the nodes which are missing from it.
 
+mod bus;
 mod evicting;
 mod key;
 mod message;
+mod nodes;
 mod registry;
 mod sealing;
 mod survey;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use thiserror::Error;
 use tidings_broker::BrokerError;
 use tidings_hub::Directive;
-use tidings_shard::Metrics;
-use tidings_wire::{Channel, Pattern, Topic};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tidings_wire::{Channel, Topic};
+use tokio::sync::mpsc;
 
 use crate::blocklist::Change;
-use crate::node::Node;
-use crate::router::Router;
-use message::{Data, Message, Say};
-use registry::{ANNOUNCE, Met, Registry};
+use message::{Message, Say};
+use registry::{Met, Registry};
 use sealing::Sealer;
 use survey::Surveys;
 
+pub(crate) use bus::ClusterBus;
 pub(crate) use key::{ClusterKey, Uid};
+pub(crate) use nodes::Nodes;
 pub(crate) use registry::NodeInfo;
-pub(crate) use survey::{Channels, Room};
 
 /// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
 pub(crate) const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes, before it is sealed; a longer one is not sent, and not read.
 const MAX_MESSAGE: usize = 4 << 20;
-/// What a channel takes in a message besides its name.
-const LISTED: usize = 32;
-/// When an announcement that did not get out is tried again.
-const AGAIN: Duration = Duration::from_millis(250);
-/// How often nodes are looked for that have ended.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long nodes may take to answer a question; [`ClusterError::Silent`] says it.
-const SURVEY: Duration = Duration::from_secs(3);
 /// Questions of other nodes, and reasons to announce oneself, that may wait for the task; further ones are counted.
 const TODO: usize = 64;
 
@@ -73,9 +63,8 @@ pub(crate) struct Cluster {
     registry: Registry,
     surveys: Surveys,
     sealer: Sealer,
+    /// Work for the task, see [`Nodes::run`].
     todo: mpsc::Sender<Todo>,
-    /// The other end of `todo`, until the task takes it.
-    work: Mutex<Option<mpsc::Receiver<Todo>>>,
     /// Messages that were not understood, or for which there was no room.
     pub(crate) ignored: AtomicU64,
 }
@@ -90,6 +79,10 @@ enum Todo {
     /// Tell a node the channels here.
     Answer { to: String, id: u64, pattern: Option<String> },
 }
+
+/// The receiving end of the work that [`Cluster`] defers.
+#[derive(Debug)]
+pub(crate) struct Work(mpsc::Receiver<Todo>);
 
 /// What other nodes have for sessions here.
 #[derive(Debug)]
@@ -132,11 +125,11 @@ pub(crate) enum ClusterError {
 
 impl Cluster {
     /// A node with this uid, which no other has, this name for people, a digest of its options of channels, and the
-    /// deployment's key.
-    pub(crate) fn new(uid: Uid, name: String, channel_options: String, key: ClusterKey) -> Self {
+    /// deployment's key; and the work that it defers to [`Nodes::run`].
+    pub(crate) fn new(uid: Uid, name: String, channel_options: String, key: ClusterKey) -> (Self, Work) {
         let channel = |name: String| Channel::new(name).expect("a short name");
         let (todo, work) = mpsc::channel(TODO);
-        Self {
+        let cluster = Self {
             all: channel(CONTROL.to_owned()),
             own: channel(format!("{CONTROL}.{uid}")),
             sealer: Sealer::new(uid, key),
@@ -146,9 +139,9 @@ impl Cluster {
             registry: Registry::default(),
             surveys: Surveys::default(),
             todo,
-            work: Mutex::new(Some(work)),
             ignored: AtomicU64::new(0),
-        }
+        };
+        (cluster, Work(work))
     }
 
     /// What it must hear.
@@ -268,209 +261,4 @@ impl Cluster {
             self.ignored.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// Has an order carried out by every session that it concerns, on every node; done when it is on its way to them.
-///
-/// # Errors
-/// [`ClusterError`]: nobody has been told then.
-pub(crate) async fn order(router: &Router, directive: &Directive) -> Result<(), ClusterError> {
-    match send(router, &router.cluster().all, Say::Order(directive.into())).await? {
-        0 => Err(ClusterError::Unheard),
-        _ => Ok(()),
-    }
-}
-
-/// Has every node take over a change of the list of blocked users and tokens; done when it is on its way to them.
-///
-/// # Errors
-/// [`ClusterError`]: no node has been told then.
-pub(crate) async fn change_blocklist(node: &Node, change: Change) -> Result<(), ClusterError> {
-    match send(&node.router, &node.router.cluster().all, Say::Blocklist(change)).await? {
-        0 => Err(ClusterError::Unheard),
-        _ => Ok(()),
-    }
-}
-
-/// Gives commands to the session with this secret on another node, the one with this uid: its connection goes only the
-/// other way. Commands given one after the other arrive in that order. `data` is one frame of them, in the session's
-/// own encoding.
-///
-/// # Errors
-/// [`ClusterError::Nowhere`] when there is no such node; whether it has the session is not waited for. Others of
-/// [`ClusterError`] when the node cannot be told.
-pub(crate) async fn forward(node: &Node, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
-    if !node.router.cluster().registry.knows(to, Instant::now()) {
-        return Err(ClusterError::Nowhere);
-    }
-    let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::Nowhere)?;
-    match send(&node.router, &channel, Say::Input { session: session.to_owned(), data: Data(data) }).await? {
-        0 => Err(ClusterError::Nowhere),
-        _ => Ok(()),
-    }
-}
-
-/// All nodes, this one first.
-pub(crate) fn nodes(node: &Node) -> Vec<NodeInfo> {
-    let mut nodes = vec![node.info()];
-    nodes.extend(node.router.cluster().others());
-    nodes
-}
-
-/// The channels that have subscribers on any node, with how many: those that match, if a pattern is given. No more
-/// than fit into `room` are gathered.
-///
-/// # Errors
-/// [`ClusterError`], also when a single node is missing.
-pub(crate) async fn channels(
-    node: &Node,
-    pattern: Option<&Pattern>,
-    mut room: Room,
-) -> Result<Channels, ClusterError> {
-    let cluster = node.router.cluster();
-    let others = cluster.others();
-    let mut all = node.router.channels(pattern, &mut room).ok_or(ClusterError::TooLarge)?;
-    if node.router.down_reason().is_some() {
-        // Nobody knows how many others there are.
-        return Err(BrokerError::Unavailable.into());
-    }
-    if others.is_empty() {
-        return Ok(all);
-    }
-    // Newcomers answer too.
-    let mut survey = cluster.surveys.open(others.len() + 16);
-    let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
-    send(&node.router, &cluster.all, Say::Ask { id: survey.id, pattern }).await?;
-    let mut silent: Vec<_> = others;
-    let mut too_many = Vec::new();
-    let end = tokio::time::Instant::now() + SURVEY;
-    while !silent.is_empty() {
-        let Ok(Some((from, answer))) = tokio::time::timeout_at(end, survey.answers.recv()).await else {
-            break;
-        };
-        let Some(at) = silent.iter().position(|node| node.uid == from) else { continue };
-        let info = silent.swap_remove(at);
-        match answer {
-            Some(channels) => {
-                if !survey::add(&mut all, channels, &mut room) {
-                    return Err(ClusterError::TooLarge);
-                }
-            }
-            None => too_many.push(info.name),
-        }
-    }
-    if !silent.is_empty() {
-        let names: Vec<_> = silent.into_iter().map(|node| node.name).collect();
-        return Err(ClusterError::Silent(names.join(", ")));
-    }
-    if !too_many.is_empty() {
-        return Err(ClusterError::TooMany(too_many.join(", ")));
-    }
-    Ok(all)
-}
-
-/// Announces this node and answers the others, for ever. With the memory broker there are no others.
-pub(crate) async fn run(node: Arc<Node>) {
-    let cluster = node.router.cluster();
-    let work = cluster.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut work) = work.filter(|_| node.redis.is_some()) else { return };
-    let mut beat = tokio::time::interval(ANNOUNCE);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Dropped with this task, and so are they.
-    let mut evicting = JoinSet::new();
-    loop {
-        let todo = tokio::select! {
-            _ = beat.tick() => Todo::Announce,
-            _ = look.tick() => {
-                for info in cluster.registry.take_ended(Instant::now()) {
-                    tracing::warn!(node = info.name, "a node has ended without a word; its members are taken out");
-                    evicting.spawn(evicting::evict(Arc::clone(&node), info.uid));
-                }
-                continue;
-            }
-            _ = evicting.join_next(), if !evicting.is_empty() => continue,
-            todo = work.recv() => match todo {
-                Some(todo) => todo,
-                None => return,
-            },
-        };
-        let announces = matches!(todo, Todo::Announce);
-        let (channel, say) = match todo {
-            Todo::Announce => (cluster.all.clone(), Say::Node(node.info())),
-            Todo::Evict(uid) => {
-                evicting.spawn(evicting::evict(Arc::clone(&node), uid));
-                continue;
-            }
-            Todo::Answer { to, id, pattern } => {
-                let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
-                let pattern = pattern.map(Pattern::new).transpose();
-                let mut room = Room::new(MAX_MESSAGE, LISTED);
-                // A pattern that cannot be matches nothing.
-                let channels = match pattern {
-                    Ok(pattern) => node.router.channels(pattern.as_ref(), &mut room),
-                    Err(_) => Some(Channels::new()),
-                };
-                (channel, Say::Answer { id, channels })
-            }
-        };
-        if let Err(error) = send(&node.router, &channel, say).await {
-            tracing::debug!(%error, "other nodes could not be told");
-            if announces {
-                beat.reset_after(AGAIN);
-            }
-        }
-    }
-}
-
-/// Tells the others that this node leaves, when it announces itself no more. Waits until that is on its way, but not
-/// for long.
-pub(crate) async fn leave(node: &Node, within: Duration) {
-    if node.redis.is_some() {
-        let gone = send(&node.router, &node.router.cluster().all, Say::Gone {});
-        // Without it they find out by themselves.
-        let _ = tokio::time::timeout(within, gone).await;
-    }
-}
-
-impl Node {
-    /// What is told of this node.
-    pub(crate) fn info(&self) -> NodeInfo {
-        let cluster = self.router.cluster();
-        let sum = |of: fn(&Metrics) -> &AtomicU64| -> u64 {
-            self.shards.iter().map(|shard| of(shard).load(Ordering::Relaxed)).sum()
-        };
-        NodeInfo {
-            uid: cluster.uid.clone(),
-            name: cluster.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            num_clients: self.process.connections.load(Ordering::Relaxed) as u64,
-            num_users: sum(|m| &m.users),
-            num_subs: sum(|m| &m.subscriptions),
-            num_channels: self.router.subscribed().0 as u64,
-            uptime: self.began.elapsed().as_secs(),
-            channel_options: cluster.channel_options.clone(),
-        }
-    }
-}
-
-/// Publishes a message and gives how many have heard it.
-async fn send(router: &Router, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
-    let message = Message { say }.write();
-    if message.len() > MAX_MESSAGE {
-        return Err(ClusterError::TooLong);
-    }
-    let body = router.cluster().seal(channel, &message);
-    let broker = router.broker().ok_or(BrokerError::Unavailable)?;
-    let (done, outcome) = oneshot::channel();
-    broker.publish(
-        channel,
-        body,
-        Box::new(move |outcome| {
-            let _ = done.send(outcome);
-        }),
-    );
-    let published = outcome.await.map_err(|_| BrokerError::Unavailable)?;
-    Ok(published?.receivers)
 }

@@ -1,16 +1,15 @@
 //! Questions to all nodes, and the answers that have come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-/// Channels and how many subscribers each has, as one node counts them.
-pub(crate) type Channels = BTreeMap<String, u64>;
+use crate::listing::{ChannelCounts, ListBudget};
 
 /// One node's answer: its uid, and its channels unless they are too many to tell.
-pub(super) type Answer = (String, Option<Channels>);
+pub(super) type Answer = (String, Option<ChannelCounts>);
 
 /// The questions whose answers are waited for.
 #[derive(Debug, Default)]
@@ -36,7 +35,7 @@ impl Surveys {
         Survey { surveys: self, id, answers }
     }
 
-    /// An answer has come. Gives whether somebody waits for it and has room.
+    /// An answer has come. Gives whether somebody waits for it and has budget.
     pub(super) fn answered(&self, id: u64, answer: Answer) -> bool {
         self.lock().get(&id).is_some_and(|waiting| waiting.try_send(answer).is_ok())
     }
@@ -52,34 +51,12 @@ impl Drop for Survey<'_> {
     }
 }
 
-/// Bytes that names of channels may take in an answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    left: usize,
-    /// What each takes besides its name.
-    each: usize,
-}
-
-impl Room {
-    /// So many bytes; each name takes `each` besides its own.
-    pub(crate) fn new(bytes: usize, each: usize) -> Self {
-        Self { left: bytes, each }
-    }
-
-    /// Takes what a name needs. Gives whether that was there.
-    pub(crate) fn take(&mut self, name: &str) -> bool {
-        let left = self.left.checked_sub(name.len() + self.each);
-        self.left = left.unwrap_or(0);
-        left.is_some()
-    }
-}
-
-/// Adds what one node has counted to what others have. Gives whether there was room for it.
-pub(super) fn add(all: &mut Channels, node: Channels, room: &mut Room) -> bool {
+/// Adds what one node has counted to what others have. Gives whether there was budget for it.
+pub(super) fn add(all: &mut ChannelCounts, node: ChannelCounts, budget: &mut ListBudget) -> bool {
     for (channel, clients) in node {
         if let Some(count) = all.get_mut(&channel) {
             *count += clients;
-        } else if room.take(&channel) {
+        } else if budget.take(&channel) {
             all.insert(channel, clients);
         } else {
             return false;
@@ -106,13 +83,16 @@ mod tests {
 
     #[test]
     fn subscribers_of_a_channel_are_summed_over_the_nodes() {
-        let mut all = Channels::from([("a".into(), 1), ("b".into(), 2)]);
-        let mut room = Room::new(10, 4);
-        assert!(add(&mut all, Channels::from([("b".into(), 3), ("c".into(), 4)]), &mut room));
-        assert_eq!(all, Channels::from([("a".into(), 1), ("b".into(), 5), ("c".into(), 4)]));
-        assert!(add(&mut all, Channels::from([("d".into(), 1)]), &mut room));
-        assert!(add(&mut all, Channels::from([("d".into(), 1)]), &mut room), "known ones take no more room");
-        assert!(!add(&mut all, Channels::from([("e".into(), 1)]), &mut room));
+        let mut all = ChannelCounts::from([("a".into(), 1), ("b".into(), 2)]);
+        let mut budget = ListBudget::new(10, 4);
+        assert!(add(&mut all, ChannelCounts::from([("b".into(), 3), ("c".into(), 4)]), &mut budget));
+        assert_eq!(all, ChannelCounts::from([("a".into(), 1), ("b".into(), 5), ("c".into(), 4)]));
+        assert!(add(&mut all, ChannelCounts::from([("d".into(), 1)]), &mut budget));
+        assert!(
+            add(&mut all, ChannelCounts::from([("d".into(), 1)]), &mut budget),
+            "known ones take no more budget"
+        );
+        assert!(!add(&mut all, ChannelCounts::from([("e".into(), 1)]), &mut budget));
         assert_eq!(all.len(), 4, "nothing is kept past it");
     }
 }

@@ -15,34 +15,48 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 use tidings_broker::memory::Memory;
-use tidings_broker::redis::Counters;
 use tidings_broker::redis::failures::CODES;
+use tidings_broker::redis::{Counters, Redis};
 use tidings_hub::Disconnects;
 use tidings_session::Link;
-use tidings_shard::{FANOUT_BOUNDS, Mailbox, Metrics};
+use tidings_shard::{FANOUT_BOUNDS, Metrics};
 
+use super::Traffic;
 use super::exposition::Out;
 use super::pace::Wait;
-use super::{Traffic, process};
 use crate::api::{Counters as ApiCounters, METHODS};
-use crate::node::{Node, Readiness};
+use crate::blocklist::Blocklist;
+use crate::canary::Canary;
+use crate::http::HttpServices;
+use crate::inbound::InboundCounters;
+use crate::process;
 use crate::proxy::Kind;
+use crate::readiness::Readiness;
 use crate::summary;
 use crate::tls::{Counters as TlsCounters, Tls};
 use tidings_table_service as tables;
 
-/// A registry that collects everything there is to say about a node.
-pub(super) fn registry(
-    node: &Arc<Node>,
-    traffic: &Arc<Traffic>,
-    tables: Option<&Arc<tables::Service>>,
-) -> Registry {
-    let began = SystemTime::now().checked_sub(node.began.elapsed()).unwrap_or(UNIX_EPOCH);
+/// The parts of the server that metrics are collected from.
+pub(crate) struct Sources {
+    pub(crate) services: Arc<HttpServices>,
+    pub(crate) limits: summary::Limits,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) tables: Option<Arc<tables::Service>>,
+    pub(crate) canary: Arc<Canary>,
+    pub(crate) inbound: Arc<InboundCounters>,
+    pub(crate) hooks: Arc<crate::proxy::Counters>,
+    pub(crate) blocklist: Arc<Blocklist>,
+    pub(crate) redis: Option<Arc<Redis>>,
+    pub(crate) memory: Option<Arc<Memory>>,
+}
+
+/// A registry that collects from all of them.
+pub(crate) fn registry(sources: Sources) -> Registry {
+    let uptime = sources.services.lifecycle.uptime();
+    let began = SystemTime::now().checked_sub(uptime).unwrap_or(UNIX_EPOCH);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape {
-        node: Arc::clone(node),
-        traffic: Arc::clone(traffic),
-        tables: tables.cloned(),
+        sources,
         began: began.duration_since(UNIX_EPOCH).unwrap_or_default(),
     }));
     registry
@@ -59,9 +73,7 @@ pub(super) fn text(registry: &Registry) -> Result<String, fmt::Error> {
 }
 
 struct Scrape {
-    node: Arc<Node>,
-    traffic: Arc<Traffic>,
-    tables: Option<Arc<tables::Service>>,
+    sources: Sources,
     /// When the server was started, since the epoch.
     began: Duration,
 }
@@ -80,17 +92,17 @@ impl Collector for Scrape {
         self.publications(&mut out)?;
         self.waiting(&mut out)?;
         self.broker(&mut out)?;
-        if let Some(memory) = &self.node.memory {
+        if let Some(memory) = &self.sources.memory {
             memory_counters(memory, &mut out)?;
         }
-        if let Some(redis) = &self.node.redis {
+        if let Some(redis) = &self.sources.redis {
             redis_counters(redis.counters(), &mut out)?;
         }
         self.hooks(&mut out)?;
         self.http(&mut out)?;
-        handshakes(self.node.tls.as_deref(), &mut out)?;
+        handshakes(self.sources.services.tls.as_deref(), &mut out)?;
         self.api(&mut out)?;
-        if let Some(tables) = &self.tables {
+        if let Some(tables) = &self.sources.tables {
             table_numbers(tables, &mut out)?;
         }
         self.process(&mut out)
@@ -146,7 +158,7 @@ const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 impl Scrape {
     /// One of the shards' numbers, summed up.
     fn sum(&self, which: impl Fn(&Metrics) -> &AtomicU64) -> u64 {
-        self.node.shards.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
+        self.sources.services.shards.sum(which)
     }
 
     fn sums<const N: usize>(&self, values: Labelled<N>) -> impl Iterator<Item = (&'static str, u64)> {
@@ -155,9 +167,9 @@ impl Scrape {
 
     fn server(&self, out: &mut Out<'_>) -> fmt::Result {
         out.info("tidings_build", "What was built", ("version", env!("CARGO_PKG_VERSION")))?;
-        let uptime = self.node.began.elapsed().as_secs_f64();
+        let uptime = self.sources.services.lifecycle.uptime().as_secs_f64();
         out.gauge("tidings_uptime", SECONDS, "Time since the server was started", uptime)?;
-        let ready = matches!(self.node.readiness(), Readiness::Ready(_));
+        let ready = matches!(self.sources.services.readiness.check(), Readiness::Ready(_));
         out.gauge("tidings_ready", None, "Whether /ready says 200 (1) or 503 (0)", u64::from(ready))
     }
 
@@ -193,7 +205,7 @@ impl Scrape {
             "tidings_disconnects",
             "Clients that the server has disconnected, by code",
             "code",
-            summary::disconnects(&self.node)
+            summary::disconnects(&self.sources.services.shards)
                 .into_iter()
                 .enumerate()
                 .map(|(at, count)| (Disconnects::label(at).0, count)),
@@ -257,7 +269,7 @@ impl Scrape {
             "tidings_publications_heard",
             None,
             "Publications that the broker handed over, from whomever they came",
-            self.node.router.heard.load(Ordering::Relaxed),
+            self.sources.inbound.publications.load(Ordering::Relaxed),
         )?;
         out.counter(
             "tidings_deliveries",
@@ -347,13 +359,13 @@ impl Scrape {
             "Bytes of commands that clients have not finished sending, and of those that wait for their turn",
             self.sum(|m| &m.input_bytes),
         )?;
-        let waiting: usize = self.node.mailboxes.iter().map(|m| Mailbox::waiting(m)).sum();
+        let waiting = self.sources.services.shards.waiting_bytes();
         out.gauge("tidings_mailbox", BYTES, "Bytes of publications that wait for shards", waiting)
     }
 
     fn broker(&self, out: &mut Out<'_>) -> fmt::Result {
-        let router = &self.node.router;
-        let kind = router.broker().map_or("none", |broker| broker.name());
+        let router = &self.sources.services.api.router;
+        let kind = router.broker().name();
         let up = u64::from(router.down_reason().is_none());
         out.gauges(
             "tidings_broker_up",
@@ -365,7 +377,7 @@ impl Scrape {
             "tidings_broker_lag",
             SECONDS,
             "How long publications take through the broker: the round trip of the last canary, or by how much the next is overdue",
-            router.canary().lag().as_secs_f64(),
+            self.sources.canary.lag().as_secs_f64(),
         )?;
         out.gauge(
             "tidings_broker_topics",
@@ -377,7 +389,7 @@ impl Scrape {
             "tidings_broker_topics_refused",
             None,
             "Channels and patterns that the broker does not subscribe although it should, so that their subscribers miss publications",
-            router.refused_topics(),
+            self.sources.services.readiness.refused_topics(),
         )?;
         out.counter(
             "tidings_clients_moved",
@@ -388,7 +400,7 @@ impl Scrape {
     }
 
     fn hooks(&self, out: &mut Out<'_>) -> fmt::Result {
-        let counters = &*self.node.hooks;
+        let counters = &*self.sources.hooks;
         let by_hook = |counter: &[AtomicU64; 4]| {
             Kind::ALL.map(|kind| (kind.name(), counter[kind as usize].load(Ordering::Relaxed)))
         };
@@ -413,7 +425,7 @@ impl Scrape {
     }
 
     fn http(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Traffic { connections, reserve, answers, gave_way, refused } = &*self.traffic;
+        let Traffic { connections, reserve, answers, gave_way, refused } = &*self.sources.traffic;
         let (connections, reserve) = (connections.load(Ordering::Relaxed), reserve.load(Ordering::Relaxed));
         out.gauge("tidings_http_connections", None, "Connections of the HTTP port", connections)?;
         out.gauge(
@@ -447,12 +459,13 @@ impl Scrape {
             "tidings_upgrades_refused",
             "Connections over HTTP that were refused before they began, by reason",
             "reason",
-            self.node.gate.refused(),
+            self.sources.services.gate.refused(),
         )
     }
 
     fn api(&self, out: &mut Out<'_>) -> fmt::Result {
-        let ApiCounters { commands, errors, refused, rate: _, answers } = &self.node.api;
+        let ApiCounters { commands, errors, refused, rate: _, answers } =
+            &*self.sources.services.api.counters;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters(
             "tidings_api_commands",
@@ -484,13 +497,13 @@ impl Scrape {
             "Requests to the server API that were refused because of who sent them",
             of(refused),
         )?;
-        let usage = &self.node.router.settings().usage;
+        let usage = &self.sources.limits.settings.usage;
         out.counters(
             "tidings_limited",
             "What was refused because of a limit: connections (in all, of a user, of an address), commands and publications of \
              clients, commands to the server API",
             "limit",
-            summary::limited(&self.node),
+            summary::limited(&self.sources.limits),
         )?;
         out.gauges(
             "tidings_metered",
@@ -502,9 +515,9 @@ impl Scrape {
             "tidings_auth_failures",
             "Wrong tokens, passwords (AUTH) and keys of the server API",
             "credential",
-            self.node.router.auth_failures().counts(),
+            self.sources.services.api.auth_failures.counts(),
         )?;
-        let blocklist = self.node.router.blocklist();
+        let blocklist = &self.sources.blocklist;
         out.gauges(
             "tidings_blocks",
             "Users and tokens that are blocked, revoked or invalidated",
@@ -517,7 +530,7 @@ impl Scrape {
             "kind",
             blocklist.refused(),
         )?;
-        let cluster = self.node.router.cluster();
+        let cluster = self.sources.services.api.nodes.bus.cluster();
         out.gauge(
             "tidings_nodes",
             None,

@@ -1,7 +1,6 @@
 //! HTTP: health, readiness, metrics, the landing page; and what RESP's `INFO` says, from the same numbers.
 //!
-//! A listener's connections are accepted and bounded by [`serve`]; what they ask is answered by [`routes`], which
-//! reads the [`Node`] and changes nothing. Transports that begin as HTTP start here as well, in [`transport`]: a
+//! A listener's connections are accepted and bounded by [`serve`]; requests are answered by [`routes`]. Transports that begin as HTTP start here as well, in [`transport`]: a
 //! connection that has become a WebSocket ([`upgrade`]) or a stream is handed to a shard, and none of the bounds here
 //! holds for it any more.
 //!
@@ -21,15 +20,13 @@ mod exposition;
 mod format;
 mod forwarded;
 mod host;
-mod info;
 mod listener;
-mod metrics;
+pub(crate) mod metrics;
 mod origin;
 mod pace;
 mod page;
 mod patience;
 mod places;
-mod process;
 mod routes;
 mod serve;
 mod transport;
@@ -40,17 +37,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::api;
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
 use crate::listen::{Bound, SocketFile};
-use crate::node::Node;
-use crate::tables;
+use crate::readiness::ReadinessCheck;
+use crate::shards::Shards;
+use crate::tls::Tls;
 use tidings_table_service::Service as TableService;
 
 pub(crate) use forwarded::Peer;
-pub(crate) use info::info;
 pub(crate) use origin::Scheme;
 pub(crate) use places::RESERVE;
 
@@ -59,7 +60,7 @@ use serve::{Bounds, Door};
 
 /// What has happened on the HTTP listeners, for the metrics.
 #[derive(Debug, Default)]
-struct Traffic {
+pub(crate) struct Traffic {
     /// Connections now.
     connections: Arc<AtomicU64>,
     /// Answers so far by the first digit of their status, from 1.
@@ -70,6 +71,20 @@ struct Traffic {
     gave_way: [AtomicU64; pace::Wait::ALL.len()],
     /// Refused because there was no place: requests; connections of an address at its limit.
     refused: [AtomicU64; 2],
+}
+
+/// The parts of the server that the HTTP handlers use.
+pub(crate) struct HttpServices {
+    pub(crate) config: Arc<Config>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) readiness: Arc<ReadinessCheck>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) gate: Arc<upgrade::Gate>,
+    pub(crate) api: Arc<api::Services>,
+    /// TLS handshakes of the HTTP port, if TLS is on.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// One line for each listener, see [`crate::Server::announcements`].
+    pub(crate) announcements: Vec<String>,
 }
 
 /// The HTTP listeners that are served.
@@ -87,24 +102,26 @@ impl Serving {
     /// What the operating system says when a listener cannot be watched.
     pub(crate) fn start(
         bound: Vec<Bound>,
-        node: &Arc<Node>,
+        services: &Arc<HttpServices>,
+        tables: Option<Arc<TableService>>,
+        registry: &Arc<Registry>,
+        traffic: &Arc<Traffic>,
         files: &mut Vec<SocketFile>,
     ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let traffic = Arc::new(Traffic::default());
-        let bounds = Bounds::from_config(&node.config.http);
-        let door = Arc::new(Door::new(bounds, Arc::clone(&traffic), Arc::clone(&node.process)));
-        let own = host::OwnHosts::of(&node.config);
-        let tables = tables::start(node)?;
+        let bounds = Bounds::from_config(&services.config.http);
+        let door = Arc::new(Door::new(bounds, Arc::clone(traffic), Arc::clone(services.shards.process())));
+        let own = host::OwnHosts::of(&services.config);
         for bound in bound {
             let (door, stopped) = (Arc::clone(&door), stopped.clone());
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    let is_tls = node.tls.is_some();
-                    let routes = routes::routes(node, &traffic, tables.as_ref(), own.clone(), is_tls);
-                    match &node.tls {
+                    let is_tls = services.tls.is_some();
+                    let routes =
+                        routes::routes(services, registry, traffic, tables.as_ref(), own.clone(), is_tls);
+                    match &services.tls {
                         Some(tls) => {
                             let listener = Encrypted { listener, tls: Arc::clone(tls) };
                             tasks.spawn(serve::listen(listener, routes, door, stopped))
@@ -116,7 +133,7 @@ impl Serving {
                     files.push(file);
                     let listener = UnixListener::from_std(listener)?;
                     // No browser reaches it, and a proxy that does may send any Host.
-                    let routes = routes::routes(node, &traffic, tables.as_ref(), None, false);
+                    let routes = routes::routes(services, registry, traffic, tables.as_ref(), None, false);
                     tasks.spawn(serve::listen(listener, routes, door, stopped));
                 }
             }

@@ -20,8 +20,8 @@ use tidings_table_service as tables;
 use super::format::Format;
 use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
-use super::{Peer, Traffic, forwarded, metrics, transport};
-use crate::node::{Node, NotReady, Readiness};
+use super::{HttpServices, Peer, Traffic, forwarded, metrics, transport};
+use crate::readiness::{NotReady, Readiness};
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
 /// 3). The page has a policy of its own.
@@ -38,20 +38,21 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 struct Site {
-    node: Arc<Node>,
-    registry: Registry,
+    services: Arc<HttpServices>,
+    registry: Arc<Registry>,
 }
 
 /// The HTTP port's paths and what every answer wears. With hosts of its own, the server answers for no others: their
 /// requests get 421.
 pub(super) fn routes(
-    node: &Arc<Node>,
+    services: &Arc<HttpServices>,
+    registry: &Arc<Registry>,
     traffic: &Arc<Traffic>,
     tables: Option<&Arc<tables::Service>>,
     own: Option<OwnHosts>,
     is_tls: bool,
 ) -> Routes {
-    let mut routes = paths(node, traffic, tables);
+    let mut routes = paths(services, registry);
     if let Some(tables) = tables {
         routes = tables::pages(tables, routes.merge(tables::routes(tables)));
     }
@@ -59,13 +60,13 @@ pub(super) fn routes(
         routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
     }
     routes = routes.layer(middleware::from_fn(one_host));
-    let dresses = Dress { node: Arc::clone(node), traffic: Arc::clone(traffic), is_tls };
+    let dresses = Dress { services: Arc::clone(services), traffic: Arc::clone(traffic), is_tls };
     routes.layer(middleware::from_fn_with_state(Arc::new(dresses), dress))
 }
 
 /// What every request of a listener is given, and every answer wears.
 struct Dress {
-    node: Arc<Node>,
+    services: Arc<HttpServices>,
     traffic: Arc<Traffic>,
     is_tls: bool,
 }
@@ -74,15 +75,15 @@ impl Dress {
     /// Tells browsers not to come without TLS (RFC 6797 §6.1), where they came with it and by a name that is no other
     /// server's of the same machine as well.
     fn strict_transport(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let age = self.node.config.tls.hsts_max_age.as_secs();
+        let age = self.services.config.tls.hsts_max_age.as_secs();
         let host = headers.get(HOST)?.to_str().ok()?;
         let is_name = host::is_public_name(host);
         (self.is_tls && age > 0 && is_name).then(|| HeaderValue::from_str(&format!("max-age={age}")).ok())?
     }
 }
 
-fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>, tables: Option<&Arc<tables::Service>>) -> Routes {
-    let site = Arc::new(Site { node: Arc::clone(node), registry: metrics::registry(node, traffic, tables) });
+fn paths(services: &Arc<HttpServices>, registry: &Arc<Registry>) -> Routes {
+    let site = Arc::new(Site { services: Arc::clone(services), registry: Arc::clone(registry) });
     Routes::new()
         .route("/", get(home))
         .route("/parser/", get(parser))
@@ -97,8 +98,8 @@ fn paths(node: &Arc<Node>, traffic: &Arc<Traffic>, tables: Option<&Arc<tables::S
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
         })
         .with_state(site)
-        .merge(transport::routes(node))
-        .merge(crate::api::routes(node))
+        .merge(transport::routes(services))
+        .merge(crate::api::routes(&services.config, &services.api))
 }
 
 async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {
@@ -124,9 +125,9 @@ async fn one_host(request: Request, next: Next) -> Response {
 
 /// Counts an answer and puts on what every answer wears.
 async fn dress(State(dress): State<Arc<Dress>>, mut request: Request, next: Next) -> Response {
-    let Dress { node, traffic, is_tls } = &*dress;
+    let Dress { services, traffic, is_tls } = &*dress;
     let peer = request.extensions().get::<Peer>().copied();
-    let scheme = forwarded::scheme(*is_tls, peer, request.headers(), &node.process.addresses);
+    let scheme = forwarded::scheme(*is_tls, peer, request.headers(), &services.shards.process().addresses);
     request.extensions_mut().insert(scheme);
     let strict = dress.strict_transport(request.headers());
     let mut answer = next.run(request).await;
@@ -148,11 +149,11 @@ async fn dress(State(dress): State<Arc<Dress>>, mut request: Request, next: Next
 }
 
 async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&site.node, &headers, Depth::Root)
+    page::home(&site.services, &headers, Depth::Root)
 }
 
 async fn parser(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&site.node, &headers, Depth::One)
+    page::home(&site.services, &headers, Depth::One)
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
@@ -164,7 +165,7 @@ fn nothing() -> (StatusCode, &'static str) {
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let (status, body) = match site.node.readiness() {
+    let (status, body) = match site.services.readiness.check() {
         Readiness::Ready(took) => {
             (StatusCode::OK, json!({"ready": true, "canary_ms": took.as_secs_f64() * 1e3}))
         }

@@ -4,9 +4,9 @@
 //! raw stream, which no longer counts as an HTTP connection, and what the client has sent behind its request already.
 //!
 //! ```ignore
-//! async fn websocket(State(node): State<Arc<Node>>, request: Request) -> Response {
+//! async fn websocket(State(gate): State<Arc<Gate>>, request: Request) -> Response {
 //!     let terms = Terms { protocols: &["centrifuge-protobuf"], deflate: false };
-//!     match upgrade::accept(request, &node, &terms) {
+//!     match upgrade::accept(request, &gate, &terms) {
 //!         Err(refusal) => refusal,
 //!         Ok((answer, upgraded)) => {
 //!             // Resolves after the answer is sent, so it cannot be awaited here.
@@ -23,7 +23,7 @@
 //!
 //! Invariants:
 //! - No page of a foreign origin gets a WebSocket, see [`super::origin`].
-//! - Every WebSocket has a [`Seat`] from before its 101 on: one that would be past `client.connection_limit`, or that
+//! - Every WebSocket has a [`ConnectionPermit`] from before its 101 on: one that would be past `client.connection_limit`, or that
 //!   comes while the server stops, is told so in HTTP.
 //! - Every refusal is counted by its reason, and logged at `debug`.
 
@@ -46,7 +46,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use tidings_shard::{Process, Socket};
+use tidings_shard::Socket;
 use tidings_wire::ws::{deflate, handshake};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -57,7 +57,7 @@ use super::listener::Release as _;
 use super::origin::{self, Origins, Scheme, Visitor};
 use super::patience::Patient;
 use crate::config::Config;
-use crate::node::Node;
+use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
 
 /// Why there is no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,7 @@ pub(crate) struct Gate {
     origins: Origins,
     /// Refused so far, in the order of [`Gate::REASONS`].
     refused: [AtomicU64; Self::REASONS.len()],
-    /// How many connections there may be of all transports together.
-    limit: usize,
+    limiter: Arc<ConnectionLimiter>,
     /// For commands that come by requests of their own.
     room: Arc<Semaphore>,
 }
@@ -93,12 +92,12 @@ impl Gate {
     /// Why connections are refused, as metrics call it.
     const REASONS: [&str; 5] = ["handshake", "origin", "limit", "stopping", "rate"];
 
-    /// `limit` is how many connections there may be, of all transports together.
-    pub(crate) fn new(config: &Config, limit: usize) -> Self {
+    /// The origins that `config` allows, and as many connections as `limiter` does.
+    pub(crate) fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
         Self {
             origins: Origins::of(config),
             refused: Default::default(),
-            limit,
+            limiter,
             room: Arc::new(Semaphore::new(ROOM)),
         }
     }
@@ -106,6 +105,21 @@ impl Gate {
     /// How many were refused so far, by reason.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Self::REASONS.into_iter().zip(&self.refused).map(|(reason, n)| (reason, n.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a new connection against the limits.
+    ///
+    /// # Errors
+    /// The response to a request that is rejected.
+    pub(super) fn acquire(&self) -> Result<ConnectionPermit, Response> {
+        self.limiter.acquire().map_err(|rejected| {
+            let (why, status) = match rejected {
+                ConnectionRejected::Stopping => (Refusal::Stopping, StatusCode::SERVICE_UNAVAILABLE),
+                ConnectionRejected::Rate => (Refusal::Rate, StatusCode::TOO_MANY_REQUESTS),
+                ConnectionRejected::Limit(_) => (Refusal::Limit, StatusCode::SERVICE_UNAVAILABLE),
+            };
+            self.refuse(why, status, rejected.to_string())
+        })
     }
 
     /// Waits until so many bytes of commands may be on their way to a shard. They count until what this gives is
@@ -138,46 +152,6 @@ impl Gate {
     }
 }
 
-/// A place among the connections that `client.connection_limit` allows. It is given back when this is dropped; until
-/// then it holds up a stop of the server, which waits for connections to end.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<Process>);
-
-impl Seat {
-    /// Takes a place, if the server takes connections and there is one.
-    ///
-    /// # Errors
-    /// The answer to a request for which there is none.
-    pub(super) fn take(node: &Node) -> Result<Self, Response> {
-        let Node { gate, process, draining, .. } = node;
-        if draining.load(Ordering::Relaxed) {
-            let text = "the server is stopping; connect to another one, or again later\n";
-            return Err(gate.refuse(Refusal::Stopping, StatusCode::SERVICE_UNAVAILABLE, text));
-        }
-        if !process.connection_rate.allows(1) {
-            let text =
-                "connections begin faster than client.connection_rate_limit allows; connect again later\n";
-            return Err(gate.refuse(Refusal::Rate, StatusCode::TOO_MANY_REQUESTS, text));
-        }
-        let seat = Self(Arc::clone(process));
-        if process.connections.fetch_add(1, Ordering::Relaxed) >= gate.limit {
-            process.full.fetch_add(1, Ordering::Relaxed);
-            let text = format!(
-                "the server holds {} connections, which is as many as it may (client.connection_limit, open files)\n",
-                gate.limit
-            );
-            return Err(gate.refuse(Refusal::Limit, StatusCode::SERVICE_UNAVAILABLE, text));
-        }
-        Ok(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What a handshake may agree on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms<'t> {
@@ -199,7 +173,7 @@ pub(crate) struct Upgraded {
     /// Whether it was agreed on that messages may be compressed.
     pub(crate) deflate: bool,
     /// To be kept as long as the connection; a shard counts those it owns itself.
-    pub(crate) seat: Seat,
+    pub(crate) permit: ConnectionPermit,
 }
 
 /// A connection of either kind, whose events come through tokio.
@@ -224,10 +198,9 @@ pub(crate) enum Stream {
 /// another version of the protocol, 403 for a page of a foreign origin, 503 when the server takes no more connections.
 pub(crate) fn accept(
     mut request: Request,
-    node: &Node,
+    gate: &Gate,
     terms: &Terms<'_>,
 ) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
-    let gate = &node.gate;
     let bad = |text: &str| gate.refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
     let required = |text: &str| {
         let mut answer = gate.refuse(Refusal::Handshake, StatusCode::UPGRADE_REQUIRED, text);
@@ -264,7 +237,7 @@ pub(crate) fn accept(
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), terms.protocols);
     let extension = terms.deflate.then(|| deflate::agree(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
-    let seat = Seat::take(node)?;
+    let permit = gate.acquire()?;
 
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -282,7 +255,7 @@ pub(crate) fn accept(
     let coming = hyper::upgrade::on(&mut request);
     let upgraded = async move {
         let (stream, received) = take_back(coming.await.map_err(io::Error::other)?)?;
-        Ok(Upgraded { stream, received, protocol, deflate, seat })
+        Ok(Upgraded { stream, received, protocol, deflate, permit })
     };
     Ok((answer, upgraded))
 }

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use tidings_shard::ShardMessage;
 
 use super::Server;
-use crate::cluster;
-use crate::node::Node;
+use crate::shards::Shards;
 
 /// The part of `shutdown.timeout` that is kept for ending tasks and threads; half of the timeout if that is shorter.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -53,17 +52,13 @@ impl Stage {
 #[derive(Clone)]
 pub struct ShutdownProgress {
     stage: Arc<AtomicU8>,
-    node: Arc<Node>,
+    shards: Arc<Shards>,
     http_connections: Arc<AtomicU64>,
 }
 
 impl ShutdownProgress {
-    pub(super) fn new(node: &Arc<Node>, http_connections: Arc<AtomicU64>) -> Self {
-        Self {
-            stage: Arc::new(AtomicU8::new(Stage::Serving as u8)),
-            node: Arc::clone(node),
-            http_connections,
-        }
+    pub(super) fn new(shards: Arc<Shards>, http_connections: Arc<AtomicU64>) -> Self {
+        Self { stage: Arc::new(AtomicU8::new(Stage::Serving as u8)), shards, http_connections }
     }
 
     fn enter(&self, stage: Stage) {
@@ -74,9 +69,9 @@ impl ShutdownProgress {
 impl fmt::Display for ShutdownProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = usize::from(self.stage.load(Ordering::Relaxed));
-        let clients = self.node.process.connections.load(Ordering::Relaxed);
+        let clients = self.shards.connections();
         let http = self.http_connections.load(Ordering::Relaxed);
-        let queued = self.node.process.queued.load(Ordering::Relaxed);
+        let queued = self.shards.process().queued.load(Ordering::Relaxed);
         write!(
             f,
             "{} ({clients} client connections with {queued} queued bytes, {http} HTTP connections)",
@@ -96,11 +91,11 @@ impl Server {
     /// within `shutdown.timeout`.
     pub async fn stop(mut self) {
         let began = Instant::now();
-        let shutdown = &self.node.config.shutdown;
+        let shutdown = &self.services.config.shutdown;
         let (timeout, lame_duck) = (shutdown.timeout, shutdown.lame_duck);
         let until = timeout.saturating_sub(RESERVE.min(timeout / 2));
         let left = || until.saturating_sub(began.elapsed());
-        self.node.lame_duck.store(true, Ordering::Relaxed);
+        self.services.lifecycle.begin_lame_duck();
         if !lame_duck.is_zero() {
             self.progress.enter(Stage::LameDuck);
             let lame_duck = lame_duck.min(left());
@@ -113,16 +108,14 @@ impl Server {
 
         self.progress.enter(Stage::Clients);
         let drain = shutdown.drain.min(left());
-        self.node.draining.store(true, Ordering::Relaxed);
-        self.node.router.auth_failures().close();
-        if let Some(tls) = &self.node.tls {
+        self.services.lifecycle.begin_draining();
+        self.services.api.auth_failures.close();
+        if let Some(tls) = &self.services.tls {
             tls.stop();
         }
-        let connections = || self.node.process.connections.load(Ordering::Relaxed);
+        let connections = || self.services.shards.connections();
         tracing::info!(clients = connections(), ?drain, "stopping: asking clients to reconnect");
-        for mailbox in &self.node.mailboxes {
-            mailbox.post(ShardMessage::Drain(drain));
-        }
+        self.services.shards.post_to_all(|| ShardMessage::Drain(drain));
         let gone = async {
             while connections() > 0 && !left().is_zero() {
                 tokio::time::sleep(POLL).await;
@@ -139,11 +132,9 @@ impl Server {
         self.progress.enter(Stage::Tasks);
         let _ = tokio::time::timeout(LAST_STEP, self.tasks.shutdown()).await;
         self.progress.enter(Stage::Cluster);
-        cluster::leave(&self.node, LAST_STEP).await;
+        self.services.api.nodes.leave(LAST_STEP).await;
         self.progress.enter(Stage::Shards);
-        for mailbox in &self.node.mailboxes {
-            mailbox.stop();
-        }
+        self.services.shards.stop();
         let threads = self.threads;
         let join = tokio::task::spawn_blocking(move || {
             for thread in threads {

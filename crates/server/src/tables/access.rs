@@ -15,23 +15,23 @@ use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingCon
 use tidings_wire::code;
 
 use crate::auth_failures::Credential;
-use crate::authority::UploadGrant;
+use crate::authority::{Decisions, UploadGrant};
 use crate::config::AllowUpload;
-use crate::http::Peer;
 use crate::http::upgrade::{self, Terms};
-use crate::node::Node;
+use crate::http::{HttpServices, Peer};
 
 /// The most concurrent uploads of one address, unless an option sets another number.
 const UPLOADS_PER_ADDRESS: usize = 16;
 
 /// A node's decisions about clients of tables.
 pub(super) struct NodeAccess {
-    node: Arc<Node>,
+    services: Arc<HttpServices>,
+    decisions: Decisions,
 }
 
 impl Access for NodeAccess {
     fn visitor(&self, request: &Request) -> Visitor {
-        let Node { config, process, .. } = &*self.node;
+        let (config, process) = (&self.services.config, self.services.shards.process());
         let headers = request.headers();
         let peer = request.extensions().get::<Peer>().copied();
         let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -69,10 +69,10 @@ impl Access for NodeAccess {
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response> {
         // Frames of a table are written by one task for each viewer, so compression would run once for each viewer.
         let (response, upgraded) =
-            upgrade::accept(request, &self.node, &Terms { protocols: &[], deflate: false })?;
+            upgrade::accept(request, &self.services.gate, &Terms { protocols: &[], deflate: false })?;
         let pending = upgraded.map(|upgraded| {
             let upgraded = upgraded?;
-            let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.seat));
+            let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.permit));
             Ok(Connection { stream, received: upgraded.received, permit })
         });
         Ok((response, pending.boxed()))
@@ -80,12 +80,12 @@ impl Access for NodeAccess {
 }
 
 impl NodeAccess {
-    pub(super) const fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub(super) const fn new(services: Arc<HttpServices>, decisions: Decisions) -> Self {
+        Self { services, decisions }
     }
 
     async fn decide(&self, visitor: &Visitor) -> Result<Quota, Failure> {
-        let config = &self.node.config;
+        let config = &self.services.config;
         // Where no key is configured, a key in the request is meant for another server.
         if let Some(key) = visitor.api_key.as_ref().filter(|_| config.http_api.key.is_set()) {
             return self.check_key(visitor, key).await;
@@ -111,21 +111,20 @@ impl NodeAccess {
     }
 
     async fn check_key(&self, visitor: &Visitor, key: &[u8]) -> Result<Quota, Failure> {
-        if self.node.config.http_api.key.is(key) {
+        if self.services.config.http_api.key.is(key) {
             return Ok(Quota::unlimited());
         }
-        self.node.router.auth_failures().fail(visitor.address, Credential::ApiKey).await;
+        self.services.api.auth_failures.fail(visitor.address, Credential::ApiKey).await;
         Err(Failure::new(401, "this is not the key in http_api.key"))
     }
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Refused> {
-        let Some(decisions) = &self.node.decisions else { return Ok(None) };
         let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone() };
-        decisions.uploader(visitor.token.as_deref(), about, visitor.address).await
+        self.decisions.uploader(visitor.token.as_deref(), about, visitor.address).await
     }
 
     fn quota_of_user(&self, user: &str) -> Quota {
-        let options = &self.node.config.tables;
+        let options = &self.services.config.tables;
         Quota {
             key: format!("user:{user}").into(),
             bytes: or_half(options.user_max_total, options.max_total),
@@ -136,7 +135,7 @@ impl NodeAccess {
     }
 
     fn quota_of_address(&self, address: Option<IpAddr>) -> Quota {
-        let options = &self.node.config.tables;
+        let options = &self.services.config.tables;
         let Some(address) = address.map(client_network) else { return Quota::unlimited() };
         let is_own = address.is_loopback();
         let (bytes, uploads) = (options.address_max_total, options.address_upload_limit);

@@ -7,7 +7,10 @@ use tidings_broker::PublishOptions;
 use tidings_table_service::{MAX_MESSAGE, MessageCallback, NodeBus};
 use tidings_wire::{Channel, Topic};
 
-use crate::node::Node;
+use crate::cluster::ClusterBus;
+use crate::http::HttpServices;
+use crate::internal::InternalChannels;
+use crate::router::Router;
 
 /// The channel of the messages: one of the server's internal channels, which clients cannot use.
 pub(crate) const CHANNEL: &str = "tidings.node.tables";
@@ -16,39 +19,52 @@ pub(crate) const CHANNEL: &str = "tidings.node.tables";
 ///
 /// Invariant: messages are encrypted and authenticated with the deployment's key; others are discarded.
 pub(super) struct BrokerBus {
-    node: Arc<Node>,
+    router: Arc<Router>,
+    bus: ClusterBus,
+    internal: Arc<InternalChannels>,
+    /// Whether other nodes may use the same broker.
+    is_shared: bool,
     channel: Channel,
 }
 
 impl BrokerBus {
-    pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, channel: Channel::new(CHANNEL).expect("a valid name") }
+    pub(super) fn new(services: &HttpServices, internal: &Arc<InternalChannels>) -> Self {
+        let nodes = &services.api.nodes;
+        Self {
+            router: Arc::clone(&services.api.router),
+            bus: nodes.bus.clone(),
+            internal: Arc::clone(internal),
+            is_shared: nodes.is_shared,
+            channel: Channel::new(CHANNEL).expect("a valid name"),
+        }
     }
 }
 
 impl NodeBus for BrokerBus {
     fn has_other_nodes(&self) -> bool {
-        self.node.redis.is_some()
+        self.is_shared
     }
 
     fn send(&self, message: &[u8]) {
-        let router = &self.node.router;
-        let Some(broker) = router.broker() else { return };
-        broker.publish(&self.channel, router.cluster().seal(&self.channel, message), Box::new(|_| {}));
+        let sealed = self.bus.cluster().seal(&self.channel, message);
+        self.bus.broker().publish(&self.channel, sealed, Box::new(|_| {}));
     }
 
     fn listen(&self, callback: MessageCallback) {
-        let (node, channel) = (Arc::downgrade(&self.node), self.channel.clone());
+        let (cluster, channel) = (Arc::clone(self.bus.cluster()), self.channel.clone());
         let on_publication = move |body: &Bytes| {
-            let Some(node) = node.upgrade().filter(|_| body.len() <= MAX_MESSAGE) else { return };
-            if let Some((_, message)) = node.router.cluster().open(&channel, body) {
+            if body.len() <= MAX_MESSAGE
+                && let Some((_, message)) = cluster.open(&channel, body)
+            {
                 callback(&message);
             }
         };
-        self.node.router.listen(&Topic::Channel(self.channel.clone()), Box::new(on_publication));
+        let topic = Topic::Channel(self.channel.clone());
+        self.internal.subscribe(topic.clone(), Box::new(on_publication));
+        self.bus.broker().subscribe(&topic);
     }
 
     fn publish(&self, channel: &Channel, view: String) {
-        self.node.router.publish(channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
+        self.router.publish(channel, view.into(), PublishOptions::default(), Box::new(|_| {}));
     }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use tidings_table_service::{BucketOptions, Options, Service, StoreLocation};
 
+use crate::authority::Decisions;
 use crate::config::{Config, TablesStore};
-use crate::node::Node;
+use crate::http::HttpServices;
+use crate::internal::InternalChannels;
 use access::NodeAccess;
 use bus::BrokerBus;
 
@@ -20,13 +22,17 @@ pub(crate) use bus::CHANNEL;
 ///
 /// # Errors
 /// As [`Service::start`].
-pub(crate) fn start(node: &Arc<Node>) -> io::Result<Option<Arc<Service>>> {
-    if !node.config.tables.enabled {
+pub(crate) fn start(
+    services: &Arc<HttpServices>,
+    decisions: Decisions,
+    internal: &Arc<InternalChannels>,
+) -> io::Result<Option<Arc<Service>>> {
+    if !services.config.tables.enabled {
         return Ok(None);
     }
-    let access = Arc::new(NodeAccess::new(Arc::clone(node)));
-    let bus = Arc::new(BrokerBus::new(Arc::clone(node)));
-    Service::start(options(&node.config), access, bus).map(Some)
+    let access = Arc::new(NodeAccess::new(Arc::clone(services), decisions));
+    let bus = Arc::new(BrokerBus::new(services, internal));
+    Service::start(options(&services.config), access, bus).map(Some)
 }
 
 fn options(config: &Config) -> Options {

@@ -2,7 +2,7 @@
 //!
 //! What is configured becomes what rustls takes in [`material`]; handshakes are done here, on the runtime's threads: a
 //! shard that did them would keep all its connections waiting for a signature. The line port's come from shards and go
-//! back to them ([`door`]); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
+//! back to them ([`handoff`]); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
 //! is served.
 //!
 //! Invariants:
@@ -11,7 +11,7 @@
 //!   one before stays, and the log and a counter say so.
 //! - No connection is closed without being told why, in the protocol that it speaks, where it speaks one.
 
-mod door;
+mod handoff;
 mod material;
 
 use std::io;
@@ -28,7 +28,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::{Config, TlsOptions};
 
-pub(crate) use door::{Door, Way};
+pub(crate) use handoff::LineHandshakes;
 pub use material::MaterialError;
 
 use material::{Material, Ready};

@@ -33,17 +33,17 @@ impl Deref for Up {
 impl Up {
     /// The sum of a counter over the shards.
     pub(crate) fn sum(&self, counter: impl Fn(&tidings_shard::Metrics) -> &AtomicU64) -> u64 {
-        self.server().node().shards.iter().map(|m| counter(m).load(Ordering::Relaxed)).sum()
+        self.server().shard_metrics().iter().map(|m| counter(m).load(Ordering::Relaxed)).sum()
     }
 
     /// Open connections.
     pub(crate) fn connections(&self) -> usize {
-        self.server().node().process.connections.load(Ordering::Relaxed)
+        self.server().process().connections.load(Ordering::Relaxed)
     }
 
     /// Bytes in all queues.
     pub(crate) fn queued(&self) -> usize {
-        self.server().node().process.queued.load(Ordering::Relaxed)
+        self.server().process().queued.load(Ordering::Relaxed)
     }
 
     /// Stops in the orderly way.

@@ -109,7 +109,7 @@ impl TestServer {
 
     /// What `/ready` would report.
     pub(crate) fn readiness(&self) -> Readiness {
-        self.server().node().readiness()
+        self.server().readiness()
     }
 
     /// Waits until the broker carries publications.

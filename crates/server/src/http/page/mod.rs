@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
 use super::escape::Html;
-use crate::node::Node;
+use crate::http::HttpServices;
 use assets::{Content, INDEX};
 use status::{Short, Size, Status};
 
@@ -65,9 +65,9 @@ impl Depth {
 }
 
 /// Home as it is right now; `headers` are those of the request for it.
-pub(super) fn home(node: &Node, headers: &HeaderMap, depth: Depth) -> Response {
+pub(super) fn home(services: &HttpServices, headers: &HeaderMap, depth: Depth) -> Response {
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let tables = &node.config.tables;
+    let tables = &services.config.tables;
     let limits = tables.enabled.then(|| {
         format!(
             "files up to {}, kept for {} after somebody last looked",
@@ -76,8 +76,8 @@ pub(super) fn home(node: &Node, headers: &HeaderMap, depth: Depth) -> Response {
         )
     });
     let home = Home {
-        channel: node.config.tcp.default_channel.as_str(),
-        status: &Status::of(node, asked).to_string(),
+        channel: services.config.tcp.default_channel.as_str(),
+        status: &Status::new(services, asked).to_string(),
         limits: limits.as_deref(),
     };
     Content::html(&document(depth, Some(&home))).answer(headers)

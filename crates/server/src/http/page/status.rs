@@ -5,15 +5,13 @@
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use tidings_shard::Metrics;
 
 use super::lines::LinePort;
 use crate::config::{BrokerUrl, Config, TlsRequired};
+use crate::http::HttpServices;
 use crate::http::escape::Html;
-use crate::node::{Node, NotReady, Readiness};
+use crate::readiness::{NotReady, Readiness};
 
 /// Who may do what.
 #[derive(Clone, Copy)]
@@ -45,11 +43,9 @@ pub(super) struct Status<'a> {
 
 impl<'a> Status<'a> {
     /// `asked` is the `Host` of the request for it.
-    pub(super) fn of(node: &'a Node, asked: &str) -> Self {
-        let config = &node.config;
-        let sum = |which: fn(&Metrics) -> &AtomicU64| -> u64 {
-            node.shards.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
-        };
+    pub(super) fn new(services: &'a HttpServices, asked: &str) -> Self {
+        let HttpServices { config, shards, .. } = services;
+        let router = &services.api.router;
         let access = if config.client.insecure {
             Access::Insecure
         } else if config.has_key() {
@@ -58,19 +54,19 @@ impl<'a> Status<'a> {
             Access::Workbench
         };
         Self {
-            announcements: &node.announcements,
-            readiness: node.readiness(),
+            announcements: &services.announcements,
+            readiness: services.readiness.check(),
             access,
             broker: &config.broker,
-            down: node.router.down_reason(),
-            uptime: node.began.elapsed(),
+            down: router.down_reason(),
+            uptime: services.lifecycle.uptime(),
             counts: [
-                ("connections", node.process.connections.load(Ordering::Relaxed) as u64),
-                ("subscriptions", sum(|m| &m.subscriptions)),
-                ("channels", node.router.topics() as u64),
-                ("deliveries", sum(|m| &m.deliveries)),
+                ("connections", shards.connections() as u64),
+                ("subscriptions", shards.sum(|m| &m.subscriptions)),
+                ("channels", router.topics() as u64),
+                ("deliveries", shards.sum(|m| &m.deliveries)),
             ],
-            lines: node.announcements.iter().find_map(|line| {
+            lines: services.announcements.iter().find_map(|line| {
                 let announced = line.strip_prefix("tcp ")?;
                 LinePort::of(announced, asked, requires_tls(config, announced))
             }),

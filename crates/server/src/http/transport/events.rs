@@ -107,7 +107,7 @@ fn subscribe<'a>(channel: Cow<'a, str>, since: &'a str) -> Subscribe<'a> {
 /// if the channel keeps what could be missed.
 fn lose(transports: &Transports, subscribe: &mut Subscribe<'_>) {
     let Ok(channel) = Channel::new(&*subscribe.channel) else { return };
-    if transports.node.router.options(&channel).is_some_and(NamespaceOptions::has_history) {
+    if transports.router.options(&channel).is_some_and(NamespaceOptions::has_history) {
         (subscribe.recover, subscribe.epoch) = (true, NOWHERE.into());
     }
 }

@@ -25,7 +25,6 @@ mod websocket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router as Routes;
 use axum::http::HeaderMap;
@@ -34,26 +33,35 @@ use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ShardMessage};
 
-use super::forwarded;
-use crate::node::Node;
+use super::upgrade::Gate;
+use super::{HttpServices, forwarded};
+use crate::cluster::ClusterBus;
+use crate::config::Config;
 use crate::proxy;
+use crate::router::Router;
+use crate::shards::Shards;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Transports {
-    node: Arc<Node>,
-    /// Counts connections: they go round to the shards.
-    next: Arc<AtomicUsize>,
+    config: Arc<Config>,
+    gate: Arc<Gate>,
+    router: Arc<Router>,
+    shards: Arc<Shards>,
+    bus: ClusterBus,
     /// Whether anybody will ask for the headers of a connection.
     wants_headers: bool,
 }
 
 /// The paths of the transports that are switched on.
-pub(super) fn routes(node: &Arc<Node>) -> Routes {
-    let config = &node.config;
+pub(super) fn routes(services: &HttpServices) -> Routes {
+    let config = &services.config;
     let transports = Transports {
-        node: Arc::clone(node),
-        next: Arc::default(),
+        config: Arc::clone(config),
+        gate: Arc::clone(&services.gate),
+        router: Arc::clone(&services.api.router),
+        shards: Arc::clone(&services.shards),
+        bus: services.api.nodes.bus.clone(),
         wants_headers: proxy::wants_headers(config),
     };
     let paths = [
@@ -85,14 +93,12 @@ pub(super) fn routes(node: &Arc<Node>) -> Routes {
 impl Transports {
     /// Gives a connection to a shard.
     fn hand_over(&self, arrival: Arrival) {
-        let mailboxes = &self.node.mailboxes;
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % mailboxes.len();
-        mailboxes[next].post(ShardMessage::Arrival(Box::new(arrival)));
+        self.shards.hand_over(ShardMessage::Arrival(Box::new(arrival)));
     }
 
     /// Where proxies say that a client comes from, if any proxy is trusted.
     fn forwarded(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        if self.node.process.addresses.has_proxies() { forwarded::hops(headers) } else { Vec::new() }
+        if self.shards.process().addresses.has_proxies() { forwarded::hops(headers) } else { Vec::new() }
     }
 
     /// What those who decide may ask of a connection, if there are any. What is not text is left out.

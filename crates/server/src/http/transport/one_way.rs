@@ -23,7 +23,7 @@ pub(super) async fn http_stream(State(transports): State<Transports>, request: R
 }
 
 async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.node.config.uni_http_stream.max_request_body_size;
+    let limit = transports.config.uni_http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let stream = Stream {
         transport: "uni_http_stream",
@@ -44,7 +44,7 @@ pub(super) async fn sse(State(transports): State<Transports>, request: Request) 
 }
 
 async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.node.config.uni_sse.max_request_body_size;
+    let limit = transports.config.uni_sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     not_head(&parts)?;
     let said = match parts.method {

@@ -11,7 +11,6 @@ use tidings_shard::{Arrival, Events, Opening};
 use super::Transports;
 use super::cors::Cors;
 use crate::http::serve::Exit;
-use crate::http::upgrade::Seat;
 
 /// The type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -36,8 +35,8 @@ impl Transports {
     /// Begins the answer and hands the connection over; what this resolves to is the answer to a request that is
     /// refused.
     pub(super) async fn begin(&self, parts: &Parts, stream: Stream) -> Response {
-        let seat = match Seat::take(&self.node) {
-            Ok(seat) => seat,
+        let permit = match self.gate.acquire() {
+            Ok(permit) => permit,
             Err(refusal) => return refusal,
         };
         let Some(exit) = parts.extensions.get::<Exit>() else {
@@ -58,8 +57,8 @@ impl Transports {
         let forwarded = self.forwarded(&parts.headers);
         let transports = self.clone();
         exit.leave(move |socket| {
-            // The shard counts it from here on.
-            drop(seat);
+            // The shard counts the connection from here on.
+            drop(permit);
             let socket = socket.answering(opening);
             transports.hand_over(Arrival { socket, link, received, about, forwarded });
         })

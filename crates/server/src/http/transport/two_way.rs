@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Transports;
 use super::asking::{bad, encoding, first, harmless, not_head, read};
 use super::stream::{EVENT_STREAM, Stream};
-use crate::cluster::{self, ClusterError};
+use crate::cluster::ClusterError;
 
 /// One message a line, or each behind its length.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
@@ -25,7 +25,7 @@ pub(super) async fn http_stream(State(transports): State<Transports>, request: R
 }
 
 async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.node.config.http_stream.max_request_body_size;
+    let limit = transports.config.http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let mut received = first(&parts, body)?.to_vec();
     let encoding = encoding(&parts.headers);
@@ -49,7 +49,7 @@ pub(super) async fn sse(State(transports): State<Transports>, request: Request) 
 }
 
 async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.node.config.sse.max_request_body_size;
+    let limit = transports.config.sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     not_head(&parts)?;
     let mut received = first(&parts, body)?.to_vec();
@@ -91,18 +91,17 @@ pub(super) async fn emulation(State(transports): State<Transports>, request: Req
 }
 
 async fn take_commands(transports: &Transports, request: Request) -> Result<(), Response> {
-    let limit = transports.node.config.emulation.max_request_body_size;
+    let limit = transports.config.emulation.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let asked = encoding(&parts.headers)
         .parse_emulation(&body)
         .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
     let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
-    let node = &transports.node;
     let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
     let bytes: Bytes = data.bytes.into_owned().into();
-    let settings = node.router.settings();
+    let settings = transports.router.settings();
     if asked.node != settings.node {
-        return cluster::forward(node, &asked.node, &asked.session, bytes).await.map_err(
+        return transports.bus.forward(&asked.node, &asked.session, bytes).await.map_err(
             |error| match error {
                 ClusterError::Nowhere => unknown(),
                 error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
@@ -110,8 +109,8 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
         );
     }
     let (shard, session) = locate(&settings.session_key, &asked.session).ok_or_else(unknown)?;
-    let mailbox = node.mailboxes.get(shard as usize).ok_or_else(unknown)?;
-    let room = node.gate.room(bytes.len()).await;
+    let mailbox = transports.shards.mailbox(shard as usize).ok_or_else(unknown)?;
+    let room = transports.gate.room(bytes.len()).await;
     mailbox.post(ShardMessage::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
     Ok(())
 }

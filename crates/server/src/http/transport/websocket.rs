@@ -21,7 +21,7 @@ const FORMATS: [&str; 2] = ["format", "cf_protocol"];
 pub(super) async fn two_way(State(transports): State<Transports>, request: Request) -> Response {
     let asked =
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
-    let terms = Terms { protocols: &[PROTOBUF], deflate: transports.node.config.websocket.compression };
+    let terms = Terms { protocols: &[PROTOBUF], deflate: transports.config.websocket.compression };
     serve(transports, request, "websocket", terms, move |protocol, deflate| {
         let is_protobuf = asked || protocol == Some(PROTOBUF);
         let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
@@ -47,15 +47,15 @@ fn serve(
 ) -> Response {
     let about = transports.about(transport, request.headers());
     let forwarded = transports.forwarded(request.headers());
-    match upgrade::accept(request, &transports.node, &terms) {
+    match upgrade::accept(request, &transports.gate, &terms) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
             tokio::spawn(async move {
                 let handed = upgraded.await.and_then(|upgraded| {
-                    let Upgraded { stream, received, protocol, deflate, seat } = upgraded;
+                    let Upgraded { stream, received, protocol, deflate, permit } = upgraded;
                     let socket = stream.into_socket()?;
-                    // The shard counts it from here on.
-                    drop(seat);
+                    // The shard counts the connection from here on.
+                    drop(permit);
                     let (link, received) = (link(protocol, deflate), received.into());
                     transports.hand_over(Arrival { socket, link, received, about, forwarded });
                     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The memory that is in use, in bytes (`VmRSS`, proc_pid_status(5)).
-pub(super) fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -14,7 +14,7 @@ pub(super) fn resident_bytes() -> Option<u64> {
 }
 
 /// How many files and sockets are open.
-pub(super) fn open_files() -> Option<u64> {
+pub(crate) fn open_files() -> Option<u64> {
     // Since Linux 6.2 the folder's size is their number, which spares listing a hundred thousand connections.
     match fs::metadata("/proc/self/fd").ok()?.len() {
         // One of those listed is the folder's own.
@@ -24,12 +24,12 @@ pub(super) fn open_files() -> Option<u64> {
 }
 
 /// How many files and sockets may be open.
-pub(super) fn most_files() -> Option<u64> {
+pub(crate) fn most_files() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
 
 /// The processor time that all threads together have used.
-pub(super) fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())

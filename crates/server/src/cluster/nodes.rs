@@ -1,0 +1,184 @@
+//! The nodes of a deployment: who is there, which channels they have, and the task that answers other nodes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidings_broker::BrokerError;
+use tidings_wire::{Channel, Pattern};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::message::Say;
+use super::registry::{ANNOUNCE, NodeInfo};
+use super::{CONTROL, Cluster, ClusterBus, ClusterError, MAX_MESSAGE, Todo, Work, evicting, survey};
+use crate::lifecycle::Lifecycle;
+use crate::listing::{ChannelCounts, ListBudget};
+use crate::router::Router;
+use crate::shards::Shards;
+
+/// Bytes that a channel takes in a message besides its name.
+const LISTED: usize = 32;
+/// The delay before a failed announcement is repeated.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How often the registry is checked for nodes that have ended.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long other nodes may take to respond; the text of [`ClusterError::Silent`] names it.
+const SURVEY: Duration = Duration::from_secs(3);
+
+/// This node and the others.
+pub(crate) struct Nodes {
+    pub(crate) bus: ClusterBus,
+    pub(crate) router: Arc<Router>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// Whether other nodes may use the same broker.
+    pub(crate) is_shared: bool,
+}
+
+impl Nodes {
+    fn cluster(&self) -> &Cluster {
+        self.bus.cluster()
+    }
+
+    /// All nodes, this one first.
+    pub(crate) fn list(&self) -> Vec<NodeInfo> {
+        let mut nodes = vec![self.info()];
+        nodes.extend(self.cluster().others());
+        nodes
+    }
+
+    /// The channels that have subscribers on any node, with how many: those that match, if a pattern is given. No more
+    /// than fit into `budget` are gathered.
+    ///
+    /// # Errors
+    /// [`ClusterError`], also when a single node is missing.
+    pub(crate) async fn channels(
+        &self,
+        pattern: Option<&Pattern>,
+        mut budget: ListBudget,
+    ) -> Result<ChannelCounts, ClusterError> {
+        let cluster = self.cluster();
+        let others = cluster.others();
+        let mut all = self.router.channels(pattern, &mut budget).ok_or(ClusterError::TooLarge)?;
+        if self.router.down_reason().is_some() {
+            // Nobody knows how many others there are.
+            return Err(BrokerError::Unavailable.into());
+        }
+        if others.is_empty() {
+            return Ok(all);
+        }
+        // Newcomers answer too.
+        let mut survey = cluster.surveys.open(others.len() + 16);
+        let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
+        self.bus.send(&cluster.all, Say::Ask { id: survey.id, pattern }).await?;
+        let mut silent: Vec<_> = others;
+        let mut too_many = Vec::new();
+        let end = tokio::time::Instant::now() + SURVEY;
+        while !silent.is_empty() {
+            let Ok(Some((from, answer))) = tokio::time::timeout_at(end, survey.answers.recv()).await else {
+                break;
+            };
+            let Some(at) = silent.iter().position(|node| node.uid == from) else { continue };
+            let info = silent.swap_remove(at);
+            match answer {
+                Some(channels) => {
+                    if !survey::add(&mut all, channels, &mut budget) {
+                        return Err(ClusterError::TooLarge);
+                    }
+                }
+                None => too_many.push(info.name),
+            }
+        }
+        if !silent.is_empty() {
+            let names: Vec<_> = silent.into_iter().map(|node| node.name).collect();
+            return Err(ClusterError::Silent(names.join(", ")));
+        }
+        if !too_many.is_empty() {
+            return Err(ClusterError::TooMany(too_many.join(", ")));
+        }
+        Ok(all)
+    }
+
+    /// Announces this node, responds to other nodes and removes the members of ended nodes, until the task is cancelled.
+    /// With the memory broker there are no other nodes, and it returns at once.
+    pub(crate) async fn run(self: Arc<Self>, Work(mut work): Work) {
+        if !self.is_shared {
+            return;
+        }
+        let cluster = self.cluster();
+        let mut beat = tokio::time::interval(ANNOUNCE);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Cancelled when this task ends.
+        let mut evicting = JoinSet::new();
+        loop {
+            let todo = tokio::select! {
+                _ = beat.tick() => Todo::Announce,
+                _ = look.tick() => {
+                    for info in cluster.registry.take_ended(Instant::now()) {
+                        tracing::warn!(node = info.name, "a node has ended without a word; its members are taken out");
+                        evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), info.uid));
+                    }
+                    continue;
+                }
+                _ = evicting.join_next(), if !evicting.is_empty() => continue,
+                todo = work.recv() => match todo {
+                    Some(todo) => todo,
+                    None => return,
+                },
+            };
+            let announces = matches!(todo, Todo::Announce);
+            let (channel, say) = match todo {
+                Todo::Announce => (cluster.all.clone(), Say::Node(self.info())),
+                Todo::Evict(uid) => {
+                    evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), uid));
+                    continue;
+                }
+                Todo::Answer { to, id, pattern } => {
+                    let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
+                    let pattern = pattern.map(Pattern::new).transpose();
+                    let mut budget = ListBudget::new(MAX_MESSAGE, LISTED);
+                    // A pattern that cannot be matches nothing.
+                    let channels = match pattern {
+                        Ok(pattern) => self.router.channels(pattern.as_ref(), &mut budget),
+                        Err(_) => Some(ChannelCounts::new()),
+                    };
+                    (channel, Say::Answer { id, channels })
+                }
+            };
+            if let Err(error) = self.bus.send(&channel, say).await {
+                tracing::debug!(%error, "other nodes could not be told");
+                if announces {
+                    beat.reset_after(AGAIN);
+                }
+            }
+        }
+    }
+
+    /// Tells the others that this node leaves, when it announces itself no more. Waits until that is on its way, but not
+    /// for long.
+    pub(crate) async fn leave(&self, within: Duration) {
+        if self.is_shared {
+            let gone = self.bus.send(&self.cluster().all, Say::Gone {});
+            // Without it they find out by themselves.
+            let _ = tokio::time::timeout(within, gone).await;
+        }
+    }
+
+    /// The information about this node that other nodes and the server API show.
+    fn info(&self) -> NodeInfo {
+        let cluster = self.cluster();
+        NodeInfo {
+            uid: cluster.uid.clone(),
+            name: cluster.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            num_clients: self.shards.connections() as u64,
+            num_users: self.shards.sum(|m| &m.users),
+            num_subs: self.shards.sum(|m| &m.subscriptions),
+            num_channels: self.router.subscribed().0 as u64,
+            uptime: self.lifecycle.uptime().as_secs(),
+            channel_options: cluster.channel_options.clone(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The text of RESP's `INFO`, in the form of Redis: sections of `key:value` lines, so that clients which parse Redis'
+//! answer parse this one. Fields that this server has no value for are left out.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::lifecycle::Lifecycle;
+use crate::process;
+use crate::router::Router;
+use crate::shards::Shards;
+
+/// The version of Redis whose Pub/Sub commands this server implements; clients decide by it which commands they use.
+const REDIS_VERSION: &str = "7.2.0";
+
+/// What `INFO` is written from.
+pub(crate) struct Info {
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) router: Arc<Router>,
+}
+
+impl Info {
+    /// The text of `INFO`. Called on shard threads: it does not block.
+    pub(crate) fn text(&self) -> String {
+        let uptime = self.lifecycle.uptime().as_secs();
+        let (channels, patterns) = self.router.subscribed();
+        let mut out = Sections(String::with_capacity(512));
+
+        out.section("Server");
+        out.field("redis_version", REDIS_VERSION);
+        out.field("tidings_version", env!("CARGO_PKG_VERSION"));
+        out.field("redis_mode", "standalone");
+        out.field("os", std::env::consts::OS);
+        out.field("arch_bits", usize::BITS);
+        out.field("process_id", std::process::id());
+        out.field("uptime_in_seconds", uptime);
+        out.field("uptime_in_days", uptime / (24 * 60 * 60));
+
+        out.section("Clients");
+        out.field("connected_clients", self.shards.connections());
+
+        if let Some(bytes) = process::resident_bytes() {
+            out.section("Memory");
+            out.field("used_memory_rss", bytes);
+        }
+
+        out.section("Stats");
+        out.field("total_connections_received", self.shards.sum(|m| &m.accepted));
+        out.field("rejected_connections", self.shards.sum(|m| &m.refused));
+        out.field("total_net_input_bytes", self.shards.sum(|m| &m.bytes_in));
+        out.field("total_net_output_bytes", self.shards.sum(|m| &m.bytes_out));
+        out.field("pubsub_channels", channels);
+        out.field("pubsub_patterns", patterns);
+
+        out.section("Replication");
+        out.field("role", "master");
+        out.field("connected_slaves", 0);
+        out.0
+    }
+}
+
+struct Sections(String);
+
+impl Sections {
+    fn section(&mut self, name: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\r\n" };
+        let _ = write!(self.0, "{gap}# {name}\r\n");
+    }
+
+    fn field(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+}

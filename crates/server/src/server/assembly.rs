@@ -1,0 +1,243 @@
+//! Constructing the parts of a server, each complete, in the order in which they depend on one another:
+//! shards' mailboxes, then what the broker reports to, the broker, what publishes through it, what decides about
+//! clients, and at last the threads of the shards.
+
+use std::sync::Arc;
+
+use tidings_broker::memory::{self, Memory};
+use tidings_broker::redis::{Options, OptionsError, Redis};
+use tidings_broker::{SharedSink, Stateful};
+use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
+
+use super::StartError;
+use crate::auth_failures::AuthFailures;
+use crate::authority::Decisions;
+use crate::blocking::Blocking;
+use crate::blocklist::Blocklist;
+use crate::canary::{self, Canary};
+use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, Nodes, Uid, Work};
+use crate::config::{BrokerUrl, Config};
+use crate::connections::ConnectionLimiter;
+use crate::control::SessionControl;
+use crate::ended::EndedNodes;
+use crate::http::HttpServices;
+use crate::http::upgrade::Gate;
+use crate::inbound::{Inbound, InboundCounters};
+use crate::info::Info;
+use crate::interest::Interests;
+use crate::internal::InternalChannels;
+use crate::lifecycle::Lifecycle;
+use crate::proxy;
+use crate::readiness::ReadinessCheck;
+use crate::router::Router;
+use crate::shards::Shards;
+use crate::tls::{LineHandshakes, Tls};
+use crate::{api, random, settings};
+
+/// Prefixes of the internal channels of this version; canaries that take the way of other publishers are not among them.
+const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
+
+/// The parts of a server that is not started yet.
+pub(super) struct Assembly {
+    pub(super) prepared: PreparedShards,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) porter: Option<Arc<dyn TlsHandoff>>,
+    pub(super) http: Arc<HttpServices>,
+    pub(super) work: Work,
+    pub(super) canary: Arc<Canary>,
+    pub(super) internal: Arc<InternalChannels>,
+    pub(super) decisions: Decisions,
+    pub(super) inbound: Arc<InboundCounters>,
+    pub(super) hooks: Arc<proxy::Counters>,
+    pub(super) blocklist: Arc<Blocklist>,
+    pub(super) brokers: Brokers,
+}
+
+/// The broker by its kind, for metrics.
+#[derive(Clone, Default)]
+pub(super) struct Brokers {
+    pub(super) redis: Option<Arc<Redis>>,
+    pub(super) memory: Option<Arc<Memory>>,
+}
+
+impl Assembly {
+    /// Constructs the parts for `config`. The broker connects in the background; no shard runs yet.
+    ///
+    /// # Errors
+    /// [`StartError`] for options that cannot be used, and when the operating system refuses an event queue.
+    pub(super) fn new(
+        config: Config,
+        tls: Option<Arc<Tls>>,
+        announcements: Vec<String>,
+    ) -> Result<Self, StartError> {
+        let lifecycle = Arc::new(Lifecycle::new());
+        let count = settings::shards(&config);
+        let limits = settings::limits(&config, count);
+        let connection_limit = limits.connections;
+        let process = Arc::new(process(&config));
+        let prepared = tidings_shard::prepare(count, limits)?;
+        let shards = Arc::new(Shards::new(&prepared, Arc::clone(&process)));
+        let limiter =
+            Arc::new(ConnectionLimiter::new(Arc::clone(&process), Arc::clone(&lifecycle), connection_limit));
+
+        let uid = Uid::random();
+        let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
+        let (cluster, work) = Cluster::new(
+            uid,
+            settings::node_name(&config, &announcements),
+            settings::channel_options_digest(&sessions),
+            ClusterKey::from_config(&config),
+        );
+        let cluster = Arc::new(cluster);
+        // The name of the canary's channel is public, so it is derived from no secret.
+        let canary = Arc::new(Canary::new(
+            u64::from_be_bytes(random::bytes()),
+            config.ready.canary_interval,
+            config.ready.canary_limit,
+            settings::used(&config),
+        ));
+        let interests = Arc::new(Interests::new());
+        let internal = Arc::<InternalChannels>::default();
+        let ended = Arc::<EndedNodes>::default();
+        let blocklist = Arc::<Blocklist>::default();
+        let auth_failures = Arc::<AuthFailures>::default();
+        let inbound_counters = Arc::<InboundCounters>::default();
+        let inbound = Arc::new(Inbound {
+            shards: Arc::clone(&shards),
+            settings: Arc::clone(&sessions),
+            interests: Arc::clone(&interests),
+            internal: Arc::clone(&internal),
+            canary: Arc::clone(&canary),
+            cluster: Arc::clone(&cluster),
+            blocklist: Arc::clone(&blocklist),
+            ended: Arc::clone(&ended),
+            counters: Arc::clone(&inbound_counters),
+        });
+
+        let (broker, brokers) = start_broker(&config, inbound, cluster.uid())?;
+        let is_shared = brokers.redis.is_some();
+        for topic in cluster.topics() {
+            broker.subscribe(&topic);
+        }
+        let bus = ClusterBus::new(cluster, Arc::clone(&broker));
+        let router = Arc::new(Router::new(
+            broker,
+            sessions,
+            Arc::clone(&interests),
+            Arc::clone(&shards),
+            ended,
+            config.broker_linger,
+        ));
+        let nodes = Arc::new(Nodes {
+            bus: bus.clone(),
+            router: Arc::clone(&router),
+            shards: Arc::clone(&shards),
+            lifecycle: Arc::clone(&lifecycle),
+            is_shared,
+        });
+        let blocking = Arc::new(Blocking {
+            list: Arc::clone(&blocklist),
+            bus: bus.clone(),
+            shards: Arc::clone(&shards),
+            is_shared,
+        });
+        let decisions = Decisions::new(
+            &config,
+            Arc::clone(&router),
+            bus,
+            Arc::clone(&blocklist),
+            Arc::clone(&auth_failures),
+            Arc::clone(&shards),
+        )?;
+        let control = Arc::new(SessionControl {
+            router: Arc::clone(&router),
+            shards: Arc::clone(&shards),
+            decisions: decisions.clone(),
+            info: Info {
+                lifecycle: Arc::clone(&lifecycle),
+                shards: Arc::clone(&shards),
+                router: Arc::clone(&router),
+            },
+        });
+        let porter = tls.as_ref().map(|tls| {
+            Arc::new(LineHandshakes::new(Arc::clone(tls), Arc::clone(&limiter), Arc::clone(&shards)))
+                as Arc<dyn TlsHandoff>
+        });
+        let http = Arc::new(HttpServices {
+            readiness: Arc::new(ReadinessCheck {
+                lifecycle: Arc::clone(&lifecycle),
+                interests,
+                internal: Arc::clone(&internal),
+                canary: Arc::clone(&canary),
+            }),
+            lifecycle,
+            shards,
+            gate: Arc::new(Gate::new(&config, limiter)),
+            api: Arc::new(api::Services {
+                router,
+                nodes,
+                blocking,
+                counters: Arc::new(api::Counters::new(config.http_api.rate_limit)),
+                auth_failures,
+                process,
+            }),
+            config: Arc::new(config),
+            tls,
+            announcements,
+        });
+        let hooks = decisions.counters();
+        Ok(Self {
+            prepared,
+            control,
+            porter,
+            http,
+            work,
+            canary,
+            internal,
+            decisions,
+            inbound: inbound_counters,
+            hooks,
+            blocklist,
+            brokers,
+        })
+    }
+}
+
+/// What all shards share, with the limits by address.
+fn process(config: &Config) -> Process {
+    let address = &config.limits.address;
+    let proxies = config.trusted_proxies.iter().filter_map(settings::address_range).collect();
+    let addresses = AddressLimits::new(address.connections, address.connection_rate, proxies);
+    Process::new(RateLimit::per_second(config.client.connection_rate_limit), addresses)
+}
+
+/// Starts the broker that the configuration names; it reports to `sink`.
+fn start_broker(
+    config: &Config,
+    sink: SharedSink,
+    uid: &str,
+) -> Result<(Arc<dyn Stateful>, Brokers), OptionsError> {
+    match &config.broker {
+        BrokerUrl::Memory => {
+            let limits = memory::Limits {
+                channel_bytes: config.memory.max_channel,
+                namespace_bytes: config.memory.max_namespace as u64,
+                total_bytes: config.memory.max_total as u64,
+            };
+            let memory = Memory::with_limits(sink, limits);
+            Ok((Arc::clone(&memory) as _, Brokers { redis: None, memory: Some(memory) }))
+        }
+        BrokerUrl::Redis(url) => {
+            let options = Options {
+                prefix: config.redis.prefix.clone(),
+                connect_timeout: config.redis.connect_timeout,
+                response_timeout: config.redis.response_timeout,
+                own: &OWN,
+                node: uid.to_owned(),
+                ..Options::new(url.expose())
+            };
+            let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
+            Ok((Arc::clone(&redis) as _, Brokers { redis: Some(redis), memory: None }))
+        }
+    }
+}

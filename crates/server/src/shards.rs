@@ -1,0 +1,97 @@
+//! The shards of this server, as the control plane reaches them: mailboxes and metrics.
+//!
+//! Invariant: no call blocks; everything that a shard has to do is posted to its mailbox.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidings_hub::Directive;
+use tidings_shard::{Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage};
+
+use crate::interest::{MAX_SHARDS, ShardSet};
+
+/// The mailboxes and metrics of all shards.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    mailboxes: Vec<Arc<Mailbox>>,
+    metrics: Vec<Arc<Metrics>>,
+    process: Arc<Process>,
+}
+
+impl Shards {
+    /// The shards that were prepared; at most [`MAX_SHARDS`]. `process` is what they share.
+    pub(crate) fn new(prepared: &PreparedShards, process: Arc<Process>) -> Self {
+        let mailboxes = prepared.mailboxes().to_vec();
+        assert!(mailboxes.len() <= MAX_SHARDS, "a route has {MAX_SHARDS} bits");
+        Self { mailboxes, metrics: prepared.metrics().to_vec(), process }
+    }
+
+    /// The mailbox of the shard with this index.
+    pub(crate) fn mailbox(&self, index: usize) -> Option<&Mailbox> {
+        self.mailboxes.get(index).map(|mailbox| &**mailbox)
+    }
+
+    /// Calls `act` with the mailbox of each shard in the set.
+    pub(crate) fn for_each(&self, shards: ShardSet, mut act: impl FnMut(&Mailbox)) {
+        shards.indices().for_each(|index| act(&self.mailboxes[index]));
+    }
+
+    /// Posts a message to every shard.
+    pub(crate) fn post_to_all(&self, mail: impl Fn() -> ShardMessage) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(mail());
+        }
+    }
+
+    /// Has the sessions on this node that it concerns carry out an order.
+    pub(crate) fn order(&self, directive: Directive) {
+        let directive = Arc::new(directive);
+        self.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
+    }
+
+    /// Makes a shard accept the connections of a listener.
+    pub(crate) fn listen(&self, listener: Listener) {
+        self.mailboxes[0].post(ShardMessage::Listen(listener));
+    }
+
+    /// Hands a connection over to the next shard in turn.
+    pub(crate) fn hand_over(&self, connection: ShardMessage) {
+        let next = self.process.next_shard(self.mailboxes.len());
+        self.mailboxes[next].post(connection);
+    }
+
+    /// Stops all shards; their threads end after the current write.
+    pub(crate) fn stop(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.stop());
+    }
+
+    /// Whether publishers should be slowed down because some mailbox is filling up.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.mailboxes.iter().any(|mailbox| mailbox.is_congested())
+    }
+
+    /// Bytes of publications that wait in the mailboxes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.waiting()).sum()
+    }
+
+    /// The metrics of each shard.
+    pub(crate) fn metrics(&self) -> &[Arc<Metrics>] {
+        &self.metrics
+    }
+
+    /// The sum of one metric over all shards.
+    pub(crate) fn sum(&self, which: impl Fn(&Metrics) -> &AtomicU64) -> u64 {
+        self.metrics.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
+    }
+
+    /// What all shards share: the number of connections, limits by address.
+    pub(crate) fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// Connections of clients now, of all transports.
+    pub(crate) fn connections(&self) -> usize {
+        self.process.connections.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,58 @@
+//! TLS handshakes of the line port: a connection leaves its shard, is encrypted on the runtime, and goes to a shard.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use tidings_shard::{ShardMessage, Socket, TlsHandoff};
+use tokio::runtime::Handle;
+
+use super::{Outcome, Port, Tls};
+use crate::connections::ConnectionLimiter;
+use crate::shards::Shards;
+
+/// Takes connections of the line port from shards, performs the TLS handshake, and returns them encrypted.
+#[derive(Debug)]
+pub(crate) struct LineHandshakes {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tls: Arc<Tls>,
+    limiter: Arc<ConnectionLimiter>,
+    shards: Arc<Shards>,
+}
+
+impl LineHandshakes {
+    /// A handoff that returns connections to `shards`. Within a tokio runtime, which performs the handshakes.
+    pub(crate) fn new(tls: Arc<Tls>, limiter: Arc<ConnectionLimiter>, shards: Arc<Shards>) -> Self {
+        Self { shared: Arc::new(Shared { tls, limiter, shards }), runtime: Handle::current() }
+    }
+}
+
+impl TlsHandoff for LineHandshakes {
+    fn secure(&self, stream: TcpStream) {
+        let shared = Arc::clone(&self.shared);
+        let Some(permit) = shared.limiter.acquire_accepted() else {
+            shared.tls.counters.count(Outcome::Refused);
+            return;
+        };
+        self.runtime.spawn(async move {
+            let accepted = match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => shared.tls.accept(stream, Port::Line).await,
+                Err(error) => return tracing::error!(%error, "a connection could not be watched"),
+            };
+            let Some(secured) = accepted else { return };
+            let (stream, connection) = secured.into_inner();
+            match stream.into_std() {
+                Ok(stream) => {
+                    // The shard counts the connection from here on.
+                    drop(permit);
+                    shared.shards.hand_over(ShardMessage::Connection(Socket::tls(stream, connection)));
+                }
+                Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
+            }
+        });
+    }
+}
