@@ -15,13 +15,16 @@
 //! - Nothing of a secret is stored or logged.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidings_shard::client_network;
 use tokio::sync::watch;
+
+use crate::metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
 /// Most addresses that are kept.
 const MOST: usize = 16_384;
@@ -40,33 +43,22 @@ const FORGET: Duration = Duration::from_secs(10 * 60);
 /// At most one line in the log for an address in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// What was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Credential {
-    /// A connection or subscription token.
-    Token,
-    /// The secret of `AUTH` on the line or RESP port, where it is no token.
-    Password,
-    /// The key of the server API.
-    ApiKey,
-}
-
-impl Credential {
-    const ALL: [Self; 3] = [Self::Token, Self::Password, Self::ApiKey];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Password => "password",
-            Self::ApiKey => "api_key",
-        }
+labels! {
+    /// The kind of a wrong credential.
+    pub(crate) enum Credential {
+        /// A connection or subscription token.
+        Token => "token",
+        /// The secret of `AUTH` on the line or RESP port, where it is no token.
+        Password => "password",
+        /// The key of the server API.
+        ApiKey => "api_key",
     }
 }
 
 /// The failures of a node.
 #[derive(Debug, Default)]
 pub(crate) struct AuthFailures {
-    counts: [AtomicU64; Credential::ALL.len()],
+    counts: KeyedCounters<Credential>,
     waiting: AtomicUsize,
     closed: watch::Sender<bool>,
     addresses: Mutex<HashMap<Option<IpAddr>, Entry>>,
@@ -124,13 +116,6 @@ impl AuthFailures {
         self.closed.send_replace(true);
     }
 
-    /// Failures since the start, by the metric's label value.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Credential::ALL
-            .map(|kind| (kind.label(), self.counts[kind as usize].load(Ordering::Relaxed)))
-            .into_iter()
-    }
-
     fn change_waiting(&self, address: Option<IpAddr>, change: impl FnOnce(usize) -> usize) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = addresses.get_mut(&address) {
@@ -139,7 +124,7 @@ impl AuthFailures {
     }
 
     fn count(&self, address: Option<IpAddr>, credential: Credential, now: Instant) -> Duration {
-        self.counts[credential as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts.add(credential);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = address.map(client_network);
         if addresses.len() >= MOST && !addresses.contains_key(&key) {
@@ -154,6 +139,17 @@ impl AuthFailures {
             tracing::warn!(address, count, credential = credential.label(), "authentication failed");
         }
         if key.is_none_or(|address| address.is_loopback()) { FIRST } else { entry.pause(now) }
+    }
+}
+
+impl Collect for AuthFailures {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_auth_failures",
+            "Wrong tokens, passwords (AUTH) and keys of the server API",
+            "credential",
+            self.counts.iter(),
+        )
     }
 }
 
@@ -234,7 +230,7 @@ mod tests {
         assert_eq!(fail("2001:db8::2"), 3 * FIRST, "of the same network");
         let later = now + FORGET;
         assert_eq!(failures.count(address("192.0.2.1"), Credential::Token, later), FIRST);
-        assert_eq!(failures.counts().next(), Some(("token", 1_011)));
+        assert_eq!(failures.counts.get(Credential::Token), 1_011);
     }
 
     /// Begins to answer a request; gives what is left of it, and whether the answer is there.

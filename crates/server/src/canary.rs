@@ -9,6 +9,7 @@
 //! - After the connection to the broker was lost, and at the start, nothing counts that was proved before.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use tidings_wire::{Channel, ClientInfo, Publication, Topic};
 use tokio::sync::Notify;
 
 use crate::interest::Interests;
+use crate::metrics::{Collect, MetricWriter, SECONDS};
 
 /// How the channels of canaries begin, among those of the server's own ([`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX)).
 pub(crate) const PREFIX: &str = "tidings.node.canary.";
@@ -237,7 +239,7 @@ impl Canary {
 
     /// How long publications take through the broker: as long as the slowest of the last canaries, or, when the next one
     /// is overdue, as long as it is overdue by now.
-    pub(crate) fn lag(&self) -> Duration {
+    fn lag(&self) -> Duration {
         let of = |way: &Way| match way.proofs[Part::Publish as usize].as_ref().and_then(|proof| proof.last) {
             Some((when, took)) => took.max(when.elapsed().saturating_sub(self.interval)),
             None => way.reset.elapsed(),
@@ -322,6 +324,17 @@ impl Canary {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Way>> {
         self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Canary {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.gauge(
+            "tidings_broker_lag",
+            SECONDS,
+            "How long publications take through the broker: the round trip of the last canary, or by how much the next is overdue",
+            self.lag().as_secs_f64(),
+        )
     }
 }
 

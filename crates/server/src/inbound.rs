@@ -4,6 +4,7 @@
 //! - No call blocks: messages are posted to the shards' mailboxes.
 //! - Publications in internal channels reach no session, whatever pattern they match.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +21,7 @@ use crate::cluster::{Cluster, Heard};
 use crate::ended::EndedNodes;
 use crate::interest::{Interests, ShardSet};
 use crate::internal::InternalChannels;
+use crate::metrics::{Collect, MetricWriter};
 use crate::router::failure;
 use crate::shards::Shards;
 
@@ -50,6 +52,17 @@ pub(crate) struct InboundCounters {
 impl Default for InboundCounters {
     fn default() -> Self {
         Self { publications: AtomicU64::new(0), refusals: LogThrottle::new(), gaps: LogThrottle::new() }
+    }
+}
+
+impl Collect for InboundCounters {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counter(
+            "tidings_publications_heard",
+            None,
+            "Publications that the broker handed over, from whomever they came",
+            self.publications.load(Ordering::Relaxed),
+        )
     }
 }
 

@@ -1,9 +1,51 @@
 //! What the operating system says about this process. Where it has no `/proc`, less is known.
 
+use std::fmt;
 use std::fs;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::lifecycle::Lifecycle;
+use crate::metrics::{BYTES, Collect, MetricWriter, SECONDS};
+
+/// Reports the process and the build.
+pub(crate) struct ProcessMetrics {
+    lifecycle: Arc<Lifecycle>,
+    /// When the server was started, since the Unix epoch.
+    began: Duration,
+}
+
+impl ProcessMetrics {
+    /// Of a server that was just started.
+    pub(crate) fn new(lifecycle: Arc<Lifecycle>) -> Self {
+        let began = SystemTime::now().checked_sub(lifecycle.uptime()).unwrap_or(UNIX_EPOCH);
+        Self { lifecycle, began: began.duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+}
+
+impl Collect for ProcessMetrics {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.info("tidings_build", "What was built", ("version", env!("CARGO_PKG_VERSION")))?;
+        let uptime = self.lifecycle.uptime().as_secs_f64();
+        out.gauge("tidings_uptime", SECONDS, "Time since the server was started", uptime)?;
+        let cpu = processor_time().as_secs_f64();
+        out.counter("process_cpu", SECONDS, "Processor time used, of user and system", cpu)?;
+        let began = self.began.as_secs_f64();
+        out.gauge("process_start_time", SECONDS, "When the server was started, since the Unix epoch", began)?;
+        if let Some(bytes) = resident_bytes() {
+            out.gauge("process_resident_memory", BYTES, "Memory in use", bytes)?;
+        }
+        if let Some(open) = open_files() {
+            out.gauge("process_open_fds", None, "Open files and sockets", open)?;
+        }
+        if let Some(most) = most_files() {
+            out.gauge("process_max_fds", None, "How many files and sockets may be open", most)?;
+        }
+        Ok(())
+    }
+}
 
 /// The memory that is in use, in bytes (`VmRSS`, proc_pid_status(5)).
 pub(crate) fn resident_bytes() -> Option<u64> {

@@ -1,5 +1,6 @@
 //! Readiness: whether the server should receive new clients, as `/ready` reports it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use crate::canary::Canary;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Collect, MetricWriter};
 
 /// How often readiness is compared with the last state in the log.
 const WATCH: Duration = Duration::from_millis(100);
@@ -28,6 +30,19 @@ pub struct NotReady {
     pub part: &'static str,
     /// The reason, for an operator.
     pub reason: String,
+}
+
+impl Collect for ReadinessCheck {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let ready = matches!(self.check(), Readiness::Ready(_));
+        out.gauge("tidings_ready", None, "Whether /ready says 200 (1) or 503 (0)", u64::from(ready))?;
+        out.gauge(
+            "tidings_broker_topics_refused",
+            None,
+            "Channels and patterns that the broker does not subscribe although it should, so that their subscribers miss publications",
+            self.refused_topics(),
+        )
+    }
 }
 
 /// What readiness is derived from.

@@ -5,6 +5,8 @@
 //!
 //! Invariant: no call blocks; completion callbacks run on the broker's threads.
 
+use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use crate::ended::EndedNodes;
 use crate::interest::Interests;
 use crate::internal::is_internal;
 use crate::listing::{ChannelCounts, ListBudget};
+use crate::metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
 
 /// Completion callback of a publish. Called exactly once, from any thread; must not block.
@@ -195,6 +198,25 @@ impl Router {
                 self.broker.unsubscribe(topic);
             }
         });
+    }
+}
+
+impl Collect for Router {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let kind = self.broker.name();
+        let up = u64::from(self.down_reason().is_none());
+        out.gauges(
+            "tidings_broker_up",
+            "Whether there is a connection to the broker (1) or not (0); the memory broker always has one",
+            "kind",
+            iter::once((kind, up)),
+        )?;
+        out.gauge(
+            "tidings_broker_topics",
+            None,
+            "Channels and patterns subscribed at the broker, those that nobody wants any more but linger included",
+            self.topics(),
+        )
     }
 }
 

@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 use self::assembly::Assembly;
 use crate::auth::SetupError;
 use crate::config::{Config, ListenAddr};
-use crate::http::metrics::{self, Sources};
-use crate::http::{self, HttpServices};
+use crate::http::{self, HttpServices, Traffic};
 use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
@@ -111,10 +110,7 @@ impl Server {
             canary,
             internal,
             decisions,
-            inbound,
-            hooks,
-            blocklist,
-            brokers,
+            mut metrics,
         } = Assembly::new(config, tls, announcements)?;
         let (api, shards) = (&services.api, &services.shards);
         let settings = Arc::clone(api.router.settings());
@@ -136,21 +132,15 @@ impl Server {
             shards.listen(listener);
         }
         let tables = tables::start(&services, decisions, &internal)?;
-        let traffic = Arc::default();
+        if let Some(tables) = &tables {
+            metrics.register(Arc::clone(tables));
+        }
+        let traffic = Arc::<Traffic>::default();
+        metrics.register(Arc::clone(&traffic));
         let limits = summary::Limits { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
-        let registry = Arc::new(metrics::registry(Sources {
-            services: Arc::clone(&services),
-            limits: limits.clone(),
-            traffic: Arc::clone(&traffic),
-            tables: tables.clone(),
-            canary: Arc::clone(&canary),
-            inbound,
-            hooks,
-            blocklist,
-            redis: brokers.redis,
-            memory: brokers.memory,
-        }));
-        let http = http::Serving::start(http, &services, tables, &registry, &traffic, &mut files)?;
+        metrics.register(limits.clone());
+        let metrics = Arc::new(metrics);
+        let http = http::Serving::start(http, &services, tables, &metrics, &traffic, &mut files)?;
         let mut tasks = JoinSet::new();
         let (broker, interests) = (Arc::clone(api.router.broker()), Arc::clone(api.router.interests()));
         tasks.spawn(canary::run(canary, broker, interests));

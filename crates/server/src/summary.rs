@@ -5,6 +5,7 @@
 //!   `debug`.
 //! - Refusals at limits are one line a minute at `warn`, with their number by limit; the first one is logged at once.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use tidings_hub::{Disconnects, Settings};
 
 use crate::api;
+use crate::metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
 
 /// How often a line is written at most.
@@ -28,7 +30,7 @@ pub(crate) struct Limits {
 }
 
 /// The refusals at each limit since the start, by the labels of `tidings_limited_total`.
-pub(crate) fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
+fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
     let (process, usage) = (limits.shards.process(), &limits.settings.usage);
     let [address_commands, address_publications, address_bytes, ..] = usage.addresses.refused();
     let [user_commands, user_publications, user_bytes, user_connection_rate, user_connections] =
@@ -50,9 +52,23 @@ pub(crate) fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
     ]
 }
 
-/// The clients that the server has disconnected since the start, by the labels of [`Disconnects`].
-pub(crate) fn disconnects(shards: &Shards) -> [u64; Disconnects::LABELS] {
-    std::array::from_fn(|at| shards.sum(|shard| &shard.disconnects[at]))
+impl Collect for Limits {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let usage = &self.settings.usage;
+        out.counters(
+            "tidings_limited",
+            "What was refused because of a limit: connections (in all, of a user, of an address), commands and publications of \
+             clients, commands to the server API",
+            "limit",
+            limited(self),
+        )?;
+        out.gauges(
+            "tidings_metered",
+            "Addresses and users that are counted for limits on commands and of users",
+            "of",
+            [("addresses", usage.addresses.stored() as u64), ("users", usage.users.stored() as u64)],
+        )
+    }
 }
 
 /// Counters, and what was logged of them.
@@ -93,7 +109,7 @@ impl Summaries {
     }
 
     fn write(&mut self, now: Instant) {
-        if let Some(new) = self.disconnects.due(disconnects(&self.limits.shards), now) {
+        if let Some(new) = self.disconnects.due(self.limits.shards.disconnects(), now) {
             let parts = new.iter().enumerate().map(|(at, count)| {
                 let (code, words) = Disconnects::label(at);
                 (if words.is_empty() { code } else { format!("{code} {words}") }, *count)

@@ -22,6 +22,7 @@ mod methods;
 mod openapi;
 mod reply;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +43,7 @@ use crate::blocking::Blocking;
 use crate::cluster::Nodes;
 use crate::config::Config;
 use crate::http::{Peer, Scheme};
+use crate::metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
 use command::Command;
 pub(crate) use gate::given as shown_key;
@@ -60,15 +62,15 @@ const ERROR_MODE: &str = "x-centrifugo-error-mode";
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Commands by method, in the order of [`METHODS`].
-    pub(crate) commands: [AtomicU64; METHODS.len()],
+    commands: [AtomicU64; METHODS.len()],
     /// Commands and publications that were answered with an error.
-    pub(crate) errors: AtomicU64,
+    errors: AtomicU64,
     /// Requests refused because of who sent them.
-    pub(crate) refused: AtomicU64,
+    refused: AtomicU64,
     /// How many commands may come in a second.
     pub(crate) rate: RateLimit,
     /// Room for the answers to reading commands.
-    pub(crate) answers: answers::Answers,
+    answers: answers::Answers,
 }
 
 impl Counters {
@@ -84,6 +86,42 @@ impl Counters {
         }
         let why = "commands come faster than http_api.rate_limit allows; try again later\n";
         Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], why).into_response())
+    }
+}
+
+impl Collect for Counters {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        out.counters(
+            "tidings_api_commands",
+            "Commands of backends to the server API, those of a batch one by one",
+            "method",
+            METHODS.into_iter().zip(self.commands.iter().map(of)),
+        )?;
+        out.gauge(
+            "tidings_api_answers_reserved",
+            BYTES,
+            "Bytes reserved for answers of the server API that are being read or sent",
+            self.answers.taken(),
+        )?;
+        out.counter(
+            "tidings_api_answers_refused",
+            None,
+            "Commands to the server API that were answered with a temporary error, for there was no room for the answer",
+            of(&self.answers.refused),
+        )?;
+        out.counter(
+            "tidings_api_errors",
+            None,
+            "Commands to the server API, and publications of its broadcasts, that were answered with an error",
+            of(&self.errors),
+        )?;
+        out.counter(
+            "tidings_api_refused",
+            None,
+            "Requests to the server API that were refused because of who sent them",
+            of(&self.refused),
+        )
     }
 }
 

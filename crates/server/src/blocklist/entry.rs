@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use tidings_hub::{Directive, Order, Rejection};
 use tidings_wire::code;
 
+use crate::metrics::{Label as _, labels};
+
 /// Whom or what a block concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,23 +18,29 @@ pub(crate) enum Subject {
     UserTokens(String),
 }
 
-impl Subject {
-    /// The kinds, as metrics name them.
-    pub(crate) const KINDS: [&'static str; 3] = ["user", "token", "user_tokens"];
+labels! {
+    /// The kind of a [`Subject`].
+    pub(crate) enum SubjectKind {
+        User => "user",
+        Token => "token",
+        UserTokens => "user_tokens",
+    }
+}
 
-    /// Its kind's place in [`Self::KINDS`].
-    pub(crate) fn kind(&self) -> usize {
+impl Subject {
+    /// The kind.
+    pub(crate) fn kind(&self) -> SubjectKind {
         match self {
-            Self::User(_) => 0,
-            Self::Token(_) => 1,
-            Self::UserTokens(_) => 2,
+            Self::User(_) => SubjectKind::User,
+            Self::Token(_) => SubjectKind::Token,
+            Self::UserTokens(_) => SubjectKind::UserTokens,
         }
     }
 
     /// The name under which it is stored.
     pub(crate) fn name(&self) -> String {
         let (Self::User(id) | Self::Token(id) | Self::UserTokens(id)) = self;
-        format!("{}:{id}", Self::KINDS[self.kind()])
+        format!("{}:{id}", self.kind().label())
     }
 }
 

@@ -13,7 +13,7 @@
 mod entry;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use tidings_hub::{Directive, TokenId};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use entry::{Block, Change, Subject};
+
+use crate::metrics::{Collect, KeyedCounters, MetricWriter};
+use entry::SubjectKind;
 
 /// Most entries.
 pub(crate) const MOST: usize = 50_000;
@@ -37,8 +40,8 @@ pub(crate) struct Blocklist {
     entries: RwLock<HashMap<Subject, Known>>,
     loaded: watch::Sender<bool>,
     reload: Notify,
-    /// Connections and refreshes refused, in the order of [`Subject::KINDS`].
-    refused: [AtomicU64; Subject::KINDS.len()],
+    /// Connections and refreshes that were rejected.
+    refused: KeyedCounters<SubjectKind>,
 }
 
 /// What is known of a subject.
@@ -59,7 +62,7 @@ impl Default for Blocklist {
             entries: RwLock::default(),
             loaded: watch::Sender::new(false),
             reload: Notify::new(),
-            refused: Default::default(),
+            refused: KeyedCounters::default(),
         }
     }
 }
@@ -93,7 +96,7 @@ impl Blocklist {
 
     /// Counts a connection or a refresh that a block has refused.
     pub(crate) fn count(&self, block: &Block) {
-        self.refused[block.subject.kind()].fetch_add(1, Ordering::Relaxed);
+        self.refused.add(block.subject.kind());
     }
 
     /// Takes over a change that a node has made. Gives what has to be ordered to sessions.
@@ -152,19 +155,12 @@ impl Blocklist {
     }
 
     /// Entries by kind.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); Subject::KINDS.len()] {
-        let mut counts = Subject::KINDS.map(|kind| (kind, 0));
-        for known in self.read().values() {
-            if let Some(block) = &known.block {
-                counts[block.subject.kind()].1 += 1;
-            }
+    fn counts(&self) -> KeyedCounters<SubjectKind> {
+        let counts = KeyedCounters::default();
+        for block in self.read().values().filter_map(|known| known.block.as_ref()) {
+            counts.add(block.subject.kind());
         }
         counts
-    }
-
-    /// Connections and refreshes refused since the start, by kind.
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Subject::KINDS.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Whether the list has [`MOST`] entries.
@@ -188,6 +184,24 @@ impl Blocklist {
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Subject, Known>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Blocklist {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        out.gauges(
+            "tidings_blocks",
+            "Users and tokens that are blocked, revoked or invalidated",
+            "kind",
+            counts.iter(),
+        )?;
+        out.counters(
+            "tidings_blocked",
+            "Connections and refreshes that were refused because of a block",
+            "kind",
+            self.refused.iter(),
+        )
     }
 }
 

@@ -22,6 +22,7 @@ mod registry;
 mod sealing;
 mod survey;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -34,6 +35,7 @@ use tidings_wire::{Channel, Topic};
 use tokio::sync::mpsc;
 
 use crate::blocklist::Change;
+use crate::metrics::{Collect, MetricWriter};
 use message::{Message, Say};
 use registry::{Met, Registry};
 use sealing::Sealer;
@@ -155,7 +157,7 @@ impl Cluster {
     }
 
     /// How many other nodes of this version have other options of channels.
-    pub(crate) fn different(&self) -> usize {
+    fn different(&self) -> usize {
         self.others().iter().filter(|info| self.differs(info)).count()
     }
 
@@ -197,7 +199,7 @@ impl Cluster {
     }
 
     /// Messages that were rejected before they were read, by the metric's label value.
-    pub(crate) fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.sealer.rejected()
     }
 
@@ -260,5 +262,34 @@ impl Cluster {
         if self.todo.try_send(todo).is_err() {
             self.ignored.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Collect for Cluster {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.gauge(
+            "tidings_nodes",
+            None,
+            "Servers on this broker, this one included",
+            self.others().len() as u64 + 1,
+        )?;
+        out.gauge(
+            "tidings_nodes_different",
+            None,
+            "Other servers on this broker that have other options of channels than this one",
+            self.different(),
+        )?;
+        out.counters(
+            "tidings_nodes_rejected",
+            "Messages between nodes that were not authentic, or not for the first time, and changed nothing",
+            "reason",
+            self.rejected(),
+        )?;
+        out.counter(
+            "tidings_nodes_ignored",
+            None,
+            "Messages of other nodes that were not understood, or for which there was no room",
+            self.ignored.load(Ordering::Relaxed),
+        )
     }
 }

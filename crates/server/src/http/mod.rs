@@ -16,12 +16,10 @@
 
 mod bodies;
 mod escape;
-mod exposition;
 mod format;
 mod forwarded;
 mod host;
 mod listener;
-pub(crate) mod metrics;
 mod origin;
 mod pace;
 mod page;
@@ -29,6 +27,7 @@ mod patience;
 mod places;
 mod routes;
 mod serve;
+mod traffic;
 mod transport;
 pub(crate) mod upgrade;
 
@@ -37,7 +36,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,6 +44,7 @@ use crate::api;
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{Bound, SocketFile};
+use crate::metrics::MetricsRegistry;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
 use crate::tls::Tls;
@@ -57,21 +56,7 @@ pub(crate) use places::RESERVE;
 
 use listener::Encrypted;
 use serve::{Bounds, Door};
-
-/// What has happened on the HTTP listeners, for the metrics.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    /// Connections now.
-    connections: Arc<AtomicU64>,
-    /// Answers so far by the first digit of their status, from 1.
-    answers: [AtomicU64; 5],
-    /// Connections now that have a place of the reserve.
-    reserve: AtomicU64,
-    /// Connections that were closed for new ones, by [`pace::Wait`].
-    gave_way: [AtomicU64; pace::Wait::ALL.len()],
-    /// Refused because there was no place: requests; connections of an address at its limit.
-    refused: [AtomicU64; 2],
-}
+pub(crate) use traffic::Traffic;
 
 /// The parts of the server that the HTTP handlers use.
 pub(crate) struct HttpServices {
@@ -104,7 +89,7 @@ impl Serving {
         bound: Vec<Bound>,
         services: &Arc<HttpServices>,
         tables: Option<Arc<TableService>>,
-        registry: &Arc<Registry>,
+        registry: &Arc<MetricsRegistry>,
         traffic: &Arc<Traffic>,
         files: &mut Vec<SocketFile>,
     ) -> io::Result<Self> {

@@ -18,30 +18,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::places::AddressKey;
+use crate::metrics::{Label as _, labels};
 
-/// What a connection waits for, in the order in which connections give way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wait {
-    /// The head of its next request: little or nothing is lost with it.
-    Head,
-    /// The rest of a request's body.
-    Body,
-    /// The peer, to read an answer.
-    Answer,
+labels! {
+    /// What a connection waits for, in the order in which connections give way.
+    #[derive(PartialOrd, Ord)]
+    pub(super) enum Wait {
+        /// The head of the next request: little or nothing is lost with the connection.
+        Head => "head",
+        /// The rest of a request's body.
+        Body => "body",
+        /// The peer, to read a response.
+        Answer => "answer",
+    }
 }
 
 impl Wait {
-    pub(super) const ALL: [Self; 3] = [Self::Head, Self::Body, Self::Answer];
-
-    /// What it is called in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Head => "head",
-            Self::Body => "body",
-            Self::Answer => "answer",
-        }
-    }
-
     /// How far behind a connection must be before it gives way to others.
     pub(super) fn grace(self) -> Duration {
         match self {
@@ -67,7 +59,7 @@ impl Slowest {
     pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<Wait> {
         let now = Instant::now();
         let mut lists = self.lock();
-        let (wait, pace) = Wait::ALL.into_iter().find_map(|wait| {
+        let (wait, pace) = Wait::ALL.iter().copied().find_map(|wait| {
             let list = &mut lists[wait as usize];
             let is_behind = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
             let mut behind = list.iter().take_while(|((since, _), _)| is_behind(*since));

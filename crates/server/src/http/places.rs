@@ -22,9 +22,9 @@ use tidings_log_throttle::LogThrottle;
 use tidings_shard::client_network;
 use tokio::sync::Notify;
 
-use super::Traffic;
 use super::pace::{Pace, Slowest};
 use super::serve::Bounds;
+use super::traffic::{Exceeded, Traffic};
 
 /// Places beyond the limit, for probes.
 pub(crate) const RESERVE: usize = 64;
@@ -118,7 +118,7 @@ impl Places {
                 Entry::Place(place) => return Some(place),
                 Entry::AddressFull => {
                     self.evict(key);
-                    self.traffic.refused[1].fetch_add(1, Ordering::Relaxed);
+                    self.traffic.refused.add(Exceeded::Address);
                     if let Some(times) = self.full_for_address.count() {
                         tracing::warn!(
                             ?address,
@@ -182,7 +182,7 @@ impl Places {
     /// Asks the slowest connection to give way, of one address if one is given.
     fn evict(&self, address: Option<AddressKey>) {
         if let Some(wait) = self.slowest.evict(address) {
-            self.traffic.gave_way[wait as usize].fetch_add(1, Ordering::Relaxed);
+            self.traffic.gave_way.add(wait);
         }
     }
 
@@ -224,7 +224,7 @@ impl Place {
             let is_crowded = self.places.lock().reserve > RESERVE / 2;
             let left = PATIENCE[usize::from(is_crowded)].saturating_sub(began.elapsed());
             if left.is_zero() || self.pace.is_evicted() {
-                self.places.traffic.refused[0].fetch_add(1, Ordering::Relaxed);
+                self.places.traffic.refused.add(Exceeded::Limit);
                 return false;
             }
             self.places.evict(crowded_address);
@@ -234,9 +234,7 @@ impl Place {
 
     /// The answer to a request for which there is no place.
     pub(super) fn refusal(&self) -> Response {
-        if let Some(count) = self.places.traffic.answers.get(4) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.places.traffic.count_response(StatusCode::SERVICE_UNAVAILABLE);
         let limit = self.places.bounds.connections;
         let text =
             format!("all {limit} HTTP connections are in use (http.connection_limit); try again later\n");

@@ -1,7 +1,6 @@
 //! What is answered to which request.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router as Routes;
 use axum::extract::{Path, Request, State};
@@ -13,14 +12,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::registry::Registry;
 use serde_json::json;
 use tidings_table_service as tables;
 
 use super::format::Format;
 use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
-use super::{HttpServices, Peer, Traffic, forwarded, metrics, transport};
+use super::{HttpServices, Peer, Traffic, forwarded, transport};
+use crate::metrics::MetricsRegistry;
 use crate::readiness::{NotReady, Readiness};
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
@@ -39,14 +38,14 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 struct Site {
     services: Arc<HttpServices>,
-    registry: Arc<Registry>,
+    registry: Arc<MetricsRegistry>,
 }
 
 /// The HTTP port's paths and what every answer wears. With hosts of its own, the server answers for no others: their
 /// requests get 421.
 pub(super) fn routes(
     services: &Arc<HttpServices>,
-    registry: &Arc<Registry>,
+    registry: &Arc<MetricsRegistry>,
     traffic: &Arc<Traffic>,
     tables: Option<&Arc<tables::Service>>,
     own: Option<OwnHosts>,
@@ -82,7 +81,7 @@ impl Dress {
     }
 }
 
-fn paths(services: &Arc<HttpServices>, registry: &Arc<Registry>) -> Routes {
+fn paths(services: &Arc<HttpServices>, registry: &Arc<MetricsRegistry>) -> Routes {
     let site = Arc::new(Site { services: Arc::clone(services), registry: Arc::clone(registry) });
     Routes::new()
         .route("/", get(home))
@@ -131,10 +130,7 @@ async fn dress(State(dress): State<Arc<Dress>>, mut request: Request, next: Next
     request.extensions_mut().insert(scheme);
     let strict = dress.strict_transport(request.headers());
     let mut answer = next.run(request).await;
-    let class = usize::from(answer.status().as_u16() / 100).saturating_sub(1);
-    if let Some(count) = traffic.answers.get(class) {
-        count.fetch_add(1, Ordering::Relaxed);
-    }
+    traffic.count_response(answer.status());
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
@@ -178,7 +174,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 
 async fn numbers(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let format = Format::asked(&headers);
-    match metrics::text(&site.registry) {
+    match site.registry.text() {
         Ok(text) => {
             ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.of(text)).into_response()
         }

@@ -21,13 +21,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::Traffic;
 use super::bodies::{AnswerBody, RequestBody};
 use super::forwarded::Peer;
 use super::listener::{Accept, Release};
 use super::pace::Wait;
 use super::patience::Patient;
 use super::places::{PROBES, Place, Places, WEBSOCKETS};
+use super::traffic::Traffic;
 use crate::config::HttpOptions;
 
 /// What a peer may take.
@@ -301,6 +301,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::pace::GRACE;
+    use super::super::traffic::Exceeded;
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -418,13 +419,13 @@ mod tests {
         let mut third = world.connect().await;
         third.write_all(GET).await.expect("a request sent");
         read_until(&mut third, "hello").await;
-        assert_eq!(world.traffic.gave_way[0].load(Ordering::Relaxed), 0);
+        assert_eq!(world.traffic.gave_way.get(Wait::Head), 0);
         // The one that began to wait first goes first.
         let mut fourth = world.connect().await;
         fourth.write_all(GET).await.expect("a request sent");
         read_until(&mut fourth, "hello").await;
         assert_eq!(read_to_end(&mut half).await, "");
-        assert_eq!(world.traffic.gave_way[0].load(Ordering::Relaxed), 1);
+        assert_eq!(world.traffic.gave_way.get(Wait::Head), 1);
         let mut fifth = world.connect().await;
         fifth.write_all(GET).await.expect("a request sent");
         read_until(&mut fifth, "hello").await;
@@ -483,7 +484,7 @@ mod tests {
             peer.write_all(post(100).as_bytes()).await.expect("a head sent");
         }
         sleep(2 * GRACE).await;
-        assert_eq!(world.traffic.gave_way[1].load(Ordering::Relaxed), 0);
+        assert_eq!(world.traffic.gave_way.get(Wait::Body), 0);
         let mut quick = world.connect().await;
         quick.write_all(GET).await.expect("a request sent");
         read_until(&mut quick, "hello").await;
@@ -504,7 +505,7 @@ mod tests {
         let mut quick = world.connect().await;
         quick.write_all(GET).await.expect("a request sent");
         read_until(&mut quick, "hello").await;
-        assert_eq!(world.traffic.gave_way[2].load(Ordering::Relaxed), 1);
+        assert_eq!(world.traffic.gave_way.get(Wait::Answer), 1);
     }
 
     #[tokio::test]
@@ -531,7 +532,7 @@ mod tests {
         }
         let text = read_to_end(&mut refused).await;
         assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("retry-after: 1\r\n"), "{text}");
-        assert_eq!(world.traffic.refused[0].load(Ordering::Relaxed), 1);
+        assert_eq!(world.traffic.refused.get(Exceeded::Limit), 1);
         let text = timeout(Duration::from_millis(50), held[0].read_u8()).await;
         assert!(text.is_err(), "a request that the server is busy with was ended");
     }

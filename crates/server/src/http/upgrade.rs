@@ -29,10 +29,10 @@
 
 #![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -58,28 +58,29 @@ use super::origin::{self, Origins, Scheme, Visitor};
 use super::patience::Patient;
 use crate::config::Config;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
+use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
-/// Why there is no WebSocket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    /// The request is no handshake.
-    Handshake,
-    /// It comes from a page that may not connect.
-    Origin,
-    /// There are as many connections as there may be.
-    Limit,
-    /// The server is stopping.
-    Stopping,
-    /// Too many begin at once.
-    Rate,
+labels! {
+    /// Why a connection is rejected.
+    enum Refusal {
+        /// The request is no WebSocket handshake.
+        Handshake => "handshake",
+        /// The request comes from a page that may not connect.
+        Origin => "origin",
+        /// There are as many connections as there may be.
+        Limit => "limit",
+        /// The server is stopping.
+        Stopping => "stopping",
+        /// Connections begin too fast.
+        Rate => "rate",
+    }
 }
 
 /// What decides about connections that begin as HTTP, and counts those that are refused.
 #[derive(Debug)]
 pub(crate) struct Gate {
     origins: Origins,
-    /// Refused so far, in the order of [`Gate::REASONS`].
-    refused: [AtomicU64; Self::REASONS.len()],
+    refused: KeyedCounters<Refusal>,
     limiter: Arc<ConnectionLimiter>,
     /// For commands that come by requests of their own.
     room: Arc<Semaphore>,
@@ -89,22 +90,14 @@ pub(crate) struct Gate {
 const ROOM: usize = 16 << 20;
 
 impl Gate {
-    /// Why connections are refused, as metrics call it.
-    const REASONS: [&str; 5] = ["handshake", "origin", "limit", "stopping", "rate"];
-
     /// The origins that `config` allows, and as many connections as `limiter` does.
     pub(crate) fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
         Self {
             origins: Origins::of(config),
-            refused: Default::default(),
+            refused: KeyedCounters::default(),
             limiter,
             room: Arc::new(Semaphore::new(ROOM)),
         }
-    }
-
-    /// How many were refused so far, by reason.
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Self::REASONS.into_iter().zip(&self.refused).map(|(reason, n)| (reason, n.load(Ordering::Relaxed)))
     }
 
     /// Counts a new connection against the limits.
@@ -146,9 +139,20 @@ impl Gate {
 
     fn refuse(&self, why: Refusal, status: StatusCode, text: impl Into<String>) -> Response {
         let text = text.into();
-        self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.refused.add(why);
         tracing::debug!(status = status.as_u16(), why = text.trim_end(), "a connection was refused");
         (status, text).into_response()
+    }
+}
+
+impl Collect for Gate {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_upgrades_refused",
+            "Connections over HTTP that were refused before they began, by reason",
+            "reason",
+            self.refused.iter(),
+        )
     }
 }
 

@@ -1,7 +1,6 @@
 //! One hook: where it is, what is passed on, and what is done when it fails.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::answer::{Complaint, Outcome};
 use super::question::{How, Question};
 use super::{Counters, Kind};
 use crate::config::{HttpUrl, StaticHeaders};
+use crate::metrics::Label as _;
 use tidings_outbound::{Outbound, TlsError, write_address};
 
 /// Most questions of one hook under way.
@@ -103,15 +103,15 @@ impl Hook {
         read: fn(&[u8]) -> Outcome<T>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.permits.try_acquire() else {
-            self.count(&self.counters.refused);
+            self.counters.refused.add(self.kind);
             self.complain(&format!("{MAX_CALLS} questions are under way, so no other is put"));
             return Err(Rejection::from(code::TOO_MANY_REQUESTS).into());
         };
-        self.count(&self.counters.calls);
+        self.counters.calls.add(self.kind);
         match self.exchange(who, emulated, question, read).await {
             Ok(outcome) => outcome,
             Err(complaint) => {
-                self.count(&self.counters.failures);
+                self.counters.failures.add(self.kind);
                 self.complain(&complaint);
                 Err(Rejection::from(code::INTERNAL).into())
             }
@@ -154,10 +154,6 @@ impl Hook {
         headers
     }
 
-    fn count(&self, counters: &[AtomicU64; 4]) {
-        counters[self.kind as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Says in the log that something went wrong, at most every [`APART`]: a hook that fails, fails for all.
     fn complain(&self, error: &str) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +165,7 @@ impl Hook {
         *last = Some(Instant::now());
         let more = std::mem::take(passed_over);
         drop(complaints);
-        warn!(hook = self.kind.name(), address = %self, error, more, "the application was not asked, or did not answer");
+        warn!(hook = self.kind.label(), address = %self, error, more, "the application was not asked, or did not answer");
     }
 }
 

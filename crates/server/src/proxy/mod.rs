@@ -17,8 +17,8 @@ mod answer;
 mod hook;
 mod question;
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
@@ -28,40 +28,46 @@ pub(crate) use answer::Publish;
 use self::hook::{Address, Hook};
 use self::question::{Question, Subject};
 use crate::config::{ChannelOptions, Config, ProxyOptions};
+use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_outbound::TlsError;
 
-/// The hooks of a server, those that are switched off included, in the order in which they are documented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Connect,
-    Subscribe,
-    Publish,
-    Rpc,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Connect, Self::Subscribe, Self::Publish, Self::Rpc];
-
-    /// What it is called in metrics and in the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Subscribe => "subscribe",
-            Self::Publish => "publish",
-            Self::Rpc => "rpc",
-        }
+labels! {
+    /// The hooks of a server, disabled ones included, in the order of the documentation.
+    pub(crate) enum Kind {
+        Connect => "connect",
+        Subscribe => "subscribe",
+        Publish => "publish",
+        Rpc => "rpc",
     }
 }
 
-/// What hooks count, by [`Kind`].
+/// Requests to the application, by hook.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Questions that were sent.
-    pub(crate) calls: [AtomicU64; 4],
-    /// Those that were not answered, or not understandably.
-    pub(crate) failures: [AtomicU64; 4],
-    /// Questions that were not sent because too many were under way.
-    pub(crate) refused: [AtomicU64; 4],
+    /// Requests that were sent.
+    calls: KeyedCounters<Kind>,
+    /// Requests without a response, or with one that could not be read.
+    failures: KeyedCounters<Kind>,
+    /// Requests that were not sent because too many were under way.
+    refused: KeyedCounters<Kind>,
+}
+
+impl Collect for Counters {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters("tidings_hook_calls", "Questions put to the application", "hook", self.calls.iter())?;
+        out.counters(
+            "tidings_hook_failures",
+            "Questions that the application did not answer in time or understandably, so that clients got an error",
+            "hook",
+            self.failures.iter(),
+        )?;
+        out.counters(
+            "tidings_hook_refusals",
+            "Questions that were not put because too many were under way, so that clients got an error",
+            "hook",
+            self.refused.iter(),
+        )
+    }
 }
 
 /// What a client put into `connect`.

@@ -27,7 +27,8 @@ use crate::info::Info;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
-use crate::proxy;
+use crate::metrics::MetricsRegistry;
+use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
 use crate::router::Router;
 use crate::shards::Shards;
@@ -47,17 +48,7 @@ pub(super) struct Assembly {
     pub(super) canary: Arc<Canary>,
     pub(super) internal: Arc<InternalChannels>,
     pub(super) decisions: Decisions,
-    pub(super) inbound: Arc<InboundCounters>,
-    pub(super) hooks: Arc<proxy::Counters>,
-    pub(super) blocklist: Arc<Blocklist>,
-    pub(super) brokers: Brokers,
-}
-
-/// The broker by its kind, for metrics.
-#[derive(Clone, Default)]
-pub(super) struct Brokers {
-    pub(super) redis: Option<Arc<Redis>>,
-    pub(super) memory: Option<Arc<Memory>>,
+    pub(super) metrics: MetricsRegistry,
 }
 
 impl Assembly {
@@ -114,8 +105,10 @@ impl Assembly {
             counters: Arc::clone(&inbound_counters),
         });
 
-        let (broker, brokers) = start_broker(&config, inbound, cluster.uid())?;
-        let is_shared = brokers.redis.is_some();
+        let mut metrics = MetricsRegistry::default();
+        let broker = start_broker(&config, inbound, cluster.uid(), &mut metrics)?;
+        let is_shared = matches!(config.broker, BrokerUrl::Redis(_));
+        metrics.register(Arc::clone(&cluster));
         for topic in cluster.topics() {
             broker.subscribe(&topic);
         }
@@ -185,21 +178,19 @@ impl Assembly {
             tls,
             announcements,
         });
-        let hooks = decisions.counters();
-        Ok(Self {
-            prepared,
-            control,
-            porter,
-            http,
-            work,
-            canary,
-            internal,
-            decisions,
-            inbound: inbound_counters,
-            hooks,
-            blocklist,
-            brokers,
-        })
+        metrics.register(decisions.counters());
+        metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
+        metrics.register(Arc::clone(&http.readiness));
+        metrics.register(Arc::clone(&http.shards));
+        metrics.register(Arc::clone(&http.gate));
+        metrics.register(Arc::clone(&http.api.router));
+        metrics.register(Arc::clone(&http.api.counters));
+        metrics.register(Arc::clone(&http.api.auth_failures));
+        metrics.register(http.tls.clone());
+        metrics.register(Arc::clone(&canary));
+        metrics.register(inbound_counters);
+        metrics.register(blocklist);
+        Ok(Self { prepared, control, porter, http, work, canary, internal, decisions, metrics })
     }
 }
 
@@ -216,7 +207,8 @@ fn start_broker(
     config: &Config,
     sink: SharedSink,
     uid: &str,
-) -> Result<(Arc<dyn Stateful>, Brokers), OptionsError> {
+    metrics: &mut MetricsRegistry,
+) -> Result<Arc<dyn Stateful>, OptionsError> {
     match &config.broker {
         BrokerUrl::Memory => {
             let limits = memory::Limits {
@@ -225,7 +217,8 @@ fn start_broker(
                 total_bytes: config.memory.max_total as u64,
             };
             let memory = Memory::with_limits(sink, limits);
-            Ok((Arc::clone(&memory) as _, Brokers { redis: None, memory: Some(memory) }))
+            metrics.register(Arc::clone(&memory));
+            Ok(memory)
         }
         BrokerUrl::Redis(url) => {
             let options = Options {
@@ -237,7 +230,8 @@ fn start_broker(
                 ..Options::new(url.expose())
             };
             let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
-            Ok((Arc::clone(&redis) as _, Brokers { redis: Some(redis), memory: None }))
+            metrics.register(Arc::clone(&redis));
+            Ok(redis)
         }
     }
 }

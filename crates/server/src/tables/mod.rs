@@ -3,6 +3,7 @@
 
 mod access;
 mod bus;
+mod metrics;
 
 use std::io;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ impl TlsHandoff for LineHandshakes {
     fn secure(&self, stream: TcpStream) {
         let shared = Arc::clone(&self.shared);
         let Some(permit) = shared.limiter.acquire_accepted() else {
-            shared.tls.counters.count(Outcome::Refused);
+            shared.tls.counters.handshakes.add(Outcome::Refused);
             return;
         };
         self.runtime.spawn(async move {

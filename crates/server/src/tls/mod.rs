@@ -14,8 +14,8 @@
 mod handoff;
 mod material;
 
+use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::{Config, TlsOptions};
+use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 pub(crate) use handoff::LineHandshakes;
 pub use material::MaterialError;
@@ -48,46 +49,58 @@ pub(crate) enum Port {
     Web,
 }
 
-/// How handshakes have ended, and what became of certificates that were read again.
+labels! {
+    /// How a handshake has ended.
+    enum Outcome {
+        /// The connection is encrypted.
+        Done => "done",
+        /// The two sides did not agree, or the peer left.
+        Failed => "failed",
+        /// The handshake took too long.
+        TimedOut => "timed_out",
+        /// The peer did not speak TLS where it must.
+        Plaintext => "plaintext",
+        /// There were as many connections as there may be.
+        Refused => "refused",
+    }
+}
+
+labels! {
+    /// What became of a certificate that was read again.
+    enum Reload {
+        /// It is in use.
+        Done => "done",
+        /// It cannot be used; the previous one stays in use.
+        Failed => "failed",
+    }
+}
+
+/// Handshakes and certificate reloads.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    /// Handshakes, in the order of [`Counters::OUTCOMES`].
-    handshakes: [AtomicU64; Self::OUTCOMES.len()],
-    /// Certificates taken up since the start; then those that could not be.
-    reloads: [AtomicU64; 2],
+struct Counters {
+    handshakes: KeyedCounters<Outcome>,
+    reloads: KeyedCounters<Reload>,
 }
 
-/// How a handshake has ended.
-#[derive(Clone, Copy, Debug)]
-enum Outcome {
-    /// The connection is encrypted.
-    Done,
-    /// The two sides did not agree, or the peer left.
-    Failed,
-    /// It took too long.
-    TimedOut,
-    /// The peer did not speak TLS where it must.
-    Plaintext,
-    /// There were as many connections as there may be.
-    Refused,
-}
-
-impl Counters {
-    /// How handshakes end, as metrics call it.
-    const OUTCOMES: [&str; 5] = ["done", "failed", "timed_out", "plaintext", "refused"];
-
-    fn count(&self, outcome: Outcome) {
-        self.handshakes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many handshakes have ended how.
-    pub(crate) fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Self::OUTCOMES.into_iter().zip(self.handshakes.iter().map(|n| n.load(Ordering::Relaxed)))
-    }
-
-    /// How many certificates were taken up since the start, and how many could not be.
-    pub(crate) fn reloads(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["done", "failed"].into_iter().zip(self.reloads.iter().map(|n| n.load(Ordering::Relaxed)))
+/// Without TLS all values are zero.
+impl Collect for Option<Arc<Tls>> {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let none = Counters::default();
+        let counters = self.as_ref().map_or(&none, |tls| &tls.counters);
+        let pending = self.as_ref().map_or(0, |tls| tls.pending());
+        out.counters(
+            "tidings_tls_handshakes",
+            "TLS handshakes of both ports by how they ended",
+            "outcome",
+            counters.handshakes.iter(),
+        )?;
+        out.gauge("tidings_tls_handshakes_pending", None, "TLS handshakes under way", pending)?;
+        out.counters(
+            "tidings_tls_reloads",
+            "Certificates that were read again: taken up, or not usable so that the one before stayed",
+            "outcome",
+            counters.reloads.iter(),
+        )
     }
 }
 
@@ -127,13 +140,8 @@ impl Tls {
         })))
     }
 
-    /// What has happened so far.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     /// Handshakes under way.
-    pub(crate) fn under_way(&self) -> u64 {
+    fn pending(&self) -> u64 {
         (self.options.handshake_limit - self.places.available_permits()) as u64
     }
 
@@ -163,7 +171,7 @@ impl Tls {
                 }
             },
         };
-        self.counters.count(outcome);
+        self.counters.handshakes.add(outcome);
         secured
     }
 
@@ -224,11 +232,11 @@ impl Tls {
         match prepared {
             Ok(ready) => {
                 *self.ready.write().unwrap_or_else(PoisonError::into_inner) = ready;
-                self.counters.reloads[0].fetch_add(1, Ordering::Relaxed);
+                self.counters.reloads.add(Reload::Done);
                 tracing::info!("the TLS certificate was read again and holds for new connections");
             }
             Err(error) => {
-                self.counters.reloads[1].fetch_add(1, Ordering::Relaxed);
+                self.counters.reloads.add(Reload::Failed);
                 tracing::warn!(%error, "the TLS certificate cannot be taken up; the one before stays in use");
             }
         }

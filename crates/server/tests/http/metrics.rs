@@ -73,6 +73,28 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
     assert!(gone.is_empty(), "in docs/metrics.md, but not in /metrics: {gone:#?}");
 }
 
+/// Names and label values are an interface: dashboards and alerts of users depend on them.
+#[test]
+fn the_names_and_labels_of_all_samples_stay_as_they_are() {
+    let bucket =
+        ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
+    let redis = format!("broker={}", RedisServer::absent().url());
+    let worlds = [TestServer::start(&[&bucket[..], &[&redis]].concat()), TestServer::start(&[])];
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let scraped: BTreeSet<String> = worlds
+        .iter()
+        .flat_map(|world| {
+            let body = openmetrics(world).body;
+            let samples = body.lines().filter(|line| !line.starts_with('#'));
+            let names = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()));
+            names.map(|name| name.replace(&version, "version=\"*\"")).collect::<Vec<_>>()
+        })
+        .collect();
+    let expected: BTreeSet<String> = include_str!("samples.txt").lines().map(str::to_owned).collect();
+    assert_eq!(scraped.difference(&expected).collect::<Vec<_>>(), [""; 0], "new samples");
+    assert_eq!(expected.difference(&scraped).collect::<Vec<_>>(), [""; 0], "samples that are gone");
+}
+
 #[test]
 fn who_asks_for_openmetrics_gets_it() {
     let world = TestServer::start(&[]);

@@ -1,4 +1,4 @@
-//! Writing one scrape: families of metrics, one after the other.
+//! Writing one scrape: families of metrics, one after another.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-/// Where a scrape is written to. Of every family the unit, and `_total` of a counter, are added to its name.
-pub(super) struct Out<'a>(DescriptorEncoder<'a>);
+/// Writes families of metrics. The encoder appends the unit, and `_total` for a counter, to the name of a family.
+pub(crate) struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
-impl<'a> Out<'a> {
-    pub(super) fn new(encoder: DescriptorEncoder<'a>) -> Self {
+impl<'a> MetricWriter<'a> {
+    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
         Self(encoder)
     }
 
-    /// A number that only grows.
-    pub(super) fn counter(
+    /// A value that only grows.
+    pub(crate) fn counter(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -31,8 +31,8 @@ impl<'a> Out<'a> {
         counter.encode(self.0.encode_descriptor(name, help, unit, MetricType::Counter)?)
     }
 
-    /// Several of them, told apart by a label.
-    pub(super) fn counters(
+    /// Counters with one label.
+    pub(crate) fn counters(
         &mut self,
         name: &str,
         help: &str,
@@ -45,8 +45,8 @@ impl<'a> Out<'a> {
         })
     }
 
-    /// A number that goes up and down.
-    pub(super) fn gauge(
+    /// A value that goes up and down.
+    pub(crate) fn gauge(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -57,8 +57,8 @@ impl<'a> Out<'a> {
         gauge.encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
     }
 
-    /// Several of them, told apart by a label.
-    pub(super) fn gauges(
+    /// Gauges with one label.
+    pub(crate) fn gauges(
         &mut self,
         name: &str,
         help: &str,
@@ -71,9 +71,9 @@ impl<'a> Out<'a> {
         })
     }
 
-    /// A distribution: the sum of all values, and how many there were up to each bound, not counting those up to
-    /// the bound before it. The last bound is infinite.
-    pub(super) fn histogram(
+    /// A distribution: the sum of all values, and how many values lie above the previous bound and not above this one.
+    /// The last bound is infinite.
+    pub(crate) fn histogram(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -87,8 +87,8 @@ impl<'a> Out<'a> {
         family.encode_histogram(sum, count, buckets, exemplars)
     }
 
-    /// Something that does not change while the process runs; its value is always 1.
-    pub(super) fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
+    /// Information that does not change while the process runs; the value is always 1.
+    pub(crate) fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&[label])
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: no call blocks; everything that a shard has to do is posted to its mailbox.
 
+mod metrics;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,0 +1,92 @@
+//! Counters by the values of a label.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The values of a label: a field-less enum, see [`labels!`].
+pub(crate) trait Label: Copy + 'static {
+    /// All values.
+    const ALL: &'static [Self];
+
+    /// The value as the exposition shows it.
+    fn label(self) -> &'static str;
+
+    /// The place of the value in [`Self::ALL`].
+    fn index(self) -> usize;
+}
+
+/// Declares an enum whose variants are the values of a label: `Variant => "value",`.
+macro_rules! labels {
+    ($(#[$meta:meta])* $vis:vis enum $Name:ident {
+        $( $(#[$doc:meta])* $Variant:ident => $label:literal, )+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $Name { $( $(#[$doc])* $Variant, )+ }
+
+        impl $crate::metrics::Label for $Name {
+            const ALL: &'static [Self] = &[$(Self::$Variant),+];
+
+            fn label(self) -> &'static str {
+                match self { $( Self::$Variant => $label, )+ }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+pub(crate) use labels;
+
+/// A counter for each value of a label.
+#[derive(Debug)]
+pub(crate) struct KeyedCounters<K> {
+    counts: Box<[AtomicU64]>,
+    key: PhantomData<K>,
+}
+
+impl<K: Label> Default for KeyedCounters<K> {
+    fn default() -> Self {
+        Self { counts: K::ALL.iter().map(|_| AtomicU64::new(0)).collect(), key: PhantomData }
+    }
+}
+
+impl<K: Label> KeyedCounters<K> {
+    /// Adds one; returns the count with it.
+    pub(crate) fn add(&self, key: K) -> u64 {
+        self.counts[key.index()].fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The count of one value.
+    pub(crate) fn get(&self, key: K) -> u64 {
+        self.counts[key.index()].load(Ordering::Relaxed)
+    }
+
+    /// The counts of all values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        K::ALL.iter().map(|key| (key.label(), self.get(*key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    labels! {
+        enum Fruit {
+            Apple => "apple",
+            Pear => "pear",
+        }
+    }
+
+    #[test]
+    fn each_value_has_a_counter_of_its_own() {
+        let counters = KeyedCounters::<Fruit>::default();
+        assert_eq!(counters.add(Fruit::Pear), 1);
+        assert_eq!(counters.add(Fruit::Pear), 2);
+        assert_eq!((counters.get(Fruit::Apple), counters.get(Fruit::Pear)), (0, 2));
+        assert_eq!(counters.iter().collect::<Vec<_>>(), [("apple", 0), ("pear", 2)]);
+        assert!(Fruit::ALL.iter().enumerate().all(|(at, fruit)| fruit.index() == at));
+    }
+}

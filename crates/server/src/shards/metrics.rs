@@ -1,0 +1,241 @@
+//! What the shards count, summed up over all of them.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use tidings_hub::Disconnects;
+use tidings_session::Link;
+use tidings_shard::{FANOUT_BOUNDS, Metrics};
+
+use super::Shards;
+use crate::metrics::{BYTES, Collect, MetricWriter, SECONDS};
+
+/// Values of a shard that belong together, with the label that tells them apart.
+type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
+
+const TRANSPORTS: Labelled<4> = [
+    ("tcp", |m| &m.connections[0]),
+    ("unix", |m| &m.connections[1]),
+    ("http", |m| &m.connections[2]),
+    ("tls", |m| &m.connections[3]),
+];
+
+const POLICIES: Labelled<4> = [
+    ("cut", |m| &m.dropped[0]),
+    ("latest", |m| &m.dropped[1]),
+    ("drop_oldest", |m| &m.dropped[2]),
+    ("unsubscribe", |m| &m.dropped[3]),
+];
+
+const DEFLATED: Labelled<2> = [("before", |m| &m.deflated[0]), ("after", |m| &m.deflated[1])];
+
+const INFLATED: Labelled<2> = [("before", |m| &m.inflated[0]), ("after", |m| &m.inflated[1])];
+
+const RECOVERIES: Labelled<2> = [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
+
+impl Collect for Shards {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        self.write_connections(out)?;
+        self.write_clients(out)?;
+        self.write_publications(out)?;
+        self.write_waiting(out)
+    }
+}
+
+impl Shards {
+    /// The sums of several metrics, each with its label value.
+    fn sums<const N: usize>(&self, values: Labelled<N>) -> impl Iterator<Item = (&'static str, u64)> {
+        values.into_iter().map(|(label, which)| (label, self.sum(which)))
+    }
+
+    /// Clients that the server has disconnected since the start, by the labels of [`Disconnects`].
+    pub(crate) fn disconnects(&self) -> [u64; Disconnects::LABELS] {
+        std::array::from_fn(|at| self.sum(|shard| &shard.disconnects[at]))
+    }
+
+    fn write_connections(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.gauges(
+            "tidings_connections",
+            "Connections of clients by transport",
+            "transport",
+            self.sums(TRANSPORTS),
+        )?;
+        let dialects =
+            Link::all().map(|link| (link.name(), self.sum(|m: &Metrics| &m.sessions[link.index()])));
+        out.gauges("tidings_sessions", "Sessions by the dialect their client speaks", "dialect", dialects)?;
+        out.counter(
+            "tidings_connections_accepted",
+            None,
+            "Connections accepted, those refused at once included",
+            self.sum(|m| &m.accepted),
+        )?;
+        out.counter(
+            "tidings_connections_refused",
+            None,
+            "Connections refused because there were too many, or because the server was stopping",
+            self.sum(|m| &m.refused),
+        )?;
+        out.counter(
+            "tidings_connections_cut",
+            None,
+            "Connections closed because their client did not keep up",
+            self.sum(|m| &m.cut),
+        )?;
+        out.counters(
+            "tidings_disconnects",
+            "Clients that the server has disconnected, by code",
+            "code",
+            self.disconnects().into_iter().enumerate().map(|(at, count)| (Disconnects::label(at).0, count)),
+        )?;
+        out.gauge(
+            "tidings_subscriptions",
+            None,
+            "Subscriptions of all connections",
+            self.sum(|m| &m.subscriptions),
+        )?;
+        out.gauge(
+            "tidings_shard_topics",
+            None,
+            "Channels and patterns with subscribers, counted on each shard that has some",
+            self.sum(|m| &m.topics),
+        )?;
+        out.counter(
+            "tidings_errors",
+            None,
+            "Commands and lines of clients that were answered with an error",
+            self.sum(|m| &m.errors),
+        )
+    }
+
+    fn write_clients(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_recoveries",
+            "Subscribers that came back, by whether all that they had missed was there",
+            "outcome",
+            self.sums(RECOVERIES),
+        )?;
+        out.counter(
+            "tidings_subscriptions_lost",
+            None,
+            "Subscriptions that ended because publications were lost or dropped",
+            self.sum(|m| &m.lost),
+        )?;
+        out.counter(
+            "tidings_expirations",
+            None,
+            "Connections and subscriptions that ended because their time was over",
+            self.sum(|m| &m.expired),
+        )?;
+        out.counter(
+            "tidings_orders",
+            None,
+            "Orders of the application carried out on sessions",
+            self.sum(|m| &m.orders),
+        )?;
+        out.counter(
+            "tidings_clients_moved",
+            None,
+            "Clients that were asked to reconnect elsewhere because the broker was away for longer than client.broker_down_delay",
+            self.sum(|m| &m.moved),
+        )
+    }
+
+    fn write_publications(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counter(
+            "tidings_publications_received",
+            None,
+            "Publications that clients sent",
+            self.sum(|m| &m.published),
+        )?;
+        out.counter(
+            "tidings_deliveries",
+            None,
+            "Publications for subscribers, once for each: written, queued, or dropped because a queue was full",
+            self.sum(|m| &m.deliveries),
+        )?;
+        out.counters(
+            "tidings_deliveries_dropped",
+            "Publications that a subscriber missed because its queue or its shard's mailbox was full, by what was done",
+            "policy",
+            self.sums(POLICIES),
+        )?;
+        out.counter(
+            "tidings_mailbox_overruns",
+            None,
+            "Publications that found a shard's mailbox full, so that its subscribers missed them",
+            self.sum(|m| &m.overrun),
+        )?;
+        out.gauge(
+            "tidings_reads_reserved",
+            BYTES,
+            "Bytes reserved for histories, presence and lists of channels that are being read for clients",
+            self.sum(|m| &m.reads_reserved),
+        )?;
+        out.gauge(
+            "tidings_reads_waiting",
+            None,
+            "Such reads that wait for room",
+            self.sum(|m| &m.reads_waiting),
+        )?;
+        out.counter(
+            "tidings_reads_refused",
+            None,
+            "Such reads that were answered with a temporary error, for there was no room",
+            self.sum(|m| &m.reads_refused),
+        )?;
+        out.counter(
+            "tidings_reads_dropped",
+            None,
+            "Such reads that were not carried out, for their session had ended",
+            self.sum(|m| &m.reads_dropped),
+        )?;
+        out.counter("tidings_received", BYTES, "Bytes received from clients", self.sum(|m| &m.bytes_in))?;
+        out.counter("tidings_sent", BYTES, "Bytes sent to clients", self.sum(|m| &m.bytes_out))?;
+        out.counters(
+            "tidings_websocket_deflated_bytes",
+            "Bytes of publications before and after they were compressed, each counted once on a shard whatever its subscribers there",
+            "side",
+            self.sums(DEFLATED),
+        )?;
+        out.counters(
+            "tidings_websocket_inflated_bytes",
+            "Bytes of compressed messages of clients before and after they were decompressed",
+            "side",
+            self.sums(INFLATED),
+        )?;
+        let buckets = (0..=FANOUT_BOUNDS.len()).map(|i| {
+            let bound = FANOUT_BOUNDS.get(i).map_or(f64::INFINITY, |micros| *micros as f64 / 1e6);
+            (bound, self.sum(|m: &Metrics| &m.fanout[i]))
+        });
+        out.histogram(
+            "tidings_fanout_duration",
+            SECONDS,
+            "How long a shard took to write what waited in a channel to all of its subscribers there",
+            self.sum(|m| &m.fanout_micros) as f64 / 1e6,
+            &buckets.collect::<Vec<_>>(),
+        )
+    }
+
+    fn write_waiting(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.gauge(
+            "tidings_queue",
+            BYTES,
+            "Bytes that wait for connections which do not read as fast as they are sent to",
+            self.sum(|m| &m.queued),
+        )?;
+        out.gauge(
+            "tidings_connections_stalled",
+            None,
+            "Connections for which something waits",
+            self.sum(|m| &m.stalled),
+        )?;
+        out.gauge(
+            "tidings_input",
+            BYTES,
+            "Bytes of commands that clients have not finished sending, and of those that wait for their turn",
+            self.sum(|m| &m.input_bytes),
+        )?;
+        let waiting = self.waiting_bytes();
+        out.gauge("tidings_mailbox", BYTES, "Bytes of publications that wait for shards", waiting)
+    }
+}
