@@ -68,6 +68,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidings_table::Limits;
 use tidings_wire::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -77,7 +78,7 @@ use download::Downloads;
 use id::TableId;
 use queries::Queries;
 use record::Record;
-use room::{Ask, Room};
+use room::Ask;
 use rooms::Rooms;
 use session::blocking;
 use store::Store;
@@ -103,15 +104,20 @@ const LAST: Duration = Duration::from_secs(2);
 /// How often it is looked whether they have.
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// The row numbers of a sorted or filtered view that each table holds in memory, in bytes; more are held on the disk.
+const ORDER: usize = 1 << 20;
+/// How many times as large as a file its text may be, decompressed and in UTF-8.
+const UNPACKED: u64 = 4;
+
 /// All tables of this process.
 pub struct Service {
     store: Arc<dyn Store>,
     /// The tables in memory.
     rooms: Arc<Rooms>,
     /// Counters for the metrics.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     queries: Queries,
-    uploads: UnderWay,
+    uploads: Arc<UnderWay>,
     arrivals: Arrivals,
     downloads: Downloads,
     options: Options,
@@ -136,9 +142,9 @@ impl Service {
         let service = Arc::new(Self {
             store,
             rooms,
-            counters: Counters::default(),
+            counters: Arc::default(),
             queries: Queries::default(),
-            uploads: UnderWay::new(options.min_data_rate),
+            uploads: Arc::new(UnderWay::new(options.min_data_rate)),
             arrivals: Arrivals::default(),
             downloads: Downloads::new(options.min_data_rate),
             options,
@@ -231,7 +237,7 @@ impl Service {
         let store = Arc::clone(&self.store);
         let (place, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
         // Another request may have started it meanwhile.
-        Ok(self.rooms.get_or_start(id, || Room::start(self, place, record)))
+        Ok(self.rooms.get_or_start(id, || room::start(self, place, record)))
     }
 
     /// Makes a table without a file, whose owner has this secret.
@@ -240,7 +246,7 @@ impl Service {
         let store = Arc::clone(&self.store);
         let place = blocking(move || store.disk().create()).await??;
         let id = place.id;
-        Ok(self.rooms.get_or_start(id, || Room::start(self, place, Record::new(secret))))
+        Ok(self.rooms.get_or_start(id, || room::start(self, place, Record::new(secret))))
     }
 
     /// Asks a table's room something and waits for the answer.
@@ -268,6 +274,13 @@ impl Service {
         let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
         // A follower of the channel receives the next view if this one is lost.
         self.bus.publish(&channel, view);
+    }
+
+    /// The bounds of one file.
+    fn limits(&self) -> Limits {
+        let Options { max_size: original_bytes, max_unpack_ratio: unpack_ratio, .. } = self.options;
+        let text_bytes = original_bytes.saturating_mul(UNPACKED);
+        Limits { original_bytes, text_bytes, unpack_ratio, order_bytes: ORDER, ..Limits::default() }
     }
 
     fn check_running(&self) -> Result<(), Failure> {

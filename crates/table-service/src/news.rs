@@ -19,7 +19,7 @@ use super::room::Ask;
 pub(super) struct News {
     /// Who says it.
     pub(super) node: u64,
-    table: String,
+    pub(super) table: String,
     pub(super) say: Say,
     /// How many look at it there.
     pub(super) viewers: u64,
@@ -60,7 +60,7 @@ pub(super) enum Say {
 
 /// Hears what other nodes say; with one node there are none.
 pub(super) fn listen(service: &Arc<Service>) {
-    if !service.has_others() {
+    if !service.bus.has_other_nodes() {
         return;
     }
     let listening = Arc::downgrade(service);
@@ -79,15 +79,10 @@ pub(super) fn listen(service: &Arc<Service>) {
 }
 
 impl Service {
-    /// Whether there may be other nodes.
-    pub(super) fn has_others(&self) -> bool {
-        self.bus.has_other_nodes()
-    }
-
     /// Tells the other nodes.
-    pub(super) fn tell(&self, id: TableId, word: Word, record: Option<&Record>) {
+    pub(super) fn tell(&self, id: TableId, word: Word, record: &Record) {
         let Word { say, viewers, received, loading } = word;
-        let (node, table, record) = (self.own, id.to_string(), record.cloned());
+        let (node, table, record) = (self.own, id.to_string(), Some(record.clone()));
         let news = News { node, table, say, viewers, received, loading, record };
         let Ok(body) = serde_json::to_vec(&news) else { return };
         self.bus.send(&body);

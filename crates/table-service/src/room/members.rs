@@ -1,22 +1,82 @@
-//! Who is at the link, and what each may do.
+//! Viewers, and what each may do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_table::Error;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
-use super::{Ask, Done, GONE, Join, Look, PATIENT, Room, Turn, Viewer};
+use super::effect::Effect;
+use super::rendering::Turn;
+use super::state::Room;
+use super::timers::Timer;
+use super::{Ask, Done, GONE, Join, LookReply, LookState};
 use crate::board::{End, Form, Seen};
 use crate::command::{Command, Shown};
 use crate::failure::Failure;
 use crate::message;
 use crate::news::Say;
+use crate::outbox::Outbox;
 
-/// How long after somebody came or went everybody is told how many they are.
+/// How long after a viewer came or went the viewers are told their new number.
 const COUNT: Duration = Duration::from_millis(250);
+/// How many requests for a snapshot may wait for the first page.
+const MAX_WAITING: usize = 1_024;
+
+/// One viewer.
+pub(super) struct Viewer {
+    pub(super) form: Form,
+    pub(super) is_owner: bool,
+    pub(super) outbox: Arc<Outbox>,
+}
+
+/// The viewers of a table on this node.
+pub(super) struct Viewers {
+    all: HashMap<u64, Viewer>,
+    /// The last number of a viewer or an upload.
+    last_number: u64,
+    /// When the table was in use last.
+    pub(super) left_at: Instant,
+}
+
+impl Viewers {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { all: HashMap::new(), last_number: 0, left_at: now }
+    }
+
+    /// A number that no other viewer or upload of this room has.
+    pub(super) const fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    pub(super) fn get(&self, viewer: u64) -> Option<&Viewer> {
+        self.all.get(&viewer)
+    }
+
+    fn get_mut(&mut self, viewer: u64) -> Option<&mut Viewer> {
+        self.all.get_mut(&viewer)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Viewer> {
+        self.all.values()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.all.len() as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// How many viewers came in this form.
+    pub(super) fn count(&self, form: Form) -> u64 {
+        self.all.values().filter(|viewer| viewer.form == form).count() as u64
+    }
+}
 
 /// A viewer's place in a room.
 #[derive(Debug)]
@@ -31,16 +91,15 @@ impl Room {
     /// Lets somebody in, who is shown the view at once if there is one.
     pub(super) fn join(&mut self, join: Join) {
         let Join { form, secret, is_creator, outbox, reply } = join;
-        let Some(asks) = self.me.upgrade() else { return };
-        self.last_number += 1;
-        let viewer = self.last_number;
+        let Some(asks) = self.settings.asks.upgrade() else { return };
+        let viewer = self.viewers.next_number();
         let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
         if reply.send(Seat { asks, viewer, is_owner }).is_err() {
             return;
         }
-        self.viewers.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
-        self.service.counters.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut seen = Seen::from_now(form, &self.board.borrow(), self.record.locks.any());
+        self.viewers.all.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
+        self.settings.counters.viewers.fetch_add(1, Ordering::Relaxed);
+        let mut seen = Seen::from_now(form, &self.view.board.borrow(), self.record.locks.any());
         if secret.is_some() && !is_owner {
             outbox.push(message::error(&not_the_owner()));
         }
@@ -51,8 +110,8 @@ impl Room {
         } else if !is_creator {
             self.render_soon(Duration::ZERO);
         }
-        outbox.look_at((self.board.subscribe(), seen));
-        self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+        outbox.look_at((self.view.board.subscribe(), seen));
+        self.timers.set_if_unset(Timer::ViewerCount, self.now + COUNT);
     }
 
     /// Makes a viewer the owner, if it knows the secret.
@@ -63,30 +122,30 @@ impl Room {
         if !self.record.is_owned_by(secret) {
             return Err(not_the_owner());
         }
-        if let Some(viewer) = self.viewers.get_mut(&viewer) {
+        if let Some(viewer) = self.viewers.get_mut(viewer) {
             viewer.is_owner = true;
         }
         Ok(())
     }
 
     pub(super) fn leave(&mut self, viewer: u64) {
-        if self.viewers.remove(&viewer).is_none() {
+        if self.viewers.all.remove(&viewer).is_none() {
             return;
         }
-        self.service.counters.viewers.fetch_sub(1, Ordering::Relaxed);
-        self.idle_since = Instant::now();
+        self.settings.counters.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.keep_open();
         if self.viewers.is_empty() {
             self.touch();
             self.over |= self.record.file.is_none() && self.upload.is_none();
-            self.over |= self.board.borrow().has_ended();
+            self.over |= self.view.board.borrow().has_ended();
         } else {
-            self.count_at.get_or_insert_with(|| Instant::now() + COUNT);
+            self.timers.set_if_unset(Timer::ViewerCount, self.now + COUNT);
         }
     }
 
     /// Does what a viewer wants for everybody, or has it done.
     pub(super) fn command(&mut self, viewer: u64, command: Command, done: Done) {
-        let Some(asker) = self.viewers.get(&viewer) else { return };
+        let Some(asker) = self.viewers.get(viewer) else { return };
         let (is_owner, form) = (asker.is_owner, asker.form);
         let outcome = match command {
             Command::Lock { .. } | Command::Delete if !is_owner => {
@@ -97,7 +156,7 @@ impl Room {
                 locks.uploads = uploads.unwrap_or(locks.uploads);
                 locks.view = view.unwrap_or(locks.view);
                 let frame = message::locks(*locks);
-                self.board.send_modify(|board| board.tell_locks(frame));
+                self.view.board.send_modify(|board| board.tell_locks(frame));
                 self.enforce_locks();
                 self.change();
                 Ok(())
@@ -123,7 +182,7 @@ impl Room {
         match command {
             Command::Page(page) => {
                 // Until the rows are known that were asked for last, nobody knows how many pages there are.
-                let known = self.page.as_ref().filter(|_| self.shows_what_is_wanted());
+                let known = self.view.page.as_ref().filter(|_| self.shows_what_is_wanted());
                 let total = known.and_then(|page| page.text[form as usize].as_ref()).map(|text| text.total);
                 // While rows are coming in there may be more by now.
                 let now = self.rows_now(form).filter(|_| shown.is_plain());
@@ -134,14 +193,14 @@ impl Room {
                     return Err(Failure::no_page(page, pages));
                 }
                 // Where the page is known to be there, that is where the next one is turned back to.
-                let back = self.turn.map_or(shown.page, |turn| turn.back);
+                let back = self.view.turn.map_or(shown.page, |turn| turn.back);
                 turn = total.is_none().then_some(Turn { viewer, back });
                 shown.page = page;
             }
             Command::PageSize(size) => {
                 // The row that stands first stays on the page.
                 let scaled = |page: u64| (page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
-                turn = self.turn.map(|turn| Turn { back: scaled(turn.back), ..turn });
+                turn = self.view.turn.map(|turn| Turn { back: scaled(turn.back), ..turn });
                 shown.page = scaled(shown.page);
                 shown.page_size = size;
             }
@@ -155,8 +214,8 @@ impl Room {
         if let Some(column) = shown.columns().find(|column| *column >= columns) {
             return Err(Error::NoColumn { column, columns }.into());
         }
-        self.at_end = false;
-        self.turn = turn;
+        self.view.at_end = false;
+        self.view.turn = turn;
         self.record.shown = shown;
         self.change();
         self.render_for(Some(viewer));
@@ -168,25 +227,12 @@ impl Room {
         Some(if form == Form::Article { summary.lines } else { summary.rows })
     }
 
-    /// Removes the table, and tells everybody.
+    /// Removes the table, and tells the viewers and the other nodes.
     fn delete(&mut self) {
         self.gone();
         self.tell_nodes(Say::Gone);
-        let (service, place) = (Arc::clone(&self.service), Arc::clone(&self.place));
-        let saving = self.saving.take();
-        tokio::spawn(async move {
-            // A record that is being written must not come after.
-            if let Some(saving) = saving {
-                let _ = saving.await;
-            }
-            let removed = tokio::task::spawn_blocking(move || {
-                if let Err(error) = service.store.delete(&place) {
-                    let why = Failure::from(error).message;
-                    tracing::warn!(table = %place.id, why, "a deleted table cannot be removed; it goes after tables.keep");
-                }
-            });
-            let _ = removed.await;
-        });
+        self.saving.is_running = false;
+        self.effects.push(Effect::Delete);
     }
 
     /// The table is deleted, here or on another node.
@@ -195,41 +241,41 @@ impl Room {
         self.finish(End { error, code: GONE, within: Duration::ZERO });
         self.record.file = None;
         self.data = None;
-        self.page = None;
-        self.unsaved = false;
+        self.view.page = None;
+        self.saving.is_dirty = false;
         self.over = self.viewers.is_empty();
-        self.service.rooms.forget(self.place.id, &self.me);
+        self.effects.push(Effect::Forget);
     }
 
-    /// Gives the table as it is, once its page was made.
-    pub(super) fn look(&mut self, reply: oneshot::Sender<Result<Look, Failure>>) {
-        // To look at it in this way keeps it too.
-        self.idle_since = Instant::now();
-        let is_made = self.page.as_ref().is_some_and(|page| page.made[0].is_some());
+    /// Gives a snapshot of the table, once its page is made.
+    pub(super) fn look(&mut self, reply: LookReply) {
+        // A snapshot counts as use.
+        self.keep_open();
+        let is_made = self.view.page.as_ref().is_some_and(|page| page.made[0].is_some());
+        let is_empty = self.data.is_none() && self.record.file.is_none();
         if is_made && self.shows_what_is_wanted() {
-            if let Some(look) = self.look_now() {
-                let _ = reply.send(Ok(look));
+            if let Some(snapshot) = self.snapshot() {
+                self.effects.push(Effect::Snapshot(reply, Box::new(snapshot)));
             }
-        } else if self.data.is_none() && self.record.file.is_none() && Instant::now() >= self.asked_until {
+        } else if is_empty && self.timers.get(Timer::RemoteFile).is_none() {
             let _ = reply.send(Err(Failure::empty()));
-        } else if self.looking.len() < PATIENT {
-            self.looking.push(reply);
+        } else if self.snapshots.len() < MAX_WAITING {
+            self.snapshots.push(reply);
         } else {
             let _ = reply.send(Err(Failure::new(503, "too many wait for this table; try again")));
         }
     }
 
     /// The table as it is shown.
-    pub(super) fn look_now(&self) -> Option<Look> {
-        let (page, data) = (self.page.as_ref()?, self.data.as_ref()?);
+    pub(super) fn snapshot(&self) -> Option<LookState> {
+        let (page, data) = (self.view.page.as_ref()?, self.data.as_ref()?);
         let view = |form: Form| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
-        Some(Look {
+        Some(LookState {
             view: view(Form::Tables)?,
             article: view(Form::Article),
             about: self.about(self.everybody(), self.record.version),
-            folder: self.place.file(&data.file),
+            file: data.file.clone(),
             facts: Arc::clone(&data.facts),
-            place: Arc::clone(&self.place),
         })
     }
 
@@ -237,13 +283,13 @@ impl Room {
     pub(super) fn show_from_start(&mut self) {
         let page_size = self.record.shown.page_size;
         self.record.shown = Shown { page_size, ..Shown::default() };
-        self.turn = None;
-        self.at_end = false;
+        self.view.turn = None;
+        self.view.at_end = false;
     }
 
     /// Takes back orders and conditions whose columns may be others now.
     pub(super) fn forget_columns(&mut self) {
-        self.turn = None;
+        self.view.turn = None;
         let shown = &mut self.record.shown;
         *shown =
             Shown { page: 1, page_size: shown.page_size, search: shown.search.clone(), ..Shown::default() };

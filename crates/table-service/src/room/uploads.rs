@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_table::{Limits, Table, Writer};
-use tokio::time::Instant;
+use tidings_table::{Choice, Table};
 
-use super::{Data, Room, Uploading};
+use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
+use super::state::{OpenFile, Room};
+use super::timers::Timer;
 use crate::board::Form;
 use crate::command::Wish;
 use crate::failure::Failure;
@@ -17,88 +18,129 @@ use crate::news::Say;
 use crate::quota::Quota;
 use crate::record::Locks;
 use crate::store::Reserved;
-use crate::upload::{self, Job, Outcome, Upload};
+use crate::upload::{Far, Outcome};
 
 /// How long a first page waits for the rest of its file, so that a small one shows whole at once.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The row numbers of a sorted or filtered view that each table holds in memory, in bytes; more are held on the disk.
-const ORDER: usize = 1 << 20;
-/// How many times as large as a file its text may be, unpacked and in UTF-8.
-const UNPACKED: u64 = 4;
+/// An upload that runs.
+pub(super) struct RunningUpload {
+    pub(super) number: u64,
+    pub(super) viewer: u64,
+    /// The key of the quota that the file counts to.
+    uploader: String,
+    /// The name of its folder; `None` until it is created.
+    file: Option<String>,
+    name: String,
+    pub(super) size: Option<u64>,
+    is_article: bool,
+    pub(super) far: Arc<Far>,
+    /// The last progress that was sent, in bytes.
+    told: u64,
+}
 
 impl Room {
-    /// Lets a viewer upload a file.
+    /// Answers a viewer that announces an upload, once the upload can begin.
     ///
-    /// # Errors
-    /// 403 when uploads or the view are locked, 429 when the requester has too many uploads, 409 while another one is under way, 413 when it is announced too large, 503 when
-    /// there are too many at once; the disk's.
+    /// The error is 403 when uploads or the view are locked, 429 when the requester has too many uploads, 409 while another
+    /// upload runs, 413 when the announced size is too large, 503 when too many uploads run; the disk's.
     pub(super) fn begin_upload(
         &mut self,
         viewer: u64,
         name: String,
         size: Option<u64>,
         quota: Quota,
-    ) -> Result<Upload, Failure> {
-        let Some(uploader) = self.viewers.get(&viewer) else { return Err(Failure::stopping()) };
+        reply: UploadReply,
+    ) {
+        match self.admit_upload(viewer, name, size, &quota) {
+            Ok((number, choice)) => {
+                self.effects.push(Effect::CreateFile(CreateJob { number, quota, choice, reply }));
+            }
+            Err(failure) => drop(reply.send(Err(failure))),
+        }
+    }
+
+    /// Occupies the table's only upload. Returns its number, and how its file is read.
+    fn admit_upload(
+        &mut self,
+        viewer: u64,
+        name: String,
+        size: Option<u64>,
+        quota: &Quota,
+    ) -> Result<(u64, Choice), Failure> {
+        let Some(uploader) = self.viewers.get(viewer) else { return Err(Failure::stopping()) };
         let is_article = uploader.form == Form::Article;
         if let Some(lock) = locked(self.record.locks).filter(|_| !uploader.is_owner) {
             return Err(Failure::new(403, lock));
         }
         if let Some(upload) = &self.upload {
-            self.service.uploads.give_way(&upload.far);
+            self.settings.uploads.give_way(&upload.far);
             return Err(Failure::new(409, "another upload to this table is under way"));
         }
-        let limits = self.limits();
-        if size.is_some_and(|size| size > limits.original_bytes) {
-            return Err(Failure::too_large(limits.original_bytes));
+        let most = self.settings.limits.original_bytes;
+        if size.is_some_and(|size| size > most) {
+            return Err(Failure::too_large(most));
         }
-        let far = self.service.uploads.enter(&quota)?;
-        let Some(room) = self.me.upgrade() else { return Err(Failure::stopping()) };
-        let store = Arc::clone(&self.service.store);
-        // Making a folder and an empty file is the disk's quickest work, and the uploader waits for it anyway.
-        let file = self.place.new_file()?;
-        let uploader = quota.key.to_string();
-        // What it takes it reserves itself: to make room may take a moment.
-        let (reserved, is_first) = (store.reserve(0, quota, Some(&file))?, self.record.file.is_none());
         let choice = Wish::default().choice(&name, is_article)?;
-        let charge = store.charge(&self.place, &file);
-        let writer =
-            Writer::create_within(charge, &self.place.file(&file), choice, limits).inspect_err(|_| {
-                self.place.remove_file(&file);
-            })?;
-        self.last_number += 1;
-        let number = self.last_number;
-        if self.record.file.is_none() {
-            self.record.name.clone_from(&name);
-        }
-        let place = Arc::clone(&self.place);
-        let job = Job {
-            number,
-            writer,
-            store,
-            place,
-            file: file.clone(),
-            reserved,
-            is_first,
-            size,
-            far: Arc::clone(&far),
-            room,
-        };
+        let far = self.settings.uploads.enter(quota)?;
+        let (number, uploader) = (self.viewers.next_number(), quota.key.to_string());
+        let file = None;
         self.upload =
-            Some(Uploading { number, viewer, uploader, file, name, size, is_article, far, told: 0 });
-        if self.record.file.is_none() {
-            // So that the table is found by its link on every node, and shown there as loading.
+            Some(RunningUpload { number, viewer, uploader, file, name, size, is_article, far, told: 0 });
+        Ok((number, choice))
+    }
+
+    /// The file of an upload is created, or cannot be.
+    pub(super) fn file_created(
+        &mut self,
+        number: u64,
+        created: Result<CreatedFile, Failure>,
+        reply: UploadReply,
+    ) {
+        let upload = self.upload.as_mut().filter(|upload| upload.number == number);
+        let (upload, file) = match (upload, created) {
+            (Some(upload), Ok(file)) => (upload, file),
+            (upload, created) => {
+                let failure = created.as_ref().err().cloned().unwrap_or_else(Failure::stopping);
+                if upload.is_some() {
+                    self.upload = None;
+                }
+                if let Ok(file) = created {
+                    self.effects.push(Effect::Discard(file.name));
+                }
+                let _ = reply.send(Err(failure));
+                return;
+            }
+        };
+        if let Some(why) = upload.far.stopped().cloned() {
+            self.upload = None;
+            self.effects.push(Effect::Discard(file.name));
+            let _ = reply.send(Err(why));
+            return;
+        }
+        upload.file = Some(file.name.clone());
+        let (size, progress) = (upload.size, Arc::clone(&upload.far));
+        let is_first = self.record.file.is_none();
+        if is_first {
+            self.record.name.clone_from(&upload.name);
+            // So that every node finds the table by its link, and shows that its file arrives.
             self.keep();
         }
         self.tell_nodes(Say::Loading);
-        Ok(upload::start(job))
+        self.effects.push(Effect::StartUpload {
+            file: Box::new(file),
+            number,
+            is_first,
+            size,
+            progress,
+            reply,
+        });
     }
 
     /// Stops an upload that the locks forbid now.
     pub(super) fn enforce_locks(&self) {
         let (Some(upload), Some(lock)) = (&self.upload, locked(self.record.locks)) else { return };
-        if self.viewers.get(&upload.viewer).is_some_and(|uploader| !uploader.is_owner) {
+        if self.viewers.get(upload.viewer).is_some_and(|uploader| !uploader.is_owner) {
             upload.far.stop(Failure::new(403, format!("{lock}; the upload was stopped")));
         }
     }
@@ -109,9 +151,9 @@ impl Room {
         if self.record.file.is_some() {
             return;
         }
-        let file = upload.file.clone();
+        let Some(file) = upload.file.clone() else { return };
         let name = upload.name.clone();
-        self.data = Some(Data { file, name, table, writer: None, loading: true, facts: Arc::default() });
+        self.data = Some(OpenFile { file, name, table, writer: None, loading: true, facts: Arc::default() });
         self.render_soon(GRACE);
     }
 
@@ -130,7 +172,8 @@ impl Room {
             self.tell_progress(true);
         }
         let Some(upload) = self.upload.take() else { return };
-        let counters = &self.service.counters;
+        let Some(file) = upload.file else { return };
+        let counters = &self.settings.counters;
         match outcome {
             Outcome::Whole(writer) => {
                 if let Some(reserved) = reserved {
@@ -140,7 +183,7 @@ impl Room {
                 let table = writer.table().clone();
                 let rows = table.reading().summary().rows;
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
-                let (old, is_first) = (self.record.file.replace(upload.file.clone()), self.data.is_some());
+                let (old, is_first) = (self.record.file.replace(file.clone()), self.data.is_some());
                 self.record.name.clone_from(&upload.name);
                 self.record.uploader.clone_from(&upload.uploader);
                 self.record.is_article = upload.is_article;
@@ -148,57 +191,49 @@ impl Room {
                 if old.is_some() || !is_first {
                     self.show_from_start();
                 }
-                self.data = Some(Data {
-                    file: upload.file,
+                self.data = Some(OpenFile {
+                    file,
                     name: upload.name,
                     table,
                     writer: Some(*writer),
                     loading: false,
                     facts: Arc::default(),
                 });
-                self.obsolete.extend(old);
-                if let Some(working) = &self.working {
+                self.saving.obsolete.extend(old);
+                if let Some(working) = &self.work.running {
                     working.cancel();
                 }
                 // What names it is not to wait for anything.
-                self.save_at = Instant::now();
+                self.timers.set(Timer::Save, self.now);
                 self.change();
             }
             outcome => {
                 let which = if matches!(outcome, Outcome::Aborted) { 1 } else { 2 };
                 counters.uploads[which].fetch_add(1, Ordering::Relaxed);
-                self.discard(upload.file);
+                self.effects.push(Effect::Discard(file));
                 if let Outcome::Failed(failure) = outcome
                     && let Some(outbox) = self.outbox(upload.viewer)
                 {
                     outbox.push(message::error(&failure));
                     outbox.push(message::refused());
-                    self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
+                    self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
                 if self.record.file.is_none() {
                     self.data = None;
-                    self.page = None;
+                    self.view.page = None;
                     self.record.name.clear();
                     // What was sorted and filtered while it came in is gone with it.
                     self.show_from_start();
-                    self.good = self.record.shown.clone();
+                    self.view.good = self.record.shown.clone();
                     self.over |= self.viewers.is_empty();
                     self.keep();
                 }
                 self.tell_nodes(Say::Stopped);
             }
         }
-        if let Some(rendering) = &self.rendering {
-            rendering.cancel.cancel();
-        }
+        self.cancel_rendering();
         // Whoever watched the progress sees that it has ended.
         self.render_soon(Duration::ZERO);
-    }
-
-    /// Removes a file that did not become the table's; what it took was given back already.
-    fn discard(&self, file: String) {
-        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
-        tokio::task::spawn_blocking(move || store.discard(&place, &file));
     }
 
     /// How far the upload is, if that is more than was told.
@@ -210,14 +245,6 @@ impl Room {
         }
         upload.told = received;
         Some(message::progress(received, upload.size, upload.far.rows.load(Ordering::Relaxed)))
-    }
-
-    /// The bounds of a file in this room.
-    pub(super) fn limits(&self) -> Limits {
-        let original_bytes = self.service.options.max_size;
-        let text_bytes = original_bytes.saturating_mul(UNPACKED);
-        let unpack_ratio = self.service.options.max_unpack_ratio;
-        Limits { original_bytes, text_bytes, unpack_ratio, order_bytes: ORDER, ..Limits::default() }
     }
 }
 

@@ -1,17 +1,20 @@
 //! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
 //! the other.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use std::time::Instant;
 use tidings_table::{Cancel, Choice, Control, Table, Writer};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::Instant;
 
-use super::{Ask, Data, Done, GROWING, Room};
+use super::Done;
+use super::effect::{Effect, WorkJob};
+use super::state::{OpenFile, Room};
+use super::timers::Timer;
 use crate::board::{End, Form};
 use crate::command::Wish;
 use crate::failure::Failure;
@@ -19,7 +22,6 @@ use crate::message;
 use crate::quota::Quota;
 use crate::rows::{Added, Appended, Rows};
 use crate::store::{AppendError, Place, Store, StoreError};
-use crate::upload::FIRST;
 
 /// How many pieces of work may wait.
 const WORKS: usize = 64;
@@ -27,6 +29,8 @@ const WORKS: usize = 64;
 const BATCH: u64 = 16 << 20;
 /// How long after the store was found away a file is looked for again.
 const AWAY: Duration = Duration::from_secs(5);
+/// The time between two pages that are shown while a file arrives.
+const GROWING: Duration = Duration::from_secs(1);
 /// The least time between two pages that are shown because rows were appended.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -48,15 +52,21 @@ pub(super) struct Addition {
     reply: oneshot::Sender<Result<Added, Failure>>,
 }
 
+/// Work with the table's writer: one piece at a time, in order.
+#[derive(Default)]
+pub(super) struct WorkQueue {
+    pub(super) running: Option<Working>,
+    pub(super) waiting: VecDeque<Work>,
+}
+
 /// Work that is being done.
 pub(super) struct Working {
     pub(super) began: Instant,
     /// The part that is done, as the bits of an `f32`.
     pub(super) done: Arc<AtomicU32>,
     /// The file that it is done with.
-    file: String,
+    pub(super) file: String,
     cancel: Cancel,
-    task: JoinHandle<Worked>,
 }
 
 impl Working {
@@ -73,6 +83,14 @@ pub(super) struct Worked {
     answer: Answer,
 }
 
+impl Worked {
+    /// The file could not be opened.
+    #[cfg(test)]
+    pub(super) const fn not_opened(error: StoreError) -> Self {
+        Self { writer: None, answer: Answer::Opened(Err(error)) }
+    }
+}
+
 /// Who is told, and what.
 enum Answer {
     Opened(Result<(), StoreError>),
@@ -82,22 +100,22 @@ enum Answer {
 }
 
 /// What the work is done with.
-struct Bench<'a> {
-    store: &'a Arc<dyn Store>,
-    place: &'a Arc<Place>,
-    file: &'a str,
-    control: Control<'a>,
+pub(super) struct Bench<'a> {
+    pub(super) store: &'a Arc<dyn Store>,
+    pub(super) place: &'a Arc<Place>,
+    pub(super) file: &'a str,
+    pub(super) control: Control<'a>,
     /// Whose bytes rows that are appended are.
-    quota: Quota,
+    pub(super) quota: Quota,
     /// Opens the file and takes in all of it.
-    open: &'a dyn Fn() -> Result<Writer, StoreError>,
+    pub(super) open: &'a dyn Fn() -> Result<Writer, StoreError>,
     /// Opens as much of it as lies on the disk.
-    reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
+    pub(super) reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
 }
 
 impl Work {
     /// Does it. Waits for the disk, and for the store.
-    fn run(self, writer: Option<Writer>, bench: &Bench<'_>) -> Worked {
+    pub(super) fn run(self, writer: Option<Writer>, bench: &Bench<'_>) -> Worked {
         let mut writer = match writer.map_or_else(bench.open, Ok) {
             Ok(writer) => writer,
             Err(error) => {
@@ -189,14 +207,6 @@ fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<Added, Fa
     additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }
 
-/// Waits until it is done.
-pub(super) async fn finished(working: &mut Option<Working>) -> Result<Worked, JoinError> {
-    match working {
-        Some(working) => (&mut working.task).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Room {
     /// Has the file read in another dialect.
     pub(super) fn reread(&mut self, wish: Wish, done: Done) {
@@ -207,7 +217,7 @@ impl Room {
         });
         match checked {
             Ok(choice) => {
-                self.works.push_back(Work::Reread(wish, choice, done));
+                self.work.waiting.push_back(Work::Reread(wish, choice, done));
                 self.work_on();
             }
             Err(failure) => {
@@ -225,8 +235,8 @@ impl Room {
     ) {
         match self.may_append(secret) {
             Ok(()) => {
-                self.idle_since = Instant::now();
-                self.works.push_back(Work::Append(vec![Addition { rows, reply }]));
+                self.keep_open();
+                self.work.waiting.push_back(Work::Append(vec![Addition { rows, reply }]));
                 self.work_on();
             }
             Err(failure) => {
@@ -251,7 +261,7 @@ impl Room {
                 Failure::empty()
             });
         }
-        if self.works.len() >= WORKS {
+        if self.work.waiting.len() >= WORKS {
             return Err(Failure::new(503, "too much waits for this table; try again"));
         }
         Ok(())
@@ -259,88 +269,63 @@ impl Room {
 
     /// Starts the next piece of work, if nothing is being done.
     pub(super) fn work_on(&mut self) {
-        if self.working.is_some() {
+        if self.work.running.is_some() {
             return;
         }
-        let Some(mut work) = self.works.pop_front() else { return };
+        let Some(mut work) = self.work.waiting.pop_front() else { return };
         let Some(file) = self.record.file.clone() else { return };
         if let Work::Append(additions) = &mut work {
             self.take_along(additions);
         }
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let writer = self.data.as_mut().filter(|data| data.file == file).and_then(|data| data.writer.take());
-        // What was written elsewhere, this writer does not know.
+        // This writer does not know what was written elsewhere.
         let writer = writer.filter(|_| !matches!(work, Work::Open));
         let choice = self.record.wish.choice(&self.record.name, self.record.is_article).unwrap_or_default();
-        let (place, limits, room) = (Arc::clone(&self.place), self.limits(), self.me.clone());
-        let (stop, tell, store) = (cancel.clone(), Arc::clone(&done), Arc::clone(&self.service.store));
-        let name = file.clone();
-        let quota = self.service.access.quota(&self.record.uploader);
-        let task = tokio::task::spawn_blocking(move || {
-            let file = &*name;
-            let tell = |part: f32| tell.store(part.to_bits(), Ordering::Relaxed);
-            let control = Control::default().cancelled_by(&stop).telling(&tell);
-            let show = |table: &Table| {
-                if let Some(room) = room.upgrade() {
-                    let _ = room.blocking_send(Ask::Opening(table.clone()));
-                }
-            };
-            let open_within = |show: &dyn Fn(&Table)| {
-                let charge = store.charge(&place, file);
-                Writer::open_within(charge, &place.file(file), choice, limits, control, show)
-            };
-            let reopen = || Ok(open_within(&|_| {})?);
-            let open = || {
-                store.prepare(&place, file)?;
-                let mut writer = open_within(&show)?;
-                let mut shown = writer.table().reading().summary().rows;
-                store.catch_up(&place, file, &mut writer, control, &mut |writer, part| {
-                    tell(part);
-                    let rows = writer.table().reading().summary().rows;
-                    if shown < FIRST && rows >= FIRST {
-                        shown = rows;
-                        show(writer.table());
-                    }
-                })?;
-                Ok(writer)
-            };
-            work.run(
-                writer,
-                &Bench { store: &store, place: &place, file, control, quota, open: &open, reopen: &reopen },
-            )
-        });
-        self.working = Some(Working { began: Instant::now(), done, file, cancel, task });
+        let (job_file, uploader) = (file.clone(), self.record.uploader.clone());
+        let (stop, progress) = (cancel.clone(), Arc::clone(&done));
+        self.effects.push(Effect::Work(Box::new(WorkJob {
+            work,
+            file: job_file,
+            writer,
+            choice,
+            uploader,
+            cancel: stop,
+            done: progress,
+        })));
+        self.work.running = Some(Working { began: self.now, done, file, cancel });
     }
 
     /// Has rows that wait next appended together with these, up to a bound.
     fn take_along(&mut self, additions: &mut Vec<Addition>) {
         let mut bytes: u64 = additions.iter().map(|addition| addition.rows.len()).sum();
-        while let Some(Work::Append(next)) = self.works.front_mut() {
+        while let Some(Work::Append(next)) = self.work.waiting.front_mut() {
             bytes += next.iter().map(|addition| addition.rows.len()).sum::<u64>();
             if bytes > BATCH {
                 return;
             }
             additions.append(next);
-            self.works.pop_front();
+            self.work.waiting.pop_front();
         }
     }
 
     /// The file on disk can be looked at while it is being read.
     pub(super) fn opening(&mut self, table: Table) {
-        let Some(file) = self.working.as_ref().map(|working| working.file.clone()) else { return };
+        let Some(file) = self.work.running.as_ref().map(|working| working.file.clone()) else { return };
         // In place of a file that is there it comes when it is whole.
         let is_first = self.data.as_ref().is_none_or(|data| data.file == file && data.loading);
         if self.record.file.as_ref() == Some(&file) && is_first {
             let name = self.record.name.clone();
-            self.data = Some(Data { file, name, table, writer: None, loading: true, facts: Arc::default() });
+            self.data =
+                Some(OpenFile { file, name, table, writer: None, loading: true, facts: Arc::default() });
             self.render_soon(PACE);
         }
     }
 
     /// A piece of work is done.
-    pub(super) fn worked(&mut self, worked: Result<Worked, JoinError>) {
-        let Some(Working { file, .. }) = self.working.take() else { return };
-        let Ok(Worked { writer, answer }) = worked else {
+    pub(super) fn worked(&mut self, worked: Option<Box<Worked>>) {
+        let Some(Working { file, .. }) = self.work.running.take() else { return };
+        let Some(Worked { writer, answer }) = worked.map(|worked| *worked) else {
             tracing::error!(table = %self.id(), "writing to a table has panicked");
             return self.work_on();
         };
@@ -351,14 +336,15 @@ impl Room {
                 Some(data) => (data.table, data.writer, data.loading) = (table, Some(writer), false),
                 None => {
                     let (name, facts) = (self.record.name.clone(), Arc::default());
-                    self.data = Some(Data { file, name, table, writer: Some(writer), loading: false, facts });
+                    self.data =
+                        Some(OpenFile { file, name, table, writer: Some(writer), loading: false, facts });
                 }
             }
         }
         let replaced = || Failure::new(409, "the file was replaced meanwhile");
         match answer {
             Answer::Opened(Ok(())) => {
-                self.open_at = None;
+                self.timers.clear(Timer::Reopen);
                 self.render_soon(Duration::ZERO);
             }
             Answer::Opened(Err(_)) if !is_now => {}
@@ -384,7 +370,7 @@ impl Room {
                 for (appended, Addition { reply, .. }) in outcomes {
                     let appended = if is_now { appended } else { Err(replaced()) };
                     let rows = appended.as_ref().map_or(0, |added| added.rows);
-                    self.service.counters.rows.fetch_add(rows, Ordering::Relaxed);
+                    self.settings.counters.rows.fetch_add(rows, Ordering::Relaxed);
                     let _ = reply.send(appended);
                 }
             }
@@ -394,16 +380,17 @@ impl Room {
 
     /// Shows how many rows there are by now while a file is coming in. Other than all rows as they come would take
     /// making anew.
-    pub(super) fn show_growing(&mut self, now: Instant) {
-        let (Some(data), Some(page)) = (&self.data, &self.page) else { return };
+    pub(super) fn show_growing(&mut self) {
+        let now = self.now;
+        let (Some(data), Some(page)) = (&self.data, &self.view.page) else { return };
         let rows = data.table.reading().summary().rows;
         if data.loading
             && self.record.shown.is_plain()
             && rows > page.summary.rows
-            && self.rendering.is_none()
-            && now >= self.grown + GROWING
+            && self.view.rendering.is_none()
+            && now >= self.view.grown + GROWING
         {
-            self.grown = now;
+            self.view.grown = now;
             self.render_soon(Duration::ZERO);
         }
     }
@@ -411,11 +398,12 @@ impl Room {
     /// Shows rows that were appended. Whoever stands on the last page stays on the last page.
     fn show_appended(&mut self) {
         if let Some(text) = self.text(Form::Tables) {
-            self.at_end |= self.good.sort.is_empty() && self.good.page >= self.good.pages(text.total);
+            self.view.at_end |=
+                self.view.good.sort.is_empty() && self.view.good.page >= self.view.good.pages(text.total);
         }
-        let now = Instant::now();
-        let next = self.appended.map_or(now, |last| last + PACE).max(now);
-        self.appended = Some(next);
+        let now = self.now;
+        let next = self.view.appended.map_or(now, |last| last + PACE).max(now);
+        self.view.appended = Some(next);
         self.render_soon(next - now);
     }
 
@@ -425,23 +413,21 @@ impl Room {
         let is_away = matches!(error, StoreError::Unavailable(_));
         let failure = Failure::from(error);
         if is_away {
-            for looker in self.looking.drain(..) {
-                let _ = looker.send(Err(failure.clone()));
-            }
-            if self.open_at.replace(Instant::now() + AWAY).is_none() {
+            self.fail_snapshots(&failure);
+            let is_first = self.timers.get(Timer::Reopen).is_none();
+            self.timers.set(Timer::Reopen, self.now + AWAY);
+            if is_first {
                 let frame = message::error(&failure);
-                for viewer in self.viewers.values() {
+                for viewer in self.viewers.iter() {
                     viewer.outbox.push(frame.clone());
                 }
-                self.service.counters.errors.fetch_add(self.viewers.len() as u64, Ordering::Relaxed);
+                self.settings.counters.errors.fetch_add(self.viewers.len(), Ordering::Relaxed);
             }
             self.over |= self.viewers.is_empty();
             return;
         }
         tracing::error!(table = %self.id(), why = failure.message, "a table cannot be opened");
-        for looker in self.looking.drain(..) {
-            let _ = looker.send(Err(failure.clone()));
-        }
+        self.fail_snapshots(&failure);
         self.finish(End { error: Some(failure), code: CloseCode::INTERNAL, within: Duration::ZERO });
         self.over = self.viewers.is_empty();
     }

@@ -1,0 +1,285 @@
+//! The room without a disk, a network or a wait: events in, effects out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidings_table::Limits;
+use tokio::sync::{mpsc, oneshot};
+
+use super::effect::{CreateJob, Effect, Event, SaveJob, UploadReply};
+use super::state::{Room, Settings};
+use super::{Ask, Join, Look, Seat};
+use crate::board::Form;
+use crate::command::Command;
+use crate::failure::Failure;
+use crate::id::TableId;
+use crate::news::{News, Say};
+use crate::outbox::Outbox;
+use crate::quota::Quota;
+use crate::record::{Record, Stamp};
+use crate::store::{Saved, StoreError};
+use crate::upload::{UnderWay, Upload};
+
+const SECRET: &str = "secret";
+
+/// A room, and the clock that its events carry.
+struct World {
+    room: Room,
+    now: Instant,
+    id: TableId,
+    /// What the start has ordered.
+    started: Vec<Effect>,
+    _asks: mpsc::Receiver<Ask>,
+    _sender: mpsc::Sender<Ask>,
+}
+
+impl World {
+    fn new(record: Record, has_other_nodes: bool) -> Self {
+        let (sender, asks) = mpsc::channel(8);
+        let (id, now) = (TableId::random(), Instant::now());
+        let settings = Settings {
+            id,
+            node: 1,
+            has_other_nodes,
+            keep: Duration::from_secs(3600),
+            limits: Limits { original_bytes: 1_000, ..Limits::default() },
+            pace: Duration::from_secs(1),
+            lease: None,
+            counters: Arc::default(),
+            uploads: Arc::new(UnderWay::new(0)),
+            asks: sender.downgrade(),
+        };
+        let (room, started) = Room::new(settings, record, now);
+        Self { room, now, id, started, _asks: asks, _sender: sender }
+    }
+
+    /// A table with a file, which its room has ordered to open.
+    fn with_file() -> Self {
+        let mut world = Self::new(Record { file: Some("f-1".into()), ..Record::new(Some(SECRET)) }, true);
+        assert!(world.started.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-1")));
+        assert!(world.handle(Event::Worked(None)).is_empty());
+        world
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Effect> {
+        self.room.handle(self.now, event)
+    }
+
+    fn ask(&mut self, ask: Ask) -> Vec<Effect> {
+        self.handle(Event::Request(ask))
+    }
+
+    /// Lets time pass, from one deadline to the next as the task does.
+    fn wait(&mut self, time: Duration) -> Vec<Effect> {
+        let (end, mut effects) = (self.now + time, Vec::new());
+        while !self.room.is_over() {
+            self.now = self.room.next_deadline().max(self.now).min(end);
+            effects.extend(self.handle(Event::Tick));
+            if self.now >= end {
+                break;
+            }
+        }
+        self.now = end;
+        effects
+    }
+
+    fn join(&mut self, secret: Option<&str>) -> (Seat, Arc<Outbox>) {
+        let (reply, mut seat) = oneshot::channel();
+        let outbox = Arc::new(Outbox::default());
+        let secret = secret.map(ToOwned::to_owned);
+        let join = Join { form: Form::Tables, secret, is_creator: false, outbox: Arc::clone(&outbox), reply };
+        self.ask(Ask::Join(join));
+        (seat.try_recv().expect("a seat"), outbox)
+    }
+
+    fn upload(&mut self, viewer: u64) -> (Vec<Effect>, oneshot::Receiver<Result<Upload, Failure>>) {
+        let (reply, response) = oneshot::channel();
+        let quota = Quota::unlimited();
+        let ask = Ask::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
+        (self.ask(ask), response)
+    }
+
+    fn command(&mut self, viewer: u64, command: Command) -> (Vec<Effect>, Result<(), Failure>) {
+        let (done, mut outcome) = oneshot::channel();
+        let effects = self.ask(Ask::Do { viewer, command, done });
+        (effects, outcome.try_recv().expect("a response"))
+    }
+
+    fn hear(&mut self, say: Say, viewers: u64, record: Option<Record>) -> Vec<Effect> {
+        let (node, table) = (2, self.id.to_string());
+        let news = News { node, table, say, viewers, received: 0, loading: None, record };
+        self.ask(Ask::News(Box::new(news)))
+    }
+}
+
+fn created(effects: Vec<Effect>) -> (u64, UploadReply) {
+    effects
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::CreateFile(CreateJob { number, reply, .. }) => Some((number, reply)),
+            _ => None,
+        })
+        .expect("a file is to be created")
+}
+
+fn saves(effects: Vec<Effect>) -> Vec<SaveJob> {
+    let save = |effect| if let Effect::Save(job) = effect { Some(job) } else { None };
+    effects.into_iter().filter_map(save).collect()
+}
+
+fn text(frames: impl IntoIterator<Item = Bytes>) -> String {
+    frames.into_iter().map(|frame| String::from_utf8_lossy(&frame).into_owned()).collect()
+}
+
+fn code<T>(outcome: Result<Result<T, Failure>, oneshot::error::TryRecvError>) -> u16 {
+    outcome.expect("a response").map(|_| ()).expect_err("an error").code
+}
+
+#[test]
+fn a_room_ends_half_a_minute_after_its_last_use() {
+    let mut world = World::new(Record::new(None), false);
+    let (seat, _) = world.join(None);
+    world.room.record.file = Some("f-1".into());
+    world.wait(Duration::from_secs(300));
+    assert!(!world.room.is_over());
+    world.ask(Ask::Leave(seat.viewer));
+    world.wait(Duration::from_secs(29));
+    assert!(!world.room.is_over());
+    world.wait(Duration::from_secs(2));
+    assert!(world.room.is_over());
+}
+
+#[test]
+fn the_file_of_an_upload_is_created_elsewhere_and_meanwhile_no_other_upload_begins() {
+    let mut world = World::new(Record::new(Some(SECRET)), true);
+    let (seat, _) = world.join(Some(SECRET));
+    let (effects, mut response) = world.upload(seat.viewer);
+    let (number, reply) = created(effects);
+    assert!(response.try_recv().is_err(), "the upload has begun before its file was created");
+    assert_eq!(code(world.upload(seat.viewer).1.try_recv()), 409);
+    // The room stays open, although nobody views the table any more.
+    world.ask(Ask::Leave(seat.viewer));
+    world.wait(Duration::from_secs(60));
+    assert!(!world.room.is_over());
+    let failed = Box::new(Err(Failure::new(507, "the disk is full")));
+    let effects = world.ask(Ask::FileCreated { number, created: failed, reply });
+    assert!(saves(effects).is_empty(), "a record is written for an upload that never began");
+    assert_eq!(code(response.try_recv()), 507);
+    let (seat, _) = world.join(None);
+    created(world.upload(seat.viewer).0);
+}
+
+#[test]
+fn a_lock_stops_the_upload_of_another_viewer_before_its_first_byte() {
+    let mut world = World::new(Record::new(Some(SECRET)), false);
+    let ((owner, _), (other, _)) = (world.join(Some(SECRET)), world.join(None));
+    assert!(owner.is_owner && !other.is_owner);
+    let (effects, _response) = world.upload(other.viewer);
+    created(effects);
+    let lock = Command::Lock { uploads: Some(true), view: None };
+    assert_eq!(world.command(other.viewer, lock.clone()).1.expect_err("not the owner").code, 403);
+    assert_eq!(world.command(owner.viewer, lock).1, Ok(()));
+    let upload = world.room.upload.as_ref().expect("the upload");
+    assert_eq!(upload.far.stopped().expect("a reason").code, 403);
+}
+
+#[test]
+fn one_record_is_written_at_a_time_and_a_failed_write_is_repeated_with_its_files() {
+    let mut world = World::with_file();
+    let (owner, _) = world.join(Some(SECRET));
+    let lock = |on| Command::Lock { uploads: Some(on), view: None };
+    world.room.saving.obsolete.push("f-0".into());
+    let first = saves(world.command(owner.viewer, lock(true)).0);
+    assert_eq!((first.len(), &first[0].obsolete[..]), (1, &["f-0".to_owned()][..]));
+    assert!(saves(world.command(owner.viewer, lock(false)).0).is_empty(), "two writes at once");
+    let unavailable = StoreError::Unavailable("away");
+    let effects = world.handle(Event::Saved(Some((Err(unavailable), first[0].obsolete.clone()))));
+    assert!(saves(effects).is_empty());
+    assert!(saves(world.wait(Duration::from_secs(4))).is_empty(), "the retry comes too early");
+    let second = saves(world.wait(Duration::from_secs(2)));
+    assert_eq!((second.len(), &second[0].obsolete[..]), (1, &["f-0".to_owned()][..]));
+    assert!(!second[0].record.locks.uploads, "an old record is written");
+    world.handle(Event::Saved(Some((Ok(Saved::Kept), Vec::new()))));
+    assert!(saves(world.wait(Duration::from_secs(1))).is_empty());
+}
+
+#[test]
+fn viewers_of_other_nodes_count_until_their_node_is_silent() {
+    let mut world = World::new(Record::new(None), true);
+    let (_seat, _) = world.join(None);
+    world.hear(Say::Here, 3, None);
+    assert_eq!(world.room.everybody(), 4);
+    let effects = world.wait(Duration::from_secs(11));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Notify(word, _) if word.say == Say::Here)));
+    assert_eq!(world.room.everybody(), 4);
+    world.wait(Duration::from_secs(30));
+    assert_eq!(world.room.everybody(), 1);
+}
+
+#[test]
+fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() {
+    let mut world = World::with_file();
+    let newer = Record {
+        file: Some("f-2".into()),
+        stamp: Stamp { version: 7, node: 2 },
+        version: 7,
+        ..Record::new(None)
+    };
+    let effects = world.hear(Say::Changed, 0, Some(newer));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-2")));
+    let saved = saves(effects);
+    assert_eq!(
+        (saved[0].record.file.as_deref(), &saved[0].obsolete[..]),
+        (Some("f-2"), &["f-1".to_owned()][..])
+    );
+    let older = Record { file: Some("f-3".into()), version: 3, ..Record::new(None) };
+    let effects = world.hear(Say::Changed, 0, Some(older));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Work(_) | Effect::Save(_))));
+    assert_eq!(world.room.record.file.as_deref(), Some("f-2"));
+}
+
+#[test]
+fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once() {
+    let mut world = World::with_file();
+    let (_seat, outbox) = world.join(None);
+    let mut times = 0;
+    world.room.open_again();
+    for _ in 0..3 {
+        let effects = world.wait(Duration::from_secs(6));
+        times += effects.iter().filter(|effect| matches!(effect, Effect::Work(_))).count();
+        let away = super::writing::Worked::not_opened(StoreError::Unavailable("the store is away"));
+        world.handle(Event::Worked(Some(Box::new(away))));
+    }
+    assert_eq!(times, 3);
+    let frames = text(outbox.take().frames);
+    assert_eq!(frames.matches("the store is away").count(), 1, "{frames}");
+}
+
+#[test]
+fn a_snapshot_of_an_empty_table_waits_for_other_nodes_for_a_second() {
+    let mut world = World::new(Record::new(None), true);
+    let (reply, mut response) = oneshot::channel::<Result<Look, Failure>>();
+    world.ask(Ask::Look(reply));
+    world.wait(Duration::from_millis(900));
+    assert!(response.try_recv().is_err());
+    world.wait(Duration::from_millis(200));
+    assert_eq!(code(response.try_recv()), 409);
+    let (reply, mut response) = oneshot::channel::<Result<Look, Failure>>();
+    world.ask(Ask::Look(reply));
+    assert_eq!(code(response.try_recv()), 409);
+}
+
+#[test]
+fn a_deleted_table_is_removed_and_its_viewers_are_told() {
+    let mut world = World::with_file();
+    let (owner, _) = world.join(Some(SECRET));
+    let (effects, outcome) = world.command(owner.viewer, Command::Delete);
+    assert_eq!(outcome, Ok(()));
+    let has = |expected: fn(&Effect) -> bool| effects.iter().any(expected);
+    assert!(has(|effect| matches!(effect, Effect::Delete)) && has(|effect| matches!(effect, Effect::Forget)));
+    assert!(has(|effect| matches!(effect, Effect::Notify(word, _) if word.say == Say::Gone)));
+    assert!(world.room.view.board.borrow().has_ended() && !world.room.is_over());
+    world.ask(Ask::Leave(owner.viewer));
+    assert!(world.room.is_over());
+}
