@@ -1,9 +1,9 @@
 //! Measures the engine on one big file. `make bench-tables` runs it beside other programs; by hand:
 //!
-//! - `cargo bench -p tidings-table --bench big -- make FILE ROWS` writes a file of ten columns, always the same
-//!   one, some 105 bytes a row;
-//! - `cargo bench -p tidings-table --bench big -- FILE [WORD]` runs once what has the word in its name, and prints a
-//!   line for each: name, seconds, seconds of CPU, what came out, divided by tabs.
+//! - `cargo bench -p tidings-table --bench big -- make FILE ROWS` writes a file of ten columns, always the same one,
+//!   some 105 bytes a row;
+//! - `cargo bench -p tidings-table --bench big -- FILE [WORD]` runs each benchmark whose name contains the word once,
+//!   and prints a line for each: name, seconds, seconds of CPU, result, divided by tabs.
 //!
 //! On one core: `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file it does nothing, as in a test run.
 
@@ -114,7 +114,7 @@ fn run(file: &Path, word: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Of which questions pages are measured: a sort, whose rows lie anywhere, and a filter.
+/// The queries whose pages are measured: a sort, whose rows lie anywhere, and a filter.
 const PAGED: [&str; 2] = ["sort by number", "filter by number, 1 %"];
 
 /// What is asked of a file that [`make`] wrote.

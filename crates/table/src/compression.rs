@@ -37,8 +37,7 @@ const GZIP: &[u8] = &[0x1F, 0x8B, 8];
 /// RFC 8878 §3.1.1.
 const ZSTD: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 
-/// RFC 8878 §3.1.2, after a first byte from 0x50 to 0x5F: bytes for somebody else, which may stand before a
-/// frame.
+/// RFC 8878 §3.1.2, after a first byte from 0x50 to 0x5F: a skippable frame, which may precede a data frame.
 const SKIPPABLE: &[u8] = &[0x2A, 0x4D, 0x18];
 
 impl Compression {
@@ -106,7 +105,7 @@ impl Unpacker {
         }
     }
 
-    /// Hands out what is still held, and checks that nothing is missing.
+    /// Emits the buffered rest, and checks that nothing is missing.
     pub(crate) fn finish(&mut self, mut sink: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         match self {
             Self::Gzip { decoder, begun: true } => {
@@ -234,7 +233,7 @@ impl Zstd {
             self.skip = u64::from(u32::from_le_bytes(*length));
             return Ok(Some(8));
         }
-        // RFC 8878 §3.1.1.1: magic, descriptor, then fields whose presence the descriptor tells.
+        // RFC 8878 §3.1.1.1: magic, descriptor, then fields whose presence the descriptor defines.
         let [_, _, _, _, descriptor, ..] = *input else { return Ok(None) };
         let is_single = descriptor & 0x20 != 0;
         let content_size = match descriptor >> 6 {

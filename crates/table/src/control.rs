@@ -22,7 +22,7 @@ impl Cancel {
     }
 }
 
-/// What an operation tells and asks while it runs.
+/// Progress and cancellation of a running operation.
 ///
 /// The default watches nothing and never stops.
 #[derive(Clone, Copy, Default)]
@@ -38,14 +38,14 @@ impl<'a> Control<'a> {
         Self { cancel: Some(cancel), ..self }
     }
 
-    /// Calls `progress` with the part that is done, from 0 to 1, never less than before: some hundred to some
-    /// thousand times a second, on whatever thread works. How often a person is told is up to it.
+    /// Calls `progress` with the completed part, from 0 to 1, never less than before: some hundred to some thousand
+    /// times a second, on any thread of the operation. The callback limits how often a user sees it.
     #[must_use]
     pub const fn telling(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
-    /// The same without progress: for a step of an operation that tells of it otherwise.
+    /// The same without progress: for a step of an operation that reports progress itself.
     pub(crate) const fn silently(self) -> Self {
         Self { progress: None, ..self }
     }

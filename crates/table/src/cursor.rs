@@ -30,8 +30,7 @@ impl<'a> Cursor<'a> {
         Self { reading, line: 0, end, window: Vec::new(), offset: 0, used: 0 }
     }
 
-    /// Reads `line`, which must be there, into `sink`, whose answers do not matter; the last event is
-    /// [`Event::Row`].
+    /// Reads `line`, which must exist, into `sink`, whose return values are ignored; the last event is [`Event::Row`].
     pub(crate) fn read(&mut self, line: u64, mut sink: impl FnMut(Event<'_>)) -> io::Result<()> {
         self.seek(line)?;
         let mut reader = Reader::new(self.reading.dialect().syntax);

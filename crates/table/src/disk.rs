@@ -43,7 +43,7 @@ pub(crate) struct Folder {
     budget: Arc<dyn Budget>,
 }
 
-/// A file without a name, which goes with the last who holds it (or with the process).
+/// A file without a name; it is removed when the last handle is closed (or the process ends).
 #[derive(Debug)]
 pub(crate) struct Nameless {
     file: File,

@@ -1,4 +1,4 @@
-//! Writes rows as delimited text: what is appended to a file, and what is downloaded of a view.
+//! Encoding of rows as delimited text, for appended rows and for downloads of views.
 
 use crate::Error;
 use crate::dialect::Dialect;

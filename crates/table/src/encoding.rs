@@ -1,7 +1,7 @@
 //! Which encoding bytes are in, and how they become UTF-8.
 //!
-//! A file that is UTF-8 already is read where it lies. Any other is decoded while it arrives, into a file of
-//! UTF-8 beside it, so that everything behind this door knows one encoding alone.
+//! A file in UTF-8 is read in place. Any other is decoded during its upload into a file of UTF-8 beside it, so that all
+//! later stages support one encoding alone.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl Encoding {
     /// UTF-8, which is read without being decoded.
     pub const UTF_8: Self = Self(encoding_rs::UTF_8);
 
-    /// The encoding with this name or alias, as browsers know them (`utf-8`, `latin1`, `UTF-16LE`, …).
+    /// The encoding with this name or alias, as in browsers (`utf-8`, `latin1`, `UTF-16LE`, …).
     pub fn named(label: &str) -> Option<Self> {
         let known = encoding_rs::Encoding::for_label_no_replacement(label.as_bytes());
         known.map(Self)
@@ -57,7 +57,7 @@ impl fmt::Debug for Encoding {
     }
 }
 
-/// What speaks for an encoding; [`Self::Guessed`] is worth a note to whoever looks at the table.
+/// The evidence for an encoding; the page shows a note for [`Self::Guessed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// It was asked for.
@@ -122,8 +122,8 @@ fn is_undecided(bytes: &[u8], guessed: Encoding) -> bool {
     is_other && beyond < FEW && text(guessed.0) == text(encoding_rs::WINDOWS_1252)
 }
 
-/// What the bytes that a detector has heard, which are not UTF-8, look most like; windows-1252 when nothing
-/// speaks for another.
+/// The most likely encoding of bytes that are not UTF-8, according to the detector; windows-1252 without other
+/// evidence.
 pub(crate) fn legacy(detector: &EncodingDetector) -> Encoding {
     Encoding(detector.guess(None, Utf8Detection::Deny))
 }
@@ -145,7 +145,7 @@ fn guess_utf_16(head: &[u8]) -> Option<&'static encoding_rs::Encoding> {
 
 /// Turns the bytes of a file into UTF-8, piece by piece.
 pub(crate) enum Decoder {
-    /// They are UTF-8; what is not is seen when it is shown.
+    /// They are UTF-8; invalid bytes are detected when they are shown.
     Utf8(Check),
     /// They are decoded.
     Other(Box<encoding_rs::Decoder>),
@@ -163,8 +163,8 @@ pub(crate) struct Check {
 }
 
 impl Decoder {
-    /// A decoder for a text from its start, whose byte order mark it drops. (UTF-8 passes as it is; its reader
-    /// leaves the mark out.)
+    /// A decoder for a text from its start, whose byte order mark it drops. (UTF-8 passes unchanged; its reader skips
+    /// the mark.)
     pub(crate) fn new(encoding: Encoding) -> Self {
         if encoding == Encoding::UTF_8 {
             Self::Utf8(Check::default())
@@ -206,8 +206,8 @@ impl Decoder {
         Ok(all)
     }
 
-    /// Whether the text was ASCII until these bytes and the first character beyond it is not UTF-8: what was
-    /// taken for UTF-8 is something else then.
+    /// Whether the text was ASCII until these bytes and the first character beyond it is not UTF-8: then the text has
+    /// another encoding.
     pub(crate) fn is_refuted_by(&self, bytes: &[u8]) -> bool {
         let Self::Utf8(check) = self else { return false };
         if check.beyond_ascii || check.cut.is_empty() && bytes.is_ascii() {

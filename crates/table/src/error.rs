@@ -1,4 +1,4 @@
-//! What can go wrong, said so that it can be shown to the person whose file it is.
+//! Errors, with messages for the owner of the file.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::ColumnType;
 
 /// Why an operation on a table failed.
 ///
-/// Every text is one line without the name of a file or a folder: the service adds what the person knows it by.
+/// Every message is one line without the name of a file or a folder: the service adds the name that the user has given.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -4,9 +4,9 @@
 //! begins again if it came out differently; so the first rows show at once, and a slow stream is not judged by
 //! its first line.
 //!
-//! When the file ends and has two lines or more, what was found is final ([`Kept`]): rows that are appended are read as
-//! the rows before, and bytes that mean nothing in the encoding are shown as U+FFFD. With one line or none the guess goes
-//! on with what follows.
+//! When the file ends and has two lines or more, its dialect is final ([`Kept`]): appended rows are read like the rows
+//! before, and bytes that are invalid in the encoding are shown as U+FFFD. With one line or none the guess goes on with
+//! the following rows.
 
 use std::fs::File;
 use std::io::Write;
@@ -25,7 +25,7 @@ use crate::{Compression, Error, Limits};
 /// How much is decoded and indexed at once, so that it stays in a core's cache from step to step.
 const PIECE: usize = 64 << 10;
 
-/// What an intake needs to know of its surroundings.
+/// The environment of an intake.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// The file as it was received.
@@ -61,7 +61,7 @@ struct Rest {
     /// final.
     judged: Option<(usize, bool)>,
     build: Option<Build>,
-    /// Listens to what is no UTF-8, once there was something after the head that is none.
+    /// Examines the bytes that are not UTF-8, once such bytes have appeared after the head.
     suspicion: Option<EncodingDetector>,
 }
 
@@ -137,7 +137,7 @@ impl Intake {
         })
     }
 
-    /// Holds on to what was found, whatever follows.
+    /// Fixes the dialect, whatever follows.
     pub(crate) fn keep(&mut self, kept: Kept) {
         if !kept.header_open {
             (self.rest.judged, self.rest.head) = (None, Vec::new());

@@ -1,11 +1,11 @@
 //! Delimited files as shared views: CSV, TSV and their relatives, larger than memory, shown by pages while they
 //! arrive.
 //!
-//! The crate knows files and threads, and nothing of networks, clocks or async. A service gives it a folder per
-//! table, the bytes of an upload as they come, and queries; it gives back pages.
+//! The crate uses files and threads, but no network, clock or async runtime. A service passes a folder for each table,
+//! the bytes of an upload as they arrive, and queries; the crate returns pages.
 //!
 //! # How to drive it
-//! One thread has the [`Writer`]; everybody else has a clone of its [`Table`].
+//! One thread has the [`Writer`]; every other thread has a clone of its [`Table`].
 //! - **Upload**: [`Writer::append`] with chunks cut anywhere, then [`Writer::finish`]. After each call the rows
 //!   that are whole can be read, so the first page shows after the first chunk. Each call gives a [`Summary`]:
 //!   bytes and rows so far, and what should be noted (`ragged`, `lossy`, `open_quote`, and
@@ -13,10 +13,10 @@
 //! - **Pages**: [`Table::reading`] gives the [`Reading`] of now; [`View::plain`] all its rows at no cost, growing
 //!   with it; [`View::page`] any window of them.
 //! - **Sort, filter, search**: [`Reading::view`] computes a [`View`] of a [`Query`] on the threads of the current
-//!   rayon pool (`pool.install(…)` chooses one), with a [`Control`] that tells progress and a [`Cancel`] that a
+//!   rayon pool (`pool.install(…)` chooses one), with a [`Control`] that reports progress and a [`Cancel`] that a
 //!   newer request uses. [`View::refresh`] takes in rows that came since; [`View::write`] downloads it.
 //! - **Another dialect**: [`Writer::reread`] reads the same file again, also in the middle of an upload; readers
-//!   keep the old reading until it is done, and whoever holds a [`View`] keeps it as long as they like. Make the
+//!   keep the old reading until it is complete, and a [`View`] keeps its reading alive as long as it exists. Make the
 //!   views of a query anew on the new reading.
 //! - **Live rows**: [`Writer::append`] for a file that grows, [`Writer::append_rows`] for cells, and
 //!   [`Writer::catch_up`] for what another process has written to the file.
@@ -40,7 +40,7 @@
 //! let summary = writer.append(b"0;01234\nPears;12,00;00042\n")?;
 //! assert_eq!((summary.rows, summary.finished), (2, false));
 //!
-//! // Anybody, meanwhile: the first page, cells just as they are written.
+//! // Meanwhile, on any thread: the first page, cells exactly as they are written.
 //! let all = View::plain(&table.reading(), false);
 //! assert_eq!(all.header()?.unwrap().cells[0].text, "article");
 //! let page = all.page(0, 100)?;
@@ -72,8 +72,8 @@
 //! ```
 //!
 //! # Invariants
-//! - No cell is ever changed. It is shown as written, without the quotes around it, cut where it is too long
-//!   with its true length told ([`Cell::cut`]), and whole in a download. Types serve sorting and facts alone.
+//! - No cell is ever changed. It is shown as written, without the quotes around it, cut where it is too long with its
+//!   true length reported ([`Cell::cut`]), and whole in a download. Types serve sorting and facts alone.
 //! - Nor does a cell change afterwards. When a file has ended and has two lines, its delimiter, quote, escape, encoding
 //!   and header are final, and lie beside it ([`DIALECT`], some 200 bytes): whatever is appended, a restart and another
 //!   node read the rows before just as they were. With one line or none there is nothing to hold on to, and the guess
@@ -81,7 +81,7 @@
 //!   [`Writer::reread`] with another [`Choice`] changes it, and judges by the file as it was then.
 //! - A folder holds one file, [`ORIGINAL`], exactly as received, and [`DIALECT`]. Whatever else is on disk is nameless
 //!   and goes with the process: there is nothing to clean up and nothing that could be stale.
-//! - Everything is bounded by [`Limits`], and what is left out at a bound is told of.
+//! - Everything is bounded by [`Limits`], and omissions at a bound are reported.
 //! - Rows are never held in memory: the index takes 16 bytes for each 16 KiB of text, a sorted or filtered view
 //!   what [`Limits::order_bytes`] says.
 //! - A view, its facts and a guess depend on the file (and on where it ended first) and the query alone: not on how the

@@ -26,8 +26,8 @@ pub struct Limits {
     pub page_cells: usize,
     /// The rows of one page. Default 10,000 (rows).
     pub page_rows: usize,
-    /// How much of one row sorts, filters, searches and facts look at. A row that is longer is told of
-    /// ([`View::clipped`](crate::View::clipped)). Default 16 MiB, which is also what a thread may hold.
+    /// Most bytes of one row that sorts, filters, searches and facts examine. Longer rows are reported
+    /// ([`View::clipped`](crate::View::clipped)). Default 16 MiB, which is also the most that a thread holds.
     pub scan_row_bytes: usize,
     /// The keys that a sort holds in memory; past it they go to disk, sorted, and are merged.
     /// At most 2 GiB. Default 192 MiB, which is 12 million rows by a number.

@@ -104,7 +104,7 @@ pub struct Summary {
     pub open_quote: bool,
 }
 
-/// One file, read with one dialect. Kept alive by whoever looks at it, also when the dialect is changed.
+/// One file, read with one dialect. Kept alive by its views, also when the dialect is changed.
 #[derive(Debug)]
 pub struct Reading {
     dialect: Dialect,
@@ -163,10 +163,10 @@ impl Reading {
         }
     }
 
-    /// The bytes that the table takes on disk in all at this moment: the file as it was received, the UTF-8 beside it
-    /// when it is packed or in another encoding, and what sorted and filtered views (of every reading that is still held)
-    /// keep there or are sorting. All but the first go when nobody looks at the table any more. Not counted are the few
-    /// hundred bytes of [`DIALECT`](crate::DIALECT); the index is in memory.
+    /// The bytes of the table on disk at this moment: the original file, the UTF-8 beside it when it is packed or in
+    /// another encoding, and the temporary data of sorted and filtered views (of every reading that is still alive).
+    /// All but the first are removed with the last handle of the table. The few hundred bytes of
+    /// [`DIALECT`](crate::DIALECT) are not counted; the index is in memory.
     pub fn disk_bytes(&self) -> u64 {
         self.state().received + self.folder.nameless_bytes()
     }
@@ -184,7 +184,7 @@ impl Reading {
         &self.folder
     }
 
-    /// The state, which is plain data and whole whoever panicked.
+    /// The state, which is plain data and valid after a panic of another thread.
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -23,8 +23,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// cancellation is seen soon.
 const CHUNKS_PER_THREAD: usize = 8;
 
-/// How many of `chunks` are a batch for so many threads: fewer where a row is long, whose results are large too,
-/// but one for each thread.
+/// The size of a batch of `chunks` for this number of threads: smaller where rows are long, because their results are
+/// large too, but at least one chunk for each thread.
 fn batch(chunks: &[Chunk], threads: usize) -> usize {
     let most = CHUNKS_PER_THREAD * threads;
     let mut room = most as u64 * 2 * CHUNK_BYTES;
@@ -50,7 +50,7 @@ pub(crate) struct Chunk {
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
     pub(crate) layout: Layout,
-    /// For whoever needs bytes for a moment.
+    /// Scratch space of a few operations.
     pub(crate) spare: Vec<u8>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn chunks(state: &State, line: u64) -> Vec<Chunk> {
     chunks
 }
 
-/// Some chunks spread over all lines, about `blocks` blocks: enough to know what kind of values columns have.
+/// Some chunks spread over all lines, about `blocks` blocks: enough to find the types of columns.
 pub(crate) fn sample(state: &State, blocks: usize) -> Vec<Chunk> {
     let step = state.blocks.len().div_ceil(blocks.max(1)).max(1);
     let chosen = state.blocks.iter().enumerate().step_by(step);

@@ -1,9 +1,9 @@
 //! Where a table grows: the one writer of its file.
 //!
 //! Invariants:
-//! - The file in the folder holds exactly what was received, byte for byte. Beside it lies how it is read, once that is
-//!   final ([`DIALECT`](crate::DIALECT)); everything else is derived from the two and lies in nameless files that end
-//!   with the process.
+//! - The file in the folder is exactly the received one, byte for byte. Beside it is the dialect, once that is final
+//!   ([`DIALECT`](crate::DIALECT)); everything else is derived from the two and is in nameless files that end with the
+//!   process.
 //! - An append that fails leaves the file as it was before.
 //! - The dialect is final when the file has ended and has two lines; before cells are appended to fewer, all of it but
 //!   whether there is a header. Only [`Writer::reread`] with another choice changes it then.
@@ -27,7 +27,7 @@ pub const ORIGINAL: &str = "original";
 /// How much of a file is read at once when it is read again: little enough to stay in a core's cache.
 const PIECE: usize = 64 << 10;
 
-/// A table for those who read it: always the newest [`Reading`]. Clones are the same table.
+/// A table for its readers: always the newest [`Reading`]. Clones are the same table.
 #[derive(Clone, Debug)]
 pub struct Table(Arc<RwLock<Arc<Reading>>>);
 
@@ -42,7 +42,7 @@ impl Table {
     }
 }
 
-/// The one who makes a table grow. Reading never waits for it.
+/// The writer of a table. Readers never wait for it.
 pub struct Writer {
     table: Table,
     place: Place,
@@ -130,7 +130,7 @@ impl Writer {
         Ok(Self { table, place, intake, choice, received: 0, finished: false, broken: false })
     }
 
-    /// The table, for those who read it.
+    /// The table, for its readers.
     pub const fn table(&self) -> &Table {
         &self.table
     }
@@ -206,8 +206,8 @@ impl Writer {
         self.finish()
     }
 
-    /// Takes in what somebody else has written at the end of the file since: another process that has it open, or
-    /// whoever fetches it from elsewhere. It is for them to see that nobody appends meanwhile, here or there.
+    /// Reads rows that were written to the end of the file meanwhile, by another process that has it open or by a
+    /// download. The caller must ensure that no other append runs at the same time.
     ///
     /// # Errors
     /// As [`Self::append`], but for the bound of the file's own size, and [`Error::Cancelled`]. The file is left alone
@@ -347,7 +347,7 @@ impl Writer {
         let result = run(self);
         if result.is_err() {
             self.broken = true;
-            // If even that fails, what is too much is never read by this process.
+            // If even that fails, this process never reads the superfluous bytes.
             let _ = self.place.original.set_len(before);
         }
         result

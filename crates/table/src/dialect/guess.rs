@@ -14,7 +14,7 @@ use crate::{Compression, Encoding, Error, Evidence, encoding};
 /// How many bytes a guess looks at; it is final when so many have come, or the end.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
-/// How many when those end within a quote of which they do not tell whether it closes.
+/// The same when those end within a quote that may be unclosed.
 pub(crate) const LONG_HEAD_BYTES: usize = 1 << 20;
 
 /// How many rows a guess looks at, and how many cells of each.
@@ -46,7 +46,7 @@ const NEARLY: f64 = 0.5;
 /// A delimiter that scores less is none: the text is one column.
 const ENOUGH: f64 = 0.35;
 
-/// The same for a usual delimiter in a file whose name says that there is one.
+/// The same for a usual delimiter in a file whose name implies one.
 const ENOUGH_WHEN_NAMED: f64 = 0.15;
 
 /// The same where each line is one value as it stands, such as the time 12:30:00.
@@ -87,8 +87,8 @@ impl Known {
     }
 }
 
-/// Guesses the dialect of a file whose unpacked bytes start with `head`. `whole`: nothing follows them. Gives too
-/// whether more of the text than [`HEAD_BYTES`] could turn the guess.
+/// Guesses the dialect of a file whose unpacked bytes start with `head`. `whole`: nothing follows them. Returns too
+/// whether more of the text than [`HEAD_BYTES`] could change the guess.
 ///
 /// # Errors
 /// [`Error::NotText`] when they are those of another format, [`Error::Dialect`] when the choice cannot be.
@@ -124,7 +124,7 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect,
         }
         _ => guess_table(&text, whole, choice)?,
     };
-    // Whoever says how many lines are above the header knows that there is one.
+    // A chosen number of lines above the header implies a header.
     let is_named = choice.skip.is_some_and(|lines| lines > 0).then_some(true);
     let table = text.get(start..).unwrap_or_default();
     let header =

@@ -199,7 +199,7 @@ impl Kept {
     }
 }
 
-/// Whether a choice of one thing is what was `found`, or leaves it open as it was left open then.
+/// Whether a choice of one property equals the `found` value, or leaves it open as before.
 fn is_same<T: Copy + PartialEq>(choice: Option<T>, found: T, given: bool) -> bool {
     choice.map_or(!given, |choice| choice == found)
 }

@@ -1,8 +1,8 @@
 //! How a file is written: its delimiter, quotes, line ends, encoding and packing, and whether it has a header.
 //!
-//! A dialect is guessed from the first [`HEAD_BYTES`] of the text (from [`LONG_HEAD_BYTES`] when those end within a quote
-//! that may close or not), and whatever of it a person or a program knows better replaces the guess ([`Choice`]). Once the
-//! file is whole what was found is kept beside it ([`DIALECT`]) and holds for all that follows.
+//! A dialect is guessed from the first [`HEAD_BYTES`] of the text (from [`LONG_HEAD_BYTES`] when those end within a
+//! quote that may be unclosed); a [`Choice`] of the user replaces each guessed property. Once the file is complete, the
+//! dialect is stored beside it ([`DIALECT`]) and applies to all later rows.
 
 mod guess;
 mod header;

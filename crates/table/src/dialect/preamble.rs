@@ -42,7 +42,7 @@ fn line_end(text: &[u8]) -> usize {
     if text.starts_with(b"\r\n") { 2 } else { 1 }
 }
 
-/// How a row looks to whoever wonders whether it is above the table.
+/// Properties of a row that show whether it is above the table.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     /// Its cells.

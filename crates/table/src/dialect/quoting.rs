@@ -77,7 +77,7 @@ impl Quoting {
             && self.swallowed == 0.0
     }
 
-    /// From 0 for quotes that are all broken to 1 for what is in order; more for an unusual quote that is used
+    /// From 0 when all quotes are broken to 1 when all are well-formed; more for an unusual quote that is used
     /// throughout.
     pub(super) fn score(&self) -> f64 {
         let (sound, broken, cells) = (self.sound as f64, self.broken as f64, self.cells as f64);
@@ -90,8 +90,8 @@ impl Quoting {
         }
     }
 
-    /// The same for the text read without quotes: what is sound with them speaks against it. (Without them the
-    /// cell `"x, y"` is two pieces that say nothing.)
+    /// The same for the text read without quotes: well-formed quotes are evidence against it. (Without quotes the cell
+    /// `"x, y"` is two pieces without evidence.)
     pub(super) fn score_without(&self) -> f64 {
         let share = self.sound as f64 / self.cells.max(1) as f64;
         1.0 - 0.6 * share - if self.sound > self.broken { 0.1 } else { 0.01 }

@@ -18,7 +18,7 @@ const COUNTED: usize = 1_024;
 /// How many of the most frequent values are named.
 const TOP: usize = 10;
 
-/// Values are told apart by 64 bits of hash: among a thousand, two that share them come once in 10^13 columns.
+/// Values are distinguished by 64 bits of hash: among a thousand, two that share them occur once in 10^13 columns.
 pub(super) enum Counter {
     /// The count of each value, and a line where it stands.
     Counted(HashMap<u64, (u64, u32), BuildHasherDefault<AsIs>>),
@@ -32,7 +32,7 @@ impl Default for Counter {
 }
 
 impl Counter {
-    /// A counter for other lines of the same column: what is estimated here need not be counted there.
+    /// A counter for other lines of the same column: if this one estimates, the other one need not count exactly.
     pub(super) fn beside(&self) -> Self {
         match self {
             Self::Counted(_) => Self::default(),
@@ -131,7 +131,7 @@ impl Estimate {
         let sum: f64 = self.registers.iter().map(|register| f64::exp2(-f64::from(*register))).sum();
         let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
         let zeros = self.registers.iter().filter(|register| **register == 0).count();
-        // While registers are empty, how many tells more (linear counting).
+        // While registers are empty, their number is more exact (linear counting).
         let count = if raw <= 2.5 * registers && zeros > 0 {
             registers * (registers / zeros as f64).ln()
         } else {

@@ -42,7 +42,7 @@ pub(super) struct Histogram {
 impl Histogram {
     pub(super) fn add(&mut self, value: f64) {
         if value.is_finite() {
-            // The narrowest bin whose place is still exact.
+            // The narrowest bin whose bounds are still exact.
             let power = (exponent(value) - FRACTION).max(NARROWEST);
             self.add_at((value * width(-power)).floor() as i64, power, 1);
         }

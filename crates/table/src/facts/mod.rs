@@ -39,7 +39,7 @@ pub struct Facts {
 /// What is in one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnFacts {
-    /// What most of its cells are, or what was chosen.
+    /// The type of most of its cells, or the chosen type.
     pub column_type: ColumnType,
     /// How its numbers are written, if it has any.
     pub style: Style,

@@ -56,7 +56,7 @@ impl ColumnTally {
         }
     }
 
-    /// Adds what was found in the rows after these.
+    /// Adds the tally of later rows.
     pub(super) fn merge(&mut self, later: Self) {
         self.kinds.add(&later.kinds);
         self.distinct.merge(later.distinct);

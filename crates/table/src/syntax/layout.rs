@@ -81,7 +81,7 @@ impl Layout {
         }
     }
 
-    /// The row with this number; `chunk` is what was laid out.
+    /// The row with this number; `chunk` is the text of the layout.
     pub(crate) fn line<'a>(&'a self, chunk: &'a [u8], row: usize) -> Line<'a> {
         let mut span = self.rows[row];
         let last = self.rows.get(row + 1).map_or(self.ends.len(), |next| next.first as usize);

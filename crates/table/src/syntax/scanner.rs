@@ -37,7 +37,7 @@ impl Scanner {
         matches!(self.state, State::Quoted | State::Escaped)
     }
 
-    /// Whether there was a cell such as `"a"b`, whose content does not stand in the text in one piece.
+    /// Whether there was a cell such as `"a"b`, whose content is not contiguous in the text.
     pub(crate) const fn is_sloppy(&self) -> bool {
         self.sloppy
     }
@@ -56,8 +56,8 @@ impl Scanner {
             }
             return;
         }
-        // From one group without quotes to the next the state is told by the last byte alone, and all that has to
-        // be known of it is whether a row starts.
+        // From one group without quotes to the next, the state follows from the last byte alone, and only the start of
+        // a row matters.
         let mut row_start = self.outside_quotes();
         for (i, group) in groups.iter().enumerate() {
             let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
@@ -88,8 +88,8 @@ impl Scanner {
         }
     }
 
-    /// Moves over `rows` rows, or to the end of `bytes`: gives how many bytes that is, and takes from `rows`
-    /// what was passed. After the last row it stands at the start of the next one.
+    /// Advances over `rows` rows, or to the end of `bytes`: returns the number of bytes, and subtracts the passed rows
+    /// from `rows`. After the last row it is at the start of the next one.
     pub(crate) fn skip(&mut self, bytes: &[u8], rows: &mut u64) -> usize {
         let mut at = 0;
         while *rows > 0 && at < bytes.len() {
@@ -155,8 +155,7 @@ impl Scanner {
         self.unquoted(group, classes, !inside, closes >> (GROUP - 1) != 0)
     }
 
-    /// The marks of a group whose bytes outside quotes are `outside`. `closes`: its last byte is a quote that
-    /// closes.
+    /// The marks of a group whose bytes outside quotes are `outside`. `closes`: its last byte is a quote that closes.
     #[inline]
     fn unquoted(&mut self, group: &[u8; GROUP], classes: &Classes, outside: u64, closes: bool) -> Marks {
         let breaks = classes.breaks & outside;

@@ -244,7 +244,7 @@ fn word(text: &str) -> Option<(&str, &str)> {
     (length > 0).then(|| text.split_at(length))
 }
 
-/// The month whose English name, whole or of three letters, `text` starts with, and what follows.
+/// The month whose English name, whole or of three letters, begins `text`, and the rest.
 fn month_name(text: &str) -> Option<(i64, &str)> {
     const NAMES: [&str; 12] = [
         "january",

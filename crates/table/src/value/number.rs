@@ -16,7 +16,7 @@ pub(crate) struct Number<'a> {
     is_integer: bool,
 }
 
-/// The largest power of ten of a number, either way; what is further from 1 is text.
+/// The largest power of ten of a number, either way; anything further from 1 is text.
 const EXPONENT: i32 = 200;
 
 impl<'a> Number<'a> {

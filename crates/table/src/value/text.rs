@@ -1,15 +1,16 @@
 //! The order of text: by base letters without regard to case, accents and case only where those are equal.
 //!
-//! A key has two levels. The first holds the letters in lower case and without accents; the second tells texts apart that
-//! are equal in the first, those in lower case first. It is cheap where text is ASCII, which most is: the second level is
-//! one byte then, or a bit for each character.
+//! A key has two levels. The first contains the letters in lower case and without accents; the second orders texts that
+//! are equal in the first, those in lower case first. It is short for ASCII text, the most frequent kind: the second
+//! level is one byte then, or a bit for each character.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::is_space;
 
-/// Before the whole text, where upper case alone does not tell it from the first level: above all bytes of [`CASES`].
+/// Precedes the whole text, where upper case alone does not distinguish it from the first level: above all bytes of
+/// [`CASES`].
 const WHOLE: u8 = 0xF0;
 
 /// A byte of the second level that says of six characters which are in upper case.

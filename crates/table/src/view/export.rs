@@ -25,7 +25,7 @@ impl Format {
     }
 }
 
-/// How a view is written, and what is changed in it.
+/// The format of an export of a view, and changes of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Export {
     /// The format.
@@ -197,14 +197,14 @@ impl RowWriter {
         Self { export, syntax, cell: Vec::new(), open: false, first: true, written: Vec::new() }
     }
 
-    /// Puts an apostrophe before what is held of a cell's beginning, if it may be a formula.
+    /// Adds an apostrophe before the buffered beginning of a cell, if it may be a formula.
     fn disarm(&mut self) {
         if self.export.disarm_formulas && may_be_formula(&self.cell) {
             self.cell.insert(0, b'\'');
         }
     }
 
-    /// Hands over what is written, if it is more than `least` bytes.
+    /// Writes the buffered output, if it is more than `least` bytes.
     fn hand_over(&mut self, least: usize, out: &mut impl Write) -> Result<(), Error> {
         if self.written.len() > least {
             out.write_all(&self.written)?;
@@ -280,7 +280,7 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Writes what is held of an open cell.
+    /// Writes the buffered beginning of an open cell.
     fn pass(&mut self) {
         write_within_quotes(&self.cell, b'"', None, &mut self.written);
         self.cell.clear();

@@ -19,10 +19,10 @@ const SHOWN: usize = 60;
 
 /// A condition on the cells of a column.
 ///
-/// In a column of numbers, dates or booleans all operations but [`Op::Contains`] and [`Op::Matches`] compare values: 5 equals
-/// 5.0. A value names a span among dates: `2010` equals all of that year. Cells without a value of that type, and empty
-/// ones, are never found by an order. In other columns text is compared, in the order of a sort; what is equal is so in
-/// its composed form (NFC).
+/// In a column of numbers, dates or booleans all operations but [`Op::Contains`] and [`Op::Matches`] compare values: 5
+/// equals 5.0. A value names a span among dates: `2010` equals all of that year. Cells without a value of that type,
+/// and empty ones, never match an order. In other columns text is compared, in the order of a sort; texts are equal if
+/// their composed forms (NFC) are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Counted from 0.

@@ -10,7 +10,7 @@ use tidings_table::{
 
 use crate::support::{Made, by_csv, rows, text_by_csv};
 
-/// What everybody sees: how the file is read, and all lines.
+/// What every reader sees: the dialect, and all lines.
 fn seen(reading: &std::sync::Arc<Reading>) -> (Dialect, Vec<Vec<String>>) {
     (reading.dialect().clone(), rows(&View::plain(reading, true)))
 }
@@ -212,7 +212,7 @@ fn nothing_is_appended_to_half_a_character() {
     assert_eq!(seen(&made.reading()), before);
 }
 
-/// As Python's `csv.reader(delimiter="\t")` reads them, whose rules the csv crate shares.
+/// As Python's `csv.reader(delimiter="\t")` reads them; the csv crate has the same rules.
 #[test]
 fn the_article_s_reader_divides_at_tabs_and_nothing_else() {
     let files: [&[u8]; 16] = [

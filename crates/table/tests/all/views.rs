@@ -198,7 +198,7 @@ fn type_of(table: &[Vec<&str>], query: &Query, column: usize) -> Type {
     }
 }
 
-/// Text as it is sorted: letters, then whether it is more than ASCII, and what is in upper case.
+/// Text in the order of a sort: letters, then whether it is more than ASCII, and the letters in upper case.
 fn ordered(text: &str) -> (String, bool, Vec<bool>, String) {
     let letters = text.nfd().filter(|letter| !is_combining_mark(*letter)).collect::<String>();
     let letters = letters.to_lowercase().replace('ß', "ss").replace('\u{A0}', " ");

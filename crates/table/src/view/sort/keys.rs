@@ -1,7 +1,7 @@
 //! Keys in memory, and how they are sorted.
 //!
-//! The first 8 bytes of a key lie beside its row's number in 16 bytes that are sorted as one integer; only what is
-//! equal there looks further, 8 bytes at a time.
+//! The first 8 bytes of a key are beside its row's number, in 16 bytes that are sorted as one integer; only keys that
+//! are equal there are compared further, 8 bytes at a time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -38,7 +38,7 @@ pub(super) fn place_of(entry: u128) -> Option<usize> {
     (entry as u32).checked_sub(1).map(|place| place as usize)
 }
 
-/// 8 bytes of `key` from `at` on, as a number that compares as they do; 0 stands in for what is missing.
+/// 8 bytes of `key` from `at` on, as a number with the same order; 0 for missing bytes.
 fn eight(key: &[u8], at: usize) -> u64 {
     let rest = key.get(at..).unwrap_or_default();
     match rest.first_chunk() {
@@ -80,12 +80,12 @@ impl Keys {
         self.long.extend_from_slice(&other.long);
     }
 
-    /// Sorts, unless it is cancelled meanwhile; what is done of it is told within `span`.
+    /// Sorts, unless it is cancelled; reports progress within `span`.
     pub(super) fn sort(&mut self, control: Control<'_>, span: (f32, f32)) -> Result<(), Error> {
         let mut entries = std::mem::take(&mut self.entries);
         let (all, done) = (entries.len() as u64, Mutex::new(0));
         let tell = |count: usize| {
-            // Held while it is told, so that nobody hears less than before.
+            // Held during the report, so that progress never decreases.
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             *done += count as u64;
             control.tell(*done, all, span);
@@ -142,9 +142,8 @@ impl Keys {
     }
 }
 
-/// How often equal prefixes are told apart by the next ones. Each time they differ somewhere, so that so many are
-/// enough for what people have; keys made to differ ever later are compared whole then, instead of taking a stack
-/// as deep as they are long.
+/// How often equal prefixes are divided by the next bytes. Each time they differ somewhere, so this number suffices for
+/// real data; keys that are made to differ later are compared whole, instead of using a stack as deep as they are long.
 const LEVELS: u32 = 24;
 
 /// How many bytes of `a` are those that `b` starts with.
@@ -155,8 +154,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()))
 }
 
-/// Sorts entries in parts, between which it is seen whether that is still wanted; `told` gets the lengths of those
-/// that are done.
+/// Sorts entries in parts, and checks for cancellation between them; `told` gets the lengths of the completed parts.
 fn sort_in_parts(entries: &mut [u128], told: &(impl Fn(usize) + Sync), control: Control<'_>) {
     /// A part takes some 50 ms on one core.
     const PART: usize = 1 << 20;
