@@ -1,5 +1,5 @@
-//! Measures shared tables as people meet them: the program itself on one core, everybody who uses it on another.
-//! `make bench-tables` runs it beside the engine's own benchmark; by hand:
+//! Measures shared tables under realistic use: the program itself on one core, all its users on another. `make
+//! bench-tables` runs it beside the engine's own benchmark; by hand:
 //!
 //! `taskset -c 1 cargo bench -p tidings --bench tables -- FILE`, with a file that the engine's benchmark has made. It
 //! prints a line for each figure: name, value, unit, divided by tabs. Without a file it does nothing, as in a test run.
@@ -31,7 +31,7 @@ const WINDOWS: usize = 3_000;
 /// Who looks on while pages are turned, and how often they are.
 const VIEWERS: usize = 1_000;
 const TURNS: u64 = 200;
-/// Between two turns: as fast as somebody might click.
+/// Between two changes of the view: as fast as a person might click.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,7 +199,7 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
         let mut source = mio::net::TcpStream::from_std(viewer.stream.try_clone()?);
         poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
         viewers.push((viewer, source));
-        // Those who are there already see how many they are, and must go on reading.
+        // The viewers that are connected already receive the number of viewers, and must go on reading.
         poll.poll(&mut events, Some(Duration::ZERO))?;
         for event in &events {
             viewers[event.token().0].0.read_all()?;
@@ -240,8 +240,8 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
     Ok(())
 }
 
-/// A WebSocket of somebody who looks on: not the client library's, so that a thousand of them cost little more than
-/// their system calls.
+/// The WebSocket of a viewer: not the client library's, so that a thousand of them cost little more than their system
+/// calls.
 struct Viewer {
     stream: TcpStream,
     inbox: Vec<u8>,

@@ -1,4 +1,4 @@
-//! `tidings config`: lists the options, checks a file, and imports a file of Centrifugo.
+//! `tidings config`: what can be configured, whether a file is right, and what a file of Centrifugo becomes.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -26,19 +26,19 @@ pub(crate) struct Config {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Prints a file (TOML) with every option, its default and its meaning
+    /// Prints a file (TOML) with every option, its default and what it means
     Default,
     /// Checks a file as the server would read it, together with the environment; exit code 2 when it is wrong
     ///
-    /// Every error and every ignored option is a line on stderr.
+    /// Every error is a line on stderr. What is passed over without an effect is a line on stderr too.
     Check {
         /// The file (.toml, .json, .yaml)
         file: PathBuf,
     },
     /// Writes a configuration of Centrifugo (version 5 or 6) as a file of tidings (TOML)
     ///
-    /// Options without a counterpart are listed on stderr and at the end of the file. The file contains the secrets of the
-    /// original; with -o only its owner may read it.
+    /// What has no counterpart is listed on stderr and at the end of the file. The file holds the secrets of the original;
+    /// with -o only its owner may read it.
     Import {
         /// Centrifugo's configuration (.toml, .json, .yaml)
         file: PathBuf,
@@ -52,7 +52,7 @@ enum Action {
 }
 
 impl Config {
-    /// Runs the command.
+    /// Runs the subcommand.
     ///
     /// # Errors
     /// A file that is wrong, or cannot be written.

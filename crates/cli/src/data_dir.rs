@@ -1,9 +1,9 @@
-//! The data directory of the server: finds the folder, creates it, and locks it against other servers.
+//! Where the server keeps what outlives a restart: finds the folder, makes it, and locks it against other servers.
 //!
 //! Invariants:
 //! - One server uses a folder at a time; the lock ends with the process.
-//! - A server without an explicit folder always starts: if the user's folder is in use or cannot be created, it uses a
-//!   temporary one with a warning.
+//! - A server that was given no folder always starts: where the user's folder is in use or cannot be made it goes on with a
+//!   temporary one, and says so.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -21,7 +21,7 @@ const LOCK: &str = "server.lock";
 /// Where system services keep their files.
 const SERVICE: &str = "/var/lib/tidings";
 
-/// The environment on which the folder depends besides the configuration.
+/// What the folder depends on besides the configuration.
 pub(crate) struct Surroundings<'a> {
     /// A variable of the environment.
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
@@ -58,12 +58,12 @@ impl Surroundings<'_> {
 pub(crate) struct Settled {
     /// Held while the server runs.
     _lock: Option<File>,
-    /// The notice for the operator once the server runs.
+    /// The message for the operator once the server runs.
     notice: Result<String, String>,
 }
 
 impl Settled {
-    /// Logs the folder: as a warning if it is not the intended one.
+    /// Logs the location of the files: as a warning if it is not the configured one.
     pub(crate) fn log(&self) {
         match &self.notice {
             Ok(notice) => info!("{notice}"),

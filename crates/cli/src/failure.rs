@@ -1,7 +1,8 @@
-//! Failures of commands, and their exit codes.
+//! How a command ends when it does not end well, and the exit code that says so.
 //!
-//! Invariants: a failure is one line on stderr with the error and its place (one line per error of a configuration); the
-//! exit code is 2 for usage and configuration, 1 otherwise; a closed stdout is not reported.
+//! Invariants: what went wrong is one line on stderr that says what and where (a configuration gets a line for each
+//! error); the exit code is 2 for usage and
+//! configuration, 1 for anything else; a reader of stdout that went away is not worth a word.
 
 use std::fmt::Display;
 use std::io;
@@ -12,7 +13,7 @@ use tidings_server::config::{ConfigError, ConfigErrors};
 
 use crate::text::harmless;
 
-/// The failure of a command.
+/// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Wrong usage or configuration: exit code 2.
@@ -21,7 +22,7 @@ pub(crate) enum Failure {
     Configuration(ConfigErrors),
     /// Anything else: exit code 1.
     Failed(String),
-    /// The reader of stdout has closed it (`tidings … | head`): exit code 0, without a message.
+    /// Whoever read stdout has seen enough (`tidings … | head`): exit code 0, nothing said.
     OutputClosed,
 }
 
@@ -31,7 +32,7 @@ impl Failure {
         Self::Failed(error.to_string())
     }
 
-    /// The failure for a failed write to stdout.
+    /// What a failed write to stdout means for the command.
     pub(crate) fn of_output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -72,7 +73,7 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Prints one line on stderr, with the program's name in front.
+/// Prints one line for the user: on stderr, with the program's name in front.
 pub(crate) fn say(message: impl Display) {
     eprintln!("tidings: {}", told(&message.to_string()));
 }
@@ -84,13 +85,13 @@ pub(crate) fn told(message: &str) -> String {
     line
 }
 
-/// Prints the error or the text of clap (`--help`, `--version`), and returns the exit code.
+/// Answers what clap could not parse, or was asked to print (`--help`, `--version`), and gives the exit code.
 pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A closed stdout is no failure for a help text.
+            // A closed stderr is no failure.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }

@@ -52,7 +52,7 @@ pub(crate) struct Lines {
     used: usize,
     /// Bytes behind `used` that hold no line break.
     searched: usize,
-    /// Whether input up to the next line break is discarded.
+    /// Whether the input up to the next line break is discarded.
     skipping: bool,
 }
 
@@ -107,7 +107,7 @@ impl Lines {
         }
     }
 
-    /// The last line without an ending, returned once.
+    /// What is there without an ending, given out once.
     pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
         let rest = self.buf.split_off(self.used);
         *self = Self::new(self.max);
@@ -118,7 +118,7 @@ impl Lines {
 /// Reads a duration: a number with `ms`, `s`, `m` or `h`; without a unit it is seconds.
 ///
 /// # Errors
-/// The hint of the error.
+/// What to write instead.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);

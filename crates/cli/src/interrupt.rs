@@ -1,4 +1,4 @@
-//! Termination signals (Ctrl-C and others), for commands that end in an orderly way.
+//! Ctrl-C and its like, for commands that end in good order when they are asked to.
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or when it has not ended
 /// `grace` later.
 ///
-/// A separate thread waits for signals, because a command may block in a write to stdout.
+/// A separate thread handles the signal, because a command may be blocked in a write to a stdout without a reader.
 ///
 /// # Errors
 /// [`Failure::Failed`] when the thread cannot be started.

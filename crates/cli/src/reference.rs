@@ -1,5 +1,4 @@
-//! `tidings completions` and `tidings man`: shell completions and the manual page, generated from the
-//! definition.
+//! `tidings completions` and `tidings man`: generated from the definition of the command line.
 
 use std::fs;
 use std::path::PathBuf;

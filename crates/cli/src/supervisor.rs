@@ -20,7 +20,7 @@ use crate::interrupt::block_on;
 /// How long the last log line of a process that is ended by force may take.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Signals of the supervisor to the server.
+/// Signals from the supervisor to the server.
 pub(crate) struct Signals {
     stop: watch::Receiver<bool>,
     hangup: Arc<Notify>,
@@ -40,7 +40,7 @@ impl Signals {
 }
 
 /// Starts the supervisor. After the first signal to stop, the process ends with exit code 1 at a second one, or when it
-/// still runs `limit` later; `progress` then returns the work in progress.
+/// still runs `limit` later; `progress` then returns the pending work for the log.
 ///
 /// # Errors
 /// When signals cannot be watched or the thread cannot be started.

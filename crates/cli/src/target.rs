@@ -1,4 +1,4 @@
-//! The server of a command, and its credentials: arguments of several commands.
+//! Server address and credentials: the arguments that several commands share.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
 
-/// A server, and credentials.
+/// Any server, and credentials.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// The server: its line port (HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH), or its HTTP port
@@ -28,14 +28,14 @@ pub(crate) struct ServerArgs {
     pub(crate) tls: TlsArgs,
 }
 
-/// Trusted certificates for TLS.
+/// Whose certificates are good where TLS is spoken.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TlsArgs {
     /// Trusts the certificates in this file (PEM) and those that they have signed, instead of this machine's
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
 
-    /// Accepts every certificate, so that an attacker in between can read and change everything: for tests
+    /// Trusts every certificate, so that a machine in between may read and change everything: for tests
     #[arg(long, conflicts_with = "cafile")]
     insecure: bool,
 }
@@ -56,13 +56,13 @@ impl TlsArgs {
 }
 
 impl ServerArgs {
-    /// The argument of RESP's `AUTH`: the token of a client, or the key of a backend.
+    /// What RESP's `AUTH` takes: a token makes a client, a key a backend.
     pub(crate) fn secret(&self) -> Option<&str> {
         self.token.as_deref().or(self.key.as_deref())
     }
 
-    /// The failure for an error. A WebSocket or an event stream that was refused without a token reports that it needs one: a
-    /// configured API key does not apply to them.
+    /// Converts an error into the command's failure. A client that was refused without a token at a WebSocket or an
+    /// event stream gets a hint that it needs one: a key, which may be set for other servers, does not apply there.
     pub(crate) fn failure(&self, error: Error) -> Failure {
         let is_web = matches!(self.server, Server::Web(_));
         match error {
@@ -80,7 +80,7 @@ impl ServerArgs {
 /// Reads the address of a line port.
 ///
 /// # Errors
-/// The hint of the error.
+/// What to write instead.
 pub(crate) fn line_port(text: &str) -> Result<Server, String> {
     match text.parse()? {
         Server::Web(web) => {

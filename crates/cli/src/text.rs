@@ -8,9 +8,9 @@ use std::io::{self, IsTerminal, Write as _};
 
 use crate::failure::Failure;
 
-/// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs as they are; line breaks and
-/// backslashes as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, those that
-/// turn the direction of text or break lines, what is not UTF-8) as `\xHH`.
+/// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs as they are; line breaks and backslashes
+/// as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, characters that change the
+/// direction of text or break lines, invalid UTF-8) as `\xHH`.
 pub(crate) fn visible(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

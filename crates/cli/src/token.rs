@@ -1,4 +1,4 @@
-//! `tidings token`: makes tokens with the configured key; `check` shows the contents of a token.
+//! `tidings token`: makes tokens with the configured key; `check` shows the content of one.
 //!
 //! Invariants: where a token is made, stdout carries it and nothing else, so that it can be put into a variable; no key
 //! is ever printed.
@@ -45,7 +45,7 @@ enum Action {
 }
 
 impl Token {
-    /// Runs the command.
+    /// Runs the subcommand.
     ///
     /// # Errors
     /// A configuration that is wrong or has no key, a token that would be too long, and one that is not valid.
@@ -76,7 +76,7 @@ struct Connection {
     #[arg(long, value_name = "CHANNEL,…", value_delimiter = ',', value_parser = channel)]
     channels: Vec<Channel>,
 
-    /// Data for hooks and the server API, invisible to other clients: any JSON
+    /// Data for the backend alone, which other clients do not see
     #[arg(long, value_name = "JSON", value_parser = json)]
     meta: Option<Box<RawValue>>,
 
@@ -105,7 +105,7 @@ struct Subscription {
     common: Common,
 }
 
-/// The user of a token, given in one of two ways.
+/// Whom a token is for, said in one of two ways.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct User {
@@ -125,14 +125,14 @@ impl User {
     }
 }
 
-/// Claims of both kinds of token.
+/// What both kinds of token may have.
 #[derive(Args, Debug)]
 struct Common {
     /// How long it is good for (10m, 1h), or never for one without an end
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     expires: Lifetime,
 
-    /// Information for other clients: any JSON
+    /// What other clients see of this one: any JSON
     #[arg(long, value_name = "JSON", value_parser = json)]
     info: Option<Box<RawValue>>,
 
@@ -178,7 +178,7 @@ impl Keys {
     }
 }
 
-/// The key and claims of a token.
+/// What a token is made with.
 struct Maker {
     key: Secret,
     audience: String,
@@ -244,7 +244,7 @@ impl Maker {
     }
 }
 
-/// The claims of a token.
+/// What a token claims.
 #[derive(Default, Serialize)]
 struct Claims<'a> {
     sub: &'a str,
@@ -288,7 +288,7 @@ impl Subscription {
 }
 
 fn unix_now() -> u64 {
-    // With a clock before 1970 every token is not valid yet, which the check reports.
+    // A clock before 1970 makes every token one that is not valid yet, which is then said.
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 

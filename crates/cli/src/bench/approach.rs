@@ -16,7 +16,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head of an answer, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// The HTTP request of a subscriber.
+/// What a subscriber asks the HTTP port for.
 #[derive(Clone, Debug)]
 pub(super) enum Approach {
     /// Nothing: it speaks to the line port.
@@ -27,7 +27,7 @@ pub(super) enum Approach {
     Events { request: Vec<u8> },
 }
 
-/// A subscriber whose connection is being opened, with bytes received after the response.
+/// A subscriber on its way, with what the server has said behind its answer.
 pub(super) struct Arrived {
     pub(super) socket: Socket,
     pub(super) unread: Vec<u8>,
@@ -54,7 +54,7 @@ impl Approach {
         }
     }
 
-    /// A subscriber in Protobuf at `web`: bodies are exact bytes there.
+    /// For clients that use Protobuf at `web`: bodies are exact bytes there.
     pub(super) fn protobuf(web: &Web) -> Self {
         Self::websocket(web, &["centrifuge-protobuf"])
     }
@@ -69,10 +69,10 @@ impl Approach {
         Self::WebSocket { request }
     }
 
-    /// Connects and sends the request.
+    /// Connects and asks.
     ///
     /// # Errors
-    /// No server, or another response, as text.
+    /// Nobody there, or a server that answers something else, in words.
     pub(super) fn arrive(&self, target: &Target) -> Result<Arrived, String> {
         let lost = |e: io::Error| tidings_client::stream::reason(&e);
         let mut socket = Socket::connect(target).map_err(lost)?;

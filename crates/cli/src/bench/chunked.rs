@@ -8,10 +8,10 @@ const MAX_LENGTH_LINE: usize = 64;
 pub(super) enum Chunks {
     /// The body has no chunks: it goes on until the connection ends.
     None,
-    /// In the line with the next chunk's length: the length so far, the number of received bytes of the line, and whether
-    /// the next byte may belong to the number.
+    /// In the line with the next chunk's length: the length so far, the number of bytes of the line, and whether the
+    /// next byte may belong to the number.
     Length { value: u64, seen: usize, number: bool },
-    /// In a chunk: number of its bytes not received yet.
+    /// So many bytes of the chunk are to come.
     Data(u64),
     /// In the line break behind a chunk.
     Break,

@@ -291,8 +291,8 @@ impl Frame<'_> {
     }
 }
 
-/// The server's frame at the start of `buf` (RFC 6455 §5.2), whose payload is lent out where it lies; `None` when it
-/// has not come whole. This server sends whole messages.
+/// The server's frame at the start of `buf` (RFC 6455 §5.2), with a borrowed payload; `None` when it is incomplete.
+/// This server sends unfragmented messages.
 ///
 /// # Errors
 /// A frame with a mask, or with more than `max` bytes, in words.

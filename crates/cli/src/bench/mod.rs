@@ -1,9 +1,9 @@
 //! `tidings bench`: a load generator that checks every delivery.
 //!
 //! Subscribers are spread over threads that own them outright ([`subscribers`]); publishers have a thread each to
-//! write and one to read replies ([`publisher`]); they share counters ([`run`]). Every message has its number and its due
-//! time ([`payload`]), so that each subscriber detects loss, duplicates and disorder ([`order`]), and latency counts from
-//! the due time.
+//! write and one to take the answers ([`publisher`]); what they share is counters ([`run`]). Every message carries
+//! its number and the moment it was due ([`payload`]), so that loss, repetition and disorder are seen by each
+//! subscriber by itself ([`order`]) and latency counts from when a message ought to have left.
 //!
 //! Invariants: every wait has a bound; a run that was not perfect does not end with exit code 0.
 
@@ -48,7 +48,7 @@ use crate::interrupt::interrupted;
 use crate::target::ServerArgs;
 use crate::text::{grouped, print};
 
-/// Time without progress after which missing messages count as lost, or the server as silent.
+/// Time without progress after which missing messages count as lost, or a server as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Its cost would be the bench's own.
 const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT or HOST:PORT";
@@ -128,7 +128,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Measures, and prints the result.
+    /// Measures, and prints the results.
     ///
     /// # Errors
     /// A server that cannot be measured, or did not deliver everything once and in order.
@@ -293,7 +293,7 @@ impl Bench {
             })
     }
 
-    /// Runs publisher `n`.
+    /// What publisher `n` does.
     fn task(&self, n: usize, size: usize) -> Task<'_> {
         let n = n as u64;
         let share = |total: u64| total * (n + 1) / self.publishers - total * n / self.publishers;
@@ -417,7 +417,7 @@ fn http_port(text: &str) -> Result<Web, String> {
     }
 }
 
-/// The result of a run, and the server's first error.
+/// A run's result, and what the server complained of first.
 struct Measured {
     report: Report,
     complaint: Option<String>,

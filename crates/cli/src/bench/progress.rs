@@ -1,4 +1,4 @@
-//! The progress of a run: detects a stall, and shows a line on a terminal.
+//! Progress of a run: detection of a standstill, and the display on the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
@@ -49,7 +49,7 @@ impl<'a> Progress<'a> {
         Self { run, terminal: io::stderr().is_terminal(), shown: None }
     }
 
-    /// Shows the result of `text`, if it is time.
+    /// Shows what `text` gives, if it is time.
     pub(super) fn show(&mut self, text: impl FnOnce() -> String) {
         let period = Duration::from_millis(if self.terminal { 200 } else { 1000 });
         let since = self.shown.map_or_else(|| self.run.started.elapsed(), |shown| shown.elapsed());

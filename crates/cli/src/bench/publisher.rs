@@ -1,8 +1,8 @@
 //! A publisher: one connection, with one thread that writes and one that takes the answers. It speaks RESP on the line
 //! port, as a backend would, or the client protocol in Protobuf over a WebSocket, where there is no line port.
 //!
-//! Invariants: a message is stamped with its due time, not the time of the write, so that a publisher that falls behind
-//! increases the latency (instead of sending fewer, faster messages); no message is written twice.
+//! Invariants: a message is stamped with the time it was due, not the time it was written, so that a publisher that
+//! falls behind shows as latency (and not as fewer, faster messages); no byte is written twice.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ pub(super) enum Pace {
     Every(Duration),
 }
 
-/// The task of a publisher.
+/// What a publisher is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task<'a> {
     pub(super) channel: &'a str,
@@ -60,13 +60,13 @@ pub(super) struct Publisher {
     /// The same connection, for the thread that reads.
     answers: Socket,
     speech: Speech,
-    /// Bytes received after the greeting.
+    /// What has come behind the greeting.
     unread: Vec<u8>,
-    /// A ping is to be answered by the writing thread.
+    /// A ping needs a response; the writing side sends it.
     pong_due: AtomicBool,
 }
 
-/// The protocol of a publisher.
+/// What a publisher speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speech {
     Resp,
@@ -77,7 +77,7 @@ impl Publisher {
     /// Connects and greets.
     ///
     /// # Errors
-    /// No server, or a refusal, as text.
+    /// Nobody there, or a server that refuses, in words.
     pub(super) fn connect(target: &Target, key: Option<&str>) -> Result<Self, String> {
         let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
         let mut socket = Socket::connect(target).map_err(lost)?;
@@ -165,7 +165,7 @@ impl Publisher {
     }
 }
 
-/// The writer of a publisher's connection.
+/// What writes on a publisher's connection.
 struct Pen<'a> {
     socket: &'a Socket,
     speech: Speech,

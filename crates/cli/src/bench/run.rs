@@ -1,4 +1,4 @@
-//! The shared state of the threads of one bench run.
+//! What the threads of one bench run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) delivered: AtomicU64,
     /// When the last delivery came, in nanoseconds since `started`.
     pub(super) last_delivery: AtomicU64,
-    /// Subscribers whose subscription is confirmed.
+    /// Subscribers with a confirmed subscription.
     pub(super) subscribed: AtomicU64,
     /// Subscribers that the server has closed.
     pub(super) disconnected: AtomicU64,
@@ -34,9 +34,9 @@ pub(super) struct Run {
     pub(super) finished: AtomicU64,
     /// Publishers are to write no more.
     no_more: AtomicBool,
-    /// All threads end.
+    /// Everybody ends.
     over: AtomicBool,
-    /// The server's first error.
+    /// What the server complained of first.
     complaint: Mutex<Option<String>>,
     /// How many publishers wait for room in the window.
     waiting: AtomicU64,
@@ -117,19 +117,19 @@ impl Run {
         (done + self.window).saturating_sub(sent)
     }
 
-    /// Whether publishing has ended, and every publication is confirmed.
+    /// Whether publishers have stopped, and every message is confirmed.
     pub(super) fn is_answered(&self) -> bool {
         self.is_stopped() && self.answered.load(Ordering::SeqCst) >= self.sent.load(Ordering::SeqCst)
     }
 
-    /// Whether every publication is confirmed and has reached every subscriber.
+    /// Whether every message is confirmed and has reached every subscriber.
     pub(super) fn is_complete(&self) -> bool {
         let sent = self.sent.load(Ordering::SeqCst);
         self.answered.load(Ordering::SeqCst) >= sent
             && self.settled.load(Ordering::SeqCst) >= sent.saturating_mul(self.subscribers)
     }
 
-    /// Publishers stop; messages in flight may still arrive.
+    /// Stops the publishers; messages in flight may still arrive.
     pub(super) fn stop(&self) {
         self.no_more.store(true, Ordering::SeqCst);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl Run {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Records an error of the server or its connection; the first one is kept.
+    /// Remembers what the server, or the connection to it, complained of; the first complaint stays.
     pub(super) fn complain(&self, words: String) {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(words);
     }

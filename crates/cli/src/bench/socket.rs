@@ -28,11 +28,11 @@ impl Target {
     /// Looks the address up, and connects to find out which of a name's addresses answers.
     ///
     /// # Errors
-    /// An unknown name, or no server.
+    /// The name cannot be resolved, or there is no listener.
     pub(super) fn find(address: &Server) -> io::Result<(Self, Socket)> {
         let candidates: Vec<Self> = match address {
             Server::Unix(path) => vec![Self::Unix(path.clone())],
-            // The caller reports that TLS is not measured.
+            // The caller has said that TLS is not measured.
             Server::Tcp(host_port) | Server::Tls(host_port) => {
                 host_port.to_socket_addrs()?.map(Self::Tcp).collect()
             }
@@ -60,7 +60,7 @@ impl Socket {
     /// Connects, in blocking mode.
     ///
     /// # Errors
-    /// No server.
+    /// Nobody answers there.
     pub(super) fn connect(target: &Target) -> io::Result<Self> {
         match target {
             Target::Tcp(addr) => {

@@ -24,10 +24,10 @@ use super::socket::{Socket, Target};
 const READ: usize = 2 << 20;
 /// How long the thread waits before it looks whether the run is over.
 const GLANCE: Duration = Duration::from_millis(50);
-/// Number of new connections after which the thread reads input.
+/// After how many new connections the thread looks what has come in.
 const CONNECT_BATCH: usize = 64;
 
-/// The results of a thread's subscribers.
+/// What a thread's subscribers saw.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) latency: Latency,
@@ -52,7 +52,7 @@ struct Peer {
     /// `None` once it is closed.
     socket: Option<Socket>,
     subscribed: bool,
-    /// The beginning of an incomplete frame.
+    /// The start of an incomplete frame.
     unfinished: Vec<u8>,
     /// Where its answer of HTTP is, where it has one.
     chunks: Chunks,
@@ -185,7 +185,7 @@ impl<'a> Subscribers<'a> {
 }
 
 impl Peer {
-    /// Handles the complete units of `bytes`, and returns their length.
+    /// Takes the whole units of `bytes`, and says how many bytes they are.
     fn take(
         &mut self,
         run: &Run,
@@ -226,7 +226,7 @@ impl Peer {
             used += length;
         }
         if pinged && let Some(socket) = &mut self.socket {
-            // A few bytes, for which the socket of a subscriber always has space.
+            // A few bytes, which the socket of a subscriber that says nothing else has room for.
             socket.write_all(dialect.pong()).map_err(|e| format!("a ping cannot be answered: {e}"))?;
         }
         if delivered > 0 {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// How many lines may wait for their echo.
 const MAX_WAITING: usize = 64;
-/// The longest line whose echo is recognized, in bytes.
+/// Longest line whose echo is recognized, in bytes.
 const MAX_LENGTH: usize = 4 << 10;
 /// The commands of the line port.
 const COMMANDS: [&str; 6] = ["SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", "AUTH", "PING", "EXIT"];
@@ -28,8 +28,8 @@ impl Echoes {
         self.0.push_back(line.to_owned());
     }
 
-    /// Whether a line is the echo of a sent line. A message of the default channel with the same text looks the same. The
-    /// server replies in order, so earlier lines get no echo any more.
+    /// Whether a line is the echo of a sent line. A message of the default channel with the same text cannot be
+    /// distinguished from it. The server responds in order, so earlier lines get no echo any more.
     pub(super) fn is_echo(&mut self, line: &[u8]) -> bool {
         let Some(at) = self.0.iter().position(|sent| sent.as_bytes() == line) else { return false };
         self.0.drain(..=at);

@@ -1,4 +1,4 @@
-//! The line editor without a terminal: keys in, text out.
+//! The line editor: keys in, text out. It is independent of a terminal.
 //!
 //! Invariants: the line takes exactly one row of the screen, however long it is (it scrolls sideways), so that it
 //! can be wiped and drawn again around whatever is printed above it; the cursor is always at a character's edge;
@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthChar as _;
 use super::keys::Key;
 use crate::text::misleads;
 
-/// The prompt.
+/// What stands before the line.
 pub(crate) const PROMPT: &str = "> ";
 /// The longest line that can be typed, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub(super) const MAX_HISTORY: usize = 500;
 /// Wipes the row that the cursor is in, and goes to its start (ECMA-48 EL).
 pub(crate) const WIPE: &str = "\r\x1b[K";
 
-/// The result of a key for the caller.
+/// What a key asks of the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Draw the line again.
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
     Clear,
     /// The line is finished. Line breaks in it part several lines.
     Line(String),
-    /// The user leaves.
+    /// The user ends the command.
     Leave,
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Editor {
     /// Byte position of the cursor, at a character's edge.
     cursor: usize,
     history: VecDeque<String>,
-    /// The shown position in the history, and the line typed before it.
+    /// The entry of the history that is shown, and the typed line before it.
     shown: Option<(usize, String)>,
 }
 
 impl Editor {
-    /// Handles a key.
+    /// Does what a key means.
     pub(crate) fn press(&mut self, key: Key) -> Asked {
         match key {
             Key::Char(c) => return self.insert(c),
@@ -80,8 +80,8 @@ impl Editor {
         editor
     }
 
-    /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its
-    /// place. Clears the row.
+    /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its place.
+    /// Clears the row first.
     ///
     /// Gives the column of the cursor too.
     pub(crate) fn draw(&self, columns: usize) -> (String, usize) {
@@ -169,7 +169,7 @@ impl Editor {
         self.cursor = from;
     }
 
-    /// One character to the left, with its combining marks.
+    /// One character to the left, with what combines with it.
     fn left(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[..self.cursor].chars().rev() {
@@ -181,7 +181,7 @@ impl Editor {
         at
     }
 
-    /// One character to the right, with its combining marks.
+    /// One character to the right, with what combines with it.
     fn right(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[self.cursor..].chars() {
@@ -212,7 +212,8 @@ fn width(c: char) -> usize {
     look(c).width().unwrap_or(1)
 }
 
-/// The displayed form of a character: a tab has an unknown width, and pasted text may change the direction of the row.
+/// The displayed form of a character: a tab would move the cursor by an unknown width, and pasted text may change the
+/// direction of the row.
 fn look(c: char) -> char {
     match c {
         '\t' => '→',

@@ -1,8 +1,8 @@
 //! `connect` on a terminal: one loop owns the keyboard, the screen, the socket and the signals.
 //!
-//! Invariants: everything is printed by this loop, in one write each time, with the line being typed wiped before
-//! and drawn again after; the terminal is given back as it was found, however the command ends. A connection that is
-//! lost is opened again, and the typed line stays; partly sent lines are not sent again.
+//! Invariants: everything is printed by this loop, in one write each time, with the typed line erased before and drawn
+//! again after; the terminal's settings are restored, however the command ends. A lost connection is made again, and
+//! the typed line stays; a line that was not sent completely is not sent again.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -27,17 +27,17 @@ use crate::text::colours;
 use tidings_client::Server;
 use tidings_client::stream::{Incoming, Outgoing, reason};
 
-/// Longest wait for the server to close after `EXIT`, so that the shell's prompt returns soon.
+/// How long the server may take to close after `EXIT`: the user is waiting for the prompt of the shell.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Enables and disables bracketed paste (xterm, "Bracketed Paste Mode").
+/// Makes the terminal mark pasted text, and ends that (xterm, "Bracketed Paste Mode").
 const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
 /// Asks the terminal where the cursor is (ECMA-48 DSR).
 const WHERE: &str = "\x1b[6n";
 
-/// The text of `HELP`.
+/// What `HELP` shows.
 const HELP: [&str; 12] = [
     "SUBSCRIBE [channel]      receive what is published (without a name: updates)",
     "UNSUBSCRIBE [channel]    stop that",
@@ -56,7 +56,7 @@ const HELP: [&str; 12] = [
 /// Bytes of the server's last line that are kept.
 const LAST_LINE: usize = 256;
 
-/// Runs until the user leaves, or the server forbids reconnecting.
+/// Runs until the user ends it, or the server asks the client not to reconnect.
 ///
 /// # Errors
 /// The server left for good; the terminal failed.
@@ -98,7 +98,7 @@ pub(crate) async fn run(
                 }
                 Err(e) => Some(reason(&e)),
             },
-            // After a failed write, reading returns the last data of the server and the reason of the close.
+            // A failed write leaves it to the read to say what the server said last, and how it left.
             written = write(&mut outgoing, &outbox), if !outbox.is_empty() => {
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 None
@@ -177,11 +177,11 @@ struct Screen {
     echoes: Echoes,
     /// The column of the cursor in the row that was drawn last, from 0.
     column: Cell<usize>,
-    /// The cursor's column when the terminal was resized, until the terminal reports its position. Output above the row resets
-    /// it.
+    /// Where the cursor was in the row when the terminal got another size and was asked where it is now. Printing anything
+    /// above the row ends that.
     asked: Cell<Option<usize>>,
     arriving: Lines,
-    /// The last received line: it may contain the reason of the close.
+    /// The last line that has come: it may say why the server closes the connection.
     last_line: Vec<u8>,
     /// Set once the user leaves: how long the server has to close, and no line is drawn any more.
     leaving: Option<Instant>,
@@ -239,7 +239,7 @@ impl Screen {
         }
     }
 
-    /// Handles input of the keyboard; finished lines go to `outbox`. Without a connection no line is finished.
+    /// Takes what the keyboard sent; finished lines go to `outbox`. Without a connection no line is finished.
     fn typed(&mut self, bytes: &[u8], is_connected: bool, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = String::new();
         for byte in bytes {
@@ -303,14 +303,14 @@ impl Screen {
         is_last
     }
 
-    /// Sends `EXIT` for a user that leaves without typing it.
+    /// Sends `EXIT` for a user who ends the command without typing it.
     fn leave(&mut self, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         outbox.extend_from_slice(b"EXIT\r\n");
         self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
         show(&Editor::finished(""))
     }
 
-    /// Prints the complete lines received from the server.
+    /// Prints complete lines from the server.
     fn arrived(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.arriving.push(bytes);
         let mut rows = Vec::new();
@@ -334,8 +334,9 @@ impl Screen {
         show(&format!("{WIPE}{text}\r\n{}", self.row()))
     }
 
-    /// Draws again on a terminal of another size. Most terminals break a row that has become too long into several, with
-    /// the cursor in one of them, and others cut it off; the position of the cursor shows which, so it is requested.
+    /// Draws again after a change of the terminal's size. Most terminals break a row that has become too long into
+    /// several, with the cursor in one of them, and others cut it off; the position of the cursor shows which, so it is
+    /// queried.
     fn resized(&self) -> Result<(), Failure> {
         let column = self.column.get();
         let is_broken = column >= columns();
@@ -344,7 +345,7 @@ impl Screen {
         show(&format!("{question}\r\x1b[J{}", self.row()))
     }
 
-    /// Clears the rows above the cursor into which the row was broken, if the reported column (from 1) shows that.
+    /// Wipes the rows above the cursor that the row was broken into, if the answer (a column, from 1) says so.
     fn unwrapped(&self, column: usize) -> String {
         let Some(before) = self.asked.take() else { return String::new() };
         let (above, left) = (before / columns(), before % columns());

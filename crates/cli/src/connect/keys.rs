@@ -1,12 +1,12 @@
-//! Parses the input of a terminal into keys.
+//! What a terminal sends, as keys.
 //!
 //! The control codes are ASCII's, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
-//! PC-style function keys), which every terminal emulator of today follows. Pasted text is enclosed in `CSI 200 ~` and
+//! PC-style function keys), which every terminal emulator of today follows. What is pasted stands between `CSI 200 ~` and
 //! `CSI 201 ~` ("Bracketed Paste Mode").
 //!
-//! Invariants: any bytes, split anywhere, are accepted without an error; unknown sequences yield no key; at most
+//! Invariants: any bytes, split anywhere, give keys and never an error; unknown sequences give nothing; at most
 //! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept. Pasted text gives characters alone, a line break among
-//! them: nothing that is pasted can send, leave or edit.
+//! them: pasted text cannot send, end or edit.
 
 /// The longest sequence that is looked at, in bytes; a longer one is skipped to its end.
 const MAX_SEQUENCE: usize = 16;
@@ -64,7 +64,7 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     state: State,
-    /// Whether the input is within a paste.
+    /// Whether the input is being pasted.
     pasting: bool,
     pending: Vec<u8>,
 }

@@ -1,11 +1,10 @@
 //! `tidings connect`: the interactive client of the line port.
 //!
-//! On a terminal ([`interactive`]) a small line editor separates the typed line from messages;
-//! in a pipe ([`piped`]) lines go in and out as they are. Reading and writing never wait for each other.
-//!
-//! The editor is our own because the two things this command is about, messages above a half-typed line and a
-//! connection that closes while the user types, have to happen in one place, in order: one loop owns the terminal,
-//! the socket and the signals, and nothing is printed by a second thread.
+//! On a terminal ([`interactive`]) a small line editor keeps the typed line separate from received lines; in a pipe
+//! ([`piped`]) lines pass unchanged. Reading and writing never wait for each other.
+//! ¶ The editor is part of this program because received messages above a half-typed line, and a connection that ends
+//! during typing, have to be handled in one place, in order: one loop owns the terminal, the socket and the signals,
+//! and no second thread prints.
 
 mod echoes;
 mod editor;
@@ -40,7 +39,7 @@ const READ: usize = 64 << 10;
 /// How many bytes may wait to be sent before more input is taken.
 const UNSENT: usize = 256 << 10;
 
-/// Interactive client of a line port: sends typed lines and prints messages, both at once
+/// Connects to a server's line port: sends typed lines and prints received ones at the same time
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 On a terminal there is line editing with history, messages appear above the line being typed, HELP lists the commands, \
@@ -76,7 +75,7 @@ impl Connect {
     /// Runs until either side leaves.
     ///
     /// # Errors
-    /// No server, a connection that closes unexpectedly, an unusable terminal.
+    /// Nobody there, a connection that ends before it was asked to, a terminal that cannot be used.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         self.tls.apply()?;
         block_on(async {
@@ -90,8 +89,8 @@ impl Connect {
     }
 }
 
-/// Connects. Over TLS the server closes a silent connection, and a user may only want to read: the command sends
-/// telnet's "no operation" (RFC 854), which has no reply.
+/// Connects. Over TLS the server closes a connection that sends nothing, and a user may want to read only: so the
+/// client sends telnet's "no operation" (RFC 854), which has no response.
 async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     const NO_OPERATION: u8 = 241;
     let (incoming, mut outgoing) = open(server).await?;
@@ -103,7 +102,7 @@ async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     Ok((incoming, outgoing))
 }
 
-/// The connection closed unexpectedly.
+/// The connection ended unexpectedly.
 fn left_alone(why: &str) -> Failure {
     Failure::of(Error::Lost(why.to_owned()))
 }

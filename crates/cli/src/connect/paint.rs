@@ -1,4 +1,4 @@
-//! The server's lines on a terminal: one row a line, coloured by meaning.
+//! What the server sends, as a person sees it: one row a line, coloured by what it means.
 
 use crate::text::harmless;
 
@@ -10,8 +10,8 @@ const MAGENTA: &str = "\x1b[35m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Appends a line of the line port: green for confirmations, yellow for `ALREADY …`, red for errors, cyan for messages.
-/// Its contents cannot control the terminal.
+/// Appends a line of the line port: green for confirmations, yellow for repeated ones, red for errors, cyan for
+/// messages. Nothing in it can control the terminal.
 pub(crate) fn line(line: &[u8], coloured: bool, out: &mut String) {
     wrapped(if coloured { colour_of(line) } else { "" }, out, |out| harmless(line, out));
 }

@@ -1,4 +1,4 @@
-//! `connect` in a pipe: lines of stdin to the server, messages to stdout.
+//! `connect` in a pipe: lines of stdin to the server, what arrives to stdout.
 //!
 //! Invariants: what arrives is passed on at once and unchanged, but for `\r\n`, which becomes `\n`; at the end of
 //! input nothing that the server still answers is lost, and the wait for it is bounded.
@@ -19,7 +19,7 @@ use tidings_client::stream::{Incoming, Outgoing, reason};
 enum Stage {
     /// Lines come from stdin.
     Talking,
-    /// `EXIT` is queued or sent; the server closes after its earlier replies.
+    /// `EXIT` is being sent or was sent; the server closes after the responses to earlier lines.
     Exiting,
     /// The server did not close by itself: our direction is closed.
     HalfClosed,
@@ -56,7 +56,7 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
                 Err(e) => return Err(left_alone(&reason(&e))),
             },
             written = outgoing.write(&outbox), if !outbox.is_empty() => {
-                // After a failed write, reading returns the last data of the server and the reason of the close.
+                // After a failed write, the read returns the server's last lines, and the kind of close.
                 undelivered |= written.is_err();
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 deadline = Instant::now() + CLOSING_TIMEOUT;
@@ -76,7 +76,7 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
     }
 }
 
-/// Queues the lines of a chunk (`None` at the end of input); returns whether `EXIT` was the last of them.
+/// Queues the lines of a chunk (`None` at the end of input), and says whether `EXIT` was the last of them.
 fn read_input(
     chunk: Option<io::Result<Vec<u8>>>,
     lines: &mut Lines,

@@ -8,15 +8,13 @@ use tokio::time::sleep;
 
 use super::begin;
 
-/// Shortest wait before reconnecting without a delay from the server; up to the same time is added at random.
+/// How long to wait when the server has not said, at least; up to as much again is added at random.
 const DELAY: Duration = Duration::from_millis(500);
-/// Longest wait between two attempts, also with a delay from the server.
+/// The longest wait between two attempts, and the longest that a server may ask for.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Decides about reconnecting after the server has closed the connection; `last` is its last line.
-///
-/// Returns the wait before the next attempt; `None` after an error outside of 3000–3499, the codes that request
-/// reconnecting.
+/// The wait before the next attempt, after the server has closed a connection with this last line. `None` when the
+/// server asks the client not to reconnect: an error outside of 3000–3499, the codes that ask clients to reconnect.
 pub(super) fn delay(last_line: &[u8]) -> Option<Duration> {
     let random = || DELAY + DELAY.mul_f64(fastrand::f64());
     let Some(error) = last_line.strip_prefix(b"ERROR ") else { return Some(random()) };

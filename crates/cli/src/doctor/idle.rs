@@ -11,14 +11,14 @@ use super::report::{Report, Verdict};
 use super::{Doctor, advice};
 use crate::failure::Failure;
 
-/// The result for an idle connection: how long it was open, and why it closed, if it did.
+/// What became of an idle connection: how long it stood, and why it ended, if it did.
 struct Stood {
     how_long: Duration,
     why: Option<Error>,
 }
 
 impl Doctor {
-    /// Watches the open connections for the requested time.
+    /// Watches idle connections for the requested time.
     pub(super) async fn idle(&self, report: &mut Report, ways: Ways) -> Result<(), Failure> {
         let limit = format!("{:?}", self.idle);
         if self.idle.is_zero() {

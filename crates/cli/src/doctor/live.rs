@@ -22,7 +22,7 @@ const PROMPT: Duration = Duration::from_secs(1);
 const MESSAGES: usize = 3;
 /// A message just below the server's usual limit of 64 KiB, in bytes.
 const LARGE: usize = 60_000;
-/// An origin that cannot exist.
+/// An origin that does not exist.
 const STRANGER: &str = "https://tidings-doctor.invalid";
 
 /// The ways that were found open, for the check of idle ones.
@@ -30,12 +30,12 @@ const STRANGER: &str = "https://tidings-doctor.invalid";
 pub(super) struct Ways {
     pub(super) websocket: Option<Connection>,
     pub(super) stream: Option<Stream>,
-    /// The server's ping interval in seconds, from its connect reply.
+    /// How often the server pings, in seconds, as it said.
     pub(super) ping: u32,
 }
 
 impl Doctor {
-    /// Runs the checks, and returns the open connections.
+    /// Makes them, and gives what can be watched on.
     pub(super) async fn live(&self, report: &mut Report) -> Result<Ways, Failure> {
         let mut ways = Ways::default();
         if self.upgrade(report).await? {
@@ -91,7 +91,7 @@ impl Doctor {
             }
             Err(error) => return report.add(Verdict::Bad, "messages", &error),
         }
-        // The name of the channel is invalid: the check passes when the error reply arrives.
+        // No channel can have such a name: the response is an error, and the check is that it arrives.
         let large = "x".repeat(LARGE);
         let question = PresenceStats { channel: large.as_str().into() };
         let size = format!("a message of {LARGE} bytes");
@@ -251,7 +251,7 @@ impl Doctor {
     }
 }
 
-/// Sends a request, and waits for any response.
+/// Asks, and waits for an answer, whatever it says.
 async fn ask(connection: &mut Connection, request: Request<'_>) -> Result<(), String> {
     answer(connection, request).await.map(|_| ())
 }

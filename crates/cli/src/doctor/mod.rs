@@ -1,9 +1,10 @@
 //! `tidings doctor`: tests a deployment from where its clients are, through whatever stands in between.
 //!
-//! Each check reports its result; a failed check reports what to change, as lines for nginx if the cause is the
-//! proxy ([`advice`]). Checks that need a missing token or key are skipped, and reported as skipped.
+//! Each check says what it saw; one that finds something wrong says what to change, in lines for nginx where it is the
+//! proxy's ([`advice`]). What needs a token or a key that was not given is skipped, and said to be.
 //!
-//! Invariants: the server's state is not changed: publications use a channel with a random name; every wait has a bound; exit code 0 means that no check failed.
+//! Invariants: nothing is changed at the server: publications go into a channel with a random name; every wait has a
+//! bound; exit code 0 means that no check failed.
 
 mod advice;
 mod idle;
@@ -22,7 +23,7 @@ use crate::input::duration;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
-/// Longest time until the command ends after a signal.
+/// How long the command may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Tests a deployment through its proxy: upgrades, buffering, time-outs, limits, origins

@@ -1,4 +1,4 @@
-//! Checks with plain requests: whether the server is reachable, and how proxies change requests.
+//! Checks with plain requests: whether the server is reached at all, and what in between does to requests.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ const LARGE: usize = 2 << 20;
 const NOWHERE: &str = "/tables/00000000-0000-4000-8000-000000000000/rows";
 
 impl Doctor {
-    /// Runs the checks; returns whether the server is reachable, so that further checks make sense.
+    /// Runs these checks; returns whether the server responds, so that further checks make sense.
     pub(super) async fn plain(&self, report: &mut Report) -> Result<bool, Failure> {
         let mut http = Http::new(self.url.clone());
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The report of the checks.
+//! What the checks found, for people.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
@@ -8,12 +8,12 @@ use super::advice::Advice;
 use crate::failure::{Failure, told};
 use crate::text::{colours, print};
 
-/// The result of a check.
+/// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// As it should be.
     Good,
-    /// It works, with a remark.
+    /// It works, with a limitation.
     Note,
     /// It does not work.
     Bad,
@@ -60,7 +60,7 @@ impl Report {
         Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
     }
 
-    /// Adds a check and its result.
+    /// Adds a check and what it saw.
     ///
     /// # Errors
     /// A stdout that cannot be written.

@@ -1,7 +1,7 @@
 //! `tidings publish`: publishes messages and waits until each is confirmed.
 //!
 //! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
-//! sent again; the queue for the server is bounded in messages and bytes. A message that is longer than any confirmed one
+//! sent again; what waits for the server is bounded in messages and bytes. A message that is longer than any confirmed one
 //! is in flight alone: when the server closes the connection because it is too long, no other message is affected.
 
 mod publisher;
@@ -35,7 +35,7 @@ const SHORT: usize = 1 << 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Most refusals that are reported one by one.
+/// How many refusals are reported one by one.
 const TOLD: u64 = 10;
 
 /// Publishes messages to a channel
@@ -121,7 +121,7 @@ enum Source {
     Lines { chunks: Option<mpsc::Receiver<io::Result<Vec<u8>>>>, lines: Lines },
 }
 
-/// The state of a source.
+/// What a source has at this moment.
 enum Next {
     Message(Vec<u8>),
     /// A line that is too long for every server.
@@ -166,7 +166,7 @@ impl Source {
 struct Run<'a> {
     options: &'a Publish,
     source: Source,
-    /// A message of the source that is sent when nothing is in flight.
+    /// What the source gave and is to be sent when nothing is in flight.
     held: Option<Next>,
     /// Messages handed to the connection.
     sent: u64,
@@ -218,13 +218,13 @@ impl Run<'_> {
         }
     }
 
-    /// Connects, with retries within the time of the options.
+    /// Connects, trying again for as long as the options say.
     async fn connect(&self) -> Result<Publisher, Failure> {
         let mut retry = Retry::new(self.options.retry);
         loop {
             match Publisher::open(&self.options.server).await {
                 Ok(publisher) => return Ok(publisher),
-                // Only clients are refused at connecting; the API refuses publications.
+                // Only a client's connection can be refused as a whole; the API refuses single publications.
                 Err(error) if !error.may_pass() => return Err(self.options.server.failure(error)),
                 Err(error) => retry.pause(error).await?,
             }
@@ -339,7 +339,7 @@ impl Retry {
         }
     }
 
-    /// Waits before the next attempt; reports the reason once.
+    /// Waits before the next attempt; says once why.
     ///
     /// # Errors
     /// The error, when it does not pass, or it is too late for another attempt.

@@ -1,4 +1,4 @@
-//! Sends publications to the server, and returns the responses in the order of the publications.
+//! What carries publications to the server, and the answers back in the order of the publications.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -32,7 +32,7 @@ impl Publisher {
     /// The way that the server's address names.
     ///
     /// # Errors
-    /// [`Error`]: no server, or a refusal.
+    /// [`Error`]: no server at the address, or a server that refuses.
     pub(super) async fn open(args: &ServerArgs) -> Result<Self, Error> {
         match &args.server {
             Server::Web(web) if web.websocket => {
@@ -46,7 +46,7 @@ impl Publisher {
         }
     }
 
-    /// Whether unanswered publications can be sent again without being published twice.
+    /// Whether publications without a response can be sent again without being published twice.
     pub(super) fn may_repeat(&self) -> bool {
         matches!(self, Self::Api(_))
     }
@@ -79,7 +79,7 @@ impl Publisher {
         }
     }
 
-    /// Time of the last data from the server.
+    /// When the server last said anything.
     pub(super) fn heard(&self) -> Instant {
         match self {
             Self::Resp(connection) => connection.heard(),
@@ -151,7 +151,7 @@ pub(super) struct Calls {
     heard: Instant,
 }
 
-/// The result of a call: the API, its publications, and the server's response.
+/// The results of a call: the API, its publications, and the server's response.
 type Done = (Api, Vec<Outgoing>, Result<Vec<Result<(), Refusal>>, Error>);
 
 impl Calls {
@@ -172,7 +172,7 @@ impl Calls {
         self.waiting.push_back(outgoing);
     }
 
-    /// The publications of the next call: at least one, if one waits.
+    /// What the next call takes along: at least one publication, if one waits.
     fn batch(&mut self) -> Vec<Outgoing> {
         let mut bytes = 0;
         let fits = self.waiting.iter().take(BATCH).take_while(|one| {
@@ -206,7 +206,7 @@ impl Calls {
                 Ok(())
             }
             Err(error) => {
-                // The next call sends them again; idempotency keys prevent duplicates.
+                // The next call sends them again; the server skips those that it has.
                 self.waiting_bytes += batch.iter().map(Outgoing::len).sum::<usize>();
                 batch.into_iter().rev().for_each(|one| self.waiting.push_front(one));
                 Err(error)

@@ -1,6 +1,6 @@
 //! Appending rows to a table, each of them once.
 //!
-//! Invariant: no row aborts the command. A rejected row is skipped and reported.
+//! Invariant: no row ends it. One that the server refuses is left out, and said.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::text::grouped;
 
 /// The most bytes in one request, unless a row alone is longer.
 const MOST: usize = 1 << 20;
-/// How long a request whose answer was lost may still be on its way to the table. When its size has not changed for
-/// so long, it is the size with or without the rows.
+/// How long a request without a response may still be on its way to the table. When the table's size has not changed
+/// for that time, the request either was carried out or never will be.
 const SETTLED: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Most skipped rows that are reported one by one.
+/// How many rows that are left out are said one by one.
 const SAID: u64 = 5;
 
-/// Rows to append to a table.
+/// What is to be appended to a table.
 pub(super) struct Appender {
     table: Owned,
     waiting: Splitter,
     rows: u64,
     left_out: u64,
-    /// Size of the table's file with all appended rows; it shows whether rows with a lost response are in it.
+    /// Bytes of the table's file with all appended rows: shows whether rows of a request without a response are in it.
     size: u64,
 }
 
@@ -41,12 +41,12 @@ impl Appender {
         Self { table, waiting, rows: 0, left_out: 0, size }
     }
 
-    /// Adds input.
+    /// Adds bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.waiting.push(bytes);
     }
 
-    /// Number of appended rows that the server has confirmed.
+    /// How many rows have been appended, as far as the server has said.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
@@ -59,7 +59,7 @@ impl Appender {
     /// Appends all whole rows, and tries for as long as the server cannot be reached.
     ///
     /// # Errors
-    /// The server refuses for a reason other than the rows.
+    /// A server that refuses other than for what the rows are.
     pub(super) async fn lines(&mut self) -> Result<(), Failure> {
         self.all(false).await
     }
@@ -73,7 +73,7 @@ impl Appender {
         self.all(true).await
     }
 
-    /// Appends everything; the next input begins a file.
+    /// Appends everything; the next bytes are the beginning of a file.
     ///
     /// # Errors
     /// As [`Self::lines`].
@@ -170,7 +170,7 @@ impl Appender {
         }
     }
 
-    /// The size of the table's file after pending appends. The size that the server reports may lag.
+    /// How large the table's file is once nothing more is under way. What the server shows may be a moment behind.
     async fn settled(&mut self, patience: &mut Patience) -> Result<u64, Error> {
         let mut before = None;
         loop {
@@ -197,7 +197,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Waits before the next attempt; reports the reason once.
+    /// Waits before the next attempt; says once why.
     ///
     /// # Errors
     /// The error, when it does not pass.

@@ -1,9 +1,8 @@
-//! Splits a followed file into rows, in the dialect in which the server reads the table.
-//!
-//! Invariants:
-//! - The output is whole rows in UTF-8 (for a UTF-8 file, its bytes), split outside of quotes.
-//! - A row whose quotes do not close is held, up to [`HELD`] bytes; then its first line becomes a row.
-//! - A line of more than [`MAX_LINE`] bytes is skipped.
+//! Rows of a followed file: divided and sent in the dialect in which the server reads the table.
+//! ¶ Invariants:
+//! - Output is complete rows in UTF-8 (or, of a UTF-8 file, the bytes as they are), cut outside of quotes.
+//! - A row whose quotes do not close is held, up to [`HELD`] bytes; then its first line is a row by itself.
+//! - A line of more than [`MAX_LINE`] bytes is left out.
 
 use std::ops::ControlFlow;
 
@@ -21,7 +20,7 @@ const MAX_LINE: usize = 16 << 20;
 pub(super) enum Rows {
     /// Lines of the table's dialect.
     Lines(Vec<u8>),
-    /// One row by its cells, whose quotes mean nothing.
+    /// One row as cells; quotes in them are ordinary characters.
     Cells(Vec<String>),
     /// A line of more than so many bytes, which is not there.
     TooLong(usize),
@@ -34,7 +33,7 @@ pub(super) struct Splitter {
     decoder: Option<Decoder>,
     encoding: &'static Encoding,
     header: Option<Vec<String>>,
-    /// Input that is not returned yet.
+    /// What has come and is not given out.
     waiting: Vec<u8>,
     /// How much of it has been read, and where the last whole row in it ends.
     read: usize,
@@ -42,7 +41,7 @@ pub(super) struct Splitter {
     reader: Reader,
     /// Whether the next row may be the header again.
     begins: bool,
-    /// Whether the next input belongs to a skipped line.
+    /// Whether the next bytes belong to a line that is left out.
     skips: bool,
 }
 
@@ -99,7 +98,7 @@ impl Splitter {
         }
     }
 
-    /// The file has ended: the next input begins a row.
+    /// The file has ended: the next bytes begin a row.
     pub(super) fn end(&mut self) {
         if let Some(decoder) = &mut self.decoder {
             decode(decoder, b"", true, &mut self.waiting);
@@ -159,7 +158,7 @@ impl Splitter {
         None
     }
 
-    /// The first waiting line as a row: it opens quotes that do not close.
+    /// The first line of what waits, as a row by itself: quotes were opened in it that do not close.
     fn first_line(&mut self) -> Option<Rows> {
         let end = self.waiting.iter().position(is_break).unwrap_or(self.waiting.len());
         let line: Vec<u8> = self.waiting.drain(..end).collect();
@@ -207,7 +206,7 @@ impl Splitter {
         true
     }
 
-    /// Parses the waiting input from its beginning.
+    /// Reads what waits from its beginning.
     fn restart(&mut self) {
         (self.read, self.whole, self.reader) = (0, 0, Reader::new(self.syntax));
     }
@@ -220,7 +219,7 @@ fn is_break(byte: &u8) -> bool {
 fn decode(decoder: &mut Decoder, bytes: &[u8], last: bool, out: &mut Vec<u8>) {
     let most = decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(3 * bytes.len() + 16);
     let mut text = String::with_capacity(most);
-    // Invalid bytes become U+FFFD, as on the server.
+    // What means nothing in the encoding is U+FFFD, as the server shows it.
     let _ = decoder.decode_to_string(bytes, &mut text, last);
     out.extend_from_slice(text.as_bytes());
 }

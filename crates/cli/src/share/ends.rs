@@ -1,4 +1,4 @@
-//! The end of the last whole row in the beginning of a file whose dialect is not known yet.
+//! Ends of complete rows in the beginning of a file whose dialect is not known yet.
 
 /// Up to where quotes that are open move the end back, in bytes.
 const HELD: u64 = 1 << 20;

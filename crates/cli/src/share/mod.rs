@@ -1,10 +1,8 @@
-//! `tidings share`: uploads a file as a shared live table, and keeps appending rows.
-//!
-//! A file is uploaded over a WebSocket ([`upload`]). Further rows, from standard input or a growing file ([`tail`]), are
-//! appended over HTTP ([`append`]), split in the dialect of the table ([`dialect`]).
-//!
-//! Invariants: stdout has the link in its first line, as soon as there is one; only whole rows are appended; rows
-//! whose answer was lost are sent again only when the table has not grown by them.
+//! `tidings share`: makes a shared live table of a file, and appends later rows to it.
+//! ¶ A file is sent over a WebSocket ([`upload`]); later rows, from standard input or a growing file ([`tail`]), are
+//! appended one by one over HTTP ([`append`]), divided as the server reads the table ([`dialect`]).
+//! ¶ Invariants: stdout has the link in its first line, as soon as there is one; only complete rows are appended; rows
+//! without a response are sent again only when the table has not grown by them.
 
 mod append;
 mod dialect;
@@ -24,9 +22,9 @@ use crate::failure::Failure;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
-/// The default address of the HTTP port.
+/// Default address of the HTTP port.
 const DEFAULT: &str = "http://127.0.0.1:8000";
-/// Longest time until the command ends after a signal.
+/// How long the command may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Shares a table: sends a CSV or TSV file to the server and prints its link
@@ -51,11 +49,11 @@ pub(crate) struct Share {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Keeps appending lines that are written to the file, across rotation
+    /// Keeps appending rows that are written to the file, across rotation
     #[arg(long, short = 'F')]
     follow: bool,
 
-    /// Name of the table; the default is the name of the file
+    /// What the table is called; the file's own name if this is not given
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -98,12 +96,12 @@ impl Share {
         })
     }
 
-    /// The credentials of the creator.
+    /// Who makes the table.
     fn credentials(&self) -> Credentials {
         Credentials { key: self.key.clone(), token: self.token.clone() }
     }
 
-    /// Name of the table.
+    /// What the table is called.
     fn title(&self) -> String {
         if let Some(name) = &self.name {
             return name.clone();

@@ -20,7 +20,7 @@ use crate::text::grouped;
 
 /// How much of an input makes the table, at most, in bytes. More of it is appended.
 const HEAD: usize = 1 << 20;
-/// Pause of the input after which the received lines are uploaded as the table.
+/// How long an input may pause before what has come of it makes the table.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often a file is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -50,8 +50,8 @@ impl Share {
         Ok(())
     }
 
-    /// Collects the input to upload: all of it, if it is short and arrives without a pause, otherwise whole lines. Returns
-    /// its size in bytes, and whether the input has ended.
+    /// Collects what makes the table: everything, if it comes without a pause and is short; else whole lines. Gives
+    /// how many bytes these are, and whether the input has ended.
     async fn first_lines(
         &self,
         chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
@@ -93,7 +93,7 @@ impl Share {
             appender.lines().await?;
             let Some(chunk) = chunks.recv().await else { return appender.rest().await };
             appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
-            // Available input is included.
+            // What is there already goes along.
             while let Ok(chunk) = chunks.try_recv() {
                 appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
             }
@@ -180,7 +180,7 @@ struct Tail {
     at: u64,
 }
 
-/// The change of a file.
+/// What became of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Grown {
     No,
@@ -194,7 +194,7 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file: File::open(path)?, at: 0 })
     }
 
-    /// Bytes of its whole rows, as far as they can be determined before the dialect is known.
+    /// Bytes of its complete rows, as far as these can be determined before the dialect is known.
     fn whole_lines(&self) -> io::Result<u64> {
         let (mut ends, mut at) = (Ends::default(), 0);
         let mut block = vec![0; 64 << 10];
@@ -208,7 +208,7 @@ impl Tail {
         }
     }
 
-    /// Appends new bytes of the file to `out`, at most a megabyte.
+    /// Appends what has been written since to `out`, at most a megabyte of it.
     fn read(&mut self, out: &mut Vec<u8>) -> io::Result<Grown> {
         let start = out.len();
         out.resize(start + READ, 0);

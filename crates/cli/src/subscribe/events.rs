@@ -1,4 +1,4 @@
-//! Subscribing over event streams, one per channel, with recovery.
+//! Over event streams, one for each channel. What was missed is recovered.
 
 use tidings_client::events::Happened;
 use tidings_client::{Body, Encoding, Error, Events, Web};
@@ -63,7 +63,7 @@ impl Subscribe {
     }
 }
 
-/// Reports an event of the connection on stderr.
+/// Prints an event of the connection on stderr.
 fn tell(channel: &str, happened: &Happened) {
     match happened {
         Happened::Lost { why, retry_in } => {

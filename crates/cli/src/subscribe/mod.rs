@@ -1,7 +1,7 @@
-//! `tidings subscribe`: prints publications, one message a line.
+//! `tidings subscribe`: prints publications, one a line.
 //!
-//! Invariants: a line is written whole and flushed once no input is left to decode; a lost connection is opened
-//! again without end, and every gap is reported on stderr.
+//! Invariants: a line is written whole and flushed as soon as nothing more waits to be decoded; a connection that
+//! is lost is made again for ever, and every gap that leaves is said on stderr.
 
 mod events;
 mod printer;
@@ -21,7 +21,7 @@ use crate::target::ServerArgs;
 
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Longest time until the command ends after a signal: a write to stdout may block.
+/// How long the command may take to end after a signal: it may be blocked in a write without a reader.
 const GRACE: Duration = Duration::from_secs(1);
 /// Prints the messages of channels, one a line, until interrupted
 #[derive(Args, Debug)]
@@ -104,7 +104,7 @@ impl Subscribe {
             Server::Web(web) => self.follow_events(web, &mut printer).await,
             _ if self.pattern || self.server.key.is_some() => self.follow_resp(&mut printer).await,
             _ => match self.follow_protocol(&mut printer).await {
-                // An error reply of RESP: the server is a Redis.
+                // RESP's way to say that it does not understand: a Redis.
                 Err(Ended::Server(Error::Protocol { why, .. })) if why.starts_with('-') => {
                     self.follow_resp(&mut printer).await
                 }

@@ -1,4 +1,4 @@
-//! Subscribing over the client protocol (WebSocket, or JSON lines on the line port), with recovery.
+//! Over the client protocol: WebSocket, or JSON lines on the line port. What was missed is recovered.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Subscribe {
     }
 }
 
-/// Reports an event of the connection on stderr.
+/// Prints an event of the connection on stderr.
 fn tell(event: Event) -> Result<(), Ended> {
     match event {
         Event::Disconnected { why, retry_in } => {

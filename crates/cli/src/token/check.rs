@@ -1,6 +1,6 @@
-//! `tidings token check`: shows the contents of a token, and whether the server would accept it.
+//! `tidings token check`: shows the content of a token, and whether the server would accept it.
 //!
-//! Invariant: the contents of a token cannot control the terminal.
+//! Invariant: what a token says cannot drive the terminal.
 
 use std::io::{self, Read as _};
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::interrupt::block_on;
 use crate::text::{harmless, print};
 
-/// Shows the contents of a token, and whether the server would accept it
+/// Shows the content of a token, and whether the server would accept it
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 The token is shown as it is, and then verified with the keys of the configuration; a key set is fetched for that. \
@@ -34,7 +34,7 @@ impl Check {
     /// Shows and verifies the token.
     ///
     /// # Errors
-    /// A wrong configuration, text that is no token, and an invalid token.
+    /// A wrong configuration, a text that is no token, and an invalid token.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let options = self.keys.options()?;
         let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };

@@ -60,7 +60,7 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         }
     }
 
-    // What is kept, published by clients of a node, and by the function; somebody is away meanwhile and comes back.
+    // Publications with a history, by clients of a node, and by the function; a client is away meanwhile and returns.
     let link = Proxy::to(nodes[1].http());
     let away: Vec<_> = kept
         .iter()
@@ -106,13 +106,13 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");
     }
 
-    // Everything is on the replica as well: what is not, a failure may lose.
+    // Everything is on the replica as well: anything else may be lost in a failure.
     let mut primary = cluster.node(0).client();
     primary.command(&["FCALL", "tidings_publish", "1", &kept[0], "copied"]);
     assert_eq!(primary.command(&["WAIT", "1", "10000"]).int(), 1, "the replica has it");
     here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} copied", kept[0])));
 
-    // A primary fails. The others serve on, nobody is called ready meanwhile, and nothing that is kept is missed.
+    // A primary fails. The other nodes go on, /ready is 503 meanwhile, and no stored publication is missed.
     cluster.node_mut(0).kill();
     for node in &nodes {
         wait_until(PATIENCE, "/ready to say which primary it is", || {

@@ -72,7 +72,7 @@ fn presence_history_join_and_leave_are_there_in_every_encoding() {
             }
             let (all, newest) = client.history(channel, -1, None, false).await.expect("history");
             let text: Vec<_> = all.iter().map(|p| p.body.bytes().into_owned()).collect();
-            // In JSON a client publishes JSON: what was a string is one.
+            // In JSON a client publishes JSON: a string stays one.
             let text: Vec<String> =
                 text.iter().map(|t| String::from_utf8_lossy(t).trim_matches('"').to_owned()).collect();
             assert_eq!((text, newest.offset), (vec!["one".into(), "two".into(), "three".into()], 3));

@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one whose location for everything has these lines.
+    /// Starts one with these lines in its location for all paths.
     pub(crate) fn start(server: &Tidings, location: &str) -> Self {
         Self::listening(server, location, false)
     }

@@ -14,7 +14,7 @@ fn api(node: &Tidings, method: &str, body: &Value) -> Value {
     serde_json::from_str(&response.body).unwrap()
 }
 
-/// Starts nodes that share a Redis, and waits until they know each other.
+/// Starts nodes that share a Redis, and waits until each has registered the others.
 fn nodes<const N: usize>(redis: &RedisServer, options: [&[&str]; N]) -> [Tidings; N] {
     let url = redis.url();
     let nodes = options.map(|options| {
@@ -45,7 +45,7 @@ fn member(node: &Tidings) -> (LineClient, String) {
     (client, id)
 }
 
-/// The ids of clients that a client is told to have come (`join`) or left (`leave`), as many as are given.
+/// The ids of clients in `join` or `leave` pushes to a client, in this number.
 fn told(client: &mut LineClient, what: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -86,7 +86,7 @@ fn the_members_of_a_killed_node_leave_once_and_within_15_seconds_on_every_other(
     for node in [&second, &third] {
         wait_until(PATIENCE, "only the others to be present", || present(node) == 2);
     }
-    // Once: what is published now comes next.
+    // Once: the next push is that of a later publication.
     for (client, _) in &mut watching {
         redis.cli(&["PUBLISH", "room", "1"]);
         loop {
@@ -115,7 +115,7 @@ fn the_members_of_a_node_that_was_only_silent_join_again_and_stay() {
     assert_eq!(told(&mut watching, "leave", 1), std::slice::from_ref(&id));
     silent.signal(Signal::CONT);
     assert_eq!(told(&mut watching, "join", 1), [id]);
-    // A question about the presence takes nobody out any more.
+    // A query of the presence removes no further members.
     for _ in 0..3 {
         assert_eq!(present(&other), 2);
     }

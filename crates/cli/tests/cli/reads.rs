@@ -1,4 +1,4 @@
-//! Histories and presence are read within bounds, whoever asks and however little of the answers they take.
+//! Histories and presence are read within bounds, whatever the clients, and however slowly they read responses.
 
 use std::fmt::Write as _;
 

@@ -15,7 +15,7 @@ const HISTORY: &[&str] = &[
     "channel.without_namespace.force_recovery=true",
 ];
 
-/// Starts `subscribe` at `url` for `channel`, which nobody else follows, and waits until the server knows of it.
+/// Starts `subscribe` at `url` for `channel`, which has no other subscriber, and waits until the server has it.
 fn following(server: &Tidings, url: &str, channel: &str, args: &[&str]) -> Tool {
     let tool = Tool::start(command(&[&["subscribe", "--server", url, channel], args].concat()));
     wait_for_subscribers(server, channel, 1);
@@ -84,7 +84,7 @@ fn a_history_that_is_too_short_is_said() {
         tcp.resume();
         http.resume();
         tool.wait_for_stderr("the history is too short: messages are missing here");
-        // The server may send what it still has; what is new comes in any case.
+        // The server may repeat earlier publications; new ones arrive in any case.
         publisher.command(&["PUBLISH", channel, "after"]);
         wait_until(PATIENCE, "what came after", || tool.stdout().ends_with("after\n"));
         tool.signal(Signal::INT);

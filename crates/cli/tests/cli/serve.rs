@@ -269,7 +269,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn an_address_or_broker_that_cannot_be_is_a_fault_of_the_configuration() {
-    // RFC 5737: nobody's address.
+    // RFC 5737: an address for documentation.
     let elsewhere = ["--tcp", "192.0.2.1:5567", "--http", "off", "--set", "client.insecure=true"];
     refused(&elsewhere).refused(2, &["192.0.2.1:5567", "tcp.listen"]);
     refused(&["--broker", "redis+cluster://127.0.0.1:1/3"]).refused(2, &["a cluster has no databases"]);

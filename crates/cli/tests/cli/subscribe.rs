@@ -8,12 +8,12 @@ use tidings_testkit::{PATIENCE, Proxy, RedisServer, RespClient, Tidings, free_po
 
 use crate::tool::{TIDINGS, Tool, command, run, server};
 
-/// Starts `subscribe` and waits until the server knows of the subscription.
+/// Starts `subscribe` and waits until the server has the subscription.
 fn subscribed(server: &Tidings, args: &[&str]) -> Tool {
     let addr = server.tcp().to_string();
     let tool = Tool::start(command(&[&["subscribe", "--server", &addr], args].concat()));
     let mut client = RespClient::connect(server.tcp());
-    // Who may not see everything is not told which channels there are.
+    // A client without full access cannot list channels.
     if let Some(at) = args.iter().position(|arg| *arg == "--key") {
         assert_eq!(client.command(&["AUTH", args[at + 1]]).text(), "OK");
     }

@@ -1,4 +1,4 @@
-//! A terminal for a command to run on: what is typed goes in, and the screen shows what a person would see.
+//! A terminal for a command: takes keys, and holds the screen.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -93,7 +93,7 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).expect("a process to signal");
     }
 
-    /// Whether the terminal shows what is typed by itself, as it does when no command has taken it over.
+    /// Whether the terminal itself echoes typed characters, as it does when no command has changed its mode.
     pub(crate) fn echoes(&self) -> bool {
         tcgetattr(&self.keyboard)
             .expect("a terminal")

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &[&str], input: &[u8]) -> Done {
 /// A running command; killed on drop.
 pub(crate) struct Tool {
     child: Child,
-    /// Taken by whoever writes to it; dropped, it is the end of input.
+    /// Taken by a writer; its drop is the end of input.
     pub(crate) stdin: Option<ChildStdin>,
     out: Arc<Mutex<Vec<u8>>>,
     err: Arc<Mutex<Vec<u8>>>,

@@ -1,5 +1,5 @@
-//! Cut at random: whatever is cut, killed or restarted while publications go on, every subscriber gets all of them,
-//! once, in order; or is told that this cannot be.
+//! Cut at random: connections are cut, and nodes and Redis are killed and restarted during publications; every
+//! subscriber gets all of them, once, in order, or a report that some are missing.
 //!
 //! Subscribers come back where they stood, as the SDKs do; they connect to any node, over JSON lines or a WebSocket,
 //! and are cut without a word a hundred times each.
@@ -68,7 +68,7 @@ struct Outcome {
     acknowledged: Vec<u64>,
 }
 
-/// Runs subscribers and a publisher while `trouble` is made, and lets everybody catch up at the end.
+/// Runs subscribers and a publisher while `trouble` is made, and lets all subscribers catch up at the end.
 fn storm(addresses: &[Addresses], subscribers: u64, trouble: impl FnOnce(&dyn Fn() -> bool)) -> Outcome {
     // Everybody begins before the first publication.
     let calm = Arc::new(AtomicBool::new(true));
@@ -86,7 +86,7 @@ fn storm(addresses: &[Addresses], subscribers: u64, trouble: impl FnOnce(&dyn Fn
     trouble(&|| Instant::now() < end);
     thread::sleep(end.saturating_duration_since(Instant::now()));
     let acknowledged = publisher.stop();
-    // No more cuts: whoever is behind catches up with a last publication that all can see.
+    // No more cuts: subscribers that are behind catch up with a last publication.
     calm.store(true, Ordering::Relaxed);
     let last = publisher::publish_last(&addresses[0].0);
     let stories =

@@ -10,7 +10,7 @@ use tidings_testkit::{PATIENCE, Reply, RespClient};
 
 /// Where they are published.
 pub(crate) const CHANNEL: &str = "storm";
-/// The least number by which everybody knows that it was the last one.
+/// Numbers from here on mark the last publication.
 pub(crate) const LAST: u64 = 1_000_000_000;
 
 pub(crate) struct Publisher {

@@ -20,7 +20,7 @@ pub(crate) struct Story {
     /// The number that was published, by offset.
     pub(crate) seen: BTreeMap<u64, u64>,
     pub(crate) cuts: usize,
-    /// How often it was told that not all it missed can be had.
+    /// Number of recoveries with missing publications.
     pub(crate) unrecovered: usize,
 }
 
@@ -114,7 +114,7 @@ impl Subscriber {
                 assert!(Instant::now() < end, "stands at {} and gets nothing more", self.offset);
             }
             if !calm && Instant::now() >= cut_at {
-                // Without a word, as a phone that loses its network; what is on its way is lost with it.
+                // Without a close, as a phone that loses its network; messages in flight are lost.
                 self.story.cuts += 1;
                 return Ok(());
             }
@@ -138,7 +138,7 @@ impl Subscriber {
                         ))?;
                     }
                 }
-                // What it was told that it has missed may have been the last one.
+                // The last publication may be among the recovered ones.
                 if let Some(newest) = message["history"]["publications"].get(0) {
                     self.finished |= newest["data"].as_u64() >= Some(LAST)
                         && newest["offset"].as_u64() <= Some(self.offset);

@@ -107,7 +107,7 @@ impl World {
         let mut child = command
             .arg(self.place().to_string())
             .args(args)
-            // Narrows a run by hand to the scenarios whose names contain it.
+            // Restricts a manual run to the scenarios whose names contain this text.
             .args(std::env::var_os("TIDINGS_SCENARIO"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

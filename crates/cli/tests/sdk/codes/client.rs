@@ -1,5 +1,5 @@
-//! Clients that do as they are told: of JSON lines, and of a WebSocket that only listens. And a backend that always gives
-//! the same answer.
+//! Scripted clients: of JSON lines, and of a WebSocket that only reads. And a backend that always gives the same
+//! response.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use tidings_testkit::{LineClient, PATIENCE, Tidings, post_http};
 use tidings_wire::ws::handshake::{self, Request};
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-/// A code as a client heard it.
+/// A code as a client received it.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) code: u16,
@@ -47,7 +47,7 @@ impl Client {
         Self { line: LineClient::connect(server.tcp()), last: 0 }
     }
 
-    /// One that says who it is.
+    /// A client that has sent `connect`.
     pub(super) fn connected(server: &Tidings, connect: &Value) -> Self {
         let mut client = Self::open(server);
         let reply = client.ask("connect", connect);
@@ -166,7 +166,7 @@ pub(super) fn backend(answer: &Value) -> String {
     );
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // The whole question, which the end of its JSON tells.
+            // The whole request, up to the end of its JSON.
             let (mut question, mut chunk) = (Vec::new(), [0; 4096]);
             while !question.ends_with(b"}") {
                 match stream.read(&mut chunk) {
@@ -174,7 +174,7 @@ pub(super) fn backend(answer: &Value) -> String {
                     _ => break,
                 }
             }
-            // Fails for one who asks no more.
+            // Fails for a client that has closed.
             let _ = stream.write_all(answer.as_bytes());
         }
     });

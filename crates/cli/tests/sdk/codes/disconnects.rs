@@ -85,7 +85,7 @@ fn a_ping_without_an_answer() -> Said {
     Client::connected(&server, &json!({})).ended()
 }
 
-/// Commands whose ends never come, of two clients together.
+/// Commands without an end, of two clients together.
 fn more_halves_of_commands_than_are_kept() -> Said {
     let server =
         server(&[("client.queue_max_size", "65536"), ("client.queue_max_total", "65536"), ("shards", "1")]);

@@ -43,7 +43,7 @@ fn table() -> Vec<(u16, bool)> {
     source.lines().filter_map(entry).collect()
 }
 
-/// Provokes all of them and holds what is said against the table.
+/// Provokes all of them and compares the results with the table.
 fn provoke(all: &[Provoked]) {
     let table = table();
     for (number, provoke) in all {
