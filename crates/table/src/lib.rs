@@ -92,7 +92,7 @@
 //!   mapping (190 against 130 ms of scanning), and a block for a page 3 µs. For that there is no `unsafe`, no
 //!   signal when a disk fails, and no address space taken: a small server with a limit on it opens any file.
 //! - **UTF-8 is read where it lies; anything else is turned into UTF-8 beside it** while it arrives: UTF-16,
-//!   legacy encodings, gzip, zstd. So all that comes after knows one encoding, and offsets are offsets of a file.
+//!   legacy encodings, gzip, zstd. So all later stages support one encoding, and offsets are offsets of a file.
 //! - **The index is made anew at every start** instead of being kept: that takes some two `wc -l`
 //!   (a quarter of a second for 1 GB), rows show meanwhile, and no crash can leave a wrong one.
 //! - **Sorting by keys that compare byte by byte**, 16 bytes a row in memory, runs on disk beyond the bound.

@@ -60,7 +60,7 @@ impl Stripe {
         self.results.get(key).cloned()
     }
 
-    /// Stores a result whose [`result_cost`] is reserved.
+    /// Stores a result; its [`result_cost`] is already reserved.
     pub(super) fn remember(&mut self, key: (Channel, String), result: Published, now: Instant) {
         self.forgetting.push_back((later(now, REMEMBERED), key.clone()));
         self.results.insert(key, result);

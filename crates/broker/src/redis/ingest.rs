@@ -59,9 +59,9 @@ struct IngestState {
     recent: Option<Channel>,
     lost: bool,
     closed: bool,
-    /// Sharded names whose unsubscription has been sent.
+    /// Sharded names with a pending unsubscription.
     leaving: HashSet<Vec<u8>>,
-    /// Sharded names whose subscription Redis has ended by itself.
+    /// Sharded names that Redis has unsubscribed by itself.
     ended: Vec<Vec<u8>>,
     /// A subscription ended while a response was pending, and may have been taken for it: responses are not reliable
     /// any more.
@@ -137,7 +137,7 @@ impl Ingest {
         track
     }
 
-    /// Records sharded names whose unsubscription is about to be sent.
+    /// Records sharded names before their unsubscription is sent.
     pub(super) fn leaving(&self, names: &[Vec<u8>]) {
         lock(&self.state).leaving.extend(names.iter().cloned());
     }
@@ -148,7 +148,7 @@ impl Ingest {
         state.leaving.retain(|name| !names.contains(name));
     }
 
-    /// Takes the sharded names whose subscriptions Redis has ended by itself.
+    /// Takes the sharded names that Redis has unsubscribed by itself.
     pub(super) fn take_ended(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.state).ended)
     }

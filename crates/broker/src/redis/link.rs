@@ -28,7 +28,7 @@ use super::track::NextStep;
 use super::tracker::Tracker;
 use crate::{BrokerError, SharedSink};
 
-/// Topics in one command, and channels whose positions are read at once.
+/// Topics in one command, and channels in one read of positions.
 const BATCH: usize = 512;
 /// Missed publications that are fetched at once.
 const PAGE: u64 = 128;

@@ -180,7 +180,7 @@ impl Tracker {
         self.again(&mut table, channel, next)
     }
 
-    /// Queues a channel again whose position must be read again.
+    /// Queues a channel again if its position must be read again.
     fn again(&self, table: &mut TrackTable, channel: &Channel, next: NextStep) -> NextStep {
         if next != NextStep::Ask {
             return next;
@@ -190,7 +190,7 @@ impl Tracker {
         NextStep::Nothing
     }
 
-    /// Handles a channel whose position Redis cannot return.
+    /// Handles a channel without a readable position.
     pub(super) fn abandon(&self, channel: &Channel, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
         table.act(channel, |track| track.abandon(out));
@@ -285,7 +285,7 @@ impl Tracker {
         Some(History::Page(HistoryPage { position, publications }))
     }
 
-    /// Begins a snapshot of a settled channel whose stream is about to be read.
+    /// Begins a snapshot of a settled channel, before its stream is read.
     pub(super) fn record(&self, channel: &Channel) {
         let mut table = lock(&self.table);
         let now = Instant::now();

@@ -39,7 +39,7 @@ fn a_page_ends_at_its_bytes_and_the_next_begins_there() {
             }
             assert!(offsets.into_iter().eq(1..=100));
         }
-        // One that is larger than the page is given all the same: otherwise nobody would get past it.
+        // A publication larger than the page is returned all the same: otherwise paging would not advance.
         let query = HistoryQuery { max_bytes: 10, ..after(Some(&at[49])) };
         let offsets: Vec<_> = page(other, "a", query).publications.iter().map(|p| p.offset()).collect();
         assert_eq!(offsets, [Some(51)]);
@@ -111,7 +111,7 @@ fn no_epoch_is_given_to_two_histories() {
         assert!(epochs.insert(kept.epoch.as_str().to_owned()), "round {round}");
         redis.cli(&["FLUSHALL"]);
     }
-    // Neither do other nodes that come change what clients were told of a channel without a history.
+    // Other nodes that come do not change the position of a channel without a history either.
     let begin = position(&*node.broker, "a");
     let other = Node::connected(Options::new(redis.url()));
     assert_eq!(position(&*other.broker, "a"), begin);

@@ -1,4 +1,4 @@
-//! A Redis Cluster: what is published anywhere is heard, slots move, primaries fail, and nothing is lost in silence.
+//! A Redis Cluster: publications on any node arrive, slots move, primaries fail, and every loss is reported.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn a_plain_publication_on_any_node_reaches_every_subscriber_of_channels_on_every
         }
         said.push(format!("from {at}"));
     }
-    // And who has sharded publications of his own is heard too.
+    // Sharded publications of other clients arrive as well.
     for (primary, name) in names.iter().enumerate() {
         assert_eq!(cluster.node(primary).cli(&["SPUBLISH", name, "sharded"]).int(), 2);
     }
@@ -93,7 +93,7 @@ fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once(
     let publish = |from: u64, receivers: u64| {
         for number in from..from + 10 {
             for (primary, name) in names.iter().enumerate() {
-                // Through a node, and by any other client, which knows nothing of how keys are called.
+                // Through a node, and by any other client, which does not use the names of keys.
                 if number % 2 == 0 {
                     let options =
                         PublishOptions { history: Some(history_of(100)), ..PublishOptions::default() };
@@ -187,7 +187,7 @@ fn presence_results_histories_and_messages_between_nodes_work_on_every_primary()
         assert_eq!(page(one, &at, after(None)).publications, []);
         assert_eq!(position(one, &at), before);
 
-        // Of what nodes tell each other, the number of those who have heard it is right.
+        // For messages between nodes, the number of receivers is right.
         let own = cluster.name_at(primary, "tidings.own.");
         assert_eq!(nodes[0].publish(&own, b"anybody?").unwrap().receivers, 0);
         nodes.iter().for_each(|node| node.subscribe(&channel(&own)));
@@ -281,7 +281,7 @@ fn what_a_failed_primary_had_not_replicated_is_said_to_be_lost() {
             publish_and_wait(cluster.node(0), name, &number.to_string());
         }
     }
-    // The replica is locked out. What is published from now on, only the primary has, and those who have heard it.
+    // The replica is locked out. Later publications are on the primary alone, and at the nodes that have received them.
     let mut primary = cluster.node(0).client();
     primary.command(&["CONFIG", "SET", "requirepass", "locked"]);
     primary.command(&["CLIENT", "KILL", "TYPE", "replica"]);
@@ -322,7 +322,7 @@ impl Drop for Ends<'_> {
 fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
     let mut cluster = RedisCluster::start(3);
     let nodes = [connected(&cluster), connected(&cluster)];
-    // A primary that nobody has known at the start.
+    // A primary that was unknown at the start.
     let new = cluster.add_primary();
     let tag = cluster.name_at(0, "t");
     let (kept, plain, late) = (format!("{{{tag}}}kept"), format!("{{{tag}}}plain"), format!("{{{tag}}}late"));
@@ -356,7 +356,7 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
         for (from, to) in [(0, new), (new, 1), (1, 0)] {
             let before = nodes[1].sink.offsets(&kept).len();
             cluster.move_slot(slot, from, to, || {
-                // Half of the keys are here, half there, and somebody comes.
+                // Half of the keys are here, half there, and a client subscribes.
                 let late = channel(&format!("{late}{to}"));
                 nodes[1].subscribe(&late);
             });

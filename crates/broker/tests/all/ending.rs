@@ -26,7 +26,7 @@ fn present(node: &Node) -> Vec<String> {
     clients
 }
 
-/// The clients that a node was told of to have come, and those to have left.
+/// The clients in the joins and in the leaves that a node has received.
 fn told(node: &Node) -> (Vec<String>, Vec<String>) {
     let (mut joined, mut left) = (Vec::new(), Vec::new());
     for event in node.sink.events().iter() {

@@ -1,4 +1,4 @@
-//! The functions in Redis are everybody's, and nobody's message is mistaken for another.
+//! Any client may call the functions in Redis, and no message is mistaken for another kind.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -90,7 +90,7 @@ fn a_plain_publish_is_its_body_whatever_it_looks_like() {
     let position = keep(&*node.broker, "a", "1", 9);
     let likeness = format!("P2 {} 0\nforged", position.epoch);
     redis.cli(&["PUBLISH", "a", &likeness]);
-    // Where envelopes go, what is none is dropped and counted.
+    // Messages on a channel for envelopes that are no envelopes are dropped and counted.
     redis.cli(&["PUBLISH", "a\x1ftidings", "forged"]);
     keep(&*node.broker, "a", "2", 9);
     wait_until(PATIENCE, "the last", || node.sink.bodies("a") == ["1", &likeness, "2"]);

@@ -50,7 +50,7 @@ fn what_is_unsubscribed_is_not_heard() {
     assert_eq!(sink.count(|event| matches!(event, Event::Heard { .. })), 0);
 }
 
-/// Two shards, told one after the other with a pause between, as a sink with mailboxes tells them.
+/// Two shards, called one after the other with a pause between, as a sink with mailboxes does.
 #[derive(Default)]
 struct TwoShards {
     logs: [Mutex<Vec<Vec<u8>>>; 2],
@@ -92,7 +92,7 @@ fn two_publishers_of_a_channel_are_seen_in_the_same_order_by_every_shard() {
     assert!(*one.lock().unwrap() == *other.lock().unwrap(), "the shards saw different orders");
 }
 
-/// A sink that holds up whoever publishes in `slow`.
+/// A sink that delays publishers in `slow`.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,

@@ -14,7 +14,7 @@ use tidings_wire::{Channel, Delivery, Pattern, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 use tokio::runtime::Runtime;
 
-/// What a sink was told, in order.
+/// The calls of a sink, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Heard { topic: String, channel: String, body: Vec<u8> },
@@ -43,7 +43,7 @@ impl Recorder {
         self.events().iter().filter(|event| condition(event)).count()
     }
 
-    /// The bodies heard in a channel through its own topic, in order.
+    /// The bodies received in a channel through its own topic, in order.
     pub(crate) fn bodies(&self, name: &str) -> Vec<String> {
         let mut bodies = Vec::new();
         for event in self.events().iter() {
@@ -57,7 +57,7 @@ impl Recorder {
         bodies
     }
 
-    /// What was heard in a channel through its own topic, in order.
+    /// The publications received in a channel through its own topic, in order.
     pub(crate) fn publications(&self, name: &str) -> Vec<Arc<Publication>> {
         let all = self.publications.lock().unwrap();
         all.iter().filter(|publication| publication.channel.as_str() == name).cloned().collect()
@@ -173,7 +173,7 @@ impl Node {
         self.wait_until_it_may_publish("tidings-probe");
     }
 
-    /// The same for a user who may not publish everywhere.
+    /// The same for a user without permission to publish everywhere.
     pub(crate) fn wait_until_it_may_publish(&self, channel: &str) {
         wait_until(PATIENCE, "a connection to publish on", || self.publish(channel, b"").is_ok());
     }

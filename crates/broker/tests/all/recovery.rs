@@ -45,7 +45,7 @@ fn what_was_published_meanwhile_is_delivered_before_the_channel_is_live_again() 
     let names: Vec<_> = (0..20).map(|i| format!("a{i}")).collect();
     for name in &names {
         node.subscribe(&channel(name));
-        // Some had a history before they were subscribed, some begin to while nobody hears them.
+        // Some had a history before they were subscribed, some get one while no connection receives them.
         if name.len() == 2 {
             fcall(&redis, name, "1", 1_000);
         }
@@ -94,7 +94,7 @@ fn data_that_was_lost_begins_another_epoch_and_is_never_passed_over() {
     node.subscribe(&channel("a"));
     let first = fcall(&redis, "a", "1", 9);
     wait_until(PATIENCE, "the first", || node.sink.offsets("a") == [1]);
-    // While the node hears it.
+    // While the node is connected.
     redis.cli(&["FLUSHALL"]);
     let second = fcall(&redis, "a", "2", 9);
     assert_ne!(first.epoch, second.epoch);

@@ -94,7 +94,7 @@ fn a_publication_that_may_not_be_published_leaves_nothing_and_a_repeat_is_not_de
         assert_eq!(publish_with(&*node.broker, "a", "1", options), Err(BrokerError::NotPermitted));
     }
     assert_eq!(redis.cli(&["DBSIZE"]).int(), keys, "{:?}", redis.cli(&["KEYS", "*"]).texts());
-    // Nor does one whose stream cannot be appended to, or whose key cannot be remembered.
+    // A stream that cannot be appended to, or a key that cannot be written, changes nothing either.
     keep(&*node.broker, "ok2", "1", 9);
     redis.cli(&["SET", "tidings:stream:{ok2}", "not a stream"]);
     assert!(publish_with(&*node.broker, "ok2", "2", once()).is_err());

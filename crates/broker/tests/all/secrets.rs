@@ -47,7 +47,7 @@ impl Subscriber for Collector {
     }
 }
 
-/// Fails to connect to a server started so, and gives what was said about it.
+/// Fails to connect to a server with these arguments, and returns the reason.
 fn failure(server: &[&str], credentials: &str) -> String {
     assert!(LOG.lock().is_ok(), "from here on everything is collected");
     let redis = RedisServer::start_with(server);
@@ -68,7 +68,7 @@ fn a_wrong_password_is_not_repeated() {
 
 #[test]
 fn a_password_that_redis_repeats_is_masked() {
-    // A Redis without HELLO answers with the arguments of the command that it does not know.
+    // A Redis without HELLO repeats the arguments of the unknown command.
     let reason = failure(&["--rename-command", "HELLO", ""], "joe:p%40ssw0rd");
     assert!(reason.contains("***"), "{reason}");
     let log = LOG.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Many who come back at once do not cost Redis many reads.
+//! Many clients that reconnect at once do not cost Redis many reads.
 
 use std::sync::mpsc;
 use std::thread;

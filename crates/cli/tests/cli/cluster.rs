@@ -97,7 +97,7 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         assert_eq!((done.code, done.text()), (Some(0), &*expected), "{}", done.stderr);
     }
 
-    // The nodes know each other, and answer for each other.
+    // Each node has registered the other, and responds for it.
     wait_until(PATIENCE, "both nodes in the info", || {
         post_http(nodes[0].http(), "/api/info", &[], "{}").body.matches("\"uid\"").count() == 2
     });

@@ -234,7 +234,7 @@ mod tests {
         assert!(matches!(decode(fits, &limits), Ok(Decoded::Command { .. })));
         assert!(matches!(decode(fits, &Limits { max_command: 29, ..limits }), Ok(Decoded::Command { .. })));
         assert_eq!(decode(fits, &Limits { max_command: 28, ..limits }), Err(ProtocolError::TooLong(28)));
-        // The length alone tells, without the bytes.
+        // The length alone is enough, without the bytes.
         assert_eq!(decode(b"*2\r\n$4\r\nECHO\r\n$99\r\n", &limits), Err(ProtocolError::TooLong(30)));
         assert_eq!(decode(b"*1\r\n$9223372036854775807\r\n", &limits), Err(ProtocolError::InvalidBulkLength));
         let boundless = Limits { max_bulk: usize::MAX, max_args: usize::MAX, max_command: usize::MAX };
@@ -254,7 +254,7 @@ mod tests {
         let mut decoder = Decoder::default();
         for end in 1..buf.len() {
             assert_eq!(decoder.decode(&buf[..end], &limits), Ok(Decoded::Partial));
-            // What is looked at again is one element, not what came before it.
+            // One element is examined again, not those before it.
             assert!(end - (decoder.at as usize) < 210);
         }
         let Ok(Decoded::Command { args, used }) = decoder.decode(&buf, &limits) else { panic!("not whole") };

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::redis::interest::Interest;
 use crate::redis::tracker::Tracker;
 
-/// The pause before a channel whose slot is being moved is tried again.
+/// The pause before another attempt for a channel with a moving slot.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The first pause after a refusal. It doubles with every round in which a topic is refused again.
 const REFUSED_FIRST: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl Deferred {
         self.schedule();
     }
 
-    /// Schedules channels whose position is not known yet.
+    /// Schedules channels with an unknown position.
     pub(in crate::redis) fn holes(&mut self, channels: Vec<Channel>) {
         self.holes.extend(channels);
         self.schedule();

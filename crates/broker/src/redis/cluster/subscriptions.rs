@@ -22,7 +22,7 @@ enum Outcome {
 }
 
 impl Link {
-    /// Subscribes the topics; defers those whose slot is elsewhere, reports those that are refused.
+    /// Subscribes the topics; defers those with a slot elsewhere, reports those that are refused.
     pub(in crate::redis) async fn subscribe_sharded(
         &self,
         connection: &mut MultiplexedConnection,

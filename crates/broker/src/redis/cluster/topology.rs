@@ -1,7 +1,7 @@
 //! The owners of hash slots, merged from the responses of several cluster nodes; no I/O.
 //!
-//! Each node responds to `CLUSTER NODES` with one line for each node that it knows. Where two nodes disagree, the claim
-//! with the higher configuration epoch wins, as among the nodes themselves.
+//! Each node responds to `CLUSTER NODES` with one line for each known node. Where two nodes disagree, the claim with
+//! the higher configuration epoch wins, as among the nodes themselves.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What is published through Redis is heard: in order, once, and by those whom it concerns.
+//! Publications through Redis arrive in order, once, and only at their subscribers.
 
 use std::sync::atomic::Ordering;
 use std::thread;
