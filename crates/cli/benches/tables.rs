@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use mio::{Events, Interest, Poll, Token};
-use tidings_client::table::{Credentials, MAX_CHUNK, Told, Upload};
+use tidings_client::table::{Credentials, MAX_CHUNK, UploadEvent, Upload};
 use tidings_client::{Server, Web};
 use tidings_testkit::Tidings;
 
@@ -145,14 +145,14 @@ async fn send(
         socket.exchange().await?;
         while let Some(told) = socket.take()? {
             match told {
-                Told::View(view) if view.loading && view.rows >= PAGE => {
+                UploadEvent::View(view) if view.loading && view.rows >= PAGE => {
                     first.get_or_insert_with(|| begun.elapsed());
                 }
-                Told::View(view) if !view.loading && view.size == size => {
+                UploadEvent::View(view) if !view.loading && view.size == size => {
                     let whole = begun.elapsed();
                     return Ok((first.unwrap_or(whole), whole, view.uuid, view.rows));
                 }
-                Told::Refused(code, words) => return Err(format!("{code} {words}").into()),
+                UploadEvent::Refused(code, words) => return Err(format!("{code} {words}").into()),
                 _ => {}
             }
         }

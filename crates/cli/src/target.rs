@@ -48,7 +48,7 @@ impl TlsArgs {
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         let whom = match &self.cafile {
             Some(path) => Trust::File(path.clone()),
-            None if self.insecure => Trust::Anybody,
+            None if self.insecure => Trust::Insecure,
             None => return Ok(()),
         };
         trust(&whom).map_err(|why| Failure::Usage(format!("--cafile: {why}")))

@@ -10,7 +10,7 @@
 
 use std::error::Error;
 
-use tidings_client::api::Names;
+use tidings_client::api::IdempotencyKeys;
 use tidings_client::{Api, Server};
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,7 +31,7 @@ pub(crate) async fn run(
 ) -> Result<(), Box<dyn Error>> {
     let Server::Web(web) = server else { return Err("the address must be http://HOST:PORT".into()) };
     let mut api = Api::new(web, key);
-    let mut names = Names::default();
+    let mut names = IdempotencyKeys::default();
     let publications: Vec<_> =
         bodies.iter().map(|body| names.prepare(channel, body.clone().into_bytes())).collect();
     // One result for each publication: the server may refuse one and take the next.

@@ -7,12 +7,12 @@
 //! ```
 //!
 //! Stop the network for a moment and publish meanwhile: the client connects again and receives what it missed, in order and
-//! once. An application loads its full state again after [`Return::Gap`] and [`Return::NoHistory`] only.
+//! once. An application loads its full state again after [`Recovery::Gap`] and [`Recovery::NoHistory`] only.
 
 use std::error::Error;
 use std::io::{self, Write};
 
-use tidings_client::{Client, Event, Options, Return, Server};
+use tidings_client::{Client, Event, Options, Recovery, Server};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -30,10 +30,10 @@ pub(crate) async fn run(server: Server, channel: &str, out: &mut impl Write) -> 
         match client.next().await? {
             // Precedes the publications that were missed.
             Event::Subscribed { how, .. } => match how {
-                Return::First => writeln!(out, "subscribed")?,
-                Return::Recovered(count) => writeln!(out, "recovered {count} publications")?,
-                Return::Gap => writeln!(out, "publications are missing: the history is too short")?,
-                Return::NoHistory => writeln!(out, "publications are missing: the channel has no history")?,
+                Recovery::First => writeln!(out, "subscribed")?,
+                Recovery::Recovered(count) => writeln!(out, "recovered {count} publications")?,
+                Recovery::Gap => writeln!(out, "publications are missing: the history is too short")?,
+                Recovery::NoHistory => writeln!(out, "publications are missing: the channel has no history")?,
             },
             Event::Publication { publication, .. } => {
                 let body = String::from_utf8_lossy(&publication.body.bytes()).into_owned();

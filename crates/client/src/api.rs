@@ -9,19 +9,19 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::http::{Call, Http, Reply};
-use crate::{Error, Refusal, Web};
+use crate::http::{HttpRequest, HttpClient, HttpResponse};
+use crate::{Error, ServerError, Web};
 
 /// A publication on its way.
 #[derive(Clone, Debug)]
-pub struct Outgoing {
+pub struct PendingPublication {
     channel: String,
     body: Vec<u8>,
     /// The idempotency key.
     key: String,
 }
 
-impl Outgoing {
+impl PendingPublication {
     /// Bytes of the body.
     pub fn len(&self) -> usize {
         self.body.len()
@@ -35,44 +35,44 @@ impl Outgoing {
 
 /// Assigns idempotency keys to publications.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct IdempotencyKeys {
     /// Drawn at random, so that no two programs name the same.
     name: String,
     count: u64,
 }
 
-impl Default for Names {
+impl Default for IdempotencyKeys {
     fn default() -> Self {
         Self { name: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)), count: 0 }
     }
 }
 
-impl Names {
+impl IdempotencyKeys {
     /// Makes a publication, which can be sent any number of times and is published once.
-    pub fn prepare(&mut self, channel: &str, body: Vec<u8>) -> Outgoing {
+    pub fn prepare(&mut self, channel: &str, body: Vec<u8>) -> PendingPublication {
         self.count += 1;
-        Outgoing { channel: channel.to_owned(), body, key: format!("{}-{}", self.name, self.count) }
+        PendingPublication { channel: channel.to_owned(), body, key: format!("{}-{}", self.name, self.count) }
     }
 }
 
 /// A backend that publishes.
 pub struct Api {
-    http: Http,
+    http: HttpClient,
     key: Option<String>,
 }
 
 impl Api {
     /// At `web`, with the API key where the server has one.
     pub fn new(web: Web, key: Option<String>) -> Self {
-        Self { http: Http::new(web), key }
+        Self { http: HttpClient::new(web), key }
     }
 
     /// Publishes all of them in their order, and gives what the server says to each.
     ///
     /// # Errors
-    /// As [`Http::call`]; [`Error::Refused`] when the API is not open to us.
-    pub async fn publish(&mut self, all: &[Outgoing]) -> Result<Vec<Result<(), Refusal>>, Error> {
-        let command = |one: &Outgoing| json!({"channel": one.channel, "b64data": STANDARD.encode(&one.body), "idempotency_key": one.key});
+    /// As [`HttpClient::call`]; [`Error::Refused`] when the API is not open to us.
+    pub async fn publish(&mut self, all: &[PendingPublication]) -> Result<Vec<Result<(), ServerError>>, Error> {
+        let command = |one: &PendingPublication| json!({"channel": one.channel, "b64data": STANDARD.encode(&one.body), "idempotency_key": one.key});
         if let [one] = all {
             let answer = self.post("/api/publish", &command(one)).await?;
             return Ok(vec![outcome(&answer)]);
@@ -94,7 +94,7 @@ impl Api {
         let mut headers = vec![("Content-Type", "application/json")];
         headers.extend(self.key.as_deref().map(|key| ("X-API-Key", key)));
         let body = Bytes::from(body.to_string());
-        let call = Call { method: Method::POST, path, headers: &headers, body };
+        let call = HttpRequest { method: Method::POST, path, headers: &headers, body };
         let reply = match self.http.call(call.clone()).await {
             // A kept connection may have been closed by the server in the meantime; a publication that was taken is
             // not taken again.
@@ -108,7 +108,7 @@ impl Api {
         }
     }
 
-    fn denied(&self, reply: &Reply) -> Error {
+    fn denied(&self, reply: &HttpResponse) -> Error {
         let advice = match reply.status {
             401 | 403 if self.key.is_none() => "; the API needs its key (--key)",
             401 | 403 => "; is it the right key?",
@@ -127,12 +127,12 @@ impl Api {
 }
 
 /// What a reply of the API says.
-fn outcome(reply: &Value) -> Result<(), Refusal> {
+fn outcome(reply: &Value) -> Result<(), ServerError> {
     let error = &reply["error"];
     if error.is_null() {
         return Ok(());
     }
-    Err(Refusal {
+    Err(ServerError {
         code: error["code"].as_u64().and_then(|code| u32::try_from(code).ok()).unwrap_or(0),
         message: error["message"].as_str().unwrap_or("no reason given").to_owned(),
         temporary: false,

@@ -3,7 +3,7 @@
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{self, Request};
 
-use crate::message::{Answer, ClientInfo, Position, Publication};
+use crate::message::{Reply, ClientInfo, Position, Publication};
 use crate::{Body, Client, Error};
 
 impl Client {
@@ -22,7 +22,7 @@ impl Client {
     /// As [`Self::call`].
     pub async fn presence(&mut self, channel: &str) -> Result<Vec<(String, ClientInfo)>, Error> {
         match self.call(Request::Presence(request::Presence { channel: channel.into() })).await? {
-            Answer::Presence(clients) => Ok(clients),
+            Reply::Presence(clients) => Ok(clients),
             _ => Err(another()),
         }
     }
@@ -34,7 +34,7 @@ impl Client {
     pub async fn presence_stats(&mut self, channel: &str) -> Result<(u32, u32), Error> {
         let stats = request::PresenceStats { channel: channel.into() };
         match self.call(Request::PresenceStats(stats)).await? {
-            Answer::PresenceStats { clients, users } => Ok((clients, users)),
+            Reply::PresenceStats { clients, users } => Ok((clients, users)),
             _ => Err(another()),
         }
     }
@@ -55,7 +55,7 @@ impl Client {
             since.map(|at| request::StreamPosition { offset: at.offset, epoch: at.epoch.as_str().into() });
         let history = request::History { channel: channel.into(), limit, since, reverse };
         match self.call(Request::History(history)).await? {
-            Answer::History { publications, position } => Ok((publications, position)),
+            Reply::History { publications, position } => Ok((publications, position)),
             _ => Err(another()),
         }
     }
@@ -67,7 +67,7 @@ impl Client {
     pub async fn rpc(&mut self, method: &str, data: &[u8]) -> Result<Option<Body>, Error> {
         let rpc = request::Rpc { data: Some(Data::from(data)), method: method.into() };
         match self.call(Request::Rpc(rpc)).await? {
-            Answer::Rpc(body) => Ok(body),
+            Reply::Rpc(body) => Ok(body),
             _ => Err(another()),
         }
     }
@@ -80,7 +80,7 @@ impl Client {
     pub async fn refresh(&mut self, token: &str) -> Result<Option<u32>, Error> {
         self.set_token(token);
         match self.call(Request::Refresh(request::Refresh { token: token.into() })).await? {
-            Answer::Refreshed(ttl) => Ok(ttl),
+            Reply::Refreshed(ttl) => Ok(ttl),
             _ => Err(another()),
         }
     }

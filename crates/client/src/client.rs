@@ -1,7 +1,7 @@
 //! The client protocol over as many connections as it takes.
 //!
 //! A [`Client`] connects, subscribes, and reconnects after a loss: after a random wait (full jitter), with the position
-//! of every subscription, so that the server sends missed publications. [`Return`] reports whether any are missing.
+//! of every subscription, so that the server sends missed publications. [`Recovery`] reports whether any are missing.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tidings_client::Error> {
@@ -30,9 +30,9 @@ use tidings_wire::code;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::message::{
-    Answer, ClientInfo, Message, Position, Publication, Push, Refusal, Subscribed, Welcome,
+    Reply, ClientInfo, Message, Position, Publication, Push, ServerError, SubscribeResult, ConnectResult,
 };
-use crate::{Backoff, Body, Connection, Error, Hello, Server};
+use crate::{Backoff, Body, Connection, Error, ConnectOptions, Server};
 
 /// How long an answer may take: to a subscription, to a call.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ impl Options {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// There is a connection.
-    Connected(Box<Welcome>),
+    Connected(Box<ConnectResult>),
     /// There is none any more, or none yet; the next attempt is made after the wait.
     Disconnected {
         /// Why.
@@ -88,7 +88,7 @@ pub enum Event {
         /// To this channel.
         channel: String,
         /// What became of the time before.
-        how: Return,
+        how: Recovery,
         /// What the application adds.
         data: Option<Body>,
     },
@@ -97,7 +97,7 @@ pub enum Event {
         /// To this channel.
         channel: String,
         /// What the server says.
-        why: Refusal,
+        why: ServerError,
         /// Whether it will be made again without further ado.
         again: bool,
     },
@@ -118,7 +118,7 @@ pub enum Event {
 
 /// What became of the time before a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Return {
+pub enum Recovery {
     /// It is the first.
     First,
     /// Nothing is missing: so many publications were missed, and they come now.
@@ -136,7 +136,7 @@ pub struct Client {
     /// When the connection was made, or the next attempt is due.
     at: Instant,
     backoff: Backoff,
-    subs: BTreeMap<String, Sub>,
+    subs: BTreeMap<String, Subscription>,
     /// Where we stand in what the server subscribed us to.
     server_subs: BTreeMap<String, Position>,
     /// Which channel a subscribe command was for.
@@ -145,13 +145,13 @@ pub struct Client {
     /// Bytes of publications among the events.
     waiting: usize,
     /// The number of the call under way, and its answer once it is there.
-    call: Option<(u32, Option<Result<Answer, Error>>)>,
+    call: Option<(u32, Option<Result<Reply, Error>>)>,
 }
 
 /// A subscription that is wanted.
-struct Sub {
+struct Subscription {
     token: Option<String>,
-    state: State,
+    state: SubscriptionState,
     backoff: Backoff,
     /// Whether it has stood before.
     stood: bool,
@@ -160,7 +160,7 @@ struct Sub {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SubscriptionState {
     /// To be asked for at this time.
     Due(Instant),
     /// Asked for at this time.
@@ -189,9 +189,9 @@ impl Client {
     /// Wants a subscription from now on; a private channel needs a `token`. Does nothing when there is one.
     pub fn subscribe(&mut self, channel: &str, token: Option<&str>) {
         let backoff = Backoff::new(self.options.longest_wait);
-        self.subs.entry(channel.to_owned()).or_insert_with(|| Sub {
+        self.subs.entry(channel.to_owned()).or_insert_with(|| Subscription {
             token: token.map(ToOwned::to_owned),
-            state: State::Due(Instant::now()),
+            state: SubscriptionState::Due(Instant::now()),
             backoff,
             stood: false,
             position: None,
@@ -238,7 +238,7 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] in the server's words; [`Error::Lost`] and [`Error::Silent`] when there is no answer, and
     /// it is not known whether the command was carried out; [`Error::Behind`] when more events wait than may.
-    pub async fn call(&mut self, request: Request<'_>) -> Result<Answer, Error> {
+    pub async fn call(&mut self, request: Request<'_>) -> Result<Reply, Error> {
         let end = Instant::now() + ANSWER_TIMEOUT;
         let silent = || Error::Silent(ANSWER_TIMEOUT.as_secs());
         while self.connection.is_none() {
@@ -295,7 +295,7 @@ impl Client {
             Ok(Err(error)) => self.lost(error),
             Err(_) => {
                 let late =
-                    |sub: &Sub| matches!(sub.state, State::Asked(at) if at.elapsed() >= ANSWER_TIMEOUT);
+                    |sub: &Subscription| matches!(sub.state, SubscriptionState::Asked(at) if at.elapsed() >= ANSWER_TIMEOUT);
                 if self.subs.values().any(late) {
                     return self.lost(Error::Silent(ANSWER_TIMEOUT.as_secs()));
                 }
@@ -306,7 +306,7 @@ impl Client {
 
     async fn connect(&mut self) -> Result<(), Error> {
         sleep_until(self.at).await;
-        let hello = Hello {
+        let hello = ConnectOptions {
             token: self.options.token.clone(),
             data: self.options.data.clone(),
             subs: self.server_subs.iter().map(|(channel, at)| (channel.clone(), at.clone())).collect(),
@@ -319,7 +319,7 @@ impl Client {
         self.connection = Some(connection);
         self.at = Instant::now();
         for sub in self.subs.values_mut() {
-            sub.state = State::Due(self.at);
+            sub.state = SubscriptionState::Due(self.at);
         }
         let subs = std::mem::take(&mut welcome.subs);
         self.events.push_back(Event::Connected(Box::new(welcome)));
@@ -354,7 +354,7 @@ impl Client {
         let now = Instant::now();
         let mut patience: Option<Instant> = None;
         for (channel, sub) in &mut self.subs {
-            if matches!(sub.state, State::Due(at) if at <= now) {
+            if matches!(sub.state, SubscriptionState::Due(at) if at <= now) {
                 let position = sub.position.clone().unwrap_or_default();
                 let id = connection.send(Request::Subscribe(request::Subscribe {
                     channel: channel.into(),
@@ -366,12 +366,12 @@ impl Client {
                     ..request::Subscribe::default()
                 }))?;
                 self.asked.insert(id, channel.clone());
-                sub.state = State::Asked(now);
+                sub.state = SubscriptionState::Asked(now);
             }
             let until = match sub.state {
-                State::Due(at) => at,
-                State::Asked(at) => at + ANSWER_TIMEOUT,
-                State::Stands => continue,
+                SubscriptionState::Due(at) => at,
+                SubscriptionState::Asked(at) => at + ANSWER_TIMEOUT,
+                SubscriptionState::Stands => continue,
             };
             patience = Some(patience.map_or(until, |patience| patience.min(until)));
         }
@@ -383,7 +383,7 @@ impl Client {
             Message::Reply(id, answer) => {
                 if let Some(channel) = self.asked.remove(&id) {
                     match answer {
-                        Ok(Answer::Subscribed(subscribed)) => {
+                        Ok(Reply::Subscribed(subscribed)) => {
                             let before = self.subs.get(&channel).is_some_and(|sub| sub.stood);
                             self.subscribed(&channel, *subscribed, before);
                         }
@@ -418,13 +418,13 @@ impl Client {
             Push::Unsubscribe { channel, code, reason } => {
                 let again = code >= AGAIN && self.subs.contains_key(&channel);
                 match self.subs.get_mut(&channel) {
-                    Some(sub) if again => sub.state = State::Due(Instant::now()),
+                    Some(sub) if again => sub.state = SubscriptionState::Due(Instant::now()),
                     _ => {
                         self.subs.remove(&channel);
                         self.server_subs.remove(&channel);
                     }
                 }
-                let why = Refusal { code, message: reason, temporary: again };
+                let why = ServerError { code, message: reason, temporary: again };
                 self.events.push_back(Event::Unsubscribed { channel, why, again });
             }
             Push::Subscribe(channel, subscribed) => {
@@ -440,21 +440,21 @@ impl Client {
     }
 
     /// A subscription stands: by our wish, or the server's where it is not among ours.
-    fn subscribed(&mut self, channel: &str, subscribed: Subscribed, before: bool) {
-        let Subscribed { position, publications, recovered, data, .. } = subscribed;
+    fn subscribed(&mut self, channel: &str, subscribed: SubscribeResult, before: bool) {
+        let SubscribeResult { position, publications, recovered, data, .. } = subscribed;
         let had_position = match self.subs.get(channel) {
             Some(sub) => sub.position.is_some(),
             None => before,
         };
         let how = match (before, recovered, had_position) {
-            (false, ..) => Return::First,
-            (true, true, _) => Return::Recovered(publications.len()),
-            (true, false, true) => Return::Gap,
-            (true, false, false) => Return::NoHistory,
+            (false, ..) => Recovery::First,
+            (true, true, _) => Recovery::Recovered(publications.len()),
+            (true, false, true) => Recovery::Gap,
+            (true, false, false) => Recovery::NoHistory,
         };
         match self.subs.get_mut(channel) {
             Some(sub) => {
-                sub.state = State::Stands;
+                sub.state = SubscriptionState::Stands;
                 sub.stood = true;
                 sub.backoff.reset();
                 sub.position = position;
@@ -476,7 +476,7 @@ impl Client {
         self.events.push_back(Event::Publication { channel, publication });
     }
 
-    fn refused(&mut self, channel: String, why: Refusal) {
+    fn refused(&mut self, channel: String, why: ServerError) {
         let Some(sub) = self.subs.get_mut(&channel) else { return };
         let unrecoverable = why.code == u32::from(code::UNRECOVERABLE_POSITION.number);
         let again = why.temporary || (unrecoverable && sub.position.is_some());
@@ -485,7 +485,7 @@ impl Client {
             if unrecoverable {
                 sub.position = None;
             }
-            sub.state = State::Due(Instant::now() + wait);
+            sub.state = SubscriptionState::Due(Instant::now() + wait);
         } else {
             self.subs.remove(&channel);
         }

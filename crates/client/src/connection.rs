@@ -11,7 +11,7 @@ use tidings_wire::line::{self, Scan};
 use tidings_wire::ws::Kind;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::message::{Answer, Message, Push, Welcome};
+use crate::message::{Reply, Message, Push, ConnectResult};
 use crate::pipe::Pipe;
 use crate::ws::WebSocket;
 use crate::{AGENT_NAME, Error, Server};
@@ -31,7 +31,7 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// What a client says of itself.
 #[derive(Clone, Debug, Default)]
-pub struct Hello {
+pub struct ConnectOptions {
     /// Who it is; `None` for an anonymous one.
     pub token: Option<String>,
     /// What the application adds: JSON where the connection speaks JSON.
@@ -65,7 +65,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected client.
-    pub async fn open(server: &Server, encoding: Encoding, hello: &Hello) -> Result<(Self, Welcome), Error> {
+    pub async fn open(server: &Server, encoding: Encoding, hello: &ConnectOptions) -> Result<(Self, ConnectResult), Error> {
         let (link, encoding) = match server {
             Server::Web(web) => {
                 let protocols: &[&str] = if encoding == Encoding::Protobuf { &[PROTOBUF] } else { &[] };
@@ -94,7 +94,7 @@ impl Connection {
         }
     }
 
-    async fn connect(&mut self, hello: &Hello) -> Result<Welcome, Error> {
+    async fn connect(&mut self, hello: &ConnectOptions) -> Result<ConnectResult, Error> {
         let subs = hello.subs.iter().map(|(channel, position)| {
             let sub = request::Subscribe {
                 recover: true,
@@ -114,7 +114,7 @@ impl Connection {
         }))?;
         loop {
             match self.next().await? {
-                Message::Reply(of, Ok(Answer::Connected(welcome))) if of == id => {
+                Message::Reply(of, Ok(Reply::Connected(welcome))) if of == id => {
                     if welcome.ping > 0 {
                         self.ping = Duration::from_secs(welcome.ping.into()) + PING_DELAY;
                     }
@@ -172,10 +172,10 @@ impl Connection {
     }
 
     /// When the server last said anything.
-    pub fn heard(&self) -> Instant {
+    pub fn last_received(&self) -> Instant {
         match &self.link {
-            Link::WebSocket(socket) => socket.heard(),
-            Link::Lines { pipe, .. } => pipe.heard(),
+            Link::WebSocket(socket) => socket.last_received(),
+            Link::Lines { pipe, .. } => pipe.last_received(),
         }
     }
 
@@ -264,7 +264,7 @@ impl Connection {
     pub async fn exchange(&mut self) -> Result<(), Error> {
         let patience = match self.asked {
             Some((at, _)) => at + OWN_PING_TIMEOUT,
-            None => self.heard() + self.ping,
+            None => self.last_received() + self.ping,
         };
         let exchanged = match &mut self.link {
             Link::WebSocket(socket) => timeout_at(patience, socket.exchange()).await,
@@ -305,7 +305,7 @@ impl Connection {
         id: u32,
         patience: Duration,
         mut others: impl FnMut(Message),
-    ) -> Result<Result<Answer, crate::Refusal>, Error> {
+    ) -> Result<Result<Reply, crate::ServerError>, Error> {
         let wait = async {
             loop {
                 match self.next().await? {

@@ -99,7 +99,7 @@ impl Error {
     }
 
     /// A refusal of `what` with a number and words of the protocol.
-    pub(crate) fn refused(what: impl Into<String>, refusal: &crate::Refusal) -> Self {
+    pub(crate) fn refused(what: impl Into<String>, refusal: &crate::ServerError) -> Self {
         let temporary = refusal.temporary || refusal.code == u32::from(code::INTERNAL.number);
         Self::Refused { what: what.into(), words: refusal.to_string(), temporary }
     }

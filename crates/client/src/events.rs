@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::http::{Call, Stream};
+use crate::http::{HttpRequest, Stream};
 use crate::{Backoff, Error, Web};
 
 /// A connection that held for this long counts as good: the next loss is retried at once.
@@ -129,7 +129,7 @@ impl Parser {
 
 /// Something that happened on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum StreamEvent {
     /// The stream stands: for the first time, or again.
     Open {
         /// Whether it stood before.
@@ -186,7 +186,7 @@ impl Events {
     ///
     /// # Errors
     /// What another attempt would not change: the server refuses, or has no event streams.
-    pub async fn next(&mut self) -> Result<Happened, Error> {
+    pub async fn next(&mut self) -> Result<StreamEvent, Error> {
         loop {
             while let Some(sent) = self.waiting.pop_front() {
                 if let Some(happened) = self.take(sent)? {
@@ -205,7 +205,7 @@ impl Events {
         }
     }
 
-    async fn open(&mut self) -> Result<Happened, Error> {
+    async fn open(&mut self) -> Result<StreamEvent, Error> {
         sleep_until(self.at).await;
         self.parser.again();
         let mut headers = vec![("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
@@ -214,7 +214,7 @@ impl Events {
             headers.push(("Last-Event-ID", self.parser.id()));
         }
         let resumed = !self.parser.id().is_empty();
-        let call = Call { headers: &headers, ..Call::get(&self.path) };
+        let call = HttpRequest { headers: &headers, ..HttpRequest::get(&self.path) };
         let mut stream = Stream::open(&self.web, call).await?;
         if stream.status != 200 {
             let words = stream.words().await;
@@ -232,7 +232,7 @@ impl Events {
         self.at = Instant::now();
         self.comments = 0;
         let again = std::mem::replace(&mut self.stood, true);
-        Ok(Happened::Open { again, resumed })
+        Ok(StreamEvent::Open { again, resumed })
     }
 
     async fn read(&mut self) -> Result<(), Error> {
@@ -244,14 +244,14 @@ impl Events {
         self.parser.feed(&bytes, |sent| self.waiting.push_back(sent))
     }
 
-    fn take(&mut self, sent: Sent) -> Result<Option<Happened>, Error> {
+    fn take(&mut self, sent: Sent) -> Result<Option<StreamEvent>, Error> {
         let Sent::Event { kind, data } = sent else {
             self.comments = self.comments.saturating_add(1);
             return Ok(None);
         };
         Ok(match &*kind {
-            "" | "message" => Some(Happened::Published(body(data))),
-            "gap" => Some(Happened::Gap),
+            "" | "message" => Some(StreamEvent::Published(body(data))),
+            "gap" => Some(StreamEvent::Gap),
             "error" => {
                 let words = serde_json::from_str::<serde_json::Value>(&data)
                     .ok()
@@ -265,7 +265,7 @@ impl Events {
         })
     }
 
-    fn lost(&mut self, why: Error) -> Result<Happened, Error> {
+    fn lost(&mut self, why: Error) -> Result<StreamEvent, Error> {
         if self.stream.take().is_some() && self.at.elapsed() >= STEADY {
             self.backoff.reset();
         }
@@ -274,7 +274,7 @@ impl Events {
         }
         let retry_in = self.backoff.wait() + self.parser.retry().unwrap_or_default();
         self.at = Instant::now() + retry_in;
-        Ok(Happened::Lost { why, retry_in })
+        Ok(StreamEvent::Lost { why, retry_in })
     }
 }
 

@@ -26,7 +26,7 @@ const MAX_WORDS: usize = 4096;
 
 /// A request but for its address.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct HttpRequest<'a> {
     /// `GET`, `POST`, ….
     pub method: Method,
     /// Path and query, before which the prefix is put.
@@ -37,7 +37,7 @@ pub struct Call<'a> {
     pub body: Bytes,
 }
 
-impl<'a> Call<'a> {
+impl<'a> HttpRequest<'a> {
     /// A `GET` without further headers.
     pub fn get(path: &'a str) -> Self {
         Self { method: Method::GET, path, headers: &[], body: Bytes::new() }
@@ -46,7 +46,7 @@ impl<'a> Call<'a> {
 
 /// A whole answer.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct HttpResponse {
     /// Its status.
     pub status: u16,
     /// Its headers.
@@ -55,7 +55,7 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-impl Reply {
+impl HttpResponse {
     /// A header's value, where it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -73,18 +73,18 @@ impl Reply {
 }
 
 /// An HTTP port, with the connection to it while there is one.
-pub struct Http {
+pub struct HttpClient {
     web: Web,
-    connection: Option<Driven>,
+    connection: Option<DrivenConnection>,
 }
 
 /// A connection and what drives it, which ends with it.
-struct Driven {
+struct DrivenConnection {
     sender: SendRequest<Full<Bytes>>,
     _driver: JoinSet<hyper::Result<()>>,
 }
 
-impl Http {
+impl HttpClient {
     /// Connects with the first request.
     pub fn new(web: Web) -> Self {
         Self { web, connection: None }
@@ -100,7 +100,7 @@ impl Http {
     /// # Errors
     /// [`Error::Unreachable`] and [`Error::Untrusted`] when it was not sent; [`Error::Lost`] and [`Error::Silent`] when
     /// it is not known whether the server carried it out; [`Error::Protocol`] for an answer longer than 16 MiB.
-    pub async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
+    pub async fn call(&mut self, call: HttpRequest<'_>) -> Result<HttpResponse, Error> {
         let kept = match self.connection.take() {
             Some(mut connection) => connection.sender.ready().await.is_ok().then_some(connection),
             None => None,
@@ -121,7 +121,7 @@ impl Http {
                 }
                 Err(e) => return Err(Error::Lost(e.to_string())),
             };
-            Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+            Ok(HttpResponse { status: head.status.as_u16(), headers: head.headers, body })
         });
         let reply = answered.await.unwrap_or(Err(Error::Silent(ANSWER_TIMEOUT.as_secs())))?;
         self.connection = Some(connection);
@@ -136,15 +136,15 @@ pub struct Stream {
     /// Its headers.
     pub headers: HeaderMap,
     body: Incoming,
-    _connection: Driven,
+    _connection: DrivenConnection,
 }
 
 impl Stream {
     /// Sends a request over a connection of its own.
     ///
     /// # Errors
-    /// As [`Http::call`].
-    pub async fn open(web: &Web, call: Call<'_>) -> Result<Self, Error> {
+    /// As [`HttpClient::call`].
+    pub async fn open(web: &Web, call: HttpRequest<'_>) -> Result<Self, Error> {
         let mut connection = connect(web).await?;
         let request = request(web, call)?;
         let answer = timeout(ANSWER_TIMEOUT, connection.sender.send_request(request)).await;
@@ -166,7 +166,7 @@ impl Stream {
         };
         // The text may be incomplete after the timeout.
         let _ = timeout(Duration::from_secs(1), rest).await;
-        Reply { status: self.status, headers: self.headers.clone(), body: body.into() }.words()
+        HttpResponse { status: self.status, headers: self.headers.clone(), body: body.into() }.words()
     }
 
     /// What comes next of the body; `None` at its end. May be dropped half-way and called again.
@@ -188,7 +188,7 @@ impl Stream {
     }
 }
 
-async fn connect(web: &Web) -> Result<Driven, Error> {
+async fn connect(web: &Web) -> Result<DrivenConnection, Error> {
     let stream = stream::open_duplex(web).await?;
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
@@ -197,10 +197,10 @@ async fn connect(web: &Web) -> Result<Driven, Error> {
         .map_err(|e| lost(&e))?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    Ok(Driven { sender, _driver: driver })
+    Ok(DrivenConnection { sender, _driver: driver })
 }
 
-fn request(web: &Web, call: Call<'_>) -> Result<Request<Full<Bytes>>, Error> {
+fn request(web: &Web, call: HttpRequest<'_>) -> Result<Request<Full<Bytes>>, Error> {
     let wrong = |why: String| Error::Refused { what: "a request".to_owned(), words: why, temporary: false };
     let mut request = Request::new(Full::new(call.body));
     *request.method_mut() = call.method;

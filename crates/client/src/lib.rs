@@ -40,12 +40,12 @@ pub mod ws;
 
 pub use api::Api;
 pub use backoff::Backoff;
-pub use client::{Client, Event, Options, Return};
-pub use connection::{Connection, Hello};
+pub use client::{Client, Event, Options, Recovery};
+pub use connection::{Connection, ConnectOptions};
 pub use error::Error;
 pub use events::Events;
 pub use message::{
-    Answer, Body, ClientInfo, Message, Position, Publication, Push, Refusal, Subscribed, Welcome,
+    Reply, Body, ClientInfo, Message, Position, Publication, Push, ServerError, SubscribeResult, ConnectResult,
 };
 pub use server::{DEFAULT, Server, Web};
 pub use tidings_wire::client::Encoding;

@@ -104,7 +104,7 @@ pub struct Position {
 
 /// A command that the server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ServerError {
     /// A number of [`tidings_wire::code`], or of a backend's own.
     pub code: u32,
     /// In words.
@@ -113,7 +113,7 @@ pub struct Refusal {
     pub temporary: bool,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (code {})", self.message, self.code)
     }
@@ -121,7 +121,7 @@ impl fmt::Display for Refusal {
 
 /// The reply to `connect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
+pub struct ConnectResult {
     /// The public id of this connection.
     pub client: String,
     /// Which server this is.
@@ -135,12 +135,12 @@ pub struct Welcome {
     /// What the application adds.
     pub data: Option<Body>,
     /// What the server subscribed it to, by channel.
-    pub subs: Vec<(String, Subscribed)>,
+    pub subs: Vec<(String, SubscribeResult)>,
 }
 
 /// The reply to `subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscribed {
+pub struct SubscribeResult {
     /// The newest position, where missed publications can be had from it later.
     pub position: Option<Position>,
     /// What was published since the position the client came with, oldest first.
@@ -157,11 +157,11 @@ pub struct Subscribed {
 
 /// A reply that is not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Reply {
     /// Connected.
-    Connected(Box<Welcome>),
+    Connected(Box<ConnectResult>),
     /// Subscribed.
-    Subscribed(Box<Subscribed>),
+    Subscribed(Box<SubscribeResult>),
     /// Unsubscribed, published, or alive.
     Done,
     /// Who is subscribed, by the public id of their connections.
@@ -205,7 +205,7 @@ pub enum Push {
         reason: String,
     },
     /// The server subscribed the client to a channel.
-    Subscribe(String, Subscribed),
+    Subscribe(String, SubscribeResult),
     /// A message of the backend to this connection.
     Message(Option<Body>),
     /// The connection is about to end.
@@ -223,7 +223,7 @@ pub enum Push {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The reply to the command with this number.
-    Reply(u32, Result<Answer, Refusal>),
+    Reply(u32, Result<Reply, ServerError>),
     /// Something that happened.
     Push(Push),
     /// The server's ping, or a message that this version does not support.
@@ -237,11 +237,11 @@ impl Message {
         let answer = match reply.outcome {
             Outcome::Error(error) => {
                 let reply::Error { code, message, temporary } = error;
-                return Self::Reply(id, Err(Refusal { code, message: message.into_owned(), temporary }));
+                return Self::Reply(id, Err(ServerError { code, message: message.into_owned(), temporary }));
             }
             Outcome::Push(push) => return Self::Push(Push::owned(push, encoding)),
             Outcome::Ping | Outcome::Unknown => return Self::Ping,
-            Outcome::Connect(connect) => Answer::Connected(Box::new(Welcome {
+            Outcome::Connect(connect) => Reply::Connected(Box::new(ConnectResult {
                 client: connect.client.into_owned(),
                 version: connect.version.into_owned(),
                 ping: connect.ping,
@@ -254,9 +254,9 @@ impl Message {
                     .map(|(channel, sub)| (channel.to_string(), subscribed(sub, encoding)))
                     .collect(),
             })),
-            Outcome::Subscribe(sub) => Answer::Subscribed(Box::new(subscribed(&sub, encoding))),
-            Outcome::Unsubscribe | Outcome::Publish | Outcome::Pong => Answer::Done,
-            Outcome::Presence(presence) => Answer::Presence(
+            Outcome::Subscribe(sub) => Reply::Subscribed(Box::new(subscribed(&sub, encoding))),
+            Outcome::Unsubscribe | Outcome::Publish | Outcome::Pong => Reply::Done,
+            Outcome::Presence(presence) => Reply::Presence(
                 presence
                     .presence
                     .iter()
@@ -264,15 +264,15 @@ impl Message {
                     .collect(),
             ),
             Outcome::PresenceStats(stats) => {
-                Answer::PresenceStats { clients: stats.num_clients, users: stats.num_users }
+                Reply::PresenceStats { clients: stats.num_clients, users: stats.num_users }
             }
-            Outcome::History(history) => Answer::History {
+            Outcome::History(history) => Reply::History {
                 publications: history.publications.iter().map(|p| publication(p, encoding)).collect(),
                 position: Position { offset: history.offset, epoch: history.epoch.into_owned() },
             },
-            Outcome::Rpc(rpc) => Answer::Rpc(body(rpc.data.as_ref(), encoding)),
-            Outcome::Refresh(refresh) => Answer::Refreshed(refresh.expires.then_some(refresh.ttl)),
-            Outcome::SubRefresh(refresh) => Answer::Refreshed(refresh.expires.then_some(refresh.ttl)),
+            Outcome::Rpc(rpc) => Reply::Rpc(body(rpc.data.as_ref(), encoding)),
+            Outcome::Refresh(refresh) => Reply::Refreshed(refresh.expires.then_some(refresh.ttl)),
+            Outcome::SubRefresh(refresh) => Reply::Refreshed(refresh.expires.then_some(refresh.ttl)),
         };
         Self::Reply(id, Ok(answer))
     }
@@ -296,7 +296,7 @@ impl Push {
             }
             push::Event::Subscribe(sub) => {
                 let at = Position { offset: sub.offset, epoch: sub.epoch.into_owned() };
-                let subscribed = Subscribed {
+                let subscribed = SubscribeResult {
                     position: sub.recoverable.then_some(at),
                     publications: Vec::new(),
                     was_recovering: false,
@@ -337,9 +337,9 @@ fn info(info: &push::ClientInfo<'_>, encoding: Encoding) -> ClientInfo {
     }
 }
 
-fn subscribed(sub: &reply::Subscribe<'_>, encoding: Encoding) -> Subscribed {
+fn subscribed(sub: &reply::Subscribe<'_>, encoding: Encoding) -> SubscribeResult {
     let position = Position { offset: sub.offset, epoch: sub.epoch.to_string() };
-    Subscribed {
+    SubscribeResult {
         position: sub.recoverable.then_some(position),
         publications: sub.publications.iter().map(|p| publication(p, encoding)).collect(),
         was_recovering: sub.was_recovering,
@@ -374,7 +374,7 @@ mod tests {
         let position = |line: &str| {
             let reply = Encoding::Json.parse_reply(line.as_bytes()).unwrap();
             match Message::owned(reply, Encoding::Json) {
-                Message::Reply(1, Ok(Answer::Subscribed(subscribed))) => subscribed.position,
+                Message::Reply(1, Ok(Reply::Subscribed(subscribed))) => subscribed.position,
                 other => panic!("{other:?}"),
             }
         };

@@ -66,7 +66,7 @@ impl Pipe {
     }
 
     /// When the server last said anything.
-    pub(crate) fn heard(&self) -> Instant {
+    pub(crate) fn last_received(&self) -> Instant {
         self.heard
     }
 

@@ -60,8 +60,8 @@ impl Connection {
     }
 
     /// When the server last said anything.
-    pub fn heard(&self) -> Instant {
-        self.pipe.heard()
+    pub fn last_received(&self) -> Instant {
+        self.pipe.last_received()
     }
 
     /// The next value that has arrived whole, without waiting.

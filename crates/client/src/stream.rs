@@ -63,12 +63,12 @@ pub(crate) async fn open_duplex(web: &Web) -> Result<Box<dyn Duplex>, Error> {
     within(&Server::Web(web.clone()), open_web(web)).await
 }
 
-async fn within<T>(server: &Server, connecting: impl Future<Output = Result<T, Failed>>) -> Result<T, Error> {
+async fn within<T>(server: &Server, connecting: impl Future<Output = Result<T, ConnectError>>) -> Result<T, Error> {
     let address = || server.to_string();
     match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connected)) => Ok(connected),
-        Ok(Err(Failed::Connect(e))) => Err(Error::Unreachable { address: address(), why: reason(&e) }),
-        Ok(Err(Failed::Tls(why))) => Err(Error::Untrusted { address: address(), why }),
+        Ok(Err(ConnectError::Connect(e))) => Err(Error::Unreachable { address: address(), why: reason(&e) }),
+        Ok(Err(ConnectError::Tls(why))) => Err(Error::Untrusted { address: address(), why }),
         Err(_) => {
             let why = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
             Err(Error::Unreachable { address: address(), why })
@@ -76,18 +76,18 @@ async fn within<T>(server: &Server, connecting: impl Future<Output = Result<T, F
     }
 }
 
-enum Failed {
+enum ConnectError {
     Connect(io::Error),
     Tls(String),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         Self::Connect(error)
     }
 }
 
-async fn open_web(web: &Web) -> Result<Box<dyn Duplex>, Failed> {
+async fn open_web(web: &Web) -> Result<Box<dyn Duplex>, ConnectError> {
     let stream = TcpStream::connect((web.host.as_str(), web.port)).await?;
     stream.set_nodelay(true)?;
     if !web.secure {
@@ -97,17 +97,17 @@ async fn open_web(web: &Web) -> Result<Box<dyn Duplex>, Failed> {
 }
 
 /// Speaks TLS over a connection to `host`; `web` for HTTP inside.
-async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<TcpStream>, Failed> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| Failed::Tls(e.to_string()))?;
-    let connecting = tls::connector(web).map_err(Failed::Tls)?.connect(name, stream);
+async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| ConnectError::Tls(e.to_string()))?;
+    let connecting = tls::connector(web).map_err(ConnectError::Tls)?.connect(name, stream);
     connecting.await.map_err(|e| {
         // A certificate that is refused is no passing state; a connection that broke is.
         match e.kind() {
             io::ErrorKind::InvalidData if reason(&e).contains("InvalidContentType") => {
-                Failed::Tls("what it answers is no TLS".to_owned())
+                ConnectError::Tls("what it answers is no TLS".to_owned())
             }
-            io::ErrorKind::InvalidData => Failed::Tls(reason(&e)),
-            _ => Failed::Connect(e),
+            io::ErrorKind::InvalidData => ConnectError::Tls(reason(&e)),
+            _ => ConnectError::Connect(e),
         }
     })
 }

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tidings_wire::ws::Kind;
 
-use crate::http::{Call, Http, Reply};
+use crate::http::{HttpRequest, HttpClient, HttpResponse};
 use crate::{Error, Web, WebSocket};
 
 /// The largest piece of a file in one message, in bytes.
@@ -13,7 +13,7 @@ pub const MAX_CHUNK: usize = 1 << 20;
 
 /// What the server says while a file is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum UploadEvent {
     /// The secret of the table's owner.
     Owner(String),
     /// The current view of the table.
@@ -89,7 +89,7 @@ impl Content {
 
 /// What was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Added {
+pub struct AppendResult {
     /// So many rows.
     pub rows: u64,
     /// Bytes of the table's file with them; `None` from a server that does not say.
@@ -176,7 +176,7 @@ impl Upload {
     ///
     /// # Errors
     /// As [`WebSocket::take`].
-    pub fn take(&mut self) -> Result<Option<Told>, Error> {
+    pub fn take(&mut self) -> Result<Option<UploadEvent>, Error> {
         let Some((_, message)) = self.socket.take()? else { return Ok(None) };
         let message: Value = serde_json::from_slice(&message)
             .map_err(|e| Error::Protocol { what: "the tables' protocol", why: e.to_string() })?;
@@ -197,19 +197,19 @@ impl Upload {
     }
 }
 
-fn told(message: &Value) -> Told {
+fn told(message: &Value) -> UploadEvent {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     // Both become part of addresses, and are shown to people.
     let is_name = |text: &&str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     if let Some(secret) = message["owner"].as_str().filter(is_name) {
-        return Told::Owner(secret.to_owned());
+        return UploadEvent::Owner(secret.to_owned());
     }
     if let Some(uuid) = message["uuid"].as_str().filter(is_name) {
         let width = |row: &Value| row.as_array().map_or(0, Vec::len);
         let rows = message["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        return Told::View(View {
+        return UploadEvent::View(View {
             uuid: uuid.to_owned(),
             size: number(&message["size"]),
             rows: number(&message["total_number"]),
@@ -221,15 +221,15 @@ fn told(message: &Value) -> Told {
     }
     let (progress, error) = (&message["progress"], &message["error"]);
     if progress["received"].is_u64() {
-        return Told::Progress { received: number(&progress["received"]), rows: number(&progress["rows"]) };
+        return UploadEvent::Progress { received: number(&progress["received"]), rows: number(&progress["rows"]) };
     }
     if error.is_object() {
-        return Told::Refused(
+        return UploadEvent::Refused(
             number(&error["code"]),
             error["message"].as_str().unwrap_or_default().to_owned(),
         );
     }
-    Told::Other
+    UploadEvent::Other
 }
 
 fn text(value: &Value) -> String {
@@ -247,33 +247,33 @@ fn dialect(value: &Value) -> Dialect {
 }
 
 /// A table that one owns.
-pub struct Owned {
-    http: Http,
+pub struct OwnedTable {
+    http: HttpClient,
     uuid: String,
     bearer: String,
 }
 
-impl Owned {
+impl OwnedTable {
     /// The table `uuid` at `web`, with its owner's secret.
     pub fn new(web: Web, uuid: &str, secret: &str) -> Self {
-        Self { http: Http::new(web), uuid: uuid.to_owned(), bearer: format!("Bearer {secret}") }
+        Self { http: HttpClient::new(web), uuid: uuid.to_owned(), bearer: format!("Bearer {secret}") }
     }
 
     /// Appends rows.
     ///
     /// # Errors
-    /// As [`Http::call`]; [`Error::Refused`] in the server's words, [`Error::Unfit`] where it is about these rows.
-    pub async fn append(&mut self, content: Content) -> Result<Added, Error> {
+    /// As [`HttpClient::call`]; [`Error::Refused`] in the server's words, [`Error::Unfit`] where it is about these rows.
+    pub async fn append(&mut self, content: Content) -> Result<AppendResult, Error> {
         let path = format!("/tables/{}/rows", self.uuid);
         let (kind, body) = match content {
             Content::Lines(lines) => ("text/plain; charset=utf-8", lines),
             Content::Cells(cells) => ("application/json", cells),
         };
         let headers = [("Authorization", &*self.bearer), ("Content-Type", kind)];
-        let call = Call { method: Method::POST, path: &path, headers: &headers, body };
+        let call = HttpRequest { method: Method::POST, path: &path, headers: &headers, body };
         let reply = self.http.call(call).await?;
         let answer = answer(&reply, "to append rows")?;
-        Ok(Added { rows: answer["appended"].as_u64().unwrap_or(0), size: answer["size"].as_u64() })
+        Ok(AppendResult { rows: answer["appended"].as_u64().unwrap_or(0), size: answer["size"].as_u64() })
     }
 
     /// Bytes of the table's file: shows whether an append without a response was carried out.
@@ -282,12 +282,12 @@ impl Owned {
     /// As [`Self::append`].
     pub async fn size(&mut self) -> Result<u64, Error> {
         let path = format!("/tables/{}.json?page_size=1", self.uuid);
-        let reply = self.http.call(Call::get(&path)).await?;
+        let reply = self.http.call(HttpRequest::get(&path)).await?;
         Ok(answer(&reply, "to show the table")?["size"].as_u64().unwrap_or(0))
     }
 }
 
-fn answer(reply: &Reply, what: &str) -> Result<Value, Error> {
+fn answer(reply: &HttpResponse, what: &str) -> Result<Value, Error> {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     if reply.status == 200 {
         return Ok(body);
@@ -308,20 +308,20 @@ mod tests {
     #[test]
     fn what_the_server_says_is_told_apart() {
         let of = |text: &str| told(&serde_json::from_str(text).unwrap());
-        assert_eq!(of(r#"{"owner":"s"}"#), Told::Owner("s".to_owned()));
+        assert_eq!(of(r#"{"owner":"s"}"#), UploadEvent::Owner("s".to_owned()));
         assert_eq!(
             of(r#"{"progress":{"received":10,"size":20,"rows":3}}"#),
-            Told::Progress { received: 10, rows: 3 }
+            UploadEvent::Progress { received: 10, rows: 3 }
         );
-        assert_eq!(of(r#"{"progress":{"view":0.5}}"#), Told::Other);
-        assert_eq!(of(r#"{"uuid":"\u001b[2J"}"#), Told::Other);
-        assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), Told::Refused(413, "no".to_owned()));
+        assert_eq!(of(r#"{"progress":{"view":0.5}}"#), UploadEvent::Other);
+        assert_eq!(of(r#"{"uuid":"\u001b[2J"}"#), UploadEvent::Other);
+        assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), UploadEvent::Refused(413, "no".to_owned()));
         let dialect = Dialect { delimiter: ";".into(), encoding: "UTF-8".into(), ..Dialect::default() };
         let (header, dialect) = (Some(vec!["n".to_owned()]), Some(dialect));
         let view =
             View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true, header, dialect };
         let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":["n"],"data":[["a"],["a","b","c"]],
             "dialect":{"delimiter":";","quote":"","encoding":"UTF-8","line_end":"\n"}}"#;
-        assert_eq!(of(text), Told::View(view));
+        assert_eq!(of(text), UploadEvent::View(view));
     }
 }

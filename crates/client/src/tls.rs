@@ -24,11 +24,11 @@ use crate::stream::reason;
 pub enum Trust {
     /// Those that this machine trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[default]
-    Machine,
+    System,
     /// Those that an authority in this file (PEM) has signed, and those in it themselves.
     File(PathBuf),
     /// All certificates: a machine in between can read and change everything.
-    Anybody,
+    Insecure,
 }
 
 /// For the HTTP port, and for the line port.
@@ -40,7 +40,7 @@ struct Connectors {
 static LOADED: OnceLock<Result<Connectors, String>> = OnceLock::new();
 
 /// Sets the trusted certificates of the whole process. Only the first call counts, and the first connection over TLS
-/// counts as a call with [`Trust::Machine`].
+/// counts as a call with [`Trust::System`].
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -50,14 +50,14 @@ pub fn trust(trust: &Trust) -> Result<(), String> {
 
 /// What does handshakes; `web` for HTTP inside.
 pub(crate) fn connector(web: bool) -> Result<TlsConnector, String> {
-    let loaded = LOADED.get_or_init(|| load(&Trust::Machine)).as_ref().map_err(Clone::clone)?;
+    let loaded = LOADED.get_or_init(|| load(&Trust::System)).as_ref().map_err(Clone::clone)?;
     Ok(if web { loaded.web.clone() } else { loaded.line.clone() })
 }
 
 fn load(trust: &Trust) -> Result<Connectors, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Machine => verifier(machine()?, &provider)?,
+        Trust::System => verifier(machine()?, &provider)?,
         Trust::File(path) => {
             let certificates = certificates(path)?;
             let mut roots = RootCertStore::empty();
@@ -66,9 +66,9 @@ fn load(trust: &Trust) -> Result<Connectors, String> {
                     .add(certificate.clone())
                     .map_err(|e| format!("{}: a certificate in it cannot be used: {e}", path.display()))?;
             }
-            Arc::new(Listed { certificates, verifier: verifier(roots, &provider)? })
+            Arc::new(FileVerifier { certificates, verifier: verifier(roots, &provider)? })
         }
-        Trust::Anybody => Arc::new(Everybody(Arc::clone(&provider))),
+        Trust::Insecure => Arc::new(AcceptAny(Arc::clone(&provider))),
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -115,12 +115,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 /// Verifies as usual, and takes a certificate that is listed itself although it says that it is an authority's: what
 /// `openssl req -x509` makes is both, and webpki alone would not have it.
 #[derive(Debug)]
-struct Listed {
+struct FileVerifier {
     certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<WebPkiServerVerifier>,
 }
 
-impl Listed {
+impl FileVerifier {
     /// Whether the usual verification failed for that alone.
     fn is_authority(error: &Error) -> bool {
         match error {
@@ -132,7 +132,7 @@ impl Listed {
     }
 }
 
-impl ServerCertVerifier for Listed {
+impl ServerCertVerifier for FileVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -175,9 +175,9 @@ impl ServerCertVerifier for Listed {
 
 /// Accepts any certificate, if the peer has its key.
 #[derive(Debug)]
-struct Everybody(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Everybody {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -27,7 +27,7 @@ pub struct WebSocket {
 
 /// Why there is no WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum HandshakeRejection {
     /// There is no answer of HTTP.
     Failed(Error),
     /// The server, or a proxy in front of it, answered something else.
@@ -41,13 +41,13 @@ pub enum Denied {
     },
 }
 
-impl From<Error> for Denied {
+impl From<Error> for HandshakeRejection {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl Denied {
+impl HandshakeRejection {
     /// As an error of a client.
     pub fn into_error(self, address: &Web) -> Error {
         match self {
@@ -67,13 +67,13 @@ impl WebSocket {
     /// `protocols`, with more `headers`.
     ///
     /// # Errors
-    /// [`Denied`].
+    /// [`HandshakeRejection`].
     pub async fn open(
         web: &Web,
         endpoint: &str,
         protocols: &[&str],
         headers: &[(&str, &str)],
-    ) -> Result<Self, Denied> {
+    ) -> Result<Self, HandshakeRejection> {
         let mut pipe = Pipe::open(&Server::Web(web.clone())).await?;
         let random = SystemRandom::new();
         let mut key = [0; 16];
@@ -162,8 +162,8 @@ impl WebSocket {
     }
 
     /// When the server last said anything.
-    pub fn heard(&self) -> Instant {
-        self.pipe.heard()
+    pub fn last_received(&self) -> Instant {
+        self.pipe.last_received()
     }
 
     /// Says goodbye, and waits for a moment until that is written.
@@ -181,7 +181,7 @@ fn fill(random: &SystemRandom, bytes: &mut [u8]) -> Result<(), Error> {
 }
 
 /// Sends the request and reads the answer, which leaves the inbox where frames begin.
-async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), Denied> {
+async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), HandshakeRejection> {
     loop {
         match handshake::read_answer(pipe.inbox(), request) {
             Ok(Some(accepted)) => {
@@ -192,12 +192,12 @@ async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), Denied> {
                     return Ok(());
                 }
                 let words = format!("the server does not know {}", request.protocols.join(", "));
-                return Err(Denied::Answered { status: 0, server: None, words });
+                return Err(HandshakeRejection::Answered { status: 0, server: None, words });
             }
             Ok(None) => {}
             Err(Refused::Status(status)) => return Err(refusal(pipe, status).await),
             Err(Refused::Invalid(what)) => {
-                return Err(Denied::Answered { status: 0, server: None, words: what.to_owned() });
+                return Err(HandshakeRejection::Answered { status: 0, server: None, words: what.to_owned() });
             }
         }
         pipe.exchange().await?;
@@ -205,7 +205,7 @@ async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), Denied> {
 }
 
 /// Reads what a server says in place of agreeing: its name, and the first line of its text where that is for people.
-async fn refusal(pipe: &mut Pipe, status: u16) -> Denied {
+async fn refusal(pipe: &mut Pipe, status: u16) -> HandshakeRejection {
     let enough = |inbox: &[u8]| {
         let text = String::from_utf8_lossy(inbox);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { return inbox.len() > MAX_REFUSAL };
@@ -223,7 +223,7 @@ async fn refusal(pipe: &mut Pipe, status: u16) -> Denied {
     let html = header(head, "content-type").is_some_and(|kind| kind.contains("html"));
     let words = if html { "" } else { body.lines().next().unwrap_or_default().trim() };
     let server = header(head, "server").map(ToOwned::to_owned);
-    Denied::Answered { status, server, words: words.to_owned() }
+    HandshakeRejection::Answered { status, server, words: words.to_owned() }
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {

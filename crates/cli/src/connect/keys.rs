@@ -49,7 +49,7 @@ enum State {
     #[default]
     Ground,
     /// Behind a carriage return: a line feed belongs to it.
-    Return,
+    Recovery,
     /// Behind ESC.
     Escape,
     /// Behind `ESC O`.
@@ -82,8 +82,8 @@ impl Keys {
 
     fn decode(&mut self, byte: u8) -> Option<Key> {
         match std::mem::take(&mut self.state) {
-            State::Return if byte == b'\n' => None,
-            State::Ground | State::Return => self.ground(byte),
+            State::Recovery if byte == b'\n' => None,
+            State::Ground | State::Recovery => self.ground(byte),
             State::Escape => self.escape(byte),
             State::Ss3 => named(byte, false),
             State::Csi => self.csi(byte),
@@ -106,7 +106,7 @@ impl Keys {
             0x0b => Key::KillRight,
             0x0c => Key::Clear,
             b'\r' => {
-                self.state = State::Return;
+                self.state = State::Recovery;
                 Key::Enter
             }
             0x0e => Key::Down,

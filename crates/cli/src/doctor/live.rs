@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tidings_client::api::{Api, Names};
+use tidings_client::api::{Api, IdempotencyKeys};
 use tidings_client::events::escaped;
-use tidings_client::http::{Call, Stream};
-use tidings_client::ws::Denied;
-use tidings_client::{Connection, Encoding, Hello, Server, Web, WebSocket};
+use tidings_client::http::{HttpRequest, Stream};
+use tidings_client::ws::HandshakeRejection;
+use tidings_client::{Connection, Encoding, ConnectOptions, Server, Web, WebSocket};
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
@@ -46,7 +46,7 @@ impl Doctor {
         Ok(ways)
     }
 
-    async fn open(&self, headers: &[(&str, &str)]) -> Result<WebSocket, Denied> {
+    async fn open(&self, headers: &[(&str, &str)]) -> Result<WebSocket, HandshakeRejection> {
         WebSocket::open(&self.url, "/connection/websocket", &[], headers).await
     }
 
@@ -57,8 +57,8 @@ impl Doctor {
                 report.add(Verdict::Good, "websocket", "the upgrade is passed on")?;
                 return Ok(true);
             }
-            Err(Denied::Failed(error)) => report.add(Verdict::Bad, "websocket", &error.to_string())?,
-            Err(Denied::Answered { status, server, words }) => {
+            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "websocket", &error.to_string())?,
+            Err(HandshakeRejection::Answered { status, server, words }) => {
                 let by = server.map(|server| format!(" by {server}")).unwrap_or_default();
                 let saw = format!("answered {status}{by} instead of an upgrade {words}");
                 match status {
@@ -74,7 +74,7 @@ impl Doctor {
     /// Speaks the client protocol: an answer, its time, and a large message.
     async fn session(&self, report: &mut Report, ways: &mut Ways) -> Result<(), Failure> {
         let server = Server::Web(Web { websocket: true, ..self.url.clone() });
-        let hello = Hello { token: self.token.clone(), ..Hello::default() };
+        let hello = ConnectOptions { token: self.token.clone(), ..ConnectOptions::default() };
         let (mut connection, welcome) = match Connection::open(&server, Encoding::Json, &hello).await {
             Ok(opened) => opened,
             Err(error) if self.token.is_none() => {
@@ -114,11 +114,11 @@ impl Doctor {
                 socket.close().await;
                 report.add(Verdict::Good, "own origin", &format!("pages from {own} may connect"))?;
             }
-            Err(Denied::Answered { status, words, .. }) => {
+            Err(HandshakeRejection::Answered { status, words, .. }) => {
                 let saw = format!("pages from {own} are answered {status} {words}");
                 report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
             }
-            Err(Denied::Failed(error)) => report.add(Verdict::Bad, "own origin", &error.to_string())?,
+            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "own origin", &error.to_string())?,
         }
         match self.open(&[("Origin", STRANGER)]).await {
             Ok(socket) => {
@@ -126,12 +126,12 @@ impl Doctor {
                 let saw = format!("pages from {STRANGER} may connect");
                 report.advise(Verdict::Note, "other origin", &saw, &advice::ANY_ORIGIN)
             }
-            Err(Denied::Answered { status, .. }) => report.add(
+            Err(HandshakeRejection::Answered { status, .. }) => report.add(
                 Verdict::Good,
                 "other origin",
                 &format!("pages of other sites are refused ({status})"),
             ),
-            Err(Denied::Failed(error)) => report.add(Verdict::Bad, "other origin", &error.to_string()),
+            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "other origin", &error.to_string()),
         }
     }
 
@@ -145,7 +145,7 @@ impl Doctor {
         headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let begun = Instant::now();
         let opened =
-            timeout(PATIENCE, Stream::open(&self.url, Call { headers: &headers, ..Call::get(&path) }));
+            timeout(PATIENCE, Stream::open(&self.url, HttpRequest { headers: &headers, ..HttpRequest::get(&path) }));
         let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
@@ -199,7 +199,7 @@ impl Doctor {
         channel: &str,
     ) -> Result<bool, Failure> {
         let mut api = Api::new(self.url.clone(), self.key.clone());
-        let mut names = Names::default();
+        let mut names = IdempotencyKeys::default();
         let mut slowest = Duration::ZERO;
         for n in 0..MESSAGES {
             let body = format!("doctor {n}");
@@ -259,7 +259,7 @@ async fn ask(connection: &mut Connection, request: Request<'_>) -> Result<(), St
 async fn answer(
     connection: &mut Connection,
     request: Request<'_>,
-) -> Result<Result<tidings_client::Answer, tidings_client::Refusal>, String> {
+) -> Result<Result<tidings_client::message::Reply, tidings_client::ServerError>, String> {
     let id = connection.send(request).map_err(|e| e.to_string())?;
     connection.reply_to(id, PATIENCE, |_| {}).await.map_err(|e| e.to_string())
 }

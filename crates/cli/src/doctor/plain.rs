@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_client::http::{Call, Http, Method, Reply};
+use tidings_client::http::{HttpRequest, HttpClient, Method, HttpResponse};
 
 use super::report::{Report, Verdict};
 use super::{Doctor, advice};
@@ -17,9 +17,9 @@ const NOWHERE: &str = "/tables/00000000-0000-4000-8000-000000000000/rows";
 impl Doctor {
     /// Runs these checks; returns whether the server responds, so that further checks make sense.
     pub(super) async fn plain(&self, report: &mut Report) -> Result<bool, Failure> {
-        let mut http = Http::new(self.url.clone());
+        let mut http = HttpClient::new(self.url.clone());
         let begun = Instant::now();
-        let health = match http.call(Call::get("/health")).await {
+        let health = match http.call(HttpRequest::get("/health")).await {
             Ok(reply) => reply,
             Err(error) => {
                 report.add(Verdict::Bad, "reach", &error.to_string())?;
@@ -39,8 +39,8 @@ impl Doctor {
         Ok(true)
     }
 
-    async fn ready(&self, report: &mut Report, http: &mut Http) -> Result<(), Failure> {
-        match http.call(Call::get("/ready")).await {
+    async fn ready(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
+        match http.call(HttpRequest::get("/ready")).await {
             Ok(reply) if reply.status == 200 => {
                 report.add(Verdict::Good, "ready", "messages travel through the broker")
             }
@@ -55,9 +55,9 @@ impl Doctor {
         }
     }
 
-    async fn compression(&self, report: &mut Report, http: &mut Http) -> Result<(), Failure> {
+    async fn compression(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
         let headers = [("Accept-Encoding", "gzip"), ("Accept", "text/html")];
-        match http.call(Call { headers: &headers, ..Call::get("/") }).await {
+        match http.call(HttpRequest { headers: &headers, ..HttpRequest::get("/") }).await {
             Ok(reply) if reply.status == 200 => {
                 let how = reply.header("content-encoding").unwrap_or("not compressed");
                 let saw = format!("the page comes in {} bytes, {how}", reply.body.len());
@@ -71,10 +71,10 @@ impl Doctor {
     }
 
     /// A large request, to an address where nothing can come of it.
-    async fn large(&self, report: &mut Report, http: &mut Http) -> Result<(), Failure> {
+    async fn large(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
         let headers = [("Content-Type", "text/plain"), ("Authorization", "Bearer doctor")];
         let body = Bytes::from(vec![b'\n'; LARGE]);
-        let call = Call { method: Method::POST, path: NOWHERE, headers: &headers, body };
+        let call = HttpRequest { method: Method::POST, path: NOWHERE, headers: &headers, body };
         let size = format!("a request of {} MiB", LARGE >> 20);
         match http.call(call).await {
             Ok(reply) if reply.status == 413 => {
@@ -91,7 +91,7 @@ impl Doctor {
     }
 }
 
-fn health_is_good(report: &mut Report, reply: &Reply) -> Result<bool, Failure> {
+fn health_is_good(report: &mut Report, reply: &HttpResponse) -> Result<bool, Failure> {
     let words = reply.words();
     let saw = if words.is_empty() {
         format!("answered {}", reply.status)

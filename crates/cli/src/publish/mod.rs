@@ -276,7 +276,7 @@ impl Run<'_> {
                     return Err(Error::Silent(ANSWER_TIMEOUT.as_secs()).into());
                 }
             }
-            progress = progress.max(publisher.heard());
+            progress = progress.max(publisher.last_received());
             while let Some(answer) = publisher.take()? {
                 let is_closing = self.alone.is_some() && answer.as_ref().is_err_and(|words| closes(words));
                 self.answer(answer);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
 
-use tidings_client::api::{Api, Names, Outgoing};
-use tidings_client::{Connection, Encoding, Error, Hello, Message, Refusal, Server, resp};
+use tidings_client::api::{Api, IdempotencyKeys, PendingPublication};
+use tidings_client::{Connection, ConnectOptions, Encoding, Error, Message, Server, ServerError, resp};
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{Publish, Request};
 use tidings_wire::resp::Value;
@@ -36,7 +36,7 @@ impl Publisher {
     pub(super) async fn open(args: &ServerArgs) -> Result<Self, Error> {
         match &args.server {
             Server::Web(web) if web.websocket => {
-                let hello = Hello { token: args.token.clone(), ..Hello::default() };
+                let hello = ConnectOptions { token: args.token.clone(), ..ConnectOptions::default() };
                 // In Protobuf, bodies are the bytes they are.
                 let (connection, _) = Connection::open(&args.server, Encoding::Protobuf, &hello).await?;
                 Ok(Self::Protocol(Box::new(connection)))
@@ -80,10 +80,10 @@ impl Publisher {
     }
 
     /// When the server last said anything.
-    pub(super) fn heard(&self) -> Instant {
+    pub(super) fn last_received(&self) -> Instant {
         match self {
-            Self::Resp(connection) => connection.heard(),
-            Self::Protocol(connection) => connection.heard(),
+            Self::Resp(connection) => connection.last_received(),
+            Self::Protocol(connection) => connection.last_received(),
             Self::Api(calls) => calls.heard,
         }
     }
@@ -140,24 +140,24 @@ impl Publisher {
 
 /// Calls of the API, one at a time, with as many publications in each as wait.
 pub(super) struct Calls {
-    /// Names publications, so that they can be sent again.
-    names: Names,
+    /// IdempotencyKeys publications, so that they can be sent again.
+    names: IdempotencyKeys,
     /// `None` while a call is under way.
     api: Option<Api>,
-    waiting: VecDeque<Outgoing>,
+    waiting: VecDeque<PendingPublication>,
     waiting_bytes: usize,
     under_way: Option<Pin<Box<dyn Future<Output = Done>>>>,
-    answers: VecDeque<Result<(), Refusal>>,
+    answers: VecDeque<Result<(), ServerError>>,
     heard: Instant,
 }
 
 /// The results of a call: the API, its publications, and the server's response.
-type Done = (Api, Vec<Outgoing>, Result<Vec<Result<(), Refusal>>, Error>);
+type Done = (Api, Vec<PendingPublication>, Result<Vec<Result<(), ServerError>>, Error>);
 
 impl Calls {
     fn new(api: Api) -> Self {
         Self {
-            names: Names::default(),
+            names: IdempotencyKeys::default(),
             api: Some(api),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -167,21 +167,21 @@ impl Calls {
         }
     }
 
-    fn queue(&mut self, outgoing: Outgoing) {
+    fn queue(&mut self, outgoing: PendingPublication) {
         self.waiting_bytes += outgoing.len();
         self.waiting.push_back(outgoing);
     }
 
     /// What the next call takes along: at least one publication, if one waits.
-    fn batch(&mut self) -> Vec<Outgoing> {
+    fn batch(&mut self) -> Vec<PendingPublication> {
         let mut bytes = 0;
         let fits = self.waiting.iter().take(BATCH).take_while(|one| {
             bytes += one.len();
             bytes <= BATCH_BYTES
         });
         let count = fits.count().max(1).min(self.waiting.len());
-        let batch: Vec<Outgoing> = self.waiting.drain(..count).collect();
-        self.waiting_bytes -= batch.iter().map(Outgoing::len).sum::<usize>();
+        let batch: Vec<PendingPublication> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= batch.iter().map(PendingPublication::len).sum::<usize>();
         batch
     }
 
@@ -207,7 +207,7 @@ impl Calls {
             }
             Err(error) => {
                 // The next call sends them again; the server skips those that it has.
-                self.waiting_bytes += batch.iter().map(Outgoing::len).sum::<usize>();
+                self.waiting_bytes += batch.iter().map(PendingPublication::len).sum::<usize>();
                 batch.into_iter().rev().for_each(|one| self.waiting.push_front(one));
                 Err(error)
             }

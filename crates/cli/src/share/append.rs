@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_client::table::{Content, Owned};
+use tidings_client::table::{Content, OwnedTable};
 use tidings_client::{Backoff, Error};
 use tidings_table::{Event, Reader};
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ const SAID: u64 = 5;
 
 /// What is to be appended to a table.
 pub(super) struct Appender {
-    table: Owned,
+    table: OwnedTable,
     waiting: Splitter,
     rows: u64,
     left_out: u64,
@@ -37,7 +37,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// To a table of which the file has so many bytes.
-    pub(super) fn new((table, size): (Owned, u64), waiting: Splitter) -> Self {
+    pub(super) fn new((table, size): (OwnedTable, u64), waiting: Splitter) -> Self {
         Self { table, waiting, rows: 0, left_out: 0, size }
     }
 

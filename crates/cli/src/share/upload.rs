@@ -5,7 +5,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use tidings_client::Error;
-use tidings_client::table::{MAX_CHUNK, Owned, Told, Upload, View};
+use tidings_client::table::{MAX_CHUNK, OwnedTable, UploadEvent, Upload, View};
 use tokio::sync::oneshot;
 
 use super::Share;
@@ -40,7 +40,7 @@ struct Made {
 
 /// A table that was made.
 pub(super) struct Sent {
-    pub(super) table: Owned,
+    pub(super) table: OwnedTable,
     /// As it was shown when the file was whole.
     pub(super) view: View,
 }
@@ -150,15 +150,15 @@ impl Share {
             }
             while let Some(told) = upload.take()? {
                 match told {
-                    Told::Owner(secret) => made.secret = Some(secret),
-                    Told::Progress { received, rows } => meter.show(received, rows),
-                    Told::Refused(code, words) => {
+                    UploadEvent::Owner(secret) => made.secret = Some(secret),
+                    UploadEvent::Progress { received, rows } => meter.show(received, rows),
+                    UploadEvent::Refused(code, words) => {
                         return Err(Failure::Failed(format!(
                             "the server refused the file: {words} ({code})"
                         ))
                         .into());
                     }
-                    Told::View(view) => {
+                    UploadEvent::View(view) => {
                         let whole = !view.loading;
                         made.view = Some(view);
                         meter.clear();
@@ -168,7 +168,7 @@ impl Share {
                             return Ok(self.made(&made, sent, &meter)?);
                         }
                     }
-                    Told::Other => {}
+                    UploadEvent::Other => {}
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Share {
             bytes(sent),
             meter.elapsed().as_secs_f64()
         ));
-        Ok(Sent { table: Owned::new(self.server.clone(), &view.uuid, secret), view: view.clone() })
+        Ok(Sent { table: OwnedTable::new(self.server.clone(), &view.uuid, secret), view: view.clone() })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Over event streams, one for each channel. What was missed is recovered.
 
-use tidings_client::events::Happened;
+use tidings_client::events::StreamEvent;
 use tidings_client::{Body, Encoding, Error, Events, Web};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -49,7 +49,7 @@ impl Subscribe {
             };
             let channel = &self.channels[at];
             match next? {
-                Happened::Published(raw) => {
+                StreamEvent::Published(raw) => {
                     if printer.print(channel, &Body { raw, encoding: Encoding::Protobuf })? {
                         return Ok(());
                     }
@@ -64,20 +64,20 @@ impl Subscribe {
 }
 
 /// Prints an event of the connection on stderr.
-fn tell(channel: &str, happened: &Happened) {
+fn tell(channel: &str, happened: &StreamEvent) {
     match happened {
-        Happened::Lost { why, retry_in } => {
+        StreamEvent::Lost { why, retry_in } => {
             say(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));
         }
-        Happened::Open { again: true, resumed: true } => {
+        StreamEvent::Open { again: true, resumed: true } => {
             say(format_args!("{channel}: subscribed again; what was missed follows"));
         }
-        Happened::Open { again: true, resumed: false } => {
+        StreamEvent::Open { again: true, resumed: false } => {
             say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
         }
-        Happened::Gap => {
+        StreamEvent::Gap => {
             say(format_args!("{channel}: the history is too short: messages are missing here"));
         }
-        Happened::Open { .. } | Happened::Published(_) => {}
+        StreamEvent::Open { .. } | StreamEvent::Published(_) => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_client::{Client, Error, Event, Options, Return};
+use tidings_client::{Client, Error, Event, Options, Recovery};
 use tokio::time::timeout;
 
 use super::printer::Printer;
@@ -55,15 +55,15 @@ fn tell(event: Event) -> Result<(), Ended> {
             say(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
         }
         Event::Subscribed { channel, how, .. } => match how {
-            Return::First => {}
-            Return::Recovered(0) => say(format_args!("{channel}: subscribed again; nothing was missed")),
-            Return::Recovered(count) => {
+            Recovery::First => {}
+            Recovery::Recovered(0) => say(format_args!("{channel}: subscribed again; nothing was missed")),
+            Recovery::Recovered(count) => {
                 say(format_args!("{channel}: subscribed again; what was missed follows ({count})"));
             }
-            Return::Gap => say(format_args!(
+            Recovery::Gap => say(format_args!(
                 "{channel}: subscribed again; the history is too short: messages are missing here"
             )),
-            Return::NoHistory => {
+            Recovery::NoHistory => {
                 say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
             }
         },

@@ -74,12 +74,12 @@ impl Subscribe {
                 }
             }
             printer.flush()?;
-            if unconfirmed == 0 && asked.is_some_and(|at| connection.heard() > at) {
+            if unconfirmed == 0 && asked.is_some_and(|at| connection.last_received() > at) {
                 asked = None;
             }
             let patience = match asked {
                 Some(at) => at + ANSWER_TIMEOUT,
-                None => connection.heard() + PING_AFTER,
+                None => connection.last_received() + PING_AFTER,
             };
             match timeout_at(patience, connection.exchange()).await {
                 Ok(done) => done?,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_client::{Client, Encoding, Event, Options, Return, Server};
+use tidings_client::{Client, Encoding, Event, Options, Recovery, Server};
 use tidings_testkit::PATIENCE;
 use tokio::time::timeout;
 
@@ -45,7 +45,7 @@ async fn subscribed(client: &mut Client, channel: &str) -> String {
         Event::Subscribed { how, .. } => Some(how),
         _ => None,
     });
-    assert_eq!(how.await, Return::First);
+    assert_eq!(how.await, Recovery::First);
     id
 }
 
@@ -128,7 +128,7 @@ fn what_the_server_subscribes_a_client_to_is_recovered_like_its_own() {
             Event::Subscribed { channel, how, .. } => Some((channel, how)),
             _ => None,
         });
-        assert_eq!(first.await, ("mine".to_owned(), Return::First));
+        assert_eq!(first.await, ("mine".to_owned(), Recovery::First));
         proxy.black_hole();
         proxy.cut();
         publisher.publish("mine", b"meanwhile").await.expect("published");
@@ -137,7 +137,7 @@ fn what_the_server_subscribes_a_client_to_is_recovered_like_its_own() {
             Event::Subscribed { how, .. } => Some(how),
             _ => None,
         });
-        assert_eq!(again.await, Return::Recovered(1));
+        assert_eq!(again.await, Recovery::Recovered(1));
         let body = until(&mut client, |event| match event {
             Event::Publication { publication, .. } => Some(publication.body.bytes().into_owned()),
             _ => None,

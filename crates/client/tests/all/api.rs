@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use serde_json::{Value, json};
-use tidings_client::api::{Api, Names};
+use tidings_client::api::{Api, IdempotencyKeys};
 use tidings_client::{Error, Server};
 
 use crate::scripted::{Scripted, head};
@@ -49,7 +49,7 @@ fn a_publication_whose_answer_was_lost_is_sent_again_under_the_same_name() {
         answer(&mut second, "200 OK", r#"{"result":{}}"#);
     };
     run(&Scripted::new(), server, async |mut api| {
-        let one = Names::default().prepare("news", b"\xff\0".to_vec());
+        let one = IdempotencyKeys::default().prepare("news", b"\xff\0".to_vec());
         assert_eq!(api.publish(&[one]).await, Ok(vec![Ok(())]));
     });
 }
@@ -72,7 +72,7 @@ fn several_go_in_one_call_and_each_has_its_own_answer() {
         answer(&mut stream, "401 Unauthorized", r#"{"error":"no"}"#);
     };
     run(&Scripted::new(), server, async |mut api| {
-        let mut names = Names::default();
+        let mut names = IdempotencyKeys::default();
         let all = [names.prepare("a", Vec::new()), names.prepare("b", b"x".to_vec())];
         let answers = api.publish(&all).await.expect("answers");
         assert_eq!(answers[0], Ok(()));

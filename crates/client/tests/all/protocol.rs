@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_client::{Client, Encoding, Error, Event, Options, Return};
+use tidings_client::{Client, Encoding, Error, Event, Options, Recovery};
 use tidings_testkit::PATIENCE;
 use tokio::time::timeout;
 
@@ -105,7 +105,7 @@ fn a_history_that_is_too_short_is_a_gap_and_one_that_is_not_kept_is_said_too() {
     };
     both(&Scripted::new(), server, async |mut client| {
         client.subscribe("news", None);
-        let expected = [Return::First, Return::Gap, Return::Gap, Return::NoHistory];
+        let expected = [Recovery::First, Recovery::Gap, Recovery::Gap, Recovery::NoHistory];
         for how in expected {
             assert_eq!(told(&mut client).await, format!("{how:?}"));
         }
