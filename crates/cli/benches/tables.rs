@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use mio::{Events, Interest, Poll, Token};
-use tidings_client::table::{Credentials, MAX_CHUNK, UploadEvent, Upload};
+use tidings_client::table::{Credentials, MAX_CHUNK, Upload, UploadEvent};
 use tidings_client::{Server, Web};
 use tidings_testkit::Tidings;
 

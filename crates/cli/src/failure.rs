@@ -28,12 +28,12 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// A [`Failure::Failed`] in the words of an error.
-    pub(crate) fn of(error: impl Display) -> Self {
+    pub(crate) fn new(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }
 
     /// What a failed write to stdout means for the command.
-    pub(crate) fn of_output(error: &io::Error) -> Self {
+    pub(crate) fn stdout(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
         } else {
@@ -75,11 +75,11 @@ impl From<ConfigError> for Failure {
 
 /// Prints one line for the user: on stderr, with the program's name in front.
 pub(crate) fn say(message: impl Display) {
-    eprintln!("tidings: {}", told(&message.to_string()));
+    eprintln!("tidings: {}", single_line(&message.to_string()));
 }
 
 /// A message on one line. Parts of it may be a server's words: nothing in them can drive the terminal.
-pub(crate) fn told(message: &str) -> String {
+pub(crate) fn single_line(message: &str) -> String {
     let mut line = String::new();
     harmless(one_line(message).as_bytes(), &mut line);
     line
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_server_s_words_stay_on_their_line_and_cannot_drive_the_terminal() {
-        assert_eq!(told("it says: no\r\n  \x1b[2Jway – so"), "it says: no \\x1b[2Jway – so");
+        assert_eq!(single_line("it says: no\r\n  \x1b[2Jway – so"), "it says: no \\x1b[2Jway – so");
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub(crate) fn interrupted(code: u8, grace: Duration) -> Result<oneshot::Receiver
 }
 
 async fn watch(sender: oneshot::Sender<()>, grace: Duration) -> Result<(), Failure> {
-    let mut int = signal(SignalKind::interrupt()).map_err(Failure::of)?;
-    let mut term = signal(SignalKind::terminate()).map_err(Failure::of)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+    let mut term = signal(SignalKind::terminate()).map_err(Failure::new)?;
     let mut asked = async || {
         tokio::select! {
             _ = int.recv() => {}

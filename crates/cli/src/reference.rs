@@ -54,7 +54,7 @@ impl Manual {
     pub(crate) fn run(&self, command: Command) -> Result<(), Failure> {
         let Some(dir) = &self.dir else {
             let mut page = Vec::new();
-            Man::new(command).render(&mut page).map_err(Failure::of)?;
+            Man::new(command).render(&mut page).map_err(Failure::new)?;
             return print(&page);
         };
         fs::create_dir_all(dir)

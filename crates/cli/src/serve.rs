@@ -192,5 +192,5 @@ fn announce(listeners: &[String]) -> io::Result<()> {
 
 /// The failure for a server that did not start.
 fn not_started(error: StartError) -> Failure {
-    if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::of(error) }
+    if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::new(error) }
 }

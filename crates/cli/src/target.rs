@@ -72,7 +72,7 @@ impl ServerArgs {
                      connection` makes one"
                 ))
             }
-            other => Failure::of(other),
+            other => Failure::new(other),
         }
     }
 }

@@ -61,10 +61,10 @@ fn hex(bytes: &[u8], out: &mut String) {
 /// Writes all of `text` to stdout.
 ///
 /// # Errors
-/// See [`Failure::of_output`].
+/// See [`Failure::stdout`].
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
+    out.write_all(text).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
 /// Digits in groups of three: `1,234,567`.

@@ -186,14 +186,14 @@ struct Maker {
 }
 
 impl Maker {
-    fn of_connections(options: ClientOptions) -> Result<Self, Failure> {
+    fn for_connections(options: ClientOptions) -> Result<Self, Failure> {
         let TokenOptions { hmac_secret_key, jwks_public_endpoint, audience, issuer, .. } = options.token;
         Self::new("client.token", hmac_secret_key, jwks_public_endpoint.is_some(), audience, issuer)
     }
 
     fn of_subscriptions(options: ClientOptions) -> Result<Self, Failure> {
         if !options.subscription_token.enabled {
-            return Self::of_connections(options);
+            return Self::for_connections(options);
         }
         let SubscriptionTokenOptions { hmac_secret_key, jwks_public_endpoint, audience, issuer, .. } =
             options.subscription_token;
@@ -239,7 +239,7 @@ impl Maker {
             info: common.info.as_deref(),
             ..claims
         };
-        let token = sign_hs256(&self.key, &claims).map_err(Failure::of)?;
+        let token = sign_hs256(&self.key, &claims).map_err(Failure::new)?;
         print(format!("{token}\n").as_bytes())
     }
 }

@@ -73,7 +73,7 @@ fn a_gigabyte_on_half_a_gigabyte_of_memory_holds_ten_visitors_on_random_pages() 
     let size = std::fs::metadata(&file).expect("a file").len();
     assert!(size > 900 << 20, "{size}");
     let data = folder.path().join("data");
-    let server = Tidings::at(TIDINGS)
+    let server = Tidings::builder(TIDINGS)
         .args(["--tcp", "off", "--http", "127.0.0.1:0", "--data-dir"])
         .args([data.as_os_str()])
         .start();

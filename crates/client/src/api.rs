@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::http::{HttpRequest, HttpClient, HttpResponse};
+use crate::http::{HttpClient, HttpRequest, HttpResponse};
 use crate::{Error, ServerError, Web};
 
 /// A publication on its way.
@@ -71,7 +71,10 @@ impl Api {
     ///
     /// # Errors
     /// As [`HttpClient::call`]; [`Error::Refused`] when the API is not open to us.
-    pub async fn publish(&mut self, all: &[PendingPublication]) -> Result<Vec<Result<(), ServerError>>, Error> {
+    pub async fn publish(
+        &mut self,
+        all: &[PendingPublication],
+    ) -> Result<Vec<Result<(), ServerError>>, Error> {
         let command = |one: &PendingPublication| json!({"channel": one.channel, "b64data": STANDARD.encode(&one.body), "idempotency_key": one.key});
         if let [one] = all {
             let answer = self.post("/api/publish", &command(one)).await?;

@@ -3,7 +3,7 @@
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{self, Request};
 
-use crate::message::{Reply, ClientInfo, Position, Publication};
+use crate::message::{ClientInfo, Position, Publication, Reply};
 use crate::{Body, Client, Error};
 
 impl Client {

@@ -30,9 +30,9 @@ use tidings_wire::code;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::message::{
-    Reply, ClientInfo, Message, Position, Publication, Push, ServerError, SubscribeResult, ConnectResult,
+    ClientInfo, ConnectResult, Message, Position, Publication, Push, Reply, ServerError, SubscribeResult,
 };
-use crate::{Backoff, Body, Connection, Error, ConnectOptions, Server};
+use crate::{Backoff, Body, ConnectOptions, Connection, Error, Server};
 
 /// How long an answer may take: to a subscription, to a call.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -294,8 +294,7 @@ impl Client {
             }
             Ok(Err(error)) => self.lost(error),
             Err(_) => {
-                let late =
-                    |sub: &Subscription| matches!(sub.state, SubscriptionState::Asked(at) if at.elapsed() >= ANSWER_TIMEOUT);
+                let late = |sub: &Subscription| matches!(sub.state, SubscriptionState::Asked(at) if at.elapsed() >= ANSWER_TIMEOUT);
                 if self.subs.values().any(late) {
                     return self.lost(Error::Silent(ANSWER_TIMEOUT.as_secs()));
                 }

@@ -11,7 +11,7 @@ use tidings_wire::line::{self, Scan};
 use tidings_wire::ws::Kind;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::message::{Reply, Message, Push, ConnectResult};
+use crate::message::{ConnectResult, Message, Push, Reply};
 use crate::pipe::Pipe;
 use crate::ws::WebSocket;
 use crate::{AGENT_NAME, Error, Server};
@@ -65,7 +65,11 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected client.
-    pub async fn open(server: &Server, encoding: Encoding, hello: &ConnectOptions) -> Result<(Self, ConnectResult), Error> {
+    pub async fn open(
+        server: &Server,
+        encoding: Encoding,
+        hello: &ConnectOptions,
+    ) -> Result<(Self, ConnectResult), Error> {
         let (link, encoding) = match server {
             Server::Web(web) => {
                 let protocols: &[&str] = if encoding == Encoding::Protobuf { &[PROTOBUF] } else { &[] };

@@ -41,11 +41,12 @@ pub mod ws;
 pub use api::Api;
 pub use backoff::Backoff;
 pub use client::{Client, Event, Options, Recovery};
-pub use connection::{Connection, ConnectOptions};
+pub use connection::{ConnectOptions, Connection};
 pub use error::Error;
 pub use events::Events;
 pub use message::{
-    Reply, Body, ClientInfo, Message, Position, Publication, Push, ServerError, SubscribeResult, ConnectResult,
+    Body, ClientInfo, ConnectResult, Message, Position, Publication, Push, Reply, ServerError,
+    SubscribeResult,
 };
 pub use server::{DEFAULT, Server, Web};
 pub use tidings_wire::client::Encoding;

@@ -63,7 +63,10 @@ pub(crate) async fn open_duplex(web: &Web) -> Result<Box<dyn Duplex>, Error> {
     within(&Server::Web(web.clone()), open_web(web)).await
 }
 
-async fn within<T>(server: &Server, connecting: impl Future<Output = Result<T, ConnectError>>) -> Result<T, Error> {
+async fn within<T>(
+    server: &Server,
+    connecting: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, Error> {
     let address = || server.to_string();
     match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connected)) => Ok(connected),

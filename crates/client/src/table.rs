@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tidings_wire::ws::Kind;
 
-use crate::http::{HttpRequest, HttpClient, HttpResponse};
+use crate::http::{HttpClient, HttpRequest, HttpResponse};
 use crate::{Error, Web, WebSocket};
 
 /// The largest piece of a file in one message, in bytes.
@@ -221,7 +221,10 @@ fn told(message: &Value) -> UploadEvent {
     }
     let (progress, error) = (&message["progress"], &message["error"]);
     if progress["received"].is_u64() {
-        return UploadEvent::Progress { received: number(&progress["received"]), rows: number(&progress["rows"]) };
+        return UploadEvent::Progress {
+            received: number(&progress["received"]),
+            rows: number(&progress["rows"]),
+        };
     }
     if error.is_object() {
         return UploadEvent::Refused(
@@ -315,7 +318,10 @@ mod tests {
         );
         assert_eq!(of(r#"{"progress":{"view":0.5}}"#), UploadEvent::Other);
         assert_eq!(of(r#"{"uuid":"\u001b[2J"}"#), UploadEvent::Other);
-        assert_eq!(of(r#"{"error":{"code":413,"message":"no"}}"#), UploadEvent::Refused(413, "no".to_owned()));
+        assert_eq!(
+            of(r#"{"error":{"code":413,"message":"no"}}"#),
+            UploadEvent::Refused(413, "no".to_owned())
+        );
         let dialect = Dialect { delimiter: ";".into(), encoding: "UTF-8".into(), ..Dialect::default() };
         let (header, dialect) = (Some(vec!["n".to_owned()]), Some(dialect));
         let view =

@@ -208,7 +208,7 @@ pub(crate) struct Natures(HashMap<usize, Nature>);
 
 impl Natures {
     /// The nature of a column that was asked for.
-    pub(crate) fn of(&self, column: usize) -> Nature {
+    pub(crate) fn get(&self, column: usize) -> Nature {
         self.0[&column]
     }
 }
@@ -267,10 +267,10 @@ struct Sample {
 
 impl Sample {
     fn count(&mut self, cell: &[u8]) {
-        let kind = Kind::of(cell, Style::Point);
+        let kind = Kind::classify(cell, Style::Point);
         self.kinds[0].count(kind);
         let has_mark = matches!(kind, Kind::Integer | Kind::Decimal | Kind::Text | Kind::Date);
-        self.kinds[1].count(if has_mark { Kind::of(cell, Style::Comma) } else { kind });
+        self.kinds[1].count(if has_mark { Kind::classify(cell, Style::Comma) } else { kind });
         if kind == Kind::Date {
             let is = |order| u64::from(date::parse(cell, order).is_some());
             self.orders[0] += is(DateOrder::DayFirst);

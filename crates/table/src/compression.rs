@@ -42,7 +42,7 @@ const SKIPPABLE: &[u8] = &[0x2A, 0x4D, 0x18];
 
 impl Compression {
     /// How a file that starts with `head` is packed; `None` while more bytes are needed to say.
-    pub(crate) fn of(head: &[u8], whole: bool) -> Option<Self> {
+    pub(crate) fn detect(head: &[u8], whole: bool) -> Option<Self> {
         let may_be = |magic: &[u8]| head.len() < magic.len() && magic.starts_with(head) && !whole;
         match head {
             _ if head.starts_with(GZIP) => Some(Self::Gzip),

@@ -41,17 +41,17 @@ impl<'a> Control<'a> {
     /// Calls `progress` with the completed part, from 0 to 1, never less than before: some hundred to some thousand
     /// times a second, on any thread of the operation. The callback limits how often a user sees it.
     #[must_use]
-    pub const fn telling(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
+    pub const fn with_progress(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
     /// The same without progress: for a step of an operation that reports progress itself.
-    pub(crate) const fn silently(self) -> Self {
+    pub(crate) const fn without_progress(self) -> Self {
         Self { progress: None, ..self }
     }
 
     /// Tells that `done` of `of` is done, scaled into `span`.
-    pub(crate) fn tell(&self, done: u64, of: u64, span: (f32, f32)) {
+    pub(crate) fn report(&self, done: u64, of: u64, span: (f32, f32)) {
         if let Some(progress) = self.progress {
             let part = if of == 0 { 1.0 } else { done as f32 / of as f32 };
             progress(span.0 + (span.1 - span.0) * part.min(1.0));

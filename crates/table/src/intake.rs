@@ -180,7 +180,9 @@ impl Intake {
     /// Starts unpacking when the first bytes say how.
     fn begin(&mut self, whole: bool) -> Result<(), Error> {
         let kept = self.kept().map(|kept| kept.dialect.compression);
-        let Some(compression) = kept.or_else(|| Compression::of(&self.magic, whole)) else { return Ok(()) };
+        let Some(compression) = kept.or_else(|| Compression::detect(&self.magic, whole)) else {
+            return Ok(());
+        };
         self.known.compression = compression;
         self.unpacker = Some(Unpacker::new(compression));
         let first = std::mem::take(&mut self.magic);

@@ -52,13 +52,13 @@
 //!
 //! // A view: sorted by number, although the numbers are German ones.
 //! let cancel = Cancel::default();
-//! let tell = |part: f32| println!("{:.0} %", part * 100.0);
+//! let progress = |part: f32| println!("{:.0} %", part * 100.0);
 //! let query = Query {
 //!     sort: vec![SortBy { column: 1, desc: true, natural: false }],
 //!     filter: vec![Filter { column: 1, op: Op::Greater, value: "5".to_owned(), others: vec![] }],
 //!     ..Query::default()
 //! };
-//! let control = Control::default().cancelled_by(&cancel).telling(&tell);
+//! let control = Control::default().cancelled_by(&cancel).with_progress(&progress);
 //! let view = table.reading().view(&query, control)?;
 //! let names: Vec<String> = view.page(0, 100)?.rows.into_iter().map(|mut row| row.cells.swap_remove(0).text).collect();
 //! assert_eq!(names, ["Pears", "Plums; ripe", "Quinces"]);

@@ -118,7 +118,7 @@ impl Reading {
                 collect(result)?;
             }
             done += batch.len() as u64;
-            control.tell(done, chunks.len() as u64, span);
+            control.report(done, chunks.len() as u64, span);
         }
         Ok(clipped)
     }

@@ -275,7 +275,7 @@ impl Writer {
             if show {
                 self.show(&intake);
             }
-            control.tell(at, self.received, (0.0, 1.0));
+            control.report(at, self.received, (0.0, 1.0));
         }
         if finished && finding == Finding::None {
             finding = intake.finish(at)?;

@@ -142,7 +142,7 @@ pub struct Tidings {
 
 impl Tidings {
     /// Prepares to start the program at this path: `env!("CARGO_BIN_EXE_tidings")` in the tests of the `cli` crate.
-    pub fn at(binary: impl AsRef<Path>) -> Builder {
+    pub fn builder(binary: impl AsRef<Path>) -> Builder {
         Builder { binary: binary.as_ref().to_owned(), args: Vec::new(), env: Vec::new() }
     }
 
@@ -151,7 +151,7 @@ impl Tidings {
     /// # Panics
     /// As [`Builder::start`].
     pub fn start(binary: impl AsRef<Path>, flags: &[&str]) -> Self {
-        Self::at(binary).args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(flags).start()
+        Self::builder(binary).args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(flags).start()
     }
 
     /// What it has printed to its standard output so far.

@@ -6,7 +6,7 @@ const IMPOSTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/impostor.sh")
 
 #[test]
 fn a_started_program_tells_its_addresses_its_memory_and_its_end() {
-    let mut program = Tidings::at(IMPOSTOR).env("TIDINGS_TCP_ECHO", "false").start();
+    let mut program = Tidings::builder(IMPOSTOR).env("TIDINGS_TCP_ECHO", "false").start();
     assert_eq!(program.tcp(), "127.0.0.1:40001".parse().unwrap());
     assert_eq!(program.http(), "127.0.0.1:40002".parse().unwrap());
     assert_eq!(program.http_url(), "http://127.0.0.1:40002/");
@@ -19,7 +19,7 @@ fn a_started_program_tells_its_addresses_its_memory_and_its_end() {
 #[test]
 fn no_test_starts_the_program_on_its_default_ports() {
     let ports = |args: &[&str], env: &[(&str, &str)]| {
-        let mut builder = Tidings::at(IMPOSTOR).args(args);
+        let mut builder = Tidings::builder(IMPOSTOR).args(args);
         for (name, value) in env {
             builder = builder.env(name, value);
         }
@@ -36,6 +36,6 @@ fn no_test_starts_the_program_on_its_default_ports() {
 
 #[test]
 fn a_program_that_refuses_to_start_gives_its_code_and_its_words() {
-    let (code, stdout, stderr) = Tidings::at(IMPOSTOR).args(["--bad"]).run_to_end();
+    let (code, stdout, stderr) = Tidings::builder(IMPOSTOR).args(["--bad"]).run_to_end();
     assert_eq!((code, stdout.as_str(), stderr.trim()), (2, "", "no flag --bad"));
 }

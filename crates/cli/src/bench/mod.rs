@@ -169,7 +169,7 @@ impl Bench {
         let measured = self.measure(&target, processes.as_ref(), stop).map_err(Failure::Failed)?;
         let Measured { report, complaint } = measured;
         if self.json {
-            let line = serde_json::to_string(&report).map_err(Failure::of)?;
+            let line = serde_json::to_string(&report).map_err(Failure::new)?;
             print(format!("{line}\n").as_bytes())?;
         } else {
             print(report.table().as_bytes())?;
@@ -398,7 +398,7 @@ impl Bench {
             sent: sent.iter().sum(),
             deliveries,
             deliveries_per_second: deliveries as f64 / taken.as_secs_f64().max(1e-9),
-            latency_us: (deliveries > 0).then(|| Quantiles::of(&latency)),
+            latency_us: (deliveries > 0).then(|| Quantiles::from_latency(&latency)),
             lost: tallies.iter().map(|tally| tally.lost(sent)).sum(),
             duplicated: tallies.iter().map(|tally| tally.duplicated).sum(),
             out_of_order: tallies.iter().map(|tally| tally.out_of_order).sum(),

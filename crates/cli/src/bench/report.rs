@@ -127,7 +127,7 @@ impl Report {
 }
 
 impl Quantiles {
-    pub(super) fn of(latency: &Latency) -> Self {
+    pub(super) fn from_latency(latency: &Latency) -> Self {
         let micros = |latency: Duration| latency.as_nanos() as f64 / 1e3;
         Self {
             p50: micros(latency.quantile(0.5)),

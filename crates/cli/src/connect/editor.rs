@@ -104,7 +104,7 @@ impl Editor {
             if used > room {
                 break;
             }
-            out.push(look(c));
+            out.push(displayed(c));
         }
         let cursor = PROMPT.len() + before - skipped;
         out.push_str(&format!("\r\x1b[{cursor}C"));
@@ -113,7 +113,7 @@ impl Editor {
 
     /// A finished line as it stays on the screen, in as many rows as it takes.
     pub(crate) fn finished(line: &str) -> String {
-        format!("{WIPE}{PROMPT}{}\r\n", line.chars().map(look).collect::<String>())
+        format!("{WIPE}{PROMPT}{}\r\n", line.chars().map(displayed).collect::<String>())
     }
 
     fn insert(&mut self, c: char) -> Asked {
@@ -209,12 +209,12 @@ impl Editor {
 
 /// How many columns a character takes in the row.
 fn width(c: char) -> usize {
-    look(c).width().unwrap_or(1)
+    displayed(c).width().unwrap_or(1)
 }
 
 /// The displayed form of a character: a tab would move the cursor by an unknown width, and pasted text may change the
 /// direction of the row.
-fn look(c: char) -> char {
+fn displayed(c: char) -> char {
     match c {
         '\t' => '→',
         '\n' => '↵',

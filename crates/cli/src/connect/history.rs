@@ -41,10 +41,10 @@ impl History {
         };
         let state =
             state.or_else(home).ok_or_else(|| io::Error::other("neither XDG_STATE_HOME nor HOME is set"))?;
-        Self::at(&state.join(NAME))
+        Self::open_file(&state.join(NAME))
     }
 
-    fn at(path: &Path) -> io::Result<(Self, Vec<String>)> {
+    fn open_file(path: &Path) -> io::Result<(Self, Vec<String>)> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
@@ -108,14 +108,14 @@ mod tests {
     fn lines_are_there_in_the_next_session_and_nobody_else_reads_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(NAME);
-        let (mut history, lines) = History::at(&path).expect("a history");
+        let (mut history, lines) = History::open_file(&path).expect("a history");
         assert!(lines.is_empty());
         for line in ["SUBSCRIBE news", "PING"] {
             history.add(line).expect("a file to write to");
         }
         assert_eq!((mode(&path), mode(path.parent().expect("a folder"))), (0o600, 0o700));
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("a file of ours");
-        let (_, lines) = History::at(&path).expect("a history");
+        let (_, lines) = History::open_file(&path).expect("a history");
         assert_eq!(lines, ["SUBSCRIBE news", "PING"]);
         assert_eq!(mode(&path), 0o600);
     }
@@ -144,13 +144,13 @@ mod tests {
         let path = folder.path().join("history");
         let line = "x".repeat(1000);
         for _ in 0..3 {
-            let (mut history, _) = History::at(&path).expect("a history");
+            let (mut history, _) = History::open_file(&path).expect("a history");
             for n in 0..2_000 {
                 history.add(&format!("{n} {line}")).expect("a file to write to");
             }
         }
         assert!(fs::metadata(&path).expect("a file").len() <= 2 * MAX_FILE);
-        let (_, lines) = History::at(&path).expect("a history");
+        let (_, lines) = History::open_file(&path).expect("a history");
         assert!(lines.len() <= MAX_HISTORY && lines.iter().all(|kept| kept.ends_with(&line)));
         assert!(fs::metadata(&path).expect("a file").len() <= MAX_FILE);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);

@@ -79,7 +79,7 @@ impl Connect {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         self.tls.apply()?;
         block_on(async {
-            let (incoming, outgoing) = begin(&self.server).await.map_err(Failure::of)?;
+            let (incoming, outgoing) = begin(&self.server).await.map_err(Failure::new)?;
             if stdin().is_terminal() && stdout().is_terminal() && capable() {
                 interactive::run(&self.server, !self.no_history, incoming, outgoing).await
             } else {
@@ -104,5 +104,5 @@ async fn begin(server: &Server) -> Result<(Incoming, Outgoing), Error> {
 
 /// The connection ended unexpectedly.
 fn left_alone(why: &str) -> Failure {
-    Failure::of(Error::Lost(why.to_owned()))
+    Failure::new(Error::Lost(why.to_owned()))
 }

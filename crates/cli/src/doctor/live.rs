@@ -6,7 +6,7 @@ use tidings_client::api::{Api, IdempotencyKeys};
 use tidings_client::events::escaped;
 use tidings_client::http::{HttpRequest, Stream};
 use tidings_client::ws::HandshakeRejection;
-use tidings_client::{Connection, Encoding, ConnectOptions, Server, Web, WebSocket};
+use tidings_client::{ConnectOptions, Connection, Encoding, Server, Web, WebSocket};
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
@@ -57,7 +57,9 @@ impl Doctor {
                 report.add(Verdict::Good, "websocket", "the upgrade is passed on")?;
                 return Ok(true);
             }
-            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "websocket", &error.to_string())?,
+            Err(HandshakeRejection::Failed(error)) => {
+                report.add(Verdict::Bad, "websocket", &error.to_string())?
+            }
             Err(HandshakeRejection::Answered { status, server, words }) => {
                 let by = server.map(|server| format!(" by {server}")).unwrap_or_default();
                 let saw = format!("answered {status}{by} instead of an upgrade {words}");
@@ -118,7 +120,9 @@ impl Doctor {
                 let saw = format!("pages from {own} are answered {status} {words}");
                 report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
             }
-            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "own origin", &error.to_string())?,
+            Err(HandshakeRejection::Failed(error)) => {
+                report.add(Verdict::Bad, "own origin", &error.to_string())?
+            }
         }
         match self.open(&[("Origin", STRANGER)]).await {
             Ok(socket) => {
@@ -131,7 +135,9 @@ impl Doctor {
                 "other origin",
                 &format!("pages of other sites are refused ({status})"),
             ),
-            Err(HandshakeRejection::Failed(error)) => report.add(Verdict::Bad, "other origin", &error.to_string()),
+            Err(HandshakeRejection::Failed(error)) => {
+                report.add(Verdict::Bad, "other origin", &error.to_string())
+            }
         }
     }
 
@@ -144,8 +150,10 @@ impl Doctor {
         let mut headers = vec![("Accept", "text/event-stream"), ("Accept-Encoding", "gzip")];
         headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let begun = Instant::now();
-        let opened =
-            timeout(PATIENCE, Stream::open(&self.url, HttpRequest { headers: &headers, ..HttpRequest::get(&path) }));
+        let opened = timeout(
+            PATIENCE,
+            Stream::open(&self.url, HttpRequest { headers: &headers, ..HttpRequest::get(&path) }),
+        );
         let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),

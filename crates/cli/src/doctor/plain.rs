@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_client::http::{HttpRequest, HttpClient, Method, HttpResponse};
+use tidings_client::http::{HttpClient, HttpRequest, HttpResponse, Method};
 
 use super::report::{Report, Verdict};
 use super::{Doctor, advice};

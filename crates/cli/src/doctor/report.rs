@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use tidings_client::Web;
 
 use super::advice::Advice;
-use crate::failure::{Failure, told};
+use crate::failure::{Failure, single_line};
 use crate::text::{colours, print};
 
 /// What a check found.
@@ -72,7 +72,7 @@ impl Report {
         self.failed += usize::from(verdict == Verdict::Bad);
         let word = format!("{:<5}", verdict.word());
         let word = if self.colours { format!("{}{word}\x1b[0m", verdict.colour()) } else { word };
-        let saw = told(saw);
+        let saw = single_line(saw);
         print(format!("  {word} {name:<13} {saw}\n").as_bytes())
     }
 

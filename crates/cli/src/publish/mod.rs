@@ -204,7 +204,7 @@ impl Run<'_> {
                 }
                 // Nothing of it was published.
                 Err(Broken::Connection(error)) if publisher.may_repeat() && self.answered == 0 => {
-                    return Err(Failure::of(error));
+                    return Err(Failure::new(error));
                 }
                 Err(Broken::Connection(error)) => return Err(self.uncertain(&error)),
                 Err(Broken::Command(failure)) => return Err(failure),
@@ -346,7 +346,7 @@ impl Retry {
     async fn pause(&mut self, error: Error) -> Result<(), Failure> {
         let retry_at = Instant::now() + self.backoff.wait();
         if !error.may_pass() || retry_at >= self.give_up {
-            return Err(Failure::of(error));
+            return Err(Failure::new(error));
         }
         if !std::mem::replace(&mut self.told, true) {
             say(format_args!("{error}; trying for {:?}", self.patience));

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::pin::Pin;
 
 use tidings_client::api::{Api, IdempotencyKeys, PendingPublication};
-use tidings_client::{Connection, ConnectOptions, Encoding, Error, Message, Server, ServerError, resp};
+use tidings_client::{ConnectOptions, Connection, Encoding, Error, Message, Server, ServerError, resp};
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{Publish, Request};
 use tidings_wire::resp::Value;

@@ -102,7 +102,7 @@ impl Appender {
     async fn append_lines(&mut self, lines: Bytes) -> Result<(), Failure> {
         match self.once(Content::Lines(lines.clone())).await {
             Ok(()) => return Ok(()),
-            Err(error) if !error.is_about_content() => return Err(Failure::of(error)),
+            Err(error) if !error.is_about_content() => return Err(Failure::new(error)),
             Err(_) => {}
         }
         let mut at = 0;
@@ -127,7 +127,7 @@ impl Appender {
                 self.leave_out(&error.to_string());
                 Ok(())
             }
-            done => done.map_err(Failure::of),
+            done => done.map_err(Failure::new),
         }
     }
 

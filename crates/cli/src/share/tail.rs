@@ -46,7 +46,7 @@ impl Share {
                 _ = stop => {}
             }
         }
-        tell(&appender);
+        report(&appender);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Share {
             appended = self.append_growing(&mut tail, &mut appender) => appended?,
             _ = stop => {}
         }
-        tell(&appender);
+        report(&appender);
         Ok(())
     }
 
@@ -163,7 +163,7 @@ fn appender(sent: Sent) -> Appender {
     Appender::new((table, view.size), splitter)
 }
 
-fn tell(appender: &Appender) {
+fn report(appender: &Appender) {
     if appender.rows() > 0 {
         say(format_args!("{} rows appended", grouped(appender.rows())));
     }

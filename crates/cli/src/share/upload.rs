@@ -5,7 +5,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use tidings_client::Error;
-use tidings_client::table::{MAX_CHUNK, OwnedTable, UploadEvent, Upload, View};
+use tidings_client::table::{MAX_CHUNK, OwnedTable, Upload, UploadEvent, View};
 use tokio::sync::oneshot;
 
 use super::Share;
@@ -68,7 +68,7 @@ impl From<Failure> for NotSent {
 impl From<NotSent> for Failure {
     fn from(why: NotSent) -> Self {
         match why {
-            NotSent::Server(error) => Self::of(error),
+            NotSent::Server(error) => Self::new(error),
             NotSent::Other(failure) => failure,
         }
     }
@@ -95,11 +95,11 @@ impl Share {
             let until = match until {
                 Some(until) if is_restart || error.may_pass() => until,
                 None if is_restart => *until.insert(Instant::now() + RESTART),
-                _ => return Err(Failure::of(error)),
+                _ => return Err(Failure::new(error)),
             };
             let delay = AGAIN.mul_f64(1.0 + fastrand::f64());
             if Instant::now() + delay > until {
-                return Err(Failure::of(error));
+                return Err(Failure::new(error));
             }
             say(format_args!("{error}; sending the file again in {:.1} s", delay.as_secs_f64()));
             tokio::select! {

@@ -56,7 +56,7 @@ impl Subscribe {
                 }
                 other => {
                     printer.flush()?;
-                    tell(channel, &other);
+                    report(channel, &other);
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Subscribe {
 }
 
 /// Prints an event of the connection on stderr.
-fn tell(channel: &str, happened: &StreamEvent) {
+fn report(channel: &str, happened: &StreamEvent) {
     match happened {
         StreamEvent::Lost { why, retry_in } => {
             say(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));

@@ -88,7 +88,7 @@ impl Subscribe {
     fn failure(&self, ended: Ended) -> Failure {
         match ended {
             Ended::Server(error) => self.server.failure(error),
-            Ended::Output(error) => Failure::of_output(&error),
+            Ended::Output(error) => Failure::stdout(&error),
             Ended::Command(failure) => failure,
         }
     }

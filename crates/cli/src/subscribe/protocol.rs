@@ -41,7 +41,7 @@ impl Subscribe {
                 }
                 other => {
                     printer.flush()?;
-                    tell(other)?;
+                    report(other)?;
                 }
             }
         }
@@ -49,7 +49,7 @@ impl Subscribe {
 }
 
 /// Prints an event of the connection on stderr.
-fn tell(event: Event) -> Result<(), Ended> {
+fn report(event: Event) -> Result<(), Ended> {
     match event {
         Event::Disconnected { why, retry_in } => {
             say(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));

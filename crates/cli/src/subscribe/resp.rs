@@ -54,7 +54,7 @@ impl Subscribe {
         let mut asked = Some(Instant::now());
         loop {
             while let Some(value) = connection.take()? {
-                match Event::of(value) {
+                match Event::parse(value) {
                     Event::Message { channel, body } => {
                         if printer.print(&String::from_utf8_lossy(&channel), &exact(body))? {
                             return Ok(());
@@ -110,7 +110,7 @@ enum Event {
 }
 
 impl Event {
-    fn of(value: Value) -> Self {
+    fn parse(value: Value) -> Self {
         let items = match value {
             Value::Error(words) => return Self::Refused(words),
             Value::Push(items) | Value::Array(items) => items,
@@ -153,16 +153,16 @@ mod tests {
     fn messages_of_channels_and_of_patterns_name_the_channel_they_came_from() {
         let expected = Event::Message { channel: b"news.art".to_vec(), body: b"hi".to_vec() };
         let plain = Value::Push(vec![bulk("message"), bulk("news.art"), bulk("hi")]);
-        assert_eq!(Event::of(plain), expected);
+        assert_eq!(Event::parse(plain), expected);
         let matched = Value::Push(vec![bulk("pmessage"), bulk("news.*"), bulk("news.art"), bulk("hi")]);
-        assert_eq!(Event::of(matched), expected);
+        assert_eq!(Event::parse(matched), expected);
     }
 
     #[test]
     fn confirmations_and_refusals_are_told_apart() {
         let confirmed = Value::Push(vec![bulk("subscribe"), bulk("news"), Value::Integer(1)]);
-        assert_eq!(Event::of(confirmed), Event::Subscribed);
-        assert_eq!(Event::of(Value::Error("NOPERM".to_owned())), Event::Refused("NOPERM".to_owned()));
-        assert_eq!(Event::of(Value::Simple("PONG".to_owned())), Event::Other);
+        assert_eq!(Event::parse(confirmed), Event::Subscribed);
+        assert_eq!(Event::parse(Value::Error("NOPERM".to_owned())), Event::Refused("NOPERM".to_owned()));
+        assert_eq!(Event::parse(Value::Simple("PONG".to_owned())), Event::Other);
     }
 }

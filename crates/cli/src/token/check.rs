@@ -38,7 +38,7 @@ impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let options = self.keys.options()?;
         let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };
-        let inspected = inspect(&token).map_err(Failure::of)?;
+        let inspected = inspect(&token).map_err(Failure::new)?;
         let mut shown = show("header", &inspected.header) + &show("claims", &inspected.claims);
         print(shown.as_bytes())?;
         let verifier = Verifier::new(&options.verifier()).map_err(|e| Failure::Usage(e.to_string()))?;
@@ -64,7 +64,7 @@ impl Check {
 
 fn verdict(error: &TokenError) -> Failure {
     match error {
-        TokenError::Unavailable(_) => Failure::of(error),
+        TokenError::Unavailable(_) => Failure::new(error),
         _ => Failure::Failed(format!("not valid: {error}")),
     }
 }

@@ -220,7 +220,7 @@ fn a_server_that_restarts_is_connected_to_again_and_the_typed_line_is_kept() {
     assert_eq!(line, "> PI");
     // Without a connection a line is not sent, and stays.
     terminal.type_keys("N\r");
-    let again = tidings_testkit::Tidings::at(TIDINGS)
+    let again = tidings_testkit::Tidings::builder(TIDINGS)
         .args(["--tcp", &addr, "--http", "127.0.0.1:0", "--set", "shutdown.drain=0s"])
         .start();
     let [_, back, line] = last_rows(&terminal, "reconnected to");

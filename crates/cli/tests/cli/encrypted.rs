@@ -63,7 +63,7 @@ impl World {
     fn refused(&self, more: &[&str]) -> Done {
         let listeners = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"].map(str::to_owned);
         let flags = listeners.into_iter().chain(self.flags(more));
-        let (code, stdout, stderr) = Tidings::at(TIDINGS).args(flags).run_to_end();
+        let (code, stdout, stderr) = Tidings::builder(TIDINGS).args(flags).run_to_end();
         Done { code: Some(code), stdout: stdout.into_bytes(), stderr }
     }
 
@@ -265,7 +265,7 @@ fn a_certificate_that_cannot_be_used_is_one_error_that_names_it() {
     ] {
         world.refused(&[&option]).refused(2, &words);
     }
-    let (code, _, stderr) = Tidings::at(TIDINGS).args(["--set", "tls.enabled=true"]).run_to_end();
+    let (code, _, stderr) = Tidings::builder(TIDINGS).args(["--set", "tls.enabled=true"]).run_to_end();
     assert_eq!(code, 2);
     assert!(stderr.contains("tls.cert_pem_file is not given"), "{stderr}");
 }
@@ -282,7 +282,7 @@ fn a_certificate_may_stand_in_the_environment_as_it_is_or_in_base_64() {
     let path = |name: &str| world.text(name);
     let forms: [&dyn Fn(&str) -> String; 3] = [&read, &in_base_64, &path];
     for form in forms {
-        let server = Tidings::at(TIDINGS)
+        let server = Tidings::builder(TIDINGS)
             .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .env("TIDINGS_TLS_ENABLED", "true")
             .env("TIDINGS_TLS_CERT_PEM", &form("cert.pem"))

@@ -109,7 +109,7 @@ fn without_history_what_was_published_meanwhile_is_said_to_be_missed() {
 #[test]
 fn a_restarted_server_is_found_again_over_websocket_and_event_streams() {
     let http = format!("127.0.0.1:{}", free_port());
-    let start = || Tidings::at(TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
+    let start = || Tidings::builder(TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
     for scheme in ["ws", "http"] {
         let mut first = start();
         let tool = following(&first, &format!("{scheme}://{http}"), "news", &["--count", "1"]);

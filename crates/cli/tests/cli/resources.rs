@@ -21,7 +21,7 @@ fn open_files(pid: u32) -> usize {
 
 #[test]
 fn without_file_descriptors_it_waits_quietly_and_serves_when_there_are_some_again() {
-    let mut tidings = Tidings::at(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/few-files.sh"))
+    let mut tidings = Tidings::builder(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/few-files.sh"))
         .env("PROGRAM_UNDER_TEST", env!("CARGO_BIN_EXE_tidings"))
         .args(["--tcp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .start();

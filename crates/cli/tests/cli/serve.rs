@@ -14,7 +14,7 @@ use crate::tool::{Done, TIDINGS, command, server};
 
 /// Starts a server that must refuse its flags.
 fn refused(flags: &[&str]) -> Done {
-    let (code, stdout, stderr) = Tidings::at(TIDINGS).args(flags).run_to_end();
+    let (code, stdout, stderr) = Tidings::builder(TIDINGS).args(flags).run_to_end();
     Done { code: Some(code), stdout: stdout.into_bytes(), stderr }
 }
 
@@ -50,7 +50,7 @@ fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time
     let start = |flags: &[&str]| {
         let ports = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"];
         let home = data.path().to_str().unwrap();
-        Tidings::at(TIDINGS).args(ports).args(flags).env("XDG_DATA_HOME", home).start()
+        Tidings::builder(TIDINGS).args(ports).args(flags).env("XDG_DATA_HOME", home).start()
     };
     let file = data.path().join("rows.csv");
     fs::write(&file, "a,b\n1,2\n").unwrap();
@@ -337,7 +337,8 @@ fn a_key_of_a_key_set_that_is_not_used_is_named_in_the_log_with_the_reason() {
 
 #[test]
 fn a_variable_of_centrifugo_is_warned_of() {
-    let server = Tidings::at(TIDINGS).env("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example").start();
+    let server =
+        Tidings::builder(TIDINGS).env("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example").start();
     server.wait_for_log(
         "CENTRIFUGO_CLIENT_ALLOWED_ORIGINS has no effect; tidings reads TIDINGS_CLIENT_ALLOWED_ORIGINS",
     );
@@ -349,7 +350,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let file = dir.path().join("tidings.toml");
     fs::write(&file, "[tcp]\nlisten = [\"127.0.0.1:0\"]\necho = false\n[http]\nlisten = \"off\"\n").unwrap();
     let start = |flags: &[&str], env: &[(&str, &str)]| {
-        let mut builder = Tidings::at(TIDINGS).args(["--config".as_ref(), file.as_os_str()]).args(flags);
+        let mut builder = Tidings::builder(TIDINGS).args(["--config".as_ref(), file.as_os_str()]).args(flags);
         for (name, value) in env {
             builder = builder.env(name, value);
         }

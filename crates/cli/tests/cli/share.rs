@@ -272,7 +272,8 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     assert_eq!(first.terminate(), 0);
     tool.signal(Signal::CONT);
     tool.wait_for_stderr("sending the file again");
-    let second = Tidings::at(crate::tool::TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
+    let second =
+        Tidings::builder(crate::tool::TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
     let Done { code, stdout, stderr } = tool.finish();
     assert_eq!(code, Some(0), "{stderr}");
     let out = String::from_utf8(stdout).unwrap();

@@ -154,7 +154,7 @@ fn ctrl_c_ends_with_success() {
 fn a_restarted_server_is_found_again_and_the_gap_is_said() {
     let port = free_port();
     let addr = format!("127.0.0.1:{port}");
-    let start = || Tidings::at(TIDINGS).args(["--tcp", &addr, "--http", "off"]).start();
+    let start = || Tidings::builder(TIDINGS).args(["--tcp", &addr, "--http", "off"]).start();
     let mut first = start();
     let tool = subscribed(&first, &["news"]);
     publish(&first, "news", b"before");

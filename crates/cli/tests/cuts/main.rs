@@ -46,7 +46,7 @@ impl Node {
     /// Kills it, if it runs, and starts it again.
     fn restart(&mut self) {
         self.program = None;
-        let program = Tidings::at(env!("CARGO_BIN_EXE_tidings"))
+        let program = Tidings::builder(env!("CARGO_BIN_EXE_tidings"))
             .args(["--tcp", &self.tcp.to_string(), "--http", &self.http.to_string()])
             .args(["--broker", &self.broker])
             .env("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE", &self.history.to_string())

@@ -180,7 +180,7 @@ impl Task {
             };
             let made = tokio::task::spawn_blocking(move || {
                 let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
-                making::make(&wanted, Control::default().cancelled_by(&cancel).telling(&report))
+                making::make(&wanted, Control::default().cancelled_by(&cancel).with_progress(&report))
             });
             made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         })
@@ -194,7 +194,7 @@ impl Task {
         tokio::task::spawn_blocking(move || {
             let file = &*file;
             let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
-            let control = Control::default().cancelled_by(&cancel).telling(&report);
+            let control = Control::default().cancelled_by(&cancel).with_progress(&report);
             let show = |table: &Table| {
                 if let Some(room) = room.upgrade() {
                     let _ = room.blocking_send(Ask::Opening(table.clone()));

@@ -4,7 +4,7 @@
 //! rows have the same number of cells, that quoted cells are quoted well, and that cells look like values and
 //! do not hold other delimiters. One odd line costs its share and no more.
 
-use super::preamble::{self, Shape};
+use super::preamble::{self, RowShape};
 use super::quoting::{Quoting, is_sound};
 use super::{Choice, Dialect, Kept, LineEnd, header};
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
@@ -187,7 +187,7 @@ fn guess_line_end(text: &[u8]) -> LineEnd {
 }
 
 /// What of the delimiters, quotes and escapes is tried.
-struct Tried {
+struct Attempts {
     delimiters: Vec<(u8, f64)>,
     quotes: Vec<Option<u8>>,
     /// Escapes, and whether they work outside quotes too.
@@ -196,8 +196,8 @@ struct Tried {
     spaces: Vec<bool>,
 }
 
-impl Tried {
-    fn of(text: &[u8], choice: &Choice) -> Self {
+impl Attempts {
+    fn choose(text: &[u8], choice: &Choice) -> Self {
         let has = |byte: u8| memchr::memchr(byte, text).is_some();
         let quotes = match choice.quote {
             Some(quote) => vec![quote],
@@ -267,7 +267,7 @@ struct Candidate {
 
 /// The syntax of a text, and whether more of the text could turn the judgement.
 fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<(Syntax, bool), Error> {
-    let tried = Tried::of(text, choice);
+    let tried = Attempts::choose(text, choice);
     let (mut best, mut layout): (Option<Candidate>, _) = (None, Layout::default());
     let is_all_values = is_all_values(text, whole);
     for (delimiter, belief) in &tried.delimiters {
@@ -292,7 +292,7 @@ fn best_quoting(
     text: &[u8],
     whole: bool,
     delimiter: u8,
-    tried: &Tried,
+    tried: &Attempts,
     layout: &mut Layout,
 ) -> Option<Candidate> {
     let (mut best, mut quoted): (Option<Candidate>, Option<Quoting>) = (None, None);
@@ -305,7 +305,7 @@ fn best_quoting(
         let score = score(text, whole, syntax, layout);
         let mut weight = 1.0;
         if is_quoting_open {
-            weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
+            weight = weigh(Quoting::examine(text, whole, syntax, layout), &mut quoted);
             open |= quoted.is_some_and(|quoted| quoted.is_open());
         }
         let candidate = Candidate { syntax, score, total: score * weight, open: false };
@@ -354,7 +354,7 @@ fn fallback(
     text: &[u8],
     whole: bool,
     choice: &Choice,
-    tried: &Tried,
+    tried: &Attempts,
     layout: &mut Layout,
 ) -> Result<(Syntax, bool), Error> {
     let named = choice.hint.filter(|hint| *hint != b',');
@@ -366,7 +366,7 @@ fn fallback(
     let is_quoting_open = syntaxes.len() > 1;
     for syntax in syntaxes {
         fill(text, whole, syntax, layout);
-        let weight = weigh(Quoting::of(text, whole, syntax, layout), &mut quoted);
+        let weight = weigh(Quoting::examine(text, whole, syntax, layout), &mut quoted);
         if best.is_none_or(|(most, _)| weight > most) {
             best = Some((weight, syntax));
         }
@@ -392,7 +392,8 @@ fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
     fill(text, whole, syntax, layout);
     let all = score_rows(text, syntax, layout, 0, false);
     // Titles and comments above a table take nothing from it. (Where spaces divide cells, text above a column of names looks so too.)
-    let narrow = (0..layout.len()).take_while(|row| Shape::of(text, layout, *row).is_narrow()).count();
+    let narrow =
+        (0..layout.len()).take_while(|row| RowShape::examine(text, layout, *row).is_narrow()).count();
     let rows = layout.len() - narrow;
     if narrow == 0 || rows < 2 || rows < narrow.min(3) || !PLAIN.contains(&syntax.delimiter()) {
         return all;

@@ -20,14 +20,14 @@ const YEARS: std::ops::RangeInclusive<i64> = 1_900..=2_100;
 /// Columns vote ([`votes`]). Without a vote either way a table of several columns has one, as most files do, unless a
 /// name is there twice, or looks like a value.
 pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
-    let Some(Rows { names, votes }) = Rows::of(text, whole, syntax) else { return false };
+    let Some(FirstRows { names, votes }) = FirstRows::parse(text, whole, syntax) else { return false };
     let named = || names.iter().filter(|name| !name.is_empty());
     let distinct: HashSet<&Vec<u8>> = named().collect();
     if distinct.is_empty() {
         return false;
     }
     let is_distinct = names.len() > 1 && distinct.len() == named().count();
-    votes > 0 || votes == 0 && is_distinct && named().all(|name| Family::of(name) == Family::Text)
+    votes > 0 || votes == 0 && is_distinct && named().all(|name| Family::classify(name) == Family::Text)
 }
 
 /// How the columns vote on whether the first row of `text` is a header: above 0 it is one.
@@ -40,11 +40,11 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
 /// - 2 against it for a value above values of its kind, and for a word that comes again often; 1 for one that is written
 ///   just as the cells below it (`item-1` above `item-2`).
 pub(super) fn votes(text: &[u8], whole: bool, syntax: Syntax) -> i32 {
-    Rows::of(text, whole, syntax).map_or(0, |rows| rows.votes)
+    FirstRows::parse(text, whole, syntax).map_or(0, |rows| rows.votes)
 }
 
 /// The first row, and how the others vote on it.
-struct Rows {
+struct FirstRows {
     names: Vec<Vec<u8>>,
     votes: i32,
 }
@@ -62,9 +62,9 @@ enum Family {
 }
 
 impl Family {
-    fn of(cell: &[u8]) -> Self {
-        let kind = match Kind::of(cell, Style::Point) {
-            Kind::Text | Kind::Date => Kind::of(cell, Style::Comma),
+    fn classify(cell: &[u8]) -> Self {
+        let kind = match Kind::classify(cell, Style::Point) {
+            Kind::Text | Kind::Date => Kind::classify(cell, Style::Comma),
             kind => kind,
         };
         match kind {
@@ -85,7 +85,7 @@ impl Family {
 
 /// What the cells of a column have in common, its first row left out.
 #[derive(Default)]
-struct Below {
+struct ColumnBelow {
     filled: usize,
     integers: usize,
     decimals: usize,
@@ -103,11 +103,11 @@ struct Below {
     signs: u128,
 }
 
-impl Below {
-    fn of(name: &[u8], cells: impl Iterator<Item = Vec<u8>>) -> Self {
+impl ColumnBelow {
+    fn examine(name: &[u8], cells: impl Iterator<Item = Vec<u8>>) -> Self {
         let mut below = Self { signs: u128::MAX, ..Self::default() };
         for cell in cells {
-            let family = Family::of(&cell);
+            let family = Family::classify(&cell);
             if matches!(family, Family::Empty | Family::Missing) {
                 continue;
             }
@@ -135,8 +135,8 @@ impl Below {
     }
 }
 
-impl Rows {
-    fn of(text: &[u8], whole: bool, syntax: Syntax) -> Option<Self> {
+impl FirstRows {
+    fn parse(text: &[u8], whole: bool, syntax: Syntax) -> Option<Self> {
         let mut layout = Layout::default();
         layout.fill(syntax, text, CELLS);
         if !whole && layout.len() > 2 {
@@ -152,8 +152,8 @@ impl Rows {
             syntax.unquote(layout.line(text, row).raw(column), &mut scratch).to_vec()
         };
         let names: Vec<Vec<u8>> = (0..layout.line(text, 0).len()).map(|column| cell(0, column)).collect();
-        let below: Vec<Below> = (names.iter().enumerate())
-            .map(|(column, name)| Below::of(name, (1..layout.len()).map(|row| cell(row, column))))
+        let below: Vec<ColumnBelow> = (names.iter().enumerate())
+            .map(|(column, name)| ColumnBelow::examine(name, (1..layout.len()).map(|row| cell(row, column))))
             .collect();
         let is_series = is_series(&names, &below);
         let votes = names.iter().zip(&below).map(|(name, below)| vote(name, below, is_series)).sum();
@@ -162,8 +162,8 @@ impl Rows {
 }
 
 /// How one column votes. `is_series`: the numbers among the names are one.
-fn vote(name: &[u8], below: &Below, is_series: bool) -> i32 {
-    let family = Family::of(name);
+fn vote(name: &[u8], below: &ColumnBelow, is_series: bool) -> i32 {
+    let family = Family::classify(name);
     if below.filled == 0 || family == Family::Empty {
         return 0;
     }
@@ -192,7 +192,7 @@ fn vote(name: &[u8], below: &Below, is_series: bool) -> i32 {
 }
 
 /// How a column of words votes on the one above them.
-fn vote_of_word(name: &[u8], below: &Below) -> i32 {
+fn vote_of_word(name: &[u8], below: &ColumnBelow) -> i32 {
     // A value comes again and again; a name may by chance, or where files were joined.
     if below.again > 1 && below.again * AGAIN >= below.filled {
         return -2;
@@ -210,15 +210,16 @@ fn vote_of_word(name: &[u8], below: &Below) -> i32 {
 
 /// Whether the numbers among the names are a series that cells below are not: years that rise, or numbers of equal
 /// distance.
-fn is_series(names: &[Vec<u8>], below: &[Below]) -> bool {
-    let all = || names.iter().zip(below).filter(|(name, _)| Family::of(name).is_number());
+fn is_series(names: &[Vec<u8>], below: &[ColumnBelow]) -> bool {
+    let all = || names.iter().zip(below).filter(|(name, _)| Family::classify(name).is_number());
     let numbers: Option<Vec<i64>> = all().map(|(name, _)| integer(name)).collect();
     let Some(numbers) = numbers.filter(|numbers| numbers.len() > 1) else { return false };
     let steps: Vec<i64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let is_even = steps.iter().all(|step| *step == steps[0] && *step != 0);
     let is_rising = steps.iter().all(|step| *step > 0);
     // Numbers alone may be anything.
-    let has_other_names = names.iter().any(|name| matches!(Family::of(name), Family::Text | Family::Empty));
+    let has_other_names =
+        names.iter().any(|name| matches!(Family::classify(name), Family::Text | Family::Empty));
     if numbers.iter().all(|number| YEARS.contains(number)) {
         let are_years_below = all().all(|(_, below)| below.most(below.years));
         return !are_years_below

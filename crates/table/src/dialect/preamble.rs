@@ -44,7 +44,7 @@ fn line_end(text: &[u8]) -> usize {
 
 /// Properties of a row that show whether it is above the table.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct RowShape {
     /// Its cells.
     width: usize,
     /// Those that hold something.
@@ -53,9 +53,9 @@ pub(super) struct Shape {
     is_comment: bool,
 }
 
-impl Shape {
+impl RowShape {
     /// Of a row of a layout.
-    pub(super) fn of(text: &[u8], layout: &Layout, row: usize) -> Self {
+    pub(super) fn examine(text: &[u8], layout: &Layout, row: usize) -> Self {
         let line = layout.line(text, row);
         let filled = (0..line.len()).filter(|column| !line.raw(*column).trim_ascii().is_empty()).count();
         let bytes = &text[line.range()];
@@ -72,7 +72,7 @@ impl Shape {
 /// How many bytes of `text` are above the table that it has in this syntax. `whole`: nothing follows `text`.
 pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> usize {
     super::guess::fill(text, whole, syntax, layout);
-    let shapes: Vec<Shape> = (0..layout.len()).map(|row| Shape::of(text, layout, row)).collect();
+    let shapes: Vec<RowShape> = (0..layout.len()).map(|row| RowShape::examine(text, layout, row)).collect();
     let Some(mut first) = first_row(&shapes) else { return 0 };
     let mut start = layout.line(text, first).range().start;
     // A comment may have as many cells as the header below it. (Other headers begin with `#` themselves.)
@@ -89,7 +89,7 @@ pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layou
     let width = shapes[first].width;
     let has_empty_line = text[..start].windows(2).any(|pair| pair == b"\n\n" || pair == b"\r\r")
         || text[..start].windows(4).any(|pair| pair == b"\r\n\r\n");
-    let is_evident = |shape: &Shape| {
+    let is_evident = |shape: &RowShape| {
         shape.is_comment || shape.filled < 2 && shape.width == 1 && (width > 2 || has_empty_line)
     };
     // Without such a look the table itself must say by its header that it begins below.
@@ -99,7 +99,7 @@ pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layou
 }
 
 /// The first row that has the width of most, and as many cells with something in them as a header or a row has.
-fn first_row(shapes: &[Shape]) -> Option<usize> {
+fn first_row(shapes: &[RowShape]) -> Option<usize> {
     let mut counts = [0_usize; CELLS + 1];
     shapes.iter().filter(|shape| shape.filled > 1).for_each(|shape| counts[shape.width] += 1);
     let most = *counts.iter().max()?;

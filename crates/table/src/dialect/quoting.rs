@@ -23,7 +23,7 @@ pub(super) struct Quoting {
 
 impl Quoting {
     /// How `text`, laid out in `layout` with this syntax, is quoted; `None` when its quotes have no meaning.
-    pub(super) fn of(text: &[u8], whole: bool, syntax: Syntax, layout: &Layout) -> Option<Self> {
+    pub(super) fn examine(text: &[u8], whole: bool, syntax: Syntax, layout: &Layout) -> Option<Self> {
         let quote = syntax.quote()?;
         let mut quoting = Self { quote, ..Self::default() };
         for row in (0..layout.len()).map(|row| layout.line(text, row)) {

@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    fn of(values: &[f64]) -> Histogram {
+    fn histogram(values: &[f64]) -> Histogram {
         let mut histogram = Histogram::default();
         values.iter().for_each(|value| histogram.add(*value));
         histogram
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_of_a_small_range_are_counted_one_by_one() {
-        let bins = of(&[3.0, 1.0, 2.0, 2.0, 10.0]).bins();
+        let bins = histogram(&[3.0, 1.0, 2.0, 2.0, 10.0]).bins();
         assert!(bins.len() <= COARSE);
         assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), 5);
         assert_eq!((bins[0].from, bins[0].count), (1.0, 1));
@@ -158,7 +158,7 @@ mod tests {
             values in numbers(),
             cut in 0..40_usize,
         ) {
-            let bins = of(&values).bins();
+            let bins = histogram(&values).bins();
             prop_assert!(bins.len() <= COARSE);
             for bin in &bins {
                 let within = values.iter().filter(|value| (bin.from..bin.to).contains(value)).count();
@@ -166,10 +166,10 @@ mod tests {
             }
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
-            prop_assert_eq!(&bins, &of(&sorted).bins());
+            prop_assert_eq!(&bins, &histogram(&sorted).bins());
             let (first, rest) = values.split_at(cut.min(values.len()));
-            let mut merged = of(first);
-            merged.merge(&of(rest));
+            let mut merged = histogram(first);
+            merged.merge(&histogram(rest));
             prop_assert_eq!(&bins, &merged.bins());
         }
     }

@@ -85,7 +85,7 @@ impl Reading {
         let natures = self.natures(&places, types, control)?;
         let (first, syntax) = (self.first_line(), self.dialect().syntax);
         let columns: Mutex<Vec<_>> =
-            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.of(*column))).collect());
+            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.get(*column))).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);
         let clipped = self.scan(
             &chunks,

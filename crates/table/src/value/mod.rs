@@ -49,7 +49,7 @@ const MISSING: [&str; 28] = [
 
 impl Kind {
     /// What `cell` looks like where numbers are written in this `style`.
-    pub(crate) fn of(cell: &[u8], style: Style) -> Self {
+    pub(crate) fn classify(cell: &[u8], style: Style) -> Self {
         Self::with_number(cell, style).0
     }
 

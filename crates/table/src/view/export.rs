@@ -54,7 +54,8 @@ fn may_hide_formula(cell: &[u8]) -> bool {
 
 /// Whether a spreadsheet may take a cell for a formula.
 fn may_be_formula(cell: &[u8]) -> bool {
-    let is_number = |style| matches!(Kind::of(cell, style), Kind::Integer | Kind::Decimal | Kind::Missing);
+    let is_number =
+        |style| matches!(Kind::classify(cell, style), Kind::Integer | Kind::Decimal | Kind::Missing);
     // A mark at the beginning of a file is taken for the byte order mark, so what follows it counts.
     let cell = cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell);
     match cell {
@@ -103,7 +104,7 @@ impl View {
         let (mut at, mut step) = (0, FEWEST);
         while at < total {
             control.check()?;
-            control.tell(at, total, (0.0, 1.0));
+            control.report(at, total, (0.0, 1.0));
             let next = (at + step).min(total);
             match &self.order {
                 None => (at..next).try_for_each(|row| export.row(row + self.first()))?,
@@ -118,7 +119,7 @@ impl View {
             at = next;
         }
         export.hand_over(0)?;
-        control.tell(1, 1, (0.0, 1.0));
+        control.report(1, 1, (0.0, 1.0));
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ impl Selection {
         let tests: Vec<Test> = query
             .filter
             .iter()
-            .map(|filter| Test::new(filter, natures.of(filter.column), strictly))
+            .map(|filter| Test::new(filter, natures.get(filter.column), strictly))
             .collect::<Result<_, _>>()?;
         let search = (!query.search.is_empty()).then(|| Contains::new(&query.search)).transpose()?;
         let searched = search.as_ref().map_or("", |search| &search.text).as_bytes();

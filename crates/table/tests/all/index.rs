@@ -87,7 +87,7 @@ fn a_table_opened_again_is_the_same() {
         let table: &tidings_table::Table = early.get().unwrap();
         seen.lock().unwrap().push(table.reading().summary().lines);
     };
-    let control = tidings_table::Control::default().telling(&tell);
+    let control = tidings_table::Control::default().with_progress(&tell);
     let choice = exactly(before.dialect().syntax, true);
     let again = tidings_table::Writer::open(made.folder.path(), choice, *before.limits(), control, |table| {
         early.set(table.clone()).unwrap();

@@ -609,13 +609,13 @@ fn progress_rises_to_one_and_a_cancelled_view_is_an_error() {
     let query = Query { sort: vec![SortBy { column: 1, desc: false, natural: false }], ..Query::default() };
     let told = Mutex::new(Vec::new());
     let tell = |part: f32| told.lock().unwrap().push(part);
-    made.reading().view(&query, Control::default().telling(&tell)).unwrap();
+    made.reading().view(&query, Control::default().with_progress(&tell)).unwrap();
     let told = told.into_inner().unwrap();
     assert!(told.is_sorted() && told.len() > 1 && told.last() == Some(&1.0), "{told:?}");
 
     let cancel = Cancel::default();
     let stop = |_: f32| cancel.cancel();
-    let control = Control::default().cancelled_by(&cancel).telling(&stop);
+    let control = Control::default().cancelled_by(&cancel).with_progress(&stop);
     assert!(matches!(made.reading().view(&query, control), Err(Error::Cancelled)));
 }
 

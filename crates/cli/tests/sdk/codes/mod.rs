@@ -28,7 +28,7 @@ fn server(options: &[(&str, &str)]) -> Tidings {
     let flags = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--broker"];
     let broker = options.iter().find(|(key, _)| *key == "broker").map_or("memory", |(_, broker)| broker);
     let others = options.iter().filter(|(key, _)| *key != "broker");
-    let builder = Tidings::at(TIDINGS).args(flags).args([broker]);
+    let builder = Tidings::builder(TIDINGS).args(flags).args([broker]);
     let variable = |key: &str| format!("TIDINGS_{}", key.replace('.', "_").to_ascii_uppercase());
     others.fold(builder, |builder, (key, value)| builder.env(&variable(key), value)).start()
 }

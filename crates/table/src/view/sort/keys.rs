@@ -88,7 +88,7 @@ impl Keys {
             // Held during the report, so that progress never decreases.
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             *done += count as u64;
-            control.tell(*done, all, span);
+            control.report(*done, all, span);
         };
         sort_in_parts(&mut entries, &tell, control);
         self.sort_equals(&mut entries, 0, LEVELS, control);

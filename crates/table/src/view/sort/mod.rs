@@ -80,7 +80,7 @@ struct Column {
 impl KeyMaker {
     fn new(by: &[SortBy], natures: &Natures, syntax: Syntax) -> Self {
         let column = |by: &SortBy| {
-            let nature = natures.of(by.column);
+            let nature = natures.get(by.column);
             Column { column: by.column, desc: by.desc, natural: by.natural, nature }
         };
         // A column that is there again decides nothing any more.

@@ -67,13 +67,13 @@ impl<'a> Sorter<'a> {
                 spilled.merge(self.most, control, |line| collector.push(line))?;
             }
         }
-        control.tell(1, 1, (SCAN, 1.0));
+        control.report(1, 1, (SCAN, 1.0));
         Ok(collector.finish()?)
     }
 
     /// Writes the keys to the file, sorted.
     fn spill(&mut self, control: Control<'_>) -> Result<(), Error> {
-        self.keys.sort(control.silently(), (0.0, 0.0))?;
+        self.keys.sort(control.without_progress(), (0.0, 0.0))?;
         let spilled = match &mut self.spilled {
             Some(spilled) => spilled,
             none => none.insert(Spilled {
@@ -131,7 +131,7 @@ impl Spilled {
             }
             if merged & 0xFFF == 0 {
                 control.check()?;
-                control.tell(merged, length, (SCAN, 1.0));
+                control.report(merged, length, (SCAN, 1.0));
             }
         }
         Ok(())
