@@ -191,7 +191,7 @@ impl Maker {
         Self::new("client.token", hmac_secret_key, jwks_public_endpoint.is_some(), audience, issuer)
     }
 
-    fn of_subscriptions(options: ClientOptions) -> Result<Self, Failure> {
+    fn for_subscriptions(options: ClientOptions) -> Result<Self, Failure> {
         if !options.subscription_token.enabled {
             return Self::for_connections(options);
         }
@@ -267,7 +267,7 @@ struct Claims<'a> {
 
 impl Connection {
     fn run(&self) -> Result<(), Failure> {
-        let maker = Maker::of_connections(self.common.keys.options()?)?;
+        let maker = Maker::for_connections(self.common.keys.options()?)?;
         let claims = Claims {
             sub: self.user.as_str(),
             channels: self.channels.iter().map(Channel::as_str).collect(),
@@ -280,7 +280,7 @@ impl Connection {
 
 impl Subscription {
     fn run(&self) -> Result<(), Failure> {
-        let maker = Maker::of_subscriptions(self.common.keys.options()?)?;
+        let maker = Maker::for_subscriptions(self.common.keys.options()?)?;
         let claims =
             Claims { sub: self.user.as_str(), channel: Some(self.channel.as_str()), ..Claims::default() };
         maker.print(&self.common, claims)
