@@ -6,6 +6,7 @@ use crate::deciding::Decide;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::ending::CloseReason;
 use crate::hub::Hub;
+use crate::index::Slot;
 use crate::protocols::{Event, Protocols};
 use crate::session::{Flag, SessionId};
 use crate::subscribe::ReadyCommand;
@@ -13,8 +14,8 @@ use crate::topics::Entry;
 
 impl<P: Protocols> Hub<P> {
     /// Has a request of a session carried out; its response comes in the order of the session's commands.
-    pub fn request(&mut self, slot: u32, id: u32, request: Request, fx: &mut Effects) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn request(&mut self, slot: Slot, id: u32, request: Request, fx: &mut Effects) {
+        let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
         let awaiting = &mut session.more().awaiting;
         let publishes = match &request {
@@ -34,7 +35,7 @@ impl<P: Protocols> Hub<P> {
     /// Has a request carried out whose response needs no turn. The response comes with `channel`.
     pub fn request_beside(
         &mut self,
-        slot: u32,
+        slot: Slot,
         id: u32,
         channel: Option<Channel>,
         request: Request,
@@ -43,13 +44,13 @@ impl<P: Protocols> Hub<P> {
         let own = self.id_of(slot);
         let reads =
             matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
-        let ticket = self.sessions[slot as usize].more().awaiting.add_in_flight(id, channel, reads);
+        let ticket = self.sessions[slot.index()].more().awaiting.add_in_flight(id, channel, reads);
         fx.push(Effect::Request(own, ticket, request));
     }
 
     /// Keeps bytes until their turn among the responses has come; `false` when it has come already.
-    pub fn enqueue(&mut self, slot: u32, bytes: &[u8]) -> bool {
-        let session = &mut self.sessions[slot as usize];
+    pub fn enqueue(&mut self, slot: Slot, bytes: &[u8]) -> bool {
+        let session = &mut self.sessions[slot.index()];
         let waits = session.is_awaiting();
         if waits {
             session.more().awaiting.ready(bytes.into());
@@ -58,8 +59,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether the session was ended.
-    pub fn is_closing(&self, slot: u32) -> bool {
-        self.sessions[slot as usize].flags.has(Flag::Closing)
+    pub fn is_closing(&self, slot: Slot) -> bool {
+        self.sessions[slot.index()].flags.has(Flag::Closing)
     }
 
     /// What came of a request.
@@ -68,12 +69,12 @@ impl<P: Protocols> Hub<P> {
             return;
         }
         let slot = id.slot;
-        let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+        let Some(more) = self.sessions[slot.index()].existing_more() else { return };
         if let Some(flight) = more.awaiting.take_in_flight(ticket) {
             let (id, channel) = (flight.id, flight.channel.as_ref());
             self.event(slot, Event::Response { id, channel, answer }, fx);
         } else if let Some(answer) = self.on_subscribe_response(slot, ticket, answer, fx)
-            && let Some(more) = self.sessions[slot as usize].existing_more()
+            && let Some(more) = self.sessions[slot.index()].existing_more()
         {
             more.awaiting.answered(ticket, answer);
         }
@@ -81,17 +82,17 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Gives every answer whose turn has come, and lets the session go on when none is left.
-    pub(crate) fn advance(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn advance(&mut self, slot: Slot, fx: &mut Effects) {
         let mark = fx.mark();
         self.give_answers(slot, fx);
         P::responded(self, slot, mark, fx);
     }
 
-    fn give_answers(&mut self, slot: u32, fx: &mut Effects) {
+    fn give_answers(&mut self, slot: Slot, fx: &mut Effects) {
         loop {
             self.read_for_next(slot, fx);
             let topics = &self.topics;
-            let session = &mut self.sessions[slot as usize];
+            let session = &mut self.sessions[slot.index()];
             let Some(more) = session.existing_more() else { return };
             let Some((id, outcome)) = more.awaiting.pop(|key| topics.get(key).is_some_and(Entry::is_live))
             else {
@@ -100,7 +101,7 @@ impl<P: Protocols> Hub<P> {
             if let ReadyCommand::Subscribe(key, _) = &outcome {
                 self.topics.remove_waiter(*key, SessionId { slot, generation: session.generation });
             }
-            let session = &mut self.sessions[slot as usize];
+            let session = &mut self.sessions[slot.index()];
             match outcome {
                 ReadyCommand::Subscribe(key, None) => {
                     let already = session.is_subscribed(key);
@@ -121,7 +122,7 @@ impl<P: Protocols> Hub<P> {
                 ReadyCommand::Ready(bytes) => self.event(slot, Event::Ready(&bytes), fx),
             }
         }
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         if session.flags.has(Flag::Closing) || session.is_queued() {
             return;
         }
@@ -134,7 +135,7 @@ impl<P: Protocols> Hub<P> {
             self.end(slot, &CloseReason::Done, fx);
         } else {
             self.event(slot, Event::Idle, fx);
-            self.sessions[slot as usize].settle();
+            self.sessions[slot.index()].settle();
         }
     }
 }

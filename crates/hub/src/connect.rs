@@ -6,6 +6,7 @@ use crate::access::{Action, Identity, has_own_channel};
 use crate::deciding::{Admission, Connected, Rejection};
 use crate::effects::{Effect, Effects, Failure, Timer};
 use crate::hub::Hub;
+use crate::index::Slot;
 use crate::member::Member;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, SessionId};
@@ -14,7 +15,7 @@ use crate::subscribe::{Completed, Origin, PendingConnect, PendingSubscribe, Subs
 
 impl<P: Protocols> Hub<P> {
     /// Ends a session whose client is to have more channels than it may.
-    pub fn too_many_channels(&mut self, slot: u32, fx: &mut Effects) {
+    pub fn too_many_channels(&mut self, slot: Slot, fx: &mut Effects) {
         let words =
             format!("{}: {} channels a connection", code::CHANNEL_LIMIT.text, self.settings.channel_limit);
         self.end(slot, &crate::CloseReason::Code(code::CHANNEL_LIMIT.number, words), fx);
@@ -22,7 +23,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Accepts a connection: sets its user and makes its subscriptions. The event follows when all of them are made.
     /// With `grants`, its channels are not subscribed: its client may subscribe to them.
-    pub fn accept(&mut self, slot: u32, id: u32, mut connected: Connected, grants: bool, fx: &mut Effects) {
+    pub fn accept(&mut self, slot: Slot, id: u32, mut connected: Connected, grants: bool, fx: &mut Effects) {
         let mut channels = match self.channels_of(&mut connected) {
             Ok(channels) => channels,
             Err(failure) => return self.event(slot, Event::Failed { id, failure: &failure }, fx),
@@ -31,9 +32,9 @@ impl<P: Protocols> Hub<P> {
             return;
         }
         if grants {
-            self.sessions[slot as usize].set_granted(std::mem::take(&mut channels));
+            self.sessions[slot.index()].set_granted(std::mem::take(&mut channels));
         }
-        let requested = std::mem::take(&mut self.sessions[slot as usize].more().requested);
+        let requested = std::mem::take(&mut self.sessions[slot.index()].more().requested);
         if channels.len() > self.settings.channel_limit {
             return self.too_many_channels(slot, fx);
         }
@@ -66,11 +67,11 @@ impl<P: Protocols> Hub<P> {
         }
         let admitting = PendingConnect { id, connected, joins };
         if admitting.joins.iter().all(PendingSubscribe::is_decided)
-            && !self.sessions[slot as usize].is_queued()
+            && !self.sessions[slot.index()].is_queued()
         {
             return self.finish_accept(slot, admitting, fx);
         }
-        self.sessions[slot as usize].more().awaiting.connect(admitting);
+        self.sessions[slot.index()].more().awaiting.connect(admitting);
         self.read_for_next(slot, fx);
     }
 
@@ -117,8 +118,8 @@ impl<P: Protocols> Hub<P> {
 
     /// Sets the user of a session. A user that has as many connections as it may gets no further one: the session is ended,
     /// and this gives `false`.
-    pub fn identify(&mut self, slot: u32, connected: &Connected, fx: &mut Effects) -> bool {
-        let before = self.sessions[slot as usize].member().map(|member| &*member.user);
+    pub fn identify(&mut self, slot: Slot, connected: &Connected, fx: &mut Effects) -> bool {
+        let before = self.sessions[slot.index()].member().map(|member| &*member.user);
         // A session that authenticates again is counted already.
         if before != Some(&*connected.user) && !self.meter_user(slot, &connected.user, fx) {
             return false;
@@ -133,7 +134,7 @@ impl<P: Protocols> Hub<P> {
             ..Member::default()
         };
         member.set_token(token.as_ref());
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         if session.identity != Identity::Backend {
             session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };
         }
@@ -154,8 +155,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session becomes an anonymous one, without the rights and channels of its token.
-    pub fn forget_identity(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn forget_identity(&mut self, slot: Slot) {
+        let session = &mut self.sessions[slot.index()];
         session.identity = Identity::Anonymous;
         session.flags.set(Flag::Connected, false);
         let member = session.existing_more().and_then(|more| {
@@ -169,7 +170,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// All subscriptions are decided: makes them and reports the connection.
-    pub(crate) fn finish_accept(&mut self, slot: u32, admitting: PendingConnect, fx: &mut Effects) {
+    pub(crate) fn finish_accept(&mut self, slot: Slot, admitting: PendingConnect, fx: &mut Effects) {
         let PendingConnect { id, connected, joins } = admitting;
         if let Some(failure) = joins.iter().find_map(PendingSubscribe::failure) {
             let failure = failure.clone();
@@ -180,7 +181,7 @@ impl<P: Protocols> Hub<P> {
         }
         let mut settled: Vec<Completed> = Vec::with_capacity(joins.len());
         let mut left = self.settings.recovery_bytes;
-        let peer = self.sessions[slot as usize].peer;
+        let peer = self.sessions[slot.index()].peer;
         let mut joins = joins.into_iter();
         while let Some(join) = joins.next() {
             match self.complete_subscribe(slot, join, left, fx) {
@@ -198,7 +199,7 @@ impl<P: Protocols> Hub<P> {
                 }
             }
         }
-        self.sessions[slot as usize].flags.set(Flag::Connected, true);
+        self.sessions[slot.index()].flags.set(Flag::Connected, true);
         let event = Event::Connected { id, connected: &connected, subscriptions: &settled };
         self.event(slot, event, fx);
         for one in &settled {
@@ -214,7 +215,7 @@ impl<P: Protocols> Hub<P> {
     pub(crate) fn ping(&mut self, id: SessionId, fx: &mut Effects) {
         let timeout = self.settings.pong_timeout;
         self.event(id.slot, Event::PingDue, fx);
-        let session = &mut self.sessions[id.slot as usize];
+        let session = &mut self.sessions[id.slot.index()];
         if !timeout.is_zero() && session.peer.answers_pings() {
             session.flags.set(Flag::PongDue, true);
             fx.push(Effect::Start(id, Timer::Pong, timeout));

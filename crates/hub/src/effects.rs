@@ -8,29 +8,30 @@ use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Topic};
 
 use crate::deciding::{Admission, Connected, Decide, Rejection, TokenId};
+use crate::index::Slot;
 use crate::session::SessionId;
 
 /// Something that the shard carries out for the hub, in order.
 #[derive(Debug)]
 pub enum Effect {
     /// Send these bytes of [`Effects::bytes`] to the session's peer.
-    Send(u32, Range<usize>),
+    Send(Slot, Range<usize>),
     /// The session's stream is open: everything that was requested for it is there.
-    Opened(u32),
+    Opened(Slot),
     /// The session's stream is refused. A transport that has not begun its HTTP response sends `status` with the error as
     /// its body; another one sends the error as an event.
     Refused {
         /// The session.
-        slot: u32,
+        slot: Slot,
         /// The status of a response that has not begun.
         status: HttpStatus,
         /// The error as a JSON object, in [`Effects::bytes`].
         error: Range<usize>,
     },
     /// Flush, then close the connection; the hub has forgotten its subscriptions already.
-    Close(u32),
+    Close(Slot),
     /// The session may go on: call [`crate::Hub::input`] with no bytes, then read again.
-    Resume(u32),
+    Resume(Slot),
     /// Call [`crate::Hub::expired`] after this time.
     Start(SessionId, Timer, Duration),
     /// Subscribe this topic at the broker, and report its state to [`crate::Hub::interest`].
@@ -194,7 +195,7 @@ const LOOK_BACK: usize = 8;
 impl Effects {
     /// Has `write` append bytes that go to `slot`. What goes to one session on end is one write, also with timers and
     /// notes between its parts, which have no part in what the peer sees.
-    pub fn send(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn send(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let end = self.bytes.len();
@@ -209,7 +210,7 @@ impl Effects {
     }
 
     /// Has the transport refuse the session's stream with the error that `write` appends.
-    pub fn refuse(&mut self, slot: u32, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn refuse(&mut self, slot: Slot, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.list.push(Effect::Refused { slot, status, error: start..self.bytes.len() });
@@ -221,7 +222,7 @@ impl Effects {
     }
 
     /// Takes back what goes to `slot` since `mark` and appends it to `out`; gives how many bytes that is.
-    pub fn take_sent(&mut self, slot: u32, mark: SentMark, out: &mut Vec<u8>) -> usize {
+    pub fn take_sent(&mut self, slot: Slot, mark: SentMark, out: &mut Vec<u8>) -> usize {
         let before = out.len();
         // A write from before the mark may have been gone on with.
         let mut at = mark.effects.saturating_sub(LOOK_BACK);

@@ -6,6 +6,7 @@ use tidings_wire::code::{self, Code};
 
 use crate::effects::{Effect, Effects};
 use crate::hub::Hub;
+use crate::index::Slot;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::Flag;
 
@@ -95,7 +96,7 @@ const LEFT: [u16; 2] = [1000, 1001];
 
 impl<P: Protocols> Hub<P> {
     /// Counts and logs why a session is ended, unless its peer requested that.
-    fn note_ending(&mut self, slot: u32, ending: &CloseReason) {
+    fn note_ending(&mut self, slot: Slot, ending: &CloseReason) {
         let Some((code, words)) = ending.words() else { return };
         let number = match ending {
             CloseReason::Protocol(_) => code::BAD_PROTOCOL.number,
@@ -105,7 +106,7 @@ impl<P: Protocols> Hub<P> {
         self.disconnects.count(number);
         if tracing::enabled!(tracing::Level::DEBUG) {
             let client = self.client_name(self.id_of(slot));
-            let session = &self.sessions[slot as usize];
+            let session = &self.sessions[slot.index()];
             let user = session.member().map(|member| &*member.user).unwrap_or_default();
             let dialect = session.peer.name();
             tracing::debug!(client, user, dialect, code = number, reason = words, "a client is disconnected");
@@ -114,8 +115,8 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends a session: reports it to its protocol, ends its subscriptions, and has the connection closed once everything
     /// is flushed.
-    pub fn end(&mut self, slot: u32, ending: &CloseReason, fx: &mut Effects) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn end(&mut self, slot: Slot, ending: &CloseReason, fx: &mut Effects) {
+        let session = &mut self.sessions[slot.index()];
         if session.flags.has(Flag::Closing) {
             return;
         }

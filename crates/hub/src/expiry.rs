@@ -9,10 +9,10 @@ use tidings_wire::{Channel, Topic, code};
 use crate::effects::{Effect, Effects, Notification, Timer};
 use crate::ending::CloseReason;
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::member::SubscriptionFlag;
 use crate::protocols::{Event, Protocols};
 use crate::session::SessionId;
-use crate::topics::TopicKey;
 
 /// How often the presence of a client is refreshed; well below its time to live.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
@@ -34,18 +34,18 @@ fn check_after(planned: &mut Option<u64>, at: u64, now: u64, grace: Duration) ->
 
 impl<P: Protocols> Hub<P> {
     /// Plans the end of a connection that expires at `at`.
-    pub(crate) fn start_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
+    pub(crate) fn start_expiry(&mut self, slot: Slot, at: u64, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_close_delay);
-        let member = self.sessions[slot as usize].existing_member();
+        let member = self.sessions[slot.index()].existing_member();
         if let Some(after) = member.and_then(|member| check_after(&mut member.expiry_check, at, now, grace)) {
             fx.push(Effect::Start(self.id_of(slot), Timer::Expiry, after));
         }
     }
 
     /// Plans the end of a subscription that expires at `at`.
-    pub(crate) fn start_sub_expiry(&mut self, slot: u32, at: u64, fx: &mut Effects) {
+    pub(crate) fn start_sub_expiry(&mut self, slot: Slot, at: u64, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_sub_close_delay);
-        let member = self.sessions[slot as usize].existing_member();
+        let member = self.sessions[slot.index()].existing_member();
         if let Some(after) = member.and_then(|m| check_after(&mut m.sub_expiry_check, at, now, grace)) {
             fx.push(Effect::Start(self.id_of(slot), Timer::SubExpiry, after));
         }
@@ -54,7 +54,7 @@ impl<P: Protocols> Hub<P> {
     /// The connection may have expired: unless it was renewed, it ends.
     pub(crate) fn connection_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let grace = self.settings.expired_close_delay.as_secs();
-        let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
+        let Some(member) = self.sessions[id.slot.index()].existing_member() else { return };
         member.expiry_check = None;
         match member.expires {
             Some(at) if at.saturating_add(grace) <= self.time => {
@@ -69,7 +69,7 @@ impl<P: Protocols> Hub<P> {
     /// Expired subscriptions end; their clients may subscribe again with a new token.
     pub(crate) fn subscription_expiry(&mut self, id: SessionId, fx: &mut Effects) {
         let (now, grace) = (self.time, self.settings.expired_sub_close_delay.as_secs());
-        let Some(member) = self.sessions[id.slot as usize].existing_member() else { return };
+        let Some(member) = self.sessions[id.slot.index()].existing_member() else { return };
         member.sub_expiry_check = None;
         let is_over = |at: u64| at.saturating_add(grace) <= now;
         let over = member.subs.iter().filter(|sub| sub.expires.is_some_and(is_over));
@@ -88,13 +88,13 @@ impl<P: Protocols> Hub<P> {
     /// subscribers see of the client from now on, where that changes.
     pub fn renew_subscription(
         &mut self,
-        slot: u32,
+        slot: Slot,
         channel: &Channel,
         (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
         fx: &mut Effects,
     ) {
         let key = self.topics.key(&Topic::Channel(channel.clone()));
-        let member = self.sessions[slot as usize].existing_member();
+        let member = self.sessions[slot.index()].existing_member();
         let Some(sub) = key.and_then(|key| member?.sub_mut(key)) else { return };
         sub.expires = expires;
         if let Some(token) = token {
@@ -112,11 +112,11 @@ impl<P: Protocols> Hub<P> {
     /// where that changes.
     pub fn renew_connection(
         &mut self,
-        slot: u32,
+        slot: Slot,
         (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
         fx: &mut Effects,
     ) {
-        let more = self.sessions[slot as usize].more();
+        let more = self.sessions[slot.index()].more();
         if let Some(token) = token
             && let Some(member) = &mut more.member
         {
@@ -135,7 +135,7 @@ impl<P: Protocols> Hub<P> {
     /// Ends a subscription and reports the reason.
     pub(crate) fn end_subscription(
         &mut self,
-        slot: u32,
+        slot: Slot,
         key: TopicKey,
         code: u16,
         reason: &str,
@@ -148,9 +148,9 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Starts the timer that refreshes a session's presence.
-    pub(crate) fn start_presence_timer(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn start_presence_timer(&mut self, slot: Slot, fx: &mut Effects) {
         let id = self.id_of(slot);
-        if let Some(member) = self.sessions[slot as usize].existing_member()
+        if let Some(member) = self.sessions[slot.index()].existing_member()
             && !std::mem::replace(&mut member.presence_timer, true)
         {
             fx.push(Effect::Start(id, Timer::Presence, PRESENCE_INTERVAL));
@@ -160,7 +160,7 @@ impl<P: Protocols> Hub<P> {
     /// Refreshes the presence of a session, for as long as it has any.
     pub(crate) fn refresh_presence(&mut self, id: SessionId, fx: &mut Effects) {
         let slot = id.slot;
-        let Some(member) = self.sessions[slot as usize].existing_member() else { return };
+        let Some(member) = self.sessions[slot.index()].existing_member() else { return };
         member.presence_timer = false;
         let present = member.subs.iter().filter(|sub| sub.marks.has(SubscriptionFlag::Present));
         let present: Vec<_> =
@@ -179,8 +179,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Frees the user and special subscriptions of a session that has neither.
-    pub fn forget_empty_member(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn forget_empty_member(&mut self, slot: Slot) {
+        let session = &mut self.sessions[slot.index()];
         if let Some(more) = session.existing_more()
             && more.member.as_ref().is_some_and(|member| member.is_nobody())
         {

@@ -9,11 +9,12 @@ use tidings_wire::{Form, Position, Publication, Topic};
 use crate::deciding::ConnectionInfo;
 use crate::effects::{Effect, Effects, Timer};
 use crate::ending::{CloseReason, Disconnects};
+use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, Session, SessionId};
 use crate::settings::Settings;
-use crate::topics::{Entry, TopicKey, Topics};
+use crate::topics::{Entry, Topics};
 
 /// Whether a session may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ pub struct Hub<P: Protocols> {
     pub(crate) clients: ClientStats,
     pub(crate) disconnects: Disconnects,
     /// The sessions of each user.
-    pub(crate) users: HashMap<Box<str>, Vec<u32>>,
+    pub(crate) users: HashMap<Box<str>, Vec<Slot>>,
     /// The time, in Unix seconds.
     pub(crate) time: u64,
     /// The time for limits, in nanoseconds of another clock.
@@ -140,7 +141,7 @@ impl<P: Protocols> Hub<P> {
         if about.is_some() {
             session.more().about = about;
         }
-        let slot = u32::try_from(self.sessions.insert(session)).expect("fewer sessions than 2³²");
+        let slot = Slot::from_index(self.sessions.insert(session));
         P::opened(self, slot, fx);
         SessionId { slot, generation }
     }
@@ -177,21 +178,21 @@ impl<P: Protocols> Hub<P> {
     ///
     /// # Panics
     /// When there is none.
-    pub fn session(&self, slot: u32) -> &Session<P> {
-        &self.sessions[slot as usize]
+    pub fn session(&self, slot: Slot) -> &Session<P> {
+        &self.sessions[slot.index()]
     }
 
     /// The same, to be changed.
     ///
     /// # Panics
     /// When there is none.
-    pub fn session_mut(&mut self, slot: u32) -> &mut Session<P> {
-        &mut self.sessions[slot as usize]
+    pub fn session_mut(&mut self, slot: Slot) -> &mut Session<P> {
+        &mut self.sessions[slot.index()]
     }
 
     /// The session in `slot`, if there is one.
-    pub fn get_session(&self, slot: u32) -> Option<&Session<P>> {
-        self.sessions.get(slot as usize)
+    pub fn get_session(&self, slot: Slot) -> Option<&Session<P>> {
+        self.sessions.get(slot.index())
     }
 
     /// Counts a command that is answered with an error.
@@ -205,38 +206,38 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Reports an event of a session to its protocol.
-    pub(crate) fn event(&mut self, slot: u32, event: Event<'_>, fx: &mut Effects) {
+    pub(crate) fn event(&mut self, slot: Slot, event: Event<'_>, fx: &mut Effects) {
         P::event(self, slot, event, fx);
     }
 
     /// The session in `slot`, if there is one.
-    pub fn id(&self, slot: u32) -> Option<SessionId> {
-        let generation = self.sessions.get(slot as usize)?.generation;
+    pub fn id(&self, slot: Slot) -> Option<SessionId> {
+        let generation = self.sessions.get(slot.index())?.generation;
         Some(SessionId { slot, generation })
     }
 
     /// The form in which the session in `slot` takes publications.
-    pub fn form(&self, slot: u32) -> Option<Form> {
-        self.sessions.get(slot as usize).map(|session| session.peer.form())
+    pub fn form(&self, slot: Slot) -> Option<Form> {
+        self.sessions.get(slot.index()).map(|session| session.peer.form())
     }
 
     /// Whether this very session is still there.
     pub fn is_current(&self, id: SessionId) -> bool {
-        self.sessions.get(id.slot as usize).is_some_and(|s| s.generation == id.generation)
+        self.sessions.get(id.slot.index()).is_some_and(|s| s.generation == id.generation)
     }
 
     /// Whether the session holds no memory beyond its place here and in the subscriber lists.
-    pub fn is_idle(&self, slot: u32) -> bool {
-        self.sessions.get(slot as usize).is_none_or(|s| !s.has_more())
+    pub fn is_idle(&self, slot: Slot) -> bool {
+        self.sessions.get(slot.index()).is_none_or(|s| !s.has_more())
     }
 
     /// The connection is gone: forgets the session and everything it had.
-    pub fn closed(&mut self, slot: u32, fx: &mut Effects) {
-        if !self.sessions.contains(slot as usize) {
+    pub fn closed(&mut self, slot: Slot, fx: &mut Effects) {
+        if !self.sessions.contains(slot.index()) {
             return;
         }
         self.drop_interest(slot, fx);
-        let session = self.sessions.remove(slot as usize);
+        let session = self.sessions.remove(slot.index());
         self.protocols.closed(session.peer, session.peek_state());
         if let Some(member) = session.member() {
             self.forget_user(slot, &member.user);
@@ -245,8 +246,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The peer sends no more: the session ends as soon as every command is answered.
-    pub fn finish(&mut self, slot: u32, fx: &mut Effects) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn finish(&mut self, slot: Slot, fx: &mut Effects) {
+        let session = &mut self.sessions[slot.index()];
         session.flags.set(Flag::Finishing, true);
         if !session.is_awaiting() && !session.flags.has(Flag::Closing) {
             self.end(slot, &CloseReason::Done, fx);
@@ -255,16 +256,16 @@ impl<P: Protocols> Hub<P> {
 
     /// The peer of a connection that only reads sends no more. It may still read; if it is gone altogether, its system
     /// responds to the ping with a reset.
-    pub fn half_closed(&mut self, slot: u32, fx: &mut Effects) {
-        let flags = self.sessions[slot as usize].flags;
+    pub fn half_closed(&mut self, slot: Slot, fx: &mut Effects) {
+        let flags = self.sessions[slot.index()].flags;
         if flags.has(Flag::Connected) && !flags.has(Flag::Closing) {
             self.event(slot, Event::PingDue, fx);
         }
     }
 
-    pub(crate) fn drop_interest(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn drop_interest(&mut self, slot: Slot, fx: &mut Effects) {
         self.unsubscribe_all(slot, fx);
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
         let Some(more) = session.existing_more() else { return };
         let waited: Vec<TopicKey> = more.awaiting.topics().collect();
@@ -279,19 +280,19 @@ impl<P: Protocols> Hub<P> {
                 self.release(key, fx);
             }
         }
-        self.sessions[slot as usize].settle();
+        self.sessions[slot.index()].settle();
     }
 
     /// A timer that was started by [`Effect::Start`] has expired.
     pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
-        if !self.is_current(id) || self.sessions[id.slot as usize].flags.has(Flag::Closing) {
+        if !self.is_current(id) || self.sessions[id.slot.index()].flags.has(Flag::Closing) {
             return;
         }
         let slot = id.slot;
         match timer {
             Timer::Ping => self.ping(id, fx),
-            Timer::Pong if self.sessions[slot as usize].flags.has(Flag::PongDue) => {
-                if self.sessions[slot as usize].flags.has(Flag::Stopped) {
+            Timer::Pong if self.sessions[slot.index()].flags.has(Flag::PongDue) => {
+                if self.sessions[slot.index()].flags.has(Flag::Stopped) {
                     // The server does not read at present: the pong may be among what was not read yet.
                     fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
                 } else {
@@ -318,7 +319,7 @@ impl<P: Protocols> Hub<P> {
 
     /// These publications are about to be sent to a topic's subscribers: gives the subscribers that have
     /// some of them already, each with the position up to which that is so (see [`crate::is_told`]).
-    pub fn fanning_out(&mut self, key: TopicKey, publications: &[Arc<Publication>]) -> Vec<(u32, Position)> {
+    pub fn fanning_out(&mut self, key: TopicKey, publications: &[Arc<Publication>]) -> Vec<(Slot, Position)> {
         self.topics.record(key, publications, self.settings.recovery_bytes);
         self.topics.skipping(key, publications)
     }
@@ -337,7 +338,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Slots of all sessions, for shutting down.
-    pub fn slots(&self) -> Vec<u32> {
-        self.sessions.iter().map(|(slot, _)| u32::try_from(slot).expect("a slot made by open")).collect()
+    pub fn slots(&self) -> Vec<Slot> {
+        self.sessions.iter().map(|(slot, _)| Slot::from_index(slot)).collect()
     }
 }

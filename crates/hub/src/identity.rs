@@ -9,9 +9,9 @@ use tidings_wire::ClientInfo;
 
 use crate::deciding::Requester;
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
-use crate::topics::TopicKey;
 
 /// Label of client ids, which are public.
 const CLIENT_ID: &[u8] = b"tidings client id\0";
@@ -36,7 +36,7 @@ impl SessionKey {
     fn derive(&self, label: &[u8], shard: u32, id: SessionId) -> u128 {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(label);
-        for number in [shard, id.slot, id.generation] {
+        for number in [shard, id.slot.number(), id.generation] {
             context.update(&number.to_be_bytes());
         }
         let tag = context.sign();
@@ -46,7 +46,11 @@ impl SessionKey {
 
     fn secret(&self, shard: u32, id: SessionId) -> String {
         let SessionId { slot, generation } = id;
-        format!("{shard:x}.{slot:x}.{generation:x}.{:032x}", self.derive(SESSION_SECRET, shard, id))
+        format!(
+            "{shard:x}.{:x}.{generation:x}.{:032x}",
+            slot.number(),
+            self.derive(SESSION_SECRET, shard, id)
+        )
     }
 }
 
@@ -62,7 +66,7 @@ pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
     let mut parts = given.splitn(4, '.');
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
     let (shard, slot, generation) = (number()?, number()?, number()?);
-    let id = SessionId { slot, generation };
+    let id = SessionId { slot: Slot::new(slot), generation };
     let known = tidings_wire::Secret::new(key.secret(shard, id));
     known.is(given.as_bytes()).then_some((shard, id))
 }
@@ -83,13 +87,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session in `slot`, which there is.
-    pub fn id_of(&self, slot: u32) -> SessionId {
-        SessionId { slot, generation: self.sessions[slot as usize].generation }
+    pub fn id_of(&self, slot: Slot) -> SessionId {
+        SessionId { slot, generation: self.sessions[slot.index()].generation }
     }
 
     /// The session as the subject of a decision.
-    pub fn requester(&self, slot: u32) -> Requester {
-        let session = &self.sessions[slot as usize];
+    pub fn requester(&self, slot: Slot) -> Requester {
+        let session = &self.sessions[slot.index()];
         let member = session.member();
         Requester {
             client: self.client_name(self.id_of(slot)),
@@ -101,8 +105,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session as other clients of a channel see it.
-    pub fn client_info(&self, slot: u32, topic: Option<TopicKey>) -> ClientInfo {
-        let member = self.sessions[slot as usize].member();
+    pub fn client_info(&self, slot: Slot, topic: Option<TopicKey>) -> ClientInfo {
+        let member = self.sessions[slot.index()].member();
         let some = |bytes: Option<&Bytes>| bytes.filter(|bytes| !bytes.is_empty()).cloned();
         let sub = member.zip(topic).and_then(|(member, topic)| member.sub(topic));
         ClientInfo {
@@ -114,7 +118,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Removes a session from the sessions of its user.
-    pub fn forget_user(&mut self, slot: u32, user: &str) {
+    pub fn forget_user(&mut self, slot: Slot, user: &str) {
         if let Some(slots) = self.users.get_mut(user) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

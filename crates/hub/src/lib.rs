@@ -22,6 +22,7 @@ mod ending;
 mod expiry;
 mod hub;
 mod identity;
+mod index;
 mod member;
 mod metering;
 mod namespace;
@@ -47,6 +48,7 @@ pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Respon
 pub use ending::{CloseReason, Disconnects};
 pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
+pub use index::{Slot, TopicKey};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
 pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
@@ -57,5 +59,5 @@ pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,
 };
 pub use subscriptions::Subscription;
-pub use topics::{Entry, Interest, TopicKey, is_told};
+pub use topics::{Entry, Interest, is_told};
 pub use usage::{Cost, Metered, Meters, Usage, UsageLimits};

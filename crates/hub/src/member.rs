@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::deciding::TokenId;
-use crate::topics::TopicKey;
+use crate::index::TopicKey;
 
 /// One thing that is special about a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::access::Identity;
 use crate::effects::Effects;
 use crate::ending::CloseReason;
 use crate::hub::{Hub, Progress};
+use crate::index::Slot;
 use crate::protocols::Protocols;
 use crate::session::Flag;
 use crate::usage::{ConnectionPermit, Cost, Meter, Metered};
@@ -36,13 +37,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Has the session in `slot` counted with an address: an IPv4 address or a network of IPv6, as one number.
-    pub fn meter_address(&mut self, slot: u32, address: u128) {
+    pub fn meter_address(&mut self, slot: Slot, address: u128) {
         let meter = self.settings.usage.addresses.meter(address, self.clock);
         self.usage_mut(slot).address = Some(meter);
     }
 
     /// Counts a connection of a user. One that is past a limit is ended, and this gives `false`.
-    pub(crate) fn meter_user(&mut self, slot: u32, user: &str, fx: &mut Effects) -> bool {
+    pub(crate) fn meter_user(&mut self, slot: Slot, user: &str, fx: &mut Effects) -> bool {
         if user.is_empty() {
             self.forget_meter(slot);
             return true;
@@ -64,21 +65,21 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session is no longer counted with a user.
-    pub fn forget_meter(&mut self, slot: u32) {
-        if let Some(usage) = self.usage.get_mut(slot as usize) {
+    pub fn forget_meter(&mut self, slot: Slot) {
+        if let Some(usage) = self.usage.get_mut(slot.index()) {
             usage.user = None;
         }
     }
 
     /// The session in `slot` is gone.
-    pub(crate) fn forget_usage(&mut self, slot: u32) {
-        if let Some(usage) = self.usage.get_mut(slot as usize) {
+    pub(crate) fn forget_usage(&mut self, slot: Slot) {
+        if let Some(usage) = self.usage.get_mut(slot.index()) {
             *usage = SessionUsage::default();
         }
     }
 
-    fn usage_mut(&mut self, slot: u32) -> &mut SessionUsage {
-        let slot = slot as usize;
+    fn usage_mut(&mut self, slot: Slot) -> &mut SessionUsage {
+        let slot = slot.index();
         if self.usage.len() <= slot {
             self.usage.resize_with(slot + 1, SessionUsage::default);
         }
@@ -89,7 +90,7 @@ impl<P: Protocols> Hub<P> {
     /// with the words that it is given.
     pub fn metered_or(
         &mut self,
-        slot: u32,
+        slot: Slot,
         cost: Cost,
         fx: &mut Effects,
         act: impl FnOnce(&mut Self, &mut Effects) -> Progress,
@@ -103,11 +104,11 @@ impl<P: Protocols> Hub<P> {
             Ok(()) => {
                 let done = act(self, fx);
                 if done == Progress::Hold {
-                    self.sessions[slot as usize].flags.set(Flag::Charged, true);
+                    self.sessions[slot.index()].flags.set(Flag::Charged, true);
                 }
                 done
             }
-            Err(_) if self.sessions[slot as usize].is_queued() => Progress::Hold,
+            Err(_) if self.sessions[slot.index()].is_queued() => Progress::Hold,
             Err((is_user, what)) => {
                 let usage = &self.settings.usage;
                 let (_, words) =
@@ -121,14 +122,14 @@ impl<P: Protocols> Hub<P> {
 
     /// Charges input that is no command and has no error for its answer: pings of WebSockets, telnet's control sequences,
     /// what is empty. `false` past a limit, which counts as a refusal: then it is not answered.
-    pub fn charge_input(&mut self, slot: u32, bytes: usize) -> bool {
+    pub fn charge_input(&mut self, slot: Slot, bytes: usize) -> bool {
         if self.usage.is_empty() {
             return true;
         }
         // It comes between commands, of which the next one may be charged already.
-        let charged = self.sessions[slot as usize].flags.set(Flag::Charged, false);
+        let charged = self.sessions[slot.index()].flags.set(Flag::Charged, false);
         let outcome = self.charge(slot, Cost { bytes, publishes: false });
-        self.sessions[slot as usize].flags.set(Flag::Charged, charged);
+        self.sessions[slot.index()].flags.set(Flag::Charged, charged);
         match outcome {
             Ok(()) => true,
             Err((is_user, what)) => {
@@ -145,9 +146,9 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Charges a command to the session's address and user, unless that was done before it had to wait.
-    fn charge(&mut self, slot: u32, cost: Cost) -> Result<(), (bool, Metered)> {
-        let Some(SessionUsage { address, user }) = self.usage.get(slot as usize) else { return Ok(()) };
-        let session = &mut self.sessions[slot as usize];
+    fn charge(&mut self, slot: Slot, cost: Cost) -> Result<(), (bool, Metered)> {
+        let Some(SessionUsage { address, user }) = self.usage.get(slot.index()) else { return Ok(()) };
+        let session = &mut self.sessions[slot.index()];
         if session.flags.set(Flag::Charged, false) || session.identity == Identity::Backend {
             return Ok(());
         }

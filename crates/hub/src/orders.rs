@@ -9,17 +9,17 @@ use crate::effects::Effects;
 use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::identity::locate;
+use crate::index::{Slot, TopicKey};
 use crate::member::SubscriptionFlag;
 use crate::protocols::{Event, LossReport, Peer as _, PresenceChange, Protocols, ServerSubscription};
 use crate::session::Flag;
 use crate::subscribe::{Origin, PendingSubscribe, RecoverFrom, SubscribeOptions, SubscribeState};
-use crate::topics::TopicKey;
 
 impl<P: Protocols> Hub<P> {
     /// Carries out an order on all sessions here that it concerns.
     pub fn order(&mut self, directive: &Directive, fx: &mut Effects) {
         for slot in self.concerned(directive) {
-            if self.sessions.contains(slot as usize) && !self.is_closing(slot) {
+            if self.sessions.contains(slot.index()) && !self.is_closing(slot) {
                 self.clients.orders += 1;
                 self.carry_out(slot, &directive.order, fx);
             }
@@ -27,9 +27,9 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The connected sessions that a directive is for.
-    fn concerned(&self, directive: &Directive) -> Vec<u32> {
+    fn concerned(&self, directive: &Directive) -> Vec<Slot> {
         let Directive { user, client, session, .. } = directive;
-        let mut slots: Vec<u32> = if let Some(session) = session {
+        let mut slots: Vec<Slot> = if let Some(session) = session {
             let found = locate(&self.settings.session_key, session);
             found
                 .filter(|(shard, id)| *shard == self.shard.0 && self.is_current(*id))
@@ -46,7 +46,7 @@ impl<P: Protocols> Hub<P> {
         // A session that is still being accepted ends as well.
         let is_end = by_token || matches!(directive.order, Order::Disconnect { .. } | Order::Replace { .. });
         slots.retain(|slot| {
-            let session = &self.sessions[*slot as usize];
+            let session = &self.sessions[slot.index()];
             let whose = session.member().map(|member| &*member.user).unwrap_or_default();
             (session.flags.has(Flag::Connected) || is_end && session.member().is_some())
                 && (is_anyone || whose == user)
@@ -57,9 +57,9 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether a session, or one of its subscriptions, came with a token that the order names, if it names any.
-    fn has_token_of(&self, slot: u32, order: &Order) -> bool {
+    fn has_token_of(&self, slot: Slot, order: &Order) -> bool {
         let Order::EndTokens { .. } = order else { return true };
-        let session = &self.sessions[slot as usize];
+        let session = &self.sessions[slot.index()];
         let is_named = |token: Option<&TokenId>| token.is_some_and(|token| order_names(order, token));
         self.came_by_token_of(slot, order)
             || session.member().is_some_and(|m| m.subs.iter().any(|sub| is_named(sub.token.as_deref())))
@@ -67,8 +67,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether a session came with a token that the order names.
-    fn came_by_token_of(&self, slot: u32, order: &Order) -> bool {
-        let Some(member) = self.sessions[slot as usize].member() else { return false };
+    fn came_by_token_of(&self, slot: Slot, order: &Order) -> bool {
+        let Some(member) = self.sessions[slot.index()].member() else { return false };
         let Some(issued) = member.token_issued else { return false };
         let token = TokenId { id: member.token_id.as_deref().map(str::to_owned), issued: Some(issued) };
         order_names(order, &token)
@@ -76,9 +76,9 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends the subscriptions of a session that a token named by the order allows, those under way as well. Their client
     /// does not subscribe again by itself.
-    fn end_subscriptions(&mut self, slot: u32, order: &Order, reason: &str, fx: &mut Effects) {
+    fn end_subscriptions(&mut self, slot: Slot, order: &Order, reason: &str, fx: &mut Effects) {
         let is_named = |token: Option<&TokenId>| token.is_some_and(|token| order_names(order, token));
-        let member = self.sessions[slot as usize].member();
+        let member = self.sessions[slot.index()].member();
         let subs = member.into_iter().flat_map(|member| &member.subs);
         let keys: Vec<TopicKey> =
             subs.filter(|sub| is_named(sub.token.as_deref())).map(|sub| sub.topic).collect();
@@ -89,7 +89,7 @@ impl<P: Protocols> Hub<P> {
         self.forget_empty_member(slot);
     }
 
-    fn carry_out(&mut self, slot: u32, order: &Order, fx: &mut Effects) {
+    fn carry_out(&mut self, slot: Slot, order: &Order, fx: &mut Effects) {
         match order {
             Order::Subscribe { channel, admission, since } => {
                 let since = since
@@ -100,7 +100,7 @@ impl<P: Protocols> Hub<P> {
             Order::Unsubscribe { channel, code, reason } => {
                 let keys: Vec<TopicKey> = match channel {
                     Some(channel) => self.topics.key(&Topic::Channel(channel.clone())).into_iter().collect(),
-                    None => self.sessions[slot as usize].subscriptions().iter().map(|s| s.topic).collect(),
+                    None => self.sessions[slot.index()].subscriptions().iter().map(|s| s.topic).collect(),
                 };
                 self.recall(slot, code::UNSUBSCRIBED_BY_SERVER, fx, |join| {
                     join.owner == Origin::Order
@@ -117,7 +117,7 @@ impl<P: Protocols> Hub<P> {
                 }
             }
             Order::Replace { client, since } => {
-                let own = self.sessions[slot as usize].member().map_or(0, |member| member.since);
+                let own = self.sessions[slot.index()].member().map_or(0, |member| member.since);
                 let name = self.client_name(self.id_of(slot));
                 if name != *client && (own, name) < (*since, client.clone()) {
                     let reason = "replaced by a newer connection of the user (client.single_connection)";
@@ -139,7 +139,7 @@ impl<P: Protocols> Hub<P> {
 
     fn order_subscribe(
         &mut self,
-        slot: u32,
+        slot: Slot,
         channel: &Channel,
         admission: &Admission,
         since: Option<RecoverFrom>,
@@ -150,7 +150,7 @@ impl<P: Protocols> Hub<P> {
             self.errors += 1;
             return;
         }
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         let under_way = session.subscribes();
         if session.subscriptions().len() + under_way >= self.settings.channel_limit {
             return self.end(
@@ -178,10 +178,10 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Subscriptions that are still under way and for which `which` holds will not be made.
-    fn recall(&mut self, slot: u32, why: Code, fx: &mut Effects, which: impl Fn(&PendingSubscribe) -> bool) {
+    fn recall(&mut self, slot: Slot, why: Code, fx: &mut Effects, which: impl Fn(&PendingSubscribe) -> bool) {
         let mut index = 0;
         loop {
-            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
             let Some(join) = more.awaiting.joins_mut().nth(index) else { break };
             index += 1;
             if !which(join) {
@@ -198,13 +198,13 @@ impl<P: Protocols> Hub<P> {
     pub fn changed(&mut self, channel: &Channel, joined: bool, info: &ClientInfo, fx: &mut Effects) {
         let Some(key) = self.topics.key(&Topic::Channel(channel.clone())) else { return };
         let Some(entry) = self.topics.get(key) else { return };
-        let watching = |slot: &u32| {
-            let member = self.sessions[*slot as usize].member();
+        let watching = |slot: &Slot| {
+            let member = self.sessions[slot.index()].member();
             member
                 .and_then(|member| member.sub(key))
                 .is_some_and(|sub| sub.marks.has(SubscriptionFlag::Watching))
         };
-        let slots: Vec<u32> = entry.all_subscribers().filter(watching).collect();
+        let slots: Vec<Slot> = entry.all_subscribers().filter(watching).collect();
         P::presence_changed(self, &slots, &PresenceChange { channel, joined, info }, fx);
     }
 
@@ -225,9 +225,10 @@ impl<P: Protocols> Hub<P> {
     /// Notifies every subscriber of a topic that publications are missing: `plain` and `words` are the error of a notice.
     fn interrupt(&mut self, topic: &Topic, plain: Code, reason: &str, words: &str, fx: &mut Effects) {
         let Some(key) = self.topics.key(topic) else { return };
-        let slots: Vec<u32> = self.topics.get(key).map(|e| e.all_subscribers().collect()).unwrap_or_default();
+        let slots: Vec<Slot> =
+            self.topics.get(key).map(|e| e.all_subscribers().collect()).unwrap_or_default();
         for slot in slots {
-            match self.sessions[slot as usize].peer.loss_report() {
+            match self.sessions[slot.index()].peer.loss_report() {
                 LossReport::Resubscribe | LossReport::Reconnect => self.lose_position(slot, key, reason, fx),
                 LossReport::Notice => self.event(slot, Event::Interrupted { code: plain, words }, fx),
                 LossReport::Close => {
@@ -239,9 +240,9 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A subscriber has missed publications: it subscribes again by itself, or where it cannot, connects again.
-    pub(crate) fn lose_position(&mut self, slot: u32, key: TopicKey, reason: &str, fx: &mut Effects) {
+    pub(crate) fn lose_position(&mut self, slot: Slot, key: TopicKey, reason: &str, fx: &mut Effects) {
         self.clients.lost += 1;
-        let session = &self.sessions[slot as usize];
+        let session = &self.sessions[slot.index()];
         let by_server = session
             .member()
             .and_then(|member| member.sub(key))

@@ -4,9 +4,10 @@ use tidings_wire::code;
 
 use crate::effects::Effects;
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumer;
 use crate::protocols::{LossReport, Peer as _, Protocols};
-use crate::topics::{Entry, TopicKey};
+use crate::topics::Entry;
 
 /// What to do with a subscriber whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +25,9 @@ pub enum Overflow {
 
 impl<P: Protocols> Hub<P> {
     /// What to do with a subscriber of the topic whose queue is full.
-    pub fn overflow(&self, slot: u32, key: TopicKey) -> Overflow {
+    pub fn overflow(&self, slot: Slot, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
-        match (policy, self.sessions[slot as usize].peer.loss_report()) {
+        match (policy, self.sessions[slot.index()].peer.loss_report()) {
             (SlowConsumer::Cut, _) | (_, LossReport::Close) => Overflow::Cut,
             (_, LossReport::Resubscribe | LossReport::Reconnect) => Overflow::Unsubscribe,
             (SlowConsumer::Latest, LossReport::Notice) => Overflow::Latest,
@@ -36,7 +37,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends one subscription of a session of the client protocol because publications were dropped; its
     /// client subscribes again by itself (code 2500).
-    pub fn lose_subscription(&mut self, slot: u32, key: TopicKey, dropped: u64, fx: &mut Effects) {
+    pub fn lose_subscription(&mut self, slot: Slot, key: TopicKey, dropped: u64, fx: &mut Effects) {
         let reason = format!("{}: {dropped} messages dropped", code::INSUFFICIENT_STATE.text);
         self.lose_position(slot, key, &reason, fx);
     }

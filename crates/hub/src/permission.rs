@@ -12,6 +12,7 @@ use crate::access::{Action, Identity, USER, USERS, has_own_channel};
 use crate::deciding::Decide;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
+use crate::index::Slot;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::Flag;
@@ -19,16 +20,16 @@ use crate::settings::Settings;
 
 impl<P: Protocols> Hub<P> {
     /// Compares a secret with the API key; gives whether it made the session a backend.
-    pub fn authenticate(&mut self, slot: u32, secret: &[u8]) -> bool {
+    pub fn authenticate(&mut self, slot: Slot, secret: &[u8]) -> bool {
         let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
         if accepted {
-            self.sessions[slot as usize].identity = Identity::Backend;
+            self.sessions[slot.index()].identity = Identity::Backend;
         }
         accepted
     }
 
     /// Has a secret that is not the API key verified as a connection token, or rejected where it cannot be one.
-    pub fn authenticate_token(&mut self, slot: u32, secret: &[u8], fx: &mut Effects) {
+    pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects) {
         let who = self.requester(slot);
         let question = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
             Some(token) => Decide::Connect {
@@ -46,22 +47,22 @@ impl<P: Protocols> Hub<P> {
 
     /// Whether the application decides about `action` in `channel` for this session; the channel's options do not count
     /// then. A backend is the application itself.
-    pub fn is_decided_by_application(&self, slot: u32, action: Action, channel: &Channel) -> bool {
+    pub fn is_decided_by_application(&self, slot: Slot, action: Action, channel: &Channel) -> bool {
         let options = self.options(channel);
         let asked = match action {
             Action::Subscribe => options.subscribe_proxy,
             Action::Publish => options.publish_proxy,
             Action::History | Action::Presence => false,
         };
-        asked && self.sessions[slot as usize].identity != Identity::Backend
+        asked && self.sessions[slot.index()].identity != Identity::Backend
     }
 
     /// The request that publishes, if the session may.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn publishing(&self, slot: u32, channel: Channel, body: Bytes) -> Result<Request, Code> {
-        let session = &self.sessions[slot as usize];
+    pub fn publishing(&self, slot: Slot, channel: Channel, body: Bytes) -> Result<Request, Code> {
+        let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
             self.may(slot, Action::Publish, &channel)?;
@@ -86,11 +87,11 @@ impl<P: Protocols> Hub<P> {
     /// session that may do everything.
     pub fn permission_by_name(
         &self,
-        slot: u32,
+        slot: Slot,
         channel: &Channel,
         options: &NamespaceOptions,
     ) -> Option<bool> {
-        let session = &self.sessions[slot as usize];
+        let session = &self.sessions[slot.index()];
         if session.is_granted(channel) {
             return Some(true);
         }
@@ -142,8 +143,8 @@ impl<P: Protocols> Hub<P> {
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to
     /// decide, which only commands of the client protocol request.
-    pub fn may(&self, slot: u32, action: Action, channel: &Channel) -> Result<(), Code> {
-        let session = &self.sessions[slot as usize];
+    pub fn may(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), Code> {
+        let session = &self.sessions[slot.index()];
         let subscribed =
             self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
         let Settings { access, namespaces, .. } = &*self.settings;

@@ -19,8 +19,8 @@ use crate::deciding::Connected;
 use crate::effects::{Effects, Failure, Response, SentMark, Timer};
 use crate::ending::CloseReason;
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::subscribe::{Completed, Origin};
-use crate::topics::TopicKey;
 
 /// The protocols of a server, and the state that all sessions of one hub share.
 pub trait Protocols: Sized + Default + fmt::Debug {
@@ -30,19 +30,19 @@ pub trait Protocols: Sized + Default + fmt::Debug {
     type State: State;
 
     /// A session has begun.
-    fn opened(hub: &mut Hub<Self>, slot: u32, fx: &mut Effects);
+    fn opened(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects);
 
     /// Reports an event of a session to its peer.
-    fn event(hub: &mut Hub<Self>, slot: u32, event: Event<'_>, fx: &mut Effects);
+    fn event(hub: &mut Hub<Self>, slot: Slot, event: Event<'_>, fx: &mut Effects);
 
     /// A client has joined or left a channel: notifies the sessions in `slots`, which requested that.
-    fn presence_changed(hub: &mut Hub<Self>, slots: &[u32], change: &PresenceChange<'_>, fx: &mut Effects);
+    fn presence_changed(hub: &mut Hub<Self>, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects);
 
     /// A timer of the protocol has expired.
-    fn expired(hub: &mut Hub<Self>, slot: u32, timer: Timer, fx: &mut Effects);
+    fn expired(hub: &mut Hub<Self>, slot: Slot, timer: Timer, fx: &mut Effects);
 
     /// Responses were written for a session since `mark`.
-    fn responded(hub: &mut Hub<Self>, slot: u32, mark: SentMark, fx: &mut Effects);
+    fn responded(hub: &mut Hub<Self>, slot: Slot, mark: SentMark, fx: &mut Effects);
 
     /// A session is gone, with its state if it had some.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);

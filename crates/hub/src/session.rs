@@ -9,6 +9,7 @@ use tidings_wire::Channel;
 
 use crate::access::Identity;
 use crate::deciding::{Admission, ConnectionInfo};
+use crate::index::Slot;
 use crate::member::Member;
 use crate::protocols::{Protocols, State as _};
 use crate::subscribe::{PendingCommands, PendingSubscribe, SubscribeOptions};
@@ -18,7 +19,7 @@ use crate::subscriptions::{SingleSubscription, Subscription};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId {
     /// The place in the shard's tables; reused.
-    pub slot: u32,
+    pub slot: Slot,
     /// Different for every session of a shard until 2³² have come and gone.
     pub generation: u32,
 }

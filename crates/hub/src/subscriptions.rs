@@ -1,9 +1,9 @@
 //! What a session is subscribed to. Most have one or none, so one stands in the session itself, and only from the
 //! second on there is a list.
 
+use crate::index::TopicKey;
 use crate::protocols::Protocols;
 use crate::session::Session;
-use crate::topics::TopicKey;
 
 /// A subscription: the topic, and the session's place in its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Subscription {
 pub(crate) struct SingleSubscription(Subscription);
 
 /// No topic has this key.
-const NONE: TopicKey = TopicKey::MAX;
+const NONE: TopicKey = TopicKey::NONE;
 
 impl Default for SingleSubscription {
     fn default() -> Self {

@@ -16,14 +16,12 @@ use tidings_wire::body::DataFormat;
 use tidings_wire::plain::Escape;
 use tidings_wire::{Form, Position, Publication, Topic};
 
+use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumer;
 use crate::session::SessionId;
 
 /// Topics for which memory is kept whatever their number.
 const SPARE: usize = 4096;
-
-/// Names a topic within one hub while it has subscribers or is being waited for.
-pub type TopicKey = u32;
 
 /// How the node's subscription to a topic stands at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub struct Entry {
     serial: u64,
     live: bool,
     /// By form, those that there are: most topics have one or two.
-    subscribers: Vec<(Form, Vec<u32>)>,
+    subscribers: Vec<(Form, Vec<Slot>)>,
     /// Sessions that wait until the topic is live.
     pub(crate) waiters: Vec<SessionId>,
     /// Subscribers on the whole node, shared with the other shards.
@@ -58,7 +56,7 @@ pub struct Entry {
     /// What was fanned out since subscribes wait for the history.
     recent: Option<Box<Recent>>,
     /// Up to which position subscribers have the publications already.
-    skips: HashMap<u32, Position>,
+    skips: HashMap<Slot, Position>,
 }
 
 /// Publications that are kept for subscribes under way.
@@ -90,7 +88,7 @@ impl Entry {
     }
 
     /// The slots of the subscribers that take it in `form`.
-    pub fn subscribers(&self, form: Form) -> &[u32] {
+    pub fn subscribers(&self, form: Form) -> &[Slot] {
         self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
     }
 
@@ -100,7 +98,7 @@ impl Entry {
     }
 
     /// The slots of all subscribers.
-    pub fn all_subscribers(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn all_subscribers(&self) -> impl Iterator<Item = Slot> + '_ {
         self.subscribers.iter().flat_map(|(_, list)| list.iter().copied())
     }
 
@@ -157,11 +155,11 @@ impl Topics {
     }
 
     pub(crate) fn get(&self, key: TopicKey) -> Option<&Entry> {
-        self.entries.get(key as usize)
+        self.entries.get(key.index())
     }
 
     pub(crate) fn get_mut(&mut self, key: TopicKey) -> Option<&mut Entry> {
-        self.entries.get_mut(key as usize)
+        self.entries.get_mut(key.index())
     }
 
     /// The topic's key, and whether it had to be made (then it must be requested at the broker).
@@ -191,14 +189,14 @@ impl Topics {
             recent: None,
             skips: HashMap::new(),
         });
-        let key = TopicKey::try_from(key).expect("fewer topics than four thousand million");
+        let key = TopicKey::from_index(key);
         self.keys.insert(topic.clone(), key);
         (key, true)
     }
 
     /// Adds a subscriber; gives its place.
-    pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: u32) -> u32 {
-        let entry = &mut self.entries[key as usize];
+    pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: Slot) -> u32 {
+        let entry = &mut self.entries[key.index()];
         let at = entry.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
             entry.subscribers.push((form, Vec::new()));
             entry.subscribers.len() - 1
@@ -213,8 +211,8 @@ impl Topics {
     }
 
     /// Removes the subscriber at `place`; gives the slot that stands there now, if one was moved.
-    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, place: u32) -> Option<u32> {
-        let entry = &mut self.entries[key as usize];
+    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, place: u32) -> Option<Slot> {
+        let entry = &mut self.entries[key.index()];
         let at = entry.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
         let list = &mut entry.subscribers[at].1;
         let slot = list.swap_remove(place as usize);
@@ -234,18 +232,18 @@ impl Topics {
 
     /// A session no longer waits for the topic.
     pub(crate) fn remove_waiter(&mut self, key: TopicKey, session: SessionId) {
-        if let Some(entry) = self.entries.get_mut(key as usize) {
+        if let Some(entry) = self.entries.get_mut(key.index()) {
             entry.waiters.retain(|waiter| *waiter != session);
         }
     }
 
     /// Removes the topic if it has no subscribers and no waiting sessions; gives its name then.
     pub(crate) fn release(&mut self, key: TopicKey) -> Option<Topic> {
-        let entry = self.entries.get(key as usize)?;
+        let entry = self.entries.get(key.index())?;
         if entry.len() > 0 || !entry.waiters.is_empty() || entry.recent.is_some() {
             return None;
         }
-        let entry = self.entries.remove(key as usize);
+        let entry = self.entries.remove(key.index());
         self.keys.remove(&entry.topic);
         self.give_back();
         Some(entry.topic)
@@ -263,20 +261,20 @@ impl Topics {
 
     /// A subscribe waits for the history: publications are kept from now on. Gives the index of the next one.
     pub(crate) fn start_recording(&mut self, key: TopicKey) -> usize {
-        let recent = self.entries[key as usize].recent.get_or_insert_default();
+        let recent = self.entries[key.index()].recent.get_or_insert_default();
         recent.joins += 1;
         recent.publications.len()
     }
 
     /// What was kept from `from` on; `None` when it was too much.
     pub(crate) fn recent(&self, key: TopicKey, from: usize) -> Option<&[Arc<Publication>]> {
-        let recent = self.entries.get(key as usize)?.recent.as_ref()?;
+        let recent = self.entries.get(key.index())?.recent.as_ref()?;
         if recent.over { None } else { recent.publications.get(from..) }
     }
 
     /// A subscribe no longer waits for the history.
     pub(crate) fn stop_recording(&mut self, key: TopicKey) {
-        if let Some(entry) = self.entries.get_mut(key as usize)
+        if let Some(entry) = self.entries.get_mut(key.index())
             && let Some(recent) = &mut entry.recent
         {
             recent.joins -= 1;
@@ -288,7 +286,7 @@ impl Topics {
 
     /// These publications are about to be fanned out; at most `bound` bytes are kept for waiting sessions.
     pub(crate) fn record(&mut self, key: TopicKey, publications: &[Arc<Publication>], bound: usize) {
-        let Some(entry) = self.entries.get_mut(key as usize) else { return };
+        let Some(entry) = self.entries.get_mut(key.index()) else { return };
         if let Some(recent) = &mut entry.recent
             && !recent.over
         {
@@ -306,8 +304,8 @@ impl Topics {
     }
 
     /// A subscriber has everything up to `position`: late publications at or before it are skipped.
-    pub(crate) fn skip(&mut self, key: TopicKey, slot: u32, position: Position) {
-        let entry = &mut self.entries[key as usize];
+    pub(crate) fn skip(&mut self, key: TopicKey, slot: Slot, position: Position) {
+        let entry = &mut self.entries[key.index()];
         let passed = entry
             .last
             .as_ref()
@@ -322,8 +320,8 @@ impl Topics {
         &mut self,
         key: TopicKey,
         publications: &[Arc<Publication>],
-    ) -> Vec<(u32, Position)> {
-        let Some(entry) = self.entries.get_mut(key as usize) else { return Vec::new() };
+    ) -> Vec<(Slot, Position)> {
+        let Some(entry) = self.entries.get_mut(key.index()) else { return Vec::new() };
         if entry.skips.is_empty() {
             return Vec::new();
         }
@@ -341,7 +339,7 @@ impl Topics {
 
     /// Sets the topic's state, and the node-wide count of its subscribers.
     pub(crate) fn set_interest(&mut self, key: TopicKey, count: Arc<AtomicU64>, live: bool) {
-        let entry = &mut self.entries[key as usize];
+        let entry = &mut self.entries[key.index()];
         entry.live = live;
         if entry.count.is_none() {
             count.fetch_add(entry.len() as u64, Ordering::Relaxed);
@@ -350,11 +348,11 @@ impl Topics {
     }
 
     pub(crate) fn set_live(&mut self, key: TopicKey) {
-        self.entries[key as usize].live = true;
+        self.entries[key.index()].live = true;
     }
 
     pub(crate) fn set_away(&mut self, key: TopicKey) {
-        self.entries[key as usize].live = false;
+        self.entries[key.index()].live = false;
     }
 
     /// No topic is live any more; gives the keys of those that sessions wait for.
@@ -363,7 +361,7 @@ impl Topics {
         for (key, entry) in &mut self.entries {
             entry.live = false;
             if !entry.waiters.is_empty() {
-                waited.push(TopicKey::try_from(key).expect("a key made by ensure"));
+                waited.push(TopicKey::from_index(key));
             }
         }
         waited

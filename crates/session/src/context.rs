@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Connected, Cost, Effects, Failure, Flag, Progress, Rejection, Session, TopicKey,
+    CloseReason, Connected, Cost, Effects, Failure, Flag, Progress, Rejection, Session, Slot, TopicKey,
 };
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Publication, form};
@@ -16,12 +16,12 @@ use crate::state::PeerFlag;
 /// A session, and what an operation on it needs.
 pub(crate) struct Context<'a> {
     pub(crate) hub: &'a mut Hub,
-    pub(crate) slot: u32,
+    pub(crate) slot: Slot,
     pub(crate) fx: &'a mut Effects,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(hub: &'a mut Hub, slot: u32, fx: &'a mut Effects) -> Self {
+    pub(crate) fn new(hub: &'a mut Hub, slot: Slot, fx: &'a mut Effects) -> Self {
         Self { hub, slot, fx }
     }
 }

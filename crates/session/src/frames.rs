@@ -1,6 +1,6 @@
 //! From a WebSocket's bytes to messages (RFC 6455), and from messages to commands.
 
-use tidings_hub::{CloseReason, Effects};
+use tidings_hub::{CloseReason, Effects, Slot};
 use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Reader, Role, Rules};
 
 use crate::Hub;
@@ -44,7 +44,7 @@ impl Frames {
 
 /// Whether the Close frame of an ended session's client is still to come (RFC 6455 §7.1.1: the connection is closed
 /// when both sides have sent theirs).
-pub fn awaits_close(hub: &Hub, slot: u32) -> bool {
+pub fn awaits_close(hub: &Hub, slot: Slot) -> bool {
     hub.get_session(slot).is_some_and(|session| {
         let frames = session.peek_state().and_then(|state| state.frames.as_ref());
         session.peer.link.is_websocket() && !frames.is_some_and(|frames| frames.ended)
@@ -53,7 +53,7 @@ pub fn awaits_close(hub: &Hub, slot: u32) -> bool {
 
 /// Searches input after the end of a session for that frame; bytes before it are discarded.
 /// Gives whether there is nothing more to wait for.
-pub fn closing_input(hub: &mut Hub, slot: u32, bytes: &[u8], fx: &mut Effects) -> bool {
+pub fn closing_input(hub: &mut Hub, slot: Slot, bytes: &[u8], fx: &mut Effects) -> bool {
     Context::new(hub, slot, fx).closing_input(bytes)
 }
 

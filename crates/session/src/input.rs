@@ -3,7 +3,7 @@
 //! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
 //! come is kept, and never more of it than its protocol allows.
 
-use tidings_hub::{CloseReason, Effects, Event, Flag, Flow, SessionId};
+use tidings_hub::{CloseReason, Effects, Event, Flag, Flow, SessionId, Slot};
 use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tidings_wire::plain::telnet::Telnet;
@@ -23,12 +23,12 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// [`Effect::Resume`](tidings_hub::Effect::Resume)).
 ///
 /// Gives whether to read on. Bytes given to a session that has ended are ignored.
-pub fn input(hub: &mut Hub, slot: u32, bytes: &[u8], fx: &mut Effects) -> Flow {
+pub fn input(hub: &mut Hub, slot: Slot, bytes: &[u8], fx: &mut Effects) -> Flow {
     Context::new(hub, slot, fx).input(bytes)
 }
 
 /// The peer sends no more: the session ends as soon as every response is written.
-pub fn finish(hub: &mut Hub, slot: u32, fx: &mut Effects) {
+pub fn finish(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
     Context::new(hub, slot, fx).end_last_line();
     hub.finish(slot, fx);
 }

@@ -34,6 +34,7 @@ pub(crate) const MODULE: Module = Module {
     refuse: |cx, _, code, text| cx.plain_refuse(code, text),
     too_long: |_, _| {},
     event: |cx, event| cx.plain_event(event),
+    responded: |_, _| {},
     closing: |cx, ending| cx.plain_closing(ending),
     presence_changed: |_, _, _, _| {},
     begin: |cx| cx.plain_begin(),

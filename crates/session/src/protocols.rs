@@ -5,9 +5,10 @@
 //! - Publications pass by: a shard encodes them by their form, without a call into a module.
 
 use std::fmt;
+use std::mem::discriminant;
 
 use tidings_hub::{
-    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Timer,
+    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
 };
 use tidings_wire::Channel;
 use tidings_wire::code::Code;
@@ -36,10 +37,12 @@ pub(crate) struct Module {
     pub(crate) too_long: fn(&mut Context<'_>, &str),
     /// Reports an event to the peer.
     pub(crate) event: fn(&mut Context<'_>, Event<'_>),
+    /// Responses were written to the session since the mark.
+    pub(crate) responded: fn(&mut Context<'_>, SentMark),
     /// Reports the end of the session to the peer.
     pub(crate) closing: fn(&mut Context<'_>, &CloseReason),
     /// Notifies sessions of the protocol that a client has joined or left a channel.
-    pub(crate) presence_changed: fn(&mut Hub, &[u32], &PresenceChange<'_>, &mut Effects),
+    pub(crate) presence_changed: fn(&mut Hub, &[Slot], &PresenceChange<'_>, &mut Effects),
     /// A session of the protocol begins.
     pub(crate) begin: fn(&mut Context<'_>),
     /// How it reports that publications are missing.
@@ -117,13 +120,13 @@ impl tidings_hub::Protocols for Protocols {
     type Peer = Peer;
     type State = State;
 
-    fn opened(hub: &mut Hub, slot: u32, fx: &mut Effects) {
+    fn opened(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
         let link = hub.session(slot).peer.link;
         hub.protocols.links[link.index()] += 1;
         (link.protocol().module().begin)(&mut Context::new(hub, slot, fx));
     }
 
-    fn event(hub: &mut Hub, slot: u32, event: Event<'_>, fx: &mut Effects) {
+    fn event(hub: &mut Hub, slot: Slot, event: Event<'_>, fx: &mut Effects) {
         let mut cx = Context::new(hub, slot, fx);
         let module = cx.link().protocol().module();
         match event {
@@ -134,20 +137,21 @@ impl tidings_hub::Protocols for Protocols {
         }
     }
 
-    fn presence_changed(hub: &mut Hub, slots: &[u32], change: &PresenceChange<'_>, fx: &mut Effects) {
-        // A channel's subscribers may speak several protocols.
+    fn presence_changed(hub: &mut Hub, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects) {
+        // A channel's subscribers may use several protocols.
         let mut rest = slots.to_vec();
         while let Some(first) = rest.first() {
-            let module: *const Module = hub.session(*first).peer.link.protocol().module();
-            let is_same = |slot: &u32| std::ptr::eq(hub.session(*slot).peer.link.protocol().module(), module);
-            let (same, others): (Vec<u32>, Vec<u32>) = rest.iter().partition(|slot| is_same(slot));
-            let module = hub.session(same[0]).peer.link.protocol().module();
-            (module.presence_changed)(hub, &same, change, fx);
+            let protocol = hub.session(*first).peer.link.protocol();
+            let is_same = |slot: &Slot| {
+                discriminant(&hub.session(*slot).peer.link.protocol()) == discriminant(&protocol)
+            };
+            let (same, others): (Vec<Slot>, Vec<Slot>) = rest.iter().partition(|slot| is_same(slot));
+            (protocol.module().presence_changed)(hub, &same, change, fx);
             rest = others;
         }
     }
 
-    fn expired(hub: &mut Hub, slot: u32, timer: Timer, fx: &mut Effects) {
+    fn expired(hub: &mut Hub, slot: Slot, timer: Timer, fx: &mut Effects) {
         let mut cx = Context::new(hub, slot, fx);
         let is_connected = cx.session().flags.has(tidings_hub::Flag::Connected);
         match timer {
@@ -158,9 +162,10 @@ impl tidings_hub::Protocols for Protocols {
         }
     }
 
-    fn responded(hub: &mut Hub, slot: u32, mark: SentMark, fx: &mut Effects) {
-        if hub.get_session(slot).is_some_and(|session| session.has_more()) {
-            Context::new(hub, slot, fx).collect_replies(mark);
+    fn responded(hub: &mut Hub, slot: Slot, mark: SentMark, fx: &mut Effects) {
+        if hub.get_session(slot).is_some() {
+            let mut cx = Context::new(hub, slot, fx);
+            (cx.link().protocol().module().responded)(&mut cx, mark);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Effects, Flow, SessionId};
+use tidings_hub::{Effects, Flow, SessionId, Slot};
 use tidings_session::{Hub, Link};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
@@ -102,7 +102,7 @@ impl Shard {
             id
         };
         let Some(slot) = self.adopt(socket, Link::UNKNOWN, &[], opened) else { return };
-        if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot.index()) {
             conn.fresh = may_become_tls;
         }
         if holds_back {
@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// Hands off a connection that begins with a TLS handshake; it returns when that is done.
-    pub(crate) fn secure(&mut self, slot: u32) {
+    pub(crate) fn secure(&mut self, slot: Slot) {
         let Some(conn) = self.forget(slot) else { return };
         self.hand_off(conn.socket);
         self.apply_effects();
@@ -140,9 +140,9 @@ impl Shard {
     }
 
     /// Stops reading from a session, or reads on.
-    pub(crate) fn apply_flow(&mut self, slot: u32, flow: Flow) {
+    pub(crate) fn apply_flow(&mut self, slot: Slot, flow: Flow) {
         if flow == Flow::Stop
-            && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+            && let Some(Some(conn)) = self.conns.get_mut(slot.index())
         {
             conn.stopped = true;
         }
@@ -154,7 +154,7 @@ impl Shard {
         link: Link,
         forwarded: &[Option<IpAddr>],
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
-    ) -> Option<u32> {
+    ) -> Option<Slot> {
         // A connection that returns from its handshake was accepted before.
         let is_back = link == Link::UNKNOWN && matches!(socket, Socket::Tls(_));
         if !is_back {
@@ -197,7 +197,7 @@ impl Shard {
         if let Some(network) = network {
             self.hub.meter_address(id.slot, network);
         }
-        if let Err(error) = socket.register(self.poll.registry(), Token(id.slot as usize)) {
+        if let Err(error) = socket.register(self.poll.registry(), Token(id.slot.index())) {
             // The limit of the operating system's watches, or its memory: the same for every connection then.
             let times = self.process.unwatched.fetch_add(1, Ordering::Relaxed) + 1;
             if times.is_power_of_two() {
@@ -209,7 +209,7 @@ impl Shard {
             return None;
         }
         add(&self.metrics.connections[kind(&socket)], 1);
-        let slot = id.slot as usize;
+        let slot = id.slot.index();
         if self.conns.len() <= slot {
             self.conns.resize_with(slot + 1, || None);
         }

@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use tidings_hub::CloseReason;
+use tidings_hub::{CloseReason, Slot};
 
 use crate::shard::{Due, Shard};
 
@@ -17,7 +17,7 @@ const RECONNECT: [Duration; 2] = [Duration::from_millis(500), Duration::from_mil
 #[derive(Debug)]
 pub(crate) struct Drain {
     /// Their slots; the last comes first.
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
     schedule: Schedule,
     /// When it began, in the shard's milliseconds.
     began: u64,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Entry, Overflow, SlowConsumer, TopicKey, is_told};
+use tidings_hub::{CloseReason, Entry, Overflow, Slot, SlowConsumer, TopicKey, is_told};
 use tidings_session::Hub;
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
@@ -36,7 +36,7 @@ pub(crate) struct Batches {
     joined: Vec<u8>,
     ends: Vec<usize>,
     /// Subscribers whose sockets did not take it all, and how many bytes of it they took.
-    behind: Vec<(u32, usize)>,
+    behind: Vec<(Slot, usize)>,
     /// Compresses what goes out in forms that are compressed.
     deflater: Deflater,
 }
@@ -62,7 +62,7 @@ impl Batches {
             return;
         }
         let Some(key) = hub.topic(&delivery.topic) else { return };
-        let at = key as usize;
+        let at = key.index();
         if self.places.len() <= at {
             self.places.resize(at + 1, NOWHERE);
         }
@@ -135,9 +135,9 @@ fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, b
 /// The subscribers that get publications.
 enum Audience<'a> {
     /// All that take them in the form, except these.
-    All { except: &'a [u32] },
+    All { except: &'a [Slot] },
     /// This one alone.
-    SingleSubscription(u32),
+    One(Slot),
 }
 
 impl Shard {
@@ -150,7 +150,7 @@ impl Shard {
         let mut topics = std::mem::take(&mut self.batches.topics);
         self.batches.last = None;
         for (key, publications) in topics.drain(..) {
-            self.batches.places[key as usize] = NOWHERE;
+            self.batches.places[key.index()] = NOWHERE;
             self.fan_out_topic(key, &publications);
         }
         self.batches.topics = topics;
@@ -160,7 +160,7 @@ impl Shard {
     fn fan_out_topic(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
         // Subscribers that have some of these already (they have just subscribed) get the others on their own.
         let told = self.hub.fanning_out(key, publications);
-        let except: Vec<u32> = told.iter().map(|(slot, _)| *slot).collect();
+        let except: Vec<Slot> = told.iter().map(|(slot, _)| *slot).collect();
         let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
         for form in forms {
             let mut rest = publications;
@@ -173,7 +173,7 @@ impl Shard {
             let Some(form) = self.hub.form(slot) else { continue };
             let mut rest = &new[..];
             while !rest.is_empty() {
-                rest = self.fan_out_some(key, form, &Audience::SingleSubscription(slot), rest);
+                rest = self.fan_out_some(key, form, &Audience::One(slot), rest);
             }
         }
     }
@@ -187,9 +187,9 @@ impl Shard {
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let (subscribers, except): (&[u32], &[u32]) = match audience {
+        let (subscribers, except): (&[Slot], &[Slot]) = match audience {
             Audience::All { except } => (entry.subscribers(form), except),
-            Audience::SingleSubscription(slot) => (std::slice::from_ref(slot), &[]),
+            Audience::One(slot) => (std::slice::from_ref(slot), &[]),
         };
         if subscribers.is_empty() {
             return &[];
@@ -217,7 +217,7 @@ impl Shard {
                 failed += 1;
                 continue;
             }
-            let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { continue };
+            let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { continue };
             let begun = if conn.queue.is_some() {
                 0
             } else {
@@ -253,14 +253,14 @@ impl Shard {
     /// is room.
     fn enqueue_remainder(
         &mut self,
-        slot: u32,
+        slot: Slot,
         begun: usize,
         topic: TopicKey,
         policy: SlowConsumer,
         shared: &Bytes,
     ) {
         let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let cuts = Cuts {
             ends: &self.batches.ends,
             shared,
@@ -297,7 +297,7 @@ impl Shard {
     }
 
     /// Notifies a session that it has missed publications; its queue is in order already.
-    fn missed(&mut self, slot: u32, topic: TopicKey, policy: Overflow, dropped: u64) {
+    fn missed(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
         add(&self.metrics.dropped[policy as usize], dropped);
         match policy {
             Overflow::Cut => {
@@ -313,14 +313,14 @@ impl Shard {
     /// All subscribers of a topic here have missed publications that found the mailbox full.
     pub(crate) fn announce_gap(&mut self, topic: &Topic, missed: u64) {
         let Some(key) = self.hub.topic(topic) else { return };
-        let slots: Vec<u32> = match self.hub.entry(key) {
+        let slots: Vec<Slot> = match self.hub.entry(key) {
             Some(entry) => entry.all_subscribers().collect(),
             None => return,
         };
         for slot in slots {
             let policy = self.hub.overflow(slot, key);
             if matches!(policy, Overflow::Latest | Overflow::DropOldest)
-                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+                && let Some(Some(conn)) = self.conns.get_mut(slot.index())
             {
                 if conn.queue.is_none() {
                     add(&self.metrics.stalled, 1);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tidings_hub::Flow;
+use tidings_hub::{Flow, Slot};
 
 use crate::conn::Phase;
 use crate::metrics::add;
@@ -15,10 +15,10 @@ const TURN: u64 = 4 * SCRATCH as u64;
 
 impl Shard {
     /// Reads from a connection until it has nothing, must wait, or has had its turn.
-    pub(crate) fn readable(&mut self, slot: u32, closed: bool) {
+    pub(crate) fn readable(&mut self, slot: Slot, closed: bool) {
         let mut turn = 0_u64;
         loop {
-            let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+            let Some(conn) = self.conns.get_mut(slot.index()).and_then(Option::as_mut) else { return };
             if conn.stopped || conn.read_closed {
                 return;
             }
@@ -70,7 +70,7 @@ impl Shard {
             }
             turn += n as u64 + (self.hub.protocols.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
-                && let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+                && let Some(Some(conn)) = self.conns.get_mut(slot.index())
             {
                 conn.publishes = true;
             }
@@ -84,8 +84,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn list(&mut self, slot: u32) {
-        if let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+    pub(crate) fn list(&mut self, slot: Slot) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot.index())
             && !conn.listed
         {
             conn.listed = true;
@@ -99,7 +99,7 @@ impl Shard {
         }
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { return };
-            if let Some(Some(conn)) = self.conns.get_mut(slot as usize) {
+            if let Some(Some(conn)) = self.conns.get_mut(slot.index()) {
                 conn.listed = false;
                 // The event that the peer closed its side may be past: read to the end.
                 self.readable(slot, true);
@@ -107,8 +107,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn peer_finished(&mut self, slot: u32) {
-        let Some(conn) = &self.conns[slot as usize] else { return };
+    pub(crate) fn peer_finished(&mut self, slot: Slot) {
+        let Some(conn) = &self.conns[slot.index()] else { return };
         match conn.phase {
             // A client may send no more and go on reading its answer, however long that is.
             Phase::Open if matches!(conn.socket, Socket::Body(_)) => {
@@ -125,8 +125,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn resume(&mut self, slot: u32) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn resume(&mut self, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         if conn.control_backlog() > BACKLOG {
             // With answers unread, commands that are here already wait as those still in the socket do.
             conn.backlogged = true;
@@ -134,7 +134,7 @@ impl Shard {
             return;
         }
         let flow = tidings_session::input(&mut self.hub, slot, &[], &mut self.fx);
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         conn.stopped = flow == Flow::Stop;
         if flow == Flow::Read {
             self.list(slot);

@@ -171,10 +171,14 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
+
+    use tidings_hub::Slot;
+
     use super::*;
     use tidings_wire::Channel;
 
     fn id(slot: u32) -> SessionId {
+        let slot = Slot::new(slot);
         SessionId { slot, generation: 1 }
     }
 
@@ -184,7 +188,9 @@ mod tests {
     }
 
     fn begun(reads: &mut Reads, peer: impl Fn(SessionId) -> Peer) -> Vec<(u32, u32)> {
-        std::iter::from_fn(|| reads.begin(&peer)).map(|read| (read.session.slot, read.ticket)).collect()
+        std::iter::from_fn(|| reads.begin(&peer))
+            .map(|read| (read.session.slot.number(), read.ticket))
+            .collect()
     }
 
     #[test]
@@ -214,7 +220,8 @@ mod tests {
             reads.enter(read(1, ticket, 10)).unwrap();
             reads.enter(read(2, ticket, 10)).unwrap();
         }
-        let behind = |session: SessionId| if session.slot == 1 { Peer::Behind } else { Peer::Gone };
+        let behind =
+            |session: SessionId| if session.slot == Slot::new(1) { Peer::Behind } else { Peer::Gone };
         assert_eq!(begun(&mut reads, behind), []);
         assert_eq!((reads.waiting(), reads.dropped), (3, 3));
         reads.enter(read(1, 4, 10)).unwrap();

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
-use tidings_hub::{Effect, Effects, Rejection, Request, Response, SessionId, Settings, Timer};
+use tidings_hub::{Effect, Effects, Rejection, Request, Response, SessionId, Settings, Slot, Timer};
 use tidings_session::Hub;
 use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;
@@ -206,7 +206,7 @@ pub(crate) struct Shard {
     pub(crate) porter: Option<Arc<dyn TlsHandoff>>,
     pub(crate) wheel: Wheel<Due>,
     /// Connections to read from without waiting for an event.
-    pub(crate) ready: VecDeque<u32>,
+    pub(crate) ready: VecDeque<Slot>,
     pub(crate) listeners: Vec<Door>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
@@ -222,9 +222,9 @@ pub(crate) struct Shard {
     /// A timer to accept again is running.
     pub(crate) accept_due: bool,
     /// Under which addresses connections are counted, where they are.
-    pub(crate) addresses: HashMap<u32, Key>,
+    pub(crate) addresses: HashMap<Slot, Key>,
     /// Addresses of clients behind trusted proxies.
-    pub(crate) clients: HashMap<u32, IpAddr>,
+    pub(crate) clients: HashMap<Slot, IpAddr>,
     /// Accepting fails, and that has been logged.
     pub(crate) starved: bool,
     /// The drain that is under way.
@@ -267,7 +267,7 @@ impl Shard {
                     WAKER => {}
                     Token(t) if t > LISTENERS - 1024 => self.accept(LISTENERS - t),
                     Token(slot) => {
-                        let slot = u32::try_from(slot).expect("tokens of connections are slots");
+                        let slot = Slot::from_index(slot);
                         if event.is_writable() {
                             self.writable(slot);
                         }
@@ -387,7 +387,7 @@ impl Shard {
                 self.apply_effects();
             }
             Due::Close(id) => {
-                let ended = self.conns.get(id.slot as usize).and_then(Option::as_ref);
+                let ended = self.conns.get(id.slot.index()).and_then(Option::as_ref);
                 if self.hub.is_current(id) && ended.is_some_and(|c| c.phase != Phase::Open) {
                     self.lose(id.slot);
                 }
@@ -410,7 +410,7 @@ impl Shard {
     pub(crate) fn apply_effects(&mut self) {
         let mut next = 0;
         while next < self.fx.list.len() {
-            let effect = std::mem::replace(&mut self.fx.list[next], Effect::Close(u32::MAX));
+            let effect = std::mem::replace(&mut self.fx.list[next], Effect::Close(Slot::NONE));
             next += 1;
             match effect {
                 Effect::Send(slot, range) => self.send_control(slot, range),
@@ -448,8 +448,8 @@ impl Shard {
     }
 
     /// The address of a connection's client, where it is known.
-    fn client_address(&self, slot: u32) -> Option<IpAddr> {
-        let conn = self.conns.get(slot as usize).and_then(Option::as_ref)?;
+    fn client_address(&self, slot: Slot) -> Option<IpAddr> {
+        let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
         let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
         peer.or_else(|| self.clients.get(&slot).copied())
     }
@@ -477,7 +477,7 @@ impl Shard {
     pub(crate) fn begin_reads(&mut self) {
         let (hub, conns) = (&self.hub, &self.conns);
         let peer = |session: SessionId| {
-            let conn = conns.get(session.slot as usize).and_then(Option::as_ref);
+            let conn = conns.get(session.slot.index()).and_then(Option::as_ref);
             match conn.filter(|conn| hub.is_current(session) && conn.phase == Phase::Open) {
                 None => Peer::Gone,
                 Some(conn) if conn.control_backlog() > BACKLOG => Peer::Behind,

@@ -12,7 +12,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_hub::{CloseReason, SessionId};
+use tidings_hub::{CloseReason, SessionId, Slot};
 
 use crate::conn::Phase;
 use crate::metrics::add;
@@ -23,8 +23,8 @@ const ROUND: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Answers were queued for a connection: from now on it is looked at, if they are many.
-    pub(crate) fn watch_unread(&mut self, slot: u32) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn watch_unread(&mut self, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let Some(queue) = conn.queue.as_mut().filter(|queue| queue.control() > BACKLOG) else { return };
         if !std::mem::replace(&mut queue.watched, true)
             && let Some(id) = self.hub.id(slot)
@@ -36,7 +36,7 @@ impl Shard {
     /// Ends a connection that takes nothing while there is no room; looks at it again otherwise.
     pub(crate) fn end_unread(&mut self, id: SessionId) {
         let is_full = self.process.queued.load(Ordering::Relaxed) >= self.limits.queues;
-        let Some(Some(conn)) = self.conns.get_mut(id.slot as usize) else { return };
+        let Some(Some(conn)) = self.conns.get_mut(id.slot.index()) else { return };
         if !self.hub.is_current(id) || conn.phase != Phase::Open {
             return;
         }

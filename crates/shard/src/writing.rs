@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_hub::Slot;
 use tidings_wire::code::HttpStatus;
 use tidings_wire::sse;
 
@@ -21,8 +22,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 impl Shard {
-    pub(crate) fn writable(&mut self, slot: u32) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn writable(&mut self, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         match conn.socket.flush() {
             Ok(true) => {}
             Ok(false) => return,
@@ -75,9 +76,9 @@ impl Shard {
     }
 
     /// A peer has taken something: reads that waited for that may begin.
-    fn read_on(&mut self, slot: u32) {
+    fn read_on(&mut self, slot: Slot) {
         let taken =
-            matches!(self.conns.get(slot as usize), Some(Some(conn)) if conn.control_backlog() <= BACKLOG);
+            matches!(self.conns.get(slot.index()), Some(Some(conn)) if conn.control_backlog() <= BACKLOG);
         if taken
             && let Some(id) = self.hub.id(slot)
             && self.reads.release(id)
@@ -98,8 +99,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn send_control(&mut self, slot: u32, range: Range<usize>) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn send_control(&mut self, slot: Slot, range: Range<usize>) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let bytes = &self.fx.bytes[range];
         if let Some(queue) = &mut conn.queue {
             let before = queue.cost();
@@ -123,8 +124,8 @@ impl Shard {
     }
 
     /// A session's stream is open: a response that waited for that begins.
-    pub(crate) fn open_stream(&mut self, slot: u32) {
-        if let Some(Some(conn)) = self.conns.get_mut(slot as usize)
+    pub(crate) fn open_stream(&mut self, slot: Slot) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot.index())
             && let Socket::Body(body) = &mut conn.socket
         {
             // An error is reported by an event, which is on its way.
@@ -133,8 +134,8 @@ impl Shard {
     }
 
     /// A session's stream is refused: by the status of its response if that has not begun, by an event otherwise.
-    pub(crate) fn refuse_stream(&mut self, slot: u32, status: HttpStatus, error: Range<usize>) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn refuse_stream(&mut self, slot: Slot, status: HttpStatus, error: Range<usize>) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let error = &self.fx.bytes[error];
         let is_refused = match &mut conn.socket {
             Socket::Body(body) => body.refuse_stream(status, error).unwrap_or(true),
@@ -150,8 +151,8 @@ impl Shard {
     }
 
     /// Ends a connection once everything queued for it is sent.
-    pub(crate) fn close(&mut self, slot: u32) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn close(&mut self, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         if conn.phase != Phase::Open {
             return;
         }
@@ -168,8 +169,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn linger(&mut self, slot: u32) {
-        let Some(Some(conn)) = self.conns.get_mut(slot as usize) else { return };
+    pub(crate) fn linger(&mut self, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         if conn.phase == Phase::Flushing
             && !conn.read_closed
             && tidings_session::awaits_close(&self.hub, slot)
@@ -195,13 +196,13 @@ impl Shard {
     }
 
     /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::apply_effects`] does.
-    pub(crate) fn drop_conn(&mut self, slot: u32) {
+    pub(crate) fn drop_conn(&mut self, slot: Slot) {
         drop(self.forget(slot));
     }
 
     /// The same, but for its socket, which the caller may go on with.
-    pub(crate) fn forget(&mut self, slot: u32) -> Option<Conn> {
-        let conn = self.conns.get_mut(slot as usize).and_then(Option::take)?;
+    pub(crate) fn forget(&mut self, slot: Slot) -> Option<Conn> {
+        let conn = self.conns.get_mut(slot.index()).and_then(Option::take)?;
         if let Some(queue) = &conn.queue {
             sub(&self.metrics.stalled, 1);
             self.queue_changed(queue.cost(), 0);
@@ -224,7 +225,7 @@ impl Shard {
     }
 
     /// Forgets a connection, outside of [`Shard::apply_effects`].
-    pub(crate) fn lose(&mut self, slot: u32) {
+    pub(crate) fn lose(&mut self, slot: Slot) {
         self.drop_conn(slot);
         self.apply_effects();
     }

@@ -13,10 +13,11 @@ use super::state::{Origin, PendingSubscribe, SubscribeState};
 use crate::deciding::{Admission, Rejection};
 use crate::effects::{Effect, Effects, Failure, Notification};
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::member::{SpecialSubscription, SubscriptionFlag, SubscriptionFlags};
 use crate::namespace::NamespaceOptions;
 use crate::protocols::{Event, Peer, Protocols};
-use crate::topics::{TopicKey, is_told};
+use crate::topics::is_told;
 
 /// A subscription that has been made.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl<P: Protocols> Hub<P> {
     /// Why it cannot be made.
     pub(crate) fn complete_subscribe(
         &mut self,
-        slot: u32,
+        slot: Slot,
         join: PendingSubscribe,
         max_bytes: usize,
         fx: &mut Effects,
@@ -88,7 +89,7 @@ impl<P: Protocols> Hub<P> {
                 .recent(key, *from)
                 .map(|recent| recent.iter().filter(|p| !is_told(p, history.position())).cloned().collect()),
         };
-        let already = self.sessions[slot as usize].is_subscribed(key);
+        let already = self.sessions[slot.index()].is_subscribed(key);
         let late = match late {
             Some(late) if !already => late,
             other => {
@@ -103,7 +104,7 @@ impl<P: Protocols> Hub<P> {
         let options = self.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.settings.recovery_limit, max_bytes);
-        let peer = self.sessions[slot as usize].peer;
+        let peer = self.sessions[slot.index()].peer;
         let length = |publication: &Publication| peer.publication_len(publication, format);
         let (missed, recovered) = match (&wish.since, &read) {
             (Some(since), Some((_, history))) => recover(since, history, mode, limits, length),
@@ -129,7 +130,7 @@ impl<P: Protocols> Hub<P> {
         let Admission { info, data, expires, token, .. } = admission;
         if !marks.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
             let sub = SpecialSubscription { topic: key, marks, info, expires, token: token.map(Box::new) };
-            self.sessions[slot as usize].more().member.get_or_insert_default().subs.push(sub);
+            self.sessions[slot.index()].more().member.get_or_insert_default().subs.push(sub);
         }
         // Before the report: a client that has it finds itself in the presence.
         if marks.has(SubscriptionFlag::Present) {
@@ -161,7 +162,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A subscribe's turn has come: makes the subscription and reports it.
-    pub(crate) fn finish_subscribe(&mut self, slot: u32, join: PendingSubscribe, fx: &mut Effects) {
+    pub(crate) fn finish_subscribe(&mut self, slot: Slot, join: PendingSubscribe, fx: &mut Effects) {
         let owner = join.owner;
         let max_bytes = self.settings.recovery_bytes;
         match (self.complete_subscribe(slot, join, max_bytes, fx), owner) {
@@ -170,7 +171,7 @@ impl<P: Protocols> Hub<P> {
                 self.after_subscribe(slot, &settled, fx);
             }
             (Err(failure), Origin::Command(id)) => {
-                self.event(slot, Event::Failed { id, failure: &failure }, fx)
+                self.event(slot, Event::Failed { id, failure: &failure }, fx);
             }
             // The application gets no report: its order was for all sessions that it concerned.
             (Err(_), _) => self.errors += 1,
@@ -178,7 +179,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// What follows the answer: publications that came meanwhile, and word to others.
-    pub(crate) fn after_subscribe(&mut self, slot: u32, settled: &Completed, fx: &mut Effects) {
+    pub(crate) fn after_subscribe(&mut self, slot: Slot, settled: &Completed, fx: &mut Effects) {
         if !settled.late.is_empty() {
             self.event(slot, Event::Publications(settled.key, &settled.late), fx);
         }
@@ -195,7 +196,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A special subscription has ended: removes its presence and publishes its leave. Its topic is still there.
-    pub(crate) fn report_left(&mut self, slot: u32, sub: &SpecialSubscription, fx: &mut Effects) {
+    pub(crate) fn report_left(&mut self, slot: Slot, sub: &SpecialSubscription, fx: &mut Effects) {
         let Some(channel) = self.channel_of(sub.topic) else { return };
         let mut info = self.client_info(slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());

@@ -9,7 +9,7 @@ use tidings_wire::Channel;
 
 use super::state::{PendingConnect, PendingSubscribe};
 use crate::effects::{Failure, Response};
-use crate::topics::TopicKey;
+use crate::index::TopicKey;
 
 /// Most commands of one session that may be under way at once; behind them it is not read.
 const LIMIT: usize = 1024;

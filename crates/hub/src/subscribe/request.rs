@@ -11,6 +11,7 @@ use crate::access::Action;
 use crate::deciding::Decide;
 use crate::effects::{Effect, Effects, Request};
 use crate::hub::Hub;
+use crate::index::Slot;
 use crate::protocols::Protocols;
 
 /// Why a command cannot be carried out: a code, and words for the client.
@@ -53,7 +54,7 @@ impl<P: Protocols> Hub<P> {
     /// When it is refused at once. Then nothing is reported.
     pub fn subscribe(
         &mut self,
-        slot: u32,
+        slot: Slot,
         request: SubscribeRequest,
         fx: &mut Effects,
     ) -> Result<(), CommandError> {
@@ -65,7 +66,7 @@ impl<P: Protocols> Hub<P> {
                 let question =
                     Decide::Subscribe { who: self.requester(slot), channel: channel.clone(), token, data };
                 let own = self.id_of(slot);
-                let ticket = self.sessions[slot as usize].more().awaiting.ticket();
+                let ticket = self.sessions[slot.index()].more().awaiting.ticket();
                 fx.push(Effect::Request(own, ticket, Request::Decide(Box::new(question))));
                 SubscribeState::Deciding(ticket)
             }
@@ -82,8 +83,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Makes a subscription whose turn has come; otherwise it waits for that.
-    pub(crate) fn enqueue_subscribe(&mut self, slot: u32, join: PendingSubscribe, fx: &mut Effects) {
-        let session = &mut self.sessions[slot as usize];
+    pub(crate) fn enqueue_subscribe(&mut self, slot: Slot, join: PendingSubscribe, fx: &mut Effects) {
+        let session = &mut self.sessions[slot.index()];
         if join.is_decided() && !session.is_queued() {
             self.finish_subscribe(slot, join, fx);
         } else {
@@ -93,18 +94,18 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether a session is subscribed to a channel.
-    pub fn is_subscribed(&self, slot: u32, channel: &Channel) -> bool {
+    pub fn is_subscribed(&self, slot: Slot, channel: &Channel) -> bool {
         let key = self.topics.key(&Topic::Channel(channel.clone()));
-        key.is_some_and(|key| self.sessions[slot as usize].is_subscribed(key))
+        key.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key))
     }
 
     /// Whether the session may subscribe, or a token or the application decides that.
-    fn may_subscribe(&self, slot: u32, channel: &Channel, token: &str) -> Result<Permit, CommandError> {
+    fn may_subscribe(&self, slot: Slot, channel: &Channel, token: &str) -> Result<Permit, CommandError> {
         let settings = std::sync::Arc::clone(&self.settings);
         let (name, access) = (channel.as_str(), &settings.access);
         let options = settings.namespaces.options(name)?;
         let key = self.topics.key(&Topic::Channel(channel.clone()));
-        let session = &self.sessions[slot as usize];
+        let session = &self.sessions[slot.index()];
         let under_way = session.subscribes();
         let again = key.is_some_and(|key| session.is_subscribed(key))
             || session.joins().any(|join| join.channel == *channel);

@@ -5,7 +5,7 @@ use tidings_wire::{Channel, History};
 use super::options::SubscribeOptions;
 use crate::deciding::{Admission, Connected};
 use crate::effects::Failure;
-use crate::topics::TopicKey;
+use crate::index::TopicKey;
 
 /// The origin of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,16 +10,17 @@ use crate::access::Action;
 use crate::deciding::Rejection;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
 use crate::session::SessionId;
-use crate::topics::{Entry, TopicKey};
+use crate::topics::Entry;
 
 impl<P: Protocols> Hub<P> {
     /// Begins to make a subscription that is allowed, with what the client may have of `wish`; gives how far it has come.
     pub(crate) fn begin_topic(
         &mut self,
-        slot: u32,
+        slot: Slot,
         channel: &Channel,
         wish: &mut SubscribeOptions,
         own: &ChannelOverrides,
@@ -54,8 +55,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// What a session may request of a channel that it subscribes to.
-    fn rights(&self, slot: u32, options: &NamespaceOptions) -> Rights {
-        let identity = self.sessions[slot as usize].identity;
+    fn rights(&self, slot: Slot, options: &NamespaceOptions) -> Rights {
+        let identity = self.sessions[slot.index()].identity;
         let may = |action| self.settings.access.permits(action, identity, true, options);
         Rights { history: may(Action::History), presence: may(Action::Presence) }
     }
@@ -67,9 +68,9 @@ impl<P: Protocols> Hub<P> {
 
     /// Reads what a client missed for the subscribe whose turn it is: with several, those of a `connect`, for one after
     /// the other, as long as what one client may be sent lasts.
-    pub(crate) fn read_for_next(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn read_for_next(&mut self, slot: Slot, fx: &mut Effects) {
         loop {
-            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
             let mut left = self.settings.recovery_bytes;
             let mut next = None;
             for (index, join) in more.awaiting.head_joins().iter().enumerate() {
@@ -96,7 +97,7 @@ impl<P: Protocols> Hub<P> {
     /// that many bytes of what was missed.
     fn begin_read(
         &mut self,
-        slot: u32,
+        slot: Slot,
         key: TopicKey,
         channel: &Channel,
         wish: &SubscribeOptions,
@@ -122,7 +123,7 @@ impl<P: Protocols> Hub<P> {
         let query = HistoryQuery { heard: true, max_bytes, ..query };
         let from = self.topics.start_recording(key);
         let id = self.id_of(slot);
-        let ticket = self.sessions[slot as usize].more().awaiting.ticket();
+        let ticket = self.sessions[slot.index()].more().awaiting.ticket();
         fx.push(Effect::Request(id, ticket, Request::History(channel.clone(), query)));
         SubscribeState::Reading { topic: key, ticket, from }
     }
@@ -141,13 +142,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A topic is live: the session's subscribes that waited for that go on.
-    pub(crate) fn on_topic_live(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) {
+    pub(crate) fn on_topic_live(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) {
         if !self.topics.get(key).is_some_and(Entry::is_live) {
             return;
         }
         let mut index = 0;
         loop {
-            let Some(more) = self.sessions[slot as usize].existing_more() else { return };
+            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
             let Some(join) = more.awaiting.joins_mut().nth(index) else { return };
             index += 1;
             if join.waits_for() != Some(key) {
@@ -162,16 +163,16 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    fn set_wish(&mut self, slot: u32, index: usize, wish: SubscribeOptions) {
-        if let Some(more) = self.sessions[slot as usize].existing_more()
+    fn set_wish(&mut self, slot: Slot, index: usize, wish: SubscribeOptions) {
+        if let Some(more) = self.sessions[slot.index()].existing_more()
             && let Some(join) = more.awaiting.joins_mut().nth(index)
         {
             join.wish = wish;
         }
     }
 
-    fn set_stage(&mut self, slot: u32, index: usize, stage: SubscribeState) {
-        if let Some(more) = self.sessions[slot as usize].existing_more()
+    fn set_stage(&mut self, slot: Slot, index: usize, stage: SubscribeState) {
+        if let Some(more) = self.sessions[slot.index()].existing_more()
             && let Some(join) = more.awaiting.joins_mut().nth(index)
         {
             join.stage = stage;
@@ -181,12 +182,12 @@ impl<P: Protocols> Hub<P> {
     /// Takes an answer that a subscribe under way waits for; gives it back when none does.
     pub(crate) fn on_subscribe_response(
         &mut self,
-        slot: u32,
+        slot: Slot,
         ticket: u32,
         answer: Response,
         fx: &mut Effects,
     ) -> Option<Response> {
-        let more = self.sessions[slot as usize].existing_more()?;
+        let more = self.sessions[slot.index()].existing_more()?;
         let Some((index, join)) =
             more.awaiting.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
         else {
@@ -216,14 +217,14 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// A subscribe will not be answered: what was kept for it is let go.
-    pub(crate) fn abandon(&mut self, slot: u32, join: &PendingSubscribe, fx: &mut Effects) {
+    pub(crate) fn abandon(&mut self, slot: Slot, join: &PendingSubscribe, fx: &mut Effects) {
         self.release_pending(slot, join.catches(), join.holds(), fx);
     }
 
     /// A subscribe neither has publications kept for it by the one topic any more, nor holds the other.
     pub(crate) fn release_pending(
         &mut self,
-        slot: u32,
+        slot: Slot,
         catches: Option<TopicKey>,
         holds: Option<TopicKey>,
         fx: &mut Effects,

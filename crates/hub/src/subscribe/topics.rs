@@ -8,10 +8,11 @@ use tidings_wire::code::{self, Code};
 
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
+use crate::index::{Slot, TopicKey};
 use crate::namespace::{NamespaceOptions, SlowConsumer};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
-use crate::topics::{Entry, Interest, TopicKey, TopicOptions};
+use crate::topics::{Entry, Interest, TopicOptions};
 
 /// What a subscribe has come to.
 #[derive(Debug)]
@@ -29,9 +30,9 @@ pub enum SubscribeOutcome {
 
 impl<P: Protocols> Hub<P> {
     /// Makes a subscription that is not confirmed to the client: it takes effect when the topic is live.
-    pub fn subscribe_unconfirmed(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) {
+    pub fn subscribe_unconfirmed(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) {
         let key = self.ensure_topic(topic, fx);
-        if !self.sessions[slot as usize].is_subscribed(key) {
+        if !self.sessions[slot.index()].is_subscribed(key) {
             self.add_subscriber(slot, key);
         }
     }
@@ -66,16 +67,16 @@ impl<P: Protocols> Hub<P> {
     /// Starts a subscription whose confirmation is owed to the peer.
     pub fn begin_subscribe(
         &mut self,
-        slot: u32,
+        slot: Slot,
         topic: &Topic,
         id: u32,
         fx: &mut Effects,
     ) -> SubscribeOutcome {
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         let awaiting = session.is_awaiting();
         let held = session.subscriptions().len() + session.subscribes();
         let known = self.topics.key(topic);
-        let has = known.is_some_and(|key| self.sessions[slot as usize].is_subscribed(key));
+        let has = known.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key));
         let limit = self.settings.channel_limit;
         if !has && held >= limit {
             return SubscribeOutcome::Refused(
@@ -91,7 +92,7 @@ impl<P: Protocols> Hub<P> {
             }
             return SubscribeOutcome::Now { already: has };
         }
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         session.more().awaiting.subscribe(key, id);
         let waiter = SessionId { slot, generation: session.generation };
         if let Some(entry) = self.topics.get_mut(key) {
@@ -104,38 +105,38 @@ impl<P: Protocols> Hub<P> {
         SubscribeOutcome::Waiting
     }
 
-    pub(crate) fn add_subscriber(&mut self, slot: u32, key: TopicKey) {
-        let session = &mut self.sessions[slot as usize];
+    pub(crate) fn add_subscriber(&mut self, slot: Slot, key: TopicKey) {
+        let session = &mut self.sessions[slot.index()];
         let place = self.topics.add(key, session.peer.form(), slot);
         session.add_subscription(key, place);
     }
 
     /// Ends a subscription; gives whether there was one.
-    pub fn unsubscribe(&mut self, slot: u32, topic: &Topic, fx: &mut Effects) -> bool {
+    pub fn unsubscribe(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) -> bool {
         let Some(key) = self.topics.key(topic) else { return false };
         self.unsubscribe_key(slot, key, fx)
     }
 
-    pub(crate) fn unsubscribe_key(&mut self, slot: u32, key: TopicKey, fx: &mut Effects) -> bool {
-        let session = &mut self.sessions[slot as usize];
+    pub(crate) fn unsubscribe_key(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) -> bool {
+        let session = &mut self.sessions[slot.index()];
         let Some(place) = session.place(key) else { return false };
         session.remove_subscription(key);
         let sub = session.existing_member().and_then(|member| member.take_sub(key));
         if let Some(sub) = sub {
             self.report_left(slot, &sub, fx);
         }
-        let session = &mut self.sessions[slot as usize];
+        let session = &mut self.sessions[slot.index()];
         let form = session.peer.form();
         if let Some(moved) = self.topics.remove(key, form, place) {
-            self.sessions[moved as usize].move_subscription(key, place);
+            self.sessions[moved.index()].move_subscription(key, place);
         }
         self.release(key, fx);
         true
     }
 
     /// Ends all subscriptions of a session.
-    pub fn unsubscribe_all(&mut self, slot: u32, fx: &mut Effects) {
-        while let Some(last) = self.sessions[slot as usize].subscriptions().last() {
+    pub fn unsubscribe_all(&mut self, slot: Slot, fx: &mut Effects) {
+        while let Some(last) = self.sessions[slot.index()].subscriptions().last() {
             let key = last.topic;
             self.unsubscribe_key(slot, key, fx);
         }
@@ -148,8 +149,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Changes how a session's peer is connected, and with it the lists its subscriptions stand in.
-    pub fn set_peer(&mut self, slot: u32, new: P::Peer) {
-        let session = &mut self.sessions[slot as usize];
+    pub fn set_peer(&mut self, slot: Slot, new: P::Peer) {
+        let session = &mut self.sessions[slot.index()];
         let old = std::mem::replace(&mut session.peer, new);
         if old.form() == new.form() {
             return;
@@ -157,10 +158,10 @@ impl<P: Protocols> Hub<P> {
         let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
             if let Some(moved) = self.topics.remove(s.topic, old.form(), s.place) {
-                self.sessions[moved as usize].move_subscription(s.topic, s.place);
+                self.sessions[moved.index()].move_subscription(s.topic, s.place);
             }
             let place = self.topics.add(s.topic, new.form(), slot);
-            self.sessions[slot as usize].move_subscription(s.topic, place);
+            self.sessions[slot.index()].move_subscription(s.topic, place);
         }
     }
 
@@ -212,8 +213,8 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Whether a session is subscribed to such a topic.
-    pub fn is_stranded(&self, slot: u32) -> bool {
-        let Some(session) = self.sessions.get(slot as usize) else { return false };
+    pub fn is_stranded(&self, slot: Slot) -> bool {
+        let Some(session) = self.sessions.get(slot.index()) else { return false };
         session.subscriptions().iter().any(|subscription| {
             self.topics.get(subscription.topic).is_some_and(|entry| entry.has_history() && !entry.is_live())
         })
@@ -242,7 +243,7 @@ impl<P: Protocols> Hub<P> {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
-                self.sessions[waiter.slot as usize].more().awaiting.failed(key, failure);
+                self.sessions[waiter.slot.index()].more().awaiting.failed(key, failure);
                 self.advance(waiter.slot, fx);
             }
         }
@@ -251,7 +252,7 @@ impl<P: Protocols> Hub<P> {
 
     /// A session that waits for something else first still holds this topic.
     fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
-        let session = &mut self.sessions[waiter.slot as usize];
+        let session = &mut self.sessions[waiter.slot.index()];
         if session.existing_more().is_some_and(|more| more.awaiting.topics().any(|t| t == key))
             && let Some(entry) = self.topics.get_mut(key)
         {

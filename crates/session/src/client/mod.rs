@@ -26,6 +26,7 @@ pub(crate) const MODULE: Module = Module {
     refuse: |cx, id, code, text| cx.client_error(id, code, text),
     too_long: |cx, words| cx.client_too_long(words),
     event: |cx, event| cx.client_event(event),
+    responded: |_, _| {},
     closing: |cx, ending| cx.client_closing(ending),
     presence_changed: replies::presence_changed,
     begin: |cx| cx.client_opened(),

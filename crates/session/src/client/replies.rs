@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use tidings_hub::{
-    CloseReason, Completed, Connected, Effect, Effects, PresenceChange, Response, seconds_left,
+    CloseReason, Completed, Connected, Effect, Effects, PresenceChange, Response, Slot, seconds_left,
 };
 use tidings_wire::client::Data;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
@@ -50,7 +50,7 @@ fn write_reply(link: Link, message: Reply<'_>, out: &mut Vec<u8>) {
 }
 
 /// Sends a join or a leave to sessions: written once for each link.
-pub(super) fn presence_changed(hub: &mut Hub, slots: &[u32], change: &PresenceChange<'_>, fx: &mut Effects) {
+pub(super) fn presence_changed(hub: &mut Hub, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects) {
     let mut written: Vec<(Link, Range<usize>)> = Vec::new();
     for &slot in slots {
         let link = hub.session(slot).peer.link;

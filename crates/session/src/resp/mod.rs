@@ -35,6 +35,7 @@ pub(crate) const MODULE: Module = Module {
     refuse: |cx, _, code, text| cx.resp_refuse(code, text),
     too_long: |_, _| {},
     event: |cx, event| cx.resp_event(event),
+    responded: |cx, mark| cx.collect_replies(mark),
     closing: |cx, ending| cx.resp_closing(ending),
     presence_changed: |_, _, _, _| {},
     begin: |_| {},

@@ -100,7 +100,7 @@ impl Context<'_> {
                 cx.discard_transaction();
                 cx.send(|out| resp::simple("OK", out));
             }),
-            "exec" => self.in_turn(|cx| cx.begin_execution()),
+            "exec" => self.in_turn(Context::begin_execution),
             _ => self.in_turn(|cx| cx.transaction_command(args)),
         }
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::world::{Broker, World, settings, with_key};
-use tidings_hub::{Flow, Namespaces, Overflow, Timer};
+use tidings_hub::{Flow, Namespaces, Overflow, Slot, Timer};
 use tidings_wire::Channel;
 
-fn connected(w: &mut World) -> u32 {
+fn connected(w: &mut World) -> Slot {
     let c = w.open();
     let reply = w.say(c, "{\"id\":1,\"connect\":{}}\n");
     assert!(reply.starts_with("{\"id\":1,\"connect\":{\"client\":\""), "{reply}");

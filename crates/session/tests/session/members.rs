@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_hub::{
     Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Failure, NamespaceOptions,
-    Namespaces, Notification, Order, Rejection, Request, Response, Settings, Timer,
+    Namespaces, Notification, Order, Rejection, Request, Response, Settings, Slot, Timer,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
@@ -76,22 +76,22 @@ fn with_tokens(options: NamespaceOptions) -> World {
     w
 }
 
-fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
+fn say(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     read(w, slot)
 }
 
-fn read(w: &mut World, slot: u32) -> Vec<Value> {
+fn read(w: &mut World, slot: Slot) -> Vec<Value> {
     w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn connect(w: &mut World, token: &str) -> (u32, Value) {
+fn connect(w: &mut World, token: &str) -> (Slot, Value) {
     let slot = w.open();
     let answer = say(w, slot, &json!({"id": 1, "connect": {"token": token}}));
     (slot, answer.into_iter().next().unwrap_or_default())
 }
 
-fn subscribe(w: &mut World, slot: u32, name: &str) -> Value {
+fn subscribe(w: &mut World, slot: Slot, name: &str) -> Value {
     say(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
 }
 
@@ -236,7 +236,7 @@ fn others_are_told_who_comes_and_goes_only_if_they_want_to_know() {
 #[test]
 fn an_order_reaches_all_connections_of_a_user_and_nobody_else() {
     let mut w = with_tokens(options());
-    let users: Vec<u32> = ["ann", "ann", "bob"].iter().map(|user| connect(&mut w, user).0).collect();
+    let users: Vec<Slot> = ["ann", "ann", "bob"].iter().map(|user| connect(&mut w, user).0).collect();
     let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
     let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
     w.with(|hub, fx| hub.order(&order(sub), fx));

@@ -1,7 +1,7 @@
 //! What a plain client is promised.
 
 use crate::world::{Broker, World, part_three, settings, with_key};
-use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Timer};
+use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Slot, Timer};
 use tidings_wire::plain::{Escape, unescape};
 
 #[test]
@@ -43,7 +43,7 @@ fn part_three_controls_what_it_gets() {
 }
 
 /// Subscribes to a named channel and to the default one.
-fn subscribed(settings: Settings) -> (World, u32) {
+fn subscribed(settings: Settings) -> (World, Slot) {
     let mut w = World::new(settings);
     let c = w.open();
     assert_eq!(w.say(c, "SUBSCRIBE scores:nba\r\nSUBSCRIBE updates\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
@@ -202,7 +202,7 @@ fn a_line_past_the_limit_is_an_error_and_the_end_and_is_never_kept() {
 #[test]
 fn half_sent_commands_of_all_clients_together_stay_within_their_bound() {
     let mut w = World::new(settings());
-    let clients: Vec<u32> = (0..40).map(|_| w.open()).collect();
+    let clients: Vec<Slot> = (0..40).map(|_| w.open()).collect();
     let half = "x".repeat(60_000);
     let ended = clients.iter().filter(|c| w.input(**c, &half) == Flow::Ended).count();
     assert_eq!(ended, 40 - (1 << 20) / 60_000, "those past 1 MiB are ended");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{World, part_three, settings};
 use proptest::prelude::*;
-use tidings_hub::Flow;
+use tidings_hub::{Flow, Slot};
 use tidings_wire::{Channel, Form, Topic};
 
 /// Everything a session sends, in one piece, and what must come back.
@@ -63,12 +63,12 @@ proptest! {
     fn subscriber_lists_equal_a_naive_map(steps in prop::collection::vec((0..12usize, 0..6u32, 0..8usize), 1..200)) {
         let mut w = World::new(part_three());
         // Who takes what, in which form.
-        let mut naive: BTreeMap<String, BTreeMap<u32, Form>> = BTreeMap::new();
-        let mut open: BTreeMap<u32, Form> = BTreeMap::new();
+        let mut naive: BTreeMap<String, BTreeMap<Slot, Form>> = BTreeMap::new();
+        let mut open: BTreeMap<Slot, Form> = BTreeMap::new();
         let names = ["a", "b", "c:d", "updates", "e*", "f", "g", "h"];
         for (what, who, which) in steps {
             let name = names[which];
-            let live: Vec<u32> = open.keys().copied().collect();
+            let live: Vec<Slot> = open.keys().copied().collect();
             let slot = live.get(who as usize % live.len().max(1)).copied();
             match (what, slot) {
                 (0 | 1, _) | (_, None) => {
@@ -104,9 +104,9 @@ proptest! {
                 let topic = Channel::new(name).unwrap().into();
                 let entry = w.hub.entry(w.hub.topic(&topic).expect("a topic")).unwrap();
                 for form in [Form::PLAIN, Form::RESP2, Form::RESP3, Form::JSON_LINE] {
-                    let has: BTreeSet<u32> = entry.subscribers(form).iter().copied().collect();
+                    let has: BTreeSet<Slot> = entry.subscribers(form).iter().copied().collect();
                     prop_assert_eq!(has.len(), entry.subscribers(form).len(), "nobody twice");
-                    let should: BTreeSet<u32> =
+                    let should: BTreeSet<Slot> =
                         subscribers.iter().filter(|(_, f)| **f == form).map(|(s, _)| *s).collect();
                     prop_assert_eq!(has, should);
                 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_hub::{Failure, NamespaceOptions, Namespaces, Request, Response, Settings};
+use tidings_hub::{Failure, NamespaceOptions, Namespaces, Request, Response, Settings, Slot};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 use crate::world::{World, settings};
 
-fn world() -> (World, u32) {
+fn world() -> (World, Slot) {
     let options = NamespaceOptions {
         history_size: 5,
         history_ttl: Duration::from_secs(60),
@@ -34,7 +34,7 @@ fn page(channel: &str, offset: u64, bytes: usize) -> History {
 }
 
 /// Answers the question that was asked first; gives the channel it was about and what the client is told.
-fn answer(world: &mut World, slot: u32, bytes: usize) -> (String, String) {
+fn answer(world: &mut World, slot: Slot, bytes: usize) -> (String, String) {
     let (id, ticket, request) = world.questions.pop_front().expect("a question");
     let Request::History(channel, _) = &request else { panic!("{request:?}") };
     let name = channel.as_str().to_owned();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Settings};
+use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Settings, Slot};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
@@ -88,7 +88,7 @@ impl Log {
 /// A client, and what it may expect.
 #[derive(Default)]
 struct Client {
-    slot: Option<u32>,
+    slot: Option<Slot>,
     subscribed: bool,
     asked: bool,
     epoch: String,

@@ -1,7 +1,7 @@
 //! What a Redis client is promised.
 
 use crate::world::{Broker, World, part_three, settings, with_key};
-use tidings_hub::{Flow, Namespaces};
+use tidings_hub::{Flow, Namespaces, Slot};
 
 fn command(words: &[&str]) -> String {
     let mut text = format!("*{}\r\n", words.len());
@@ -11,7 +11,7 @@ fn command(words: &[&str]) -> String {
     text
 }
 
-fn say(w: &mut World, slot: u32, words: &[&str]) -> String {
+fn say(w: &mut World, slot: Slot, words: &[&str]) -> String {
     w.say(slot, command(words))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_hub::{
     Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace, NamespaceOptions,
-    Namespaces, Order, Rejection, Request, Response, Settings,
+    Namespaces, Order, Rejection, Request, Response, Settings, Slot,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
@@ -66,7 +66,7 @@ fn world(options: NamespaceOptions) -> World {
 }
 
 /// Sends a command; histories are at offset 2, and both publications are kept.
-fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
+fn say(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     while let Some((id, ticket, request)) = w.questions.pop_front() {
         let Request::History(channel, query) = request else { panic!("{request:?}") };
@@ -84,18 +84,18 @@ fn say(w: &mut World, slot: u32, command: &Value) -> Vec<Value> {
     read(w, slot)
 }
 
-fn read(w: &mut World, slot: u32) -> Vec<Value> {
+fn read(w: &mut World, slot: Slot) -> Vec<Value> {
     w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn connect(w: &mut World, token: &str, subs: &Value) -> (u32, Value) {
+fn connect(w: &mut World, token: &str, subs: &Value) -> (Slot, Value) {
     let slot = w.open();
     let answer = say(w, slot, &json!({"id": 1, "connect": {"token": token, "subs": subs}}));
     (slot, answer.into_iter().next().unwrap_or_default())
 }
 
 /// The reply to a subscribe that requests everything there is.
-fn recover(w: &mut World, slot: u32, name: &str, token: &str) -> Value {
+fn recover(w: &mut World, slot: Slot, name: &str, token: &str) -> Value {
     let request = json!({"channel": name, "token": token, "recover": true, "recoverable": true, "positioned": true,
         "offset": 1, "epoch": "e"});
     say(w, slot, &json!({"id": 2, "subscribe": request})).remove(0)["subscribe"].take()
@@ -386,7 +386,7 @@ fn channels_of_unknown_namespaces_and_of_the_server_are_refused_in_tokens_with_t
     }
 }
 
-fn say_raw(w: &mut World, slot: u32, command: &Value) {
+fn say_raw(w: &mut World, slot: Slot, command: &Value) {
     w.input(slot, format!("{command}\n"));
 }
 

@@ -1,7 +1,7 @@
 //! What a Redis client is promised of `MULTI` and `EXEC`.
 
 use crate::world::{Broker, World, part_three, settings};
-use tidings_hub::{Flow, Response, Settings};
+use tidings_hub::{Flow, Response, Settings, Slot};
 
 fn command(words: &[&str]) -> String {
     let bulks: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
@@ -12,7 +12,7 @@ fn all(commands: &[&[&str]]) -> String {
     commands.iter().map(|words| command(words)).collect()
 }
 
-fn say(w: &mut World, slot: u32, words: &[&str]) -> String {
+fn say(w: &mut World, slot: Slot, words: &[&str]) -> String {
     w.say(slot, command(words))
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, locate,
+    CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, Slot,
+    locate,
 };
 use tidings_session::Link;
 use tidings_wire::client::Encoding;
@@ -12,7 +13,7 @@ use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
 use crate::world::{Broker, World, key, named, settings};
 
-fn open(w: &mut World, link: Link) -> u32 {
+fn open(w: &mut World, link: Link) -> Slot {
     let mut fx = Effects::default();
     w.hub.open_as(link.into(), None, &mut fx).slot
 }
@@ -24,7 +25,7 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What was sent, as messages and as the close frame's code and words.
-fn received(w: &mut World, slot: u32) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
+fn received(w: &mut World, slot: Slot) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
     let bytes = w.sent.remove(&slot).unwrap_or_default();
     let rules = Rules { role: Role::Client, max_message: 1 << 20 };
     let (mut reader, mut message, mut rest) = (Reader::default(), Vec::new(), &bytes[..]);
@@ -181,7 +182,7 @@ fn one_way_clients_get_pushes_and_no_replies() {
 const ONE_WAY: [&str; 3] = ["uni_http_stream", "uni_sse", "uni_websocket"];
 
 /// What a one-way client was sent, as JSON, and the code of the close frame where there is one.
-fn pushes(w: &mut World, slot: u32, link: Link) -> (Vec<Value>, Option<u16>) {
+fn pushes(w: &mut World, slot: Slot, link: Link) -> (Vec<Value>, Option<u16>) {
     if link == named("uni_websocket") {
         let (messages, closed) = received(w, slot);
         return (json(&messages), closed.map(|(code, _)| code));
@@ -192,7 +193,7 @@ fn pushes(w: &mut World, slot: u32, link: Link) -> (Vec<Value>, Option<u16>) {
     (lines.map(|line| serde_json::from_str(line).expect("JSON")).collect(), None)
 }
 
-fn introduce(w: &mut World, link: Link, connect: &Value) -> (u32, Vec<Value>, Option<u16>) {
+fn introduce(w: &mut World, link: Link, connect: &Value) -> (Slot, Vec<Value>, Option<u16>) {
     let slot = open(w, link);
     if link == named("uni_websocket") {
         w.input(slot, frame(Opcode::Text, connect.to_string().as_bytes()));

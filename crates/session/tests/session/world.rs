@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query, Rejection,
-    Request, Response, SessionId, SessionKey, Settings, Timer, Usage,
+    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, Usage,
 };
 use tidings_session::{Hub, Link};
 use tidings_wire::Secret;
@@ -27,10 +27,10 @@ pub(crate) enum Broker {
 pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) broker: Broker,
-    pub(crate) sent: BTreeMap<u32, Vec<u8>>,
-    pub(crate) closed: BTreeSet<u32>,
+    pub(crate) sent: BTreeMap<Slot, Vec<u8>>,
+    pub(crate) closed: BTreeSet<Slot>,
     /// Sessions whose streams are open.
-    pub(crate) opened: BTreeSet<u32>,
+    pub(crate) opened: BTreeSet<Slot>,
     pub(crate) timers: Vec<(SessionId, Timer, Duration)>,
     pub(crate) wanted: BTreeSet<Topic>,
     pub(crate) counts: BTreeMap<Topic, Arc<AtomicU64>>,
@@ -126,14 +126,14 @@ impl World {
         }
     }
 
-    pub(crate) fn open(&mut self) -> u32 {
+    pub(crate) fn open(&mut self) -> Slot {
         let mut fx = Effects::default();
         let id = self.hub.open(&mut fx);
         self.settle(&mut fx);
         id.slot
     }
 
-    pub(crate) fn input(&mut self, slot: u32, bytes: impl AsRef<[u8]>) -> Flow {
+    pub(crate) fn input(&mut self, slot: Slot, bytes: impl AsRef<[u8]>) -> Flow {
         let mut fx = Effects::default();
         let flow = tidings_session::input(&mut self.hub, slot, bytes.as_ref(), &mut fx);
         self.settle(&mut fx);
@@ -141,22 +141,22 @@ impl World {
     }
 
     /// What was sent to the session since the last look.
-    pub(crate) fn output(&mut self, slot: u32) -> String {
+    pub(crate) fn output(&mut self, slot: Slot) -> String {
         String::from_utf8(self.sent.remove(&slot).unwrap_or_default()).unwrap()
     }
 
     /// The same, which may be no text.
-    pub(crate) fn bytes(&mut self, slot: u32) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, slot: Slot) -> Vec<u8> {
         self.sent.remove(&slot).unwrap_or_default()
     }
 
     /// Sends and gives what comes back.
-    pub(crate) fn say(&mut self, slot: u32, bytes: impl AsRef<[u8]>) -> String {
+    pub(crate) fn say(&mut self, slot: Slot, bytes: impl AsRef<[u8]>) -> String {
         self.input(slot, bytes);
         self.output(slot)
     }
 
-    pub(crate) fn close(&mut self, slot: u32) {
+    pub(crate) fn close(&mut self, slot: Slot) {
         let mut fx = Effects::default();
         self.hub.closed(slot, &mut fx);
         self.settle(&mut fx);
@@ -168,7 +168,7 @@ impl World {
         self.settle(&mut fx);
     }
 
-    pub(crate) fn fire(&mut self, slot: u32, timer: Timer) {
+    pub(crate) fn fire(&mut self, slot: Slot, timer: Timer) {
         let id = self.hub.id(slot).expect("a session");
         self.with(|hub, fx| hub.expired(id, timer, fx));
     }
@@ -212,7 +212,7 @@ impl World {
     /// Fans publications out as a shard does, past those who know of them already.
     pub(crate) fn fan_out(&mut self, topic: &Topic, publications: &[Arc<Publication>]) {
         let Some(key) = self.hub.topic(topic) else { return };
-        let told: BTreeMap<u32, _> = self.hub.fanning_out(key, publications).into_iter().collect();
+        let told: BTreeMap<Slot, _> = self.hub.fanning_out(key, publications).into_iter().collect();
         let entry = self.hub.entry(key).unwrap();
         for form in entry.forms() {
             for slot in entry.subscribers(form) {
@@ -234,7 +234,7 @@ impl World {
     fn settle(&mut self, fx: &mut Effects) {
         let mut i = 0;
         while i < fx.list.len() {
-            let effect = std::mem::replace(&mut fx.list[i], Effect::Close(u32::MAX));
+            let effect = std::mem::replace(&mut fx.list[i], Effect::Close(Slot::NONE));
             i += 1;
             match effect {
                 Effect::Send(slot, range) => {
