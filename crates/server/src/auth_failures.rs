@@ -1,18 +1,18 @@
-//! Failed authentications: each delays its answer, is counted, and is logged by address.
+//! Failed authentications: each one delays its response, is counted, and is logged by address.
 //!
-//! A wrong token, `AUTH` or API key is answered after a pause that grows with the failures of its address, so that guesses
-//! cost time; what is right is never delayed. The answers to one address come one after the other, so more connections
-//! give no more guesses. A pause holds a timer and no thread.
+//! The response to a wrong token, `AUTH` or API key is delayed by a pause that grows with the failures of the address, which
+//! slows down guessing; a valid credential is never delayed. Responses to one address are delayed one after another, so more
+//! connections do not allow more guesses. A pause occupies a timer, no thread.
 //!
-//! A request over HTTP keeps its connection's place while it waits. Hence few wait: an address with [`WAITING`] of them is
-//! turned away before its key is compared ([`AuthFailures::is_turned_away`]), and while [`WAITING_TOTAL`] wait, so is every
-//! address with failures; the first failure of another one is answered at once then.
+//! A request over HTTP holds its connection's permit during the pause, so few may wait. An address with [`WAITING`] waiting
+//! requests is rejected before its key is compared ([`AuthFailures::is_turned_away`]). While [`WAITING_TOTAL`] requests wait,
+//! every address with failures is rejected, and the first failure of any other address gets its response at once.
 //!
 //! Invariants:
-//! - At most [`WAITING_TOTAL`] answers to requests wait.
-//! - At most [`MOST`] addresses are kept. Where there are more, further ones share one entry.
-//! - No answer waits longer than [`LONGEST`].
-//! - Nothing of a secret is stored or logged.
+//! - At most [`WAITING_TOTAL`] responses to HTTP requests wait.
+//! - At most [`MOST`] addresses are stored; further ones share one entry.
+//! - No response waits longer than [`LONGEST`].
+//! - No part of a secret is stored or logged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,21 +26,21 @@ use tokio::sync::watch;
 
 use crate::metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
-/// Most addresses that are kept.
+/// Most addresses that are stored.
 const MOST: usize = 16_384;
 /// Pause after the first failure of an address; each further one doubles it.
 const FIRST: Duration = Duration::from_millis(200);
-/// Longest pause between two answers to one address.
+/// Longest pause between two responses to one address.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest that an answer waits.
+/// Longest delay of a response.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Most answers to requests of one address that wait at a time.
+/// Most waiting HTTP requests of one address.
 const WAITING: usize = 4;
-/// Most answers to requests that wait at a time.
+/// Most waiting HTTP requests of all addresses.
 const WAITING_TOTAL: usize = 64;
-/// An address without a failure for so long begins anew.
+/// After this time without a failure the count of an address restarts.
 const FORGET: Duration = Duration::from_secs(10 * 60);
-/// At most one line in the log for an address in this time.
+/// Shortest time between two log lines for one address.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 labels! {
@@ -68,29 +68,29 @@ pub(crate) struct AuthFailures {
 #[derive(Debug)]
 struct Entry {
     failures: u32,
-    /// Answers to requests that wait.
+    /// Waiting HTTP requests.
     waiting: usize,
-    /// When its last answer is due.
+    /// When the last delayed response is due.
     due: Instant,
     last: Instant,
-    /// When a line was logged last, and the failures since.
+    /// When the last line was logged, and the failures since then.
     logged: Option<Instant>,
     unlogged: u64,
 }
 
 impl AuthFailures {
-    /// Counts a failure and waits as long as its answer is to be delayed. `address` is the client's, `None` when it is not
-    /// known. Unknown addresses wait for [`FIRST`] alone, since one client may not delay the others; so does a loopback
-    /// address, which is that of every client behind a proxy on this machine that `trusted_proxies` does not name.
+    /// Counts a failure and waits for the delay of its response. `address` is the client's; `None` if unknown. The delay of
+    /// unknown addresses is always [`FIRST`], so that one client cannot delay other clients; likewise for loopback addresses,
+    /// which stand for every client behind a local proxy that `trusted_proxies` does not name.
     pub(crate) async fn fail(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         tokio::time::sleep(pause).await;
     }
 
-    /// Does the same for a request that keeps a place while it waits.
+    /// The same for an HTTP request, which holds a permit while it waits.
     pub(crate) async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
-        // Given back also where the client leaves before the answer.
+        // Released also when the client disconnects before the response.
         let waiting = Waiting::new(self, address.map(client_network));
         if waiting.is_within_bounds {
             let mut closed = self.closed.subscribe();
@@ -101,8 +101,8 @@ impl AuthFailures {
         }
     }
 
-    /// Whether requests of an address are turned away whatever key they show, since too many of it wait for their answers.
-    /// Never an unknown address or a loopback address: neither is one client's.
+    /// Whether requests of an address are rejected without comparing their key, because too many of them wait. Always
+    /// `false` for unknown and loopback addresses, which many clients may share.
     pub(crate) fn is_turned_away(&self, address: Option<IpAddr>) -> bool {
         let key = address.map(client_network).filter(|address| !address.is_loopback());
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,7 @@ impl AuthFailures {
         entry.waiting >= WAITING || is_full && entry.failures > 0
     }
 
-    /// Ends what requests wait for, now and later: the server stops.
+    /// Ends all present and future delays of HTTP requests, because the server stops.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
     }
@@ -153,7 +153,7 @@ impl Collect for AuthFailures {
     }
 }
 
-/// An answer to a request that waits.
+/// A delayed response to an HTTP request.
 struct Waiting<'a> {
     failures: &'a AuthFailures,
     address: Option<IpAddr>,
@@ -180,7 +180,7 @@ impl Entry {
         Self { failures: 0, waiting: 0, due: now, last: now, logged: None, unlogged: 0 }
     }
 
-    /// Counts a failure; gives how long its answer waits.
+    /// Counts a failure. Returns the delay of its response.
     fn pause(&mut self, now: Instant) -> Duration {
         if now.saturating_duration_since(self.last) >= FORGET {
             self.failures = 0;
@@ -192,7 +192,7 @@ impl Entry {
         self.due.saturating_duration_since(now)
     }
 
-    /// Counts a failure for the log; gives how many there were since the last line when one is due.
+    /// Counts a failure for the log. Returns the number of failures since the last line when a new line is due.
     fn log(&mut self, now: Instant) -> Option<u64> {
         self.unlogged += 1;
         if self.logged.is_some_and(|last| now.saturating_duration_since(last) < LOG_EVERY) {

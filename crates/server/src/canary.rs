@@ -1,12 +1,12 @@
-//! The canary: messages of the server's own that take every way through the broker, again and again.
+//! Canaries: internal publications that are sent periodically on every path through the broker.
 //!
-//! That a connection stands, or that a broker answers pings, says nothing about whether publications come through. Only
-//! a publication that came back does. One takes one way, though. Where the broker has several parts that may fail by
-//! themselves, as a cluster has, each is tried; and so is each operation that the configuration makes use of: see [`Part`].
+//! An established connection or an answered ping does not prove that publications are delivered; only a publication that
+//! returns does. A broker with several parts that fail independently, such as a Redis Cluster, has one path for each. On
+//! each path every operation that the configuration uses is tried, see [`Part`].
 //!
 //! Invariants:
-//! - The server is ready while every part of every way has succeeded within the limit.
-//! - After the connection to the broker was lost, and at the start, nothing counts that was proved before.
+//! - The server is ready while every part of every path has succeeded within the limit.
+//! - At the start, and after the connection to the broker was lost, earlier successes do not count.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,30 +23,30 @@ use tokio::sync::Notify;
 use crate::interest::Interests;
 use crate::metrics::{Collect, MetricWriter, SECONDS};
 
-/// How the channels of canaries begin, among those of the server's own ([`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX)).
+/// Prefix of the channels of canaries; internal, see [`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX).
 pub(crate) const PREFIX: &str = "tidings.node.canary.";
-/// How those begin that go the way of what others publish, where that is another one.
+/// Prefix of the channels of canaries on the path of plain publications, where that is a separate path.
 const PLAIN: &str = "tidings.node.plain.";
-/// For how long the broker keeps what the canaries of a node that has ended have left.
+/// How long the broker keeps the histories and members of canaries of an ended node.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// What is tried.
+/// An operation that is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A publication comes back.
+    /// A publication returns.
     Publish,
-    /// A publication that is kept in a history comes back with a position.
+    /// A publication with a history returns with a position.
     PublishWithHistory,
     /// A history is read.
     History,
-    /// A member is added, and counted.
+    /// A member is added and counted.
     Presence,
 }
 
 impl Part {
     const ALL: [Self; 4] = [Self::Publish, Self::PublishWithHistory, Self::History, Self::Presence];
 
-    /// As `/ready` names it.
+    /// The name in the response of `/ready`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Publish => "publish",
@@ -57,7 +57,7 @@ impl Part {
     }
 }
 
-/// Which operations the configuration makes use of, besides publishing.
+/// The operations that the configuration uses, besides publishing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Used {
     /// Some namespace has a history.
@@ -66,47 +66,47 @@ pub(crate) struct Used {
     pub(crate) presence: bool,
 }
 
-/// A part of a way that has not succeeded within the limit.
+/// A part of a path that has not succeeded within the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failing {
+pub(crate) struct FailedProbe {
     pub(crate) part: Part,
-    /// In words for an operator.
+    /// The reason, for an operator.
     pub(crate) reason: String,
 }
 
-/// One way through the broker.
+/// One path through the broker.
 #[derive(Clone, Debug)]
-struct Way {
-    /// Through what, for people.
+struct ProbePath {
+    /// The part of the broker on this path, for messages.
     through: String,
-    /// What is tried on it, in the order of [`Part::ALL`].
+    /// The state of each part that is tried, in the order of [`Part::ALL`].
     proofs: [Option<Proof>; 4],
-    /// When its connections were made, or made anew, for all that is known.
+    /// When the connections of the path were last (re-)established, as far as known.
     reset: Instant,
-    /// The broker has said that this way is closed.
+    /// The broker has reported that the path is unavailable.
     away: bool,
 }
 
-/// How a part did.
+/// The last outcomes of a part.
 #[derive(Clone, Debug, Default)]
 struct Proof {
-    /// When it last succeeded, and how long it took.
+    /// When the part last succeeded, and the round trip.
     last: Option<(Instant, Duration)>,
-    /// Since when it may be expected, where it is new and all others succeed: for as long as the limit it does not count.
+    /// When the part was added while all others succeeded: it does not count until the limit has passed.
     grace: Option<Instant>,
-    /// What the broker answered last, if that was an error.
+    /// The last error of the broker, if the last response was one.
     error: Option<BrokerError>,
-    /// When the broker last answered with an error: what it takes next is given the whole limit to come back.
+    /// When the broker last responded with an error: the next publication has the whole limit to return.
     failed: Option<Instant>,
 }
 
-impl Way {
+impl ProbePath {
     fn proof(&mut self, part: Part) -> Option<&mut Proof> {
         self.proofs[part as usize].as_mut()
     }
 }
 
-/// Where canaries fly, and how the last ones did.
+/// The paths through the broker, and the outcomes of the last canaries.
 #[derive(Debug)]
 pub(crate) struct Canary {
     own: String,
@@ -115,21 +115,21 @@ pub(crate) struct Canary {
     interval: Duration,
     limit: Duration,
     used: Used,
-    ways: Mutex<HashMap<Channel, Way>>,
+    paths: Mutex<HashMap<Channel, ProbePath>>,
     sent: AtomicU64,
     hurry: Notify,
 }
 
-/// What is to be sent on one way.
+/// The parts to try on one path.
 struct Due {
     channel: Channel,
     parts: [bool; 4],
-    /// Why its connections are to be made anew, where nothing has come back for too long although they stand.
+    /// Why the broker should reconnect: canaries are overdue although the connections are established.
     overdue: Option<String>,
 }
 
 impl Canary {
-    /// A canary of this node, which no other node has.
+    /// Canaries of the node with this unique number.
     pub(crate) fn new(node: u64, interval: Duration, limit: Duration, used: Used) -> Self {
         Self {
             own: format!("{PREFIX}{node:016x}"),
@@ -138,24 +138,24 @@ impl Canary {
             interval,
             limit,
             used,
-            ways: Mutex::default(),
+            paths: Mutex::default(),
             sent: AtomicU64::new(0),
             hurry: Notify::new(),
         }
     }
 
-    /// Whether this is a channel that it flies in, or did lately.
+    /// Whether this is a channel of this node's canaries.
     pub(crate) fn is(&self, channel: &Channel) -> bool {
         channel.as_str().starts_with(&self.own) || channel.as_str().starts_with(&self.plain)
     }
 
-    /// The same of a topic.
+    /// Whether this is the topic of such a channel.
     pub(crate) fn is_topic(&self, topic: &Topic) -> bool {
         matches!(topic, Topic::Channel(channel) if self.is(channel))
     }
 
-    /// A canary has come back; its body says when it left.
-    pub(crate) fn came_back(&self, publication: &Publication) {
+    /// A canary has returned; its body is the time of its departure.
+    pub(crate) fn returned(&self, publication: &Publication) {
         let part = match publication.position {
             Some(_) => Part::PublishWithHistory,
             None => Part::Publish,
@@ -166,55 +166,55 @@ impl Canary {
         }
     }
 
-    /// A part that was begun at `left`, from the start, has succeeded.
+    /// A part that was begun at `left`, a time since the start, has succeeded.
     fn succeeded(&self, channel: &Channel, part: Part, left: Duration) {
         let now = Instant::now();
         let Some(took) = now.duration_since(self.began).checked_sub(left) else { return };
-        // One that was lost on the way for longer than the limit says nothing good.
+        // A canary that was delayed for longer than the limit is no success.
         if took <= self.limit
-            && let Some(proof) = self.lock().get_mut(channel).and_then(|way| way.proof(part))
+            && let Some(proof) = self.lock().get_mut(channel).and_then(|path| path.proof(part))
         {
             (proof.last, proof.error) = (Some((now, took)), None);
         }
     }
 
-    /// The broker has answered with an error. What is not sent cannot come back: that says nothing against the
-    /// connection by which it would.
+    /// The broker has responded with an error. A publication that was not accepted cannot return, so this is no evidence
+    /// against the connection.
     fn failed(&self, channel: &Channel, part: Part, error: BrokerError) {
-        if let Some(way) = self.lock().get_mut(channel)
-            && let Some(proof) = way.proof(part)
+        if let Some(path) = self.lock().get_mut(channel)
+            && let Some(proof) = path.proof(part)
         {
             (proof.error, proof.failed) = (Some(error), Some(Instant::now()));
         }
     }
 
-    /// How long the slowest of the last ones took, if all succeeded within the limit.
+    /// The longest round trip of the last canaries, if all parts succeeded within the limit.
     ///
     /// # Errors
-    /// Which part does not, and what is wrong.
-    pub(crate) fn verdict(&self) -> Result<Duration, Failing> {
+    /// The part that failed, and the reason.
+    pub(crate) fn verdict(&self) -> Result<Duration, FailedProbe> {
         self.judge_all(&self.lock())
     }
 
-    fn judge_all(&self, ways: &HashMap<Channel, Way>) -> Result<Duration, Failing> {
+    fn judge_all(&self, paths: &HashMap<Channel, ProbePath>) -> Result<Duration, FailedProbe> {
         let mut slowest = None;
-        for way in ways.values() {
+        for path in paths.values() {
             for part in Part::ALL {
-                if let Some(took) = self.judge(way, part)? {
+                if let Some(took) = self.judge(path, part)? {
                     slowest = slowest.max(Some(took));
                 }
             }
         }
-        slowest.ok_or_else(|| Failing {
+        slowest.ok_or_else(|| FailedProbe {
             part: Part::Publish,
             reason: "nothing has come back through the broker yet".to_owned(),
         })
     }
 
-    /// The same of one part; nothing where it is not tried, or may still be expected.
-    fn judge(&self, way: &Way, part: Part) -> Result<Option<Duration>, Failing> {
-        let Some(Proof { last, grace, error, .. }) = &way.proofs[part as usize] else { return Ok(None) };
-        let through = &way.through;
+    /// The round trip of one part; `None` if the part is not tried, or is not due yet.
+    fn judge(&self, path: &ProbePath, part: Part) -> Result<Option<Duration>, FailedProbe> {
+        let Some(Proof { last, grace, error, .. }) = &path.proofs[part as usize] else { return Ok(None) };
+        let through = &path.through;
         let what = match part {
             Part::Publish => format!("nothing has come back through {through}"),
             Part::PublishWithHistory => {
@@ -234,48 +234,51 @@ impl Canary {
             None if grace.is_some_and(|since| since.elapsed() <= self.limit) => return Ok(None),
             None => format!("{what} yet{why}"),
         };
-        Err(Failing { part, reason })
+        Err(FailedProbe { part, reason })
     }
 
-    /// How long publications take through the broker: as long as the slowest of the last canaries, or, when the next one
-    /// is overdue, as long as it is overdue by now.
+    /// How long publications take through the broker: the longest round trip of the last canaries, or the time by which the
+    /// next one is overdue.
     fn lag(&self) -> Duration {
-        let of = |way: &Way| match way.proofs[Part::Publish as usize].as_ref().and_then(|proof| proof.last) {
+        let of = |path: &ProbePath| match path.proofs[Part::Publish as usize]
+            .as_ref()
+            .and_then(|proof| proof.last)
+        {
             Some((when, took)) => took.max(when.elapsed().saturating_sub(self.interval)),
-            None => way.reset.elapsed(),
+            None => path.reset.elapsed(),
         };
         self.lock().values().map(of).max().unwrap_or_else(|| self.began.elapsed())
     }
 
-    /// The broker is connected, for the first time or again: everything has to be proved anew, at once.
+    /// The broker is connected, for the first time or again: earlier successes are discarded, and all parts are tried at once.
     pub(crate) fn up(&self) {
-        for way in self.lock().values_mut() {
-            for proof in way.proofs.iter_mut().flatten() {
+        for path in self.lock().values_mut() {
+            for proof in path.proofs.iter_mut().flatten() {
                 *proof = Proof::default();
             }
         }
         self.hurry.notify_one();
     }
 
-    /// The broker has confirmed a topic, or says that it is away.
-    pub(crate) fn is_there(&self, topic: &Topic, there: bool) {
+    /// The broker has confirmed a topic, or (`false`) reports that it is unavailable.
+    pub(crate) fn set_subscribed(&self, topic: &Topic, there: bool) {
         if let Topic::Channel(channel) = topic
-            && let Some(way) = self.lock().get_mut(channel)
+            && let Some(path) = self.lock().get_mut(channel)
         {
-            way.away = !there;
-            way.reset = Instant::now();
-            if there && way.proofs.iter().flatten().any(|proof| proof.last.is_none()) {
+            path.away = !there;
+            path.reset = Instant::now();
+            if there && path.proofs.iter().flatten().any(|proof| proof.last.is_none()) {
                 self.hurry.notify_one();
             }
         }
     }
 
-    /// These are the ways now; gives the channels that are new and those that are no longer among them.
-    fn take_ways(&self, probes: Vec<Probe>) -> (Vec<Channel>, Vec<Channel>) {
-        let mut ways = self.lock();
+    /// Replaces the paths. Returns the channels that are new, and those that are not used any more.
+    fn set_paths(&self, probes: Vec<Probe>) -> (Vec<Channel>, Vec<Channel>) {
+        let mut paths = self.lock();
         let now = Instant::now();
-        let grace = self.judge_all(&ways).is_ok().then_some(now);
-        let mut old = std::mem::take(&mut *ways);
+        let grace = self.judge_all(&paths).is_ok().then_some(now);
+        let mut old = std::mem::take(&mut *paths);
         let mut new = Vec::new();
         for Probe { channel, through, stateful } in probes {
             let tried = [
@@ -284,46 +287,46 @@ impl Canary {
                 stateful && self.used.history,
                 stateful && self.used.presence,
             ];
-            let way = old.remove(&channel).filter(|way| way.through == through).unwrap_or_else(|| {
+            let path = old.remove(&channel).filter(|path| path.through == through).unwrap_or_else(|| {
                 new.push(channel.clone());
-                // The same way in another channel is no news.
-                let before = old.values().find(|way| way.through == through);
+                // The same path with another channel keeps its state.
+                let before = old.values().find(|path| path.through == through);
                 let proof = |part: Part| {
-                    let last = before.and_then(|way| way.proofs[part as usize].as_ref()?.last);
+                    let last = before.and_then(|path| path.proofs[part as usize].as_ref()?.last);
                     tried[part as usize].then_some(Proof { last, grace, error: None, failed: None })
                 };
-                Way { through, proofs: Part::ALL.map(proof), reset: now, away: false }
+                ProbePath { through, proofs: Part::ALL.map(proof), reset: now, away: false }
             });
-            ways.insert(channel, way);
+            paths.insert(channel, path);
         }
         (new, old.into_keys().collect())
     }
 
-    /// What is to be sent, on each way.
+    /// The parts to try now, on each path.
     fn due(&self) -> Vec<Due> {
-        let mut ways = self.lock();
-        let due = ways.iter_mut().map(|(channel, way)| {
-            let stands = !way.away && way.reset.elapsed() > self.limit;
-            // What comes back in answer to a request is given up with it.
+        let mut paths = self.lock();
+        let due = paths.iter_mut().map(|(channel, path)| {
+            let stands = !path.away && path.reset.elapsed() > self.limit;
+            // Requests with a response of their own are not evidence about the connection for publications.
             let overdue =
                 [Part::Publish, Part::PublishWithHistory].into_iter().filter(|_| stands).find_map(|part| {
-                    let sent = way.proofs[part as usize].as_ref().is_some_and(|proof| {
+                    let sent = path.proofs[part as usize].as_ref().is_some_and(|proof| {
                         let has_failed = proof.failed.is_some_and(|at| at.elapsed() <= self.limit);
                         proof.error.is_none() && !has_failed
                     });
-                    self.judge(way, part).err().filter(|_| sent).map(|failing| failing.reason)
+                    self.judge(path, part).err().filter(|_| sent).map(|failing| failing.reason)
                 });
             if overdue.is_some() {
-                way.reset = Instant::now();
+                path.reset = Instant::now();
             }
-            let parts = Part::ALL.map(|part| way.proofs[part as usize].is_some());
+            let parts = Part::ALL.map(|part| path.proofs[part as usize].is_some());
             Due { channel: channel.clone(), parts, overdue }
         });
         due.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Way>> {
-        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, ProbePath>> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -343,7 +346,7 @@ pub(crate) async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, interest
     loop {
         let probes = broker.probes(&canary.own, &canary.plain);
         if !probes.is_empty() {
-            let (new, gone) = canary.take_ways(probes);
+            let (new, gone) = canary.set_paths(probes);
             new.into_iter().for_each(|channel| broker.subscribe(&Topic::Channel(channel)));
             gone.into_iter().for_each(|channel| broker.unsubscribe(&Topic::Channel(channel)));
         }
@@ -363,13 +366,13 @@ pub(crate) async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, interest
             () = canary.hurry.notified() => {
                 // A new connection gets the whole time limit.
                 let now = Instant::now();
-                canary.lock().values_mut().for_each(|way| way.reset = now);
+                canary.lock().values_mut().for_each(|path| path.reset = now);
             }
         }
     }
 }
 
-/// Tries one part of one way.
+/// Tries one part on one path.
 fn send(canary: &Arc<Canary>, broker: &Arc<dyn Stateful>, channel: &Channel, part: Part) {
     let left = canary.began.elapsed();
     let body = Bytes::from(left.as_micros().to_string());
@@ -377,7 +380,7 @@ fn send(canary: &Arc<Canary>, broker: &Arc<dyn Stateful>, channel: &Channel, par
     let is_answered = matches!(part, Part::History | Part::Presence);
     let done = move |outcome: Result<(), BrokerError>| match outcome {
         Ok(()) if is_answered => canary.succeeded(&on, part, left),
-        // A publication has to come back as well.
+        // A publication must also return.
         Ok(()) => {}
         Err(error) => canary.failed(&on, part, error),
     };
@@ -424,7 +427,7 @@ mod tests {
         let canary = Canary::new(1, limit / 2, limit, Used { history: false, presence: true });
         let channel = Channel::new("tidings.canary.1").expect("a name");
         let probe = Probe { channel: channel.clone(), through: "the broker".to_owned(), stateful: true };
-        canary.take_ways(vec![probe]);
+        canary.set_paths(vec![probe]);
         let overdue = || {
             canary.failed(&channel, Part::Presence, BrokerError::NotPermitted);
             canary.due().iter().any(|due| due.overdue.is_some())
@@ -435,7 +438,7 @@ mod tests {
             assert!(began.elapsed() < 20 * limit, "the missing publications are not reported");
             std::thread::sleep(limit / 10);
         }
-        // What cannot be published cannot come back, nor at once when it is published again.
+        // A publication that is refused cannot return; after the error the next one has the whole limit.
         std::thread::sleep(2 * limit);
         canary.failed(&channel, Part::Publish, BrokerError::Unavailable);
         assert!(!overdue());

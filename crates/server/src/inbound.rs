@@ -17,7 +17,7 @@ use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::blocklist::{self, Blocklist};
 use crate::canary::Canary;
-use crate::cluster::{Cluster, Heard};
+use crate::cluster::{Cluster, ClusterEvent};
 use crate::ended::EndedNodes;
 use crate::interest::{Interests, ShardSet};
 use crate::internal::InternalChannels;
@@ -73,23 +73,23 @@ impl Inbound {
             return false;
         };
         if self.canary.is(channel) {
-            self.canary.came_back(&delivery.publication);
+            self.canary.returned(&delivery.publication);
             return true;
         }
         if self.internal.dispatch(&delivery.topic, body) {
             return true;
         }
-        match self.cluster.heard(channel, body) {
-            Some(Heard::Order(directive)) => {
-                self.shards.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)))
+        match self.cluster.on_publication(channel, body) {
+            Some(ClusterEvent::Order(directive)) => {
+                self.shards.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
             }
-            Some(Heard::Blocklist(change)) => match self.blocklist.apply(change) {
+            Some(ClusterEvent::Blocklist(change)) => match self.blocklist.apply(change) {
                 Ok(Some(directive)) => self.shards.order(directive),
                 Ok(None) => {}
                 Err(blocklist::Full) => self.cluster.count_ignored(),
             },
-            Some(Heard::NewNode(uid)) => self.ended.remove(&uid),
-            Some(Heard::Input(session, data)) => {
+            Some(ClusterEvent::NewNode(uid)) => self.ended.remove(&uid),
+            Some(ClusterEvent::Input(session, data)) => {
                 // Commands for a session that has ended are discarded.
                 if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
                     && let Some(mailbox) = self.shards.mailbox(shard as usize)
@@ -130,7 +130,7 @@ impl Sink for Inbound {
 
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
-            self.canary.is_there(topic, true);
+            self.canary.set_subscribed(topic, true);
             if topic.as_str().starts_with(RESERVED_PREFIX) {
                 self.internal.set_refused(topic, false);
             }
@@ -141,7 +141,7 @@ impl Sink for Inbound {
     }
 
     fn refused(&self, topic: &Topic, error: &BrokerError) {
-        self.canary.is_there(topic, false);
+        self.canary.set_subscribed(topic, false);
         if topic.as_str().starts_with(RESERVED_PREFIX) && !self.canary.is_topic(topic) {
             self.internal.set_refused(topic, true);
         }
@@ -171,7 +171,7 @@ impl Sink for Inbound {
     fn away(&self, topics: &[Topic], reason: &str) {
         tracing::debug!(reason, "{} topics are away", topics.len());
         for topic in topics {
-            self.canary.is_there(topic, false);
+            self.canary.set_subscribed(topic, false);
             self.interests.away(topic, |shards| {
                 self.shards.for_each(shards, |mailbox| mailbox.post(ShardMessage::Away(topic.clone())));
             });

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Limits {
     pub(crate) shards: Arc<Shards>,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) api: Arc<api::Counters>,
+    pub(crate) api: Arc<api::ApiCounters>,
 }
 
 /// The refusals at each limit since the start, by the labels of `tidings_limited_total`.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Services;
 use super::answers::Charge;
 use super::command::{Command, Entry, Json, MAX_COMMANDS, Object, list};
-use super::flight::{Flight, Parcel};
+use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
 use super::reply::{ApiError, Reply};
 
@@ -167,7 +167,7 @@ async fn all(
     let budget = Arc::new(AtomicUsize::new(REPLIES));
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
-    let mut flight = Flight::new(services);
+    let mut in_flight = InFlight::new(services);
     let mut slots = Vec::new();
     for command in commands {
         let slot = match command {
@@ -175,19 +175,19 @@ async fn all(
             Ok(Command::Publish(publish)) => {
                 methods::count(services, "publish");
                 let (channel, content) = publish.split();
-                match Parcel::new(content) {
-                    Ok(parcel) => flight.publish(&channel, &parcel).await,
-                    Err(error) => flight.refuse(error),
+                match PublishRequest::new(content) {
+                    Ok(publication) => in_flight.publish(&channel, &publication).await,
+                    Err(error) => in_flight.refuse(error),
                 }
                 Slot::One
             }
             Ok(Command::Broadcast(broadcast)) => {
                 methods::count(services, "broadcast");
                 let (channels, content) = broadcast.split();
-                match methods::broadcast_parcel(&channels, content) {
-                    Ok(parcel) => {
+                match methods::broadcast_request(&channels, content) {
+                    Ok(publication) => {
                         for channel in &channels {
-                            flight.publish(channel, &parcel).await;
+                            in_flight.publish(channel, &publication).await;
                         }
                         Slot::Many(channels.len())
                     }
@@ -205,21 +205,21 @@ async fn all(
                 Slot::Task
             }
             Ok(command) => {
-                flight.land_all().await;
+                in_flight.complete_all().await;
                 Slot::Ready(carry_out(services, command, &budget).await)
             }
         };
         slots.push(slot);
     }
-    let mut landed = flight.finish().await.into_iter();
+    let mut completed = in_flight.finish().await.into_iter();
     let mut done = HashMap::new();
     while let Some(finished) = tasks.join_next().await {
         done.extend(finished);
     }
     let replies = slots.into_iter().enumerate().map(|(at, slot)| match slot {
-        Slot::One => write(services, "publish", &methods::one(&mut landed), &budget),
+        Slot::One => write(services, "publish", &methods::one(&mut completed), &budget),
         Slot::Many(channels) => {
-            write(services, "broadcast", &Ok(methods::many(&mut landed, channels)), &budget)
+            write(services, "broadcast", &Ok(methods::many(&mut completed, channels)), &budget)
         }
         Slot::Task => {
             done.remove(&at).unwrap_or_else(|| write(services, ERROR, &Err(code::INTERNAL.into()), &budget))

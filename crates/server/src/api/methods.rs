@@ -17,7 +17,7 @@ use super::command::{
     BoolValue, Command, Content, Disconnect, History, Override, Refresh, StreamPosition, Subscribe,
     Unsubscribe,
 };
-use super::flight::{Flight, Landed, Parcel, bytes};
+use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{self, ApiError, Client, Outcome, Publication, Reply, Response};
 use crate::cluster::ClusterError;
 use crate::listing::ListBudget;
@@ -49,19 +49,19 @@ pub(super) fn reads(command: &Command) -> bool {
 pub(super) async fn carry_out(services: &Services, command: Command) -> Reply {
     match command {
         Command::Publish(publish) => {
-            let mut flight = Flight::new(services);
+            let mut in_flight = InFlight::new(services);
             let (channel, content) = publish.split();
-            flight.publish(&channel, &Parcel::new(content)?).await;
-            one(&mut flight.finish().await.into_iter())
+            in_flight.publish(&channel, &PublishRequest::new(content)?).await;
+            one(&mut in_flight.finish().await.into_iter())
         }
         Command::Broadcast(broadcast) => {
             let (channels, content) = broadcast.split();
-            let parcel = broadcast_parcel(&channels, content)?;
-            let mut flight = Flight::new(services);
+            let publication = broadcast_request(&channels, content)?;
+            let mut in_flight = InFlight::new(services);
             for channel in &channels {
-                flight.publish(channel, &parcel).await;
+                in_flight.publish(channel, &publication).await;
             }
-            Ok(many(&mut flight.finish().await.into_iter(), channels.len()))
+            Ok(many(&mut in_flight.finish().await.into_iter(), channels.len()))
         }
         Command::Subscribe(request) => subscribe(services, request).await,
         Command::Unsubscribe(request) => unsubscribe(services, request).await,
@@ -103,21 +103,21 @@ pub(super) fn tally(services: &Services, reply: &Reply) {
 ///
 /// # Errors
 /// What is wrong with it as a whole.
-pub(super) fn broadcast_parcel(channels: &[String], content: Content) -> Result<Parcel, ApiError> {
+pub(super) fn broadcast_request(channels: &[String], content: Content) -> Result<PublishRequest, ApiError> {
     if channels.is_empty() {
         return Err(ApiError::bad("channels is required"));
     }
-    Parcel::new(content)
+    PublishRequest::new(content)
 }
 
-/// The reply to a publication that has landed.
-pub(super) fn one(landed: &mut impl Iterator<Item = Landed>) -> Reply {
-    landed.next().unwrap_or_else(|| Err(code::INTERNAL.into())).map(Outcome::Published)
+/// The reply to a publication that has completed.
+pub(super) fn one(completed: &mut impl Iterator<Item = Completed>) -> Reply {
+    completed.next().unwrap_or_else(|| Err(code::INTERNAL.into())).map(Outcome::Published)
 }
 
 /// The reply to a broadcast whose publications have.
-pub(super) fn many(landed: &mut impl Iterator<Item = Landed>, channels: usize) -> Outcome {
-    let responses = landed.take(channels).map(|landed| match landed {
+pub(super) fn many(completed: &mut impl Iterator<Item = Completed>, channels: usize) -> Outcome {
+    let responses = completed.take(channels).map(|completed| match completed {
         Ok(result) => Response::Result(result),
         Err(error) => Response::Error(error),
     });

@@ -1,8 +1,8 @@
 //! The server API: how a backend publishes, asks, and orders sessions about, over HTTP.
 //!
 //! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so
-//! that its server libraries work unchanged; `docs/api.md` says what differs. A request goes through [`gate`] (who may
-//! ask), is read into commands ([`command`]), carried out ([`methods`], and [`flight`] for publications, many at a
+//! that its server libraries work unchanged; `docs/api.md` says what differs. A request goes through [`access`] (who may
+//! ask), is read into commands ([`command`]), carried out ([`methods`], and [`in_flight`] for publications, many at a
 //! time), and answered ([`reply`]).
 //!
 //! Invariants:
@@ -12,12 +12,12 @@
 //! - The commands of one request take effect in their order, unless it asks for otherwise.
 //! - An answer of several commands has one reply for each, in their order.
 
+mod access;
 mod answers;
 mod batch;
 mod blocking;
 mod command;
-mod flight;
-mod gate;
+mod in_flight;
 mod methods;
 mod openapi;
 mod reply;
@@ -45,9 +45,9 @@ use crate::config::Config;
 use crate::http::{Peer, Scheme};
 use crate::metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
+pub(crate) use access::api_key;
+use access::{AccessDenied, ApiAccess};
 use command::Command;
-pub(crate) use gate::given as shown_key;
-use gate::{Gate, Refusal};
 
 /// How long a request's body may take to arrive, and how long it may wait for room before that.
 const ARRIVAL: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
 /// What has been asked so far, for the metrics.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct ApiCounters {
     /// Commands by method, in the order of [`METHODS`].
     commands: [AtomicU64; METHODS.len()],
     /// Commands and publications that were answered with an error.
@@ -73,8 +73,8 @@ pub(crate) struct Counters {
     answers: answers::Answers,
 }
 
-impl Counters {
-    /// Counters of an API that takes so many commands a second; 0 is no limit.
+impl ApiCounters {
+    /// ApiCounters of an API that takes so many commands a second; 0 is no limit.
     pub(crate) fn new(rate: usize) -> Self {
         Self { rate: RateLimit::per_second(rate), ..Self::default() }
     }
@@ -89,7 +89,7 @@ impl Counters {
     }
 }
 
-impl Collect for Counters {
+impl Collect for ApiCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters(
@@ -133,7 +133,7 @@ pub(crate) struct Services {
     pub(crate) router: Arc<Router>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) blocking: Arc<Blocking>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) counters: Arc<ApiCounters>,
     pub(crate) auth_failures: Arc<AuthFailures>,
     pub(crate) process: Arc<Process>,
 }
@@ -141,7 +141,7 @@ pub(crate) struct Services {
 /// What the handlers share.
 struct Api {
     services: Arc<Services>,
-    gate: Gate,
+    access: ApiAccess,
     bodies: Semaphore,
     max_body: usize,
 }
@@ -151,7 +151,7 @@ pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
     let max_body = config.http_api.max_body;
     let api = Arc::new(Api {
         services: Arc::clone(services),
-        gate: Gate::of(config),
+        access: ApiAccess::from_config(config),
         bodies: Semaphore::new(BODIES.max(max_body).div_ceil(UNIT)),
         max_body,
     });
@@ -251,9 +251,9 @@ impl Api {
             return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
         }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
-        if let Err(refusal) = self.gate.check(&parts.headers, scheme) {
+        if let Err(refusal) = self.access.check(&parts.headers, scheme) {
             self.services.counters.refused.fetch_add(1, Ordering::Relaxed);
-            if refusal == Refusal::WrongKey {
+            if refusal == AccessDenied::WrongKey {
                 failures.fail_request(address, Credential::ApiKey).await;
             }
             return Err(refusal.into_response());

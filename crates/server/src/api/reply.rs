@@ -89,7 +89,7 @@ impl From<ClusterError> for ApiError {
         let code = match error {
             ClusterError::Broker(error) => return error.into(),
             ClusterError::TooLong | ClusterError::TooMany(_) | ClusterError::TooLarge => code::LIMIT_EXCEEDED,
-            ClusterError::Unheard | ClusterError::Nowhere | ClusterError::Silent(_) => code::INTERNAL,
+            ClusterError::NoReceiver | ClusterError::NoSuchNode | ClusterError::Silent(_) => code::INTERNAL,
         };
         Self { code: code.number, message: error.to_string().into() }
     }

@@ -1,14 +1,14 @@
-//! Who may do what, where that takes more than the options of channels: tokens ([`crate::auth`]), and the application's
-//! own answers ([`crate::proxy`]). The router asks here for the sessions.
+//! Decisions about clients that need more than the options of channels: tokens ([`crate::auth`]) and the application's
+//! hooks ([`crate::proxy`]).
 //!
-//! A token speaks for itself: where there is one, no hook is asked. What a token or the application says of the time
-//! holds for the session, which is told by the answer and keeps to it.
+//! A request with a token is decided by the token alone, without a hook. Expiry times of tokens and hooks are part of the
+//! response, and the session enforces them.
 //!
 //! Invariants:
-//! - Every question is answered once, and nothing is allowed without a token's or the application's yes; an expired
-//!   token never makes an anonymous client.
-//! - Nothing blocks: questions are answered on the control plane's threads.
-//! - A client is told a code and its words; the reason is for the log, which holds nothing of a token.
+//! - Every request gets one response, and nothing is allowed without a valid token or the consent of a hook; a client
+//!   with an expired token is never treated as anonymous.
+//! - No call blocks: requests are processed on the control plane's threads.
+//! - The client receives a code and its text. The reason is logged, without any part of a token.
 
 mod tokens;
 
@@ -33,23 +33,23 @@ use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocklist::Blocklist;
 use crate::cluster::ClusterBus;
 use crate::config::Config;
-use crate::proxy::{Counters, Hello, Hooks, Publish};
+use crate::proxy::{Hello, HookCounters, Hooks, Publish};
 use crate::router::Router;
 use crate::shards::Shards;
 
-/// Publishing without a history: nothing is kept.
+/// Options of a publication that is not added to the history.
 const UNKEPT: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
 
-/// What a token or the application says of a client that wants to upload a table.
+/// The permission of a client to upload a table, by a token or by the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UploadGrant {
-    /// Its user; empty for an anonymous one.
+    /// The user; empty for an anonymous client.
     pub(crate) user: String,
-    /// Whether it may; `None` leaves it to `tables.allow_upload`.
+    /// Whether the client may upload; `None` leaves it to `tables.allow_upload`.
     pub(crate) upload: Option<bool>,
 }
 
-/// Answers the questions of sessions.
+/// Decides the requests of sessions.
 #[derive(Clone)]
 pub(crate) struct Decisions {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ struct Shared {
     blocklist: Arc<Blocklist>,
     auth_failures: Arc<AuthFailures>,
     shards: Arc<Shards>,
-    /// What the names of private channels begin with; empty for none.
+    /// Prefix of the names of private channels; empty for none.
     private_prefix: String,
     /// Whether a user has one connection at a time.
     single_connection: bool,
@@ -104,16 +104,16 @@ impl Decisions {
         self.runtime.spawn(async move { shared.decide(question, reply).await });
     }
 
-    /// What the hooks count.
-    pub(crate) fn counters(&self) -> Arc<Counters> {
+    /// The counters of the hooks.
+    pub(crate) fn counters(&self) -> Arc<HookCounters> {
         Arc::clone(self.shared.hooks.counters())
     }
 
-    /// Asks a connection token, or without one the connect hook, about a client that wants to upload a table; `None` when
-    /// there is neither. A wrong token is counted and answered late.
+    /// The permission to upload a table, from a connection token, or without one from the connect hook; `None` when there is
+    /// neither. A wrong token is counted, and its response delayed.
     ///
     /// # Errors
-    /// Why the client is not let in.
+    /// Why the client is rejected.
     pub(crate) async fn uploader(
         &self,
         token: Option<&str>,
@@ -170,7 +170,7 @@ impl Shared {
             }
             Decide::Publish { who, channel, body, info } => {
                 match self.publishable(&who, &channel, &body).await {
-                    // Answered once that is done.
+                    // The response follows when the broker has completed the publication.
                     Ok(publish) => return self.publish(&channel, body, info, publish, reply),
                     Err(failure) => Err(failure),
                 }
@@ -197,7 +197,7 @@ impl Shared {
         }
     }
 
-    /// Refuses a user that is blocked, or a token of its that is revoked.
+    /// Rejects a user that is blocked, and a token that is revoked.
     async fn unblocked(&self, user: &str, token: Option<&TokenId>) -> Result<(), Failure> {
         if user.is_empty() && token.is_none_or(|token| token.id.is_none()) {
             return Ok(());
@@ -215,7 +215,7 @@ impl Shared {
         }
     }
 
-    /// Ends the older connections of a user, on all nodes; on this one alone while the broker is away.
+    /// Ends the older connections of a user on all nodes; on this node alone while the broker is unavailable.
     async fn replace_others(&self, client: String, user: String, since: u64) {
         let order = Order::Replace { client, since };
         let directive = Directive { user, client: None, session: None, order };
@@ -225,7 +225,7 @@ impl Shared {
         }
     }
 
-    /// Ends a connection, or a subscription, whose block has arrived while it was being let in.
+    /// Ends a connection or a subscription if a block arrived while it was being decided.
     fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
         if let Some(block) = self.blocklist.find(user, token, now()) {
             self.shards.order(block.directive());
@@ -326,7 +326,7 @@ impl Shared {
     }
 }
 
-/// What a question shows that can be wrong.
+/// The kind of credential in a request, if there is one.
 fn shown(question: &Decide) -> Option<Credential> {
     match question {
         Decide::Reject { .. } => Some(Credential::Password),
@@ -337,7 +337,7 @@ fn shown(question: &Decide) -> Option<Credential> {
     }
 }
 
-/// Whether a failure means that what was shown is wrong. A token that has expired was right once.
+/// Whether a failure means a wrong credential. An expired token is not wrong.
 fn is_wrong(failure: &Failure) -> bool {
     let wrong = [code::UNAUTHORIZED.number, code::PERMISSION_DENIED.number];
     matches!(failure, Failure::Error(verdict) if wrong.contains(&verdict.code))
@@ -347,7 +347,7 @@ fn refusal(code: Code) -> Failure {
     Rejection::from(code).into()
 }
 
-/// Refuses what would be over before it began.
+/// Rejects an expiry time that has passed.
 fn unexpired(expires: Option<u64>) -> Result<(), Failure> {
     if expires.is_some_and(|end| end <= now()) { Err(refusal(code::EXPIRED)) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Entries of the list, as they are stored and sent.
+//! Entries of the blocklist, as they are stored and sent.
 
 use serde::{Deserialize, Serialize};
 use tidings_hub::{Directive, Order, Rejection};
@@ -6,11 +6,11 @@ use tidings_wire::code;
 
 use crate::metrics::{Label as _, labels};
 
-/// Whom or what a block concerns.
+/// The subject of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
-    /// A user, whatever lets it in.
+    /// A user, whatever its credential.
     User(String),
     /// The token with this id (`jti`).
     Token(String),
@@ -37,7 +37,7 @@ impl Subject {
         }
     }
 
-    /// The name under which it is stored.
+    /// The key at the broker.
     pub(crate) fn name(&self) -> String {
         let (Self::User(id) | Self::Token(id) | Self::UserTokens(id)) = self;
         format!("{}:{id}", self.kind().label())
@@ -48,9 +48,9 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Block {
     pub(crate) subject: Subject,
-    /// When it ends, in Unix seconds; 0 is never.
+    /// When the block expires, in Unix seconds; 0 is never.
     pub(crate) expire_at: u64,
-    /// Of [`Subject::UserTokens`]: tokens issued before this time are refused, in Unix seconds.
+    /// For [`Subject::UserTokens`]: tokens that were issued before this time are rejected, in Unix seconds.
     #[serde(default)]
     pub(crate) issued_before: u64,
 }
@@ -66,12 +66,12 @@ pub(crate) enum Change {
 }
 
 impl Block {
-    /// Whether it has not ended at `now`.
+    /// Whether the block is in force at `now`.
     pub(crate) fn holds(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now
     }
 
-    /// In words, for clients.
+    /// The reason, for clients.
     fn reason(&self) -> &'static str {
         match self.subject {
             Subject::User(_) => "user blocked",
@@ -80,7 +80,7 @@ impl Block {
         }
     }
 
-    /// What a connection or a refresh is answered with.
+    /// The rejection of a connection or a refresh.
     pub(crate) fn verdict(&self) -> Rejection {
         let code = match self.subject {
             Subject::User(_) => code::PERMISSION_DENIED,
@@ -89,7 +89,7 @@ impl Block {
         Rejection { text: format!("{}: {}", code.text, self.reason()), ..Rejection::from(code) }
     }
 
-    /// Ends the connections that it concerns, with a code after which clients do not reconnect.
+    /// The order that ends the connections concerned, with a code after which clients do not reconnect.
     pub(crate) fn directive(&self) -> Directive {
         let (code, reason) = (code::FORCE_DISCONNECT.number, self.reason().to_owned());
         let (user, order) = match &self.subject {

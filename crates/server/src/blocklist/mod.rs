@@ -1,14 +1,14 @@
-//! Users and tokens that are refused although their tokens are good: blocked users, revoked tokens, and tokens of a user
-//! that were issued before a time.
+//! The blocklist: users and tokens that are rejected although their tokens are valid: blocked users, revoked tokens, and
+//! tokens of a user that were issued before a given time.
 //!
 //! The server API changes the list ([`crate::blocking`]). A change is stored at the broker first, so that it outlives
 //! this node, and then sent to all nodes, each of which ends the connections concerned. Every node reads the whole list
 //! when it starts, when the broker is connected again, and every [`RELOAD`], which makes up for a lost message.
 //!
 //! Invariants:
-//! - Nobody is let in before the list has been read once: until then a connection with a user is a temporary error.
-//! - A connection that is let in while a block arrives is ended: it is checked before and after the answer.
-//! - The list has at most [`MOST`] entries; a further one is refused at the API. Entries end at their time.
+//! - No user is accepted before the list has been read once: until then a connection with a user gets a temporary error.
+//! - A connection is checked before and after its response, so one that is accepted while a block arrives is ended.
+//! - The list has at most [`MOST`] entries; the API rejects further ones. Entries expire at their time.
 
 mod entry;
 
@@ -29,9 +29,9 @@ use entry::SubjectKind;
 pub(crate) const MOST: usize = 50_000;
 /// How often the list is read again.
 pub(crate) const RELOAD: Duration = Duration::from_secs(30);
-/// How long a connection waits for the list of a node that has just been started.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// A change by message is newer than a list that was asked for less than this before it.
+/// How long a connection waits for the list of a node that was just started.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
+/// A change by message takes precedence over a list that was requested less than this time before it.
 const OVERLAP: Duration = Duration::from_secs(5);
 
 /// The list of one node.
@@ -44,10 +44,10 @@ pub(crate) struct Blocklist {
     refused: KeyedCounters<SubjectKind>,
 }
 
-/// What is known of a subject.
+/// The state of a subject.
 #[derive(Debug)]
 struct Known {
-    /// `None` when it was unblocked a moment ago.
+    /// `None` if the subject was unblocked recently.
     block: Option<Block>,
     changed: Instant,
 }
@@ -68,14 +68,14 @@ impl Default for Blocklist {
 }
 
 impl Blocklist {
-    /// Waits until the list has been read, but not for long. Gives whether it has been.
+    /// Waits until the list has been read, for [`LOAD_TIMEOUT`] at most. Returns whether it has been read.
     pub(crate) async fn ready(&self) -> bool {
         let mut loaded = self.loaded.subscribe();
         let wait = loaded.wait_for(|loaded| *loaded);
-        tokio::time::timeout(PATIENCE, wait).await.is_ok_and(|outcome| outcome.is_ok())
+        tokio::time::timeout(LOAD_TIMEOUT, wait).await.is_ok_and(|outcome| outcome.is_ok())
     }
 
-    /// The block that refuses this user, or this token of its, at the time `now` (Unix seconds).
+    /// The block of this user, or of this token of the user, at the time `now` (Unix seconds).
     pub(crate) fn find(&self, user: &str, token: Option<&TokenId>, now: u64) -> Option<Block> {
         let entries = self.read();
         if entries.is_empty() {
@@ -94,12 +94,12 @@ impl Blocklist {
         by_user().or_else(of_token)
     }
 
-    /// Counts a connection or a refresh that a block has refused.
+    /// Counts a connection or a refresh that was rejected because of a block.
     pub(crate) fn count(&self, block: &Block) {
         self.refused.add(block.subject.kind());
     }
 
-    /// Takes over a change that a node has made. Gives what has to be ordered to sessions.
+    /// Applies a change that a node has published. Returns the order to the sessions that it concerns.
     ///
     /// # Errors
     /// [`Full`]: nothing has changed.
@@ -117,8 +117,8 @@ impl Blocklist {
         Ok(directive)
     }
 
-    /// Takes over the whole list, as it was stored when it was asked for at `asked`. Gives what has to be ordered to
-    /// sessions because of blocks that were not known here.
+    /// Replaces the list with the one that was requested from the broker at `asked`. Returns the orders to sessions for
+    /// blocks that were unknown on this node.
     pub(crate) fn adopt(&self, blocks: Vec<Block>, asked: Instant, now: u64) -> Vec<Directive> {
         let mut entries = self.write();
         let is_newer = |known: &Known| known.changed + OVERLAP > asked;
@@ -139,17 +139,17 @@ impl Blocklist {
         directives
     }
 
-    /// Forgets entries whose time is over.
+    /// Removes expired entries.
     pub(crate) fn sweep(&self, now: u64) {
         self.write().retain(|_, known| known.block.as_ref().is_some_and(|block| block.holds(now)));
     }
 
-    /// The block of a subject, if there is one.
+    /// The block of a subject.
     pub(crate) fn get(&self, subject: &Subject) -> Option<Block> {
         self.read().get(subject)?.block.clone()
     }
 
-    /// Has the list read again soon.
+    /// Requests that the list be read again soon.
     pub(crate) fn hurry(&self) {
         self.reload.notify_one();
     }

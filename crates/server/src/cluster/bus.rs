@@ -8,7 +8,7 @@ use tidings_hub::Directive;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use super::message::{Data, Message, Say};
+use super::message::{Data, Message, Payload};
 use super::{CONTROL, Cluster, ClusterError, MAX_MESSAGE};
 use crate::blocklist::Change;
 
@@ -35,49 +35,48 @@ impl ClusterBus {
         &self.broker
     }
 
-    /// Has an order carried out by every session that it concerns, on every node; done when it is on its way to them.
+    /// Sends an order to the sessions that it concerns, on every node.
     ///
     /// # Errors
-    /// [`ClusterError`]: nobody has been told then.
+    /// [`ClusterError`]: no node has received it then.
     pub(crate) async fn order(&self, directive: &Directive) -> Result<(), ClusterError> {
-        match self.send(&self.cluster.all, Say::Order(directive.into())).await? {
-            0 => Err(ClusterError::Unheard),
+        match self.send(&self.cluster.all, Payload::Order(directive.into())).await? {
+            0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
         }
     }
 
-    /// Has every node take over a change of the list of blocked users and tokens; done when it is on its way to them.
+    /// Sends a change of the list of blocked users and tokens to every node.
     ///
     /// # Errors
-    /// [`ClusterError`]: no node has been told then.
+    /// [`ClusterError`]: no node has received it then.
     pub(crate) async fn change_blocklist(&self, change: Change) -> Result<(), ClusterError> {
-        match self.send(&self.cluster.all, Say::Blocklist(change)).await? {
-            0 => Err(ClusterError::Unheard),
+        match self.send(&self.cluster.all, Payload::Blocklist(change)).await? {
+            0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
         }
     }
 
-    /// Gives commands to the session with this secret on another node, the one with this uid: its connection goes only the
-    /// other way. Commands given one after the other arrive in that order. `data` is one frame of them, in the session's
-    /// own encoding.
+    /// Forwards commands of a client to the node `to`, which has the session with this secret. Commands arrive in the order
+    /// of the calls. `data` is one frame, in the session's encoding.
     ///
     /// # Errors
-    /// [`ClusterError::Nowhere`] when there is no such node; whether it has the session is not waited for. Others of
-    /// [`ClusterError`] when the node cannot be told.
+    /// [`ClusterError::NoSuchNode`] when there is no such node; other errors when the message is not delivered. Whether
+    /// the node has the session is not checked.
     pub(crate) async fn forward(&self, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
         if !self.cluster.knows(to) {
-            return Err(ClusterError::Nowhere);
+            return Err(ClusterError::NoSuchNode);
         }
-        let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::Nowhere)?;
-        match self.send(&channel, Say::Input { session: session.to_owned(), data: Data(data) }).await? {
-            0 => Err(ClusterError::Nowhere),
+        let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::NoSuchNode)?;
+        match self.send(&channel, Payload::Input { session: session.to_owned(), data: Data(data) }).await? {
+            0 => Err(ClusterError::NoSuchNode),
             _ => Ok(()),
         }
     }
 
-    /// Publishes a message and gives how many have heard it.
-    pub(super) async fn send(&self, channel: &Channel, say: Say) -> Result<u64, ClusterError> {
-        let message = Message { say }.write();
+    /// Publishes a message. Returns how many nodes have received it.
+    pub(super) async fn send(&self, channel: &Channel, payload: Payload) -> Result<u64, ClusterError> {
+        let message = Message { payload }.write();
         if message.len() > MAX_MESSAGE {
             return Err(ClusterError::TooLong);
         }

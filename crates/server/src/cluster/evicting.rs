@@ -1,9 +1,9 @@
-//! Members of nodes that have ended: every other node takes them out of the presence of the channels that it has, and the
-//! broker sees to it that each leave is announced once.
+//! Removing the members of ended nodes: every other node removes them from the presence of the channels with subscribers
+//! on it, and the broker announces each leave once.
 //!
-//! A node that was only silent and announces itself again keeps its members from then on.
+//! A node that announces itself again keeps its members from then on.
 //!
-//! Channels without subscribers on any other node are left to whoever asks for their presence, and to their time.
+//! In channels without subscribers on any other node the members are removed by the next request for presence, or expire.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 128;
 /// The pause after a request that failed.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Takes out the members of the node with this uid, in every channel that has subscribers here.
+/// Removes the members of the node with this uid from every channel with subscribers on this node.
 pub(super) async fn evict(bus: ClusterBus, router: Arc<Router>, uid: String) {
     router.ended().add(&uid, Instant::now());
     let end = Instant::now() + PRESENCE_TTL;
@@ -42,7 +42,7 @@ pub(super) async fn evict(bus: ClusterBus, router: Arc<Router>, uid: String) {
     }
 }
 
-/// The same in some channels. Gives those in which members are left, or may be, and whether a request failed.
+/// Removes them from some channels. Returns the channels in which members may be left, and whether a request failed.
 async fn evict_from(broker: &dyn Stateful, channels: &[Channel], uid: &str) -> (Vec<Channel>, bool) {
     let mut answers = Vec::with_capacity(channels.len());
     for channel in channels {

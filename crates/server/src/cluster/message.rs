@@ -1,7 +1,7 @@
-//! What nodes say to each other, as JSON: `{"say":{KIND:…}}`. Who says it is known by its seal ([`super::sealing`]).
+//! Messages between nodes, as JSON: `{"say":{KIND:…}}`. The sender is authenticated by [`super::sealing`].
 //!
-//! Nodes of different versions live side by side while a deployment is renewed: unknown fields are passed over, and a
-//! message of an unknown kind is no message. Bytes travel as base64, so that binary data of Protobuf clients survives.
+//! Nodes of different versions run side by side during a rolling update: unknown fields are skipped, and a message of an
+//! unknown kind is ignored. Bytes are encoded in base64, because Protobuf clients send binary data.
 
 use std::collections::BTreeMap;
 
@@ -20,41 +20,41 @@ use crate::blocklist::Change;
 /// A message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Message {
-    /// What is said.
-    pub(super) say: Say,
+    #[serde(rename = "say")]
+    pub(super) payload: Payload,
 }
 
 /// The kinds of messages.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Say {
-    /// To all: I am here, and this is what I have.
+pub(super) enum Payload {
+    /// To all nodes: announces the sender.
     Node(NodeInfo),
-    /// To all: I am leaving.
+    /// To all nodes: the sender leaves.
     Gone {},
-    /// To all: carry this out.
+    /// To all nodes: an order to sessions.
     Order(WireDirective),
-    /// To all: a user or a token is refused from now on, or no longer.
+    /// To all nodes: a user or token is blocked, or unblocked.
     Blocklist(Change),
-    /// To one: a session of yours has sent this, by another way.
+    /// To one node: commands of one of its sessions, received by the sender.
     Input {
         /// The session's secret.
         session: String,
-        /// Commands, as the session's dialect has them.
+        /// One frame of commands, in the session's encoding.
         data: Data,
     },
-    /// To all: tell me your channels.
+    /// To all nodes: requests the list of channels.
     Ask {
-        /// Comes back with the answer.
+        /// Returned with the response.
         id: u64,
-        /// Which channels; all when there is none.
+        /// Which channels; all without a pattern.
         pattern: Option<String>,
     },
-    /// To one: the answer.
+    /// To one node: the list of channels.
     Answer {
-        /// That of the question.
+        /// The id of the request.
         id: u64,
-        /// Channels and their subscribers; `None` when there are too many to tell.
+        /// Channels and their numbers of subscribers; `None` when the list is too long.
         channels: Option<BTreeMap<String, u64>>,
     },
 }
@@ -253,10 +253,10 @@ mod tests {
     use super::*;
 
     fn there_and_back(directive: &Directive) -> Directive {
-        let say = Say::Order(directive.into());
-        let message = Message::read(&Message { say }.write()).expect("a message");
-        match message.say {
-            Say::Order(wire) => wire.try_into().expect("a directive"),
+        let payload = Payload::Order(directive.into());
+        let message = Message::read(&Message { payload }.write()).expect("a message");
+        match message.payload {
+            Payload::Order(wire) => wire.try_into().expect("a directive"),
             other => panic!("{other:?}"),
         }
     }
@@ -299,15 +299,17 @@ mod tests {
     #[test]
     fn what_a_session_has_sent_arrives_byte_by_byte() {
         let data = Data(Bytes::from_static(b"\x00\xff{}\n"));
-        let say = Say::Input { session: "s".into(), data: data.clone() };
-        let message = Message::read(&Message { say }.write()).expect("a message");
-        assert!(matches!(message.say, Say::Input { session, data: same } if session == "s" && same == data));
+        let payload = Payload::Input { session: "s".into(), data: data.clone() };
+        let message = Message::read(&Message { payload }.write()).expect("a message");
+        assert!(
+            matches!(message.payload, Payload::Input { session, data: same } if session == "s" && same == data)
+        );
     }
 
     #[test]
     fn what_a_newer_node_adds_is_passed_over_and_what_it_invents_is_no_message() {
         let message = Message::read(br#"{"at":1,"say":{"ask":{"id":1,"pattern":null,"limit":3}}}"#);
-        assert!(matches!(message.expect("a message").say, Say::Ask { id: 1, pattern: None }));
+        assert!(matches!(message.expect("a message").payload, Payload::Ask { id: 1, pattern: None }));
         for body in [r#"{"say":{"dance":{}}}"#, r#"{"gone":{}}"#, "", "{", "\"x\""] {
             assert!(Message::read(body.as_bytes()).is_err(), "{body}");
         }

@@ -1,17 +1,15 @@
-//! The nodes of a deployment among themselves: orders to sessions wherever they are, who is there, what all have.
+//! Messages between the nodes of a deployment: orders to sessions on any node, the list of nodes, lists of channels.
 //!
-//! Nodes speak through the broker, in channels of their own: one that all hear, and one for each. What arrives is
-//! judged in [`Cluster::heard`], on the thread that reads from the broker: it only posts mail and notes things down.
-//! What takes a response is deferred to the task [`Nodes::run`]. With the memory broker there is one node, and its orders to
-//! itself take the same way.
+//! Nodes exchange messages through the broker, in internal channels: one for all nodes, and one for each node.
+//! [`Cluster::on_publication`] runs on the broker's read thread: it only posts messages to shards and updates state. Work
+//! that needs a response is deferred to the task [`Nodes::run`]. With the memory broker there is one node, which sends
+//! orders to itself in the same way.
 //!
 //! Invariants:
-//! - Channels that begin with [`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX) are the server's own: no client and no backend subscribes or publishes
-//!   there, and nothing published there reaches anybody's pattern.
-//! - Messages are sealed with the deployment's key ([`sealing`]): what a holder of the key has not sealed, and what was
-//!   received before, is counted and changes nothing.
-//! - A message that cannot be understood, or for which there is no room, is counted and changes nothing.
-//! - An answer about all nodes is whole, or it is an error that names the nodes which are missing from it.
+//! - Messages are encrypted and authenticated with the deployment's key ([`sealing`]). A message that is not authentic,
+//!   or was received before, is counted and changes nothing.
+//! - A message that cannot be parsed, or that exceeds a bound, is counted and changes nothing.
+//! - A response about all nodes is complete, or it is an error that names the missing nodes.
 
 mod bus;
 mod evicting;
@@ -36,8 +34,8 @@ use tokio::sync::mpsc;
 
 use crate::blocklist::Change;
 use crate::metrics::{Collect, MetricWriter};
-use message::{Message, Say};
-use registry::{Met, Registry};
+use message::{Message, Payload};
+use registry::{Announced, Registry};
 use sealing::Sealer;
 use survey::Surveys;
 
@@ -46,12 +44,12 @@ pub(crate) use key::{ClusterKey, Uid};
 pub(crate) use nodes::Nodes;
 pub(crate) use registry::NodeInfo;
 
-/// The channel that all nodes hear; with a dot and a node's uid behind it, that of the one.
+/// The channel of all nodes. With a dot and a uid appended, the channel of one node.
 pub(crate) const CONTROL: &str = "tidings.node.control";
-/// Longest message in bytes, before it is sealed; a longer one is not sent, and not read.
+/// Longest message in bytes, before encryption; longer ones are neither sent nor read.
 const MAX_MESSAGE: usize = 4 << 20;
-/// Questions of other nodes, and reasons to announce oneself, that may wait for the task; further ones are counted.
-const TODO: usize = 64;
+/// Most deferred items; further ones are counted as ignored.
+const MAX_DEFERRED: usize = 64;
 
 /// This node among the others.
 #[derive(Debug)]
@@ -66,71 +64,76 @@ pub(crate) struct Cluster {
     surveys: Surveys,
     sealer: Sealer,
     /// Work for the task, see [`Nodes::run`].
-    todo: mpsc::Sender<Todo>,
-    /// Messages that were not understood, or for which there was no room.
+    deferred: mpsc::Sender<Deferred>,
+    /// Messages that could not be parsed, or exceeded a bound.
     pub(crate) ignored: AtomicU64,
 }
 
-/// What the task is to do.
+/// Work for the task.
 #[derive(Debug)]
-enum Todo {
-    /// Say who this is: somebody new wants to know.
+enum Deferred {
+    /// Announce this node, because a new node has appeared.
     Announce,
-    /// Take out what a node has left that is gone.
+    /// Remove the members of a node that has ended.
     Evict(String),
-    /// Tell a node the channels here.
+    /// Send the list of channels on this node to another node.
     Answer { to: String, id: u64, pattern: Option<String> },
 }
 
 /// The receiving end of the work that [`Cluster`] defers.
 #[derive(Debug)]
-pub(crate) struct Work(mpsc::Receiver<Todo>);
+pub(crate) struct DeferredWork(mpsc::Receiver<Deferred>);
 
-/// What other nodes have for sessions here.
+/// A message that concerns the sessions on this node.
 #[derive(Debug)]
-pub(crate) enum Heard {
-    /// An order to all that it concerns.
+pub(crate) enum ClusterEvent {
+    /// An order to the sessions that it concerns.
     Order(Arc<Directive>),
     /// A change of the list of blocked users and tokens.
     Blocklist(Change),
-    /// A node announces itself that was not known, or was taken for ended.
+    /// A node was announced that was unknown, or was considered ended.
     NewNode(String),
-    /// Commands that the session with this secret has sent elsewhere.
+    /// Commands of the session with this secret, received by another node.
     Input(String, Bytes),
 }
 
-/// Why something was not carried to other nodes.
+/// Why a message was not delivered, or a response is incomplete.
 #[derive(Debug, Error)]
 pub(crate) enum ClusterError {
-    /// The broker did not take it.
+    /// The broker rejected the message.
     #[error("{0}")]
     Broker(#[from] BrokerError),
-    /// No node has heard it, not even this one: its connection for hearing is being made.
+    /// No node has received the message, not even this one: its subscription is not established.
     #[error("no node has heard it")]
-    Unheard,
+    NoReceiver,
     /// There is no such node.
     #[error("no such node")]
-    Nowhere,
-    /// It is longer than [`MAX_MESSAGE`].
+    NoSuchNode,
+    /// The message is longer than [`MAX_MESSAGE`].
     #[error("more than {MAX_MESSAGE} bytes for other nodes")]
     TooLong,
-    /// These nodes are known, and have not answered in time.
+    /// These nodes have not responded in time.
     #[error("no answer within 3 s from: {0}")]
     Silent(String),
-    /// These nodes have more channels than fit into an answer.
+    /// These nodes have more channels than fit into a response.
     #[error("too many channels to tell, ask with a pattern; on: {0}")]
     TooMany(String),
-    /// The channels of all nodes together are more than there is room for.
+    /// The channels of all nodes together exceed the budget.
     #[error("too many channels to tell; ask with a pattern")]
     TooLarge,
 }
 
 impl Cluster {
-    /// A node with this uid, which no other has, this name for people, a digest of its options of channels, and the
-    /// deployment's key; and the work that it defers to [`Nodes::run`].
-    pub(crate) fn new(uid: Uid, name: String, channel_options: String, key: ClusterKey) -> (Self, Work) {
+    /// A node with this unique id, this name for operators, a digest of its options of channels, and the deployment's
+    /// key; and the work that it defers to [`Nodes::run`].
+    pub(crate) fn new(
+        uid: Uid,
+        name: String,
+        channel_options: String,
+        key: ClusterKey,
+    ) -> (Self, DeferredWork) {
         let channel = |name: String| Channel::new(name).expect("a short name");
-        let (todo, work) = mpsc::channel(TODO);
+        let (deferred, work) = mpsc::channel(MAX_DEFERRED);
         let cluster = Self {
             all: channel(CONTROL.to_owned()),
             own: channel(format!("{CONTROL}.{uid}")),
@@ -140,13 +143,13 @@ impl Cluster {
             channel_options,
             registry: Registry::default(),
             surveys: Surveys::default(),
-            todo,
+            deferred,
             ignored: AtomicU64::new(0),
         };
-        (cluster, Work(work))
+        (cluster, DeferredWork(work))
     }
 
-    /// What it must hear.
+    /// The channels that the node must be subscribed to.
     pub(crate) fn topics(&self) -> [Topic; 2] {
         [self.all.clone().into(), self.own.clone().into()]
     }
@@ -156,17 +159,17 @@ impl Cluster {
         &self.uid
     }
 
-    /// How many other nodes of this version have other options of channels.
+    /// How many other nodes of the same version have different options of channels.
     fn different(&self) -> usize {
         self.others().iter().filter(|info| self.differs(info)).count()
     }
 
-    /// A digest says nothing about another version, which may have other options.
+    /// Digests of different versions are not comparable: another version may have other options.
     fn differs(&self, info: &NodeInfo) -> bool {
         info.version == env!("CARGO_PKG_VERSION") && info.channel_options != self.channel_options
     }
 
-    /// Says in the log, once for each change, that a node has other options.
+    /// Logs, once for each change, that a node has different options.
     fn compare(&self, info: &NodeInfo) {
         let known = self.registry.channel_options(&info.uid);
         if self.differs(info) && known.as_ref() != Some(&info.channel_options) {
@@ -178,22 +181,22 @@ impl Cluster {
         }
     }
 
-    /// Whether a node with this uid announces itself.
+    /// Whether the node with this uid is alive.
     pub(crate) fn knows(&self, uid: &str) -> bool {
         self.registry.knows(uid, Instant::now())
     }
 
-    /// Nodes known beside this one.
+    /// The other nodes.
     pub(crate) fn others(&self) -> Vec<NodeInfo> {
         self.registry.nodes(Instant::now())
     }
 
-    /// Seals what is to be published in one of the server's own channels.
+    /// Encrypts a message for an internal channel.
     pub(crate) fn seal(&self, channel: &Channel, message: &[u8]) -> Bytes {
         self.sealer.seal(channel, message)
     }
 
-    /// Opens what was published in one of them. What is not authentic or was received before has been counted.
+    /// Decrypts a message from an internal channel. A message that is not authentic, or was received before, is counted.
     pub(crate) fn open(&self, channel: &Channel, body: &[u8]) -> Option<(Uid, Vec<u8>)> {
         self.sealer.open(channel, body).ok()
     }
@@ -203,44 +206,44 @@ impl Cluster {
         self.sealer.rejected()
     }
 
-    /// Judges what was published in one of its channels. Gives what is for sessions, if it is that.
-    pub(crate) fn heard(&self, channel: &Channel, body: &[u8]) -> Option<Heard> {
+    /// Handles a message from one of the cluster channels. Returns an event if the message concerns sessions.
+    pub(crate) fn on_publication(&self, channel: &Channel, body: &[u8]) -> Option<ClusterEvent> {
         if body.len() > MAX_MESSAGE + sealing::OVERHEAD {
             return self.ignore();
         }
         let (from, message) = self.open(channel, body)?;
         let (from, message) = (from.to_string(), Message::read(&message).ok());
-        let Some(Message { say }) = message else { return self.ignore() };
+        let Some(Message { payload }) = message else { return self.ignore() };
         let own = from == self.uid;
-        match say {
-            Say::Order(directive) => match Directive::try_from(directive) {
-                Ok(directive) => return Some(Heard::Order(Arc::new(directive))),
+        match payload {
+            Payload::Order(directive) => match Directive::try_from(directive) {
+                Ok(directive) => return Some(ClusterEvent::Order(Arc::new(directive))),
                 Err(_) => return self.ignore(),
             },
-            Say::Blocklist(change) => return Some(Heard::Blocklist(change)),
-            Say::Node(_) if own => self.registry.heard_own(Instant::now()),
-            Say::Gone {} | Say::Ask { .. } if own => {}
-            Say::Node(info) if info.uid != from => return self.ignore(),
-            Say::Node(info) => {
+            Payload::Blocklist(change) => return Some(ClusterEvent::Blocklist(change)),
+            Payload::Node(_) if own => self.registry.own_received(Instant::now()),
+            Payload::Gone {} | Payload::Ask { .. } if own => {}
+            Payload::Node(info) if info.uid != from => return self.ignore(),
+            Payload::Node(info) => {
                 self.compare(&info);
-                match self.registry.seen(info, Instant::now()) {
-                    Met::New => {
-                        self.leave(Todo::Announce);
-                        return Some(Heard::NewNode(from));
+                match self.registry.announced(info, Instant::now()) {
+                    Announced::New => {
+                        self.defer(Deferred::Announce);
+                        return Some(ClusterEvent::NewNode(from));
                     }
-                    Met::Known => {}
-                    Met::TooMany => return self.ignore(),
+                    Announced::Known => {}
+                    Announced::TooMany => return self.ignore(),
                 }
             }
-            Say::Gone {} => {
+            Payload::Gone {} => {
                 self.registry.gone(&from);
-                // It takes its members out as its sessions end. Should its time to stop have been too short, some are left.
-                self.leave(Todo::Evict(from));
+                // The node removes its members as its sessions end; some are left if its time to stop was too short.
+                self.defer(Deferred::Evict(from));
             }
-            Say::Input { session, data } => return Some(Heard::Input(session, data.0)),
-            Say::Ask { id, pattern } => self.leave(Todo::Answer { to: from, id, pattern }),
-            Say::Answer { id, channels } => {
-                // One that comes too late is nothing to worry about.
+            Payload::Input { session, data } => return Some(ClusterEvent::Input(session, data.0)),
+            Payload::Ask { id, pattern } => self.defer(Deferred::Answer { to: from, id, pattern }),
+            Payload::Answer { id, channels } => {
+                // A late response is discarded.
                 self.surveys.answered(id, (from, channels));
             }
         }
@@ -252,14 +255,14 @@ impl Cluster {
         None
     }
 
-    /// Counts a message for which there was no room.
+    /// Counts a message that exceeds a bound.
     pub(crate) fn count_ignored(&self) {
         self.ignored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Leaves something to the task.
-    fn leave(&self, todo: Todo) {
-        if self.todo.try_send(todo).is_err() {
+    /// Defers work to the task.
+    fn defer(&self, deferred: Deferred) {
+        if self.deferred.try_send(deferred).is_err() {
             self.ignored.fetch_add(1, Ordering::Relaxed);
         }
     }

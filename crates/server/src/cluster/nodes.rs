@@ -8,9 +8,11 @@ use tidings_wire::{Channel, Pattern};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::message::Say;
+use super::message::Payload;
 use super::registry::{ANNOUNCE, NodeInfo};
-use super::{CONTROL, Cluster, ClusterBus, ClusterError, MAX_MESSAGE, Todo, Work, evicting, survey};
+use super::{
+    CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, evicting, survey,
+};
 use crate::lifecycle::Lifecycle;
 use crate::listing::{ChannelCounts, ListBudget};
 use crate::router::Router;
@@ -61,16 +63,16 @@ impl Nodes {
         let others = cluster.others();
         let mut all = self.router.channels(pattern, &mut budget).ok_or(ClusterError::TooLarge)?;
         if self.router.down_reason().is_some() {
-            // Nobody knows how many others there are.
+            // The number of other nodes is unknown.
             return Err(BrokerError::Unavailable.into());
         }
         if others.is_empty() {
             return Ok(all);
         }
-        // Newcomers answer too.
+        // New nodes respond too.
         let mut survey = cluster.surveys.open(others.len() + 16);
         let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
-        self.bus.send(&cluster.all, Say::Ask { id: survey.id, pattern }).await?;
+        self.bus.send(&cluster.all, Payload::Ask { id: survey.id, pattern }).await?;
         let mut silent: Vec<_> = others;
         let mut too_many = Vec::new();
         let end = tokio::time::Instant::now() + SURVEY;
@@ -101,7 +103,7 @@ impl Nodes {
 
     /// Announces this node, responds to other nodes and removes the members of ended nodes, until the task is cancelled.
     /// With the memory broker there are no other nodes, and it returns at once.
-    pub(crate) async fn run(self: Arc<Self>, Work(mut work): Work) {
+    pub(crate) async fn run(self: Arc<Self>, DeferredWork(mut work): DeferredWork) {
         if !self.is_shared {
             return;
         }
@@ -113,42 +115,42 @@ impl Nodes {
         // Cancelled when this task ends.
         let mut evicting = JoinSet::new();
         loop {
-            let todo = tokio::select! {
-                _ = beat.tick() => Todo::Announce,
+            let deferred = tokio::select! {
+                _ = beat.tick() => Deferred::Announce,
                 _ = look.tick() => {
                     for info in cluster.registry.take_ended(Instant::now()) {
-                        tracing::warn!(node = info.name, "a node has ended without a word; its members are taken out");
+                        tracing::warn!(node = info.name, "a node has ended without leaving; its members are removed");
                         evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), info.uid));
                     }
                     continue;
                 }
                 _ = evicting.join_next(), if !evicting.is_empty() => continue,
-                todo = work.recv() => match todo {
-                    Some(todo) => todo,
+                deferred = work.recv() => match deferred {
+                    Some(deferred) => deferred,
                     None => return,
                 },
             };
-            let announces = matches!(todo, Todo::Announce);
-            let (channel, say) = match todo {
-                Todo::Announce => (cluster.all.clone(), Say::Node(self.info())),
-                Todo::Evict(uid) => {
+            let announces = matches!(deferred, Deferred::Announce);
+            let (channel, payload) = match deferred {
+                Deferred::Announce => (cluster.all.clone(), Payload::Node(self.info())),
+                Deferred::Evict(uid) => {
                     evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), uid));
                     continue;
                 }
-                Todo::Answer { to, id, pattern } => {
+                Deferred::Answer { to, id, pattern } => {
                     let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
                     let pattern = pattern.map(Pattern::new).transpose();
                     let mut budget = ListBudget::new(MAX_MESSAGE, LISTED);
-                    // A pattern that cannot be matches nothing.
+                    // An invalid pattern matches nothing.
                     let channels = match pattern {
                         Ok(pattern) => self.router.channels(pattern.as_ref(), &mut budget),
                         Err(_) => Some(ChannelCounts::new()),
                     };
-                    (channel, Say::Answer { id, channels })
+                    (channel, Payload::Answer { id, channels })
                 }
             };
-            if let Err(error) = self.bus.send(&channel, say).await {
-                tracing::debug!(%error, "other nodes could not be told");
+            if let Err(error) = self.bus.send(&channel, payload).await {
+                tracing::debug!(%error, "a message to other nodes was not delivered");
                 if announces {
                     beat.reset_after(AGAIN);
                 }
@@ -156,12 +158,11 @@ impl Nodes {
         }
     }
 
-    /// Tells the others that this node leaves, when it announces itself no more. Waits until that is on its way, but not
-    /// for long.
+    /// Tells the other nodes that this node leaves. Call it when the node announces itself no more. Waits at most `within`.
     pub(crate) async fn leave(&self, within: Duration) {
         if self.is_shared {
-            let gone = self.bus.send(&self.cluster().all, Say::Gone {});
-            // Without it they find out by themselves.
+            let gone = self.bus.send(&self.cluster().all, Payload::Gone {});
+            // Without the message they notice the missing announcements.
             let _ = tokio::time::timeout(within, gone).await;
         }
     }

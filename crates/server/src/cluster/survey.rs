@@ -1,4 +1,4 @@
-//! Questions to all nodes, and the answers that have come.
+//! Requests to all nodes, and the responses so far.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,17 +8,17 @@ use tokio::sync::mpsc;
 
 use crate::listing::{ChannelCounts, ListBudget};
 
-/// One node's answer: its uid, and its channels unless they are too many to tell.
+/// One node's response: its uid, and its channels unless the list is too long.
 pub(super) type Answer = (String, Option<ChannelCounts>);
 
-/// The questions whose answers are waited for.
+/// The requests that wait for responses.
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
     next: AtomicU64,
     open: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
 }
 
-/// A question that has been asked; dropped, it waits for no more answers.
+/// A request under way. Dropping it discards further responses.
 #[derive(Debug)]
 pub(super) struct Survey<'a> {
     surveys: &'a Surveys,
@@ -27,7 +27,7 @@ pub(super) struct Survey<'a> {
 }
 
 impl Surveys {
-    /// Begins a question of which at most `nodes` answers are kept until they are looked at.
+    /// Begins a request; at most `nodes` responses are buffered.
     pub(super) fn open(&self, nodes: usize) -> Survey<'_> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answers) = mpsc::channel(nodes.max(1));
@@ -35,7 +35,7 @@ impl Surveys {
         Survey { surveys: self, id, answers }
     }
 
-    /// An answer has come. Gives whether somebody waits for it and has budget.
+    /// Passes on a response. Returns whether a request waits for it and has room.
     pub(super) fn answered(&self, id: u64, answer: Answer) -> bool {
         self.lock().get(&id).is_some_and(|waiting| waiting.try_send(answer).is_ok())
     }
@@ -51,7 +51,7 @@ impl Drop for Survey<'_> {
     }
 }
 
-/// Adds what one node has counted to what others have. Gives whether there was budget for it.
+/// Adds the counts of one node to those of others. Returns whether the names fit into the budget.
 pub(super) fn add(all: &mut ChannelCounts, node: ChannelCounts, budget: &mut ListBudget) -> bool {
     for (channel, clients) in node {
         if let Some(count) = all.get_mut(&channel) {

@@ -37,14 +37,14 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             match &frame {
-                Some(Ok(frame)) => self.pace.body_comes(frame.data_ref().map_or(0, Bytes::len)),
-                Some(Err(_)) | None => self.pace.body_ends(),
+                Some(Ok(frame)) => self.pace.body_received(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) | None => self.pace.body_finished(),
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         loop {
-            let Some(until) = self.pace.body_waits(cx.waker()).map(Instant::from_std) else {
-                self.pace.body_ends();
+            let Some(until) = self.pace.body_awaited(cx.waker()).map(Instant::from_std) else {
+                self.pace.body_finished();
                 let slow = io::Error::new(io::ErrorKind::TimedOut, "it came too slowly");
                 return Poll::Ready(Some(Err(slow.into())));
             };
@@ -67,7 +67,7 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.pace.body_ends();
+        self.pace.body_finished();
     }
 }
 
@@ -105,6 +105,6 @@ impl HttpBody for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.pace.head_waits();
+        self.pace.head_awaited();
     }
 }

@@ -8,7 +8,7 @@
 //! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, slow bodies, unread
 //!   answers and the number of connections are limited, see [`serve::Bounds`].
 //! - When all places are taken, the slowest connections are closed first, see [`pace`]; `/health`, `/ready` and
-//!   `/metrics` have places of their own, see [`places`], and are answered until the very end of a stop.
+//!   `/metrics` have places of their own, see [`limiter`], and are answered until the very end of a stop.
 //! - A request of HTTP/1.1 names its host once, see [`host`].
 //! - While nobody needs a key, a browser is not fooled into asking for another site, see [`host`].
 //! - No page of another site connects unless it is listed, see [`origin`].
@@ -19,17 +19,17 @@ mod escape;
 mod format;
 mod forwarded;
 mod host;
+mod limiter;
 mod listener;
 mod origin;
 mod pace;
 mod page;
-mod patience;
-mod places;
 mod routes;
 mod serve;
 mod traffic;
 mod transport;
 pub(crate) mod upgrade;
+mod write_timeout;
 
 use std::io;
 use std::sync::Arc;
@@ -51,11 +51,11 @@ use crate::tls::Tls;
 use tidings_table_service::Service as TableService;
 
 pub(crate) use forwarded::Peer;
+pub(crate) use limiter::RESERVE;
 pub(crate) use origin::Scheme;
-pub(crate) use places::RESERVE;
 
 use listener::Encrypted;
-use serve::{Bounds, Door};
+use serve::{Bounds, ListenerState};
 pub(crate) use traffic::Traffic;
 
 /// The parts of the server that the HTTP handlers use.
@@ -64,7 +64,7 @@ pub(crate) struct HttpServices {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) readiness: Arc<ReadinessCheck>,
     pub(crate) shards: Arc<Shards>,
-    pub(crate) gate: Arc<upgrade::Gate>,
+    pub(crate) policy: Arc<upgrade::ConnectionPolicy>,
     pub(crate) api: Arc<api::Services>,
     /// TLS handshakes of the HTTP port, if TLS is on.
     pub(crate) tls: Option<Arc<Tls>>,
@@ -96,10 +96,11 @@ impl Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let bounds = Bounds::from_config(&services.config.http);
-        let door = Arc::new(Door::new(bounds, Arc::clone(traffic), Arc::clone(services.shards.process())));
+        let state =
+            Arc::new(ListenerState::new(bounds, Arc::clone(traffic), Arc::clone(services.shards.process())));
         let own = host::OwnHosts::of(&services.config);
         for bound in bound {
-            let (door, stopped) = (Arc::clone(&door), stopped.clone());
+            let (state, stopped) = (Arc::clone(&state), stopped.clone());
             match bound {
                 Bound::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
@@ -109,9 +110,9 @@ impl Serving {
                     match &services.tls {
                         Some(tls) => {
                             let listener = Encrypted { listener, tls: Arc::clone(tls) };
-                            tasks.spawn(serve::listen(listener, routes, door, stopped))
+                            tasks.spawn(serve::listen(listener, routes, state, stopped))
                         }
-                        None => tasks.spawn(serve::listen(listener, routes, door, stopped)),
+                        None => tasks.spawn(serve::listen(listener, routes, state, stopped)),
                     };
                 }
                 Bound::Unix(listener, file) => {
@@ -119,7 +120,7 @@ impl Serving {
                     let listener = UnixListener::from_std(listener)?;
                     // No browser reaches it, and a proxy that does may send any Host.
                     let routes = routes::routes(services, registry, traffic, tables.as_ref(), None, false);
-                    tasks.spawn(serve::listen(listener, routes, door, stopped));
+                    tasks.spawn(serve::listen(listener, routes, state, stopped));
                 }
             }
         }

@@ -6,8 +6,8 @@
 //! work is not behind, however long that takes.
 //!
 //! Invariants:
-//! - Locks are taken in this order: a pace, then [`Slowest`]; neither is held over an await.
-//! - A connection is listed in [`Slowest`] only while it waits for its peer, and once.
+//! - Locks are taken in this order: a pace, then [`SlowConnections`]; neither is held over an await.
+//! - A connection is listed in [`SlowConnections`] only while it waits for its peer, and once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::places::AddressKey;
+use super::limiter::AddressKey;
 use crate::metrics::{Label as _, labels};
 
 labels! {
@@ -34,7 +34,7 @@ labels! {
 }
 
 impl Wait {
-    /// How far behind a connection must be before it gives way to others.
+    /// How far behind a connection must be before it can be evicted.
     pub(super) fn grace(self) -> Duration {
         match self {
             Self::Head | Self::Body => GRACE,
@@ -43,19 +43,19 @@ impl Wait {
     }
 }
 
-/// How far behind a connection may be while others wait for its place.
+/// How far behind a connection may be while others wait for a permit.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 
-/// Connections that wait for their peers: those furthest behind come first.
+/// Connections that wait for their peers, ordered by how far they are behind the minimum rate.
 #[derive(Debug, Default)]
-pub(super) struct Slowest(Mutex<[BTreeMap<Key, Arc<Pace>>; 3]>);
+pub(super) struct SlowConnections(Mutex<[BTreeMap<Key, Arc<Pace>>; 3]>);
 
-/// Since when a connection is behind, in effect, and its number.
+/// Since when a connection is effectively behind, and its number.
 type Key = (Instant, u64);
 
-impl Slowest {
-    /// Asks the connection that is furthest behind, of one address if one is given, to give way; gives what it waited
-    /// for, or nothing when none is far enough behind.
+impl SlowConnections {
+    /// Evicts the connection that is furthest behind, of one address if one is given. Returns what it waited for, or
+    /// `None` when no connection is far enough behind.
     pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<Wait> {
         let now = Instant::now();
         let mut lists = self.lock();
@@ -77,43 +77,43 @@ impl Slowest {
     }
 }
 
-/// The pace of one connection.
+/// How far one connection is behind the minimum rate.
 #[derive(Debug)]
 pub(super) struct Pace {
     number: u64,
     address: Option<AddressKey>,
-    slowest: Arc<Slowest>,
-    /// The minimum rate in bytes per second; 0: any byte makes up for everything.
+    slowest: Arc<SlowConnections>,
+    /// The minimum rate in bytes per second; 0 means that any byte clears the lag.
     rate: u32,
     /// How far behind a body may fall.
     body_limit: Duration,
     state: Mutex<State>,
     evicted: AtomicBool,
     too_slow: AtomicBool,
-    told: Notify,
+    eviction: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     head: Option<Instant>,
-    body: Clock,
-    answer: Clock,
+    body: Lag,
+    answer: Lag,
     listed: Option<(Wait, Key)>,
     evicted_as: Option<Wait>,
-    /// Wakes the task that waits for more of a body.
+    /// The task that waits for more of a body.
     reader: Option<Waker>,
     has_asked: bool,
 }
 
-/// How far behind one direction is.
+/// How far one direction is behind the minimum rate.
 #[derive(Clone, Copy, Debug, Default)]
-struct Clock {
+struct Lag {
     behind: Duration,
     waits_since: Option<Instant>,
 }
 
-impl Clock {
-    /// It waits, now if it did not already; gives since when it is behind.
+impl Lag {
+    /// Starts to wait, unless it waits already. Returns since when it is behind.
     fn wait(&mut self, now: Instant) -> Instant {
         let since = *self.waits_since.get_or_insert(now);
         since.checked_sub(self.behind).unwrap_or(since)
@@ -123,7 +123,7 @@ impl Clock {
         self.waits_since.map(|since| since.checked_sub(self.behind).unwrap_or(since))
     }
 
-    /// So many bytes have moved, and it does not wait for now.
+    /// `bytes` have been transferred, and the direction does not wait any more.
     fn advance(&mut self, bytes: usize, rate: u32, now: Instant) {
         if let Some(since) = self.waits_since.take() {
             self.behind += now.saturating_duration_since(since);
@@ -135,8 +135,8 @@ impl Clock {
             return;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let made_up = Duration::from_micros(bytes.saturating_mul(1_000_000) / u64::from(rate));
-        self.behind = self.behind.saturating_sub(made_up);
+        let recovered = Duration::from_micros(bytes.saturating_mul(1_000_000) / u64::from(rate));
+        self.behind = self.behind.saturating_sub(recovered);
     }
 }
 
@@ -144,7 +144,7 @@ impl Pace {
     pub(super) fn new(
         number: u64,
         address: Option<AddressKey>,
-        slowest: Arc<Slowest>,
+        slowest: Arc<SlowConnections>,
         rate: u32,
         body_limit: Duration,
     ) -> Arc<Self> {
@@ -157,29 +157,29 @@ impl Pace {
             state: Mutex::default(),
             evicted: AtomicBool::new(false),
             too_slow: AtomicBool::new(false),
-            told: Notify::new(),
+            eviction: Notify::new(),
         })
     }
 
-    /// The connection waits for its next head from now on.
-    pub(super) fn head_waits(self: &Arc<Self>) {
+    /// The connection waits for the next head from now on.
+    pub(super) fn head_awaited(self: &Arc<Self>) {
         self.change(|state, now| {
             state.head = Some(now);
-            state.body = Clock::default();
+            state.body = Lag::default();
             state.answer.behind = Duration::ZERO;
         });
     }
 
-    /// A request's head has come.
-    pub(super) fn asks(self: &Arc<Self>) {
+    /// The head of a request was received.
+    pub(super) fn head_received(self: &Arc<Self>) {
         self.change(|state, _| {
             state.head = None;
             state.has_asked = true;
         });
     }
 
-    /// The rest of a body is waited for; gives until when, or nothing when it is too late already.
-    pub(super) fn body_waits(self: &Arc<Self>, reader: &Waker) -> Option<Instant> {
+    /// The connection waits for the rest of a body. Returns its deadline, or `None` when that has passed.
+    pub(super) fn body_awaited(self: &Arc<Self>, reader: &Waker) -> Option<Instant> {
         let mut until = None;
         let limit = self.body_limit;
         self.change(|state, now| {
@@ -194,34 +194,34 @@ impl Pace {
         until
     }
 
-    /// So many bytes of a body have come.
-    pub(super) fn body_comes(self: &Arc<Self>, bytes: usize) {
+    /// `bytes` of a body were received.
+    pub(super) fn body_received(self: &Arc<Self>, bytes: usize) {
         let rate = self.rate;
         self.change(|state, now| state.body.advance(bytes, rate, now));
     }
 
-    /// The body is no longer waited for.
-    pub(super) fn body_ends(self: &Arc<Self>) {
+    /// The connection does not wait for a body any more.
+    pub(super) fn body_finished(self: &Arc<Self>) {
         self.change(|state, _| {
-            state.body = Clock::default();
+            state.body = Lag::default();
             state.reader = None;
         });
     }
 
-    /// The peer does not read; gives since when it is behind.
-    pub(super) fn answer_waits(self: &Arc<Self>) -> Instant {
+    /// The socket is not writable. Returns since when the peer is behind.
+    pub(super) fn write_blocked(self: &Arc<Self>) -> Instant {
         let mut since = None;
         self.change(|state, now| since = Some(state.answer.wait(now)));
         since.unwrap_or_else(Instant::now)
     }
 
-    /// The peer has taken so many bytes.
-    pub(super) fn answer_goes(self: &Arc<Self>, bytes: usize) {
+    /// `bytes` were written to the socket.
+    pub(super) fn written(self: &Arc<Self>, bytes: usize) {
         let rate = self.rate;
         self.change(|state, now| state.answer.advance(bytes, rate, now));
     }
 
-    /// Whether a request's body came too slowly, or was given up for another connection.
+    /// Whether a request's body was received too slowly, or the connection was evicted while it waited for one.
     pub(super) fn is_too_slow(&self) -> bool {
         self.too_slow.load(Ordering::Relaxed)
     }
@@ -230,10 +230,10 @@ impl Pace {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Completes when the connection is to give way; gives what it waited for, and whether a request of it has come.
-    pub(super) async fn told(&self) -> (Wait, bool) {
+    /// Completes when the connection is evicted. Returns what it waited for, and whether it has sent a request.
+    pub(super) async fn evicted(&self) -> (Wait, bool) {
         loop {
-            self.told.notified().await;
+            self.eviction.notified().await;
             let state = self.lock();
             if let Some(wait) = state.evicted_as {
                 return (wait, state.has_asked);
@@ -241,7 +241,7 @@ impl Pace {
         }
     }
 
-    /// The connection is gone.
+    /// The connection has ended.
     pub(super) fn leave(self: &Arc<Self>) {
         self.evicted.store(true, Ordering::Relaxed);
         self.change(|_, _| {});
@@ -253,13 +253,13 @@ impl Pace {
         self.evicted.store(true, Ordering::Relaxed);
         let reader = state.reader.take();
         drop(state);
-        self.told.notify_one();
+        self.eviction.notify_one();
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 
-    /// Changes the state, and where the connection is listed because of it.
+    /// Changes the state, and moves the connection to the list that belongs to it.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
         change(&mut state, Instant::now());
@@ -298,19 +298,19 @@ mod tests {
     fn bytes_at_the_minimum_rate_make_up_for_the_time_they_took() {
         let began = Instant::now();
         let at = |seconds: u64| began + Duration::from_secs(seconds);
-        let mut steady = Clock::default();
+        let mut steady = Lag::default();
         for second in 0..60 {
             assert_eq!(steady.wait(at(second)), at(second), "behind after {second} s");
             steady.advance(100, 100, at(second + 1));
         }
-        let mut dripping = Clock::default();
+        let mut dripping = Lag::default();
         for second in 0..10 {
             dripping.wait(at(second));
             dripping.advance(10, 100, at(second + 1));
         }
         assert_eq!(dripping.behind, Duration::from_secs(9));
         // What came early is not saved up for later.
-        let mut early = Clock::default();
+        let mut early = Lag::default();
         early.wait(at(0));
         early.advance(1_000_000, 100, at(1));
         assert_eq!(early.wait(at(2)), at(2));
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn those_furthest_behind_give_way_first_and_idle_ones_before_them() {
-        let slowest = Arc::new(Slowest::default());
+        let slowest = Arc::new(SlowConnections::default());
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("a minute of uptime");
         let pace =
             |number, address| Pace::new(number, address, Arc::clone(&slowest), 100, Duration::from_secs(10));
@@ -326,7 +326,7 @@ mod tests {
         body.change(|state, _| state.body.waits_since = Some(long_ago + Duration::from_secs(1)));
         worse.change(|state, _| state.body.waits_since = Some(long_ago));
         idle.change(|state, _| state.head = Some(long_ago + Duration::from_secs(2)));
-        fresh.head_waits();
+        fresh.head_awaited();
         assert_eq!(slowest.evict(None), Some(Wait::Head));
         assert!(idle.is_evicted() && !fresh.is_evicted());
         assert_eq!(slowest.evict(None), Some(Wait::Body));

@@ -1,5 +1,5 @@
-//! Accepting HTTP connections and serving them within bounds, until they end or are no longer HTTP's: a request may
-//! take its connection along, see [`Exit`].
+//! Accepting HTTP connections and serving them within bounds, until they end or leave HTTP: a request may take over its
+//! connection, see [`Exit`].
 
 use std::convert::Infallible;
 use std::io;
@@ -23,17 +23,17 @@ use tokio::task::JoinSet;
 
 use super::bodies::{AnswerBody, RequestBody};
 use super::forwarded::Peer;
+use super::limiter::{HttpLimiter, HttpPermit, PROBES, WEBSOCKETS};
 use super::listener::{Accept, Release};
 use super::pace::Wait;
-use super::patience::Patient;
-use super::places::{PROBES, Place, Places, WEBSOCKETS};
 use super::traffic::Traffic;
+use super::write_timeout::WriteTimeout;
 use crate::config::HttpOptions;
 
-/// What a peer may take.
+/// The limits on connections and requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections of all listeners together, beside a few for probes, see [`super::places`]. One that is no longer
+    /// Connections of all listeners together, beside a few for probes, see [`super::limiter`]. One that is no longer
     /// HTTP's does not count.
     pub(super) connections: usize,
     /// How many of them one address may have.
@@ -83,32 +83,32 @@ impl Bounds {
 
 /// How long accepting rests after an error that would come again at once, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long a connection may take to end once it was asked to give way.
-const GIVING_WAY: Duration = Duration::from_millis(250);
+/// How long an evicted connection may take to end.
+const EVICTION_GRACE: Duration = Duration::from_millis(250);
 
-/// Lets connections in, as many as there are places.
+/// What all listeners share: limits and permits.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct ListenerState {
     bounds: Bounds,
-    places: Arc<Places>,
-    /// Knows the trusted proxies, which have the connections of many clients.
+    limiter: Arc<HttpLimiter>,
+    /// The trusted proxies, whose connections carry requests of many clients.
     process: Arc<Process>,
 }
 
-impl Door {
+impl ListenerState {
     pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
-        Self { bounds, places: Arc::new(Places::new(bounds, traffic)), process }
+        Self { bounds, limiter: Arc::new(HttpLimiter::new(bounds, traffic)), process }
     }
 
-    /// Waits for a connection and for a place that it has: beyond those that have one, at most one for each listener waits
-    /// here, and others in the kernel.
-    async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, Place) {
+    /// Waits for a connection, and for its permit. At most one connection for each listener waits for a permit here;
+    /// further ones wait in the kernel.
+    async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, HttpPermit) {
         loop {
             let raw = self.accept(listener).await;
-            // The limit of an address is for clients; a proxy that is trusted brings many of them over one connection.
+            // The limit of an address applies to clients; a connection of a trusted proxy carries requests of many.
             let address = A::peer(&raw).filter(|peer| !self.process.addresses.is_proxy(*peer));
-            if let Some(place) = self.places.enter(address).await {
-                return (raw, place);
+            if let Some(permit) = self.limiter.acquire(address).await {
+                return (raw, permit);
             }
         }
     }
@@ -132,11 +132,10 @@ impl Door {
     }
 }
 
-/// What becomes of a connection that is no longer HTTP's.
+/// Takes over a connection that leaves HTTP.
 type Leave = Box<dyn FnOnce(Socket) + Send>;
 
-/// How a request takes its connection out of HTTP, to answer it by other means: it stands among the request's
-/// extensions.
+/// Takes a request's connection out of HTTP, so that the response is written by other means; an extension of the request.
 #[derive(Clone)]
 pub(super) struct Exit(Arc<Mutex<Option<oneshot::Sender<Leave>>>>);
 
@@ -146,36 +145,36 @@ impl Exit {
         (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
     }
 
-    /// Has `with` called with the connection, and never resolves: what waits for it is dropped then. What the client
-    /// has sent behind the request is lost.
+    /// Calls `with` with the connection. Never resolves: the caller is dropped. Bytes that the client has sent after the
+    /// request are discarded.
     pub(super) async fn leave(&self, with: impl FnOnce(Socket) + Send + 'static) -> Response {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
-            // Nobody listens any more when the connection has broken.
+            // The receiver is gone when the connection has broken.
             let _ = sender.send(Box::new(with));
         }
         std::future::pending().await
     }
 }
 
-/// Serves a listener's connections until `stop` says so; then ends when the requests under way are answered.
+/// Serves a listener's connections until `stop` is set; then ends once the requests under way are answered.
 pub(super) async fn listen<A: Accept + Sync>(
     listener: A,
     routes: Routes,
-    door: Arc<Door>,
+    state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut served = JoinSet::new();
     loop {
         let stopped = stop.clone();
-        let (raw, place) = tokio::select! {
+        let (raw, permit) = tokio::select! {
             () = stopping(&mut stop) => break,
-            next = door.next(&listener) => next,
+            next = state.next(&listener) => next,
         };
-        // Those that have ended make room; at most `Bounds::connections` have not.
+        // Connections that have ended are removed; at most `Bounds::connections` remain.
         while served.try_join_next().is_some() {}
-        let place = (Peer(A::peer(&raw)), place);
-        served.spawn(connection(listener.open(raw), place, routes.clone(), Arc::clone(&door), stopped));
+        let permit = (Peer(A::peer(&raw)), permit);
+        served.spawn(connection(listener.open(raw), permit, routes.clone(), Arc::clone(&state), stopped));
     }
     drop(listener);
     while served.join_next().await.is_some() {}
@@ -183,37 +182,37 @@ pub(super) async fn listen<A: Accept + Sync>(
 
 async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     opening: impl Future<Output = Option<I>>,
-    (peer, place): (Peer, Place),
+    (peer, permit): (Peer, HttpPermit),
     routes: Routes,
-    door: Arc<Door>,
+    state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (place, bounds) = (Arc::new(place), door.bounds);
-    let pace = Arc::clone(&place.pace);
+    let (permit, bounds) = (Arc::new(permit), state.bounds);
+    let pace = Arc::clone(&permit.pace);
     let io = tokio::select! {
         io = opening => io,
-        _ = pace.told() => return,
+        _ = pace.evicted() => return,
         () = stopping(&mut stop) => return,
     };
     let Some(io) = io else { return };
-    let io = TokioIo::new(Patient::new(io, bounds.unread, Arc::clone(&pace)));
+    let io = TokioIo::new(WriteTimeout::new(io, bounds.unread, Arc::clone(&pace)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
-    // A client that sends no more still reads its answer.
+    // A client that has shut down its sending side still reads the response.
     http.half_close(true);
     let (exit, mut left) = Exit::new();
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(exit.clone());
         request.extensions_mut().insert(peer);
-        answer(request, routes.clone(), Arc::clone(&place))
+        answer(request, routes.clone(), Arc::clone(&permit))
     });
     let mut served = http.serve_connection(io, service).with_upgrades();
     let mut stopped = false;
     let mut given_up = None;
     let leave = loop {
         tokio::select! {
-            // First, so that answers before the one that leaves are sent.
+            // First, so that earlier responses are sent before the connection leaves.
             biased;
             outcome = &mut served => {
                 if let Err(error) = outcome {
@@ -222,12 +221,12 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 return;
             }
             Ok(leave) = &mut left => break leave,
-            (wait, has_asked) = pace.told(), if given_up.is_none() => {
-                // Nothing is lost with a connection that has not asked, and nothing reaches one that does not read.
+            (wait, has_asked) = pace.evicted(), if given_up.is_none() => {
+                // A connection without a request loses nothing, and a peer that does not read receives nothing.
                 if wait == Wait::Answer || !has_asked {
                     return;
                 }
-                given_up = Some(Box::pin(tokio::time::sleep(GIVING_WAY)));
+                given_up = Some(Box::pin(tokio::time::sleep(EVICTION_GRACE)));
             }
             () = async { given_up.as_mut().expect("checked").await }, if given_up.is_some() => return,
             () = stopping(&mut stop), if !stopped => stopped = true,
@@ -241,16 +240,16 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     }
 }
 
-/// Answers one request, for which there must be a place unless it is a probe.
+/// Answers one request, which needs a regular permit unless the reserve serves it.
 async fn answer(
     request: Request<Incoming>,
     routes: TowerToHyperService<Routes>,
-    place: Arc<Place>,
+    permit: Arc<HttpPermit>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let pace = Arc::clone(&place.pace);
-    pace.asks();
-    let mut answer = if place.is_reserve() && !needs_no_place(&request) && !place.promote().await {
-        place.refusal()
+    let pace = Arc::clone(&permit.pace);
+    pace.head_received();
+    let mut answer = if permit.is_reserve() && !uses_reserve(&request) && !permit.promote().await {
+        permit.refusal()
     } else {
         let watched = Arc::clone(&pace);
         match routes.call(request.map(|body| RequestBody::new(body, watched))).await {
@@ -263,14 +262,14 @@ async fn answer(
         answer = (StatusCode::REQUEST_TIMEOUT, text).into_response();
     }
     let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if !is_upgrade && (place.is_reserve() || pace.is_too_slow()) {
+    if !is_upgrade && (permit.is_reserve() || pace.is_too_slow()) {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| AnswerBody::new(body, pace)))
 }
 
-/// Whether a request is answered from the reserve: it asks for a probe, or becomes a WebSocket and leaves at once.
-fn needs_no_place(request: &Request<Incoming>) -> bool {
+/// Whether the reserve serves a request: a probe, or a WebSocket handshake, which leaves HTTP at once.
+fn uses_reserve(request: &Request<Incoming>) -> bool {
     let path = request.uri().path();
     let becomes_websocket = || {
         let upgrade = request.headers().get(UPGRADE);
@@ -280,431 +279,10 @@ fn needs_no_place(request: &Request<Incoming>) -> bool {
     request.body().is_end_stream() && (PROBES.contains(&path) || becomes_websocket())
 }
 
-/// Waits until it is time to stop, which it also is when nobody can say so any more.
+/// Completes when `stop` is set or its sender is dropped.
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Instant;
-
-    use axum::Extension;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::sync::Notify;
-    use tokio::task::JoinHandle;
-    use tokio::time::{sleep, timeout};
-
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::super::pace::GRACE;
-    use super::super::traffic::Exceeded;
-    use super::*;
-
-    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    /// For what ought to happen at once.
-    const PATIENCE: Duration = Duration::from_secs(20);
-    /// For what ought to happen never, in effect.
-    const AGES: Duration = Duration::from_secs(600);
-
-    /// A listener with bounds of its own.
-    struct World {
-        address: std::net::SocketAddr,
-        traffic: Arc<Traffic>,
-        stop: watch::Sender<bool>,
-        task: JoinHandle<()>,
-    }
-
-    impl World {
-        async fn new(bounds: Bounds, routes: Routes) -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let address = listener.local_addr().expect("an address");
-            let (stop, stopped) = watch::channel(false);
-            let traffic = Arc::new(Traffic::default());
-            let door = Arc::new(Door::new(bounds, Arc::clone(&traffic), Arc::default()));
-            Self { address, traffic, stop, task: tokio::spawn(listen(listener, routes, door, stopped)) }
-        }
-
-        async fn connect(&self) -> TcpStream {
-            TcpStream::connect(self.address).await.expect("a connection")
-        }
-
-        async fn until_nobody_is_connected(&self) {
-            let nobody = async {
-                while self.traffic.connections.load(Ordering::Relaxed) > 0 {
-                    sleep(Duration::from_millis(2)).await;
-                }
-            };
-            timeout(PATIENCE, nobody).await.expect("a connection that ends");
-        }
-    }
-
-    fn hello() -> Routes {
-        Routes::new().route("/", get(|| async { "hello" }))
-    }
-
-    fn bounds() -> Bounds {
-        Bounds { head: AGES, body: AGES, unread: AGES, ..Bounds::new(100) }
-    }
-
-    /// Reads until the text ends so.
-    async fn read_until(io: &mut (impl AsyncRead + Unpin), end: &str) -> String {
-        let mut text = String::new();
-        let read = async {
-            while !text.ends_with(end) {
-                let byte = io.read_u8().await.expect("more of the answer");
-                text.push(byte.into());
-            }
-        };
-        timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {end:?}"));
-        text
-    }
-
-    async fn read_to_end(io: &mut (impl AsyncRead + Unpin)) -> String {
-        let mut bytes = Vec::new();
-        let _ = timeout(PATIENCE, io.read_to_end(&mut bytes)).await.expect("an end");
-        String::from_utf8(bytes).expect("text")
-    }
-
-    #[tokio::test]
-    async fn a_head_that_comes_drop_by_drop_ends_its_connection_and_no_other() {
-        let head = Duration::from_secs(1);
-        let world = World::new(Bounds { head, ..bounds() }, hello()).await;
-        let (mut slow_out, mut slow_in) = {
-            let (read, write) = world.connect().await.into_split();
-            (write, read)
-        };
-        let began = Instant::now();
-        let drops = tokio::spawn(async move {
-            for byte in GET.iter().cycle().filter(|b| !b.is_ascii_control()) {
-                if slow_out.write_all(&[*byte]).await.is_err() {
-                    return;
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        });
-        let mut quick = world.connect().await;
-        quick.write_all(GET).await.expect("a request sent");
-        read_until(&mut quick, "hello").await;
-        assert_eq!(read_to_end(&mut slow_in).await, "");
-        assert!(began.elapsed() >= head);
-        drops.await.expect("an end of the drops");
-    }
-
-    #[tokio::test]
-    async fn a_kept_connection_without_requests_ends() {
-        let world = World::new(Bounds { head: Duration::from_millis(500), ..bounds() }, hello()).await;
-        let mut peer = world.connect().await;
-        for _ in 0..2 {
-            peer.write_all(GET).await.expect("a request sent");
-            read_until(&mut peer, "hello").await;
-        }
-        assert_eq!(read_to_end(&mut peer).await, "");
-        world.until_nobody_is_connected().await;
-    }
-
-    #[tokio::test]
-    async fn who_only_holds_connections_open_keeps_nobody_out() {
-        let world = World::new(Bounds { connections: 3, ..bounds() }, hello()).await;
-        let mut half = world.connect().await;
-        half.write_all(&GET[..20]).await.expect("half a request sent");
-        let mut kept = world.connect().await;
-        kept.write_all(GET).await.expect("a request sent");
-        read_until(&mut kept, "hello").await;
-        // While there is a place, nobody gives theirs, however long they take.
-        sleep(GRACE + GRACE / 2).await;
-        let mut third = world.connect().await;
-        third.write_all(GET).await.expect("a request sent");
-        read_until(&mut third, "hello").await;
-        assert_eq!(world.traffic.gave_way.get(Wait::Head), 0);
-        // The one that began to wait first goes first.
-        let mut fourth = world.connect().await;
-        fourth.write_all(GET).await.expect("a request sent");
-        read_until(&mut fourth, "hello").await;
-        assert_eq!(read_to_end(&mut half).await, "");
-        assert_eq!(world.traffic.gave_way.get(Wait::Head), 1);
-        let mut fifth = world.connect().await;
-        fifth.write_all(GET).await.expect("a request sent");
-        read_until(&mut fifth, "hello").await;
-        assert_eq!(read_to_end(&mut kept).await, "");
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_nobody_reads_ends_its_connection() {
-        let much = Routes::new().route("/", get(|| async { vec![b'x'; 64 << 20] }));
-        let world = World::new(Bounds { unread: Duration::from_millis(100), ..bounds() }, much).await;
-        let mut peer = world.connect().await;
-        peer.write_all(GET).await.expect("a request sent");
-        read_until(&mut peer, "\r\n\r\n").await;
-        world.until_nobody_is_connected().await;
-    }
-
-    /// Answers once it has a request's whole body.
-    fn taking() -> Routes {
-        hello().route("/", axum::routing::post(|body: String| async move { format!("took {}", body.len()) }))
-    }
-
-    fn post(length: usize) -> String {
-        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
-    }
-
-    #[tokio::test]
-    async fn a_body_below_the_minimum_rate_is_answered_with_408_and_one_at_it_is_taken() {
-        let body = Duration::from_secs(1);
-        let world = World::new(Bounds { body, min_rate: 200, ..bounds() }, taking()).await;
-        let (mut silent, mut dripping, mut steady) =
-            (world.connect().await, world.connect().await, world.connect().await);
-        for peer in [&mut silent, &mut dripping, &mut steady] {
-            peer.write_all(post(600).as_bytes()).await.expect("a head sent");
-        }
-        let began = Instant::now();
-        for _ in 0..30 {
-            steady.write_all(&[b'x'; 20]).await.expect("a piece sent");
-            let _ = dripping.write_all(b"x").await;
-            sleep(Duration::from_millis(80)).await;
-        }
-        assert!(began.elapsed() > 2 * body);
-        read_until(&mut steady, "took 600").await;
-        for peer in [&mut silent, &mut dripping] {
-            let text = read_until(peer, "(http.min_data_rate)\n").await;
-            assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
-            assert!(text.contains("connection: close\r\n"), "{text}");
-            assert_eq!(read_to_end(peer).await, "");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_slowest_give_way_when_there_is_no_place_and_not_before() {
-        let world = World::new(Bounds { connections: 2, ..bounds() }, taking()).await;
-        let mut slow = [world.connect().await, world.connect().await];
-        for peer in &mut slow {
-            peer.write_all(post(100).as_bytes()).await.expect("a head sent");
-        }
-        sleep(2 * GRACE).await;
-        assert_eq!(world.traffic.gave_way.get(Wait::Body), 0);
-        let mut quick = world.connect().await;
-        quick.write_all(GET).await.expect("a request sent");
-        read_until(&mut quick, "hello").await;
-        let text = read_until(&mut slow[0], "(http.min_data_rate)\n").await;
-        assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
-        slow[1].write_all(&[b'x'; 100]).await.expect("a body sent");
-        read_until(&mut slow[1], "took 100").await;
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_nobody_reads_gives_way_to_other_requests() {
-        let much = hello().route("/much", get(|| async { vec![b'x'; 64 << 20] }));
-        let world = World::new(Bounds { connections: 1, ..bounds() }, much).await;
-        let mut slow = world.connect().await;
-        slow.write_all(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("a request sent");
-        read_until(&mut slow, "\r\n\r\n").await;
-        sleep(Wait::Answer.grace()).await;
-        let mut quick = world.connect().await;
-        quick.write_all(GET).await.expect("a request sent");
-        read_until(&mut quick, "hello").await;
-        assert_eq!(world.traffic.gave_way.get(Wait::Answer), 1);
-    }
-
-    #[tokio::test]
-    async fn while_every_place_is_busy_probes_are_answered_and_other_requests_get_503() {
-        let busy = hello()
-            .route("/busy", get(|| async { pending::<&str>().await }))
-            .route("/health", get(|| async { "ok" }));
-        let world = World::new(Bounds { connections: 2, ..bounds() }, busy).await;
-        let mut held = [world.connect().await, world.connect().await];
-        for peer in &mut held {
-            peer.write_all(b"GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("a request sent");
-        }
-        sleep(2 * GRACE).await;
-        let mut refused = world.connect().await;
-        refused.write_all(GET).await.expect("a request sent");
-        for _ in 0..3 {
-            let mut probe = world.connect().await;
-            probe
-                .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                .await
-                .expect("a request sent");
-            let text = read_to_end(&mut probe).await;
-            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("ok"), "{text}");
-        }
-        let text = read_to_end(&mut refused).await;
-        assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("retry-after: 1\r\n"), "{text}");
-        assert_eq!(world.traffic.refused.get(Exceeded::Limit), 1);
-        let text = timeout(Duration::from_millis(50), held[0].read_u8()).await;
-        assert!(text.is_err(), "a request that the server is busy with was ended");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_sends_no_more_gets_its_whole_answer() {
-        let much = Routes::new().route(
-            "/",
-            get(|| async {
-                sleep(Duration::from_millis(50)).await;
-                vec![b'x'; 32 << 20]
-            }),
-        );
-        let world = World::new(bounds(), much).await;
-        let mut peer = world.connect().await;
-        peer.write_all(GET).await.expect("a request sent");
-        peer.shutdown().await.expect("half a close");
-        let text = read_to_end(&mut peer).await;
-        assert!(text.starts_with("HTTP/1.1 200 ") && text.len() > 32 << 20, "{} bytes", text.len());
-        world.until_nobody_is_connected().await;
-    }
-
-    #[tokio::test]
-    async fn connections_past_the_limit_wait_until_one_ends() {
-        let world = World::new(Bounds { connections: 1, ..bounds() }, hello()).await;
-        let mut first = world.connect().await;
-        first.write_all(GET).await.expect("a request sent");
-        read_until(&mut first, "hello").await;
-        let mut second = world.connect().await;
-        second.write_all(GET).await.expect("a request sent");
-        let early = timeout(Duration::from_millis(50), second.read_u8()).await;
-        assert!(early.is_err(), "served past the limit");
-        drop(first);
-        read_until(&mut second, "hello").await;
-    }
-
-    #[tokio::test]
-    async fn a_head_longer_than_the_limit_is_refused() {
-        let world = World::new(Bounds { head_bytes: 8 << 10, ..bounds() }, hello()).await;
-        let mut peer = world.connect().await;
-        let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(9 << 10));
-        peer.write_all(head.as_bytes()).await.expect("a request sent");
-        let answer = read_until(&mut peer, "\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_stop_lets_requests_under_way_end_and_takes_no_more() {
-        let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (seen, go) = (Arc::clone(&asked), Arc::clone(&answer));
-        let slow = Routes::new().route(
-            "/",
-            get(move || async move {
-                seen.notify_one();
-                go.notified().await;
-                "hello"
-            }),
-        );
-        let world = World::new(bounds(), slow).await;
-        let (mut idle, mut busy) = (world.connect().await, world.connect().await);
-        busy.write_all(GET).await.expect("a request sent");
-        asked.notified().await;
-        world.stop.send(true).expect("somebody who listens");
-        assert_eq!(read_to_end(&mut idle).await, "");
-        let closed = async { while TcpStream::connect(world.address).await.is_ok() {} };
-        timeout(PATIENCE, closed).await.expect("a listener that is closed");
-        answer.notify_one();
-        let text = read_to_end(&mut busy).await;
-        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
-        timeout(PATIENCE, world.task).await.expect("an end").expect("no panic");
-    }
-
-    impl Release for DuplexStream {
-        fn release(self) -> io::Result<Socket> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-    }
-
-    #[tokio::test]
-    async fn no_time_out_holds_for_a_connection_that_has_left() {
-        let kept = Arc::new(Mutex::new(None));
-        let keep = Arc::clone(&kept);
-        let leaving = Routes::new().route(
-            "/",
-            get(move |Extension(exit): Extension<Exit>| async move {
-                exit.leave(move |socket| *keep.lock().expect("no panic") = Some(socket)).await
-            }),
-        );
-        let short = Duration::from_millis(100);
-        let world = World::new(Bounds { head: short, unread: short, ..bounds() }, leaving).await;
-        let mut peer = world.connect().await;
-        peer.write_all(GET).await.expect("a request sent");
-        world.until_nobody_is_connected().await;
-        let read = timeout(3 * short, peer.read_u8()).await;
-        assert!(read.is_err(), "{read:?}");
-        assert!(kept.lock().expect("no panic").take().is_some());
-        assert_eq!(read_to_end(&mut peer).await, "");
-    }
-
-    #[tokio::test]
-    async fn a_request_takes_its_connection_along_behind_the_answers_before_it() {
-        let left = Arc::new(Notify::new());
-        let seen = Arc::clone(&left);
-        let leaving = hello().route(
-            "/leave",
-            get(move |Extension(exit): Extension<Exit>| async move {
-                exit.leave(move |socket| {
-                    seen.notify_one();
-                    drop(socket);
-                })
-                .await
-            }),
-        );
-        let world = World::new(Bounds { connections: 1, ..bounds() }, leaving).await;
-        let leave = GET.to_vec();
-        let leave = String::from_utf8(leave).expect("text").replace("GET /", "GET /leave");
-        for _ in 0..3 {
-            let mut peer = world.connect().await;
-            peer.write_all(&[GET, leave.as_bytes()].concat()).await.expect("requests sent");
-            timeout(PATIENCE, left.notified()).await.expect("a connection that leaves");
-            let text = read_to_end(&mut peer).await;
-            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
-        }
-        world.until_nobody_is_connected().await;
-    }
-
-    /// Fails so many times before it has its one connection.
-    struct Troubled {
-        failures: usize,
-        tried: Arc<AtomicUsize>,
-        connection: Mutex<Option<DuplexStream>>,
-    }
-
-    impl Accept for Troubled {
-        type Raw = DuplexStream;
-        type Io = DuplexStream;
-
-        fn peer(_: &DuplexStream) -> Option<std::net::IpAddr> {
-            None
-        }
-
-        fn open(&self, raw: DuplexStream) -> impl Future<Output = Option<DuplexStream>> + Send + 'static {
-            ready(Some(raw))
-        }
-
-        async fn accept(&self) -> io::Result<DuplexStream> {
-            if self.tried.fetch_add(1, Ordering::Relaxed) < self.failures {
-                // Too many open files (EMFILE).
-                return Err(io::Error::from_raw_os_error(24));
-            }
-            let connection = self.connection.lock().expect("no panic").take();
-            match connection {
-                Some(connection) => Ok(connection),
-                None => pending().await,
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn accepting_rests_while_it_fails_and_goes_on_when_it_works() {
-        let (mut peer, connection) = duplex(1 << 16);
-        let tried = Arc::new(AtomicUsize::new(0));
-        let connection = Mutex::new(Some(connection));
-        let listener = Troubled { failures: 3, tried: Arc::clone(&tried), connection };
-        let door = Arc::new(Door::new(bounds(), Arc::default(), Arc::default()));
-        let (_stop, stopped) = watch::channel(false);
-        let began = Instant::now();
-        let task = tokio::spawn(listen(listener, hello(), door, stopped));
-        peer.write_all(GET).await.expect("a request sent");
-        read_until(&mut peer, "hello").await;
-        assert!(began.elapsed() >= 3 * ACCEPT_REST, "it did not rest");
-        assert_eq!(tried.load(Ordering::Relaxed), 5);
-        task.abort();
-    }
-}
+mod tests;

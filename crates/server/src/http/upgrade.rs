@@ -4,9 +4,9 @@
 //! raw stream, which no longer counts as an HTTP connection, and what the client has sent behind its request already.
 //!
 //! ```ignore
-//! async fn websocket(State(gate): State<Arc<Gate>>, request: Request) -> Response {
+//! async fn websocket(State(policy): State<Arc<ConnectionPolicy>>, request: Request) -> Response {
 //!     let terms = Terms { protocols: &["centrifuge-protobuf"], deflate: false };
-//!     match upgrade::accept(request, &gate, &terms) {
+//!     match upgrade::accept(request, &policy, &terms) {
 //!         Err(refusal) => refusal,
 //!         Ok((answer, upgraded)) => {
 //!             // Resolves after the answer is sent, so it cannot be awaited here.
@@ -55,14 +55,14 @@ use tokio_rustls::server::TlsStream;
 
 use super::listener::Release as _;
 use super::origin::{self, Origins, Scheme, Visitor};
-use super::patience::Patient;
+use super::write_timeout::WriteTimeout;
 use crate::config::Config;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
 use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 labels! {
     /// Why a connection is rejected.
-    enum Refusal {
+    enum UpgradeRejection {
         /// The request is no WebSocket handshake.
         Handshake => "handshake",
         /// The request comes from a page that may not connect.
@@ -78,9 +78,9 @@ labels! {
 
 /// What decides about connections that begin as HTTP, and counts those that are refused.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct ConnectionPolicy {
     origins: Origins,
-    refused: KeyedCounters<Refusal>,
+    refused: KeyedCounters<UpgradeRejection>,
     limiter: Arc<ConnectionLimiter>,
     /// For commands that come by requests of their own.
     room: Arc<Semaphore>,
@@ -89,7 +89,7 @@ pub(crate) struct Gate {
 /// Bytes of such commands that may wait for shards, of all clients together.
 const ROOM: usize = 16 << 20;
 
-impl Gate {
+impl ConnectionPolicy {
     /// The origins that `config` allows, and as many connections as `limiter` does.
     pub(crate) fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
         Self {
@@ -107,9 +107,9 @@ impl Gate {
     pub(super) fn acquire(&self) -> Result<ConnectionPermit, Response> {
         self.limiter.acquire().map_err(|rejected| {
             let (why, status) = match rejected {
-                ConnectionRejected::Stopping => (Refusal::Stopping, StatusCode::SERVICE_UNAVAILABLE),
-                ConnectionRejected::Rate => (Refusal::Rate, StatusCode::TOO_MANY_REQUESTS),
-                ConnectionRejected::Limit(_) => (Refusal::Limit, StatusCode::SERVICE_UNAVAILABLE),
+                ConnectionRejected::Stopping => (UpgradeRejection::Stopping, StatusCode::SERVICE_UNAVAILABLE),
+                ConnectionRejected::Rate => (UpgradeRejection::Rate, StatusCode::TOO_MANY_REQUESTS),
+                ConnectionRejected::Limit(_) => (UpgradeRejection::Limit, StatusCode::SERVICE_UNAVAILABLE),
             };
             self.refuse(why, status, rejected.to_string())
         })
@@ -132,12 +132,12 @@ impl Gate {
         extensions: &Extensions,
     ) -> Result<Visitor<'r>, Response> {
         let scheme = extensions.get::<Scheme>().copied().unwrap_or_default();
-        self.origins
-            .check(headers, scheme)
-            .map_err(|foreign| self.refuse(Refusal::Origin, StatusCode::FORBIDDEN, origin::refusal(&foreign)))
+        self.origins.check(headers, scheme).map_err(|foreign| {
+            self.refuse(UpgradeRejection::Origin, StatusCode::FORBIDDEN, origin::refusal(&foreign))
+        })
     }
 
-    fn refuse(&self, why: Refusal, status: StatusCode, text: impl Into<String>) -> Response {
+    fn refuse(&self, why: UpgradeRejection, status: StatusCode, text: impl Into<String>) -> Response {
         let text = text.into();
         self.refused.add(why);
         tracing::debug!(status = status.as_u16(), why = text.trim_end(), "a connection was refused");
@@ -145,7 +145,7 @@ impl Gate {
     }
 }
 
-impl Collect for Gate {
+impl Collect for ConnectionPolicy {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         out.counters(
             "tidings_upgrades_refused",
@@ -202,12 +202,12 @@ pub(crate) enum Stream {
 /// another version of the protocol, 403 for a page of a foreign origin, 503 when the server takes no more connections.
 pub(crate) fn accept(
     mut request: Request,
-    gate: &Gate,
+    policy: &ConnectionPolicy,
     terms: &Terms<'_>,
 ) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
-    let bad = |text: &str| gate.refuse(Refusal::Handshake, StatusCode::BAD_REQUEST, text);
+    let bad = |text: &str| policy.refuse(UpgradeRejection::Handshake, StatusCode::BAD_REQUEST, text);
     let required = |text: &str| {
-        let mut answer = gate.refuse(Refusal::Handshake, StatusCode::UPGRADE_REQUIRED, text);
+        let mut answer = policy.refuse(UpgradeRejection::Handshake, StatusCode::UPGRADE_REQUIRED, text);
         // RFC 9110 §15.5.22, RFC 6455 §4.4.
         answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -236,12 +236,12 @@ pub(crate) fn accept(
     if !request.body().is_end_stream() {
         return Err(bad("a request for a WebSocket has no body\n"));
     }
-    gate.visitor(headers, request.extensions())?;
+    policy.visitor(headers, request.extensions())?;
     let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base 64 is a header's value");
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), terms.protocols);
     let extension = terms.deflate.then(|| deflate::agree(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
-    let permit = gate.acquire()?;
+    let permit = policy.acquire()?;
 
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -266,18 +266,18 @@ pub(crate) fn accept(
 
 /// The connection as [`super::serve`] has wrapped it, unwrapped.
 fn take_back(upgraded: hyper::upgrade::Upgraded) -> io::Result<(Stream, Bytes)> {
-    let other = match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
+    let other = match upgraded.downcast::<TokioIo<WriteTimeout<TcpStream>>>() {
         Ok(parts) => return Ok((Stream::Tcp(parts.io.into_inner().into_inner()), parts.read_buf)),
         Err(other) => other,
     };
-    let other = match other.downcast::<TokioIo<Patient<TlsStream<TcpStream>>>>() {
+    let other = match other.downcast::<TokioIo<WriteTimeout<TlsStream<TcpStream>>>>() {
         Ok(parts) => {
             let stream = Stream::Tls(Box::new(parts.io.into_inner().into_inner()));
             return Ok((stream, parts.read_buf));
         }
         Err(other) => other,
     };
-    match other.downcast::<TokioIo<Patient<UnixStream>>>() {
+    match other.downcast::<TokioIo<WriteTimeout<UnixStream>>>() {
         Ok(parts) => Ok((Stream::Unix(parts.io.into_inner().into_inner()), parts.read_buf)),
         Err(_) => Err(io::Error::other("neither a TCP connection nor one of a Unix socket")),
     }

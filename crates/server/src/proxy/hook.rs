@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::answer::{Complaint, Outcome};
 use super::question::{How, Question};
-use super::{Counters, Kind};
+use super::{HookCounters, HookKind};
 use crate::config::{HttpUrl, StaticHeaders};
 use crate::metrics::Label as _;
 use tidings_outbound::{Outbound, TlsError, write_address};
@@ -45,7 +45,7 @@ pub(super) struct Address<'a> {
 
 /// A hook.
 pub(super) struct Hook {
-    kind: Kind,
+    kind: HookKind,
     uri: Uri,
     outbound: Outbound,
     timeout: Duration,
@@ -55,7 +55,7 @@ pub(super) struct Hook {
     headers: HeaderMap,
     how: How,
     permits: Semaphore,
-    counters: Arc<Counters>,
+    counters: Arc<HookCounters>,
     /// When the last complaint was logged, and how many have not been since.
     complaints: Mutex<(Option<Instant>, u64)>,
 }
@@ -65,7 +65,11 @@ impl Hook {
     ///
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
-    pub(super) fn new(kind: Kind, address: &Address<'_>, counters: &Arc<Counters>) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        kind: HookKind,
+        address: &Address<'_>,
+        counters: &Arc<HookCounters>,
+    ) -> Result<Self, TlsError> {
         let uri = address.endpoint.uri().clone();
         let mut headers: HeaderMap = address.static_headers.iter().cloned().collect();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -203,7 +207,7 @@ mod tests {
             include_meta: false,
             binary: false,
         };
-        let hook = Hook::new(Kind::Connect, &address, &Arc::default()).expect("a hook");
+        let hook = Hook::new(HookKind::Connect, &address, &Arc::default()).expect("a hook");
         let about = ConnectionInfo { transport: "websocket", headers: pairs(sent) };
         let who = Requester { about: Some(Arc::new(about)), ..Requester::default() };
         let emulated: Vec<_> = pairs(emulated);

@@ -33,7 +33,7 @@ use tidings_outbound::TlsError;
 
 labels! {
     /// The hooks of a server, disabled ones included, in the order of the documentation.
-    pub(crate) enum Kind {
+    pub(crate) enum HookKind {
         Connect => "connect",
         Subscribe => "subscribe",
         Publish => "publish",
@@ -43,16 +43,16 @@ labels! {
 
 /// Requests to the application, by hook.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct HookCounters {
     /// Requests that were sent.
-    calls: KeyedCounters<Kind>,
+    calls: KeyedCounters<HookKind>,
     /// Requests without a response, or with one that could not be read.
-    failures: KeyedCounters<Kind>,
+    failures: KeyedCounters<HookKind>,
     /// Requests that were not sent because too many were under way.
-    refused: KeyedCounters<Kind>,
+    refused: KeyedCounters<HookKind>,
 }
 
-impl Collect for Counters {
+impl Collect for HookCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         out.counters("tidings_hook_calls", "Questions put to the application", "hook", self.calls.iter())?;
         out.counters(
@@ -107,7 +107,7 @@ pub(crate) struct Hooks {
     subscribe: Option<Hook>,
     publish: Option<Hook>,
     rpc: Option<Hook>,
-    counters: Arc<Counters>,
+    counters: Arc<HookCounters>,
 }
 
 impl Hooks {
@@ -116,7 +116,7 @@ impl Hooks {
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
-        let counters = Arc::<Counters>::default();
+        let counters = Arc::<HookCounters>::default();
         let connect = &config.client.proxy.connect;
         let connect = match &connect.endpoint {
             Some(endpoint) if connect.enabled => {
@@ -130,7 +130,7 @@ impl Hooks {
                     include_meta: false,
                     binary: connect.binary_encoding,
                 };
-                Some(Hook::new(Kind::Connect, &address, &counters)?)
+                Some(Hook::new(HookKind::Connect, &address, &counters)?)
             }
             Some(_) => {
                 warn_idle("client.proxy.connect.endpoint", "client.proxy.connect.enabled is false");
@@ -144,26 +144,26 @@ impl Hooks {
         };
         let channels = &config.channel.proxy;
         let subscribe = of_channels(
-            Kind::Subscribe,
+            HookKind::Subscribe,
             &channels.subscribe,
             "channel.proxy.subscribe.endpoint",
             |options| options.subscribe_proxy_enabled,
             "subscribe_proxy_enabled is false everywhere",
         )?;
         let publish = of_channels(
-            Kind::Publish,
+            HookKind::Publish,
             &channels.publish,
             "channel.proxy.publish.endpoint",
             |options| options.publish_proxy_enabled,
             "publish_proxy_enabled is false everywhere",
         )?;
         let wanted = rpc(config).map(|_| ()).ok_or("rpc.without_namespace.proxy_enabled is false");
-        let rpc = of(Kind::Rpc, &config.rpc.proxy, "rpc.proxy.endpoint", wanted, &counters)?;
+        let rpc = of(HookKind::Rpc, &config.rpc.proxy, "rpc.proxy.endpoint", wanted, &counters)?;
         Ok(Self { connect, subscribe, publish, rpc, counters })
     }
 
     /// What they count.
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
+    pub(crate) fn counters(&self) -> &Arc<HookCounters> {
         &self.counters
     }
 
@@ -245,11 +245,11 @@ impl Hooks {
 
 /// A hook that has no switch of its own; `wanted` says why nothing asks it.
 fn of(
-    kind: Kind,
+    kind: HookKind,
     options: &ProxyOptions,
     option: &'static str,
     wanted: Result<(), &'static str>,
-    counters: &Arc<Counters>,
+    counters: &Arc<HookCounters>,
 ) -> Result<Option<Hook>, TlsError> {
     let Some(endpoint) = &options.endpoint else { return Ok(None) };
     if let Err(reason) = wanted {

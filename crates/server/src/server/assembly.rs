@@ -15,13 +15,13 @@ use crate::authority::Decisions;
 use crate::blocking::Blocking;
 use crate::blocklist::Blocklist;
 use crate::canary::{self, Canary};
-use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, Nodes, Uid, Work};
+use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, DeferredWork, Nodes, Uid};
 use crate::config::{BrokerUrl, Config};
 use crate::connections::ConnectionLimiter;
 use crate::control::SessionControl;
 use crate::ended::EndedNodes;
 use crate::http::HttpServices;
-use crate::http::upgrade::Gate;
+use crate::http::upgrade::ConnectionPolicy;
 use crate::inbound::{Inbound, InboundCounters};
 use crate::info::Info;
 use crate::interest::Interests;
@@ -44,7 +44,7 @@ pub(super) struct Assembly {
     pub(super) control: Arc<dyn Control>,
     pub(super) porter: Option<Arc<dyn TlsHandoff>>,
     pub(super) http: Arc<HttpServices>,
-    pub(super) work: Work,
+    pub(super) work: DeferredWork,
     pub(super) canary: Arc<Canary>,
     pub(super) internal: Arc<InternalChannels>,
     pub(super) decisions: Decisions,
@@ -165,12 +165,12 @@ impl Assembly {
             }),
             lifecycle,
             shards,
-            gate: Arc::new(Gate::new(&config, limiter)),
+            policy: Arc::new(ConnectionPolicy::new(&config, limiter)),
             api: Arc::new(api::Services {
                 router,
                 nodes,
                 blocking,
-                counters: Arc::new(api::Counters::new(config.http_api.rate_limit)),
+                counters: Arc::new(api::ApiCounters::new(config.http_api.rate_limit)),
                 auth_failures,
                 process,
             }),
@@ -182,7 +182,7 @@ impl Assembly {
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
         metrics.register(Arc::clone(&http.readiness));
         metrics.register(Arc::clone(&http.shards));
-        metrics.register(Arc::clone(&http.gate));
+        metrics.register(Arc::clone(&http.policy));
         metrics.register(Arc::clone(&http.api.router));
         metrics.register(Arc::clone(&http.api.counters));
         metrics.register(Arc::clone(&http.api.auth_failures));

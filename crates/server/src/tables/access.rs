@@ -45,7 +45,7 @@ impl Access for NodeAccess {
         Visitor {
             address: peer.and_then(|peer| peer.client(headers, &process.addresses)),
             headers: if has_hook { headers.iter().filter_map(text).collect() } else { Vec::new() },
-            api_key: crate::api::shown_key(headers).map(<[u8]>::to_vec),
+            api_key: crate::api::api_key(headers).map(<[u8]>::to_vec),
             token: bearer.filter(|token| !token.is_empty()),
         }
     }
@@ -69,7 +69,7 @@ impl Access for NodeAccess {
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response> {
         // Frames of a table are written by one task for each viewer, so compression would run once for each viewer.
         let (response, upgraded) =
-            upgrade::accept(request, &self.services.gate, &Terms { protocols: &[], deflate: false })?;
+            upgrade::accept(request, &self.services.policy, &Terms { protocols: &[], deflate: false })?;
         let pending = upgraded.map(|upgraded| {
             let upgraded = upgraded?;
             let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.permit));

@@ -51,7 +51,7 @@ pub(crate) enum Port {
 
 labels! {
     /// How a handshake has ended.
-    enum Outcome {
+    enum HandshakeOutcome {
         /// The connection is encrypted.
         Done => "done",
         /// The two sides did not agree, or the peer left.
@@ -77,15 +77,15 @@ labels! {
 
 /// Handshakes and certificate reloads.
 #[derive(Debug, Default)]
-struct Counters {
-    handshakes: KeyedCounters<Outcome>,
+struct TlsCounters {
+    handshakes: KeyedCounters<HandshakeOutcome>,
     reloads: KeyedCounters<Reload>,
 }
 
 /// Without TLS all values are zero.
 impl Collect for Option<Arc<Tls>> {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let none = Counters::default();
+        let none = TlsCounters::default();
         let counters = self.as_ref().map_or(&none, |tls| &tls.counters);
         let pending = self.as_ref().map_or(0, |tls| tls.pending());
         out.counters(
@@ -112,7 +112,7 @@ pub(crate) struct Tls {
     /// What was read last, whether it could be used or not.
     seen: Mutex<Material>,
     places: Semaphore,
-    counters: Counters,
+    counters: TlsCounters,
     asked: Notify,
     stop: watch::Sender<bool>,
 }
@@ -134,7 +134,7 @@ impl Tls {
             ready: RwLock::new(ready),
             seen: Mutex::new(seen),
             places: Semaphore::new(options.handshake_limit),
-            counters: Counters::default(),
+            counters: TlsCounters::default(),
             asked: Notify::new(),
             stop: watch::Sender::new(false),
         })))
@@ -163,11 +163,11 @@ impl Tls {
             biased;
             _ = stopped.wait_for(|stop| *stop) => return None,
             done = timeout(self.options.handshake_timeout, self.shake_hands(stream, port)) => match done {
-                Ok(Ok(secured)) => (Outcome::Done, Some(secured)),
+                Ok(Ok(secured)) => (HandshakeOutcome::Done, Some(secured)),
                 Ok(Err(outcome)) => (outcome, None),
                 Err(_) => {
                     tracing::debug!("a TLS handshake took too long");
-                    (Outcome::TimedOut, None)
+                    (HandshakeOutcome::TimedOut, None)
                 }
             },
         };
@@ -175,25 +175,29 @@ impl Tls {
         secured
     }
 
-    async fn shake_hands(&self, stream: TcpStream, port: Port) -> Result<TlsStream<TcpStream>, Outcome> {
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        port: Port,
+    ) -> Result<TlsStream<TcpStream>, HandshakeOutcome> {
         let mut first = [0];
         match stream.peek(&mut first).await {
             Ok(1) if first[0] == HELLO => {}
             Ok(1) => {
                 part(stream, &plaintext_notice(port, first[0])).await;
-                return Err(Outcome::Plaintext);
+                return Err(HandshakeOutcome::Plaintext);
             }
             // It has left without a word: somebody who looks whether the port is open, most of the time.
-            Ok(_) | Err(_) => return Err(Outcome::Failed),
+            Ok(_) | Err(_) => return Err(HandshakeOutcome::Failed),
         }
-        let _place = self.places.acquire().await.map_err(|_| Outcome::Failed)?;
+        let _place = self.places.acquire().await.map_err(|_| HandshakeOutcome::Failed)?;
         let config = self.ready.read().unwrap_or_else(PoisonError::into_inner).of(port);
         match TlsAcceptor::from(config).accept(stream).into_fallible().await {
             Ok(secured) => Ok(secured),
             Err((error, stream)) => {
                 tracing::debug!(%error, "a TLS handshake has failed");
                 part(stream, b"").await;
-                Err(Outcome::Failed)
+                Err(HandshakeOutcome::Failed)
             }
         }
     }

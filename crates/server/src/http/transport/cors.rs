@@ -49,7 +49,7 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let cors = match transports.gate.visitor(request.headers(), request.extensions()) {
+    let cors = match transports.policy.visitor(request.headers(), request.extensions()) {
         Ok(visitor) => Cors::to(visitor),
         Err(refusal) => return refusal,
     };

@@ -9,12 +9,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
 use tidings_hub::NamespaceOptions;
 use tidings_session::{Direction, Link, Protocol};
-use tidings_wire::client::request::{Connect, Request as Asked, Subscribe};
+use tidings_wire::client::request::{Connect, Request as ClientRequest, Subscribe};
 use tidings_wire::form::name_in_id;
 use tidings_wire::{Channel, Framing};
 
 use super::Transports;
-use super::asking::{bad, commands, not_head, parameter, parameters};
+use super::request::{bad_request, commands, parameter, parameters, reject_head};
 use super::stream::{EVENT_STREAM, Stream, retry};
 
 /// Longest id that a browser has to send back, in bytes, so that its request fits into the longest head with the
@@ -27,7 +27,7 @@ const NOWHERE: &str = "-";
 
 pub(super) async fn events(State(transports): State<Transports>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = not_head(&parts).and_then(|()| {
+    let asked = reject_head(&parts).and_then(|()| {
         let token = bearer(&parts.headers).or_else(|| parameter(&parts.uri, "token")).unwrap_or_default();
         let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
         // What the browser says is newer than what the address does.
@@ -40,7 +40,7 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
             }
         }
         check(&channels)?;
-        let connect = Asked::Connect(Connect { token, ..Connect::default() });
+        let connect = ClientRequest::Connect(Connect { token, ..Connect::default() });
         let mut subscribes: Vec<_> = channels.into_iter().map(|channel| subscribe(channel, &since)).collect();
         let known: Vec<_> = subscribes.iter().filter(|subscribe| subscribe.recover).map(id).collect();
         if !since.is_empty() {
@@ -48,7 +48,7 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
             unknown.for_each(|subscribe| lose(&transports, subscribe));
         }
         let events = (subscribes.len() > 1, known.join(" "));
-        let subscribes = subscribes.into_iter().map(Asked::Subscribe);
+        let subscribes = subscribes.into_iter().map(ClientRequest::Subscribe);
         Ok((commands(std::iter::once(connect).chain(subscribes)), events))
     });
     let (received, events) = match asked {
@@ -75,11 +75,13 @@ fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 /// Refuses a request that names no channel, or so many that a browser could not come back to them.
 fn check(channels: &[Cow<'_, str>]) -> Result<(), Response> {
     if channels.is_empty() {
-        return Err(bad("which channels? /events?channel=NAME, and &channel=NAME for each further one"));
+        return Err(bad_request(
+            "which channels? /events?channel=NAME, and &channel=NAME for each further one",
+        ));
     }
     let id: usize = channels.iter().map(|channel| name_in_id(channel).len() + POSITION).sum();
     if id > LONGEST_ID {
-        return Err(bad(&format!(
+        return Err(bad_request(&format!(
             "too many channels: an event's id names the position of each, and would be longer than {LONGEST_ID} bytes"
         )));
     }

@@ -15,10 +15,10 @@
 
 #![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
 
-mod asking;
 mod cors;
 mod events;
 mod one_way;
+mod request;
 mod stream;
 mod two_way;
 mod websocket;
@@ -33,7 +33,7 @@ use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ShardMessage};
 
-use super::upgrade::Gate;
+use super::upgrade::ConnectionPolicy;
 use super::{HttpServices, forwarded};
 use crate::cluster::ClusterBus;
 use crate::config::Config;
@@ -45,7 +45,7 @@ use crate::shards::Shards;
 #[derive(Clone)]
 struct Transports {
     config: Arc<Config>,
-    gate: Arc<Gate>,
+    policy: Arc<ConnectionPolicy>,
     router: Arc<Router>,
     shards: Arc<Shards>,
     bus: ClusterBus,
@@ -58,7 +58,7 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     let config = &services.config;
     let transports = Transports {
         config: Arc::clone(config),
-        gate: Arc::clone(&services.gate),
+        policy: Arc::clone(&services.policy),
         router: Arc::clone(&services.api.router),
         shards: Arc::clone(&services.shards),
         bus: services.api.nodes.bus.clone(),

@@ -9,7 +9,7 @@ use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 
 use super::Transports;
-use super::asking::{introduction, not_head, parameter, read};
+use super::request::{connect_command, parameter, read, reject_head};
 use super::stream::{EVENT_STREAM, Stream, retry};
 
 /// One-way transports speak JSON.
@@ -17,19 +17,19 @@ const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 
 /// One push a line.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
-    match ask_stream(&transports, request).await {
+    match begin_stream(&transports, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
+async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.uni_http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let stream = Stream {
         transport: "uni_http_stream",
         kind: "application/json",
         link: Link::new(Framing::Line, JSON, Direction::OneWay),
-        received: introduction(&body)?,
+        received: connect_command(&body)?,
         first: Vec::new(),
         events: None,
     };
@@ -38,18 +38,18 @@ async fn ask_stream(transports: &Transports, request: Request) -> Result<Respons
 
 /// One push an event.
 pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
-    match ask_sse(&transports, request).await {
+    match begin_sse(&transports, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
+async fn begin_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.uni_sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
-    not_head(&parts)?;
+    reject_head(&parts)?;
     let said = match parts.method {
-        Method::POST => introduction(&body)?,
-        _ => introduction(parameter(&parts.uri, "cf_connect").unwrap_or_default().as_bytes())?,
+        Method::POST => connect_command(&body)?,
+        _ => connect_command(parameter(&parts.uri, "cf_connect").unwrap_or_default().as_bytes())?,
     };
     let stream = Stream {
         transport: "uni_sse",

@@ -35,7 +35,7 @@ impl Transports {
     /// Begins the answer and hands the connection over; what this resolves to is the answer to a request that is
     /// refused.
     pub(super) async fn begin(&self, parts: &Parts, stream: Stream) -> Response {
-        let permit = match self.gate.acquire() {
+        let permit = match self.policy.acquire() {
             Ok(permit) => permit,
             Err(refusal) => return refusal,
         };

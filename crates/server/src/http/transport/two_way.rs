@@ -13,18 +13,18 @@ use tidings_wire::client::Encoding;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Transports;
-use super::asking::{bad, encoding, first, harmless, not_head, read};
+use super::request::{bad_request, encoding, first, read, reject_changes, reject_head};
 use super::stream::{EVENT_STREAM, Stream};
 use crate::cluster::ClusterError;
 
 /// One message a line, or each behind its length.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
-    match ask_stream(&transports, request).await {
+    match begin_stream(&transports, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn ask_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
+async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let mut received = first(&parts, body)?.to_vec();
@@ -43,17 +43,17 @@ async fn ask_stream(transports: &Transports, request: Request) -> Result<Respons
 
 /// One message an event.
 pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
-    match ask_sse(&transports, request).await {
+    match begin_sse(&transports, request).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn ask_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
+async fn begin_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
-    not_head(&parts)?;
+    reject_head(&parts)?;
     let mut received = first(&parts, body)?.to_vec();
-    harmless(&parts, &received)?;
+    reject_changes(&parts, &received)?;
     received.push(b'\n');
     let stream = Stream {
         transport: "sse",
@@ -95,7 +95,7 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
     let (parts, body) = read(request, limit).await?;
     let asked = encoding(&parts.headers)
         .parse_emulation(&body)
-        .map_err(|error| bad(&format!("not what is sent to /emulation: {error}")))?;
+        .map_err(|error| bad_request(&format!("not what is sent to /emulation: {error}")))?;
     let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
     let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
     let bytes: Bytes = data.bytes.into_owned().into();
@@ -103,14 +103,14 @@ async fn take_commands(transports: &Transports, request: Request) -> Result<(), 
     if asked.node != settings.node {
         return transports.bus.forward(&asked.node, &asked.session, bytes).await.map_err(
             |error| match error {
-                ClusterError::Nowhere => unknown(),
+                ClusterError::NoSuchNode => unknown(),
                 error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
             },
         );
     }
     let (shard, session) = locate(&settings.session_key, &asked.session).ok_or_else(unknown)?;
     let mailbox = transports.shards.mailbox(shard as usize).ok_or_else(unknown)?;
-    let room = transports.gate.room(bytes.len()).await;
+    let room = transports.policy.room(bytes.len()).await;
     mailbox.post(ShardMessage::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
     Ok(())
 }

@@ -8,7 +8,7 @@ use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 
 use super::Transports;
-use super::asking::parameters;
+use super::request::parameters;
 use crate::http::upgrade::{self, Terms, Upgraded};
 
 /// The sub-protocol by which a client says that it speaks Protobuf.
@@ -47,7 +47,7 @@ fn serve(
 ) -> Response {
     let about = transports.about(transport, request.headers());
     let forwarded = transports.forwarded(request.headers());
-    match upgrade::accept(request, &transports.gate, &terms) {
+    match upgrade::accept(request, &transports.policy, &terms) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
             tokio::spawn(async move {

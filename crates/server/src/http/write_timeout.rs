@@ -1,4 +1,4 @@
-//! A stream that gives up on a peer that does not read, or reads more slowly than the minimum rate.
+//! A stream whose writes fail when the peer reads more slowly than the minimum rate.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,28 +11,27 @@ use tokio::time::{Instant, Sleep};
 
 use super::pace::Pace;
 
-/// A stream whose writes, and flushes where layers below keep what is written, may not fall further behind the minimum
-/// rate than `limit`; then they fail with [`io::ErrorKind::TimedOut`]. Reading is as before. A timer exists only while a
-/// write waits.
+/// A stream whose writes and flushes fail with [`io::ErrorKind::TimedOut`] once they are further behind the minimum rate
+/// than `limit`. Reads are passed through. A timer exists only while a write waits.
 #[derive(Debug)]
-pub(super) struct Patient<T> {
+pub(super) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
     pace: Arc<Pace>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Patient<T> {
+impl<T> WriteTimeout<T> {
     pub(super) fn new(io: T, limit: Duration, pace: Arc<Pace>) -> Self {
         Self { io, limit, pace, waiting: None }
     }
 
-    /// The stream as it was given.
+    /// The wrapped stream.
     pub(super) fn into_inner(self) -> T {
         self.io
     }
 
-    /// Passes on what a write came to, of which `bytes` gives the bytes, or fails it when its time is over.
+    /// Passes on the outcome of a write, whose length `bytes` returns, or fails it after its deadline.
     fn watch<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -41,18 +40,18 @@ impl<T> Patient<T> {
     ) -> Poll<io::Result<R>> {
         if let Poll::Ready(written) = written {
             if self.waiting.take().is_some() {
-                self.pace.answer_goes(written.as_ref().map_or(0, bytes));
+                self.pace.written(written.as_ref().map_or(0, bytes));
             }
             return Poll::Ready(written);
         }
-        let until = Instant::from_std(self.pace.answer_waits() + self.limit);
+        let until = Instant::from_std(self.pace.write_blocked() + self.limit);
         let over = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(over.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -62,7 +61,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.watch(cx, written, |bytes| *bytes)

@@ -15,7 +15,7 @@ const FETCH_SITE: &str = "sec-fetch-site";
 
 /// What lets a request in.
 #[derive(Debug)]
-pub(super) enum Gate {
+pub(super) enum ApiAccess {
     /// The key.
     Key(Secret),
     /// No key is needed; but a page of another site, in a browser that reaches this server, is kept out.
@@ -26,7 +26,7 @@ pub(super) enum Gate {
 
 /// A request that is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AccessDenied {
     /// It has no key.
     NoKey,
     /// It has another key.
@@ -37,9 +37,9 @@ pub(super) enum Refusal {
     OtherSite,
 }
 
-impl Gate {
+impl ApiAccess {
     /// What the configuration asks for. The API is open where `http_api.insecure` says so, and on a workbench.
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn from_config(config: &Config) -> Self {
         let api = &config.http_api;
         if api.insecure || config.is_workbench() {
             Self::Open
@@ -54,23 +54,23 @@ impl Gate {
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), Refusal> {
+    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), AccessDenied> {
         match self {
-            Self::Key(key) => match given(headers) {
+            Self::Key(key) => match api_key(headers) {
                 Some(given) if key.is(given) => Ok(()),
-                Some(_) => Err(Refusal::WrongKey),
-                None => Err(Refusal::NoKey),
+                Some(_) => Err(AccessDenied::WrongKey),
+                None => Err(AccessDenied::NoKey),
             },
             // Whoever lets a person's browser send a form or a `fetch` here has not asked that person.
-            Self::Open if is_of_other_site(headers, scheme) => Err(Refusal::OtherSite),
+            Self::Open if is_of_other_site(headers, scheme) => Err(AccessDenied::OtherSite),
             Self::Open => Ok(()),
-            Self::Closed => Err(Refusal::Closed),
+            Self::Closed => Err(AccessDenied::Closed),
         }
     }
 }
 
 /// The key that a request shows.
-pub(crate) fn given(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.as_bytes());
     }
@@ -99,7 +99,7 @@ fn is_of_other_site(headers: &HeaderMap, scheme: Scheme) -> bool {
     own(origin) != Some(true)
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
             Self::NoKey => {
@@ -132,17 +132,25 @@ mod tests {
 
     #[test]
     fn the_key_is_taken_from_either_header_and_must_be_whole() {
-        let gate = Gate::Key(Secret::new("s3cret"));
+        let access = ApiAccess::Key(Secret::new("s3cret"));
         for right in
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
         {
-            assert_eq!(gate.check(&headers(&[right]), Scheme::Unknown), Ok(()), "{right:?}");
+            assert_eq!(access.check(&headers(&[right]), Scheme::Unknown), Ok(()), "{right:?}");
         }
         for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
-            assert_eq!(gate.check(&headers(&[wrong]), Scheme::Unknown), Err(Refusal::WrongKey), "{wrong:?}");
+            assert_eq!(
+                access.check(&headers(&[wrong]), Scheme::Unknown),
+                Err(AccessDenied::WrongKey),
+                "{wrong:?}"
+            );
         }
         for none in [("authorization", "Bearer s3cret"), ("authorization", "apikey"), ("cookie", "s3cret")] {
-            assert_eq!(gate.check(&headers(&[none]), Scheme::Unknown), Err(Refusal::NoKey), "{none:?}");
+            assert_eq!(
+                access.check(&headers(&[none]), Scheme::Unknown),
+                Err(AccessDenied::NoKey),
+                "{none:?}"
+            );
         }
     }
 
@@ -150,15 +158,15 @@ mod tests {
     fn without_a_key_only_pages_from_here_and_programs_are_let_in() {
         let host = ("host", "localhost:8000");
         let check = |more: &[(&'static str, &'static str)]| {
-            Gate::Open.check(&headers(&[&[host], more].concat()), Scheme::Unknown)
+            ApiAccess::Open.check(&headers(&[&[host], more].concat()), Scheme::Unknown)
         };
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));
         for origin in ["http://localhost:3000", "http://localhost", "https://evil.example", "null", ""] {
-            assert_eq!(check(&[("origin", origin)]), Err(Refusal::OtherSite), "{origin}");
+            assert_eq!(check(&[("origin", origin)]), Err(AccessDenied::OtherSite), "{origin}");
         }
         for site in ["cross-site", "same-site"] {
-            assert_eq!(check(&[("sec-fetch-site", site)]), Err(Refusal::OtherSite), "{site}");
+            assert_eq!(check(&[("sec-fetch-site", site)]), Err(AccessDenied::OtherSite), "{site}");
         }
     }
 }

@@ -27,30 +27,30 @@ const MOST_BYTES: usize = 4 << 20;
 const OVERHEAD: usize = 256;
 
 /// What became of a publication.
-pub(super) type Landed = Result<PublishResult, ApiError>;
+pub(super) type Completed = Result<PublishResult, ApiError>;
 
 /// The publications of one request.
-pub(super) struct Flight<'a> {
+pub(super) struct InFlight<'a> {
     services: &'a Services,
-    flying: VecDeque<(usize, Flying)>,
+    pending: VecDeque<(usize, Pending)>,
     bytes: usize,
-    landed: Vec<Landed>,
+    completed: Vec<Completed>,
 }
 
-enum Flying {
+enum Pending {
     /// It never took off.
     Refused(ApiError),
     Awaited(oneshot::Receiver<Result<Published, Failure>>),
 }
 
 /// What is published, ready for any number of channels.
-pub(super) struct Parcel {
+pub(super) struct PublishRequest {
     body: Bytes,
     options: PublishOptions,
     size: usize,
 }
 
-impl Parcel {
+impl PublishRequest {
     /// Takes what a request wants published.
     ///
     /// # Errors
@@ -93,15 +93,15 @@ pub(super) fn bytes(json: Option<Json>, base64: &str, name: &str) -> Result<Opti
     Ok(json.map(|json| Box::<str>::from(json).into_string().into()))
 }
 
-impl<'a> Flight<'a> {
+impl<'a> InFlight<'a> {
     pub(super) fn new(services: &'a Services) -> Self {
-        Self { services, flying: VecDeque::new(), bytes: 0, landed: Vec::new() }
+        Self { services, pending: VecDeque::new(), bytes: 0, completed: Vec::new() }
     }
 
     /// Publishes, after those before; waits only while too many fly.
-    pub(super) async fn publish(&mut self, channel: &str, parcel: &Parcel) {
-        while self.flying.len() >= MOST || self.bytes + parcel.size > MOST_BYTES && self.bytes > 0 {
-            self.land().await;
+    pub(super) async fn publish(&mut self, channel: &str, publication: &PublishRequest) {
+        while self.pending.len() >= MOST || self.bytes + publication.size > MOST_BYTES && self.bytes > 0 {
+            self.complete_next().await;
         }
         match methods::known_channel(self.services, channel) {
             Err(refused) => self.refuse(refused),
@@ -111,42 +111,47 @@ impl<'a> Flight<'a> {
                     // Nobody listens any more when the request was given up.
                     let _ = done.send(outcome);
                 });
-                self.services.router.publish(&channel, parcel.body.clone(), parcel.options.clone(), done);
-                self.bytes += parcel.size;
-                self.flying.push_back((parcel.size, Flying::Awaited(awaited)));
+                self.services.router.publish(
+                    &channel,
+                    publication.body.clone(),
+                    publication.options.clone(),
+                    done,
+                );
+                self.bytes += publication.size;
+                self.pending.push_back((publication.size, Pending::Awaited(awaited)));
             }
         }
     }
 
     /// Puts an error into the place of a publication.
     pub(super) fn refuse(&mut self, why: ApiError) {
-        self.flying.push_back((0, Flying::Refused(why)));
+        self.pending.push_back((0, Pending::Refused(why)));
     }
 
     /// Waits for all of them.
-    pub(super) async fn land_all(&mut self) {
-        while !self.flying.is_empty() {
-            self.land().await;
+    pub(super) async fn complete_all(&mut self) {
+        while !self.pending.is_empty() {
+            self.complete_next().await;
         }
     }
 
     /// Waits for all of them, and gives what became of each.
-    pub(super) async fn finish(mut self) -> Vec<Landed> {
-        self.land_all().await;
-        self.landed
+    pub(super) async fn finish(mut self) -> Vec<Completed> {
+        self.complete_all().await;
+        self.completed
     }
 
     /// Waits for the first.
-    async fn land(&mut self) {
-        let Some((size, flying)) = self.flying.pop_front() else { return };
+    async fn complete_next(&mut self) {
+        let Some((size, pending)) = self.pending.pop_front() else { return };
         self.bytes -= size;
-        let landed = match flying {
-            Flying::Refused(why) => Err(why),
-            Flying::Awaited(awaited) => match awaited.await {
+        let completed = match pending {
+            Pending::Refused(why) => Err(why),
+            Pending::Awaited(awaited) => match awaited.await {
                 Ok(outcome) => outcome.map(PublishResult::from).map_err(ApiError::from),
                 Err(_) => Err(code::INTERNAL.into()),
             },
         };
-        self.landed.push(landed);
+        self.completed.push(completed);
     }
 }

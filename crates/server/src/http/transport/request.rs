@@ -13,7 +13,7 @@ use form_urlencoded::Parse;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tidings_wire::client::Encoding;
-use tidings_wire::client::request::{Command, Request as Asked};
+use tidings_wire::client::request::{Command, Request as ClientRequest};
 
 /// How long a body may take to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -41,12 +41,12 @@ pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
 }
 
 /// Refuses with these words.
-pub(super) fn bad(words: &str) -> Response {
+pub(super) fn bad_request(words: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{words}\n")).into_response()
 }
 
 /// Refuses what begins a stream and could not have one: `HEAD`, which comes wherever `GET` does.
-pub(super) fn not_head(parts: &Parts) -> Result<(), Response> {
+pub(super) fn reject_head(parts: &Parts) -> Result<(), Response> {
     if parts.method == Method::HEAD {
         let text = "a stream has no head of its own; ask with GET or POST\n";
         return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, POST")], text).into_response());
@@ -71,7 +71,7 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<(Parts, Bytes
     match tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok((parts, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(bad(&format!("the body of the request could not be read: {error}"))),
+        Ok(Err(error)) => Err(bad_request(&format!("the body of the request could not be read: {error}"))),
         Err(_) => {
             let text = format!("the body of the request took longer than {BODY:?}\n");
             Err((StatusCode::REQUEST_TIMEOUT, text).into_response())
@@ -89,7 +89,7 @@ pub(super) fn first(parts: &Parts, body: Bytes) -> Result<Bytes, Response> {
         _ => parameter(&parts.uri, CONNECT).unwrap_or_default().into_owned().into(),
     };
     if first.trim_ascii().is_empty() {
-        return Err(bad(
+        return Err(bad_request(
             "the request has no connect command, neither in its body (POST) nor in cf_connect (GET)",
         ));
     }
@@ -97,16 +97,21 @@ pub(super) fn first(parts: &Parts, body: Bytes) -> Result<Bytes, Response> {
 }
 
 /// Refuses commands that change something. Browsers send a `GET` wherever a page embeds its address.
-pub(super) fn harmless(parts: &Parts, commands: &[u8]) -> Result<(), Response> {
+pub(super) fn reject_changes(parts: &Parts, commands: &[u8]) -> Result<(), Response> {
     if parts.method != Method::GET {
         return Ok(());
     }
     for message in Encoding::Json.messages(commands).flatten() {
         if let Ok(command) = Encoding::Json.parse_command(message)
-            && matches!(command.request, Asked::Publish(_) | Asked::Rpc(_) | Asked::Send(_))
+            && matches!(
+                command.request,
+                ClientRequest::Publish(_) | ClientRequest::Rpc(_) | ClientRequest::Send(_)
+            )
         {
             let name = command.request.name();
-            return Err(bad(&format!("a GET cannot {name}; send that to /emulation, or begin with POST")));
+            return Err(bad_request(&format!(
+                "a GET cannot {name}; send that to /emulation, or begin with POST"
+            )));
         }
     }
     Ok(())
@@ -116,17 +121,19 @@ pub(super) fn harmless(parts: &Parts, commands: &[u8]) -> Result<(), Response> {
 ///
 /// # Errors
 /// The answer to a request that says something else.
-pub(super) fn introduction(said: &[u8]) -> Result<Vec<u8>, Response> {
+pub(super) fn connect_command(said: &[u8]) -> Result<Vec<u8>, Response> {
     let said = said.trim_ascii();
     let said = if said.is_empty() { b"{}" } else { said };
     let connect = Encoding::Json.parse_connect(said).map_err(|error| {
-        bad(&format!("the request is to hold what connect does, such as {{\"token\":\"…\"}}: {error}"))
+        bad_request(&format!(
+            "the request is to hold what connect does, such as {{\"token\":\"…\"}}: {error}"
+        ))
     })?;
-    Ok(commands([Asked::Connect(connect)]))
+    Ok(commands([ClientRequest::Connect(connect)]))
 }
 
 /// Commands in JSON, a line each, numbered from 1.
-pub(super) fn commands<'a>(all: impl IntoIterator<Item = Asked<'a>>) -> Vec<u8> {
+pub(super) fn commands<'a>(all: impl IntoIterator<Item = ClientRequest<'a>>) -> Vec<u8> {
     let mut out = Vec::new();
     for (id, request) in (1..).zip(all) {
         Encoding::Json.write_command(&Command { id, request }, &mut out);
