@@ -98,7 +98,7 @@ impl Access {
     }
 
     /// Whether everything is allowed: to every session on an open server, and to a backend.
-    pub fn is_free(&self, identity: Identity) -> bool {
+    pub(crate) fn is_free(&self, identity: Identity) -> bool {
         self.open || identity == Identity::Backend
     }
 
@@ -108,7 +108,7 @@ impl Access {
     }
 
     /// Whether a channel is the server's own.
-    pub fn is_reserved(&self, channel: &str) -> bool {
+    pub(crate) fn is_reserved(&self, channel: &str) -> bool {
         self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
     }
 

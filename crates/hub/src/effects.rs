@@ -30,7 +30,7 @@ pub enum Effect {
     },
     /// Flush, then close the connection; the hub has forgotten its subscriptions already.
     Close(Slot),
-    /// The session may go on: call [`crate::Hub::input`] with no bytes, then read again.
+    /// The session may continue: give its protocol an input of no bytes, then read again.
     Resume(Slot),
     /// Call [`crate::Hub::expired`] after this time.
     Start(SessionId, Timer, Duration),

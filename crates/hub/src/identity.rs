@@ -105,7 +105,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session as other clients of a channel see it.
-    pub fn client_info(&self, slot: Slot, topic: Option<TopicKey>) -> ClientInfo {
+    pub(crate) fn client_info(&self, slot: Slot, topic: Option<TopicKey>) -> ClientInfo {
         let member = self.sessions[slot.index()].member();
         let some = |bytes: Option<&Bytes>| bytes.filter(|bytes| !bytes.is_empty()).cloned();
         let sub = member.zip(topic).and_then(|(member, topic)| member.sub(topic));
@@ -118,7 +118,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Removes a session from the sessions of its user.
-    pub fn forget_user(&mut self, slot: Slot, user: &str) {
+    pub(crate) fn forget_user(&mut self, slot: Slot, user: &str) {
         if let Some(slots) = self.users.get_mut(user) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

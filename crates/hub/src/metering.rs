@@ -1,4 +1,4 @@
-//! Sessions and the limits of their address and user: every command passes through [`Hub::metered`].
+//! Sessions and the limits of their address and user: every command passes through [`Hub::metered_or`].
 //!
 //! Invariants:
 //! - A command is charged once, also when it has to wait for its turn and comes again.
@@ -65,7 +65,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The session is no longer counted with a user.
-    pub fn forget_meter(&mut self, slot: Slot) {
+    pub(crate) fn forget_meter(&mut self, slot: Slot) {
         if let Some(usage) = self.usage.get_mut(slot.index()) {
             usage.user = None;
         }

@@ -85,7 +85,7 @@ impl<P: Protocols> Hub<P> {
     /// Whether the session may subscribe to a channel, as far as the channel's name decides it (`None`: the options
     /// decide). A private channel needs a token for it; a channel that names users is open to these users. `None` for a
     /// session that may do everything.
-    pub fn permission_by_name(
+    pub(crate) fn permission_by_name(
         &self,
         slot: Slot,
         channel: &Channel,

@@ -141,7 +141,7 @@ impl<P: Protocols> Session<P> {
     }
 
     /// Whether it holds memory beyond its place in the hub.
-    pub fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         self.more.is_some()
     }
 
@@ -160,7 +160,7 @@ impl<P: Protocols> Session<P> {
     }
 
     /// Whether its token lets it subscribe to this channel.
-    pub fn is_granted(&self, channel: &Channel) -> bool {
+    pub(crate) fn is_granted(&self, channel: &Channel) -> bool {
         self.more.as_ref().is_some_and(|more| more.granted.iter().any(|(granted, _)| granted == channel))
     }
 

@@ -156,7 +156,7 @@ impl<K: Eq + Hash> Meters<K> {
     }
 
     /// Whether commands are counted.
-    pub fn meters_commands(&self) -> bool {
+    pub(crate) fn meters_commands(&self) -> bool {
         [self.commands, self.publications, self.bytes].into_iter().any(Rate::is_limited)
     }
 

@@ -1,4 +1,4 @@
-//! Plain event streams: publications as server-sent events, and nothing else (docs/events.md).
+//! Plain event streams: publications as server-sent events, and nothing else.
 //!
 //! The request of the stream names its channels. The HTTP transport writes them as commands of the client protocol, so
 //! this module has output only.

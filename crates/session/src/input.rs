@@ -74,7 +74,7 @@ pub(crate) enum Why {
 }
 
 impl Context<'_> {
-    /// See [`input`].
+    /// See [`input()`].
     pub(crate) fn input(&mut self, bytes: &[u8]) -> Flow {
         if self.is_closing() {
             return Flow::Ended;

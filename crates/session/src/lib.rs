@@ -1,6 +1,6 @@
 //! Sessions: one module per protocol, which translates bytes to operations of the hub and events of the hub to bytes.
 //!
-//! A [`Hub`] of this crate is given what a connection reads ([`input`], [`commands`]) and appends what the connection is to
+//! A [`Hub`] of this crate is given what a connection reads ([`input()`], [`commands()`]) and appends what the connection is to
 //! write to [`Effects`](tidings_hub::Effects). So everything that a client can do is tested here without a network.
 //!
 //! Invariants:

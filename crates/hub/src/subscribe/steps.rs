@@ -134,7 +134,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The channel of a topic that is one.
-    pub fn channel_of(&self, key: TopicKey) -> Option<Channel> {
+    pub(crate) fn channel_of(&self, key: TopicKey) -> Option<Channel> {
         match self.topics.get(key)?.topic() {
             Topic::Channel(channel) => Some(channel.clone()),
             Topic::Pattern(_) => None,

@@ -1,21 +1,18 @@
 //! RESP: the commands of Pub/Sub, with Redis' own answers (redis.io, "Pub/Sub" and the commands' pages).
 //!
-//! What is not about Pub/Sub is in [`commands`], transactions in [`transaction`].
+//! This module reads commands and reports events. Publish and subscribe are in [`pubsub`], transactions in [`transaction`],
+//! other commands in [`commands`].
 
 mod commands;
+mod pubsub;
 mod table;
 mod transaction;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use tidings_hub::{
-    Action, CloseReason, Connected, Cost, Entry, Event, LossReport, Progress, Query, Request, Response,
-    ServerSubscription, SubscribeOutcome, TopicKey,
-};
+use tidings_hub::{CloseReason, Connected, Cost, Event, LossReport, Progress, Response, ServerSubscription};
 use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits, Version};
-use tidings_wire::{Channel, Pattern, Topic};
 
 pub(crate) use commands::Greeting;
 pub(crate) use transaction::Transaction;
@@ -134,13 +131,11 @@ impl Context<'_> {
         }
         Step { used, why }
     }
-}
 
-impl Context<'_> {
     /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out, and so is `MULTI`: a
     /// client that sends the commands behind it at once would have them carried out without it. What ends a transaction
     /// is charged, and ends it also where it is refused.
-    pub(crate) fn resp_metered(&mut self, args: &[Cow<'_, [u8]>], bytes: usize) -> Progress {
+    pub(super) fn resp_metered(&mut self, args: &[Cow<'_, [u8]>], bytes: usize) -> Progress {
         let is = |name: &[u8]| args[0].eq_ignore_ascii_case(name);
         if is(b"quit") || is(b"multi") && !self.is_in_transaction() {
             return self.resp_command(args);
@@ -163,7 +158,7 @@ impl Context<'_> {
     }
 
     /// Carries out one command; `args[0]` is its name.
-    pub(crate) fn resp_command(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
+    pub(super) fn resp_command(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = self.session();
         let listening = session.peer.link.protocol() == Protocol::Resp { version: Version::V2 }
@@ -201,7 +196,7 @@ impl Context<'_> {
     }
 
     /// Carries out one command, whose `name` is in lower case, whatever else holds for the session.
-    pub(crate) fn resp_execute(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
+    pub(super) fn resp_execute(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         match name {
             "publish" => self.resp_publish(args),
             "subscribe" | "psubscribe" => self.resp_subscribe(name, args),
@@ -212,231 +207,23 @@ impl Context<'_> {
         }
     }
 
-    pub(crate) fn resp_version(&self) -> Version {
+    pub(super) fn resp_version(&self) -> Version {
         match self.link().protocol() {
             Protocol::Resp { version } => version,
             _ => Version::V2,
         }
     }
 
-    pub(crate) fn resp_error(&mut self, text: &str) {
+    pub(super) fn resp_error(&mut self, text: &str) {
         self.hub.count_error();
         self.send(|out| resp::error(text, out));
     }
 
-    pub(crate) fn resp_arity(&mut self, name: &str) {
+    pub(super) fn resp_arity(&mut self, name: &str) {
         self.resp_error(&table::wrong_arity(name));
     }
 
-    fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
-        let session = self.session();
-        let awaiting = session.is_awaiting();
-        if !session.takes_publish() {
-            return Progress::Hold;
-        }
-        let refusal = match args {
-            [_, name, body] => match Channel::new(name) {
-                Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
-                Ok(channel) => match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body)) {
-                    Err(code) => error_text(code, code.text),
-                    Ok(request) => {
-                        self.hub.request(self.slot, 0, request, self.fx);
-                        return Progress::Next;
-                    }
-                },
-            },
-            _ => "ERR wrong number of arguments for 'publish' command".to_owned(),
-        };
-        if awaiting {
-            return Progress::Hold;
-        }
-        self.resp_error(&refusal);
-        Progress::Next
-    }
-
-    fn resp_subscribe(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
-        let session = self.session();
-        let awaiting = session.is_awaiting();
-        if !session.takes_subscribe() {
-            return Progress::Hold;
-        }
-        // All or nothing: a command that cannot be carried out whole is refused before any of it is.
-        let topics = match self.resp_topics(name, &args[1..]) {
-            Ok(topics) => topics,
-            Err(_) if awaiting => return Progress::Hold,
-            Err(text) => {
-                self.resp_error(&text);
-                return Progress::Next;
-            }
-        };
-        for topic in &topics {
-            match self.hub.begin_subscribe(self.slot, topic, 0, self.fx) {
-                SubscribeOutcome::Now { .. } => {
-                    if let Some(key) = self.hub.topic(topic) {
-                        self.resp_subscribed(key);
-                    }
-                }
-                SubscribeOutcome::Waiting => {}
-                SubscribeOutcome::Refused(code, words) => {
-                    // Only the limit of channels refuses here, and only a topic named behind topics that are still under way.
-                    let mut bytes = Vec::new();
-                    resp::error(&error_text(code, &words), &mut bytes);
-                    self.hub.count_error();
-                    if !self.hub.enqueue(self.slot, &bytes) {
-                        self.send(|out| out.extend_from_slice(&bytes));
-                    }
-                }
-            }
-        }
-        Progress::Next
-    }
-
-    pub(crate) fn resp_topics(&self, name: &str, names: &[Cow<'_, [u8]>]) -> Result<Vec<Topic>, String> {
-        if names.is_empty() {
-            return Err(format!("ERR wrong number of arguments for '{name}' command"));
-        }
-        let session = self.session();
-        let bad =
-            |error: tidings_wire::channel::ChannelError| error_text(code::BAD_REQUEST, &error.to_string());
-        let mut topics = Vec::with_capacity(names.len());
-        for given in names {
-            let topic = if name == "psubscribe" {
-                self.hub
-                    .settings()
-                    .access
-                    .may_see_all(session.identity)
-                    .map_err(|code| error_text(code, code.text))?;
-                Topic::Pattern(Pattern::new(given).map_err(bad)?)
-            } else {
-                let channel = Channel::new(given).map_err(bad)?;
-                self.hub
-                    .may(self.slot, Action::Subscribe, &channel)
-                    .map_err(|code| error_text(code, code.text))?;
-                Topic::Channel(channel)
-            };
-            topics.push(topic);
-        }
-        Ok(topics)
-    }
-
-    pub(crate) fn resp_subscribed(&mut self, key: TopicKey) {
-        let version = self.resp_version();
-        let count = self.session().subscriptions().len();
-        let Some(topic) = self.hub.entry(key).map(Entry::topic) else { return };
-        let kind = match topic {
-            Topic::Channel(_) => "subscribe",
-            Topic::Pattern(_) => "psubscribe",
-        };
-        self.fx.send(self.slot, |out| {
-            resp::subscription(version, kind, Some(topic.as_str()), count as i64, out);
-        });
-    }
-
-    /// Reports that a subscription has ended.
-    pub(crate) fn resp_unsubscribed(&mut self, topic: &Topic) {
-        let version = self.resp_version();
-        let kind = if matches!(topic, Topic::Pattern(_)) { "punsubscribe" } else { "unsubscribe" };
-        let count = self.session().subscriptions().len() as i64;
-        self.send(|out| resp::subscription(version, kind, Some(topic.as_str()), count, out));
-    }
-
-    fn resp_unsubscribe(&mut self, patterns: bool, args: &[Cow<'_, [u8]>]) {
-        let version = self.resp_version();
-        let kind = if patterns { "punsubscribe" } else { "unsubscribe" };
-        let mut left: Vec<(Option<Topic>, String)> = Vec::new();
-        if args.len() > 1 {
-            for name in &args[1..] {
-                let topic = if patterns {
-                    Pattern::new(name).ok().map(Topic::Pattern)
-                } else {
-                    Channel::new(name).ok().map(Topic::Channel)
-                };
-                left.push((topic, String::from_utf8_lossy(name).into_owned()));
-            }
-        } else {
-            for s in self.session().subscriptions() {
-                if let Some(topic) = self.hub.entry(s.topic).map(|e| e.topic().clone())
-                    && matches!(topic, Topic::Pattern(_)) == patterns
-                {
-                    let name = topic.as_str().to_owned();
-                    left.push((Some(topic), name));
-                }
-            }
-            if left.is_empty() {
-                let count = self.session().subscriptions().len() as i64;
-                self.send(|out| resp::subscription(version, kind, None, count, out));
-            }
-        }
-        for (topic, name) in left {
-            if let Some(topic) = topic {
-                self.hub.unsubscribe(self.slot, &topic, self.fx);
-            }
-            let count = self.session().subscriptions().len() as i64;
-            self.send(|out| resp::subscription(version, kind, Some(&name), count, out));
-        }
-    }
-
-    fn resp_pubsub(&mut self, args: &[Cow<'_, [u8]>]) {
-        let Some(subcommand) = args.get(1) else { return self.resp_arity("pubsub") };
-        let lower = subcommand.to_ascii_lowercase();
-        let identity = self.session().identity;
-        let permitted = match (&lower[..], &args[2..]) {
-            (b"channels" | b"numpat", _) => self.hub.settings().access.may_see_all(identity),
-            (b"numsub", names) => names
-                .iter()
-                .filter_map(|name| Channel::new(name).ok())
-                .try_for_each(|channel| self.hub.may(self.slot, Action::Subscribe, &channel)),
-            _ => Ok(()),
-        };
-        if let Err(code) = permitted {
-            return self.refuse(0, code, code.text);
-        }
-        let query = match (&lower[..], &args[2..]) {
-            (b"channels", []) => Query::Channels(None),
-            (b"channels", [glob]) => match Pattern::new(glob) {
-                Ok(pattern) => Query::Channels(Some(pattern)),
-                // What no channel's name can match.
-                Err(_) => return self.send(|out| resp::array(0, out)),
-            },
-            (b"numsub", names) => {
-                Query::Subscribers(names.iter().map(|n| Bytes::copy_from_slice(n)).collect())
-            }
-            (b"numpat", []) => Query::Patterns,
-            (b"channels" | b"numpat", _) => {
-                let name = format!("pubsub|{}", String::from_utf8_lossy(&lower));
-                return self.resp_arity(&name);
-            }
-            _ => return self.resp_unknown_subcommand("PUBSUB", subcommand),
-        };
-        self.hub.request(self.slot, 0, Request::Query(query), self.fx);
-    }
-
-    pub(crate) fn resp_answered(&mut self, answer: &Response) {
-        let version = self.resp_version();
-        self.send(|out| match answer {
-            Response::Published(count) | Response::Count(count) => {
-                resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
-            }
-            Response::Channels(channels) => {
-                resp::array(channels.len(), out);
-                for channel in channels {
-                    resp::bulk(channel.as_str().as_bytes(), out);
-                }
-            }
-            Response::Subscribers(counts) => {
-                resp::array(counts.len() * 2, out);
-                for (name, count) in counts {
-                    resp::bulk(name, out);
-                    resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
-                }
-            }
-            Response::Text(text) => resp::verbatim(version, text, out),
-            // Failures are handled before, and RESP makes no other requests.
-            _ => {}
-        });
-    }
-
-    pub(crate) fn resp_refuse(&mut self, code: Code, text: &str) {
+    pub(super) fn resp_refuse(&mut self, code: Code, text: &str) {
         self.hub.count_error();
         self.send(|out| resp::error(&error_text(code, text), out));
     }
