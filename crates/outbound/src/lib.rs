@@ -1,8 +1,8 @@
-//! The HTTP client of the server: requests to the application's hooks and to key sets, and the TLS set-up for other
-//! clients (the bucket of tables).
+//! The HTTP client of the server: [`Outbound`] for requests to the application's hooks and to key sets, and
+//! [`pooled_client`] with [`tls`] for others (the bucket of tables).
 //!
 //! Invariants:
-//! - Every request is bounded in time, from the name lookup to the last byte of the response; every response is bounded
+//! - Every request of [`Outbound`] is bounded in time, from the name lookup to the last byte of the response; every response is bounded
 //!   in bytes.
 //! - Redirects are not followed: only the configured address is trusted.
 //! - No error contains an address, a header or a body.
@@ -16,9 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, StatusCode, Uri};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
+pub use hyper_util::client::legacy::Error as ClientError;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
@@ -84,10 +86,51 @@ pub enum TlsError {
     },
 }
 
-/// An HTTP client with a pool of idle connections. Cheap to clone.
+/// An HTTP/1.1 client with a pool of idle connections and request bodies of type `B`. Cheap to clone.
+pub type PooledClient<B> = Client<HttpsConnector<HttpConnector>, B>;
+
+/// Limits of a [`PooledClient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Whether `http` addresses are permitted beside `https` ones.
+    pub allow_http: bool,
+    /// Longest time of a TCP connection attempt; `None` for the limit of the operating system.
+    pub connect_timeout: Option<Duration>,
+    /// How long an idle connection is kept; zero closes it at once.
+    pub idle_timeout: Duration,
+    /// Most idle connections to one host.
+    pub max_idle: usize,
+    /// Largest head of a response, in bytes; `None` for the default of hyper.
+    pub max_head: Option<usize>,
+}
+
+/// Makes a client with this TLS configuration (see [`tls`]).
+pub fn pooled_client<B>(tls: ClientConfig, options: PoolOptions) -> PooledClient<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(options.connect_timeout);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+    let connector = if options.allow_http { connector.https_or_http() } else { connector.https_only() };
+    let mut client = Client::builder(TokioExecutor::new());
+    client
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(options.idle_timeout)
+        .pool_max_idle_per_host(if options.idle_timeout.is_zero() { 0 } else { options.max_idle });
+    if let Some(bytes) = options.max_head {
+        client.http1_max_buf_size(bytes);
+    }
+    client.build(connector.enable_http1().wrap_connector(tcp))
+}
+
+/// A client for the requests of the server itself. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbound {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: PooledClient<Full<Bytes>>,
 }
 
 impl Outbound {
@@ -98,17 +141,14 @@ impl Outbound {
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
     pub fn new(address: &Uri, option: &str, idle: Duration) -> Result<Self, TlsError> {
         let tls = tls(address.scheme_str() == Some("https"), option)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle)
-            .pool_max_idle_per_host(if idle.is_zero() { 0 } else { MAX_IDLE })
-            .http1_max_buf_size(MAX_HEAD)
-            .build(connector.wrap_connector(tcp));
-        Ok(Self { client })
+        let options = PoolOptions {
+            allow_http: true,
+            connect_timeout: None,
+            idle_timeout: idle,
+            max_idle: MAX_IDLE,
+            max_head: Some(MAX_HEAD),
+        };
+        Ok(Self { client: pooled_client(tls, options) })
     }
 
     /// Sends a request and returns the body of a response with status 200.
@@ -157,7 +197,7 @@ pub fn tls(https: bool, option: &str) -> Result<ClientConfig, TlsError> {
 }
 
 /// Classifies an error; the message is that of the innermost source, which is the most specific.
-fn classify(error: &hyper_util::client::legacy::Error) -> OutboundError {
+fn classify(error: &ClientError) -> OutboundError {
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -12,16 +12,13 @@ use async_trait::async_trait;
 use axum::http::header::{HeaderValue, USER_AGENT};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
     HttpResponseBody, HttpService,
 };
 use object_store::{ClientConfigKey, ClientOptions};
 use rustls::ClientConfig;
+use tidings_outbound::{ClientError, PoolOptions, PooledClient, pooled_client};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
@@ -49,17 +46,14 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         // For credentials of the machine it is yes whatever was configured: they come over plain HTTP, and stay on it.
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT.min(self.patience)));
-        let builder = HttpsConnectorBuilder::new().with_tls_config(self.tls.clone());
-        let builder = if plain { builder.https_or_http() } else { builder.https_only() };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .build(builder.enable_http1().wrap_connector(tcp));
+        let options = PoolOptions {
+            allow_http: plain,
+            connect_timeout: Some(CONNECT.min(self.patience)),
+            idle_timeout: IDLE,
+            max_idle: MAX_IDLE,
+            max_head: None,
+        };
+        let client = pooled_client(self.tls.clone(), options);
         let (patience, numbers) = (self.patience, Arc::clone(&self.numbers));
         Ok(HttpClient::new(Service { client, patience, numbers, closing: self.closing.clone() }))
     }
@@ -67,7 +61,7 @@ impl HttpConnector for Connector {
 
 #[derive(Debug)]
 struct Service {
-    client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    client: PooledClient<HttpRequestBody>,
     patience: Duration,
     numbers: Arc<Numbers>,
     closing: watch::Receiver<bool>,
@@ -103,7 +97,7 @@ impl HttpService for Service {
 }
 
 /// Whether it may be sent again. A connection that breaks may have carried the request all the same.
-fn kind(error: &hyper_util::client::legacy::Error) -> HttpErrorKind {
+fn kind(error: &ClientError) -> HttpErrorKind {
     if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted }
 }
 
