@@ -1,4 +1,4 @@
-//! How long a codec takes for what it does all day, with bodies of 100 bytes.
+//! Benchmarks of the codecs' most frequent operations, with bodies of 100 bytes.
 //!
 //! `cargo bench -p tidings-wire`. What the whole server does per delivery is in docs/performance.md.
 

@@ -1,8 +1,8 @@
 //! What a body is: bytes. How JSON clients see it is decided here, once for every transport that speaks JSON.
 //!
 //! Invariants:
-//! - What is appended is one JSON value on one line: no `\r` and no `\n` in it, since JSON lines and joined
-//!   WebSocket frames are split there.
+//! - An encoder appends one JSON value on one line: without `\r` and `\n`, where JSON lines and joined
+//!   WebSocket frames are split.
 //! - A body that is JSON keeps every character of its strings and numbers; nothing is parsed into a value and
 //!   written again.
 

@@ -1,16 +1,16 @@
-//! The one table of codes: what a peer is told when something is refused, dropped or ended.
+//! The table of codes for errors, disconnects and unsubscribes.
 //!
 //! Numbers and meanings are those of the Centrifugo client protocol (its public documentation, "Error codes"
 //! and "Disconnect codes"), so that SDKs know which ones to retry: an error may be `temporary`; a disconnect in
-//! 3000–3499 asks the client to reconnect, one in 3500–3999 asks it not to; an unsubscribe from 2500 on asks it
-//! to subscribe again.
+//! 3000–3499 requests reconnecting, one in 3500–3999 forbids it; an unsubscribe from 2500 on requests
+//! subscribing again.
 
 /// A reason with its number: the answer to one command, or the end of a subscription or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Code {
     /// The number on the wire.
     pub number: u16,
-    /// The words that go with it when there is nothing more precise to say.
+    /// The default message.
     pub text: &'static str,
     /// Whether the same command may succeed later without any change.
     pub temporary: bool,
@@ -69,7 +69,7 @@ pub const TOKEN_EXPIRED: Code = fixed(109, "token expired");
 pub const EXPIRED: Code = fixed(110, "expired");
 /// Too much at once.
 pub const TOO_MANY_REQUESTS: Code = passing(111, "too many requests");
-/// The channel's history does not reach back to the position asked for, or is another one.
+/// The channel's history does not reach back to the requested position, or has another epoch.
 pub const UNRECOVERABLE_POSITION: Code = fixed(112, "unrecoverable position");
 
 /// The server ended the subscription for good.
@@ -89,9 +89,9 @@ pub const SERVER_ERROR: Code = passing(3004, "internal server error");
 pub const CONNECTION_EXPIRED: Code = passing(3005, "connection expired");
 /// The client did not read as fast as its channels were published to.
 pub const SLOW: Code = passing(3008, "slow");
-/// Publications of a subscription that the client did not ask for were missed; come back and recover.
+/// Publications of a server-side subscription were missed; the client reconnects and recovers.
 pub const POSITION_LOST: Code = passing(3010, "insufficient state");
-/// Somebody told the server to have the client come back.
+/// The application requested that the client reconnects.
 pub const FORCE_RECONNECT: Code = passing(3011, "force reconnect");
 /// A ping was not answered in time.
 pub const NO_PONG: Code = passing(3012, "no pong");
@@ -99,11 +99,11 @@ pub const NO_PONG: Code = passing(3012, "no pong");
 pub const OVERLOADED: Code = passing(3013, "too many requests");
 /// The token was not accepted.
 pub const INVALID_TOKEN: Code = fixed(3500, "invalid token");
-/// The first thing a client said was not a connect command, or it broke the protocol.
+/// The first command was not `connect`, or another violation of the protocol.
 pub const BAD_PROTOCOL: Code = fixed(3501, "bad request");
 /// The connection was opened and then never used.
 pub const STALE: Code = fixed(3502, "stale");
-/// Somebody told the server to end the connection.
+/// The application requested that the connection is closed.
 pub const FORCE_DISCONNECT: Code = fixed(3503, "force disconnect");
 /// The server holds as many connections as it may.
 pub const CONNECTION_LIMIT: Code = passing(3504, "connection limit");
@@ -111,7 +111,7 @@ pub const CONNECTION_LIMIT: Code = passing(3504, "connection limit");
 pub const CHANNEL_LIMIT: Code = fixed(3505, "channel limit");
 /// The client is not allowed to be here.
 pub const NO_PERMISSION: Code = fixed(3507, "permission denied");
-/// The client sent a message that has no reply, and nobody takes such messages here.
+/// The client sent a message without a reply, which the server does not support.
 pub const NOBODY_LISTENS: Code = fixed(3508, "not available");
 /// The client made too many errors.
 pub const TOO_MANY_ERRORS: Code = fixed(3509, "too many errors");

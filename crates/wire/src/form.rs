@@ -13,12 +13,12 @@ use crate::publication::{Position, Publication};
 use crate::ws::deflate::Deflater;
 use crate::{plain, resp, sse};
 
-/// The byte form in which a session takes publications: what a message says, and how it is delimited.
+/// The byte form of publications for a session: the message, and its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
     /// How a message is delimited.
     pub framing: Framing,
-    /// What it says.
+    /// The message.
     pub message: Message,
 }
 
@@ -63,7 +63,7 @@ impl Form {
 /// What the encoding of a publication depends on besides its form; the same for all of a topic's subscribers.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// What was subscribed to.
+    /// The topic of the subscription.
     pub topic: &'a Topic,
     /// Whether this is the line port's default channel, whose bodies come bare.
     pub default_channel: bool,
@@ -73,8 +73,8 @@ pub struct Context<'a> {
     pub escape: Escape,
 }
 
-/// Appends `publication` to `out` in `form`. In a compressed form it is as in the one that is not: each message says
-/// for itself whether it is compressed (RFC 7692 §6), and what is for one subscriber alone is not worth it.
+/// Appends `publication` to `out` in `form`. The message is never compressed, also in a compressed form: each message has
+/// a bit that tells whether it is compressed (RFC 7692 §6), and compression does not pay for one subscriber.
 pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     let channel = publication.channel.as_str();
     let body = &publication.body[..];
@@ -129,8 +129,8 @@ fn push(encoding: Encoding, context: &Context<'_>, publication: &Publication, ou
     encoding.write_bare_publication(publication, context.data_format, out);
 }
 
-/// Appends an event whose data is the publication's body, and whose id is its position where it has one. What is
-/// not UTF-8 comes as JSON does it.
+/// Appends an event with the publication's body as data, and its position as id if it has one. A body that is
+/// not UTF-8 is written as in JSON.
 fn event(publication: &Publication, out: &mut Vec<u8>) {
     let id = publication.position.as_ref().map(|position| event_id(position, publication.channel.as_str()));
     let mut other = Vec::new();
@@ -142,14 +142,14 @@ fn event(publication: &Publication, out: &mut Vec<u8>) {
     event.write(out).expect("an id without a line break");
 }
 
-/// What stands for a channel's position in the id of a plain server-sent event: `offset.epoch.channel`. Those of
-/// several channels have spaces between them, which no part contains.
+/// A channel's position in the id of a plain server-sent event: `offset.epoch.channel`. Positions of
+/// several channels are separated by spaces, which no part contains.
 pub fn event_id(position: &Position, channel: &str) -> String {
     format!("{}.{}.{}", position.offset, position.epoch, name_in_id(channel))
 }
 
-/// A channel's name in such an id, which browsers send back in a header: what is not printable ASCII, spaces and percent
-/// signs are percent-encoded (RFC 3986 §2.1).
+/// A channel's name in such an id, which browsers send back in a header: spaces, percent signs and all bytes except printable
+/// ASCII are percent-encoded (RFC 3986 §2.1).
 pub fn name_in_id(channel: &str) -> Cow<'_, str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     if channel.bytes().all(fits) {

@@ -5,7 +5,7 @@
 use crate::sse;
 use crate::ws::{self, Opcode};
 
-/// How one message is told from the next.
+/// How messages are delimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// A message is a line.

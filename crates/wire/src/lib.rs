@@ -4,8 +4,8 @@
 //!
 //! Invariants, which the property tests of each module check:
 //! - A decoder gives the same result however its input was split.
-//! - A decoder never panics and never asks its caller to keep more than the limit it was given.
-//! - An encoder only appends; what it appends is exactly one unit of its dialect (a line, a reply, a push).
+//! - A decoder never panics, and never requires its caller to keep more than its limit.
+//! - An encoder only appends, and appends exactly one unit of its protocol (a line, a reply, a push).
 
 pub mod body;
 pub mod channel;

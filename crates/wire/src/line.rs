@@ -7,7 +7,7 @@
 
 use memchr::{memchr, memchr2};
 
-/// What stands at the start of a buffer.
+/// The result of reading a line at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan<'a> {
     /// A whole line.

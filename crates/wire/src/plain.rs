@@ -26,7 +26,7 @@ pub const UNKNOWN_COMMAND: &[u8] = b"UNKNOWN COMMAND\r\n";
 /// The answer to `PING`.
 pub const PONG: &[u8] = b"PONG\r\n";
 
-/// What a client's line asks for. Names are as they were typed: the caller checks them.
+/// The command in a client's line. Names are not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// `SUBSCRIBE`, with a channel or without one (the default channel).
@@ -101,8 +101,8 @@ pub fn echo(line: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body as `escape`
-/// says.
+/// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body is escaped
+/// by `escape`.
 pub fn message(default_channel: bool, channel: &str, body: &[u8], escape: Escape, out: &mut Vec<u8>) {
     // "MESSAGE ", a space and the ending; escapes make room for themselves.
     out.reserve(channel.len() + body.len() + 11);

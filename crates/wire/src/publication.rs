@@ -9,26 +9,26 @@ use crate::body::{self, DataFormat};
 use crate::channel::{Channel, Topic};
 use crate::json;
 
-/// One message of one channel. Shared by every shard and never copied on its way.
+/// One message of one channel. Shared by all shards and never copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// Where it was published.
+    /// Its channel.
     pub channel: Channel,
-    /// What was published: any bytes (see [`crate::body`] for how each dialect shows them).
+    /// The body: any bytes (see [`crate::body`] for its form in each protocol).
     pub body: Bytes,
-    /// Where it stands in its channel's history; `None` when it was only ever live.
+    /// Its position in the channel's history; `None` if it was only delivered live.
     pub position: Option<Position>,
-    /// What few publications carry, out of the way of those that do not.
+    /// Rare contents, boxed to keep publications small.
     pub extra: Option<Box<Extra>>,
 }
 
 impl Publication {
-    /// A publication without a position, and with nothing but its body.
+    /// A publication with a body alone, without a position.
     pub fn new(channel: Channel, body: impl Into<Bytes>) -> Self {
         Self { channel, body: body.into(), position: None, extra: None }
     }
 
-    /// Its offset, where it has a position.
+    /// Its offset, if it has a position.
     pub fn offset(&self) -> Option<u64> {
         self.position.as_ref().map(|position| position.offset)
     }
@@ -39,7 +39,7 @@ impl Publication {
         body::json_len(&self.body, format) + extra
     }
 
-    /// Bytes of its body and of what it carries besides.
+    /// Bytes of its body, tags and information.
     pub fn size(&self) -> usize {
         self.body.len() + self.extra.as_ref().map_or(0, |extra| extra.size())
     }
@@ -75,9 +75,9 @@ pub struct ClientInfo {
     pub user: String,
     /// The connection's own id, unique over all nodes.
     pub client: String,
-    /// What was said of the connection when it was let in (JSON); never empty.
+    /// Information on the connection, from its token or hook (JSON); never empty.
     pub conn_info: Option<Bytes>,
-    /// What was said of it when it was let into the channel (JSON); never empty.
+    /// Information on the subscription, from its token or hook (JSON); never empty.
     pub chan_info: Option<Bytes>,
 }
 

@@ -14,16 +14,16 @@ use crate::decimal;
 /// One event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// What the client names when it comes back (`Last-Event-ID`); `None` leaves it as it was, an empty one makes
-    /// it forget.
+    /// The id that the client sends when it reconnects (`Last-Event-ID`); `None` keeps the previous one, an empty id
+    /// resets it.
     pub id: Option<&'a str>,
-    /// Which listeners get it; `None` for those of `message`.
+    /// The type of the event, which selects listeners; `None` is `message`.
     pub event: Option<&'a str>,
-    /// What it says.
+    /// The data.
     pub data: &'a str,
 }
 
-/// A value that its field cannot have: clients would read something else.
+/// An invalid value of a field, which clients would read differently.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidField {
     /// A line break in `id` or `event`.
@@ -100,7 +100,7 @@ pub fn retry(milliseconds: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends a comment, which clients pass over: a sign of life for what stands between.
+/// Appends a comment, which clients ignore; it keeps proxies from closing an idle stream.
 pub fn comment(text: &str, out: &mut Vec<u8>) {
     lines(": ", text, out);
     out.push(b'\n');

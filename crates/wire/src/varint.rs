@@ -17,7 +17,7 @@ pub(crate) fn write(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// What stands at the start of some bytes.
+/// The result of reading a number at the start of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     /// A number, and how many bytes it takes.

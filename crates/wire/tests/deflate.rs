@@ -60,7 +60,7 @@ fn sent(opcode: Opcode, payload: &[u8], cuts: &[usize]) -> Vec<u8> {
     out
 }
 
-/// What comes out of one compressed message.
+/// The result of decompressing one message.
 fn unpacked(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     let (mut all, error) = seen(Role::Server, &sent(Opcode::Binary, payload, &[]), &[7]);
     error.map_or_else(|| Ok(all.pop().expect("a message").1), Err)

@@ -33,7 +33,7 @@ pub enum Encoding {
 pub struct Malformed {
     /// The message's id if it precedes the error; otherwise 0.
     pub id: u32,
-    /// What is wrong, and where.
+    /// The error and its place.
     pub reason: String,
 }
 
@@ -107,7 +107,7 @@ impl Encoding {
         self.parse(message)
     }
 
-    /// Reads what a client of a one-way transport says of itself: a `connect` without a command around it.
+    /// Parses the `connect` request of a one-way transport, which has no command around it.
     ///
     /// # Errors
     /// [`Malformed`] as for [`Encoding::parse_command`].

@@ -63,9 +63,9 @@ pub(crate) trait Message<'a>: Default + Fields {
     fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
 }
 
-/// One value that is to be read. What is read borrows from the bytes wherever these can be used as they are.
+/// One value to be read. The result borrows from the input where that is possible.
 pub(crate) trait Reader<'a>: Sized {
-    /// What is wrong with it.
+    /// The error.
     type Error;
 
     /// An error in these words.
@@ -78,8 +78,8 @@ pub(crate) trait Reader<'a>: Sized {
     fn i64(self) -> Result<i64, Self::Error>;
     fn text(self) -> Result<Cow<'a, str>, Self::Error>;
     fn data(self) -> Result<Data<'a>, Self::Error>;
-    /// A message, or `None` where the value says that there is none. Fields that the value does not have stay as
-    /// they are in `before`.
+    /// A message, or `None` for an explicit null. Fields that the value does not have keep their value in
+    /// `before`.
     fn message<M: Message<'a>>(self, before: M) -> Result<Option<M>, Self::Error>;
     /// Puts one or several messages behind those of `list`.
     fn list<M: Message<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), Self::Error>;

@@ -8,23 +8,23 @@ use super::value::{Data, Map};
 use crate::body::DataFormat;
 use crate::publication;
 
-/// Something that happened.
+/// A push: an event of a channel or of the connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Push<'a> {
-    /// In this channel; empty for what concerns the connection.
+    /// The channel; empty for events of the connection.
     pub channel: Cow<'a, str>,
-    /// What it was.
+    /// The event.
     pub event: Event<'a>,
 }
 
-/// What happened.
+/// The event of a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Something was published.
+    /// A publication.
     Publication(Publication<'a>),
-    /// Somebody subscribed.
+    /// A client has subscribed.
     Join(Join<'a>),
-    /// Somebody's subscription ended.
+    /// A client's subscription has ended.
     Leave(Leave<'a>),
     /// The client's subscription ended; from code 2500 on it subscribes again.
     Unsubscribe(Unsubscribe<'a>),
@@ -44,7 +44,7 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// What it is called on the wire; empty for [`Self::Unknown`].
+    /// Its name on the wire; empty for [`Self::Unknown`].
     pub fn name(&self) -> &'static str {
         match self {
             Self::Publication(_) => "pub",
@@ -66,7 +66,7 @@ impl Event<'_> {
 pub struct Publication<'a> {
     /// Its body.
     pub data: Data<'a>,
-    /// Who published it, if a client did.
+    /// The publishing client, if a client published it.
     pub info: Option<ClientInfo<'a>>,
     /// Its place in the channel's history, counted from 1; 0 without history.
     pub offset: u64,
@@ -122,14 +122,14 @@ impl<'a> From<&'a publication::ClientInfo> for ClientInfo<'a> {
     }
 }
 
-/// Somebody subscribed.
+/// A client has subscribed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join<'a> {
-    /// Who.
+    /// The client.
     pub info: Option<ClientInfo<'a>>,
 }
 
-/// Somebody's subscription ended.
+/// A client's subscription has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leave<'a> {
     /// Whose.
@@ -163,7 +163,7 @@ pub struct Subscribe<'a> {
 /// A message of the backend to this connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What it says.
+    /// The data.
     pub data: Option<Data<'a>>,
 }
 

@@ -30,11 +30,11 @@ pub enum Outcome<'a> {
     Unsubscribe,
     /// Published.
     Publish,
-    /// Who is subscribed.
+    /// The subscribers of a channel.
     Presence(Presence<'a>),
     /// How many are subscribed.
     PresenceStats(PresenceStats),
-    /// What was published.
+    /// A page of a history.
     History(History<'a>),
     /// The reply to the client's ping (`ping` on the wire).
     Pong,
@@ -52,7 +52,7 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// What it is called on the wire; empty for [`Self::Ping`] and [`Self::Unknown`], which have no name.
+    /// Its name on the wire; empty for [`Self::Ping`] and [`Self::Unknown`], which have no name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Error(_) => "error",
@@ -85,7 +85,7 @@ pub struct Error<'a> {
 }
 
 impl<'a> Error<'a> {
-    /// An error of the table, in words that say more than its own.
+    /// An error of the table, with a more precise message.
     pub fn new(code: Code, message: impl Into<Cow<'a, str>>) -> Self {
         Self { code: code.number.into(), message: message.into(), temporary: code.temporary }
     }
@@ -120,7 +120,7 @@ pub struct Connect<'a> {
     pub session: Cow<'a, str>,
     /// The node that has the connection, likewise.
     pub node: Cow<'a, str>,
-    /// The server's time in milliseconds since 1970; 0 when it does not say.
+    /// The server's time in milliseconds since 1970; 0 if absent.
     pub time: i64,
 }
 
@@ -135,7 +135,7 @@ pub struct Subscribe<'a> {
     pub recoverable: bool,
     /// In which life of the channel's history `offset` counts.
     pub epoch: Cow<'a, str>,
-    /// What was published since the position the client came with, oldest first.
+    /// Publications since the client's position, oldest first.
     pub publications: List<'a, Publication<'a>>,
     /// Whether these are all of them.
     pub recovered: bool,
@@ -145,13 +145,13 @@ pub struct Subscribe<'a> {
     pub positioned: bool,
     /// What the application adds.
     pub data: Option<Data<'a>>,
-    /// Whether the client asked to recover.
+    /// Whether the client requested recovery.
     pub was_recovering: bool,
     /// Whether publications come as a difference to the one before.
     pub delta: bool,
 }
 
-/// Who is subscribed.
+/// The subscribers of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence<'a> {
     /// By the public id of their connections.
@@ -167,10 +167,10 @@ pub struct PresenceStats {
     pub num_users: u32,
 }
 
-/// What was published.
+/// A page of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History<'a> {
-    /// In the order that was asked for.
+    /// In the requested order.
     pub publications: List<'a, Publication<'a>>,
     /// The life of the channel's history.
     pub epoch: Cow<'a, str>,

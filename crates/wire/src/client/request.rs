@@ -1,4 +1,4 @@
-//! Commands of clients, and what each of them asks for.
+//! Commands of clients, and their requests.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use super::value::{Data, Map};
 pub struct Command<'a> {
     /// What its reply will carry; 0 when it has none, as for [`Request::Pong`] and [`Request::Send`].
     pub id: u32,
-    /// What is asked for.
+    /// The request.
     pub request: Request<'a>,
 }
 
-/// What a command asks for.
+/// The request of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Request<'a> {
     /// The first command of a connection.
@@ -25,17 +25,17 @@ pub enum Request<'a> {
     Unsubscribe(Unsubscribe<'a>),
     /// Publish into a channel.
     Publish(Publish<'a>),
-    /// Who is subscribed to a channel.
+    /// The subscribers of a channel.
     Presence(Presence<'a>),
     /// How many are subscribed to a channel.
     PresenceStats(PresenceStats<'a>),
-    /// What was published into a channel.
+    /// The history of a channel.
     History(History<'a>),
     /// Asks for an empty reply.
     Ping,
     /// A message to the backend that has no reply.
     Send(Send<'a>),
-    /// A question to the backend.
+    /// An `rpc` call to the backend.
     Rpc(Rpc<'a>),
     /// A new token for the connection.
     Refresh(Refresh<'a>),
@@ -69,26 +69,26 @@ impl Request<'_> {
     }
 }
 
-/// What a client says of itself when it connects.
+/// The fields of `connect`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// Who it is; empty when it does not say.
+    /// The token; empty if absent.
     pub token: Cow<'a, str>,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Data<'a>>,
-    /// Positions of server-side subscriptions that it had before, by channel.
+    /// Positions of earlier server-side subscriptions, by channel.
     pub subs: Map<'a, Subscribe<'a>>,
-    /// What it calls itself, for logs.
+    /// The name of the client's software, for logs.
     pub name: Cow<'a, str>,
-    /// In which version.
+    /// The version of the client's software.
     pub version: Cow<'a, str>,
-    /// HTTP headers that its platform does not let it send.
+    /// Emulated HTTP headers, for platforms that cannot set them.
     pub headers: Map<'a, Cow<'a, str>>,
     /// Features of the connection that the client supports, one bit each.
     pub flag: i64,
 }
 
-/// A subscription that a client asks for.
+/// A requested subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// To this channel; empty inside of [`Connect::subs`].
@@ -101,7 +101,7 @@ pub struct Subscribe<'a> {
     pub epoch: Cow<'a, str>,
     /// The last publication that the client has seen.
     pub offset: u64,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Data<'a>>,
     /// Whether the server is to check that no publication is missed.
     pub positioned: bool,
@@ -111,7 +111,7 @@ pub struct Subscribe<'a> {
     pub join_leave: bool,
     /// The format of publications as differences to the one before; empty for none.
     pub delta: Cow<'a, str>,
-    /// Whether only publications with certain tags are wanted. What it says is not read.
+    /// Whether there is a filter by tags. Its contents are not read.
     pub tf: Option<Opaque>,
     /// Features of the subscription that the client supports, one bit each.
     pub flag: i64,
@@ -163,25 +163,25 @@ pub struct History<'a> {
 /// A place in a channel's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamPosition<'a> {
-    /// Publications counted from 1.
+    /// The offset, counted from 1.
     pub offset: u64,
-    /// In which life of the history.
+    /// The epoch of the history.
     pub epoch: Cow<'a, str>,
 }
 
 /// A message to the backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Send<'a> {
-    /// What it says.
+    /// The data.
     pub data: Option<Data<'a>>,
 }
 
-/// A question to the backend.
+/// An `rpc` call to the backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rpc<'a> {
-    /// What is asked.
+    /// The data of the call.
     pub data: Option<Data<'a>>,
-    /// Of which method; may be empty.
+    /// The method; may be empty.
     pub method: Cow<'a, str>,
 }
 

@@ -3,7 +3,7 @@
 //! Numbers and names are those of the Centrifugo client protocol (its public `client.proto`, protocol version 2). A
 //! field that is not listed here is skipped, as Protobuf specifies.
 //!
-//! Invariant, which a test holds: these tables and `proto/client.proto` say the same.
+//! Invariant, kept by a test: these tables are equal to `proto/client.proto`.
 
 use super::field::{Field, Fields, Message, Reader, Value, Writer, field};
 use super::push::{self, ClientInfo, Event, Publication, Push};

@@ -42,16 +42,16 @@ impl From<Vec<u8>> for Data<'_> {
     }
 }
 
-/// Several values: lent to an encoder, or owned by what a decoder gives.
+/// Several values: borrowed for an encoder, or owned in the result of a decoder.
 #[derive(Clone, Debug)]
 pub enum List<'a, T> {
-    /// Somebody else's.
+    /// Borrowed.
     Borrowed(&'a [T]),
-    /// One's own.
+    /// Owned.
     Owned(Vec<T>),
 }
 
-/// Named values in the order in which they came. A decoder does not look for names that occur twice.
+/// Named values in the order of the message. A decoder does not check for duplicate names.
 pub type Map<'a, V> = List<'a, (Cow<'a, str>, V)>;
 
 impl<T> List<'_, T> {

@@ -1,7 +1,7 @@
 //! Bodies on plain lines: how one that contains line breaks is written so that it stays one line.
 //!
 //! Invariants:
-//! - What is written for a body contains neither `\r` nor `\n`.
+//! - The written form of a body contains neither `\r` nor `\n`.
 //! - [`Escape::Auto`] copies a body without line breaks byte for byte; JSON stays the same JSON.
 //! - What [`Escape::Always`] writes gives the body back through [`unescape`].
 

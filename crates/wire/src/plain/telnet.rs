@@ -88,7 +88,7 @@ impl Telnet {
                     match request {
                         WILL => answers.extend_from_slice(&[IAC, DONT, option]),
                         DO => answers.extend_from_slice(&[IAC, WONT, option]),
-                        // What is off already needs no answer (RFC 854: it would go back and forth for ever).
+                        // A request to disable a disabled option gets no response, to prevent a loop (RFC 854).
                         _ => {}
                     }
                     Self::Text

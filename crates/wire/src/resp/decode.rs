@@ -21,7 +21,7 @@ pub struct Limits {
     pub max_command: usize,
 }
 
-/// What stands at the start of a buffer.
+/// The result of decoding at the start of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// One whole command.

@@ -57,7 +57,7 @@ fn first_word(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), ProtocolError> {
     }
 }
 
-/// Appends what stands up to the closing quote to `word` and gives what follows it; `None` when none does.
+/// Appends the text up to the closing quote to `word`, and returns the rest; `None` without a closing quote.
 fn double_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match text {

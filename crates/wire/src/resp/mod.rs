@@ -5,8 +5,8 @@
 //! clients match on them.
 //!
 //! Invariants:
-//! - A decoder never asks its caller to keep more bytes than the limits it was given.
-//! - An encoder appends exactly one reply; what could break its framing (a line break in an error) is replaced.
+//! - A decoder never requires its caller to keep more bytes than its limits.
+//! - An encoder appends exactly one reply; characters that would break its framing (a line break in an error) are replaced.
 
 mod args;
 mod decode;
@@ -34,7 +34,7 @@ pub enum Version {
     V3,
 }
 
-/// Bytes that are not RESP. After one the framing is lost: say it (Redis says `-ERR ` and these words) and
+/// Bytes that are not RESP. The framing is lost: send the error (Redis sends `-ERR ` and this text) and
 /// close.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProtocolError {
@@ -56,7 +56,7 @@ pub enum ProtocolError {
     /// A command or a reply longer than this many bytes as a whole.
     #[error("Protocol error: longer than {0} bytes")]
     TooLong(usize),
-    /// A server's reply that is not RESP; the words say where it broke.
+    /// A server's reply that is not RESP; the text has the place.
     #[error("Protocol error: {0}")]
     BadReply(&'static str),
 }

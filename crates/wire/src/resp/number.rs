@@ -1,6 +1,6 @@
 //! The header lines of RESP: one type byte, a decimal number, `\r\n`.
 
-/// What stands behind a type byte.
+/// The number after a type byte.
 pub(super) enum Header {
     /// A number, and where the next byte after its line is.
     Number { value: i64, next: usize },

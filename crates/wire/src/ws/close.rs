@@ -7,7 +7,7 @@ use super::Control;
 pub struct Close(pub(super) Control);
 
 impl Close {
-    /// Why; `None` when its sender did not say.
+    /// The code; `None` if the frame has none.
     pub fn code(&self) -> Option<CloseCode> {
         self.0.first_chunk().map(|code| CloseCode(u16::from_be_bytes(*code)))
     }

@@ -1,4 +1,4 @@
-//! What is wrong with what a peer sends.
+//! Protocol errors of a peer.
 
 use thiserror::Error;
 

@@ -69,7 +69,7 @@ pub enum Opcode {
     Text = 1,
     /// Any bytes.
     Binary = 2,
-    /// The last thing its sender says.
+    /// A Close frame.
     Close = 8,
     /// To be answered with a pong of the same payload.
     Ping = 9,

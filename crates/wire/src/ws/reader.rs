@@ -16,18 +16,18 @@ pub struct Rules {
     pub max_message: u64,
 }
 
-/// What was read.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// All of the input is used, and nothing is whole yet.
     Partial,
-    /// A message is whole. It is what stands in the buffer now; take it out before reading on.
+    /// A message is complete. The buffer contains it; take it out before the next read.
     Message(Kind),
     /// To be answered with a pong of the same payload.
     Ping(Control),
     /// An answer to a ping, or a sign of life.
     Pong(Control),
-    /// The peer says no more; what follows is not to be read. To be answered with the same code.
+    /// A Close frame, to be answered with the same code. Bytes after it must not be read.
     Close(Close),
 }
 
@@ -108,9 +108,9 @@ impl Reader {
         self.read_some(input, rules, buffer, None)
     }
 
-    /// As [`Reader::read`], on a connection where [`deflate`] was agreed on: a compressed message is kept as it comes,
-    /// and `inflater` puts what it says in its place when it is whole. The longest message allowed is meant of what it
-    /// says; compressed it may take a quarter more, since what cannot be made shorter becomes longer.
+    /// As [`Reader::read`], on a connection with [`deflate`]: a compressed message is kept compressed until it is complete, and
+    /// then replaced by its decompressed form by `inflater`. The limit applies to the decompressed message; the compressed one may
+    /// be a quarter longer, since incompressible data grows.
     ///
     /// A compressed message cannot be taken in pieces.
     ///
@@ -181,7 +181,7 @@ impl Reader {
     fn check_first(&mut self, deflate: bool) -> Result<(), ProtocolError> {
         let first = self.header[0];
         let opcode = first & 0x0F;
-        // RFC 7692 §6: the first frame of a message says it for all of them.
+        // RFC 7692 §6: the first frame of a message has the bit for all of its frames.
         let may_be_compressed = deflate && matches!(Opcode::new(opcode), Some(Opcode::Text | Opcode::Binary));
         let allowed = if may_be_compressed { deflate::COMPRESSED } else { 0 };
         if first & 0x70 & !allowed != 0 {

@@ -49,8 +49,8 @@ mod tests {
 
     use super::*;
 
-    /// What comes of bytes fed in pieces of these sizes: whether they are UTF-8, or after how many bytes they
-    /// were seen to be wrong.
+    /// The result for bytes fed in pieces of these sizes: valid, or the number of bytes after which an error was
+    /// detected.
     fn fed(bytes: &[u8], sizes: &[usize]) -> Result<bool, usize> {
         let (mut utf8, mut at) = (Utf8::default(), 0);
         for size in sizes.iter().cycle() {

@@ -2,7 +2,7 @@
 
 use super::{CloseCode, MAX_CONTROL, Opcode, mask};
 
-/// What stands before a payload (RFC 6455 §5.2).
+/// The header of a frame (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Whether the message ends with this frame.

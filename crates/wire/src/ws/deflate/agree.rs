@@ -7,9 +7,9 @@ use super::WINDOW_BITS;
 /// What the extension is called.
 pub const EXTENSION: &str = "permessage-deflate";
 
-/// The answer to an offer that says nothing of a window for what the server sends.
+/// The response to an offer without a window size of the server.
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-/// The answer to one that says something of it, with [`WINDOW_BITS`].
+/// The response to an offer with one, with [`WINDOW_BITS`].
 const ANSWER_12: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
 
@@ -49,14 +49,14 @@ enum Element {
     Offer(Offer),
 }
 
-/// What an offer says, each as often as it says it.
+/// The parameters of an offer, with repetitions.
 #[derive(Default)]
 struct Offer {
     server_no_context_takeover: usize,
     client_no_context_takeover: usize,
     server_max_window_bits: Vec<u8>,
     client_max_window_bits: usize,
-    /// It says something that does not exist.
+    /// It has an unknown parameter.
     broken: bool,
 }
 
@@ -92,7 +92,7 @@ fn window_bits(value: &str) -> Option<u8> {
     (8..=15).find(|bits| bits.to_string() == value)
 }
 
-/// What is left of a header.
+/// The rest of a header.
 struct Scanner<'h>(&'h str);
 
 impl<'h> Scanner<'h> {

@@ -49,7 +49,7 @@ const WINDOW_BITS: u8 = 12;
 /// What a compressed message would end with and does not (RFC 7692 §7.2.1): an empty block that is stored as it is.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// The bit of a frame's first byte that says that its message is compressed, RSV1 (RFC 7692 §6).
+/// The bit of a frame's first byte that marks a compressed message, RSV1 (RFC 7692 §6).
 pub(super) const COMPRESSED: u8 = 0x40;
 
 /// Bytes that went through a [`Deflater`] or an [`Inflater`], since it was made.

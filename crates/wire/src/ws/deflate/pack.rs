@@ -12,7 +12,7 @@ use crate::ws::{Opcode, frame};
 
 /// How far back a message reaches, in bytes.
 const WINDOW: usize = 1 << WINDOW_BITS;
-/// What is kept of a buffer between two messages, in bytes.
+/// Capacity of a buffer that is kept between two messages, in bytes.
 const SPARE: usize = 1 << 16;
 
 /// Compresses messages, each on its own.
@@ -75,7 +75,7 @@ impl Deflater {
                 15,
             ))),
         };
-        // What is not shorter than the message by then is of no use.
+        // A result that is not shorter than the message is discarded.
         let bound = plain.len() + TAIL.len();
         let mut parts = plain.chunks(WINDOW).peekable();
         while let Some(part) = parts.next() {

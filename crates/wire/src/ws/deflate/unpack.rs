@@ -11,10 +11,10 @@ use crate::ws::ProtocolError;
 
 /// An empty block that is stored as it is, and the last one: where it is read, the message has ended between two blocks.
 const LAST: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
-/// What is put behind a message before it is read.
+/// Bytes appended to a message before decompression (RFC 7692 §7.2.2).
 const BEHIND: usize = TAIL.len() + LAST.len();
 
-/// What is kept of a buffer between two messages, in bytes.
+/// Capacity of a buffer that is kept between two messages, in bytes.
 const SPARE: usize = 1 << 16;
 /// The least room that is made for a message at first, in bytes.
 const ROOM: usize = 1 << 10;
