@@ -1,4 +1,4 @@
-//! What a token that is accepted says.
+//! The claims of accepted tokens.
 
 use serde_json::json;
 use tidings_auth::{Connection, Subscription, SubscriptionOptions};
@@ -59,7 +59,7 @@ fn a_connection_may_end_at_another_time_than_its_token() {
     assert_eq!(connected(json!({"sub": "a", "exp": NOW + 9, "expire_at": 0})).expires, None);
     assert_eq!(connected(json!({"sub": "a", "expire_at": NOW + 5})).expires, Some(NOW + 5));
     assert_eq!(subscribed(json!({"channel": "a", "exp": NOW + 9, "expire_at": 0})).expires, None);
-    // Some libraries write fractions of a second; what is left is never made longer.
+    // Some libraries write fractions of a second; rounding never extends the validity.
     assert_eq!(connected(json!({"sub": "a", "exp": NOW as f64 + 9.9})).expires, Some(NOW + 9));
 }
 

@@ -18,7 +18,7 @@ fn trusting(provider: &Provider) -> Verifier {
     verifier(&[("token.jwks_public_endpoint", &provider.url())])
 }
 
-/// What the verifier says at a time.
+/// The result of the verifier at a time.
 async fn ask(verifier: &Verifier, label: &str, now: u64) -> Result<String, TokenError> {
     let answer = timeout(PATIENCE, verifier.connection(&fixture(label), now)).await.expect("an answer");
     answer.map(|connection| connection.user)
@@ -69,12 +69,12 @@ async fn a_new_key_is_found_without_a_restart() {
     let verifier = trusting(&provider);
     assert!(ask(&verifier, "RS256", NOW).await.is_ok());
     provider.answer(Answer::of(&["p256"]));
-    // Too early to fetch again, and nobody knows yet whether there is such a key.
+    // Too early to fetch again, and it is not known yet whether there is such a key.
     assert!(is_temporary(&ask(&verifier, "ES256", NOW + 9).await));
     assert_eq!(provider.requests().len(), 1);
     assert!(ask(&verifier, "ES256", NOW + 10).await.is_ok());
     assert_eq!(provider.requests().len(), 2);
-    // The old one was withdrawn, and is told so once that is certain.
+    // The old key was withdrawn, and its tokens are refused once that is certain.
     assert!(is_temporary(&ask(&verifier, "RS256", NOW + 10).await));
     assert!(is_unknown(&ask(&verifier, "RS256", NOW + 20).await));
 }

@@ -1,4 +1,4 @@
-//! What a token must be, and must not be, to make a client somebody.
+//! Requirements on tokens that authenticate a client.
 
 mod claims;
 mod key_set;

@@ -1,4 +1,4 @@
-//! What an operator may say about tokens, and what is answered when it cannot be.
+//! Options of tokens, and errors of wrong options.
 
 use serde_json::json;
 use tidings_auth::{MAX_TOKEN, Refusal, SetupError, SignError, sign_hs256};

@@ -78,7 +78,7 @@ impl Provider {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (shared, wrap) = (Arc::clone(&serving), wrap.clone());
-                // Whoever asked may hang up at any time.
+                // The client may close the connection at any time.
                 thread::spawn(move || wrap(stream).map(|stream| serve(&shared, stream)));
             }
         });

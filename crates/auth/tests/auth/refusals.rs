@@ -1,4 +1,4 @@
-//! Tokens that are signed well and still make nobody of a client; and what the client and the log are told.
+//! Tokens with a valid signature that are refused; and the errors for the client and the log.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +19,7 @@ fn an_expired_token_is_an_error_of_its_own() {
     assert_eq!(refused(json!({"sub": "42", "exp": NOW as f64 + 0.5})).code().number, 109);
     assert_eq!(refused(json!({"sub": "42", "exp": 0})).code().number, 109);
     assert!(connect(&hmac_verifier(), &token(json!({"sub": "42", "exp": NOW + 1}))).is_ok());
-    // Expired is told before anything that a token claims beside it.
+    // Expiry is reported before errors of other claims.
     assert_eq!(refused(json!({"exp": NOW - 5, "channels": 3})).code().number, 109);
     let subscription = token(json!({"channel": "a", "exp": NOW - 5}));
     assert_eq!(subscribe(&hmac_verifier(), &subscription), Err(TokenError::Expired { seconds: 5 }));
@@ -166,7 +166,7 @@ fn what_is_no_token_is_refused() {
     }
     let deep = format!("{{\"sub\":\"42\",\"info\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
     let token = signed(&json!({"alg": "HS256"}), deep.as_bytes(), SECRET.as_bytes());
-    // Nothing to say against it, but it must not overflow the stack.
+    // It is valid, but it must not overflow the stack.
     let _ = connect(&hmac_verifier(), &token);
 }
 

@@ -1,4 +1,4 @@
-//! A key vouches for what was signed with it, and for nothing else.
+//! A key verifies what was signed with it, and nothing else.
 
 use serde_json::json;
 use tidings_auth::{Refusal, TokenError};
@@ -82,7 +82,7 @@ fn a_public_key_never_serves_as_a_secret() {
         for bytes in [key.as_str(), key.trim()] {
             let forged = signed(&json!({"alg": "HS256"}), claims.as_bytes(), bytes.as_bytes());
             assert_eq!(connect(&verifier, &forged), Err(Refusal::NoKey("HS256").into()));
-            // What its header says of the algorithm is not believed either.
+            // The algorithm in its header is ignored, too.
             let forged = signed(&json!({"alg": "RS256"}), claims.as_bytes(), bytes.as_bytes());
             assert!(matches!(connect(&verifier, &forged), Err(TokenError::Refused(_))));
         }

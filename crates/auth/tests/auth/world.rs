@@ -60,17 +60,17 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-/// What a verifier without a key set says at [`NOW`].
+/// The result of a verifier without a key set at [`NOW`].
 pub(crate) fn connect(verifier: &Verifier, token: &str) -> Result<Connection, TokenError> {
     wait(verifier.connection(token, NOW))
 }
 
-/// What a verifier without a key set says at [`NOW`].
+/// The result of a verifier without a key set at [`NOW`].
 pub(crate) fn subscribe(verifier: &Verifier, token: &str) -> Result<Subscription, TokenError> {
     wait(verifier.subscription(token, NOW))
 }
 
-/// A token put together from its parts, signed with HMAC-SHA-256; made here, not by what is tested.
+/// A token made of its parts, signed with HMAC-SHA-256 by the test, independent of the tested code.
 pub(crate) fn signed(header: &Value, claims: &[u8], key: &[u8]) -> String {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), signed.as_bytes());
