@@ -62,7 +62,7 @@ fn run_beside(example: impl Future<Output = Result<(), Box<dyn Error>>>, scenari
             () = scenario => {}
         }
     };
-    runtime.block_on(timeout(PATIENCE * 2, both)).expect("in time");
+    runtime.block_on(async { timeout(PATIENCE * 2, both).await }).expect("in time");
 }
 
 #[test]
