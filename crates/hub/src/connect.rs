@@ -3,7 +3,7 @@
 use tidings_wire::{Channel, code};
 
 use crate::access::{Action, Identity, has_own_channel};
-use crate::deciding::{Admission, Connected, Rejection};
+use crate::decisions::{Admission, Connected, Rejection};
 use crate::effects::{Effect, Effects, Failure, Timer};
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -34,7 +34,7 @@ impl<P: Protocols> Hub<P> {
         if grants {
             self.sessions[slot.index()].set_granted(std::mem::take(&mut channels));
         }
-        let requested = std::mem::take(&mut self.sessions[slot.index()].more().requested);
+        let requested = std::mem::take(&mut self.sessions[slot.index()].cold().requested);
         if channels.len() > self.settings.channel_limit {
             return self.too_many_channels(slot, fx);
         }
@@ -71,7 +71,7 @@ impl<P: Protocols> Hub<P> {
         {
             return self.finish_accept(slot, admitting, fx);
         }
-        self.sessions[slot.index()].more().awaiting.connect(admitting);
+        self.sessions[slot.index()].cold().pending.connect(admitting);
         self.read_for_next(slot, fx);
     }
 
@@ -141,7 +141,7 @@ impl<P: Protocols> Hub<P> {
         if member.is_nobody() {
             return true;
         }
-        let before = session.more().member.replace(Box::new(member));
+        let before = session.cold().member.replace(Box::new(member));
         if let Some(before) = before {
             self.forget_user(slot, &before.user);
         }
@@ -159,9 +159,9 @@ impl<P: Protocols> Hub<P> {
         let session = &mut self.sessions[slot.index()];
         session.identity = Identity::Anonymous;
         session.flags.set(Flag::Connected, false);
-        let member = session.existing_more().and_then(|more| {
-            more.granted = Vec::new();
-            more.member.take()
+        let member = session.existing_cold().and_then(|cold| {
+            cold.granted = Vec::new();
+            cold.member.take()
         });
         if let Some(member) = member {
             self.forget_user(slot, &member.user);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Topic};
 
-use crate::deciding::{Admission, Connected, Decide, Rejection, TokenId};
+use crate::decisions::{Admission, Connected, Decide, Rejection, TokenId};
 use crate::index::Slot;
 use crate::session::SessionId;
 

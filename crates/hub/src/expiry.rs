@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tidings_wire::grant::TokenId;
 use tidings_wire::{Channel, Topic, code};
 
+use crate::close::CloseReason;
 use crate::effects::{Effect, Effects, Notification, Timer};
-use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::member::SubscriptionFlag;
@@ -116,13 +116,13 @@ impl<P: Protocols> Hub<P> {
         (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
         fx: &mut Effects,
     ) {
-        let more = self.sessions[slot.index()].more();
+        let cold = self.sessions[slot.index()].cold();
         if let Some(token) = token
-            && let Some(member) = &mut more.member
+            && let Some(member) = &mut cold.member
         {
             member.set_token(Some(token));
         }
-        let member = more.member.get_or_insert_default();
+        let member = cold.member.get_or_insert_default();
         member.expires = expires;
         if let Some(info) = info {
             member.info = Some(info.clone());
@@ -181,10 +181,10 @@ impl<P: Protocols> Hub<P> {
     /// Frees the user and special subscriptions of a session that has neither.
     pub fn forget_empty_member(&mut self, slot: Slot) {
         let session = &mut self.sessions[slot.index()];
-        if let Some(more) = session.existing_more()
-            && more.member.as_ref().is_some_and(|member| member.is_nobody())
+        if let Some(cold) = session.existing_cold()
+            && cold.member.as_ref().is_some_and(|member| member.is_nobody())
         {
-            more.member = None;
+            cold.member = None;
         }
         session.settle();
     }

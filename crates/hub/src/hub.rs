@@ -6,9 +6,9 @@ use std::sync::Arc;
 use slab::Slab;
 use tidings_wire::{Form, Position, Publication, Topic};
 
-use crate::deciding::ConnectionInfo;
+use crate::close::{CloseReason, Disconnects};
+use crate::decisions::ConnectionInfo;
 use crate::effects::{Effect, Effects, Timer};
-use crate::ending::{CloseReason, Disconnects};
 use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;
 use crate::protocols::{Event, Peer as _, Protocols};
@@ -139,7 +139,7 @@ impl<P: Protocols> Hub<P> {
         let generation = self.next_generation;
         let mut session = Session::new(generation, peer);
         if about.is_some() {
-            session.more().about = about;
+            session.cold().about = about;
         }
         let slot = Slot::from_index(self.sessions.insert(session));
         P::opened(self, slot, fx);
@@ -228,7 +228,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Whether the session holds no memory beyond its place here and in the subscriber lists.
     pub fn is_idle(&self, slot: Slot) -> bool {
-        self.sessions.get(slot.index()).is_none_or(|s| !s.has_more())
+        self.sessions.get(slot.index()).is_none_or(|s| !s.has_cold_state())
     }
 
     /// The connection is gone: forgets the session and everything it had.
@@ -249,7 +249,7 @@ impl<P: Protocols> Hub<P> {
     pub fn finish(&mut self, slot: Slot, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         session.flags.set(Flag::Finishing, true);
-        if !session.is_awaiting() && !session.flags.has(Flag::Closing) {
+        if !session.has_pending() && !session.flags.has(Flag::Closing) {
             self.end(slot, &CloseReason::Done, fx);
         }
     }
@@ -267,10 +267,10 @@ impl<P: Protocols> Hub<P> {
         self.unsubscribe_all(slot, fx);
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
-        let Some(more) = session.existing_more() else { return };
-        let waited: Vec<TopicKey> = more.awaiting.topics().collect();
-        let catching: Vec<TopicKey> = more.awaiting.catching().collect();
-        more.awaiting = Default::default();
+        let Some(cold) = session.existing_cold() else { return };
+        let waited: Vec<TopicKey> = cold.pending.topics().collect();
+        let catching: Vec<TopicKey> = cold.pending.catching().collect();
+        cold.pending = Default::default();
         for key in catching {
             self.topics.stop_recording(key);
         }

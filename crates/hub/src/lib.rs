@@ -14,11 +14,10 @@
 //! - Control traffic (responses, notices) is never dropped here; what may be dropped is decided per namespace.
 
 mod access;
-mod answering;
+mod close;
 mod connect;
-mod deciding;
+mod decisions;
 mod effects;
-mod ending;
 mod expiry;
 mod hub;
 mod identity;
@@ -31,6 +30,7 @@ mod overflow;
 mod permission;
 mod protocols;
 mod rate;
+mod requests;
 mod session;
 mod settings;
 mod subscribe;
@@ -39,17 +39,17 @@ mod topics;
 mod usage;
 
 pub use access::{Access, Action, Identity};
+pub use close::{CloseReason, Disconnects};
 pub use connect::seconds_left;
-pub use deciding::{
+pub use decisions::{
     Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
     TokenId,
 };
 pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
-pub use ending::{CloseReason, Disconnects};
 pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
-pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumer};
+pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
 pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::deciding::TokenId;
+use crate::decisions::TokenId;
 use crate::index::TopicKey;
 
 /// One thing that is special about a subscription.

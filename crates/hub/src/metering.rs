@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tidings_wire::code;
 
 use crate::access::Identity;
+use crate::close::CloseReason;
 use crate::effects::Effects;
-use crate::ending::CloseReason;
 use crate::hub::{Hub, Progress};
 use crate::index::Slot;
 use crate::protocols::Protocols;

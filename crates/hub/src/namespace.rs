@@ -16,7 +16,7 @@ const BOUNDARY: char = ':';
 
 /// What happens to a subscriber whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlowConsumer {
+pub enum SlowConsumerPolicy {
     /// Close the connection with a code that says "reconnect".
     Cut,
     /// Drop what waits of the channel and keep its newest publication.
@@ -43,7 +43,7 @@ pub struct NamespaceOptions {
     /// How JSON clients are shown bodies.
     pub publication_data_format: DataFormat,
     /// What happens to subscribers that do not keep up.
-    pub slow_consumer: SlowConsumer,
+    pub slow_consumer: SlowConsumerPolicy,
     /// How many publications of a channel are kept; none when zero.
     pub history_size: usize,
     /// For how long they are; none when zero.

@@ -3,10 +3,10 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo, Topic};
 
+use crate::close::CloseReason;
 use crate::connect::seconds_left;
-use crate::deciding::{Admission, Directive, Order, Rejection, TokenId};
+use crate::decisions::{Admission, Directive, Order, Rejection, TokenId};
 use crate::effects::Effects;
-use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::identity::locate;
 use crate::index::{Slot, TopicKey};
@@ -181,8 +181,8 @@ impl<P: Protocols> Hub<P> {
     fn recall(&mut self, slot: Slot, why: Code, fx: &mut Effects, which: impl Fn(&PendingSubscribe) -> bool) {
         let mut index = 0;
         loop {
-            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
-            let Some(join) = more.awaiting.joins_mut().nth(index) else { break };
+            let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
+            let Some(join) = cold.pending.joins_mut().nth(index) else { break };
             index += 1;
             if !which(join) {
                 continue;

@@ -5,7 +5,7 @@ use tidings_wire::code;
 use crate::effects::Effects;
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
-use crate::namespace::SlowConsumer;
+use crate::namespace::SlowConsumerPolicy;
 use crate::protocols::{LossReport, Peer as _, Protocols};
 use crate::topics::Entry;
 
@@ -28,10 +28,10 @@ impl<P: Protocols> Hub<P> {
     pub fn overflow(&self, slot: Slot, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(Entry::slow_consumer).unwrap_or_default();
         match (policy, self.sessions[slot.index()].peer.loss_report()) {
-            (SlowConsumer::Cut, _) | (_, LossReport::Close) => Overflow::Cut,
+            (SlowConsumerPolicy::Cut, _) | (_, LossReport::Close) => Overflow::Cut,
             (_, LossReport::Resubscribe | LossReport::Reconnect) => Overflow::Unsubscribe,
-            (SlowConsumer::Latest, LossReport::Notice) => Overflow::Latest,
-            (SlowConsumer::DropOldest, LossReport::Notice) => Overflow::DropOldest,
+            (SlowConsumerPolicy::Latest, LossReport::Notice) => Overflow::Latest,
+            (SlowConsumerPolicy::DropOldest, LossReport::Notice) => Overflow::DropOldest,
         }
     }
 

@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Topic};
 
 use crate::access::{Action, Identity, USER, USERS, has_own_channel};
-use crate::deciding::Decide;
+use crate::decisions::Decide;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
 use crate::index::Slot;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_wire::Channel;
 
 use crate::access::Identity;
-use crate::deciding::{Admission, ConnectionInfo};
+use crate::decisions::{Admission, ConnectionInfo};
 use crate::index::Slot;
 use crate::member::Member;
 use crate::protocols::{Protocols, State as _};
@@ -71,14 +71,14 @@ pub struct Session<P: Protocols> {
     /// Small facts.
     pub flags: Flags,
     pub(crate) only: SingleSubscription,
-    pub(crate) more: Option<Box<ColdState<P>>>,
+    pub(crate) cold: Option<Box<ColdState<P>>>,
 }
 
 /// What an idle session does not have.
 #[derive(Debug)]
 pub(crate) struct ColdState<P: Protocols> {
     pub(crate) protocol: P::State,
-    pub(crate) awaiting: PendingCommands,
+    pub(crate) pending: PendingCommands,
     /// All subscriptions, once there are two.
     pub(crate) subscriptions: Vec<Subscription>,
     /// The transport and headers of the connection.
@@ -95,7 +95,7 @@ impl<P: Protocols> Default for ColdState<P> {
     fn default() -> Self {
         Self {
             protocol: P::State::default(),
-            awaiting: PendingCommands::default(),
+            pending: PendingCommands::default(),
             subscriptions: Vec::new(),
             about: None,
             requested: Vec::new(),
@@ -113,127 +113,127 @@ impl<P: Protocols> Session<P> {
             identity: Identity::default(),
             flags: Flags::default(),
             only: SingleSubscription::default(),
-            more: None,
+            cold: None,
         }
     }
 
-    pub(crate) fn more(&mut self) -> &mut ColdState<P> {
-        self.more.get_or_insert_default()
+    pub(crate) fn cold(&mut self) -> &mut ColdState<P> {
+        self.cold.get_or_insert_default()
     }
 
-    pub(crate) fn existing_more(&mut self) -> Option<&mut ColdState<P>> {
-        self.more.as_deref_mut()
+    pub(crate) fn existing_cold(&mut self) -> Option<&mut ColdState<P>> {
+        self.cold.as_deref_mut()
     }
 
     /// The protocol's state, which is made if there is none.
     pub fn state(&mut self) -> &mut P::State {
-        &mut self.more().protocol
+        &mut self.cold().protocol
     }
 
     /// The protocol's state, if there may be something in it.
     pub fn existing_state(&mut self) -> Option<&mut P::State> {
-        self.more.as_deref_mut().map(|more| &mut more.protocol)
+        self.cold.as_deref_mut().map(|cold| &mut cold.protocol)
     }
 
     /// The same, to be read.
     pub fn peek_state(&self) -> Option<&P::State> {
-        self.more.as_deref().map(|more| &more.protocol)
+        self.cold.as_deref().map(|cold| &cold.protocol)
     }
 
     /// Whether it holds memory beyond its place in the hub.
-    pub(crate) fn has_more(&self) -> bool {
-        self.more.is_some()
+    pub(crate) fn has_cold_state(&self) -> bool {
+        self.cold.is_some()
     }
 
     /// Its user and its special subscriptions, where there are such.
     pub(crate) fn member(&self) -> Option<&Member> {
-        self.more.as_ref()?.member.as_deref()
+        self.cold.as_ref()?.member.as_deref()
     }
 
     /// Its subscriptions with options that are under way.
     pub(crate) fn joins(&self) -> impl Iterator<Item = &PendingSubscribe> {
-        self.more.iter().flat_map(|more| more.awaiting.joins())
+        self.cold.iter().flat_map(|cold| cold.pending.joins())
     }
 
     pub(crate) fn existing_member(&mut self) -> Option<&mut Member> {
-        self.more.as_mut()?.member.as_deref_mut()
+        self.cold.as_mut()?.member.as_deref_mut()
     }
 
     /// Whether its token lets it subscribe to this channel.
     pub(crate) fn is_granted(&self, channel: &Channel) -> bool {
-        self.more.as_ref().is_some_and(|more| more.granted.iter().any(|(granted, _)| granted == channel))
+        self.cold.as_ref().is_some_and(|cold| cold.granted.iter().any(|(granted, _)| granted == channel))
     }
 
     /// Sets the channels that its token grants.
     pub fn set_granted(&mut self, granted: Vec<(Channel, Admission)>) {
-        if !granted.is_empty() || self.more.as_ref().is_some_and(|more| !more.granted.is_empty()) {
-            self.more().granted = granted;
+        if !granted.is_empty() || self.cold.as_ref().is_some_and(|cold| !cold.granted.is_empty()) {
+            self.cold().granted = granted;
         }
     }
 
     /// Sets the subscriptions that its client requests with its connection.
     pub fn set_requested(&mut self, requested: Vec<(Channel, SubscribeOptions)>) {
-        if !requested.is_empty() || self.has_more() {
-            self.more().requested = requested;
+        if !requested.is_empty() || self.has_cold_state() {
+            self.cold().requested = requested;
         }
     }
 
     pub(crate) fn about(&self) -> Option<&Arc<ConnectionInfo>> {
-        self.more.as_ref()?.about.as_ref()
+        self.cold.as_ref()?.about.as_ref()
     }
 
     /// Whether a command is under way.
-    pub fn is_awaiting(&self) -> bool {
-        self.more.as_ref().is_some_and(|m| !m.awaiting.is_empty())
+    pub fn has_pending(&self) -> bool {
+        self.cold.as_ref().is_some_and(|m| !m.pending.is_empty())
     }
 
     /// Whether commands stand in line that must be answered before others are carried out.
     pub fn is_queued(&self) -> bool {
-        self.more.as_ref().is_some_and(|m| !m.awaiting.is_clear())
+        self.cold.as_ref().is_some_and(|m| !m.pending.is_clear())
     }
 
     /// Whether a subscription is under way.
-    pub fn is_awaiting_subscription(&self) -> bool {
+    pub fn has_pending_subscription(&self) -> bool {
         self.subscribes() > 0
     }
 
     /// Subscriptions under way.
     pub(crate) fn subscribes(&self) -> usize {
-        self.more.as_ref().map_or(0, |m| m.awaiting.subscribes())
+        self.cold.as_ref().map_or(0, |m| m.pending.subscribes())
     }
 
     /// Whether a publish may be started: beside nothing, or behind other publishes.
     pub fn takes_publish(&self) -> bool {
-        self.more.as_ref().is_none_or(|m| m.awaiting.is_empty() || m.awaiting.takes_publish())
+        self.cold.as_ref().is_none_or(|m| m.pending.is_empty() || m.pending.takes_publish())
     }
 
     /// Whether a subscribe may be started: beside nothing, or behind other subscribes.
     pub fn takes_subscribe(&self) -> bool {
-        self.more.as_ref().is_none_or(|m| m.awaiting.is_empty() || m.awaiting.takes_subscribe())
+        self.cold.as_ref().is_none_or(|m| m.pending.is_empty() || m.pending.takes_subscribe())
     }
 
     /// Whether a request may be started beside the queue.
     pub fn takes_request(&self) -> bool {
-        self.more.as_ref().is_none_or(|more| more.awaiting.takes_request())
+        self.cold.as_ref().is_none_or(|cold| cold.pending.takes_request())
     }
 
     /// Whether a read of a history or of presence may be started beside the queue.
     pub fn takes_read(&self) -> bool {
-        self.more.as_ref().is_none_or(|more| more.awaiting.takes_read())
+        self.cold.as_ref().is_none_or(|cold| cold.pending.takes_read())
     }
 
     /// Frees what an idle session does not need.
     pub fn settle(&mut self) {
-        if let Some(more) = &self.more
-            && more.protocol.is_empty()
-            && more.awaiting.is_empty()
-            && more.subscriptions.is_empty()
-            && more.about.is_none()
-            && more.requested.is_empty()
-            && more.granted.is_empty()
-            && more.member.is_none()
+        if let Some(cold) = &self.cold
+            && cold.protocol.is_empty()
+            && cold.pending.is_empty()
+            && cold.subscriptions.is_empty()
+            && cold.about.is_none()
+            && cold.requested.is_empty()
+            && cold.granted.is_empty()
+            && cold.member.is_none()
         {
-            self.more = None;
+            self.cold = None;
         }
     }
 }

@@ -29,8 +29,8 @@ impl Default for SingleSubscription {
 impl<P: Protocols> Session<P> {
     /// All subscriptions, in the order they were made (but for removals).
     pub fn subscriptions(&self) -> &[Subscription] {
-        match &self.more {
-            Some(more) if !more.subscriptions.is_empty() => &more.subscriptions,
+        match &self.cold {
+            Some(cold) if !cold.subscriptions.is_empty() => &cold.subscriptions,
             _ if self.only.0.topic == NONE => &[],
             _ => std::slice::from_ref(&self.only.0),
         }
@@ -53,7 +53,7 @@ impl<P: Protocols> Session<P> {
             return;
         }
         let only = std::mem::take(&mut self.only).0;
-        let list = &mut self.more().subscriptions;
+        let list = &mut self.cold().subscriptions;
         if list.is_empty() {
             list.push(only);
         }
@@ -63,10 +63,10 @@ impl<P: Protocols> Session<P> {
     pub(crate) fn remove_subscription(&mut self, topic: TopicKey) {
         if self.only.0.topic == topic {
             self.only = SingleSubscription::default();
-        } else if let Some(more) = self.existing_more() {
-            more.subscriptions.retain(|s| s.topic != topic);
-            if let [last] = more.subscriptions[..] {
-                more.subscriptions = Vec::new();
+        } else if let Some(cold) = self.existing_cold() {
+            cold.subscriptions.retain(|s| s.topic != topic);
+            if let [last] = cold.subscriptions[..] {
+                cold.subscriptions = Vec::new();
                 self.only = SingleSubscription(last);
             }
         }
@@ -76,8 +76,8 @@ impl<P: Protocols> Session<P> {
     pub(crate) fn move_subscription(&mut self, topic: TopicKey, place: u32) {
         if self.only.0.topic == topic {
             self.only.0.place = place;
-        } else if let Some(more) = self.existing_more()
-            && let Some(s) = more.subscriptions.iter_mut().find(|s| s.topic == topic)
+        } else if let Some(cold) = self.existing_cold()
+            && let Some(s) = cold.subscriptions.iter_mut().find(|s| s.topic == topic)
         {
             s.place = place;
         }

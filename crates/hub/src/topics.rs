@@ -17,7 +17,7 @@ use tidings_wire::plain::Escape;
 use tidings_wire::{Form, Position, Publication, Topic};
 
 use crate::index::{Slot, TopicKey};
-use crate::namespace::SlowConsumer;
+use crate::namespace::SlowConsumerPolicy;
 use crate::session::SessionId;
 
 /// Topics for which memory is kept whatever their number.
@@ -49,7 +49,7 @@ pub struct Entry {
     default_channel: bool,
     data_format: DataFormat,
     escape: Escape,
-    slow_consumer: SlowConsumer,
+    slow_consumer: SlowConsumerPolicy,
     history: bool,
     /// The position of the publication that was fanned out last.
     last: Option<Position>,
@@ -118,7 +118,7 @@ impl Entry {
     }
 
     /// What happens to its slow subscribers.
-    pub fn slow_consumer(&self) -> SlowConsumer {
+    pub fn slow_consumer(&self) -> SlowConsumerPolicy {
         self.slow_consumer
     }
 
@@ -136,7 +136,7 @@ pub(crate) struct TopicOptions {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,
     pub(crate) escape: Escape,
-    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) slow_consumer: SlowConsumerPolicy,
     pub(crate) history: bool,
 }
 

@@ -1,7 +1,8 @@
 //! From the configuration to what the parts take.
 
 use tidings_hub::{
-    Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumer, Usage, UsageLimits,
+    Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
+    UsageLimits,
 };
 use tidings_shard::{AddressRange, Limits};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -139,12 +140,12 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
         publication_data_format: from.publication_data_format,
         slow_consumer: match from.slow_consumer {
             config::SlowConsumer::Auto if from.history_size > 0 && !from.history_ttl.is_zero() => {
-                SlowConsumer::Cut
+                SlowConsumerPolicy::Cut
             }
-            config::SlowConsumer::Auto => SlowConsumer::DropOldest,
-            config::SlowConsumer::Cut => SlowConsumer::Cut,
-            config::SlowConsumer::Latest => SlowConsumer::Latest,
-            config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
+            config::SlowConsumer::Auto => SlowConsumerPolicy::DropOldest,
+            config::SlowConsumer::Cut => SlowConsumerPolicy::Cut,
+            config::SlowConsumer::Latest => SlowConsumerPolicy::Latest,
+            config::SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest,
         },
         history_size: from.history_size,
         history_ttl: from.history_ttl,

@@ -206,11 +206,11 @@ impl Context<'_> {
         if session.flags.has(Flag::Closing) {
             return Flow::Ended;
         }
-        if session.flags.has(Flag::Finishing) && !session.is_awaiting() {
+        if session.flags.has(Flag::Finishing) && !session.has_pending() {
             self.end(&CloseReason::Done);
             return Flow::Ended;
         }
-        if !session.is_awaiting() {
+        if !session.has_pending() {
             session.settle();
             let event = self.link().protocol().module().event;
             event(self, Event::Idle);

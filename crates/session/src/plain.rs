@@ -227,7 +227,7 @@ impl Context<'_> {
     }
 
     fn plain_subscribe(&mut self, name: Option<&str>) -> Progress {
-        if self.session().is_awaiting() {
+        if self.session().has_pending() {
             return Progress::Hold;
         }
         let Some(channel) = self.plain_channel(name) else { return Progress::Next };
@@ -256,7 +256,7 @@ impl Context<'_> {
     }
 
     fn plain_publish(&mut self, channel: &str, body: &str) -> Progress {
-        let awaiting = self.session().is_awaiting();
+        let awaiting = self.session().has_pending();
         if !self.session().takes_publish() {
             return Progress::Hold;
         }

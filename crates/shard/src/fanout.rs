@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Entry, Overflow, Slot, SlowConsumer, TopicKey, is_told};
+use tidings_hub::{CloseReason, Entry, Overflow, Slot, SlowConsumerPolicy, TopicKey, is_told};
 use tidings_session::Hub;
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
@@ -256,7 +256,7 @@ impl Shard {
         slot: Slot,
         begun: usize,
         topic: TopicKey,
-        policy: SlowConsumer,
+        policy: SlowConsumerPolicy,
         shared: &Bytes,
     ) {
         let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
@@ -265,8 +265,8 @@ impl Shard {
             ends: &self.batches.ends,
             shared,
             topic: serial,
-            droppable: policy != SlowConsumer::Cut,
-            newest_stays: policy == SlowConsumer::Latest,
+            droppable: policy != SlowConsumerPolicy::Cut,
+            newest_stays: policy == SlowConsumerPolicy::Latest,
         };
         if conn.queue.is_none() {
             add(&self.metrics.stalled, 1);

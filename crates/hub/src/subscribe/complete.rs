@@ -10,7 +10,7 @@ use tidings_wire::{Channel, Position, Publication};
 
 use super::options::{SubscribeOptions, recover};
 use super::state::{Origin, PendingSubscribe, SubscribeState};
-use crate::deciding::{Admission, Rejection};
+use crate::decisions::{Admission, Rejection};
 use crate::effects::{Effect, Effects, Failure, Notification};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
@@ -130,7 +130,7 @@ impl<P: Protocols> Hub<P> {
         let Admission { info, data, expires, token, .. } = admission;
         if !marks.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
             let sub = SpecialSubscription { topic: key, marks, info, expires, token: token.map(Box::new) };
-            self.sessions[slot.index()].more().member.get_or_insert_default().subs.push(sub);
+            self.sessions[slot.index()].cold().member.get_or_insert_default().subs.push(sub);
         }
         // Before the report: a client that has it finds itself in the presence.
         if marks.has(SubscriptionFlag::Present) {

@@ -8,7 +8,7 @@ use tidings_wire::{Channel, Topic};
 use super::options::SubscribeOptions;
 use super::state::{Origin, PendingSubscribe, SubscribeState};
 use crate::access::Action;
-use crate::deciding::Decide;
+use crate::decisions::Decide;
 use crate::effects::{Effect, Effects, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -66,7 +66,7 @@ impl<P: Protocols> Hub<P> {
                 let question =
                     Decide::Subscribe { who: self.requester(slot), channel: channel.clone(), token, data };
                 let own = self.id_of(slot);
-                let ticket = self.sessions[slot.index()].more().awaiting.ticket();
+                let ticket = self.sessions[slot.index()].cold().pending.ticket();
                 fx.push(Effect::Request(own, ticket, Request::Decide(Box::new(question))));
                 SubscribeState::Deciding(ticket)
             }
@@ -88,7 +88,7 @@ impl<P: Protocols> Hub<P> {
         if join.is_decided() && !session.is_queued() {
             self.finish_subscribe(slot, join, fx);
         } else {
-            session.more().awaiting.join(join);
+            session.cold().pending.join(join);
             self.read_for_next(slot, fx);
         }
     }

@@ -3,7 +3,7 @@
 use tidings_wire::{Channel, History};
 
 use super::options::SubscribeOptions;
-use crate::deciding::{Admission, Connected};
+use crate::decisions::{Admission, Connected};
 use crate::effects::Failure;
 use crate::index::TopicKey;
 

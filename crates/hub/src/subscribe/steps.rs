@@ -7,7 +7,7 @@ use tidings_wire::{Channel, HistoryQuery, RecoveryMode, Topic};
 use super::options::{Rights, SubscribeOptions};
 use super::state::{PendingSubscribe, SubscribeState};
 use crate::access::Action;
-use crate::deciding::Rejection;
+use crate::decisions::Rejection;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
@@ -70,10 +70,10 @@ impl<P: Protocols> Hub<P> {
     /// the other, as long as what one client may be sent lasts.
     pub(crate) fn read_for_next(&mut self, slot: Slot, fx: &mut Effects) {
         loop {
-            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
+            let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
             let mut left = self.settings.recovery_bytes;
             let mut next = None;
-            for (index, join) in more.awaiting.head_joins().iter().enumerate() {
+            for (index, join) in cold.pending.head_joins().iter().enumerate() {
                 match &join.stage {
                     SubscribeState::Reading { .. } if join.wish.since.is_some() => return,
                     SubscribeState::Read { history, .. } => left = left.saturating_sub(history.size()),
@@ -123,7 +123,7 @@ impl<P: Protocols> Hub<P> {
         let query = HistoryQuery { heard: true, max_bytes, ..query };
         let from = self.topics.start_recording(key);
         let id = self.id_of(slot);
-        let ticket = self.sessions[slot.index()].more().awaiting.ticket();
+        let ticket = self.sessions[slot.index()].cold().pending.ticket();
         fx.push(Effect::Request(id, ticket, Request::History(channel.clone(), query)));
         SubscribeState::Reading { topic: key, ticket, from }
     }
@@ -148,8 +148,8 @@ impl<P: Protocols> Hub<P> {
         }
         let mut index = 0;
         loop {
-            let Some(more) = self.sessions[slot.index()].existing_more() else { return };
-            let Some(join) = more.awaiting.joins_mut().nth(index) else { return };
+            let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
+            let Some(join) = cold.pending.joins_mut().nth(index) else { return };
             index += 1;
             if join.waits_for() != Some(key) {
                 continue;
@@ -164,16 +164,16 @@ impl<P: Protocols> Hub<P> {
     }
 
     fn set_wish(&mut self, slot: Slot, index: usize, wish: SubscribeOptions) {
-        if let Some(more) = self.sessions[slot.index()].existing_more()
-            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        if let Some(cold) = self.sessions[slot.index()].existing_cold()
+            && let Some(join) = cold.pending.joins_mut().nth(index)
         {
             join.wish = wish;
         }
     }
 
     fn set_stage(&mut self, slot: Slot, index: usize, stage: SubscribeState) {
-        if let Some(more) = self.sessions[slot.index()].existing_more()
-            && let Some(join) = more.awaiting.joins_mut().nth(index)
+        if let Some(cold) = self.sessions[slot.index()].existing_cold()
+            && let Some(join) = cold.pending.joins_mut().nth(index)
         {
             join.stage = stage;
         }
@@ -187,9 +187,9 @@ impl<P: Protocols> Hub<P> {
         answer: Response,
         fx: &mut Effects,
     ) -> Option<Response> {
-        let more = self.sessions[slot.index()].existing_more()?;
+        let cold = self.sessions[slot.index()].existing_cold()?;
         let Some((index, join)) =
-            more.awaiting.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
+            cold.pending.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
         else {
             return Some(answer);
         };

@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
-use crate::namespace::{NamespaceOptions, SlowConsumer};
+use crate::namespace::{NamespaceOptions, SlowConsumerPolicy};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
 use crate::topics::{Entry, Interest, TopicOptions};
@@ -54,7 +54,7 @@ impl<P: Protocols> Hub<P> {
                 default_channel: false,
                 data_format: Default::default(),
                 escape: settings.escape,
-                slow_consumer: SlowConsumer::Cut,
+                slow_consumer: SlowConsumerPolicy::Cut,
                 history: false,
             },
         });
@@ -73,7 +73,7 @@ impl<P: Protocols> Hub<P> {
         fx: &mut Effects,
     ) -> SubscribeOutcome {
         let session = &mut self.sessions[slot.index()];
-        let awaiting = session.is_awaiting();
+        let awaiting = session.has_pending();
         let held = session.subscriptions().len() + session.subscribes();
         let known = self.topics.key(topic);
         let has = known.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key));
@@ -93,7 +93,7 @@ impl<P: Protocols> Hub<P> {
             return SubscribeOutcome::Now { already: has };
         }
         let session = &mut self.sessions[slot.index()];
-        session.more().awaiting.subscribe(key, id);
+        session.cold().pending.subscribe(key, id);
         let waiter = SessionId { slot, generation: session.generation };
         if let Some(entry) = self.topics.get_mut(key) {
             entry.waiters.push(waiter);
@@ -243,7 +243,7 @@ impl<P: Protocols> Hub<P> {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
-                self.sessions[waiter.slot.index()].more().awaiting.failed(key, failure);
+                self.sessions[waiter.slot.index()].cold().pending.failed(key, failure);
                 self.advance(waiter.slot, fx);
             }
         }
@@ -253,7 +253,7 @@ impl<P: Protocols> Hub<P> {
     /// A session that waits for something else first still holds this topic.
     fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
         let session = &mut self.sessions[waiter.slot.index()];
-        if session.existing_more().is_some_and(|more| more.awaiting.topics().any(|t| t == key))
+        if session.existing_cold().is_some_and(|cold| cold.pending.topics().any(|t| t == key))
             && let Some(entry) = self.topics.get_mut(key)
         {
             entry.waiters.push(waiter);

@@ -162,7 +162,7 @@ impl Context<'_> {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = self.session();
         let listening = session.peer.link.protocol() == Protocol::Resp { version: Version::V2 }
-            && (!session.subscriptions().is_empty() || session.is_awaiting_subscription());
+            && (!session.subscriptions().is_empty() || session.has_pending_subscription());
         let allowed_while_listening = matches!(
             &*name,
             "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ping" | "quit" | "reset"

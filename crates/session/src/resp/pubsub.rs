@@ -14,7 +14,7 @@ use crate::context::Context;
 impl Context<'_> {
     pub(super) fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
-        let awaiting = session.is_awaiting();
+        let awaiting = session.has_pending();
         if !session.takes_publish() {
             return Progress::Hold;
         }
@@ -40,7 +40,7 @@ impl Context<'_> {
 
     pub(super) fn resp_subscribe(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
-        let awaiting = session.is_awaiting();
+        let awaiting = session.has_pending();
         if !session.takes_subscribe() {
             return Progress::Hold;
         }

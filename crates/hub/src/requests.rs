@@ -2,9 +2,9 @@
 
 use tidings_wire::Channel;
 
-use crate::deciding::Decide;
+use crate::close::CloseReason;
+use crate::decisions::Decide;
 use crate::effects::{Effect, Effects, Request, Response};
-use crate::ending::CloseReason;
 use crate::hub::Hub;
 use crate::index::Slot;
 use crate::protocols::{Event, Protocols};
@@ -17,7 +17,7 @@ impl<P: Protocols> Hub<P> {
     pub fn request(&mut self, slot: Slot, id: u32, request: Request, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
-        let awaiting = &mut session.more().awaiting;
+        let awaiting = &mut session.cold().pending;
         let publishes = match &request {
             Request::Publish(..) => true,
             Request::Decide(question) => matches!(**question, Decide::Publish { .. }),
@@ -44,16 +44,16 @@ impl<P: Protocols> Hub<P> {
         let own = self.id_of(slot);
         let reads =
             matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
-        let ticket = self.sessions[slot.index()].more().awaiting.add_in_flight(id, channel, reads);
+        let ticket = self.sessions[slot.index()].cold().pending.add_in_flight(id, channel, reads);
         fx.push(Effect::Request(own, ticket, request));
     }
 
     /// Keeps bytes until their turn among the responses has come; `false` when it has come already.
     pub fn enqueue(&mut self, slot: Slot, bytes: &[u8]) -> bool {
         let session = &mut self.sessions[slot.index()];
-        let waits = session.is_awaiting();
+        let waits = session.has_pending();
         if waits {
-            session.more().awaiting.ready(bytes.into());
+            session.cold().pending.ready(bytes.into());
         }
         waits
     }
@@ -69,14 +69,14 @@ impl<P: Protocols> Hub<P> {
             return;
         }
         let slot = id.slot;
-        let Some(more) = self.sessions[slot.index()].existing_more() else { return };
-        if let Some(flight) = more.awaiting.take_in_flight(ticket) {
+        let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
+        if let Some(flight) = cold.pending.take_in_flight(ticket) {
             let (id, channel) = (flight.id, flight.channel.as_ref());
             self.event(slot, Event::Response { id, channel, answer }, fx);
         } else if let Some(answer) = self.on_subscribe_response(slot, ticket, answer, fx)
-            && let Some(more) = self.sessions[slot.index()].existing_more()
+            && let Some(cold) = self.sessions[slot.index()].existing_cold()
         {
-            more.awaiting.answered(ticket, answer);
+            cold.pending.answered(ticket, answer);
         }
         self.advance(slot, fx);
     }
@@ -93,8 +93,8 @@ impl<P: Protocols> Hub<P> {
             self.read_for_next(slot, fx);
             let topics = &self.topics;
             let session = &mut self.sessions[slot.index()];
-            let Some(more) = session.existing_more() else { return };
-            let Some((id, outcome)) = more.awaiting.pop(|key| topics.get(key).is_some_and(Entry::is_live))
+            let Some(cold) = session.existing_cold() else { return };
+            let Some((id, outcome)) = cold.pending.pop(|key| topics.get(key).is_some_and(Entry::is_live))
             else {
                 break;
             };
@@ -130,7 +130,7 @@ impl<P: Protocols> Hub<P> {
             // Those beside the queue do not keep it from going on, as long as there is room for more.
             session.flags.set(Flag::Stopped, false);
             fx.push(Effect::Resume(slot));
-        } else if session.is_awaiting() {
+        } else if session.has_pending() {
         } else if session.flags.has(Flag::Finishing) {
             self.end(slot, &CloseReason::Done, fx);
         } else {
