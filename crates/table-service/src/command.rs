@@ -1,4 +1,4 @@
-//! What a viewer may say, in text: a page's bare number as on the article's page, or JSON with one key.
+//! Text messages of viewers: the bare number of a page, as on the article's page, or a JSON object with one key.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ const MAX_TYPES: usize = 1_000;
 /// Longest name of a file that is kept, in bytes.
 const MAX_NAME: usize = 255;
 
-/// What is asked for.
+/// A command.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Command {
     /// A file follows in binary messages.
     Upload { name: String, size: Option<u64> },
-    /// It is whole.
+    /// The upload is complete.
     UploadEnd,
-    /// It is not wanted.
+    /// The upload is aborted.
     UploadAbort,
-    /// Everybody turns to this page, counted from 1.
+    /// Turn to this page, counted from 1.
     Page(u64),
-    /// So many rows a page.
+    /// The number of rows of a page.
     PageSize(usize),
     /// In this order.
     Sort(Vec<Sort>),
@@ -38,21 +38,21 @@ pub(super) enum Command {
     Filter(Vec<Condition>),
     /// Only rows with this text; empty: all.
     Search(String),
-    /// Some rows, for the asker alone.
+    /// Some rows, for the sender alone.
     Rows { from: u64, count: usize },
-    /// What is in the columns, for the asker alone.
+    /// Column facts, for the sender alone.
     Facts,
-    /// These columns are to be understood as these types; `None`: as their cells look. Without a column, all are.
+    /// The types of these columns; `None`: detected from their cells. Without a column: all types are detected.
     Types(BTreeMap<usize, Option<String>>),
-    /// The file is to be read in another way.
-    Dialect(Wish),
-    /// Only the owner may upload, or turn pages and the like. What is not named stays.
+    /// Read the file in another dialect.
+    Dialect(DialectOptions),
+    /// Permit uploads, or changes of the view, to the owner alone. An absent lock stays as it is.
     Lock { uploads: Option<bool>, view: Option<bool> },
-    /// The table is to go.
+    /// Delete the table.
     Delete,
-    /// The asker says that it knows the owner's secret.
+    /// Claim ownership with the owner's secret.
     Owner(String),
-    /// The asker shows a connection token.
+    /// Present a connection token.
     Token(String),
 }
 
@@ -67,10 +67,10 @@ pub(super) struct Sort {
     natural: bool,
 }
 
-/// How a file is to be read. Absent: as wished before; null: as the server guesses; an empty quote or escape: none.
+/// How a file is to be read. Absent: as before; null: as detected; an empty quote or escape: none.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
-pub(super) struct Wish {
+pub(super) struct DialectOptions {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     delimiter: Option<Option<String>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -89,8 +89,8 @@ pub(super) struct Wish {
     encoding: Option<Option<String>>,
 }
 
-impl Wish {
-    /// This wish where it says something, else the one before.
+impl DialectOptions {
+    /// These options, completed by the ones before.
     pub(super) fn after(self, before: &Self) -> Self {
         let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding } = before.clone();
         Self {
@@ -104,14 +104,14 @@ impl Wish {
         }
     }
 
-    /// The wish as the engine takes it, for a file of this name.
+    /// The choice for the engine, for a file of this name.
     ///
     /// # Errors
-    /// 400: what is no character or no encoding.
+    /// 400 for a value that is no ASCII character or no encoding.
     pub(super) fn choice(&self, name: &str, is_article: bool) -> Result<Choice, Failure> {
         let byte = |what: &str, text: &str| match *text.as_bytes() {
             [byte] => Ok(byte),
-            // A tab that somebody has typed.
+            // A typed tab.
             [b'\\', b't'] => Ok(b'\t'),
             _ => Err(Failure::bad(format!("{what} must be one ASCII character, got {text:?}"))),
         };
@@ -132,7 +132,7 @@ impl Wish {
             Some(Some(text)) => Some(byte("the delimiter", text)?),
             _ => None,
         };
-        // What the article's page uploads are tab-separated values by definition; a wish still says otherwise.
+        // Uploads of the article's page are tab-separated values by definition, unless the options say otherwise.
         let known = if is_article { Choice::tab_separated() } else { Choice::hinted_by(name) };
         Ok(Choice {
             delimiter: delimiter.or(known.delimiter),
@@ -147,9 +147,9 @@ impl Wish {
     }
 }
 
-/// What is shown to everybody: which page of which rows in which order.
+/// What the viewers are shown: which page of which rows in which order.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct Shown {
+pub(super) struct ViewSettings {
     /// Counted from 1.
     pub(super) page: u64,
     pub(super) page_size: usize,
@@ -161,7 +161,7 @@ pub(super) struct Shown {
     pub(super) types: BTreeMap<usize, String>,
 }
 
-impl Default for Shown {
+impl Default for ViewSettings {
     fn default() -> Self {
         Self {
             page: 1,
@@ -174,8 +174,8 @@ impl Default for Shown {
     }
 }
 
-impl Shown {
-    /// The rows that it asks the engine for; `header_is_row` as on the article's page.
+impl ViewSettings {
+    /// The query for the engine; `header_is_row` as on the article's page.
     pub(super) fn query(&self, header_is_row: bool) -> Query {
         let sort =
             self.sort.iter().map(|by| SortBy { column: by.column, desc: by.desc, natural: by.natural });
@@ -206,7 +206,7 @@ impl Shown {
         types
     }
 
-    /// Whether it shows all rows as they come.
+    /// Whether it shows all rows in the order of the file.
     pub(super) fn is_plain(&self) -> bool {
         self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
     }
@@ -217,14 +217,14 @@ impl Shown {
             == (&other.sort, &other.filter, &other.search, &other.types)
     }
 
-    /// The columns that it names, each with what for.
+    /// The columns that it refers to.
     pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
         let sorted = self.sort.iter().map(|by| by.column);
         let filtered = self.filter.iter().map(|condition| condition.column);
         sorted.chain(filtered).chain(self.types.keys().copied())
     }
 
-    /// How many pages so many rows make; one at least.
+    /// The number of pages of `total` rows, at least 1.
     pub(super) fn pages(&self, total: u64) -> u64 {
         total.div_ceil(self.page_size as u64).max(1)
     }
@@ -252,7 +252,7 @@ enum Message {
     },
     Facts(IgnoredAny),
     Types(BTreeMap<usize, Option<String>>),
-    Dialect(Wish),
+    Dialect(DialectOptions),
     Lock {
         uploads: Option<bool>,
         view: Option<bool>,
@@ -269,7 +269,7 @@ enum Message {
 pub(super) fn parse(text: &str) -> Result<Command, Failure> {
     let text = text.trim();
     if !text.starts_with('{') {
-        // serde_json reads `007` and `+3` as no numbers, but a person who types them means some.
+        // serde_json rejects `007` and `+3`, which users type as numbers.
         let digits = text.trim_start_matches(['+', '-']);
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return page(text.parse().ok());
@@ -347,7 +347,7 @@ fn tidy(name: &str) -> String {
     name
 }
 
-/// Types of columns that the engine knows; an empty one and `auto` are as none.
+/// Checks the types of columns; an empty type and `auto` stand for detection.
 fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Option<String>>, Failure> {
     if types.len() > MAX_TYPES {
         return Err(Failure::bad(format!("types may have {MAX_TYPES} entries")));
@@ -364,7 +364,7 @@ fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Op
     checked.collect()
 }
 
-/// Tells null from what is absent.
+/// Distinguishes null from an absent value.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!((choice.skip, choice.escape, choice.delimiter), (Some(2), Some(Some(b'\\')), Some(b'\t')));
         assert_eq!((choice.skips_spaces, choice.quote), (Some(true), Some(None)));
         // What the article's page uploads has no lines above it.
-        assert_eq!(Wish::default().choice("", true).expect("a choice").skip, Some(0));
+        assert_eq!(DialectOptions::default().choice("", true).expect("a choice").skip, Some(0));
     }
 
     #[test]
@@ -477,7 +477,7 @@ mod tests {
             Ok(Command::Types(changes)) => changes,
             other => panic!("{other:?}"),
         };
-        let mut shown = Shown::default();
+        let mut shown = ViewSettings::default();
         for (text, expected) in [
             (r#"{"types":{"3":"date:m/d/Y"}}"#, vec![(3, "date:m/d/Y")]),
             (r#"{"types":{"1":"text"}}"#, vec![(1, "text"), (3, "date:m/d/Y")]),
@@ -491,7 +491,7 @@ mod tests {
         }
         // What was kept by a version that knew no types.
         let old = r#"{"page":1,"page_size":10,"sort":[{"column":0,"desc":true}],"filter":[],"search":""}"#;
-        let old: Shown = serde_json::from_str(old).expect("a record");
+        let old: ViewSettings = serde_json::from_str(old).expect("a record");
         assert!(old.types.is_empty() && old.query(false).sort[0].desc);
     }
 }

@@ -9,7 +9,7 @@ use super::command::MAX_TEXT;
 use super::failure::Failure;
 use super::pattern;
 
-/// A condition on a column. What is shown of it is what was said.
+/// A condition on a column. It is shown as it was sent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Condition {
     pub(super) column: usize,
@@ -153,7 +153,7 @@ mod tests {
                 "{value}"
             );
         }
-        // What was said is what is shown.
+        // A condition is shown as it was sent.
         for value in [r#""a, b""#, r#"["a","b"]"#] {
             let said = format!(r#"{{"column":1,"op":"in","value":{value}}}"#);
             assert_eq!(serde_json::to_string(&condition("in", value)).expect("text"), said);

@@ -1,8 +1,8 @@
-//! What has happened to tables, for the metrics.
+//! Counters for the metrics.
 
 use std::sync::atomic::AtomicU64;
 
-/// Numbers of all tables of this process together.
+/// Counters of all tables of this process.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Tables in memory now.
@@ -17,8 +17,8 @@ pub struct Counters {
     pub rows: AtomicU64,
     /// Views that were encoded; each is sent to any number of viewers.
     pub views: AtomicU64,
-    /// Uploads that were refused for want of the right.
+    /// Uploads that were refused without permission.
     pub unauthorized: AtomicU64,
-    /// Errors that viewers were told.
+    /// Errors that were sent to viewers.
     pub errors: AtomicU64,
 }

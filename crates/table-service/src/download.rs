@@ -1,4 +1,4 @@
-//! Files on their way out, piece by piece: a peer that does not read holds no more than some pieces.
+//! Downloads, in pieces: a client that does not read holds at most [`PIECES`] of them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use super::Service;
 use super::failure::Failure;
 use super::rate::{self, RateMeter};
-use super::room::Look;
+use super::room::Snapshot;
 use super::session::blocking;
 
 /// How much is read or written at once, and how many such pieces may wait for a peer.
@@ -28,8 +28,8 @@ const PIECES: usize = 4;
 /// How many views may be downloaded at once.
 const EXPORTS: usize = 32;
 
-/// A body whose pieces come through a channel. It ends early, as a peer sees, when they end with an error or their writer has
-/// failed.
+/// A body whose pieces arrive through a channel. It ends early, visibly to the client, when the pieces end with an error or
+/// their writer has failed.
 struct Pieces {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     failed: Arc<AtomicBool>,
@@ -49,17 +49,17 @@ impl hyper::body::Body for Pieces {
     }
 }
 
-/// The file as it was uploaded, with its length in bytes. What is appended from now on is not in it.
+/// The file as it was uploaded, with its length in bytes. Rows that are appended from now on are not included.
 ///
 /// # Errors
 /// The disk's.
-pub(super) async fn original(look: &Look) -> Result<(u64, Body), Failure> {
-    let path = look.folder.join(ORIGINAL);
+pub(super) async fn original(snapshot: &Snapshot) -> Result<(u64, Body), Failure> {
+    let path = snapshot.folder.join(ORIGINAL);
     let file = blocking(move || File::open(path)).await??;
-    let length = look.view.reading().summary().received;
+    let length = snapshot.view.reading().summary().received;
     let (pieces, body) = mpsc::channel(PIECES);
-    // The file counts until it is sent, and the table is in use.
-    let (view, place) = (Arc::clone(&look.view), Arc::clone(&look.place));
+    // Until the file is sent, its bytes count and the table is in use.
+    let (view, place) = (Arc::clone(&snapshot.view), Arc::clone(&snapshot.place));
     // No thread waits for the peer: each piece is read when there is room for it.
     tokio::spawn(async move {
         let _held = (view, place);
@@ -91,7 +91,7 @@ pub(super) async fn original(look: &Look) -> Result<(u64, Body), Failure> {
 pub(super) struct Downloads {
     all: Mutex<Vec<Weak<Download>>>,
     least: u64,
-    /// Downloads that ended for others.
+    /// Downloads that were ended in favour of other downloads.
     pub(super) gave_way: AtomicU64,
     /// Downloads that were refused because there were too many.
     pub(super) refused: AtomicU64,
@@ -117,7 +117,7 @@ impl Downloads {
         Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
-    /// Takes a place for another one, until what this gives is dropped.
+    /// Admits a download, which counts until the returned value is dropped.
     fn enter(&self) -> Result<Arc<Download>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|download| download.strong_count() > 0);
@@ -144,11 +144,11 @@ impl Downloads {
     }
 }
 
-/// What the view shows now, all of it. Within a runtime.
+/// All rows of the current view. Call within a runtime.
 ///
 /// # Errors
 /// 503 when too many are under way that are read fast enough.
-pub(super) fn view(service: &Arc<Service>, look: Look, export: Export) -> Result<Body, Failure> {
+pub(super) fn view(service: &Arc<Service>, snapshot: Snapshot, export: Export) -> Result<Body, Failure> {
     let download = service.downloads.enter()?;
     let (pieces, body) = mpsc::channel(PIECES);
     let failed = Arc::new(AtomicBool::new(false));
@@ -157,10 +157,10 @@ pub(super) fn view(service: &Arc<Service>, look: Look, export: Export) -> Result
     tokio::task::spawn_blocking(move || {
         let out = Out { pieces: &pieces, download: &download, runtime: &runtime };
         let mut out = BufWriter::with_capacity(PIECE, out);
-        let written = look.view.write(export, &mut out, Control::default());
+        let written = snapshot.view.write(export, &mut out, Control::default());
         let flushed = written.and_then(|()| out.flush().map_err(Error::Io));
         if let Err(error) = flushed {
-            // The peer has gone or is too slow, or the disk fails; it sees that something is missing.
+            // The client has disconnected or is too slow, or the disk has failed. The body ends early, visibly to the client.
             tracing::debug!(%error, "a download has ended early");
             failed.store(true, Ordering::Release);
         }
@@ -168,7 +168,7 @@ pub(super) fn view(service: &Arc<Service>, look: Look, export: Export) -> Result
     Ok(Body::new(body))
 }
 
-/// Sends what is written.
+/// Sends the written bytes.
 struct Out<'a> {
     pieces: &'a mpsc::Sender<io::Result<Bytes>>,
     download: &'a Download,

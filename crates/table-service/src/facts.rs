@@ -1,4 +1,4 @@
-//! Column facts, made when somebody asks for them and kept until the file changes.
+//! Column facts, made on request and cached until the file changes.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, Facts, 
 use super::Service;
 use super::failure::Failure;
 use super::message;
-use super::room::Look;
+use super::room::Snapshot;
 
-/// Stops the making of facts when nobody waits for them any more.
+/// Cancels the making of facts when no request waits for them any more.
 struct Stop(Cancel);
 
 impl Drop for Stop {
@@ -20,15 +20,15 @@ impl Drop for Stop {
     }
 }
 
-/// The facts of a table as a message. Who asks while they are made waits for the same ones.
+/// The facts of a table as a message. Concurrent requests wait for the same facts.
 ///
 /// # Errors
-/// The disk's; 409 when the asker goes.
-pub(super) async fn of(service: &Arc<Service>, look: Look) -> Result<Bytes, Failure> {
-    let mut cache = look.facts.lock().await;
-    let reading = Arc::clone(look.view.reading());
+/// The disk's; 409 when the request is cancelled.
+pub(super) async fn of(service: &Arc<Service>, snapshot: Snapshot) -> Result<Bytes, Failure> {
+    let mut cache = snapshot.facts.lock().await;
+    let reading = Arc::clone(snapshot.view.reading());
     let received = reading.summary().received;
-    let of = (received, look.about.shown.type_choices());
+    let of = (received, snapshot.about.shown.type_choices());
     if let Some((made_of, frame)) = &*cache
         && *made_of == of
     {
@@ -53,7 +53,7 @@ fn text(facts: &Facts) -> String {
 }
 
 fn column(facts: &ColumnFacts) -> serde_json::Value {
-    // How its values are written, as a type that is chosen says it.
+    // The format of the values, as a chosen type names it.
     let format = match (facts.column_type, facts.style, facts.order) {
         (ColumnType::Integer | ColumnType::Decimal, Style::Comma, _) => Some(","),
         (ColumnType::Integer | ColumnType::Decimal, Style::Point, _) => Some("."),

@@ -1,4 +1,5 @@
-//! What goes wrong, as the person who asked is told: a number as HTTP has it, and a sentence.
+//! Errors as users see them: a status of HTTP and a sentence. The edge of the crate: stores and the engine have errors of
+//! their own.
 
 use std::io;
 
@@ -12,7 +13,7 @@ static FULL: LogThrottle = LogThrottle::new();
 /// The lines about any other error of a disk.
 static FAILED: LogThrottle = LogThrottle::new();
 
-/// An answer to somebody who cannot have what they asked for.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// As a status of HTTP (RFC 9110 §15.5).
@@ -27,37 +28,37 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// What was said means nothing here.
+    /// 400: the request is malformed.
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(400, message)
     }
 
-    /// No table has this name, or has it any more.
+    /// 404: no table has this name (any more).
     pub(super) fn unknown() -> Self {
         Self::new(404, "there is no such table; it was deleted, or nobody has looked at it for tables.keep")
     }
 
-    /// There are no rows yet to do this with.
+    /// 409: the table has no file yet.
     pub(super) fn empty() -> Self {
         Self::new(409, "there is no file in this table yet; upload one first")
     }
 
-    /// The view has no such page.
+    /// 400: the page does not exist.
     pub(super) fn no_page(page: u64, pages: u64) -> Self {
         Self::bad(format!("there is no page {page}; the last one is {pages}"))
     }
 
-    /// Something on this side failed; the log says what.
+    /// 500: the server has failed; the log has the reason.
     pub(super) fn internal() -> Self {
         Self::new(500, "the server could not do this; its log says why")
     }
 
-    /// `tables.max_size` is passed.
+    /// 413: the file exceeds `tables.max_size`.
     pub(super) fn too_large(limit: u64) -> Self {
         Self::new(413, format!("a file may have {limit} bytes (tables.max_size)"))
     }
 
-    /// The server is stopping.
+    /// 503: the server is stopping.
     pub(super) fn stopping() -> Self {
         Self::new(503, "the server is stopping; connect again")
     }
@@ -104,7 +105,7 @@ impl From<StoreError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // The store's own bound, in its own words.
+            // The store's own bound has its own text.
             io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Self::new(507, error.to_string()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 if let Some(times) = FULL.count() {

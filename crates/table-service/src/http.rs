@@ -1,4 +1,4 @@
-//! Tables over plain HTTP: the WebSocket handshakes, pages as JSON, downloads, and rows from a backend.
+//! The HTTP endpoints: WebSocket handshakes, pages as JSON, downloads, and rows from a backend.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,18 +17,18 @@ use tidings_table::{Export, Format};
 
 use super::Service;
 use super::access::Connection;
-use super::arrival;
-use super::board::Form;
+use super::append_limiter;
+use super::broadcast::Form;
 use super::command;
 use super::download;
 use super::failure::Failure;
-use super::making;
 use super::message::{self, PageText};
-use super::room::{Ask, Look};
+use super::page;
+use super::room::{RoomRequest, Snapshot};
 use super::rows::{Added, Rows};
-use super::session::{self, Entry, blocking};
+use super::session::{self, ConnectRequest, blocking};
 
-/// What an answer in JSON is.
+/// The headers of a JSON response.
 const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
 type Answer = Result<Response, Failure>;
@@ -62,7 +62,7 @@ pub fn pages(service: &Arc<Service>, routes: Routes) -> Routes {
     routes.layer(middleware::from_fn_with_state(Arc::clone(service), page))
 }
 
-/// What stands behind the `?` of a handshake.
+/// The query of a handshake.
 #[derive(Deserialize)]
 struct Credentials {
     owner: Option<String>,
@@ -91,7 +91,7 @@ async fn article(State(service): Shared, Path(id): Path<String>, request: Reques
     upgrade(service, request, Form::Article, Some(id), None)
 }
 
-/// Answers a handshake, and serves the connection that comes of it.
+/// Answers a handshake, and serves its connection.
 fn upgrade(
     service: Arc<Service>,
     request: Request,
@@ -100,7 +100,7 @@ fn upgrade(
     secret: Option<String>,
 ) -> Response {
     let visitor = service.access.visitor(&request);
-    let entry = Entry { form, id, secret, visitor };
+    let entry = ConnectRequest { form, id, secret, visitor };
     match service.access.accept(request) {
         Err(refusal) => refusal,
         Ok((response, pending)) => {
@@ -118,7 +118,7 @@ fn upgrade(
     }
 }
 
-/// Which page is asked for.
+/// The query of a page.
 #[derive(Deserialize)]
 struct Asked {
     page: Option<u64>,
@@ -140,20 +140,20 @@ async fn page(State(service): Shared, request: Request, next: Next) -> Response 
     answer.into_response()
 }
 
-/// How long a page is waited for that may come while a table is being read, and how often it is looked for.
+/// How long a request waits for a page while the table is being read, and how often it checks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// A page of what the view shows, without turning anybody's.
+/// A page of the current view, which stays as it is.
 async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
     let size = asked.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
     let patience = Instant::now() + PATIENCE;
     let (view, about, number, pages) = loop {
-        let Look { view, mut about, .. } = look(service, id).await?;
+        let Snapshot { view, mut about, .. } = snapshot(service, id).await?;
         about.shown.page_size = size.unwrap_or(about.shown.page_size);
         let number = asked.page.unwrap_or(about.shown.page);
         let pages = about.shown.pages(view.total());
-        // A table that was asleep is read again, and the page asked for may come any moment.
+        // A table that was not in memory is being read, and the page may come to exist.
         if number <= pages || !about.loading || Instant::now() >= patience {
             break (view, about, number, pages);
         }
@@ -165,25 +165,25 @@ async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
     let _permit = service.queries.window(&view.reading().summary()).await;
     let text = blocking(move || {
         let number = number.min(pages);
-        let page = making::at(&view, &about.shown, number)?;
+        let page = page::rows_of(&view, &about.shown, number)?;
         let text = PageText::new(number, &page, view.header()?.as_ref());
         Ok::<_, Failure>(message::view(&about, &text, true))
     });
     Ok((JSON, text.await??).into_response())
 }
 
-async fn look(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
+async fn snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
     let id = id.parse().map_err(|_| Failure::unknown())?;
-    service.ask(id, Ask::Look).await?
+    service.ask(id, RoomRequest::Snapshot).await?
 }
 
-/// The same, once all of the file has come.
-async fn whole(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
+/// A snapshot of a complete file.
+async fn whole(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
     let patience = Instant::now() + PATIENCE;
     loop {
-        let look = look(service, id).await?;
-        if !look.about.loading {
-            return Ok(look);
+        let snapshot = snapshot(service, id).await?;
+        if !snapshot.about.loading {
+            return Ok(snapshot);
         }
         if Instant::now() >= patience {
             return Err(Failure::new(503, "the file is still coming in; try again when it is whole"));
@@ -192,7 +192,7 @@ async fn whole(service: &Arc<Service>, id: &str) -> Result<Look, Failure> {
     }
 }
 
-/// What is to be downloaded.
+/// The query of a download.
 #[derive(Deserialize)]
 struct Wanted {
     view: Option<String>,
@@ -203,12 +203,12 @@ async fn download(
     Path(id): Path<String>,
     Query(Wanted { view }): Query<Wanted>,
 ) -> Answer {
-    let look = whole(&service, &id).await?;
-    let name = &look.about.name;
+    let snapshot = whole(&service, &id).await?;
+    let name = &snapshot.about.name;
     match view.as_deref() {
         None => {
             let name = if name.is_empty() { format!("{id}.tsv") } else { name.clone() };
-            let (length, body) = download::original(&look).await?;
+            let (length, body) = download::original(&snapshot).await?;
             let headers = [
                 (CONTENT_TYPE, "application/octet-stream".to_owned()),
                 (CONTENT_DISPOSITION, attachment(&name)),
@@ -228,13 +228,13 @@ async fn download(
                 (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
             ];
             let export = Export { format, disarm_formulas: service.options.disarm_formulas };
-            Ok((headers, download::view(&service, look, export)?).into_response())
+            Ok((headers, download::view(&service, snapshot, export)?).into_response())
         }
         Some(_) => Err(Failure::bad("view must be csv or tsv")),
     }
 }
 
-/// A file of this name to be saved (RFC 6266): for old clients in ASCII, for others as it is (RFC 8187).
+/// `Content-Disposition` for a file of this name (RFC 6266): in ASCII for old clients, and as it is (RFC 8187).
 fn attachment(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
     let ascii: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
@@ -253,12 +253,12 @@ async fn append(State(service): Shared, Path(id): Path<String>, request: Request
     let (parts, mut body) = request.into_parts();
     let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
     if answer.is_err() {
-        arrival::drain(&parts.headers, &mut body).await;
+        append_limiter::drain(&parts.headers, &mut body).await;
     }
     answer
 }
 
-/// Takes rows of the owner, and has them appended.
+/// Reads rows of the owner and appends them.
 async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> Answer {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secret = bearer.and_then(|value| {
@@ -268,9 +268,9 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
     let secret = secret
         .ok_or_else(|| Failure::new(401, "the owner's secret is needed: Authorization: Bearer SECRET"))?;
     let id = id.parse().map_err(|_| Failure::unknown())?;
-    // Nobody else makes the server take rows in.
-    service.ask(id, |reply| Ask::MayAppend { secret: secret.clone(), reply }).await??;
-    arrival::check_encoding(headers)?;
+    // Rows are read only for the owner.
+    service.ask(id, |reply| RoomRequest::MayAppend { secret: secret.clone(), reply }).await??;
+    append_limiter::check_encoding(headers)?;
     let is_json = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -282,7 +282,7 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
     };
     let rows = Arc::new(rows);
     let Added { rows: appended, size } = service
-        .ask(id, |reply| Ask::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
+        .ask(id, |reply| RoomRequest::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
         .await??;
     service.counters.bytes.fetch_add(rows.len(), std::sync::atomic::Ordering::Relaxed);
     Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())

@@ -1,4 +1,4 @@
-//! What a table is known by, and what its owner knows: both random, so that nobody guesses them.
+//! The ids of tables and the secrets of their owners: both random, so that neither can be guessed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest;
 use ring::rand::{self, SystemRandom};
 
-/// The name of a table: a random UUID (RFC 9562 §5.4), 122 bits of chance. Whoever knows it may look.
+/// The id of a table: a random UUID (RFC 9562 §5.4) with 122 random bits. Anyone with the id can view the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TableId(u128);
 
 impl TableId {
-    /// One that nobody has.
+    /// A new id.
     pub(super) fn random() -> Self {
         let bits = u128::from_be_bytes(random());
         // Version 4, variant 0b10.
@@ -30,24 +30,24 @@ impl fmt::Display for TableId {
 
 /// Not an identifier in the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoId;
+pub(super) struct ParseIdError;
 
 impl FromStr for TableId {
-    type Err = NoId;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, NoId> {
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let mut value = 0;
         if text.len() != 36 {
-            return Err(NoId);
+            return Err(ParseIdError);
         }
         for (at, character) in text.chars().enumerate() {
             if matches!(at, 8 | 13 | 18 | 23) {
                 if character != '-' {
-                    return Err(NoId);
+                    return Err(ParseIdError);
                 }
                 continue;
             }
-            value = value << 4 | u128::from(character.to_digit(16).ok_or(NoId)?);
+            value = value << 4 | u128::from(character.to_digit(16).ok_or(ParseIdError)?);
         }
         Ok(Self(value))
     }
@@ -63,12 +63,13 @@ pub(crate) fn process_number() -> u64 {
     u64::from_be_bytes(random())
 }
 
-/// What makes somebody the owner of a table: 256 bits of chance, in base64url. Only its hash is kept.
+/// A new owner's secret: 256 random bits in base64url. Only its hash is stored.
 pub(super) fn secret() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(random::<[u8; 32]>())
 }
 
-/// What is kept of a secret. Comparing hashes tells nothing by the time it takes: who tries does not choose them.
+/// The hash of a secret, which is stored. Comparing hashes leaks nothing by its time, because a guess does not choose its
+/// hash.
 pub(super) fn hash(secret: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()))
 }
@@ -92,7 +93,7 @@ mod tests {
     fn what_is_no_id_is_none() {
         let near = "0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a1";
         for text in ["", "..", "../../../../../../../../../etc/passwd", near, &format!("{near}g")] {
-            assert_eq!(text.parse::<TableId>(), Err(NoId), "{text}");
+            assert_eq!(text.parse::<TableId>(), Err(ParseIdError), "{text}");
         }
         assert!(format!("{near}0").parse::<TableId>().is_ok());
         assert!(format!("{near}0").replace('-', "0").parse::<TableId>().is_err());

@@ -18,7 +18,7 @@
 //! - A view is encoded once for all its viewers. A slow viewer receives the newest view and delays no other viewer.
 //! - The name of a table permits viewing. Everything else is permitted in one place, the room.
 //! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), concurrent uploads
-//!   ([`upload::UnderWay`]), concurrent downloads of views ([`download::Downloads`]), concurrent appends ([`arrival`]),
+//!   ([`upload::ActiveUploads`]), concurrent downloads of views ([`download::Downloads`]), concurrent appends ([`append_limiter`]),
 //!   queued responses ([`outbox`]), concurrent queries ([`queries`]).
 //! - A slow transfer is ended when other transfers wait for its place ([`rate`]).
 //!
@@ -35,8 +35,8 @@
 //!   `"wide":[[row,cells],…]` when a row has too many cells; a private window has the same.
 
 mod access;
-mod arrival;
-mod board;
+mod append_limiter;
+mod broadcast;
 mod bus;
 mod command;
 mod condition;
@@ -46,11 +46,11 @@ mod facts;
 mod failure;
 mod http;
 mod id;
-mod making;
 mod message;
-mod news;
+mod node_messages;
 mod options;
 mod outbox;
+mod page;
 mod pattern;
 mod queries;
 mod quota;
@@ -73,16 +73,16 @@ use tidings_wire::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use arrival::Arrivals;
+use append_limiter::AppendLimiter;
 use download::Downloads;
 use id::TableId;
 use queries::Queries;
 use record::Record;
-use room::Ask;
+use room::RoomRequest;
 use rooms::Rooms;
 use session::blocking;
 use store::Store;
-use upload::UnderWay;
+use upload::ActiveUploads;
 
 pub use access::{Access, Connection, PendingConnection, Stream, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
@@ -91,17 +91,17 @@ pub use failure::Failure;
 pub use http::{pages, routes};
 pub use options::{BucketOptions, Options, StoreLocation};
 pub use quota::Quota;
-pub use store::Numbers;
+pub use store::BucketCounters;
 pub use upload::MAX_UPLOADS;
 
 /// The longest connection token in a message, in bytes.
 const MAX_TOKEN: usize = 16 << 10;
 
-/// How often tables that nobody uses are looked for, at the latest.
+/// The longest time between two sweeps for unused tables.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long rooms may take to end when the server stops, past the time that viewers have to go.
+/// How long rooms may take to end when the server stops, after the drain time of the viewers.
 const LAST: Duration = Duration::from_secs(2);
-/// How often it is looked whether they have.
+/// How often that is checked.
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// The row numbers of a sorted or filtered view that each table holds in memory, in bytes; more are held on the disk.
@@ -117,14 +117,14 @@ pub struct Service {
     /// Counters for the metrics.
     pub counters: Arc<Counters>,
     queries: Queries,
-    uploads: Arc<UnderWay>,
-    arrivals: Arrivals,
+    uploads: Arc<ActiveUploads>,
+    arrivals: AppendLimiter,
     downloads: Downloads,
     options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
     stopping: watch::Sender<bool>,
-    /// What tells this process from others that share its store.
+    /// The number of this process among those that share the store.
     own: u64,
     sweeping: Mutex<Option<JoinHandle<()>>>,
 }
@@ -144,8 +144,8 @@ impl Service {
             rooms,
             counters: Arc::default(),
             queries: Queries::default(),
-            uploads: Arc::new(UnderWay::new(options.min_data_rate)),
-            arrivals: Arrivals::default(),
+            uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
+            arrivals: AppendLimiter::default(),
             downloads: Downloads::new(options.min_data_rate),
             options,
             access,
@@ -162,12 +162,12 @@ impl Service {
                 tokio::time::sleep(every).await;
             }
         });
-        news::listen(&service);
+        node_messages::subscribe(&service);
         *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
         Ok(service)
     }
 
-    /// Tells every viewer to come back later, spread over `drain`, and puts all tables away.
+    /// Disconnects all viewers, spread over `drain`, and closes all tables.
     pub async fn stop(&self, drain: Duration) {
         self.stopping.send_replace(true);
         if let Some(sweeping) = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -175,13 +175,13 @@ impl Service {
         }
         let rooms = self.rooms.all();
         for room in &rooms {
-            let _ = room.send(Ask::Stop(drain)).await;
+            let _ = room.send(RoomRequest::Stop(drain)).await;
         }
         let all = async {
             for room in &rooms {
                 room.closed().await;
             }
-            // A room that takes no more still puts its table away.
+            // A room that accepts no requests may still be closing its table.
             while self.counters.open.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(GLANCE).await;
             }
@@ -202,13 +202,13 @@ impl Service {
         self.store.disk().nameless()
     }
 
-    /// Transfers that ended because they were slow and others waited, by what they were.
+    /// Slow transfers that were ended in favour of other transfers, by kind.
     pub fn gave_way(&self) -> [(&'static str, u64); 2] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
     }
 
-    /// What was refused, by the reason.
+    /// Refusals, by reason.
     pub fn refused(&self) -> [(&'static str, u64); 6] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let [total, quota] = self.store.disk().refused.each_ref().map(of);
@@ -223,13 +223,13 @@ impl Service {
         ]
     }
 
-    /// What has happened between this node and the bucket of its tables, and the bytes of its copies; `None` without one.
-    pub fn bucket(&self) -> Option<(&Numbers, u64)> {
+    /// The counters of the bucket, and the bytes of copies on this node; `None` without a bucket.
+    pub fn bucket(&self) -> Option<(&BucketCounters, u64)> {
         self.store.numbers()
     }
 
     /// The room of a table, which is opened if it is not in memory.
-    async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<Ask>, Failure> {
+    async fn room(self: &Arc<Self>, id: TableId) -> Result<mpsc::Sender<RoomRequest>, Failure> {
         if let Some(room) = self.rooms.get(id) {
             return Ok(room);
         }
@@ -240,8 +240,8 @@ impl Service {
         Ok(self.rooms.get_or_start(id, || room::start(self, place, record)))
     }
 
-    /// Makes a table without a file, whose owner has this secret.
-    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<Ask>, Failure> {
+    /// Creates a table without a file, whose owner has this secret.
+    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<RoomRequest>, Failure> {
         self.check_running()?;
         let store = Arc::clone(&self.store);
         let place = blocking(move || store.disk().create()).await??;
@@ -249,13 +249,13 @@ impl Service {
         Ok(self.rooms.get_or_start(id, || room::start(self, place, Record::new(secret))))
     }
 
-    /// Asks a table's room something and waits for the answer.
+    /// Sends a request to a table's room and waits for the response.
     async fn ask<T>(
         self: &Arc<Self>,
         id: TableId,
-        ask: impl Fn(oneshot::Sender<T>) -> Ask,
+        ask: impl Fn(oneshot::Sender<T>) -> RoomRequest,
     ) -> Result<T, Failure> {
-        // A room that has just ended is opened again.
+        // A room that has just ended is started again.
         for _ in 0..8 {
             let room = self.room(id).await?;
             let (reply, answer) = oneshot::channel();
@@ -269,7 +269,7 @@ impl Service {
         Err(Failure::unknown())
     }
 
-    /// Tells the followers of a table's channel of its view.
+    /// Publishes a view in the table's channel.
     fn publish(&self, id: TableId, view: String) {
         let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
         // A follower of the channel receives the next view if this one is lost.

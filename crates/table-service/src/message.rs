@@ -1,4 +1,4 @@
-//! What viewers are sent, as whole WebSocket frames: encoded once, shared by all who get it.
+//! Messages to viewers, as whole WebSocket frames: encoded once and shared by all receivers.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
 use tidings_wire::ws::{self, Opcode};
 
-use super::command::{Shown, Sort};
+use super::command::{Sort, ViewSettings};
 use super::condition::Condition;
 use super::failure::Failure;
 use super::id::TableId;
@@ -65,18 +65,18 @@ fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("text in lists")
 }
 
-/// What the view says of the table besides its rows.
+/// The description of the table in a view, besides its rows.
 #[derive(Clone, Debug)]
 pub(super) struct About {
     pub(super) id: TableId,
     pub(super) name: String,
     /// Bytes of the file.
     pub(super) size: u64,
-    /// Whether rows are still coming in.
+    /// Whether rows still arrive.
     pub(super) loading: bool,
     pub(super) viewers: u64,
     pub(super) version: u64,
-    pub(super) shown: Shown,
+    pub(super) shown: ViewSettings,
     pub(super) file: Option<FileFacts>,
 }
 
@@ -113,7 +113,7 @@ struct DialectText {
     header: bool,
     line_end: &'static str,
     encoding: &'static str,
-    /// Whether the encoding is what the bytes look most like, for want of proof.
+    /// Whether the encoding is a guess.
     guessed: bool,
     /// Whether some bytes mean nothing in it.
     lossy: bool,
@@ -214,8 +214,8 @@ pub(super) fn error(failure: &Failure) -> Bytes {
     json_frame(&serde_json::json!({"error": {"code": failure.code, "message": failure.message}}))
 }
 
-/// What a ping says that follows the words on an upload that was refused or has failed. Its pong tells that whatever
-/// comes from then on was sent by somebody who knows.
+/// The payload of the ping that follows the error of a refused or failed upload. After its pong, every message was sent by a
+/// client that has received the error.
 pub(super) const REFUSED: &[u8] = b"refused";
 
 /// See [`REFUSED`].
@@ -225,7 +225,7 @@ pub(super) fn refused() -> Bytes {
     frame.into()
 }
 
-/// What makes somebody the owner.
+/// The owner's secret, for the client that created the table.
 pub(super) fn owner(secret: &str) -> Bytes {
     json_frame(&serde_json::json!({"owner": secret}))
 }

@@ -1,4 +1,4 @@
-//! Whether the engine will be able to look for something, which is known before anybody is told of it.
+//! Checks that the engine can search for a text or a pattern, before the view changes.
 
 use regex::bytes::RegexBuilder;
 use tidings_table::Op;
@@ -21,7 +21,7 @@ pub(super) fn check(op: Op, value: &str) -> Result<(), Failure> {
     };
     let built = RegexBuilder::new(&pattern).case_insensitive(any_case).size_limit(MAX_BYTES).build();
     built.map(|_| ()).map_err(|error| {
-        // The last of its lines says why; the others show where.
+        // The last line has the reason; the other lines show the place.
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default();
         Failure::bad(format!("regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))

@@ -42,12 +42,12 @@ impl RateMeter {
         *self.state() = State::new(at);
     }
 
-    /// The peer is waited for from now on.
+    /// Starts to count the time: the peer is waited for.
     pub(super) fn wait(&self, now: Instant) {
         self.state().waiting_since.get_or_insert(now);
     }
 
-    /// The peer has moved so many bytes, and is not waited for.
+    /// The peer has moved these bytes, and is no longer waited for.
     pub(super) fn advance(&self, bytes: u64, now: Instant) {
         let mut state = self.state();
         if let Some(since) = state.waiting_since.take() {

@@ -1,26 +1,26 @@
-//! What is kept of a table besides its file: a small JSON file in its folder, written anew with each change.
+//! The record of a table: a small JSON file in its folder, replaced with each change.
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Shown, Wish};
+use super::command::{DialectOptions, ViewSettings};
 use super::id;
 
-/// Everything about a table that outlives the server, and that its nodes tell each other.
+/// The state of a table that survives a restart and that nodes send each other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Record {
     /// The folder within the table's own that holds the file; `None` while there is none.
     pub(super) file: Option<String>,
     /// The file's name, as its uploader calls it.
     pub(super) name: String,
-    /// The hash of the owner's secret; `None`: nobody owns it, as on the article's page.
+    /// The hash of the owner's secret; `None`: the table has no owner, as on the article's page.
     pub(super) owner: Option<String>,
-    /// Whose quota the file counts to ([`Quota::key`](crate::Quota)); empty: nobody's.
+    /// The key of the quota that the file counts to ([`Quota::key`](crate::Quota)); empty: none.
     #[serde(default)]
     pub(super) uploader: String,
     /// Whether it was uploaded in the article's way, as tab-separated values.
     pub(super) is_article: bool,
-    pub(super) wish: Wish,
-    pub(super) shown: Shown,
+    pub(super) wish: DialectOptions,
+    pub(super) shown: ViewSettings,
     pub(super) locks: Locks,
     /// The number of the last view.
     pub(super) version: u64,
@@ -28,7 +28,7 @@ pub(super) struct Record {
     pub(super) stamp: Stamp,
 }
 
-/// What only the owner may do.
+/// What is permitted to the owner alone.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Locks {
     /// Upload another file.
@@ -53,7 +53,7 @@ impl Locks {
 }
 
 impl Record {
-    /// A table without a file, and who has this secret owns it.
+    /// A table without a file, owned by the holder of this secret.
     pub(super) fn new(secret: Option<&str>) -> Self {
         Self {
             file: None,
@@ -61,8 +61,8 @@ impl Record {
             owner: secret.map(id::hash),
             uploader: String::new(),
             is_article: false,
-            wish: Wish::default(),
-            shown: Shown::default(),
+            wish: DialectOptions::default(),
+            shown: ViewSettings::default(),
             locks: Locks::default(),
             version: 0,
             stamp: Stamp::default(),

@@ -15,14 +15,14 @@ use tidings_table::{
     Compression, Encoding, Error, Event, ORIGINAL, Reader, Reading, Summary, Syntax, Writer,
 };
 
-use super::arrival::Held;
+use super::append_limiter::AppendPermit;
 use super::failure::Failure;
 
 /// What is appended.
 pub(super) struct Rows {
     content: Content,
     /// The room that they take.
-    held: Option<Held>,
+    held: Option<AppendPermit>,
 }
 
 enum Content {
@@ -32,7 +32,7 @@ enum Content {
     Cells(Cells),
 }
 
-/// Rows of cells in one piece of memory, no larger than what they came in: behind each cell and each row stands a byte
+/// Rows of cells in one buffer, no larger than their JSON: after each cell and each row stands a byte
 /// that no UTF-8 has.
 #[derive(Debug, Default)]
 struct Cells {
@@ -53,9 +53,9 @@ pub(super) struct Added {
     pub(super) size: u64,
 }
 
-/// What became of them.
+/// The outcome of an append.
 pub(super) enum Appended {
-    /// So many rows more.
+    /// The number of appended rows.
     Rows(u64),
     /// Nothing was written.
     Refused(Failure),
@@ -65,7 +65,7 @@ pub(super) enum Appended {
 
 impl Rows {
     /// Lines as they are in the file.
-    pub(super) fn lines(body: Bytes, held: Option<Held>) -> Self {
+    pub(super) fn lines(body: Bytes, held: Option<AppendPermit>) -> Self {
         Self { content: Content::Lines(body), held }
     }
 
@@ -74,10 +74,10 @@ impl Rows {
     ///
     /// # Errors
     /// 400 for any other JSON.
-    pub(super) fn from_json(body: &[u8], held: Option<Held>) -> Result<Self, Failure> {
+    pub(super) fn from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
         let mut cells = Cells::default();
         {
-            let _turn = held.as_ref().and_then(Held::turn);
+            let _turn = held.as_ref().and_then(AppendPermit::turn);
             let mut json = serde_json::Deserializer::from_slice(body);
             let read = InTable(&mut cells).deserialize(&mut json).and_then(|()| json.end());
             read.map_err(|error| Failure::bad(format!("expected a JSON array of arrays of cells: {error}")))?;
@@ -104,7 +104,7 @@ impl Rows {
 
     /// Appends them to the file in this folder. Waits for the disk, and for its turn when they are large.
     pub(super) fn append(&self, writer: &mut Writer, folder: &Path) -> Appended {
-        let _turn = self.held.as_ref().and_then(Held::turn);
+        let _turn = self.held.as_ref().and_then(AppendPermit::turn);
         let reading = writer.table().reading();
         let outcome = match &self.content {
             Content::Lines(lines) => {

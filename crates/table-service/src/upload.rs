@@ -1,10 +1,10 @@
-//! A file on its way to disk: pieces come from a connection, and one blocking thread writes and indexes them.
+//! Uploads: a connection hands over pieces, and one thread that may block writes and indexes them.
 //!
-//! At most [`PIECES`] pieces wait between the two; past that the connection is not read from. Whoever drops an
-//! [`Upload`] before [`Upload::finish`] aborts it; others stop it by [`Far::stop`].
-//!
-//! There are at most [`MAX_UPLOADS`] at once, and of one requester a part of them. When there are as many, the slowest one gives
-//! way to a new one, if it is slower than `tables.min_data_rate`: uploads that crawl keep nobody from uploading.
+//! Invariants:
+//! - At most [`PIECES`] pieces are queued between the two; then the connection is not read from.
+//! - Dropping an [`Upload`] before [`Upload::finish`] aborts it. [`UploadProgress::stop`] stops it from elsewhere.
+//! - At most [`MAX_UPLOADS`] uploads run, and of one requester a part of them. At the limit the slowest upload is ended for a
+//!   new one, if it is slower than `tables.min_data_rate`: slow uploads block no other upload.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::failure::Failure;
 use super::quota::Quota;
 use super::rate::{self, RateMeter};
-use super::room::Ask;
-use super::store::{Place, Reserved, Store, TABLE};
+use super::room::RoomRequest;
+use super::store::{Reserved, Store, TABLE, TableFolder};
 
 /// The most concurrent uploads of all requesters together.
 pub const MAX_UPLOADS: usize = 64;
@@ -39,30 +39,30 @@ pub(super) struct Upload {
 enum Piece {
     Bytes(Vec<u8>),
     End,
-    /// [`Far::stop`] has said why.
+    /// [`UploadProgress::stop`] holds the reason.
     Stop,
 }
 
-/// How far an upload is, for all to see, and the way to stop it.
+/// The progress of an upload, which other tasks read, and the way to stop it.
 #[derive(Debug)]
-pub(super) struct Far {
+pub(super) struct UploadProgress {
     pub(super) received: AtomicU64,
     pub(super) rows: AtomicU64,
-    /// How fast it comes.
+    /// Measures its data rate.
     meter: RateMeter,
     requester: Arc<str>,
     /// Why it was stopped from outside.
     stopped: OnceLock<Failure>,
-    /// Wakes who writes it.
+    /// Wakes the thread that writes it.
     wake: OnceLock<mpsc::WeakSender<Piece>>,
 }
 
-impl Far {
-    /// Stops the upload: whatever else comes of it, it fails with these words. The first ones count.
+impl UploadProgress {
+    /// Stops the upload: it fails with this error. The first call decides.
     pub(super) fn stop(&self, why: Failure) {
         let _ = self.stopped.set(why);
         if let Some(pieces) = self.wake.get().and_then(mpsc::WeakSender::upgrade) {
-            // One that has pieces to write looks before each of them.
+            // A thread with queued pieces checks before each of them.
             let _ = pieces.try_send(Piece::Stop);
         }
     }
@@ -84,30 +84,30 @@ impl Far {
 
 /// All uploads of this process that are under way.
 #[derive(Debug)]
-pub(super) struct UnderWay {
-    all: Mutex<Vec<Weak<Far>>>,
-    /// The slowest that an upload may be, in bytes per second, while others wait.
+pub(super) struct ActiveUploads {
+    all: Mutex<Vec<Weak<UploadProgress>>>,
+    /// The lowest rate of an upload while other uploads wait, in bytes per second.
     least: u64,
-    /// Uploads that gave way to others.
+    /// Uploads that were ended in favour of other uploads.
     pub(super) gave_way: AtomicU64,
     /// Uploads that were refused: because there were too many, and too many of one requester.
     pub(super) refused: [AtomicU64; 2],
 }
 
-impl UnderWay {
+impl ActiveUploads {
     pub(super) fn new(least: u64) -> Self {
         Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: Default::default() }
     }
 
-    /// Takes a place for another one of a requester, who may have `most` of them; until what this gives is dropped.
+    /// Admits an upload of a requester. It counts until the returned value is dropped.
     ///
     /// # Errors
     /// 429 when the requester has too many, 503 when there are too many in all, none of which is slow.
-    pub(super) fn enter(&self, requester: &Quota) -> Result<Arc<Far>, Failure> {
+    pub(super) fn enter(&self, requester: &Quota) -> Result<Arc<UploadProgress>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moving: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-        moving.retain(|far| far.stopped().is_none());
-        let own = moving.iter().filter(|far| far.requester == requester.key);
+        moving.retain(|progress| progress.stopped().is_none());
+        let own = moving.iter().filter(|progress| progress.requester == requester.key);
         if own.clone().count() >= requester.uploads && !self.make_room(own) {
             self.refused[1].fetch_add(1, Ordering::Relaxed);
             let (most, option) = (requester.uploads, requester.uploads_option);
@@ -116,12 +116,12 @@ impl UnderWay {
                 format!("{most} of your uploads are under way ({option}); wait until one has ended"),
             ));
         }
-        moving.retain(|far| far.stopped().is_none());
+        moving.retain(|progress| progress.stopped().is_none());
         if moving.len() >= MAX_UPLOADS && !self.make_room(moving.iter()) {
             self.refused[0].fetch_add(1, Ordering::Relaxed);
             return Err(Failure::new(503, "too many uploads are under way; try again"));
         }
-        let far = Arc::new(Far {
+        let progress = Arc::new(UploadProgress {
             received: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             meter: RateMeter::new(u64::MAX, Instant::now()),
@@ -129,34 +129,34 @@ impl UnderWay {
             stopped: OnceLock::new(),
             wake: OnceLock::new(),
         });
-        all.retain(|far| far.strong_count() > 0);
-        all.push(Arc::downgrade(&far));
-        Ok(far)
+        all.retain(|progress| progress.strong_count() > 0);
+        all.push(Arc::downgrade(&progress));
+        Ok(progress)
     }
 
     /// Stops the slowest of these, if it is too slow; gives whether it has.
-    fn make_room<'a>(&self, of: impl Iterator<Item = &'a Arc<Far>>) -> bool {
-        let slow = rate::slowest(of.map(|far| (&far.meter, far)), self.least, Instant::now());
-        if let Some((rate, far)) = &slow {
+    fn make_room<'a>(&self, of: impl Iterator<Item = &'a Arc<UploadProgress>>) -> bool {
+        let slow = rate::slowest(of.map(|progress| (&progress.meter, progress)), self.least, Instant::now());
+        if let Some((rate, progress)) = &slow {
             self.gave_way.fetch_add(1, Ordering::Relaxed);
-            far.give_way(*rate, self.least);
+            progress.give_way(*rate, self.least);
         }
         slow.is_some()
     }
 
     /// Stops an upload in favour of another one to the same table, if it is too slow.
-    pub(super) fn give_way(&self, far: &Arc<Far>) {
-        if far.stopped().is_none() {
-            self.make_room([far].into_iter());
+    pub(super) fn give_way(&self, progress: &Arc<UploadProgress>) {
+        if progress.stopped().is_none() {
+            self.make_room([progress].into_iter());
         }
     }
 }
 
 /// How an upload ended.
-pub(super) enum Outcome {
+pub(super) enum UploadOutcome {
     /// The file is whole.
     Whole(Box<Writer>),
-    /// Its sender did not want it, or has gone.
+    /// The client aborted it or disconnected.
     Aborted,
     /// It cannot be kept.
     Failed(Failure),
@@ -164,28 +164,28 @@ pub(super) enum Outcome {
 
 /// What an upload needs.
 pub(super) struct Job {
-    /// Which one of its room it is.
+    /// Its number in its room.
     pub(super) number: u64,
     pub(super) writer: Writer,
     /// Where the file goes.
     pub(super) store: Arc<dyn Store>,
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<TableFolder>,
     pub(super) file: String,
     pub(super) reserved: Reserved,
     /// Whether it makes a table that was not there, which takes room too.
     pub(super) is_first: bool,
     /// How many bytes were announced.
     pub(super) size: Option<u64>,
-    pub(super) far: Arc<Far>,
-    pub(super) room: mpsc::Sender<Ask>,
+    pub(super) progress: Arc<UploadProgress>,
+    pub(super) room: mpsc::Sender<RoomRequest>,
 }
 
-/// Starts an upload; its room hears of the first page, and how it ended.
+/// Starts an upload. It reports its first page and its end to the room.
 pub(super) fn start(job: Job) -> Upload {
     let (pieces, incoming) = mpsc::channel(PIECES);
     let (written, spare) = mpsc::channel(PIECES);
     let (end, ended) = oneshot::channel();
-    let _ = job.far.wake.set(pieces.downgrade());
+    let _ = job.progress.wake.set(pieces.downgrade());
     tokio::task::spawn_blocking(move || job.run(incoming, &written, end));
     Upload { pieces, spare, ended }
 }
@@ -195,21 +195,21 @@ impl Upload {
     /// written.
     ///
     /// # Errors
-    /// When the upload has ended already; the room has told why.
+    /// When the upload has ended already; the room sends the reason.
     pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), Ended> {
         let mut next = self.spare.try_recv().unwrap_or_default();
         next.clear();
         self.pieces.send(Piece::Bytes(std::mem::replace(bytes, next))).await.map_err(|_| Ended)
     }
 
-    /// Whether it takes no more; its uploader is told why.
+    /// Whether the upload has ended; the room sends the reason.
     pub(super) fn has_ended(&self) -> bool {
         self.pieces.is_closed()
     }
 
-    /// Says that the file is whole, and waits until it is shown or refused.
+    /// Completes the file, and waits until it is shown or refused.
     pub(super) async fn finish(self) {
-        // One that has ended already has told so.
+        // The room has sent the reason of an upload that has ended already.
         let _ = self.pieces.send(Piece::End).await;
         let _ = self.ended.await;
     }
@@ -234,7 +234,7 @@ impl Job {
     ) {
         let taken = self.take(incoming, written);
         let Self { number, writer, store, place, file, reserved, room, .. } = self;
-        // Nobody is told that it is whole before all can have it.
+        // The file is visible to all nodes before its upload is reported as complete.
         let taken = taken.and_then(|is_whole| {
             if is_whole {
                 store.publish(&place, &file)?;
@@ -242,15 +242,15 @@ impl Job {
             Ok(is_whole)
         });
         let (outcome, reserved) = match taken {
-            Ok(true) => (Outcome::Whole(Box::new(writer)), Some(reserved)),
-            Ok(false) => (Outcome::Aborted, None),
-            Err(failure) => (Outcome::Failed(failure), None),
+            Ok(true) => (UploadOutcome::Whole(Box::new(writer)), Some(reserved)),
+            Ok(false) => (UploadOutcome::Aborted, None),
+            Err(failure) => (UploadOutcome::Failed(failure), None),
         };
-        // A room that is gone has taken the table's folder along.
-        let _ = room.blocking_send(Ask::UploadEnded { number, outcome, reserved, end });
+        // A room that has ended has removed the table's folder.
+        let _ = room.blocking_send(RoomRequest::UploadEnded { number, outcome, reserved, end });
     }
 
-    /// Writes what comes; gives whether it came whole.
+    /// Writes the pieces. Returns whether the file is complete.
     fn take(
         &mut self,
         mut incoming: mpsc::Receiver<Piece>,
@@ -262,8 +262,8 @@ impl Job {
         let (mut came, mut shown) = (0, false);
         while let Some(piece) = incoming.blocking_recv() {
             let length = if let Piece::Bytes(bytes) = &piece { bytes.len() as u64 } else { 0 };
-            self.far.meter.advance(length, Instant::now());
-            if let Some(why) = self.far.stopped() {
+            self.progress.meter.advance(length, Instant::now());
+            if let Some(why) = self.progress.stopped() {
                 return Err(why.clone());
             }
             let bytes = match piece {
@@ -273,7 +273,7 @@ impl Job {
                         return Err(announced(size, &format!("{came} came")));
                     }
                     let summary = self.writer.finish()?;
-                    self.far.rows.store(summary.rows, Ordering::Relaxed);
+                    self.progress.rows.store(summary.rows, Ordering::Relaxed);
                     return Ok(true);
                 }
                 Piece::Stop => continue,
@@ -284,23 +284,24 @@ impl Job {
             }
             self.reserved.grow(bytes.len() as u64)?;
             let summary = self.writer.append(&bytes)?;
-            self.far
-                .received
-                .store(summary.received.max(self.far.received.load(Ordering::Relaxed)), Ordering::Relaxed);
-            self.far.rows.store(summary.rows, Ordering::Relaxed);
+            self.progress.received.store(
+                summary.received.max(self.progress.received.load(Ordering::Relaxed)),
+                Ordering::Relaxed,
+            );
+            self.progress.rows.store(summary.rows, Ordering::Relaxed);
             let _ = written.try_send(bytes);
             if !shown && summary.rows >= FIRST {
                 shown = true;
                 let table: Table = self.writer.table().clone();
-                let _ = self.room.blocking_send(Ask::FirstRows { number: self.number, table });
+                let _ = self.room.blocking_send(RoomRequest::FirstRows { number: self.number, table });
             }
-            self.far.meter.wait(Instant::now());
+            self.progress.meter.wait(Instant::now());
         }
         Ok(false)
     }
 }
 
-/// What came is not the file that was announced.
+/// The error of a file that is not as long as announced.
 fn announced(size: u64, came: &str) -> Failure {
     Failure::new(422, format!("the file was announced with {size} bytes, but {came}; it is not taken"))
 }
@@ -315,20 +316,20 @@ mod tests {
         Quota { key: key.into(), uploads, uploads_option: "tables.user_upload_limit", ..Quota::unlimited() }
     }
 
-    fn crawls(far: &Far, bytes: u64) {
+    fn crawls(progress: &UploadProgress, bytes: u64) {
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
-        far.meter.restart(ago(10));
-        far.meter.advance(bytes, ago(1));
+        progress.meter.restart(ago(10));
+        progress.meter.advance(bytes, ago(1));
     }
 
     #[test]
     fn uploads_that_crawl_keep_nobody_from_uploading_and_the_slowest_goes_first() {
-        let under_way = UnderWay::new(1_000);
+        let under_way = ActiveUploads::new(1_000);
         let all = quota("all", usize::MAX);
         let mut held: Vec<_> = (0..MAX_UPLOADS).map(|_| under_way.enter(&all).expect("a place")).collect();
         // All of them move.
-        for far in &held {
-            crawls(far, 1 << 20);
+        for progress in &held {
+            crawls(progress, 1 << 20);
         }
         assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
         crawls(&held[7], 4_000);
@@ -346,7 +347,7 @@ mod tests {
 
     #[test]
     fn one_requester_has_a_part_of_the_places() {
-        let under_way = UnderWay::new(1_000);
+        let under_way = ActiveUploads::new(1_000);
         let (ann, bob) = (quota("user:ann", 2), quota("user:bob", 2));
         let held: Vec<_> = (0..2).map(|_| under_way.enter(&ann).expect("a place")).collect();
         let refused = under_way.enter(&ann).map(|_| ()).expect_err("no place");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_table_service::{Numbers, Service};
+use tidings_table_service::{BucketCounters, Service};
 
 use crate::metrics::{BYTES, Collect, MetricWriter};
 
@@ -81,7 +81,7 @@ impl Collect for Service {
     }
 }
 
-fn bucket_numbers(numbers: &Numbers, copies: u64, out: &mut MetricWriter<'_>) -> fmt::Result {
+fn bucket_numbers(numbers: &BucketCounters, copies: u64, out: &mut MetricWriter<'_>) -> fmt::Result {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let up = u64::from(numbers.up.load(Ordering::Relaxed));
     out.gauge(

@@ -1,11 +1,35 @@
 //! How long a table lives.
 
-use std::time::Duration;
+use std::io::{ErrorKind, Read as _};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
+use tidings_wire::ws::Opcode;
 
 use crate::world::{Sent, World, kept, listing, tsv};
+
+#[test]
+fn a_connection_ends_once_the_client_has_answered_the_close_frame_or_after_five_seconds() {
+    let world = World::with(&[]);
+    let path = "/tables/ws/00000000-0000-4000-8000-000000000000";
+    let [mut polite, mut silent] = [world.viewer(path), world.viewer(path)];
+    let began = Instant::now();
+    let mut byte = [0];
+    for viewer in [&mut polite, &mut silent] {
+        assert_eq!(viewer.close_code(), 4404);
+        viewer.io.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
+        let open = viewer.io.read(&mut byte).expect_err("the server has ended the connection first");
+        assert_eq!(open.kind(), ErrorKind::WouldBlock);
+        viewer.io.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    }
+    polite.frame(true, Opcode::Text, b"{}");
+    polite.frame(true, Opcode::Close, &4404_u16.to_be_bytes());
+    assert_eq!(polite.io.read(&mut byte).expect("the end"), 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "the client's Close frame was not noticed");
+    assert_eq!(silent.io.read(&mut byte).expect("the end"), 0);
+    assert!(began.elapsed() >= Duration::from_secs(4), "the client had no time to answer");
+}
 
 #[test]
 fn a_table_survives_a_restart_with_its_view_its_locks_and_its_owner() {

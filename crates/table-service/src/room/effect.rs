@@ -7,24 +7,24 @@ use std::sync::atomic::AtomicU32;
 use tidings_table::{Cancel, Choice, Error, Writer};
 use tokio::sync::oneshot;
 
-use super::writing::{Work, Worked};
-use super::{Ask, LookReply, LookState};
+use super::writing::{Work, WorkResult};
+use super::{RoomRequest, SnapshotReply, SnapshotState};
 use crate::failure::Failure;
-use crate::making::{Page, Wanted};
-use crate::news::Word;
+use crate::node_messages::NodeStatus;
+use crate::page::{Page, Wanted};
 use crate::quota::Quota;
 use crate::record::Record;
 use crate::store::{Reserved, Saved, StoreError};
-use crate::upload::{Far, Upload};
+use crate::upload::{Upload, UploadProgress};
 
 /// What has happened.
 pub(super) enum Event {
     /// A request from a viewer, an upload or another node.
-    Request(Ask),
+    Request(RoomRequest),
     /// [`Effect::Render`] has ended; `None`: it has panicked.
     Rendered(Option<Result<Page, Error>>),
     /// [`Effect::Work`] has ended; `None`: it has panicked.
-    Worked(Option<Box<Worked>>),
+    WorkDone(Option<Box<WorkResult>>),
     /// [`Effect::Save`] has ended; `None`: it has panicked.
     Saved(Option<SaveOutcome>),
     /// Time has passed.
@@ -42,7 +42,7 @@ pub(super) enum Effect {
     Work(Box<WorkJob>),
     /// Writes the record and then removes files, on a thread that may block. At most one at a time.
     Save(SaveJob),
-    /// Makes a folder and an empty file for an upload, on a thread that may block, and reports [`Ask::FileCreated`].
+    /// Makes a folder and an empty file for an upload, on a thread that may block, and reports [`RoomRequest::FileCreated`].
     CreateFile(CreateJob),
     /// Starts an upload into a file that was created, and gives it to the uploader.
     StartUpload {
@@ -50,7 +50,7 @@ pub(super) enum Effect {
         number: u64,
         is_first: bool,
         size: Option<u64>,
-        progress: Arc<Far>,
+        progress: Arc<UploadProgress>,
         reply: UploadReply,
     },
     /// Removes a file that did not become the table's.
@@ -58,9 +58,9 @@ pub(super) enum Effect {
     /// Tells the store that the table is in use.
     Touch,
     /// Gives a snapshot, with the file's place.
-    Snapshot(LookReply, Box<LookState>),
+    Snapshot(SnapshotReply, Box<SnapshotState>),
     /// Sends the table's state to the other nodes.
-    Notify(Word, Box<Record>),
+    Notify(NodeStatus, Box<Record>),
     /// Publishes a view in the table's channel.
     Publish(String),
     /// The table is deleted: the next request looks for it anew.

@@ -9,18 +9,18 @@ use tidings_table::Error;
 use tokio::sync::mpsc;
 
 use super::effect::Effect;
-use super::rendering::Turn;
+use super::rendering::PendingPageTurn;
 use super::state::Room;
 use super::timers::Timer;
-use super::{Ask, Done, GONE, Join, LookReply, LookState};
-use crate::board::{End, Form, Seen};
-use crate::command::{Command, Shown};
+use super::{CommandReply, GONE, JoinRequest, RoomRequest, SnapshotReply, SnapshotState};
+use crate::broadcast::{End, Form, ViewCursor};
+use crate::command::{Command, ViewSettings};
 use crate::failure::Failure;
 use crate::message;
-use crate::news::Say;
+use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
 
-/// How long after a viewer came or went the viewers are told their new number.
+/// How long after a viewer joined or left the viewers receive their new number.
 const COUNT: Duration = Duration::from_millis(250);
 /// How many requests for a snapshot may wait for the first page.
 const MAX_WAITING: usize = 1_024;
@@ -72,34 +72,34 @@ impl Viewers {
         self.all.is_empty()
     }
 
-    /// How many viewers came in this form.
+    /// The number of viewers that use this form.
     pub(super) fn count(&self, form: Form) -> u64 {
         self.all.values().filter(|viewer| viewer.form == form).count() as u64
     }
 }
 
-/// A viewer's place in a room.
+/// A session's access to the room that it has joined.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    pub(crate) asks: mpsc::Sender<Ask>,
+pub(crate) struct ViewerHandle {
+    pub(crate) asks: mpsc::Sender<RoomRequest>,
     pub(crate) viewer: u64,
-    /// Whether it has shown the owner's secret.
+    /// Whether the session has proved ownership.
     pub(crate) is_owner: bool,
 }
 
 impl Room {
-    /// Lets somebody in, who is shown the view at once if there is one.
-    pub(super) fn join(&mut self, join: Join) {
-        let Join { form, secret, is_creator, outbox, reply } = join;
+    /// Adds a viewer, which receives the view at once if there is one.
+    pub(super) fn join(&mut self, join: JoinRequest) {
+        let JoinRequest { form, secret, is_creator, outbox, reply } = join;
         let Some(asks) = self.settings.asks.upgrade() else { return };
         let viewer = self.viewers.next_number();
         let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
-        if reply.send(Seat { asks, viewer, is_owner }).is_err() {
+        if reply.send(ViewerHandle { asks, viewer, is_owner }).is_err() {
             return;
         }
         self.viewers.all.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
         self.settings.counters.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut seen = Seen::from_now(form, &self.view.board.borrow(), self.record.locks.any());
+        let mut seen = ViewCursor::from_now(form, &self.view.board.borrow(), self.record.locks.any());
         if secret.is_some() && !is_owner {
             outbox.push(message::error(&not_the_owner()));
         }
@@ -110,15 +110,15 @@ impl Room {
         } else if !is_creator {
             self.render_soon(Duration::ZERO);
         }
-        outbox.look_at((self.view.board.subscribe(), seen));
+        outbox.watch((self.view.board.subscribe(), seen));
         self.timers.set_if_unset(Timer::ViewerCount, self.now + COUNT);
     }
 
-    /// Makes a viewer the owner, if it knows the secret.
+    /// Makes a viewer the owner, if the secret is right.
     ///
     /// # Errors
     /// 403 when it does not.
-    pub(super) fn own(&mut self, viewer: u64, secret: &str) -> Result<(), Failure> {
+    pub(super) fn claim_ownership(&mut self, viewer: u64, secret: &str) -> Result<(), Failure> {
         if !self.record.is_owned_by(secret) {
             return Err(not_the_owner());
         }
@@ -143,8 +143,8 @@ impl Room {
         }
     }
 
-    /// Does what a viewer wants for everybody, or has it done.
-    pub(super) fn command(&mut self, viewer: u64, command: Command, done: Done) {
+    /// Executes a command that changes the table or its view, or orders it.
+    pub(super) fn command(&mut self, viewer: u64, command: Command, done: CommandReply) {
         let Some(asker) = self.viewers.get(viewer) else { return };
         let (is_owner, form) = (asker.is_owner, asker.form);
         let outcome = match command {
@@ -156,7 +156,7 @@ impl Room {
                 locks.uploads = uploads.unwrap_or(locks.uploads);
                 locks.view = view.unwrap_or(locks.view);
                 let frame = message::locks(*locks);
-                self.view.board.send_modify(|board| board.tell_locks(frame));
+                self.view.board.send_modify(|board| board.set_locks(frame));
                 self.enforce_locks();
                 self.change();
                 Ok(())
@@ -181,10 +181,10 @@ impl Room {
         let mut turn = None;
         match command {
             Command::Page(page) => {
-                // Until the rows are known that were asked for last, nobody knows how many pages there are.
+                // The number of pages is unknown until the rows that were requested last are made.
                 let known = self.view.page.as_ref().filter(|_| self.shows_what_is_wanted());
                 let total = known.and_then(|page| page.text[form as usize].as_ref()).map(|text| text.total);
-                // While rows are coming in there may be more by now.
+                // More rows may have arrived since.
                 let now = self.rows_now(form).filter(|_| shown.is_plain());
                 if let Some(total) = now.max(total)
                     && page > shown.pages(total)
@@ -192,22 +192,24 @@ impl Room {
                     let pages = shown.pages(total);
                     return Err(Failure::no_page(page, pages));
                 }
-                // Where the page is known to be there, that is where the next one is turned back to.
+                // A page that exists is the one to return to if the next one does not.
                 let back = self.view.turn.map_or(shown.page, |turn| turn.back);
-                turn = total.is_none().then_some(Turn { viewer, back });
+                turn = total.is_none().then_some(PendingPageTurn { viewer, back });
                 shown.page = page;
             }
             Command::PageSize(size) => {
-                // The row that stands first stays on the page.
+                // The first row of the page stays on it.
                 let scaled = |page: u64| (page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
-                turn = self.view.turn.map(|turn| Turn { back: scaled(turn.back), ..turn });
+                turn = self.view.turn.map(|turn| PendingPageTurn { back: scaled(turn.back), ..turn });
                 shown.page = scaled(shown.page);
                 shown.page_size = size;
             }
-            Command::Sort(sort) => shown = Shown { sort, page: 1, ..shown },
-            Command::Filter(filter) => shown = Shown { filter, page: 1, ..shown },
-            Command::Search(search) => shown = Shown { search, page: 1, ..shown },
-            Command::Types(changes) => shown = Shown { types: shown.types_with(changes), page: 1, ..shown },
+            Command::Sort(sort) => shown = ViewSettings { sort, page: 1, ..shown },
+            Command::Filter(filter) => shown = ViewSettings { filter, page: 1, ..shown },
+            Command::Search(search) => shown = ViewSettings { search, page: 1, ..shown },
+            Command::Types(changes) => {
+                shown = ViewSettings { types: shown.types_with(changes), page: 1, ..shown }
+            }
             _ => return Err(Failure::bad("this is not for everybody")),
         }
         let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
@@ -227,16 +229,16 @@ impl Room {
         Some(if form == Form::Article { summary.lines } else { summary.rows })
     }
 
-    /// Removes the table, and tells the viewers and the other nodes.
+    /// Deletes the table, for the viewers and the other nodes too.
     fn delete(&mut self) {
-        self.gone();
-        self.tell_nodes(Say::Gone);
+        self.on_deleted();
+        self.notify_nodes(MessageKind::Gone);
         self.saving.is_running = false;
         self.effects.push(Effect::Delete);
     }
 
-    /// The table is deleted, here or on another node.
-    pub(super) fn gone(&mut self) {
+    /// Ends the table after its deletion here or on another node.
+    pub(super) fn on_deleted(&mut self) {
         let error = Some(Failure::new(404, "the owner has deleted this table"));
         self.finish(End { error, code: GONE, within: Duration::ZERO });
         self.record.file = None;
@@ -248,7 +250,7 @@ impl Room {
     }
 
     /// Gives a snapshot of the table, once its page is made.
-    pub(super) fn look(&mut self, reply: LookReply) {
+    pub(super) fn request_snapshot(&mut self, reply: SnapshotReply) {
         // A snapshot counts as use.
         self.keep_open();
         let is_made = self.view.page.as_ref().is_some_and(|page| page.made[0].is_some());
@@ -267,32 +269,36 @@ impl Room {
     }
 
     /// The table as it is shown.
-    pub(super) fn snapshot(&self) -> Option<LookState> {
+    pub(super) fn snapshot(&self) -> Option<SnapshotState> {
         let (page, data) = (self.view.page.as_ref()?, self.data.as_ref()?);
         let view = |form: Form| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
-        Some(LookState {
+        Some(SnapshotState {
             view: view(Form::Tables)?,
             article: view(Form::Article),
-            about: self.about(self.everybody(), self.record.version),
+            about: self.about(self.viewer_count(), self.record.version),
             file: data.file.clone(),
             facts: Arc::clone(&data.facts),
         })
     }
 
-    /// Forgets what a new file makes meaningless.
+    /// Resets what refers to the rows of the previous file.
     pub(super) fn show_from_start(&mut self) {
         let page_size = self.record.shown.page_size;
-        self.record.shown = Shown { page_size, ..Shown::default() };
+        self.record.shown = ViewSettings { page_size, ..ViewSettings::default() };
         self.view.turn = None;
         self.view.at_end = false;
     }
 
-    /// Takes back orders and conditions whose columns may be others now.
+    /// Resets the sort order and the conditions, whose columns may have changed.
     pub(super) fn forget_columns(&mut self) {
         self.view.turn = None;
         let shown = &mut self.record.shown;
-        *shown =
-            Shown { page: 1, page_size: shown.page_size, search: shown.search.clone(), ..Shown::default() };
+        *shown = ViewSettings {
+            page: 1,
+            page_size: shown.page_size,
+            search: shown.search.clone(),
+            ..ViewSettings::default()
+        };
     }
 }
 

@@ -9,7 +9,7 @@
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! ```
 //!
-//! Viewers, uploads and HTTP requests send [`Ask`]s. The room is the one place where a table changes.
+//! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
 //!
 //! Invariants:
 //! - The room takes the time as an argument and touches no disk, no network and no other task: what it orders comes back
@@ -40,19 +40,19 @@ use tidings_table::{Table, Types, View};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 
-use super::board::Form;
+use super::broadcast::Form;
 use super::command::Command;
 use super::failure::Failure;
 use super::message::About;
-use super::news::News;
+use super::node_messages::NodeMessage;
 use super::outbox::Outbox;
 use super::quota::Quota;
 use super::rows::{Added, Rows};
-use super::store::{Place, Reserved};
-use super::upload::{Outcome, Upload};
+use super::store::{Reserved, TableFolder};
+use super::upload::{Upload, UploadOutcome};
 use effect::{CreatedFile, UploadReply};
 
-pub(super) use members::Seat;
+pub(super) use members::ViewerHandle;
 pub(super) use task::start;
 
 /// The queue of requests, in requests. A sender waits while it is full.
@@ -62,14 +62,14 @@ pub(super) const GONE: CloseCode = CloseCode(4404);
 /// The close code of a server that stops or restarts (RFC 6455's registry: 1012).
 pub(super) const RESTART: CloseCode = CloseCode(1012);
 
-/// What a room is asked.
-pub(super) enum Ask {
-    /// Somebody comes.
-    Join(Join),
-    /// A viewer goes.
+/// A request to a room.
+pub(super) enum RoomRequest {
+    /// A viewer joins.
+    Join(JoinRequest),
+    /// A viewer leaves.
     Leave(u64),
-    /// A viewer wants something for everybody.
-    Do { viewer: u64, command: Command, done: Done },
+    /// A viewer changes the table or its view.
+    Do { viewer: u64, command: Command, done: CommandReply },
     /// A viewer begins to upload.
     Upload {
         viewer: u64,
@@ -78,46 +78,46 @@ pub(super) enum Ask {
         quota: Quota,
         reply: oneshot::Sender<Result<Upload, Failure>>,
     },
-    /// A viewer shows what it says is the owner's secret.
-    Own { viewer: u64, secret: String, reply: Done },
+    /// A viewer claims ownership.
+    Own { viewer: u64, secret: String, reply: CommandReply },
     /// The file of an upload is created, or cannot be.
     FileCreated { number: u64, created: Box<Result<CreatedFile, Failure>>, reply: UploadReply },
-    /// An upload has rows enough for a page.
+    /// An upload has enough rows for a page.
     FirstRows { number: u64, table: Table },
-    /// An upload has ended. What it `reserved` is there when it is whole.
-    UploadEnded { number: u64, outcome: Outcome, reserved: Option<Reserved>, end: oneshot::Sender<()> },
-    /// The file on disk is being opened, and can be looked at.
+    /// An upload has ended. `reserved` is set when the file is complete.
+    UploadEnded { number: u64, outcome: UploadOutcome, reserved: Option<Reserved>, end: oneshot::Sender<()> },
+    /// The file on disk is being opened, and its first rows can be viewed.
     Opening(Table),
-    /// A backend has rows, if this is the owner's secret.
-    MayAppend { secret: String, reply: Done },
-    /// Rows from a backend.
+    /// A backend asks for permission to append, with the owner's secret.
+    MayAppend { secret: String, reply: CommandReply },
+    /// A backend appends rows.
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<Added, Failure>> },
-    /// Somebody wants to look at more than the page.
-    Look(LookReply),
-    /// Another node has said something.
-    News(Box<News>),
-    /// Room is needed on disk: if nobody uses the table it is put away, and this dropped once it is; else at once.
+    /// A session or an HTTP request needs a snapshot of the table.
+    Snapshot(SnapshotReply),
+    /// Another node has sent a message.
+    NodeMessage(Box<NodeMessage>),
+    /// Other tables need bytes on the disk: an unused table is closed, and the sender dropped once it is; else at once.
     PutAway(std::sync::mpsc::Sender<()>),
-    /// The server stops; viewers are to go within this time.
+    /// The server stops; viewers are disconnected within this time.
     Stop(Duration),
 }
 
-/// Somebody who comes.
-pub(super) struct Join {
+/// A viewer that joins.
+pub(super) struct JoinRequest {
     pub(super) form: Form,
-    /// What they say is the owner's secret.
+    /// The secret that the viewer sends to claim ownership.
     pub(super) secret: Option<String>,
-    /// Whether the table was made for them; then there is nothing to show before their file comes.
+    /// Whether the table was created for this viewer; then there is nothing to show before its upload.
     pub(super) is_creator: bool,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) reply: oneshot::Sender<Seat>,
+    pub(super) reply: oneshot::Sender<ViewerHandle>,
 }
 
-/// Answers whether something was done.
-pub(super) type Done = oneshot::Sender<Result<(), Failure>>;
+/// The response to a command.
+pub(super) type CommandReply = oneshot::Sender<Result<(), Failure>>;
 
 /// A table at one moment, for private windows and HTTP.
-pub(super) struct Look {
+pub(super) struct Snapshot {
     pub(super) view: Arc<View>,
     /// The view of the article's page, if it is open.
     pub(super) article: Option<Arc<View>>,
@@ -126,11 +126,11 @@ pub(super) struct Look {
     pub(super) folder: PathBuf,
     pub(super) facts: FactsCache,
     /// Keeps the table from being evicted while the snapshot is in use.
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<TableFolder>,
 }
 
-/// A snapshot without the file's place, which the room does not know.
-pub(in crate::room) struct LookState {
+/// A snapshot without the folder of the file, which the task adds.
+pub(in crate::room) struct SnapshotState {
     view: Arc<View>,
     article: Option<Arc<View>>,
     about: About,
@@ -139,7 +139,7 @@ pub(in crate::room) struct LookState {
 }
 
 /// The response to a request for a snapshot.
-pub(super) type LookReply = oneshot::Sender<Result<Look, Failure>>;
+pub(super) type SnapshotReply = oneshot::Sender<Result<Snapshot, Failure>>;
 
 /// Column facts, with the bytes of the file and the types of columns that they were made of. The task that makes them holds
 /// the lock; concurrent requests wait for it and find them made.

@@ -1,4 +1,4 @@
-//! From what is wanted to what is on the board.
+//! From the requested view to the broadcast one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 use super::effect::{Effect, RenderJob};
 use super::state::Room;
 use super::timers::Timer;
-use crate::board::{Board, Form, Posted};
-use crate::command::Shown;
+use crate::broadcast::{EncodedView, Form, ViewBroadcast};
+use crate::command::ViewSettings;
 use crate::failure::Failure;
-use crate::making::{Page, Wanted};
 use crate::message::{self, About, PageText};
-use crate::news::Say;
+use crate::node_messages::MessageKind;
+use crate::page::{Page, Wanted};
 
-/// After how long everybody is told how far the making of a page is.
+/// How long a page may take before the viewers receive its progress.
 const LONG: Duration = Duration::from_millis(500);
 
 /// A page that is being made.
@@ -28,34 +28,34 @@ pub(super) struct Rendering {
     /// The part that is done, as the bits of an `f32`.
     done: Arc<AtomicU32>,
     began: Instant,
-    shown: Shown,
+    shown: ViewSettings,
     /// The viewer that requested it.
     asker: Option<u64>,
 }
 
 /// A turn to a page of rows that were not known then.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
-    /// The viewer that is told if there is no such page.
+pub(super) struct PendingPageTurn {
+    /// The viewer that receives the error if the page does not exist.
     pub(super) viewer: u64,
     /// The page that the view returns to then.
     pub(super) back: u64,
 }
 
-/// What is shown, what is to be shown next, and how it came to be.
+/// The page that is shown, and the request for the next one.
 ///
-/// Invariant: `page` shows `good`, until the next page is made.
+/// Invariant: `page` shows `made_for`, until the next page is made.
 pub(super) struct ViewState {
     /// What the viewers take when they are ready to.
-    pub(super) board: watch::Sender<Board>,
+    pub(super) board: watch::Sender<ViewBroadcast>,
     /// What is shown, once it is made.
     pub(super) page: Option<Page>,
     /// What was to be shown when that was made.
-    pub(super) good: Shown,
+    pub(super) made_for: ViewSettings,
     /// The viewer that requested what is made next.
     pub(super) asker: Option<u64>,
     /// A turn to a page that may not exist, until that is known.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<PendingPageTurn>,
     /// Counts what is shown.
     pub(super) content: u64,
     pub(super) rendering: Option<Rendering>,
@@ -70,11 +70,11 @@ pub(super) struct ViewState {
 }
 
 impl ViewState {
-    pub(super) const fn new(board: watch::Sender<Board>, shown: Shown, now: Instant) -> Self {
+    pub(super) const fn new(board: watch::Sender<ViewBroadcast>, shown: ViewSettings, now: Instant) -> Self {
         Self {
             board,
             page: None,
-            good: shown,
+            made_for: shown,
             asker: None,
             turn: None,
             content: 0,
@@ -88,15 +88,15 @@ impl ViewState {
 }
 
 impl Room {
-    /// Has the page made anew within this time.
+    /// Orders the page to be made within this time.
     pub(super) fn render_soon(&mut self, within: Duration) {
         self.timers.set_no_later(Timer::Render, self.now + within);
     }
 
-    /// Has the page made at once because this viewer wants another one; `None`: somebody on another node does.
+    /// Orders the page to be made at once, on request of a viewer; `None`: of another node.
     pub(super) fn render_for(&mut self, viewer: Option<u64>) {
         self.view.asker = viewer;
-        // What replaces the turn of a page is not its turner's any more.
+        // A request of another node replaces a viewer's page turn.
         if viewer.is_none() {
             self.view.turn = None;
         }
@@ -108,28 +108,28 @@ impl Room {
         self.render_soon(Duration::ZERO);
     }
 
-    /// Whether the rows that are shown are those that are wanted now.
+    /// Whether the shown rows are the requested ones.
     pub(super) fn shows_what_is_wanted(&self) -> bool {
-        self.view.page.is_some() && self.view.good.same_rows(&self.record.shown)
+        self.view.page.is_some() && self.view.made_for.same_rows(&self.record.shown)
     }
 
-    /// Starts making the page, unless one is being made: then it comes after that.
+    /// Starts making the page, unless a page is being made; then this one follows.
     pub(super) fn render(&mut self) {
         if self.view.rendering.is_some() {
             return;
         }
         self.timers.clear(Timer::Render);
         let Some(reading) = self.reading() else {
-            // A file that is being opened shows by itself.
+            // The page of a file is made when the file is open.
             if self.record.file.is_none() {
                 self.view.page = None;
                 self.view.content += 1;
-                // Where it is coming in, the table's channel is told.
+                // The node that receives the file publishes its views.
                 self.post(self.remote.loading().is_none());
             }
             return;
         };
-        let shown = Shown {
+        let shown = ViewSettings {
             page: if self.view.at_end { u64::MAX } else { self.record.shown.page },
             ..self.record.shown.clone()
         };
@@ -142,22 +142,23 @@ impl Room {
         self.view.rendering = Some(Rendering { cancel, done, began: self.now, shown, asker });
     }
 
-    /// The page is made, or cannot be.
-    pub(super) fn made(&mut self, made: Option<Result<Page, Error>>) {
+    /// Handles a page that was made, or could not be; `None`: making it has panicked.
+    pub(super) fn on_page(&mut self, made: Option<Result<Page, Error>>) {
         let Some(Rendering { shown, asker, .. }) = self.view.rendering.take() else { return };
         match made {
             Some(Ok(page)) => {
-                // Of a file that is gone, or of rows that nobody wants any more, nothing is shown.
+                // A page of a replaced file, or of rows that are no longer requested, is discarded.
                 let is_now = self.reading().is_some_and(|reading| {
                     page.made[0].as_ref().is_some_and(|made| Arc::ptr_eq(made.view.reading(), &reading))
                 });
                 if !is_now || !shown.same_rows(&self.record.shown) {
                     return self.render_soon(Duration::ZERO);
                 }
-                // While rows are coming in, the page that is wanted may come yet.
+                // While rows arrive, the requested page may still come to exist.
                 let loading = self.data.as_ref().is_some_and(|data| data.loading);
                 if !loading && self.turn_is_refused(&shown, &page) {
-                    (self.view.good, self.view.page) = (Shown { page: page.page, ..shown }, Some(page));
+                    (self.view.made_for, self.view.page) =
+                        (ViewSettings { page: page.page, ..shown }, Some(page));
                     return self.render_soon(Duration::ZERO);
                 }
                 if self.timers.get(Timer::Render).is_none() && !loading && self.record.shown.page != page.page
@@ -167,14 +168,14 @@ impl Room {
                         self.change();
                     }
                 }
-                self.view.good = Shown { page: page.page, ..shown };
+                self.view.made_for = ViewSettings { page: page.page, ..shown };
                 self.view.page = Some(page);
                 self.view.content += 1;
                 self.post(!self.view.follows);
-                self.answer_lookers();
+                self.send_snapshots();
             }
             Some(Err(Error::Cancelled)) => {
-                // What was wanted is part of what is made next, unless somebody wants more by now.
+                // The next page includes this request, unless a later one has its own requester.
                 self.view.asker = self.view.asker.or(asker);
                 self.render_soon(Duration::ZERO);
             }
@@ -183,48 +184,50 @@ impl Room {
         }
     }
 
-    /// Turns back from a page that was wanted before its rows were known and is not there, and tells who wanted it.
-    fn turn_is_refused(&mut self, shown: &Shown, page: &Page) -> bool {
-        // What was turned to since is another rendering's.
+    /// Returns from a page that does not exist, which was requested before its rows were known, and sends the error to the
+    /// viewer that requested it.
+    fn turn_is_refused(&mut self, shown: &ViewSettings, page: &Page) -> bool {
+        // A later page turn belongs to the next page.
         if self.record.shown != *shown {
             return false;
         }
         let Some(turn) = self.view.turn.take().filter(|_| shown.page > page.page) else { return false };
-        self.tell_failure(turn.viewer, &Failure::no_page(shown.page, page.page));
+        self.send_error(turn.viewer, &Failure::no_page(shown.page, page.page));
         self.record.shown.page = turn.back;
         self.change();
         true
     }
 
-    /// Tells who asked for a page why there is none, and goes back to the rows before; to all rows where those cannot
-    /// be shown either. What others asked for meanwhile is tried all the same.
-    fn cannot_show(&mut self, failure: &Failure, failed: &Shown, asker: Option<u64>) {
-        if asker.is_none_or(|asker| !self.tell_failure(asker, failure)) {
+    /// Sends the error to the viewer that requested the page, and returns to the previous rows; to all rows if those cannot be
+    /// shown either. Requests that arrived meanwhile are executed all the same.
+    fn cannot_show(&mut self, failure: &Failure, failed: &ViewSettings, asker: Option<u64>) {
+        if asker.is_none_or(|asker| !self.send_error(asker, failure)) {
             tracing::warn!(table = %self.id(), why = failure.message, "a page could not be made");
         }
         if !self.record.shown.same_rows(failed) {
             return self.render_soon(Duration::ZERO);
         }
         self.view.turn = None;
-        let Shown { page, page_size, .. } = self.record.shown;
+        let ViewSettings { page, page_size, .. } = self.record.shown;
         let turned = (page != failed.page).then_some(page);
-        if self.view.page.is_some() && !self.view.good.same_rows(failed) {
-            let back = self.view.good.clone();
-            // Who has turned the page since stays there.
-            self.record.shown = Shown { page: turned.unwrap_or(back.page), page_size, ..back };
+        if self.view.page.is_some() && !self.view.made_for.same_rows(failed) {
+            let back = self.view.made_for.clone();
+            // A later page turn stays.
+            self.record.shown = ViewSettings { page: turned.unwrap_or(back.page), page_size, ..back };
             self.change();
             self.view.content += 1;
             self.post(true);
-            self.answer_lookers();
-            if self.record.shown != self.view.good {
+            self.send_snapshots();
+            if self.record.shown != self.view.made_for {
                 self.render_soon(Duration::ZERO);
             }
         } else if !failed.is_plain() {
-            self.record.shown = Shown { page: turned.unwrap_or(1), page_size, ..Shown::default() };
+            self.record.shown =
+                ViewSettings { page: turned.unwrap_or(1), page_size, ..ViewSettings::default() };
             self.change();
             self.render_soon(Duration::ZERO);
         } else {
-            // Not even all rows can be shown: what was shown stays.
+            // Not even all rows can be shown: the shown page stays.
             self.fail_snapshots(failure);
             if self.view.page.is_some() {
                 self.view.content += 1;
@@ -233,15 +236,15 @@ impl Room {
         }
     }
 
-    /// Tells a viewer what went wrong; gives whether it is still there.
-    fn tell_failure(&self, viewer: u64, failure: &Failure) -> bool {
+    /// Sends an error to a viewer. Returns whether the viewer is still connected.
+    fn send_error(&self, viewer: u64, failure: &Failure) -> bool {
         let Some(outbox) = self.outbox(viewer) else { return false };
         outbox.push(message::error(failure));
         self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    fn answer_lookers(&mut self) {
+    fn send_snapshots(&mut self) {
         for reply in std::mem::take(&mut self.snapshots) {
             if let Some(snapshot) = self.snapshot() {
                 self.effects.push(Effect::Snapshot(reply, Box::new(snapshot)));
@@ -256,7 +259,7 @@ impl Room {
         }
     }
 
-    /// Shows everybody what is there now; `publish`: those who follow the table's channel too, whom one node tells.
+    /// Broadcasts the page to the viewers. `publish`: to the followers of the table's channel too; one node does that.
     pub(super) fn post(&mut self, publish: bool) {
         self.timers.clear(Timer::ViewerCount);
         for form in [Form::Tables, Form::Article] {
@@ -271,17 +274,17 @@ impl Room {
             self.render_soon(Duration::ZERO);
         }
         if let Some(text) = self.text(Form::Tables).filter(|_| publish) {
-            let about = self.about(self.everybody(), self.record.version);
+            let about = self.about(self.viewer_count(), self.record.version);
             let view = message::view(&about, text, false);
             self.effects.push(Effect::Publish(view));
         }
         self.keep();
     }
 
-    /// The view as it is now, under a version of its own.
-    pub(super) fn encode(&mut self, form: Form) -> Posted {
+    /// Encodes the current view, under a new version.
+    pub(super) fn encode(&mut self, form: Form) -> EncodedView {
         self.record.version += 1;
-        let viewers = self.everybody();
+        let viewers = self.viewer_count();
         let about = self.about(viewers, self.record.version);
         let empty;
         let text = match self.text(form) {
@@ -293,7 +296,7 @@ impl Room {
         };
         let frame = message::frame(&message::view(&about, text, true));
         self.settings.counters.views.fetch_add(1, Ordering::Relaxed);
-        Posted { frame, content: self.view.content, viewers, version: about.version }
+        EncodedView { frame, content: self.view.content, viewers, version: about.version }
     }
 
     pub(super) fn about(&self, viewers: u64, version: u64) -> About {
@@ -311,21 +314,25 @@ impl Room {
             loading,
             viewers,
             version,
-            // While other rows are being made, what is shown is what was made before.
-            shown: if self.view.page.is_some() { self.view.good.clone() } else { self.record.shown.clone() },
+            // While other rows are being made, the previous page is shown.
+            shown: if self.view.page.is_some() {
+                self.view.made_for.clone()
+            } else {
+                self.record.shown.clone()
+            },
             file: self.view.page.as_ref().map(|page| page.facts.clone()),
         }
     }
 
-    /// Tells everybody how far it is, where that takes long.
-    pub(super) fn tell_progress(&mut self, at_last: bool) {
+    /// Sends the progress of an upload or of long work to the viewers.
+    pub(super) fn send_progress(&mut self, at_last: bool) {
         let progress = self.upload_progress(at_last);
         if progress.is_some() {
-            self.tell_nodes(Say::Loading);
+            self.notify_nodes(MessageKind::Loading);
         }
         let frame = progress.or_else(|| self.making_progress());
         if let Some(frame) = frame {
-            self.view.board.send_modify(|board| board.tell_progress(frame));
+            self.view.board.send_modify(|board| board.set_progress(frame));
         }
     }
 

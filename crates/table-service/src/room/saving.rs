@@ -50,12 +50,12 @@ impl Room {
     }
 
     /// The record is written, or cannot be; `None`: writing it has panicked.
-    pub(super) fn saved(&mut self, saved: Option<SaveOutcome>) {
+    pub(super) fn on_saved(&mut self, saved: Option<SaveOutcome>) {
         self.saving.is_running = false;
         self.timers.set(Timer::Save, self.now + self.settings.pace);
         match saved {
             Some((Ok(Saved::Kept), _)) => {}
-            Some((Ok(Saved::Gone), _)) => self.gone(),
+            Some((Ok(Saved::Gone), _)) => self.on_deleted(),
             Some((Err(error), obsolete)) => {
                 let why = Failure::from(error).message;
                 tracing::warn!(table = %self.id(), why, "what is shown of a table cannot be saved yet");

@@ -14,26 +14,26 @@ use super::saving::Saving;
 use super::timers::{Timer, Timers};
 use super::uploads::RunningUpload;
 use super::writing::WorkQueue;
-use super::{Ask, FactsCache, LookReply, RESTART};
-use crate::board::{Board, End, Form};
+use super::{FactsCache, RESTART, RoomRequest, SnapshotReply};
+use crate::broadcast::{End, Form, ViewBroadcast};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::id::TableId;
-use crate::making::Made;
 use crate::message::{self, PageText};
-use crate::news::Say;
+use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
+use crate::page::CachedView;
 use crate::record::Record;
-use crate::upload::UnderWay;
+use crate::upload::ActiveUploads;
 
 /// How long a table without viewers stays in memory, unless `tables.keep` is less.
 const LINGER: Duration = Duration::from_secs(30);
-/// How long other nodes may take to say what they know of a table.
+/// How long other nodes may take to answer the first message about a table.
 const ASKED: Duration = Duration::from_secs(1);
 /// The time between two progress messages.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What a room is told at its start and never changes.
+/// The constants of a room.
 pub(super) struct Settings {
     pub(super) id: TableId,
     /// The number of this process among those that share the store.
@@ -45,14 +45,14 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// The least time between two writes of the record.
     pub(super) pace: Duration,
-    /// How often the record is written although nothing has changed; `None`: the store knows otherwise that the table is in
-    /// use.
+    /// How often the record is written although nothing has changed; `None`: a lock shows
+    /// that the table is in use.
     pub(super) lease: Option<Duration>,
     pub(super) counters: Arc<Counters>,
     /// All uploads of this process.
-    pub(super) uploads: Arc<UnderWay>,
+    pub(super) uploads: Arc<ActiveUploads>,
     /// Where viewers and uploads send their requests.
-    pub(super) asks: mpsc::WeakSender<Ask>,
+    pub(super) asks: mpsc::WeakSender<RoomRequest>,
 }
 
 /// A file that can be viewed.
@@ -82,7 +82,7 @@ pub(super) struct Room {
     pub(super) saving: Saving,
     pub(super) remote: RemoteViewers,
     /// Requests for a snapshot that wait for the first page.
-    pub(super) snapshots: Vec<LookReply>,
+    pub(super) snapshots: Vec<SnapshotReply>,
     pub(super) timers: Timers,
     /// What the current event has ordered.
     pub(super) effects: Vec<Effect>,
@@ -95,9 +95,9 @@ pub(super) struct Room {
 impl Room {
     /// A room with this record, and the effects of its start.
     pub(super) fn new(settings: Settings, record: Record, now: Instant) -> (Self, Vec<Effect>) {
-        let mut board = Board::default();
+        let mut board = ViewBroadcast::default();
         if record.locks.any() {
-            board.tell_locks(message::locks(record.locks));
+            board.set_locks(message::locks(record.locks));
         }
         let mut timers = Timers::default();
         timers.set(Timer::Idle, now + LINGER.min(settings.keep));
@@ -127,7 +127,7 @@ impl Room {
         if room.record.file.is_some() {
             room.open_again();
         }
-        room.tell_nodes(Say::Hello);
+        room.notify_nodes(MessageKind::Hello);
         let effects = std::mem::take(&mut room.effects);
         (room, effects)
     }
@@ -137,9 +137,9 @@ impl Room {
         self.now = now;
         match event {
             Event::Request(ask) => self.take(ask),
-            Event::Rendered(made) => self.made(made),
-            Event::Worked(worked) => self.worked(worked),
-            Event::Saved(saved) => self.saved(saved),
+            Event::Rendered(made) => self.on_page(made),
+            Event::WorkDone(worked) => self.on_work_done(worked),
+            Event::Saved(saved) => self.on_saved(saved),
             Event::Tick => {}
         }
         for timer in Timer::ALL {
@@ -174,18 +174,18 @@ impl Room {
         match timer {
             Timer::Progress => {
                 self.timers.set(timer, self.now + TICK);
-                self.tell_progress(false);
+                self.send_progress(false);
                 self.show_growing();
             }
             Timer::Touch => self.touch(),
             Timer::Render => self.render(),
             Timer::ViewerCount => {
                 self.timers.clear(timer);
-                // Before a page was shown there is none to show again.
+                // Without a first page there is nothing to send again.
                 if self.view.content > 0 {
                     self.post(true);
                 }
-                self.tell_nodes(Say::Here);
+                self.notify_nodes(MessageKind::Here);
             }
             Timer::Announce => self.announce(),
             Timer::RemoteFile => self.timers.clear(timer),
@@ -219,48 +219,48 @@ impl Room {
         self.timers.set(Timer::Idle, self.now + LINGER.min(self.settings.keep));
     }
 
-    fn take(&mut self, ask: Ask) {
+    fn take(&mut self, ask: RoomRequest) {
         match ask {
-            Ask::Join(join) => self.join(join),
-            Ask::Leave(viewer) => self.leave(viewer),
-            Ask::Do { viewer, command, done } => self.command(viewer, command, done),
-            Ask::Upload { viewer, name, size, quota, reply } => {
+            RoomRequest::Join(join) => self.join(join),
+            RoomRequest::Leave(viewer) => self.leave(viewer),
+            RoomRequest::Do { viewer, command, done } => self.command(viewer, command, done),
+            RoomRequest::Upload { viewer, name, size, quota, reply } => {
                 self.begin_upload(viewer, name, size, quota, reply);
             }
-            Ask::Own { viewer, secret, reply } => {
-                let _ = reply.send(self.own(viewer, &secret));
+            RoomRequest::Own { viewer, secret, reply } => {
+                let _ = reply.send(self.claim_ownership(viewer, &secret));
             }
-            Ask::FileCreated { number, created, reply } => self.file_created(number, *created, reply),
-            Ask::FirstRows { number, table } => self.first_rows(number, table),
-            Ask::UploadEnded { number, outcome, reserved, end } => {
+            RoomRequest::FileCreated { number, created, reply } => self.file_created(number, *created, reply),
+            RoomRequest::FirstRows { number, table } => self.first_rows(number, table),
+            RoomRequest::UploadEnded { number, outcome, reserved, end } => {
                 self.upload_ended(number, outcome, reserved);
                 let _ = end.send(());
             }
-            Ask::Opening(table) => self.opening(table),
-            Ask::MayAppend { secret, reply } => {
+            RoomRequest::Opening(table) => self.opening(table),
+            RoomRequest::MayAppend { secret, reply } => {
                 let _ = reply.send(self.may_append(&secret));
             }
-            Ask::Append { rows, secret, reply } => self.append(rows, &secret, reply),
-            Ask::Look(reply) => self.look(reply),
-            Ask::News(news) => self.hear(*news),
-            Ask::PutAway(held) => {
+            RoomRequest::Append { rows, secret, reply } => self.append(rows, &secret, reply),
+            RoomRequest::Snapshot(reply) => self.request_snapshot(reply),
+            RoomRequest::NodeMessage(message) => self.on_node_message(*message),
+            RoomRequest::PutAway(held) => {
                 let is_used = self.is_busy() || !self.work.waiting.is_empty() || !self.snapshots.is_empty();
                 if self.viewers.is_empty() && !is_used {
                     self.over = true;
                     self.put_away.push(held);
                 }
             }
-            Ask::Stop(within) => {
+            RoomRequest::Stop(within) => {
                 self.finish(End { error: None, code: RESTART, within });
                 self.over = self.viewers.is_empty();
             }
         }
     }
 
-    /// Tells the viewers that no view follows.
+    /// Ends the broadcast: no view follows.
     pub(super) fn finish(&mut self, end: End) {
         self.view.board.send_modify(|board| board.end(end));
-        // Viewers that have gone by now are not waited for again.
+        // The room waits for its viewers from now on.
         self.keep_open();
     }
 
@@ -283,7 +283,7 @@ impl Room {
         self.viewers.get(viewer).map(|viewer| &viewer.outbox)
     }
 
-    pub(super) fn made_before(&self) -> [Option<Made>; 2] {
+    pub(super) fn made_before(&self) -> [Option<CachedView>; 2] {
         self.view.page.as_ref().map(|page| page.made.clone()).unwrap_or_default()
     }
 

@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 
 use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveOutcome, WorkJob};
 use super::state::{Room, Settings};
-use super::writing::{Bench, Worked};
-use super::{ASKS, Ask, Look, LookState};
+use super::writing::{WorkContext, WorkResult};
+use super::{ASKS, RoomRequest, Snapshot, SnapshotState};
 use crate::Service;
 use crate::failure::Failure;
-use crate::making::{self, Page};
+use crate::page::{self, Page};
 use crate::record::Record;
-use crate::store::{Place, Saved, StoreError};
+use crate::store::{Saved, StoreError, TableFolder};
 use crate::upload::{self, FIRST, Job};
 
 /// Starts the room of a table at this place, and returns where its requests are sent.
-pub(crate) fn start(service: &Arc<Service>, place: Place, record: Record) -> mpsc::Sender<Ask> {
+pub(crate) fn start(service: &Arc<Service>, place: TableFolder, record: Record) -> mpsc::Sender<RoomRequest> {
     let (sender, asks) = mpsc::channel(ASKS);
     let settings = Settings {
         id: place.id,
@@ -58,11 +58,11 @@ pub(crate) fn start(service: &Arc<Service>, place: Place, record: Record) -> mps
 
 struct Task {
     service: Arc<Service>,
-    place: Arc<Place>,
+    place: Arc<TableFolder>,
     limits: Limits,
-    sender: mpsc::WeakSender<Ask>,
+    sender: mpsc::WeakSender<RoomRequest>,
     rendering: Option<JoinHandle<Result<Page, Error>>>,
-    working: Option<JoinHandle<Worked>>,
+    working: Option<JoinHandle<WorkResult>>,
     saving: Option<JoinHandle<SaveOutcome>>,
 }
 
@@ -75,7 +75,7 @@ async fn ended<T>(job: &mut Option<JoinHandle<T>>) -> Option<T> {
 }
 
 impl Task {
-    async fn run(mut self, mut room: Room, mut asks: mpsc::Receiver<Ask>, effects: Vec<Effect>) {
+    async fn run(mut self, mut room: Room, mut asks: mpsc::Receiver<RoomRequest>, effects: Vec<Effect>) {
         self.carry_out(effects);
         while !room.is_over() {
             let deadline = room.next_deadline().into();
@@ -85,7 +85,7 @@ impl Task {
                     None => break,
                 },
                 made = ended(&mut self.rendering) => Event::Rendered(made),
-                worked = ended(&mut self.working) => Event::Worked(worked.map(Box::new)),
+                worked = ended(&mut self.working) => Event::WorkDone(worked.map(Box::new)),
                 saved = ended(&mut self.saving) => Event::Saved(saved),
                 () = tokio::time::sleep_until(deadline) => Event::Tick,
             };
@@ -145,7 +145,7 @@ impl Task {
                         reserved,
                         is_first,
                         size,
-                        far: progress,
+                        progress,
                         room,
                     };
                     // An uploader that has gone drops its end, which aborts the upload.
@@ -157,11 +157,11 @@ impl Task {
                 }
                 Effect::Touch => self.touch(),
                 Effect::Snapshot(reply, snapshot) => {
-                    let LookState { view, article, about, file, facts } = *snapshot;
+                    let SnapshotState { view, article, about, file, facts } = *snapshot;
                     let (folder, place) = (self.place.file(&file), Arc::clone(&self.place));
-                    let _ = reply.send(Ok(Look { view, article, about, folder, facts, place }));
+                    let _ = reply.send(Ok(Snapshot { view, article, about, folder, facts, place }));
                 }
-                Effect::Notify(word, record) => self.service.tell(self.place.id, word, &record),
+                Effect::Notify(word, record) => self.service.send_status(self.place.id, word, &record),
                 Effect::Publish(view) => self.service.publish(self.place.id, view),
                 Effect::Forget => self.service.rooms.forget(self.place.id, &self.sender),
                 Effect::Delete => self.delete(),
@@ -180,13 +180,13 @@ impl Task {
             };
             let made = tokio::task::spawn_blocking(move || {
                 let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
-                making::make(&wanted, Control::default().cancelled_by(&cancel).with_progress(&report))
+                page::make(&wanted, Control::default().cancelled_by(&cancel).with_progress(&report))
             });
             made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         })
     }
 
-    fn work(&self, job: WorkJob) -> JoinHandle<Worked> {
+    fn work(&self, job: WorkJob) -> JoinHandle<WorkResult> {
         let WorkJob { work, file, writer, choice, uploader, cancel, done } = job;
         let (place, limits, room) = (Arc::clone(&self.place), self.limits, self.sender.clone());
         let store = Arc::clone(&self.service.store);
@@ -197,7 +197,7 @@ impl Task {
             let control = Control::default().cancelled_by(&cancel).with_progress(&report);
             let show = |table: &Table| {
                 if let Some(room) = room.upgrade() {
-                    let _ = room.blocking_send(Ask::Opening(table.clone()));
+                    let _ = room.blocking_send(RoomRequest::Opening(table.clone()));
                 }
             };
             let open_within = |show: &dyn Fn(&Table)| {
@@ -221,7 +221,15 @@ impl Task {
             };
             work.run(
                 writer,
-                &Bench { store: &store, place: &place, file, control, quota, open: &open, reopen: &reopen },
+                &WorkContext {
+                    store: &store,
+                    place: &place,
+                    file,
+                    control,
+                    quota,
+                    open: &open,
+                    reopen: &reopen,
+                },
             )
         })
     }
@@ -265,8 +273,8 @@ impl Task {
                 Ok::<_, StoreError>(CreatedFile { name, writer, reserved })
             };
             let created = Box::new(create().map_err(Failure::from));
-            let sent = room.blocking_send(Ask::FileCreated { number, created, reply });
-            if let Err(mpsc::error::SendError(Ask::FileCreated { created, .. })) = sent
+            let sent = room.blocking_send(RoomRequest::FileCreated { number, created, reply });
+            if let Err(mpsc::error::SendError(RoomRequest::FileCreated { created, .. })) = sent
                 && let Ok(file) = *created
             {
                 store.discard(&place, &file.name);

@@ -9,17 +9,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::effect::{CreateJob, Effect, Event, SaveJob, UploadReply};
 use super::state::{Room, Settings};
-use super::{Ask, Join, Look, Seat};
-use crate::board::Form;
+use super::{JoinRequest, RoomRequest, Snapshot, ViewerHandle};
+use crate::broadcast::Form;
 use crate::command::Command;
 use crate::failure::Failure;
 use crate::id::TableId;
-use crate::news::{News, Say};
+use crate::node_messages::{MessageKind, NodeMessage};
 use crate::outbox::Outbox;
 use crate::quota::Quota;
 use crate::record::{Record, Stamp};
 use crate::store::{Saved, StoreError};
-use crate::upload::{UnderWay, Upload};
+use crate::upload::{ActiveUploads, Upload};
 
 const SECRET: &str = "secret";
 
@@ -30,8 +30,8 @@ struct World {
     id: TableId,
     /// What the start has ordered.
     started: Vec<Effect>,
-    _asks: mpsc::Receiver<Ask>,
-    _sender: mpsc::Sender<Ask>,
+    _asks: mpsc::Receiver<RoomRequest>,
+    _sender: mpsc::Sender<RoomRequest>,
 }
 
 impl World {
@@ -47,7 +47,7 @@ impl World {
             pace: Duration::from_secs(1),
             lease: None,
             counters: Arc::default(),
-            uploads: Arc::new(UnderWay::new(0)),
+            uploads: Arc::new(ActiveUploads::new(0)),
             asks: sender.downgrade(),
         };
         let (room, started) = Room::new(settings, record, now);
@@ -58,7 +58,7 @@ impl World {
     fn with_file() -> Self {
         let mut world = Self::new(Record { file: Some("f-1".into()), ..Record::new(Some(SECRET)) }, true);
         assert!(world.started.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-1")));
-        assert!(world.handle(Event::Worked(None)).is_empty());
+        assert!(world.handle(Event::WorkDone(None)).is_empty());
         world
     }
 
@@ -66,7 +66,7 @@ impl World {
         self.room.handle(self.now, event)
     }
 
-    fn ask(&mut self, ask: Ask) -> Vec<Effect> {
+    fn ask(&mut self, ask: RoomRequest) -> Vec<Effect> {
         self.handle(Event::Request(ask))
     }
 
@@ -84,32 +84,33 @@ impl World {
         effects
     }
 
-    fn join(&mut self, secret: Option<&str>) -> (Seat, Arc<Outbox>) {
+    fn join(&mut self, secret: Option<&str>) -> (ViewerHandle, Arc<Outbox>) {
         let (reply, mut seat) = oneshot::channel();
         let outbox = Arc::new(Outbox::default());
         let secret = secret.map(ToOwned::to_owned);
-        let join = Join { form: Form::Tables, secret, is_creator: false, outbox: Arc::clone(&outbox), reply };
-        self.ask(Ask::Join(join));
+        let join =
+            JoinRequest { form: Form::Tables, secret, is_creator: false, outbox: Arc::clone(&outbox), reply };
+        self.ask(RoomRequest::Join(join));
         (seat.try_recv().expect("a seat"), outbox)
     }
 
     fn upload(&mut self, viewer: u64) -> (Vec<Effect>, oneshot::Receiver<Result<Upload, Failure>>) {
         let (reply, response) = oneshot::channel();
         let quota = Quota::unlimited();
-        let ask = Ask::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
+        let ask = RoomRequest::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
         (self.ask(ask), response)
     }
 
     fn command(&mut self, viewer: u64, command: Command) -> (Vec<Effect>, Result<(), Failure>) {
         let (done, mut outcome) = oneshot::channel();
-        let effects = self.ask(Ask::Do { viewer, command, done });
+        let effects = self.ask(RoomRequest::Do { viewer, command, done });
         (effects, outcome.try_recv().expect("a response"))
     }
 
-    fn hear(&mut self, say: Say, viewers: u64, record: Option<Record>) -> Vec<Effect> {
+    fn hear(&mut self, say: MessageKind, viewers: u64, record: Option<Record>) -> Vec<Effect> {
         let (node, table) = (2, self.id.to_string());
-        let news = News { node, table, say, viewers, received: 0, loading: None, record };
-        self.ask(Ask::News(Box::new(news)))
+        let message = NodeMessage { node, table, say, viewers, received: 0, loading: None, record };
+        self.ask(RoomRequest::NodeMessage(Box::new(message)))
     }
 }
 
@@ -143,7 +144,7 @@ fn a_room_ends_half_a_minute_after_its_last_use() {
     world.room.record.file = Some("f-1".into());
     world.wait(Duration::from_secs(300));
     assert!(!world.room.is_over());
-    world.ask(Ask::Leave(seat.viewer));
+    world.ask(RoomRequest::Leave(seat.viewer));
     world.wait(Duration::from_secs(29));
     assert!(!world.room.is_over());
     world.wait(Duration::from_secs(2));
@@ -159,11 +160,11 @@ fn the_file_of_an_upload_is_created_elsewhere_and_meanwhile_no_other_upload_begi
     assert!(response.try_recv().is_err(), "the upload has begun before its file was created");
     assert_eq!(code(world.upload(seat.viewer).1.try_recv()), 409);
     // The room stays open, although nobody views the table any more.
-    world.ask(Ask::Leave(seat.viewer));
+    world.ask(RoomRequest::Leave(seat.viewer));
     world.wait(Duration::from_secs(60));
     assert!(!world.room.is_over());
     let failed = Box::new(Err(Failure::new(507, "the disk is full")));
-    let effects = world.ask(Ask::FileCreated { number, created: failed, reply });
+    let effects = world.ask(RoomRequest::FileCreated { number, created: failed, reply });
     assert!(saves(effects).is_empty(), "a record is written for an upload that never began");
     assert_eq!(code(response.try_recv()), 507);
     let (seat, _) = world.join(None);
@@ -181,7 +182,7 @@ fn a_lock_stops_the_upload_of_another_viewer_before_its_first_byte() {
     assert_eq!(world.command(other.viewer, lock.clone()).1.expect_err("not the owner").code, 403);
     assert_eq!(world.command(owner.viewer, lock).1, Ok(()));
     let upload = world.room.upload.as_ref().expect("the upload");
-    assert_eq!(upload.far.stopped().expect("a reason").code, 403);
+    assert_eq!(upload.progress.stopped().expect("a reason").code, 403);
 }
 
 #[test]
@@ -208,13 +209,17 @@ fn one_record_is_written_at_a_time_and_a_failed_write_is_repeated_with_its_files
 fn viewers_of_other_nodes_count_until_their_node_is_silent() {
     let mut world = World::new(Record::new(None), true);
     let (_seat, _) = world.join(None);
-    world.hear(Say::Here, 3, None);
-    assert_eq!(world.room.everybody(), 4);
+    world.hear(MessageKind::Here, 3, None);
+    assert_eq!(world.room.viewer_count(), 4);
     let effects = world.wait(Duration::from_secs(11));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Notify(word, _) if word.say == Say::Here)));
-    assert_eq!(world.room.everybody(), 4);
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Notify(word, _) if word.say == MessageKind::Here))
+    );
+    assert_eq!(world.room.viewer_count(), 4);
     world.wait(Duration::from_secs(30));
-    assert_eq!(world.room.everybody(), 1);
+    assert_eq!(world.room.viewer_count(), 1);
 }
 
 #[test]
@@ -226,7 +231,7 @@ fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() 
         version: 7,
         ..Record::new(None)
     };
-    let effects = world.hear(Say::Changed, 0, Some(newer));
+    let effects = world.hear(MessageKind::Changed, 0, Some(newer));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-2")));
     let saved = saves(effects);
     assert_eq!(
@@ -234,7 +239,7 @@ fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() 
         (Some("f-2"), &["f-1".to_owned()][..])
     );
     let older = Record { file: Some("f-3".into()), version: 3, ..Record::new(None) };
-    let effects = world.hear(Say::Changed, 0, Some(older));
+    let effects = world.hear(MessageKind::Changed, 0, Some(older));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Work(_) | Effect::Save(_))));
     assert_eq!(world.room.record.file.as_deref(), Some("f-2"));
 }
@@ -248,8 +253,8 @@ fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once
     for _ in 0..3 {
         let effects = world.wait(Duration::from_secs(6));
         times += effects.iter().filter(|effect| matches!(effect, Effect::Work(_))).count();
-        let away = super::writing::Worked::not_opened(StoreError::Unavailable("the store is away"));
-        world.handle(Event::Worked(Some(Box::new(away))));
+        let away = super::writing::WorkResult::not_opened(StoreError::Unavailable("the store is away"));
+        world.handle(Event::WorkDone(Some(Box::new(away))));
     }
     assert_eq!(times, 3);
     let frames = text(outbox.take().frames);
@@ -259,14 +264,14 @@ fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once
 #[test]
 fn a_snapshot_of_an_empty_table_waits_for_other_nodes_for_a_second() {
     let mut world = World::new(Record::new(None), true);
-    let (reply, mut response) = oneshot::channel::<Result<Look, Failure>>();
-    world.ask(Ask::Look(reply));
+    let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
+    world.ask(RoomRequest::Snapshot(reply));
     world.wait(Duration::from_millis(900));
     assert!(response.try_recv().is_err());
     world.wait(Duration::from_millis(200));
     assert_eq!(code(response.try_recv()), 409);
-    let (reply, mut response) = oneshot::channel::<Result<Look, Failure>>();
-    world.ask(Ask::Look(reply));
+    let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
+    world.ask(RoomRequest::Snapshot(reply));
     assert_eq!(code(response.try_recv()), 409);
 }
 
@@ -278,8 +283,8 @@ fn a_deleted_table_is_removed_and_its_viewers_are_told() {
     assert_eq!(outcome, Ok(()));
     let has = |expected: fn(&Effect) -> bool| effects.iter().any(expected);
     assert!(has(|effect| matches!(effect, Effect::Delete)) && has(|effect| matches!(effect, Effect::Forget)));
-    assert!(has(|effect| matches!(effect, Effect::Notify(word, _) if word.say == Say::Gone)));
+    assert!(has(|effect| matches!(effect, Effect::Notify(word, _) if word.say == MessageKind::Gone)));
     assert!(world.room.view.board.borrow().has_ended() && !world.room.is_over());
-    world.ask(Ask::Leave(owner.viewer));
+    world.ask(RoomRequest::Leave(owner.viewer));
     assert!(world.room.is_over());
 }

@@ -1,4 +1,4 @@
-//! Files that come in.
+//! Incoming files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,17 +10,17 @@ use tidings_table::{Choice, Table};
 use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
-use crate::board::Form;
-use crate::command::Wish;
+use crate::broadcast::Form;
+use crate::command::DialectOptions;
 use crate::failure::Failure;
 use crate::message;
-use crate::news::Say;
+use crate::node_messages::MessageKind;
 use crate::quota::Quota;
 use crate::record::Locks;
 use crate::store::Reserved;
-use crate::upload::{Far, Outcome};
+use crate::upload::{UploadOutcome, UploadProgress};
 
-/// How long a first page waits for the rest of its file, so that a small one shows whole at once.
+/// How long a first page waits for the rest of its file, so that a small file is shown once.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// An upload that runs.
@@ -34,7 +34,7 @@ pub(super) struct RunningUpload {
     name: String,
     pub(super) size: Option<u64>,
     is_article: bool,
-    pub(super) far: Arc<Far>,
+    pub(super) progress: Arc<UploadProgress>,
     /// The last progress that was sent, in bytes.
     told: u64,
 }
@@ -74,19 +74,19 @@ impl Room {
             return Err(Failure::new(403, lock));
         }
         if let Some(upload) = &self.upload {
-            self.settings.uploads.give_way(&upload.far);
+            self.settings.uploads.give_way(&upload.progress);
             return Err(Failure::new(409, "another upload to this table is under way"));
         }
         let most = self.settings.limits.original_bytes;
         if size.is_some_and(|size| size > most) {
             return Err(Failure::too_large(most));
         }
-        let choice = Wish::default().choice(&name, is_article)?;
-        let far = self.settings.uploads.enter(quota)?;
+        let choice = DialectOptions::default().choice(&name, is_article)?;
+        let progress = self.settings.uploads.enter(quota)?;
         let (number, uploader) = (self.viewers.next_number(), quota.key.to_string());
         let file = None;
         self.upload =
-            Some(RunningUpload { number, viewer, uploader, file, name, size, is_article, far, told: 0 });
+            Some(RunningUpload { number, viewer, uploader, file, name, size, is_article, progress, told: 0 });
         Ok((number, choice))
     }
 
@@ -112,21 +112,21 @@ impl Room {
                 return;
             }
         };
-        if let Some(why) = upload.far.stopped().cloned() {
+        if let Some(why) = upload.progress.stopped().cloned() {
             self.upload = None;
             self.effects.push(Effect::Discard(file.name));
             let _ = reply.send(Err(why));
             return;
         }
         upload.file = Some(file.name.clone());
-        let (size, progress) = (upload.size, Arc::clone(&upload.far));
+        let (size, progress) = (upload.size, Arc::clone(&upload.progress));
         let is_first = self.record.file.is_none();
         if is_first {
             self.record.name.clone_from(&upload.name);
             // So that every node finds the table by its link, and shows that its file arrives.
             self.keep();
         }
-        self.tell_nodes(Say::Loading);
+        self.notify_nodes(MessageKind::Loading);
         self.effects.push(Effect::StartUpload {
             file: Box::new(file),
             number,
@@ -141,11 +141,11 @@ impl Room {
     pub(super) fn enforce_locks(&self) {
         let (Some(upload), Some(lock)) = (&self.upload, locked(self.record.locks)) else { return };
         if self.viewers.get(upload.viewer).is_some_and(|uploader| !uploader.is_owner) {
-            upload.far.stop(Failure::new(403, format!("{lock}; the upload was stopped")));
+            upload.progress.stop(Failure::new(403, format!("{lock}; the upload was stopped")));
         }
     }
 
-    /// A first file is shown while it comes in; one in place of another only when it is whole.
+    /// Shows the first file of a table while it arrives. A file that replaces another is shown when it is complete.
     pub(super) fn first_rows(&mut self, number: u64, table: Table) {
         let Some(upload) = self.upload.as_ref().filter(|upload| upload.number == number) else { return };
         if self.record.file.is_some() {
@@ -157,25 +157,25 @@ impl Room {
         self.render_soon(GRACE);
     }
 
-    /// An upload has ended, in one way or another.
-    pub(super) fn upload_ended(&mut self, number: u64, outcome: Outcome, reserved: Option<Reserved>) {
+    /// Handles the end of an upload.
+    pub(super) fn upload_ended(&mut self, number: u64, outcome: UploadOutcome, reserved: Option<Reserved>) {
         if self.upload.as_ref().is_none_or(|upload| upload.number != number) {
             return;
         }
-        // Of one that was stopped when its last byte had come nothing is taken either.
-        let stopped = self.upload.as_ref().and_then(|upload| upload.far.stopped().cloned());
+        // An upload that was stopped after its last byte fails too.
+        let stopped = self.upload.as_ref().and_then(|upload| upload.progress.stopped().cloned());
         let (outcome, reserved) = match (outcome, stopped) {
-            (Outcome::Whole(_), Some(why)) => (Outcome::Failed(why), None),
+            (UploadOutcome::Whole(_), Some(why)) => (UploadOutcome::Failed(why), None),
             (outcome, _) => (outcome, reserved),
         };
-        if matches!(outcome, Outcome::Whole(_)) {
-            self.tell_progress(true);
+        if matches!(outcome, UploadOutcome::Whole(_)) {
+            self.send_progress(true);
         }
         let Some(upload) = self.upload.take() else { return };
         let Some(file) = upload.file else { return };
         let counters = &self.settings.counters;
         match outcome {
-            Outcome::Whole(writer) => {
+            UploadOutcome::Whole(writer) => {
                 if let Some(reserved) = reserved {
                     reserved.keep();
                 }
@@ -187,7 +187,7 @@ impl Room {
                 self.record.name.clone_from(&upload.name);
                 self.record.uploader.clone_from(&upload.uploader);
                 self.record.is_article = upload.is_article;
-                self.record.wish = Wish::default();
+                self.record.wish = DialectOptions::default();
                 if old.is_some() || !is_first {
                     self.show_from_start();
                 }
@@ -208,10 +208,10 @@ impl Room {
                 self.change();
             }
             outcome => {
-                let which = if matches!(outcome, Outcome::Aborted) { 1 } else { 2 };
+                let which = if matches!(outcome, UploadOutcome::Aborted) { 1 } else { 2 };
                 counters.uploads[which].fetch_add(1, Ordering::Relaxed);
                 self.effects.push(Effect::Discard(file));
-                if let Outcome::Failed(failure) = outcome
+                if let UploadOutcome::Failed(failure) = outcome
                     && let Some(outbox) = self.outbox(upload.viewer)
                 {
                     outbox.push(message::error(&failure));
@@ -222,33 +222,33 @@ impl Room {
                     self.data = None;
                     self.view.page = None;
                     self.record.name.clear();
-                    // What was sorted and filtered while it came in is gone with it.
+                    // The sort order and the filter belonged to the file that failed.
                     self.show_from_start();
-                    self.view.good = self.record.shown.clone();
+                    self.view.made_for = self.record.shown.clone();
                     self.over |= self.viewers.is_empty();
                     self.keep();
                 }
-                self.tell_nodes(Say::Stopped);
+                self.notify_nodes(MessageKind::Stopped);
             }
         }
         self.cancel_rendering();
-        // Whoever watched the progress sees that it has ended.
+        // The view shows that the upload has ended.
         self.render_soon(Duration::ZERO);
     }
 
-    /// How far the upload is, if that is more than was told.
+    /// A progress message, if there is more progress than in the last one.
     pub(super) fn upload_progress(&mut self, at_last: bool) -> Option<Bytes> {
         let upload = self.upload.as_mut()?;
-        let received = upload.far.received.load(Ordering::Relaxed);
+        let received = upload.progress.received.load(Ordering::Relaxed);
         if received == upload.told && !at_last {
             return None;
         }
         upload.told = received;
-        Some(message::progress(received, upload.size, upload.far.rows.load(Ordering::Relaxed)))
+        Some(message::progress(received, upload.size, upload.progress.rows.load(Ordering::Relaxed)))
     }
 }
 
-/// What keeps everybody but the owner from uploading.
+/// The lock that forbids uploads to all but the owner.
 const fn locked(locks: Locks) -> Option<&'static str> {
     match locks {
         Locks { uploads: true, .. } => Some("the owner has locked uploads"),

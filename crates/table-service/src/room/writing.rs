@@ -11,42 +11,42 @@ use tidings_table::{Cancel, Choice, Control, Table, Writer};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 
-use super::Done;
+use super::CommandReply;
 use super::effect::{Effect, WorkJob};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
-use crate::board::{End, Form};
-use crate::command::Wish;
+use crate::broadcast::{End, Form};
+use crate::command::DialectOptions;
 use crate::failure::Failure;
 use crate::message;
 use crate::quota::Quota;
 use crate::rows::{Added, Appended, Rows};
-use crate::store::{AppendError, Place, Store, StoreError};
+use crate::store::{AppendError, Store, StoreError, TableFolder};
 
 /// How many pieces of work may wait.
 const WORKS: usize = 64;
 /// Most bytes of rows that are appended together: those of several requests, if they wait for one another.
 const BATCH: u64 = 16 << 20;
-/// How long after the store was found away a file is looked for again.
+/// How long after the store did not respond the file is opened again.
 const AWAY: Duration = Duration::from_secs(5);
 /// The time between two pages that are shown while a file arrives.
 const GROWING: Duration = Duration::from_secs(1);
 /// The least time between two pages that are shown because rows were appended.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Something to be done with the writer.
+/// A piece of work for the writer.
 pub(super) enum Work {
     /// Read the file that the record names.
     Open,
-    /// Take in what was appended to it elsewhere.
+    /// Read what other nodes appended to it.
     Grow,
     /// Read it in this dialect.
-    Reread(Wish, Choice, Done),
+    Reread(DialectOptions, Choice, CommandReply),
     /// Add these rows.
     Append(Vec<Addition>),
 }
 
-/// Rows to be added, and who waits for that.
+/// Rows to be appended, and the response to their sender.
 pub(super) struct Addition {
     rows: Arc<Rows>,
     reply: oneshot::Sender<Result<Added, Failure>>,
@@ -55,12 +55,12 @@ pub(super) struct Addition {
 /// Work with the table's writer: one piece at a time, in order.
 #[derive(Default)]
 pub(super) struct WorkQueue {
-    pub(super) running: Option<Working>,
+    pub(super) running: Option<RunningWork>,
     pub(super) waiting: VecDeque<Work>,
 }
 
 /// Work that is being done.
-pub(super) struct Working {
+pub(super) struct RunningWork {
     pub(super) began: Instant,
     /// The part that is done, as the bits of an `f32`.
     pub(super) done: Arc<AtomicU32>,
@@ -69,21 +69,21 @@ pub(super) struct Working {
     cancel: Cancel,
 }
 
-impl Working {
+impl RunningWork {
     /// Stops it: its file is not the table's any more.
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
     }
 }
 
-/// What came of it.
-pub(super) struct Worked {
+/// The result of a piece of work.
+pub(super) struct WorkResult {
     /// `None`: it is of no use any more, and the file must be opened again.
     writer: Option<Writer>,
     answer: Answer,
 }
 
-impl Worked {
+impl WorkResult {
     /// The file could not be opened.
     #[cfg(test)]
     pub(super) const fn not_opened(error: StoreError) -> Self {
@@ -91,31 +91,31 @@ impl Worked {
     }
 }
 
-/// Who is told, and what.
+/// The outcome by the kind of work, with the responses that wait for it.
 enum Answer {
     Opened(Result<(), StoreError>),
     Grown(Result<(), StoreError>),
-    Reread(Wish, Result<(), Failure>, Done),
+    Reread(DialectOptions, Result<(), Failure>, CommandReply),
     Appended(Vec<(Result<Added, Failure>, Addition)>),
 }
 
-/// What the work is done with.
-pub(super) struct Bench<'a> {
+/// What a piece of work needs.
+pub(super) struct WorkContext<'a> {
     pub(super) store: &'a Arc<dyn Store>,
-    pub(super) place: &'a Arc<Place>,
+    pub(super) place: &'a Arc<TableFolder>,
     pub(super) file: &'a str,
     pub(super) control: Control<'a>,
-    /// Whose bytes rows that are appended are.
+    /// The quota that appended rows count to.
     pub(super) quota: Quota,
-    /// Opens the file and takes in all of it.
+    /// Opens the file and reads all of it.
     pub(super) open: &'a dyn Fn() -> Result<Writer, StoreError>,
     /// Opens as much of it as lies on the disk.
     pub(super) reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
 }
 
 impl Work {
-    /// Does it. Waits for the disk, and for the store.
-    pub(super) fn run(self, writer: Option<Writer>, bench: &Bench<'_>) -> Worked {
+    /// Executes it. Blocks on the disk and the store.
+    pub(super) fn run(self, writer: Option<Writer>, bench: &WorkContext<'_>) -> WorkResult {
         let mut writer = match writer.map_or_else(bench.open, Ok) {
             Ok(writer) => writer,
             Err(error) => {
@@ -125,22 +125,22 @@ impl Work {
                     Self::Reread(wish, _, done) => Answer::Reread(wish, Err(error.into()), done),
                     Self::Append(additions) => Answer::Appended(refused(additions, &error.into())),
                 };
-                return Worked { writer: None, answer };
+                return WorkResult { writer: None, answer };
             }
         };
         match self {
-            Self::Open => Worked { writer: Some(writer), answer: Answer::Opened(Ok(())) },
+            Self::Open => WorkResult { writer: Some(writer), answer: Answer::Opened(Ok(())) },
             Self::Grow => {
-                let Bench { store, place, file, control, .. } = bench;
+                let WorkContext { store, place, file, control, .. } = bench;
                 let grown = store.catch_up(place, file, &mut writer, *control, &mut |_, _| {});
-                // What could not be fetched has not come to the writer.
+                // A failed fetch leaves the writer as it was.
                 let is_well = matches!(grown, Ok(()) | Err(StoreError::Unavailable(_)));
-                Worked { writer: is_well.then_some(writer), answer: Answer::Grown(grown) }
+                WorkResult { writer: is_well.then_some(writer), answer: Answer::Grown(grown) }
             }
             Self::Reread(wish, choice, done) => {
-                // When it fails, the writer and what readers see are as before.
+                // A failure leaves the writer and its readers as they were.
                 let read = writer.reread(choice, bench.control).map(|_| ()).map_err(Failure::from);
-                Worked { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
+                WorkResult { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
             }
             Self::Append(additions) => append(writer, additions, bench),
         }
@@ -148,14 +148,14 @@ impl Work {
 }
 
 /// Appends rows of several requests together; each request has a result of its own.
-fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Worked {
-    let Bench { store, place, file, reopen, .. } = bench;
+fn append(mut writer: Writer, additions: Vec<Addition>, bench: &WorkContext<'_>) -> WorkResult {
+    let WorkContext { store, place, file, reopen, .. } = bench;
     let most = additions.iter().map(|addition| addition.rows.most()).sum();
     let reserved = match store.reserve(most, bench.quota.clone(), None) {
         Ok(reserved) => reserved,
         Err(error) => {
             let answer = Answer::Appended(refused(additions, &error.into()));
-            return Worked { writer: Some(writer), answer };
+            return WorkResult { writer: Some(writer), answer };
         }
     };
     let folder = place.file(file);
@@ -199,17 +199,17 @@ fn append(mut writer: Writer, additions: Vec<Addition>, bench: &Bench<'_>) -> Wo
             }
         });
     }
-    Worked { writer: is_usable.then_some(writer), answer: Answer::Appended(outcomes) }
+    WorkResult { writer: is_usable.then_some(writer), answer: Answer::Appended(outcomes) }
 }
 
-/// The same answer for all.
+/// The same error for all additions.
 fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<Added, Failure>, Addition)> {
     additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }
 
 impl Room {
-    /// Has the file read in another dialect.
-    pub(super) fn reread(&mut self, wish: Wish, done: Done) {
+    /// Orders the file to be read in another dialect.
+    pub(super) fn reread(&mut self, wish: DialectOptions, done: CommandReply) {
         let wish = wish.after(&self.record.wish);
         let checked = wish.choice(&self.record.name, self.record.is_article).and_then(|choice| {
             self.can_write()?;
@@ -226,7 +226,7 @@ impl Room {
         }
     }
 
-    /// Has rows appended, for the owner.
+    /// Orders rows to be appended, for the owner.
     pub(super) fn append(
         &mut self,
         rows: Arc<Rows>,
@@ -245,7 +245,7 @@ impl Room {
         }
     }
 
-    /// Whether rows may be appended by who knows this secret.
+    /// Checks that this secret permits appending, and that rows can be appended now.
     pub(super) fn may_append(&self, secret: &str) -> Result<(), Failure> {
         if !self.record.is_owned_by(secret) {
             return Err(Failure::new(403, "this is not the secret of the table's owner"));
@@ -267,7 +267,7 @@ impl Room {
         Ok(())
     }
 
-    /// Starts the next piece of work, if nothing is being done.
+    /// Starts the next piece of work, unless one is running.
     pub(super) fn work_on(&mut self) {
         if self.work.running.is_some() {
             return;
@@ -279,7 +279,7 @@ impl Room {
         }
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let writer = self.data.as_mut().filter(|data| data.file == file).and_then(|data| data.writer.take());
-        // This writer does not know what was written elsewhere.
+        // The file is read again from the start.
         let writer = writer.filter(|_| !matches!(work, Work::Open));
         let choice = self.record.wish.choice(&self.record.name, self.record.is_article).unwrap_or_default();
         let (job_file, uploader) = (file.clone(), self.record.uploader.clone());
@@ -293,10 +293,10 @@ impl Room {
             cancel: stop,
             done: progress,
         })));
-        self.work.running = Some(Working { began: self.now, done, file, cancel });
+        self.work.running = Some(RunningWork { began: self.now, done, file, cancel });
     }
 
-    /// Has rows that wait next appended together with these, up to a bound.
+    /// Merges the appends that follow in the queue into this one, up to [`BATCH`].
     fn take_along(&mut self, additions: &mut Vec<Addition>) {
         let mut bytes: u64 = additions.iter().map(|addition| addition.rows.len()).sum();
         while let Some(Work::Append(next)) = self.work.waiting.front_mut() {
@@ -309,10 +309,10 @@ impl Room {
         }
     }
 
-    /// The file on disk can be looked at while it is being read.
+    /// Shows the first rows of a file that is still being read from the disk.
     pub(super) fn opening(&mut self, table: Table) {
         let Some(file) = self.work.running.as_ref().map(|working| working.file.clone()) else { return };
-        // In place of a file that is there it comes when it is whole.
+        // A file that replaces another is shown when it is open completely.
         let is_first = self.data.as_ref().is_none_or(|data| data.file == file && data.loading);
         if self.record.file.as_ref() == Some(&file) && is_first {
             let name = self.record.name.clone();
@@ -322,10 +322,10 @@ impl Room {
         }
     }
 
-    /// A piece of work is done.
-    pub(super) fn worked(&mut self, worked: Option<Box<Worked>>) {
-        let Some(Working { file, .. }) = self.work.running.take() else { return };
-        let Some(Worked { writer, answer }) = worked.map(|worked| *worked) else {
+    /// Handles the result of a piece of work; `None`: it has panicked.
+    pub(super) fn on_work_done(&mut self, worked: Option<Box<WorkResult>>) {
+        let Some(RunningWork { file, .. }) = self.work.running.take() else { return };
+        let Some(WorkResult { writer, answer }) = worked.map(|worked| *worked) else {
             tracing::error!(table = %self.id(), "writing to a table has panicked");
             return self.work_on();
         };
@@ -350,7 +350,7 @@ impl Room {
             Answer::Opened(Err(_)) if !is_now => {}
             Answer::Opened(Err(error)) => self.cannot_open(error),
             Answer::Grown(Ok(())) => self.show_appended(),
-            // The next word of who appended them asks for them again.
+            // The next message of the node that appended the rows orders it again.
             Answer::Grown(Err(_)) => {}
             Answer::Reread(wish, read, done) => {
                 let read = if is_now { read } else { Err(replaced()) };
@@ -378,8 +378,8 @@ impl Room {
         self.work_on();
     }
 
-    /// Shows how many rows there are by now while a file is coming in. Other than all rows as they come would take
-    /// making anew.
+    /// Shows the growing number of rows while a file arrives, unless they are sorted or filtered, which would have to be
+    /// repeated for each page.
     pub(super) fn show_growing(&mut self) {
         let now = self.now;
         let (Some(data), Some(page)) = (&self.data, &self.view.page) else { return };
@@ -395,11 +395,11 @@ impl Room {
         }
     }
 
-    /// Shows rows that were appended. Whoever stands on the last page stays on the last page.
+    /// Shows appended rows. A view of the last page stays at the last page.
     fn show_appended(&mut self) {
         if let Some(text) = self.text(Form::Tables) {
-            self.view.at_end |=
-                self.view.good.sort.is_empty() && self.view.good.page >= self.view.good.pages(text.total);
+            self.view.at_end |= self.view.made_for.sort.is_empty()
+                && self.view.made_for.page >= self.view.made_for.pages(text.total);
         }
         let now = self.now;
         let next = self.view.appended.map_or(now, |last| last + PACE).max(now);
@@ -407,8 +407,8 @@ impl Room {
         self.render_soon(next - now);
     }
 
-    /// Nobody can look at the file: it is not what it was, or the store is away. In the second case what is shown stays,
-    /// and it is tried again.
+    /// Handles a file that cannot be opened: because it is damaged, or because the store does not respond. In the second case
+    /// the shown page stays, and opening is tried again.
     fn cannot_open(&mut self, error: StoreError) {
         let is_away = matches!(error, StoreError::Unavailable(_));
         let failure = Failure::from(error);

@@ -1,11 +1,12 @@
-//! One viewer's WebSocket: what it says becomes asks to its room, what it is to see is written to it.
+//! One viewer's WebSocket: its messages become requests to its room, and views and responses are written to it.
 //!
 //! Invariants:
-//! - A binary message is handed on piece by piece as it is read, and never held whole.
-//! - A message that is refused is read to its end and dropped; the connection and what it shows live on. Whoever
-//!   goes on sending a file after they know that it was refused is told so once. Only what
-//!   breaks the protocol, or is longer than any message may be, closes it, and the reason goes first.
-//! - Whatever ends the connection, an upload that is under way ends with it.
+//! - A binary message is passed on in pieces as it is read, and never held whole.
+//! - After its Close frame the server waits at most [`CLOSE_WAIT`] for the client's (RFC 6455 §7.1.1).
+//! - A refused message is read to its end and discarded; the connection stays open. A client that continues a refused upload
+//!   after it has received the error gets one more error. Only a violation of the protocol, or a message above every limit,
+//!   closes the connection, after an error message with the reason.
+//! - A running upload ends with its connection.
 
 mod read;
 mod write;
@@ -16,52 +17,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_wire::ws;
 use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::access::Visitor;
-use super::board::Form;
+use super::broadcast::Form;
 use super::command::{self, Command};
 use super::failure::Failure;
 use super::id::{self, TableId};
 use super::message;
 use super::outbox::Outbox;
 use super::quota::Quota;
-use super::room::{Ask, GONE, Join, Look, Seat};
+use super::room::{GONE, JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use super::upload::Upload;
 use super::{MAX_TOKEN, Service};
-use write::Pulse;
+use write::{Heartbeat, Written};
 
 /// Longest text message.
 const MAX_TEXT: usize = 64 << 10;
 /// Longest binary message within an upload.
 const MAX_CHUNK: u64 = 1 << 20;
-/// What a connection is closed with that may come again (RFC 6455's registry: 1013).
+/// The close code when the client may try again later (RFC 6455's registry: 1013).
 const AGAIN: CloseCode = CloseCode(1013);
-/// How long a peer may take to read the last words and to say goodbye.
+/// How long the last frame may take to be written, and how long a closed connection is read from.
 const LAST: Duration = Duration::from_secs(2);
+/// How long the client's Close frame is waited for after the server has sent its own, as on every WebSocket of the server.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// What a connection asked for in its request.
+/// A handshake's request.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ConnectRequest {
     pub(super) form: Form,
-    /// The table; `None`: a new one, once there is a file.
+    /// The table; `None`: a new one is created with the first upload.
     pub(super) id: Option<String>,
-    /// What it says is the owner's secret.
+    /// The secret that the client sends to claim ownership.
     pub(super) secret: Option<String>,
-    /// What it has shown of its client.
+    /// The client.
     pub(super) visitor: Visitor,
 }
 
 /// Serves a connection until it ends. `early` are bytes that were read behind the handshake.
-pub(super) async fn serve<I>(service: Arc<Service>, io: I, early: Vec<u8>, entry: Entry)
+pub(super) async fn serve<I>(service: Arc<Service>, io: I, early: Vec<u8>, entry: ConnectRequest)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut input, output) = tokio::io::split(io);
     let outbox = Arc::new(Outbox::default());
-    let pulse = Pulse::new(&service, entry.form);
+    let pulse = Heartbeat::new(&service, entry.form);
     let mut session = Session {
         service: Arc::clone(&service),
         form: entry.form,
@@ -81,25 +84,44 @@ where
         None => None,
     };
     let mut writing = std::pin::pin!(write::write(output, &outbox, &pulse, service.stopping.subscribe()));
+    // Whether the frames of the client can still be told apart.
+    let is_in_step;
+    let mut written = None;
     let ended = match refused {
         Some(failure) => {
             session.fail(&failure);
             let code = if failure.code == 404 { GONE } else { AGAIN };
+            is_in_step = early.is_empty();
             Some(Some((code, failure.message)))
         }
         None => tokio::select! {
-            closing = session.read(&mut input, early, &pulse) => Some(closing),
-            () = &mut writing => None,
+            closing = session.read(&mut input, early, &pulse) => {
+                // The rest of what was read is lost.
+                is_in_step = false;
+                Some(closing)
+            }
+            last = &mut writing => {
+                is_in_step = !pulse.is_busy();
+                written = Some(last);
+                None
+            }
         },
     };
-    // An upload that was under way is over before anything else.
+    // A running upload ends first.
     session.incoming = Incoming::Nothing;
     if let Some(closing) = ended {
         outbox.close(closing);
-        let _ = tokio::time::timeout(LAST, &mut writing).await;
+        written = tokio::time::timeout(LAST, &mut writing).await.ok();
     }
     session.leave().await;
-    // Closing at once would take back what the peer has not read yet while it still sends (RFC 6455 §7.1.1).
+    if let Some(Written { mut io, has_sent_close }) = written {
+        if has_sent_close && is_in_step {
+            let close = session.skip_to_close(&mut input);
+            let _ = tokio::time::timeout(CLOSE_WAIT, close).await;
+        }
+        let _ = tokio::time::timeout(LAST, io.shutdown()).await;
+    }
+    // Closing at once would discard what the client has not read yet while it still sends (RFC 6455 §7.1.1).
     let rest = async {
         let mut scratch = vec![0; 16 << 10];
         while matches!(input.read(&mut scratch).await, Ok(1..)) {}
@@ -107,10 +129,10 @@ where
     let _ = tokio::time::timeout(LAST, rest).await;
 }
 
-/// Why a connection is to be closed, and with which words; `None`: it has ended already.
+/// The code and the reason of a Close frame; `None`: the connection has ended already.
 type Closing = Option<(CloseCode, String)>;
 
-/// What binary messages are at the moment.
+/// The meaning of the next binary message.
 enum Incoming {
     /// The next one is a whole file.
     Nothing,
@@ -120,7 +142,7 @@ enum Incoming {
     RefusedWhole,
     /// Each is a piece of a file.
     Chunks(Upload),
-    /// Pieces of a file that was refused or has failed: dropped until the end is said.
+    /// Pieces of a refused or failed file: discarded until `upload_end` or `upload_abort`.
     RefusedChunks,
 }
 
@@ -129,43 +151,43 @@ struct Session {
     form: Form,
     secret: Option<String>,
     visitor: Visitor,
-    /// What its uploads may take, once it was found out.
+    /// The quota of its uploads, once it is known.
     quota: Option<Quota>,
     outbox: Arc<Outbox>,
-    /// Its place in a room, once it has one.
-    seat: Option<Seat>,
+    /// The room, once the session has joined one.
+    seat: Option<ViewerHandle>,
     incoming: Incoming,
-    /// When the last of a file came, or began to be waited for.
+    /// When the last bytes of a file arrived, or the upload began.
     moved: Instant,
-    /// Whether the peer knows that the upload was refused or has failed, as far as it has not been told twice.
+    /// Whether the client has received the error of its upload, and no second one.
     knows: bool,
     reader: Reader,
-    /// The message that is being read, or what was not handed on of it.
+    /// The bytes of the current message that were not passed on yet.
     message: Vec<u8>,
 }
 
 impl Session {
-    /// Takes a place in the room of a table that is there.
+    /// Joins the room of an existing table.
     async fn enter(&mut self, id: &str) -> Result<(), Failure> {
         let id: TableId = id.parse().map_err(|_| Failure::unknown())?;
         let (form, secret) = (self.form, self.secret.clone());
         let seat = self.service.ask(id, |reply| {
             let (secret, outbox) = (secret.clone(), Arc::clone(&self.outbox));
-            Ask::Join(Join { form, secret, is_creator: false, outbox, reply })
+            RoomRequest::Join(JoinRequest { form, secret, is_creator: false, outbox, reply })
         });
         self.seat = Some(seat.await?);
         Ok(())
     }
 
-    /// Makes a table for this connection, which owns it unless it came as the article's page does.
+    /// Creates a table for this connection, which owns it, except on the article's endpoint.
     async fn create(&mut self) -> Result<(), Failure> {
         let secret = (self.form == Form::Tables).then(id::secret);
         let asks = self.service.create(secret.as_deref()).await?;
         let (reply, seat) = oneshot::channel();
         let outbox = Arc::clone(&self.outbox);
         let frame = secret.as_deref().map(message::owner);
-        let join = Join { form: self.form, secret, is_creator: true, outbox, reply };
-        let joined = asks.send(Ask::Join(join)).await;
+        let join = JoinRequest { form: self.form, secret, is_creator: true, outbox, reply };
+        let joined = asks.send(RoomRequest::Join(join)).await;
         joined.map_err(|_| Failure::stopping())?;
         self.seat = Some(seat.await.map_err(|_| Failure::stopping())?);
         if let Some(frame) = frame {
@@ -176,7 +198,7 @@ impl Session {
 
     async fn leave(&mut self) {
         if let Some(seat) = self.seat.take() {
-            let _ = seat.asks.send(Ask::Leave(seat.viewer)).await;
+            let _ = seat.asks.send(RoomRequest::Leave(seat.viewer)).await;
         }
     }
 
@@ -245,26 +267,26 @@ impl Session {
                 Ok(())
             }
             Command::Rows { from, count } => {
-                let look = self.look().await?;
+                let snapshot = self.snapshot().await?;
                 let view = match self.form {
-                    Form::Tables => look.view,
-                    Form::Article => look.article.unwrap_or(look.view),
+                    Form::Tables => snapshot.view,
+                    Form::Article => snapshot.article.unwrap_or(snapshot.view),
                 };
                 let _permit = self.service.queries.window(&view.reading().summary()).await;
                 let page = blocking(move || view.page(from, count)).await??;
-                self.outbox.push(message::rows(from, &page, look.about.version));
+                self.outbox.push(message::rows(from, &page, snapshot.about.version));
                 Ok(())
             }
             Command::Facts => {
-                let look = self.look().await?;
-                let frame = super::facts::of(&self.service, look).await?;
+                let snapshot = self.snapshot().await?;
+                let frame = super::facts::of(&self.service, snapshot).await?;
                 self.outbox.push(frame);
                 Ok(())
             }
             Command::Owner(secret) => {
                 let seat = self.seat.as_mut().ok_or_else(Failure::empty)?;
                 let (reply, outcome) = oneshot::channel();
-                let sent = seat.asks.send(Ask::Own { viewer: seat.viewer, secret, reply }).await;
+                let sent = seat.asks.send(RoomRequest::Own { viewer: seat.viewer, secret, reply }).await;
                 sent.map_err(|_| Failure::unknown())?;
                 outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
                 seat.is_owner = true;
@@ -284,18 +306,18 @@ impl Session {
             command => {
                 let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
                 let (done, outcome) = oneshot::channel();
-                let sent = seat.asks.send(Ask::Do { viewer: seat.viewer, command, done }).await;
+                let sent = seat.asks.send(RoomRequest::Do { viewer: seat.viewer, command, done }).await;
                 sent.map_err(|_| Failure::unknown())?;
                 outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))
             }
         }
     }
 
-    async fn look(&self) -> Result<Look, Failure> {
+    async fn snapshot(&self) -> Result<Snapshot, Failure> {
         let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
-        let (reply, look) = oneshot::channel();
-        seat.asks.send(Ask::Look(reply)).await.map_err(|_| Failure::unknown())?;
-        look.await.unwrap_or_else(|_| Err(Failure::unknown()))
+        let (reply, snapshot) = oneshot::channel();
+        seat.asks.send(RoomRequest::Snapshot(reply)).await.map_err(|_| Failure::unknown())?;
+        snapshot.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }
 
     /// Finds out whether this connection may make tables and upload. The owner of a table may, whatever else it has shown.
@@ -329,13 +351,14 @@ impl Session {
         }
         let Some(seat) = &self.seat else { return Err(Failure::internal()) };
         let (reply, upload) = oneshot::channel();
-        let sent = seat.asks.send(Ask::Upload { viewer: seat.viewer, name, size, quota, reply }).await;
+        let sent =
+            seat.asks.send(RoomRequest::Upload { viewer: seat.viewer, name, size, quota, reply }).await;
         sent.map_err(|_| Failure::unknown())?;
         upload.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }
 }
 
-/// Runs what waits for the disk.
+/// Runs a closure on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {

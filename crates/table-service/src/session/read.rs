@@ -6,24 +6,24 @@ use super::*;
 const MUCH: usize = 256 << 10;
 const LITTLE: usize = 2 << 10;
 impl Session {
-    /// Reads until there is a reason to close the connection.
+    /// Reads messages until the connection must be closed. Returns the reason.
     pub(super) async fn read(
         &mut self,
         input: &mut (impl AsyncRead + Unpin),
         early: Vec<u8>,
-        pulse: &Pulse,
+        pulse: &Heartbeat,
     ) -> Closing {
         let mut bytes = early;
         loop {
-            // While something is done that the peer has asked for, it is not heard, but not gone either.
-            pulse.busy();
+            // While a request is executed, the peer's pongs are not read, so their absence means nothing.
+            pulse.pause();
             if !bytes.is_empty()
                 && let Err(closing) = self.take(&bytes).await
             {
                 return closing;
             }
             self.outbox.has_room().await;
-            pulse.heard();
+            pulse.on_input();
             let uploads = self.uploads();
             let size = if matches!(self.incoming, Incoming::Nothing) { LITTLE } else { MUCH };
             bytes.clear();
@@ -33,7 +33,7 @@ impl Session {
             bytes.reserve_exact(size);
             let read = input.read_buf(&mut bytes);
             let read = match uploads {
-                // Whatever else comes, pongs say, the file has to.
+                // Pongs do not extend the time for the next bytes of a file.
                 true => match tokio::time::timeout_at(self.moved + self.patience(), read).await {
                     Ok(read) => read,
                     Err(_) => {
@@ -44,23 +44,43 @@ impl Session {
                 false => read.await,
             };
             match read {
-                Ok(1..) => pulse.heard(),
+                Ok(1..) => pulse.on_input(),
                 Ok(0) | Err(_) => return None,
             }
         }
     }
 
-    /// Whether more of a file is waited for.
+    /// Reads and discards messages until the client's Close frame, the end of the connection, or an error.
+    pub(super) async fn skip_to_close(&mut self, input: &mut (impl AsyncRead + Unpin)) {
+        let rules = Rules { role: Role::Server, max_message: u64::MAX };
+        let mut bytes = Vec::with_capacity(LITTLE);
+        while matches!(input.read_buf(&mut bytes).await, Ok(1..)) {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let Ok((used, event)) = self.reader.read(rest, &rules, &mut self.message) else { return };
+                rest = &rest[used..];
+                match event {
+                    Event::Close(_) => return,
+                    Event::Message(_) => self.message.clear(),
+                    // The end of the buffer may belong to a control frame.
+                    _ => drop(self.message.drain(..self.message.len() - self.reader.own())),
+                }
+            }
+            bytes.clear();
+        }
+    }
+
+    /// Whether more bytes of a file are expected.
     fn uploads(&self) -> bool {
         matches!(self.incoming, Incoming::Whole(_) | Incoming::Chunks(_))
     }
 
-    /// How long an upload may stand still before it is given up, so that it does not keep others from uploading.
+    /// The longest pause of an upload, after which other clients may upload to the table.
     fn patience(&self) -> Duration {
         self.service.options.upload_timeout
     }
 
-    /// An upload stands still.
+    /// Ends an upload that makes no progress.
     async fn give_up(&mut self) {
         let after = match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Chunks(upload) => {
@@ -71,7 +91,7 @@ impl Session {
                 upload.abort().await;
                 Incoming::RefusedWhole
             }
-            // Nobody waits for what is dropped anyway.
+            // Discarded messages have no deadline.
             other => other,
         };
         self.incoming = after;
@@ -125,7 +145,7 @@ impl Session {
                     return Err(Some((code, String::new())));
                 }
             }
-            // Answers that nobody reads stop the reading, also of what has come already.
+            // Unread responses stop the reading, also of bytes in the buffer.
             self.outbox.has_room().await;
         }
         Ok(())
@@ -138,13 +158,13 @@ impl Session {
         Ok(())
     }
 
-    /// A message goes on: what has come of a binary one is handed on.
+    /// Handles a part of a message: the bytes of a binary message go to the upload.
     async fn partial(&mut self) -> Result<(), Closing> {
         match self.reader.begun() {
             Some(Kind::Text) => self.check_text(),
             Some(Kind::Binary) => {
                 self.binary_begins().await;
-                // The end of the buffer may be a control frame's that came between.
+                // The end of the buffer may belong to a control frame between two frames of the message.
                 let own = self.message.split_off(self.message.len() - self.reader.own());
                 self.hand_on().await;
                 self.message.clear();
@@ -194,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Hands the bytes of the message on to the upload, if there is one that takes them.
+    /// Gives the bytes of the message to the upload, if one runs.
     async fn hand_on(&mut self) {
         let (Incoming::Whole(upload) | Incoming::Chunks(upload)) = &mut self.incoming else { return };
         if self.message.is_empty() {
@@ -205,7 +225,7 @@ impl Session {
         let written = upload.write(&mut self.message).await;
         self.moved = Instant::now();
         if written.is_err() {
-            // The room tells why.
+            // The room sends the reason.
             self.incoming = match self.incoming {
                 Incoming::Whole(_) => Incoming::RefusedWhole,
                 _ => Incoming::RefusedChunks,

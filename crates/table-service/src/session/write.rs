@@ -1,4 +1,4 @@
-//! What one viewer is to see, written to its socket; and the pulse that tells a dead peer from a silent one.
+//! The output of one viewer's connection: responses, views, pings, and the Close frame.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,31 +10,30 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Service;
-use crate::board::{Board, End, Form, Seen};
+use crate::broadcast::{End, Form, ViewBroadcast, ViewCursor};
 use crate::message;
-use crate::outbox::{Outbox, Watched};
+use crate::outbox::{BroadcastReceiver, Outbox};
 use crate::room::RESTART;
 
-/// How long a write may wait for the peer to read.
+/// The longest time that a write may block.
 const UNREAD: Duration = Duration::from_secs(30);
 /// No answer to a ping, as the client protocol numbers it.
 const NO_PONG: CloseCode = CloseCode(3012);
 
 const BUSY: u64 = u64::MAX;
 
-/// Asks a peer again and again whether it is there.
+/// Pings the peer and notices a missing answer.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     began: Instant,
     interval: Duration,
     patience: Duration,
-    /// When something was heard of the peer last, in milliseconds from the beginning; [`BUSY`] while the peer is not
-    /// listened to.
-    heard: AtomicU64,
+    /// When the last bytes of the peer arrived, in milliseconds since `began`; [`BUSY`] while input is not read.
+    last_input: AtomicU64,
     beat: Bytes,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub(super) fn new(service: &Service, form: Form) -> Self {
         let mut beat = Vec::new();
         ws::frame(Opcode::Ping, b"", &mut beat);
@@ -43,17 +42,22 @@ impl Pulse {
             beat.extend_from_slice(&message::frame("{}"));
         }
         let (interval, patience) = (service.options.ping_interval, service.options.pong_timeout);
-        Self { began: Instant::now(), interval, patience, heard: AtomicU64::new(0), beat: beat.into() }
+        Self { began: Instant::now(), interval, patience, last_input: AtomicU64::new(0), beat: beat.into() }
     }
 
-    /// Something has come from the peer.
-    pub(super) fn heard(&self) {
-        self.heard.store(self.now(), Ordering::Relaxed);
+    /// Bytes of the peer have arrived.
+    pub(super) fn on_input(&self) {
+        self.last_input.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The peer is not listened to until it is heard again.
-    pub(super) fn busy(&self) {
-        self.heard.store(BUSY, Ordering::Relaxed);
+    /// Input is not read until the next [`Self::on_input`].
+    pub(super) fn pause(&self) {
+        self.last_input.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Whether bytes of the peer are being handled.
+    pub(super) fn is_busy(&self) -> bool {
+        self.last_input.load(Ordering::Relaxed) == BUSY
     }
 
     fn now(&self) -> u64 {
@@ -61,14 +65,23 @@ impl Pulse {
     }
 }
 
-/// Writes what there is to write until the connection is to be closed, and closes it.
-pub(super) async fn write(
-    mut io: impl AsyncWrite + Unpin,
+/// The output of a connection after its last frame.
+#[derive(Debug)]
+pub(super) struct Written<W> {
+    pub(super) io: W,
+    /// Whether the last frame is a Close frame, which the client answers with its own (RFC 6455 §5.5.1).
+    pub(super) has_sent_close: bool,
+}
+
+/// Writes responses and views until the connection is to be closed, with a Close frame as the last. The output stays open
+/// in this direction: the client sends its own Close frame first (RFC 6455 §7.1.1).
+pub(super) async fn write<W: AsyncWrite + Unpin>(
+    mut io: W,
     outbox: &Outbox,
-    pulse: &Pulse,
+    pulse: &Heartbeat,
     mut stopping: watch::Receiver<bool>,
-) {
-    let mut board: Option<Watched> = None;
+) -> Written<W> {
+    let mut board: Option<BroadcastReceiver> = None;
     let mut batch = Vec::new();
     let mut ping_at = Instant::now() + pulse.interval;
     // When the answer to a ping is overdue, and when that ping was sent.
@@ -77,10 +90,10 @@ pub(super) async fn write(
         let waiting = outbox.take();
         batch.extend(waiting.frames);
         board = waiting.board.or(board);
-        let end = board.as_mut().and_then(|(board, seen)| look(board, seen, &mut batch));
+        let end = board.as_mut().and_then(|(board, seen)| take_new(board, seen, &mut batch));
         let now = Instant::now();
-        if pong.is_some_and(|(by, sent)| now >= by && pulse.heard.load(Ordering::Relaxed) < sent) {
-            return close(&mut io, Some((NO_PONG, "no answer to a ping"))).await;
+        if pong.is_some_and(|(by, sent)| now >= by && pulse.last_input.load(Ordering::Relaxed) < sent) {
+            return close(io, Some((NO_PONG, "no answer to a ping"))).await;
         }
         if now >= ping_at {
             batch.push(pulse.beat.clone());
@@ -89,13 +102,13 @@ pub(super) async fn write(
         for frame in batch.drain(..) {
             match tokio::time::timeout(UNREAD, io.write_all(&frame)).await {
                 Ok(Ok(())) => {}
-                // Gone, or it does not read.
-                Ok(Err(_)) | Err(_) => return,
+                // The client has gone, or does not read.
+                Ok(Err(_)) | Err(_) => return Written { io, has_sent_close: false },
             }
         }
         // TLS may still hold some of it.
         if unflushed && !matches!(tokio::time::timeout(UNREAD, io.flush()).await, Ok(Ok(()))) {
-            return;
+            return Written { io, has_sent_close: false };
         }
         if now >= ping_at {
             let now = Instant::now();
@@ -103,32 +116,36 @@ pub(super) async fn write(
             pong = Some((now + pulse.patience, pulse.now()));
         }
         if let Some(closing) = waiting.closing {
-            return close(&mut io, closing.as_ref().map(|(code, reason)| (*code, &**reason))).await;
+            return close(io, closing.as_ref().map(|(code, reason)| (*code, &**reason))).await;
         }
         if let Some(end) = end {
             tokio::time::sleep(end.within.mul_f32(fastrand::f32())).await;
             let reason = end.error.map(|failure| failure.message).unwrap_or_default();
-            return close(&mut io, Some((end.code, &reason))).await;
+            return close(io, Some((end.code, &reason))).await;
         }
         let wake = pong.map_or(ping_at, |(by, _)| if by > now { by.min(ping_at) } else { ping_at });
         tokio::select! {
-            () = outbox.something() => {}
+            () = outbox.wait_for_output() => {}
             () = changed(&mut board) => {}
             () = tokio::time::sleep_until(wake) => {}
-            // A room tells its own viewers.
+            // The viewers of a room are disconnected by the room.
             () = stop(&mut stopping), if board.is_none() => {
-                return close(&mut io, Some((RESTART, "the server is stopping"))).await;
+                return close(io, Some((RESTART, "the server is stopping"))).await;
             }
         }
     }
 }
 
-/// Takes what is new on the board.
-fn look(board: &mut watch::Receiver<Board>, seen: &mut Seen, batch: &mut Vec<Bytes>) -> Option<End> {
+/// Takes the frames of the broadcast that are new to this viewer.
+fn take_new(
+    board: &mut watch::Receiver<ViewBroadcast>,
+    seen: &mut ViewCursor,
+    batch: &mut Vec<Bytes>,
+) -> Option<End> {
     seen.take(&board.borrow_and_update(), batch)
 }
 
-async fn changed(board: &mut Option<Watched>) {
+async fn changed(board: &mut Option<BroadcastReceiver>) {
     let gone = match board {
         Some((board, _)) => board.changed().await.is_err(),
         None => true,
@@ -143,15 +160,16 @@ async fn stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn close(io: &mut (impl AsyncWrite + Unpin), with: Option<(CloseCode, &str)>) {
+/// Sends the Close frame, if the connection ends with one.
+async fn close<W: AsyncWrite + Unpin>(mut io: W, with: Option<(CloseCode, &str)>) -> Written<W> {
+    let Some((code, reason)) = with else { return Written { io, has_sent_close: false } };
+    let mut frame = Vec::new();
+    ws::close(code, reason, &mut frame);
     let last = async {
-        if let Some((code, reason)) = with {
-            let mut frame = Vec::new();
-            ws::close(code, reason, &mut frame);
-            io.write_all(&frame).await?;
-        }
-        io.shutdown().await
+        io.write_all(&frame).await?;
+        io.flush().await
     };
-    // A peer that does not read any more misses it.
-    let _ = tokio::time::timeout(super::LAST, last).await;
+    // A client that does not read any more misses it.
+    let has_sent_close = matches!(tokio::time::timeout(super::LAST, last).await, Ok(Ok(())));
+    Written { io, has_sent_close }
 }

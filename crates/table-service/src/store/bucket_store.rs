@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tidings_table::{Control, Writer};
 
-use super::bucket::{Bucket, Committed, Numbers, Saved};
-use super::disk::{Disk, Place};
+use super::bucket::{Bucket, BucketCounters, CommitOutcome, Saved};
+use super::disk::{Disk, TableFolder};
 use super::{AppendError, AppendRows, Store, StoreError, read_appended};
 use crate::id::TableId;
 use crate::quota::Quota;
@@ -38,7 +38,7 @@ impl Store for BucketStore {
         &self.disk
     }
 
-    fn find(&self, id: TableId) -> Result<Option<(Place, Record)>, StoreError> {
+    fn find(&self, id: TableId) -> Result<Option<(TableFolder, Record)>, StoreError> {
         let Some((record, version)) = self.bucket.record(id)? else { return Ok(None) };
         let place = self.disk.copy(id)?;
         place.saw(version);
@@ -54,17 +54,17 @@ impl Store for BucketStore {
         Some(self.bucket.lease())
     }
 
-    fn save(&self, place: &Place, record: &Record) -> Result<Saved, StoreError> {
+    fn save(&self, place: &TableFolder, record: &Record) -> Result<Saved, StoreError> {
         place.save(record)?;
         self.bucket.save(place, record)
     }
 
-    fn forget(&self, place: &Place) -> Result<(), StoreError> {
+    fn forget(&self, place: &TableFolder) -> Result<(), StoreError> {
         self.bucket.forget(place)?;
         Ok(place.forget()?)
     }
 
-    fn put_away(&self, place: &Place, record: &Record, left: SystemTime) -> Result<(), StoreError> {
+    fn put_away(&self, place: &TableFolder, record: &Record, left: SystemTime) -> Result<(), StoreError> {
         match place.record()? {
             // There never was a file, or the table is deleted; or only another node has one so far, and there is no copy.
             _ if record.file.is_none() => self.disk.delete(place)?,
@@ -76,17 +76,17 @@ impl Store for BucketStore {
         Ok(())
     }
 
-    fn publish(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    fn publish(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         self.bucket.publish(place, file)
     }
 
-    fn prepare(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    fn prepare(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         self.bucket.prepare(place, file)
     }
 
     fn catch_up(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         control: Control<'_>,
@@ -106,7 +106,7 @@ impl Store for BucketStore {
 
     fn append(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         reopen: &dyn Fn() -> Result<Writer, StoreError>,
@@ -124,38 +124,38 @@ impl Store for BucketStore {
                 return Ok(());
             }
             let committed = self.bucket.commit(place, file, before..after);
-            if let Ok(Committed::Kept { many }) = committed {
+            if let Ok(CommitOutcome::Kept { many }) = committed {
                 place.to_join.store(if many { after } else { 0 }, Ordering::Relaxed);
                 return Ok(());
             }
             self.bucket.take_back(place, file, before)?;
             *writer = reopen()?;
             match committed {
-                Ok(Committed::Kept { .. } | Committed::Conflict) => {
+                Ok(CommitOutcome::Kept { .. } | CommitOutcome::Conflict) => {
                     self.catch_up(place, file, writer, Control::default(), &mut |_, _| {}).map_err(usable)?;
                 }
-                Ok(Committed::Gone) => return Err(usable(StoreError::NotFound)),
+                Ok(CommitOutcome::Gone) => return Err(usable(StoreError::NotFound)),
                 Err(error) => return Err(usable(error)),
             }
         }
         Err(usable(StoreError::Conflict("append to")))
     }
 
-    fn is_to_join(&self, place: &Place) -> bool {
+    fn is_to_join(&self, place: &TableFolder) -> bool {
         place.to_join.load(Ordering::Relaxed) > 0
     }
 
-    fn join(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    fn join(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         let Ok(_one) = place.joining.try_lock() else { return Ok(()) };
         self.bucket.join(place, file, place.to_join.swap(0, Ordering::Relaxed))
     }
 
-    fn remove_file(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    fn remove_file(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         self.disk.remove_file(place, file);
         self.bucket.remove_file(place.id, file)
     }
 
-    fn delete(&self, place: &Place) -> Result<(), StoreError> {
+    fn delete(&self, place: &TableFolder) -> Result<(), StoreError> {
         self.bucket.delete(place.id)?;
         Ok(self.disk.delete(place)?)
     }
@@ -173,7 +173,7 @@ impl Store for BucketStore {
         self.bucket.stored()
     }
 
-    fn numbers(&self) -> Option<(&Numbers, u64)> {
+    fn numbers(&self) -> Option<(&BucketCounters, u64)> {
         Some((&self.bucket.numbers, self.disk.used()))
     }
 }

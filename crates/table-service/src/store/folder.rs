@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tidings_table::{Control, ORIGINAL, Writer};
 
 use super::bucket::Saved;
-use super::disk::{Disk, Place};
+use super::disk::{Disk, TableFolder};
 use super::{AppendError, AppendRows, Store, StoreError, read_appended};
 use crate::id::TableId;
 use crate::record::Record;
@@ -33,20 +33,20 @@ impl Store for FolderStore {
         &self.disk
     }
 
-    fn find(&self, id: TableId) -> Result<Option<(Place, Record)>, StoreError> {
+    fn find(&self, id: TableId) -> Result<Option<(TableFolder, Record)>, StoreError> {
         Ok(self.disk.find(id)?)
     }
 
-    fn save(&self, place: &Place, record: &Record) -> Result<Saved, StoreError> {
+    fn save(&self, place: &TableFolder, record: &Record) -> Result<Saved, StoreError> {
         place.save(record)?;
         Ok(Saved::Kept)
     }
 
-    fn forget(&self, place: &Place) -> Result<(), StoreError> {
+    fn forget(&self, place: &TableFolder) -> Result<(), StoreError> {
         Ok(place.forget()?)
     }
 
-    fn put_away(&self, place: &Place, record: &Record, left: SystemTime) -> Result<(), StoreError> {
+    fn put_away(&self, place: &TableFolder, record: &Record, left: SystemTime) -> Result<(), StoreError> {
         match place.record()? {
             // There never was a file, or the table is deleted.
             None => self.disk.delete(place)?,
@@ -61,17 +61,17 @@ impl Store for FolderStore {
         Ok(())
     }
 
-    fn publish(&self, _place: &Place, _file: &str) -> Result<(), StoreError> {
+    fn publish(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn prepare(&self, _place: &Place, _file: &str) -> Result<(), StoreError> {
+    fn prepare(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
         Ok(())
     }
 
     fn catch_up(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         control: Control<'_>,
@@ -84,7 +84,7 @@ impl Store for FolderStore {
 
     fn append(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         _reopen: &dyn Fn() -> Result<Writer, StoreError>,
@@ -96,12 +96,12 @@ impl Store for FolderStore {
         Ok(())
     }
 
-    fn remove_file(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    fn remove_file(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         self.disk.remove_file(place, file);
         Ok(())
     }
 
-    fn delete(&self, place: &Place) -> Result<(), StoreError> {
+    fn delete(&self, place: &TableFolder) -> Result<(), StoreError> {
         Ok(self.disk.delete(place)?)
     }
 

@@ -41,9 +41,9 @@ use bucket_store::BucketStore;
 use disk::Disk;
 use folder::FolderStore;
 
-pub use bucket::Numbers;
+pub use bucket::BucketCounters;
 pub(crate) use bucket::Saved;
-pub(super) use disk::{FileCharge, Place, Reserved, TABLE};
+pub(super) use disk::{FileCharge, Reserved, TABLE, TableFolder};
 pub(crate) use error::{AppendError, StoreError};
 
 /// Callback that closes the tables in memory that nobody views, so that they can be evicted. May block.
@@ -58,7 +58,7 @@ pub(super) trait Store: Debug + Send + Sync {
     fn disk(&self) -> &Arc<Disk>;
 
     /// The table of this name, if it exists.
-    fn find(&self, id: TableId) -> Result<Option<(Place, Record)>, StoreError>;
+    fn find(&self, id: TableId) -> Result<Option<(TableFolder, Record)>, StoreError>;
 
     /// The least time between two [saves](Self::save) of one table.
     fn pace(&self) -> Duration {
@@ -72,22 +72,22 @@ pub(super) trait Store: Debug + Send + Sync {
     }
 
     /// Writes the record, all of it or nothing, unless there is a newer one. The table counts as used now.
-    fn save(&self, place: &Place, record: &Record) -> Result<Saved, StoreError>;
+    fn save(&self, place: &TableFolder, record: &Record) -> Result<Saved, StoreError>;
 
     /// Removes the record of a table that never had a file.
-    fn forget(&self, place: &Place) -> Result<(), StoreError>;
+    fn forget(&self, place: &TableFolder) -> Result<(), StoreError>;
 
     /// Closes a table, which counts as used until `left` (in a bucket, until now). Removes it when it has ended.
-    fn put_away(&self, place: &Place, record: &Record, left: SystemTime) -> Result<(), StoreError>;
+    fn put_away(&self, place: &TableFolder, record: &Record, left: SystemTime) -> Result<(), StoreError>;
 
     /// Makes a complete file visible to all nodes.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Full`].
-    fn publish(&self, place: &Place, file: &str) -> Result<(), StoreError>;
+    fn publish(&self, place: &TableFolder, file: &str) -> Result<(), StoreError>;
 
     /// Prepares the file's folder on the disk, from which it can be opened.
-    fn prepare(&self, place: &Place, file: &str) -> Result<(), StoreError>;
+    fn prepare(&self, place: &TableFolder, file: &str) -> Result<(), StoreError>;
 
     /// Has the writer read what other nodes appended to its file, or what the disk lacks of it. `grown` is called
     /// repeatedly, with the part that is done.
@@ -96,7 +96,7 @@ pub(super) trait Store: Debug + Send + Sync {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`]; the disk's and the writer's.
     fn catch_up(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         control: Control<'_>,
@@ -106,7 +106,7 @@ pub(super) trait Store: Debug + Send + Sync {
     /// Appends to a file, visibly to all nodes. What `reopen` returns replaces the writer when what it wrote was taken back.
     fn append(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         writer: &mut Writer,
         reopen: &dyn Fn() -> Result<Writer, StoreError>,
@@ -114,20 +114,20 @@ pub(super) trait Store: Debug + Send + Sync {
     ) -> Result<(), AppendError>;
 
     /// Whether a file consists of so many pieces that it should be [joined](Self::join).
-    fn is_to_join(&self, _place: &Place) -> bool {
+    fn is_to_join(&self, _place: &TableFolder) -> bool {
         false
     }
 
     /// Joins pieces of a file. Rows may be appended meanwhile.
-    fn join(&self, _place: &Place, _file: &str) -> Result<(), StoreError> {
+    fn join(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
         Ok(())
     }
 
     /// Removes a file that no record names any more, on the disk and for all nodes.
-    fn remove_file(&self, place: &Place, file: &str) -> Result<(), StoreError>;
+    fn remove_file(&self, place: &TableFolder, file: &str) -> Result<(), StoreError>;
 
     /// Removes a table that this process has open.
-    fn delete(&self, place: &Place) -> Result<(), StoreError>;
+    fn delete(&self, place: &TableFolder) -> Result<(), StoreError>;
 
     /// Ends all requests to the network with an error: the server stops.
     fn close(&self) {}
@@ -140,7 +140,7 @@ pub(super) trait Store: Debug + Send + Sync {
     fn stored(&self) -> (u64, u64);
 
     /// Counters of the bucket, and the bytes of copies; `None` without a bucket.
-    fn numbers(&self) -> Option<(&Numbers, u64)> {
+    fn numbers(&self) -> Option<(&BucketCounters, u64)> {
         None
     }
 
@@ -150,12 +150,12 @@ pub(super) trait Store: Debug + Send + Sync {
     }
 
     /// The charge of a file for what it takes besides the bytes under its name, for all its readers and its writer.
-    fn charge(&self, place: &Place, file: &str) -> Arc<FileCharge> {
+    fn charge(&self, place: &TableFolder, file: &str) -> Arc<FileCharge> {
         self.disk().charge(place, file)
     }
 
     /// Removes the file of a failed upload from the disk. Its reservation was released before.
-    fn discard(&self, place: &Place, file: &str) {
+    fn discard(&self, place: &TableFolder, file: &str) {
         self.disk().removed(place, file, place.remove_file(file));
     }
 }

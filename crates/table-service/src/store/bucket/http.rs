@@ -22,9 +22,9 @@ use tidings_outbound::{ClientError, PoolOptions, PooledClient, pooled_client};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
-use super::Numbers;
+use super::BucketCounters;
 
-/// How long a connection may take to come to be.
+/// The longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next request; less than the 20 s after which S3 closes it.
 const IDLE: Duration = Duration::from_secs(15);
@@ -37,14 +37,14 @@ pub(super) struct Connector {
     pub(super) tls: ClientConfig,
     /// How long a request may take until its answer begins, and how long the answer may pause.
     pub(super) patience: Duration,
-    pub(super) numbers: Arc<Numbers>,
-    /// Whether nothing is to be asked any more.
+    pub(super) numbers: Arc<BucketCounters>,
+    /// Whether no request may be sent any more.
     pub(super) closing: watch::Receiver<bool>,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // For credentials of the machine it is yes whatever was configured: they come over plain HTTP, and stay on it.
+        // Credentials of the machine use plain HTTP, whatever is configured, and never leave it.
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         let options = PoolOptions {
             allow_http: plain,
@@ -63,7 +63,7 @@ impl HttpConnector for Connector {
 struct Service {
     client: PooledClient<HttpRequestBody>,
     patience: Duration,
-    numbers: Arc<Numbers>,
+    numbers: Arc<BucketCounters>,
     closing: watch::Receiver<bool>,
 }
 
@@ -105,7 +105,7 @@ fn late(patience: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", patience.as_secs_f64()))
 }
 
-/// What the innermost error says, which knows.
+/// The text of the innermost error, which is the specific one.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Words(String);
@@ -125,7 +125,7 @@ struct Patient {
     body: hyper::body::Incoming,
     alarm: Pin<Box<Sleep>>,
     patience: Duration,
-    numbers: Arc<Numbers>,
+    numbers: Arc<BucketCounters>,
 }
 
 impl Body for Patient {

@@ -1,19 +1,19 @@
 //! Tables in a bucket of S3, which all nodes share. The disk of a node holds copies.
 //!
 //! ```text
-//! <prefix>/<uuid>/record.json                   what is kept besides the file; replaced, if nobody else did (If-Match)
+//! <prefix>/<uuid>/record.json                   the table's record; replaced conditionally (If-Match)
 //!                /f-<random>/<start>-<end>      a file as it was uploaded, in parts where it is large, or what was joined
-//!                           /<start>            rows that were appended at this byte, put if nobody did (If-None-Match)
+//!                           /<start>            rows appended at this byte; put conditionally (If-None-Match)
 //! ```
 //!
 //! Invariants:
-//! - A file's object is written once and never changed; what it is called says which bytes it holds ([`chain`]). So a
-//!   file only grows, two who append at once cannot both have the same place, and a copy on a disk is never stale, only
+//! - A file's object is written once and never changed; its name says which bytes it holds ([`chain`]). So a
+//!   file only grows, two concurrent appends cannot have the same place, and a copy on a disk is never stale, only
 //!   short.
 //! - A file is put before the record names it, and removed after the record names another. What no record names for an
 //!   hour ([`ORPHAN`]) is left over and is removed ([`sweep`]).
-//! - Of two records the one with the larger stamp stays, whoever writes first; a record that was removed is not written
-//!   again by who had read it.
+//! - Of two records the one with the larger stamp stays, whichever is written first. A removed record is not written again
+//!   by a node that has read it.
 //! - No transfer holds more than one part of a file in memory ([`PART`]), and [`SENDING`] of them run at once.
 //!
 //! Everything here may wait for the network, at most as long as `tables.s3.timeout` and its repetitions say.
@@ -39,7 +39,7 @@ use object_store::{
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-use super::disk::Place;
+use super::disk::TableFolder;
 use crate::id::TableId;
 use crate::options::{BucketOptions, Options};
 use crate::record::Record;
@@ -58,14 +58,14 @@ const SENDING: usize = 4;
 const FETCHING: usize = 8;
 /// How often a request is repeated.
 const RETRIES: usize = 3;
-/// How often a write is tried that others come before.
+/// How often a write is tried again when other nodes write first.
 const TRIES: usize = 16;
 /// How long objects may be there that no record names: their upload may be under way.
 const ORPHAN: Duration = Duration::from_secs(60 * 60);
 
-/// What has happened between a node and the bucket, for the metrics.
+/// Counters of a node's requests to the bucket, for the metrics.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct BucketCounters {
     /// Whether the last request got through.
     pub up: AtomicBool,
     /// Requests that were answered, and that were not, or with a status from 500.
@@ -74,11 +74,11 @@ pub struct Numbers {
     pub sent: AtomicU64,
     /// Bytes of responses, without their heads.
     pub received: AtomicU64,
-    /// Rows that another node came before with, so that they had to be appended again.
+    /// Appends that were repeated because another node appended first.
     pub conflicts: AtomicU64,
 }
 
-impl Numbers {
+impl BucketCounters {
     fn answered(&self, well: bool) {
         self.requests[usize::from(!well)].fetch_add(1, Ordering::Relaxed);
         self.up.store(well, Ordering::Relaxed);
@@ -94,7 +94,7 @@ pub(super) struct Bucket {
     /// Where requests run: threads that wait for them may outlive the server's runtime by a moment. There until the end.
     runtime: Option<Runtime>,
     closing: watch::Sender<bool>,
-    pub(super) numbers: Arc<Numbers>,
+    pub(super) numbers: Arc<BucketCounters>,
     sending: Semaphore,
     fetching: Semaphore,
     /// Whether it was counted what there is.
@@ -104,7 +104,7 @@ pub(super) struct Bucket {
     /// Bytes and tables, as last counted and with what this node has put since.
     used: AtomicU64,
     tables: AtomicU64,
-    sweeping: Mutex<sweep::Times>,
+    sweeping: Mutex<sweep::SweepTimes>,
     /// Whether the store keeps to conditions of writes, once that is known.
     is_fit: OnceLock<bool>,
     /// Multipart uploads that could not be aborted.
@@ -117,7 +117,7 @@ impl fmt::Debug for Bucket {
     }
 }
 
-/// What became of a record that was to be written.
+/// The outcome of writing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
     /// It is there, or a newer one is.
@@ -126,12 +126,12 @@ pub(crate) enum Saved {
     Gone,
 }
 
-/// What became of rows that were to be appended.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Committed {
-    /// They are there, and so many objects ask to be joined.
+pub(super) enum CommitOutcome {
+    /// The rows are stored. `many`: the file consists of so many objects that they should be joined.
     Kept { many: bool },
-    /// Others have written at their place.
+    /// Another node has written at the same place.
     Conflict,
     /// The file is not there any more.
     Gone,
@@ -170,7 +170,7 @@ impl Bucket {
                  tables.s3.allow_http = true if that is meant",
             ));
         }
-        let numbers = Arc::new(Numbers::default());
+        let numbers = Arc::new(BucketCounters::default());
         let tls = (bucket.tls)(!is_plain)?;
         let closing = watch::Sender::new(false);
         let connector = Connector {
@@ -221,7 +221,7 @@ impl Bucket {
         (self.tables.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
     }
 
-    /// How often who has a table open says so; it counts as in use for twice as long.
+    /// How often a node writes the record of an open table; the table counts as in use for twice as long.
     pub(super) fn lease(&self) -> Duration {
         (self.keep / 4).min(Duration::from_secs(300))
     }
@@ -252,7 +252,7 @@ impl Bucket {
     }
 
     /// Writes a record, unless there is a newer one. The table counts as used now.
-    pub(super) fn save(&self, place: &Place, record: &Record) -> Result<Saved, StoreError> {
+    pub(super) fn save(&self, place: &TableFolder, record: &Record) -> Result<Saved, StoreError> {
         self.check_fit()?;
         let path = self.path(place.id, RECORD);
         let bytes = serde_json::to_vec(record).map_err(io::Error::from)?;
@@ -286,8 +286,8 @@ impl Bucket {
         Err(StoreError::Conflict("change"))
     }
 
-    /// Removes a table's record alone: that of a first upload which came to nothing.
-    pub(super) fn forget(&self, place: &Place) -> Result<(), StoreError> {
+    /// Removes the record alone, of a first upload that failed.
+    pub(super) fn forget(&self, place: &TableFolder) -> Result<(), StoreError> {
         let mut seen = place.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = None;
         self.wait(self.remove(&self.path(place.id, RECORD)))
@@ -358,7 +358,7 @@ impl Bucket {
         self.closing.send_replace(true);
     }
 
-    /// What somebody is told who needed the bucket. The log gets what it said.
+    /// The error for callers. The log gets the bucket's own text.
     fn failed(&self, doing: &str, error: &Error) -> StoreError {
         let why = words(error);
         tracing::warn!(store = self.name, why, "{doing} has failed");
@@ -370,14 +370,14 @@ impl Bucket {
 
 impl Drop for Bucket {
     fn drop(&mut self) {
-        // Waiting for it is not allowed everywhere, and nobody waits for what runs on it.
+        // Blocking is not allowed on every thread, and no caller waits for what still runs.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// What an error says, in one line. Of an answer in XML only its code: the rest may repeat headers of the request, and
+/// The text of an error, in one line. Of a response in XML only its code: the rest may repeat headers of the request, and
 /// with them a session's token.
 fn words(error: &Error) -> String {
     /// Longest line.

@@ -1,7 +1,7 @@
-//! What is removed from the bucket: tables that nobody uses any more, those that make room, and what is left over.
+//! Removal from the bucket: unused tables, tables that make room for others, and left-overs.
 //!
 //! Every node counts and sweeps now and then; two that do so at once remove the same. When a table was used is when its
-//! record was written: who has it open writes it again every [`Bucket::lease`]. The clocks of the nodes and of the store
+//! record was written: a node that has it open writes it again every [`Bucket::lease`]. The clocks of the nodes and of the store
 //! are taken for the same, give or take a fraction of `tables.keep`.
 
 use std::collections::HashMap;
@@ -27,14 +27,14 @@ const PULSE: Duration = Duration::from_secs(50);
 
 /// When that was done last.
 #[derive(Debug, Default)]
-pub(super) struct Times {
+pub(super) struct SweepTimes {
     counted: Option<Instant>,
     felt: Option<Instant>,
 }
 
-/// A table, as its objects tell.
+/// A table, by its objects.
 #[derive(Debug, Default)]
-struct Found {
+struct StoredTable {
     bytes: u64,
     /// When its record was written.
     used: Option<SystemTime>,
@@ -45,7 +45,7 @@ struct Found {
 }
 
 impl Bucket {
-    /// Sees whether the bucket answers, and removes what is over, as far as it is time. Gives how many tables were
+    /// Checks that the bucket responds, and removes expired tables, each when it is due. Returns the number of tables that were
     /// removed.
     pub(in crate::store) fn sweep(&self) -> u64 {
         if self.is_fit.get().is_none() {
@@ -112,13 +112,13 @@ impl Bucket {
         }
     }
 
-    /// Takes so many bytes for a file, removing tables that are not in use where there is no room.
+    /// Reserves bytes for a file, and removes unused tables where there is no room.
     ///
     /// # Errors
     /// [`StoreError::Full`] when there is none.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
         if !self.is_counted.load(Ordering::Relaxed) {
-            // What others have put there was not counted yet.
+            // The objects of other nodes are not counted yet.
             self.clean(bytes)?;
         }
         let after = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -135,7 +135,7 @@ impl Bucket {
         Err(StoreError::Full(format!("all tables together may have {limit} bytes (tables.max_total)")))
     }
 
-    /// Counts all tables and removes those that are over, and for so many bytes more those that were used longest ago.
+    /// Counts all tables, removes the expired ones, and then the least recently used ones until `bytes` more fit.
     fn clean(&self, bytes: u64) -> Result<u64, StoreError> {
         let mut found = self.wait(self.found())?;
         let now = SystemTime::now();
@@ -192,7 +192,7 @@ impl Bucket {
     }
 
     /// Removes files that the record does not name.
-    fn tidy(&self, id: TableId, table: &Found, now: SystemTime) -> Result<(), StoreError> {
+    fn tidy(&self, id: TableId, table: &StoredTable, now: SystemTime) -> Result<(), StoreError> {
         let Some((record, _)) = self.record(id)? else { return Ok(()) };
         for (file, written) in &table.files {
             let is_old = now.duration_since(*written).is_ok_and(|ago| ago >= ORPHAN);
@@ -203,8 +203,8 @@ impl Bucket {
         Ok(())
     }
 
-    async fn found(&self) -> Result<HashMap<TableId, Found>, StoreError> {
-        let mut found: HashMap<TableId, Found> = HashMap::new();
+    async fn found(&self) -> Result<HashMap<TableId, StoredTable>, StoreError> {
+        let mut found: HashMap<TableId, StoredTable> = HashMap::new();
         let prefix = Path::from(&*self.prefix);
         let mut objects = self.s3.list(Some(&prefix));
         loop {

@@ -19,22 +19,22 @@ use object_store::{
 use tidings_table::{DIALECT, ORIGINAL};
 
 use super::chain::{self, Chain, Object};
-use super::{Bucket, Committed, PART};
+use super::{Bucket, CommitOutcome, PART};
 use crate::id::{self, TableId};
 use crate::store::StoreError;
-use crate::store::disk::Place;
+use crate::store::disk::TableFolder;
 
 /// Most parts of one object; S3 takes 10,000.
 const PARTS: u64 = 9_000;
 /// How often fetching begins again after it broke off without having got any further.
 const ATTEMPTS: u32 = 3;
-/// The most bytes that say how a file is read.
+/// The longest stored dialect, in bytes.
 const MOST_DIALECT: u64 = 4096;
-/// How much comes between two looks at what has come.
+/// The bytes between two calls of `grown`.
 const GLANCE: u64 = 1 << 20;
 /// How many multipart uploads that could not be aborted are remembered.
 const UNFINISHED: usize = 64;
-/// Says who put an object, so that one whose answer was lost is known again.
+/// The attribute that identifies the writer of an object, so that a put with a lost response is recognized.
 const PUTTER: &str = "tidings-put";
 /// In the folder of a file that is being appended to: where the bytes end that the bucket has as well.
 const UNCONFIRMED: &str = "unconfirmed";
@@ -45,12 +45,12 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Full`] when it holds `tables.max_total` already; nothing is left then, or
     /// is removed later.
-    pub(in crate::store) fn publish(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    pub(in crate::store) fn publish(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         self.check_fit()?;
         let source = File::open(place.file(file).join(ORIGINAL))?;
         let length = source.metadata()?.len();
         self.make_room(length)?;
-        // Before the file: whoever finds that is to read it as it was read here.
+        // Before the file, so that every node reads the file in the same dialect.
         if let Ok(dialect) = File::open(place.file(file).join(DIALECT)) {
             let bytes = 0..dialect.metadata()?.len();
             self.put(&self.object(place.id, file, DIALECT), &dialect, bytes)?;
@@ -63,9 +63,14 @@ impl Bucket {
         put
     }
 
-    /// Joins small objects of a file, so that it stays few. Whoever reads meanwhile looks again. Of the disk's copy no
+    /// Joins small objects of a file, so that it stays few. A concurrent reader lists the objects again. Of the disk's copy no
     /// more is read than these bytes, which are sure to be those of the bucket.
-    pub(in crate::store) fn join(&self, place: &Place, file: &str, sure: u64) -> Result<(), StoreError> {
+    pub(in crate::store) fn join(
+        &self,
+        place: &TableFolder,
+        file: &str,
+        sure: u64,
+    ) -> Result<(), StoreError> {
         let Some((bytes, replaced)) = self.chain(place.id, file)?.to_join(sure) else { return Ok(()) };
         let source = File::open(place.file(file).join(ORIGINAL))?;
         let length = bytes.end - bytes.start;
@@ -83,7 +88,7 @@ impl Bucket {
 
     /// Makes the file's copy on the disk as it is for all, so far as it has come; who calls sees to it that what it
     /// lacks is [fetched](Self::fetch).
-    pub(in crate::store) fn prepare(&self, place: &Place, file: &str) -> Result<(), StoreError> {
+    pub(in crate::store) fn prepare(&self, place: &TableFolder, file: &str) -> Result<(), StoreError> {
         let folder = place.file(file);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
@@ -92,7 +97,7 @@ impl Bucket {
         let copy = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(ORIGINAL))?;
         match fs::read_to_string(folder.join(UNCONFIRMED)) {
             Ok(length) => {
-                // The process ended between the two; what the bucket has of it comes again.
+                // The process ended between the two; the rows that the bucket accepted are fetched again.
                 copy.set_len(length.parse().unwrap_or(0))?;
                 fs::remove_file(folder.join(UNCONFIRMED))?;
             }
@@ -126,7 +131,7 @@ impl Bucket {
     /// `grown` and `reserve`.
     pub(in crate::store) fn fetch(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         reserve: &dyn Fn(u64) -> Result<(), StoreError>,
         grown: &mut dyn FnMut(f32) -> Result<(), StoreError>,
@@ -199,12 +204,12 @@ impl Bucket {
     }
 
     /// Notes that what follows these bytes of a file on the disk is not in the bucket yet.
-    pub(in crate::store) fn begin(&self, place: &Place, file: &str, at: u64) -> io::Result<()> {
+    pub(in crate::store) fn begin(&self, place: &TableFolder, file: &str, at: u64) -> io::Result<()> {
         fs::write(place.file(file).join(UNCONFIRMED), at.to_string())
     }
 
     /// Takes back what was written to the disk's copy since [`Self::begin`].
-    pub(in crate::store) fn take_back(&self, place: &Place, file: &str, to: u64) -> io::Result<()> {
+    pub(in crate::store) fn take_back(&self, place: &TableFolder, file: &str, to: u64) -> io::Result<()> {
         let folder = place.file(file);
         OpenOptions::new().write(true).open(folder.join(ORIGINAL))?.set_len(to)?;
         confirmed(&folder)
@@ -216,10 +221,10 @@ impl Bucket {
     /// [`StoreError::Unavailable`]. The bucket may have the rows all the same: then they are seen later.
     pub(in crate::store) fn commit(
         &self,
-        place: &Place,
+        place: &TableFolder,
         file: &str,
         bytes: Range<u64>,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<CommitOutcome, StoreError> {
         self.check_fit()?;
         let folder = place.file(file);
         let mut rows = vec![0; (bytes.end - bytes.start) as usize];
@@ -238,23 +243,23 @@ impl Bucket {
             Ok(true) => {}
             Ok(false) => {
                 self.numbers.conflicts.fetch_add(1, Ordering::Relaxed);
-                return Ok(Committed::Conflict);
+                return Ok(CommitOutcome::Conflict);
             }
             Err(error) => return Err(self.failed("appending rows", &error)),
         }
-        // Others may have written here and joined what they wrote, so that the name was free again.
+        // Other nodes may have appended here and joined their objects, so that the name was free again.
         let chain = self.chain(place.id, file)?;
         if chain.counts(&name) {
             self.used.fetch_add(bytes.end - bytes.start, Ordering::Relaxed);
             confirmed(&folder)?;
-            return Ok(Committed::Kept { many: chain.to_join(bytes.end).is_some() });
+            return Ok(CommitOutcome::Kept { many: chain.to_join(bytes.end).is_some() });
         }
         self.wait(self.remove(&path))?;
         if chain.end().is_none() {
-            return Ok(Committed::Gone);
+            return Ok(CommitOutcome::Gone);
         }
         self.numbers.conflicts.fetch_add(1, Ordering::Relaxed);
-        Ok(Committed::Conflict)
+        Ok(CommitOutcome::Conflict)
     }
 
     /// Whether an object that could not be put is there all the same, put by the same one.
@@ -265,7 +270,7 @@ impl Bucket {
                 let by = there.attributes.get(&Attribute::Metadata(PUTTER.into()));
                 Ok(by.is_some_and(|by| **by == *putter))
             }
-            // It was joined with others meanwhile.
+            // It was joined with other objects meanwhile.
             Err(Error::NotFound { .. }) if matches!(error, Error::AlreadyExists { .. }) => Ok(false),
             Err(_) => Err(error),
         }

@@ -17,16 +17,16 @@ use crate::store::StoreError;
 
 /// What requesters have uploaded.
 #[derive(Debug, Default)]
-pub(super) struct Owned {
+pub(super) struct RequesterBytes {
     /// Of tables, as last counted and with what was appended since.
     pub(super) stored: HashMap<Arc<str>, u64>,
-    /// Of files that have come in and that no record names yet, by their names.
+    /// Of complete files that no record names yet, by their names.
     pub(super) fresh: HashMap<String, (Arc<str>, u64)>,
-    /// Of files that are coming in.
+    /// Of incoming files.
     incoming: HashMap<Arc<str>, u64>,
 }
 
-impl Owned {
+impl RequesterBytes {
     pub(super) fn of(&self, key: &str) -> u64 {
         let of = |bytes: &HashMap<Arc<str>, u64>| bytes.get(key).copied().unwrap_or(0);
         let fresh = self.fresh.values().filter(|(owner, _)| &**owner == key).map(|(_, bytes)| bytes);
@@ -85,7 +85,7 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
-    /// Takes so many more.
+    /// Reserves more bytes.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         if bytes == 0 {
             return Ok(());
@@ -119,7 +119,7 @@ impl Reserved {
         self.keep_only(bytes);
     }
 
-    /// The file stays, and has become larger by so many bytes.
+    /// The file stays, and has grown by these bytes.
     pub(crate) fn keep_only(mut self, bytes: u64) {
         let kept = bytes.min(self.bytes);
         self.bytes -= kept;

@@ -38,8 +38,8 @@ pub(super) fn lock_alone(folder: &Path) -> Option<File> {
     Some(file)
 }
 
-/// When a table was used last, as its record's time says: that of the last change, of a moment when somebody looked at
-/// it, and of the last viewer's leaving.
+/// When a table was used last, as its record's time says: that of the last change, of a moment when it had
+/// viewers, and of the last viewer's leaving.
 pub(super) fn last_used(folder: &Path) -> Option<SystemTime> {
     fs::metadata(folder.join(RECORD)).and_then(|metadata| metadata.modified()).ok()
 }
@@ -78,7 +78,7 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
         match fs::remove_dir_all(folder) {
-            // Another node was quicker, or a file within was removed by a task of its own: then the rest is still there.
+            // Another node or task has removed the folder, or a file in it; then the rest is still there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 tries += 1;
                 if !folder.exists() {

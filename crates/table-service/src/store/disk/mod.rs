@@ -9,18 +9,18 @@
 //! Several nodes may share a disk, or it holds one node's copies of what is in a bucket. Invariants:
 //! - Whatever no record names belongs to a process that has the table locked, or is left over from one that is gone
 //!   and is removed: at the start, and by every [`Disk::sweep`].
-//! - A table that some process has open is never evicted. An owner may delete it all the same: whoever has its file
-//!   open reads on until they hear of it.
+//! - A table that a process has open is never evicted. Its owner may delete it all the same: other processes read their open
+//!   file until they receive the deletion.
 //! - Every byte is reserved before it is written: those of files by [`Disk::reserve`], those of the nameless files in which
 //!   the engine decodes what is packed or not in UTF-8, and sorts, by a [`FileCharge`]. A file that is removed while
-//!   somebody reads it counts until the last reader has gone.
+//!   it is read counts until the last reader is dropped.
 //! - What one requester has uploaded is within its [`Quota`]; where there is no room, its own tables go first.
 //!
 //! Everything here may wait for the disk.
 
 mod charge;
 mod folder;
-mod place;
+mod table_folder;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -39,12 +39,12 @@ use crate::quota::Quota;
 use crate::record::Record;
 use crate::store::{CloseIdle, StoreError};
 pub(crate) use charge::{FileCharge, Reserved};
-use charge::{Owned, subtract};
+use charge::{RequesterBytes, subtract};
 use folder::{
     LOCK, RECORD, TEMPORARY, last_used, lock_alone, lock_shared, read_record, remove, remove_abandoned, size,
     size_within, tidy,
 };
-pub(crate) use place::Place;
+pub(crate) use table_folder::TableFolder;
 
 /// What a table takes besides its file, so that many small ones count too.
 pub(crate) const TABLE: u64 = 8 << 10;
@@ -63,14 +63,14 @@ pub(crate) struct Disk {
     /// Bytes of files without a name: what the engine derives from tables, and removed files that are still read.
     nameless: AtomicU64,
     /// Bytes by requester, see [`Quota::key`].
-    owned: Mutex<Owned>,
+    owned: Mutex<RequesterBytes>,
     /// What was refused: past the bound of all tables, and past a requester's quota.
     pub(crate) refused: [AtomicU64; 2],
     /// Tables, as last counted.
     tables: AtomicU64,
     /// Closes tables in memory that nobody views.
     close_idle: CloseIdle,
-    /// Tables whose records cannot be read, as was said of each once.
+    /// Tables whose records cannot be read; each was logged once.
     unreadable: Mutex<HashSet<TableId>>,
 }
 
@@ -140,21 +140,21 @@ impl Disk {
     }
 
     /// Makes a folder for a new table.
-    pub(crate) fn create(&self) -> io::Result<Place> {
+    pub(crate) fn create(&self) -> io::Result<TableFolder> {
         loop {
             let id = TableId::random();
             let folder = self.folder(id);
             DirBuilder::new().mode(0o700).create(&folder)?;
-            // A sweep that came between the two has taken it away again.
+            // A concurrent sweep may have removed the folder.
             if let Some(lock) = lock_shared(&folder)? {
                 self.tables.fetch_add(1, Ordering::Relaxed);
-                return Ok(Place::new(id, folder, lock));
+                return Ok(TableFolder::new(id, folder, lock));
             }
         }
     }
 
     /// A place for the copy of a table that is in the bucket.
-    pub(super) fn copy(&self, id: TableId) -> io::Result<Place> {
+    pub(super) fn copy(&self, id: TableId) -> io::Result<TableFolder> {
         loop {
             let folder = self.folder(id);
             match DirBuilder::new().mode(0o700).create(&folder) {
@@ -163,16 +163,16 @@ impl Disk {
                 Err(error) => return Err(error),
             }
             if let Some(lock) = lock_shared(&folder)? {
-                return Ok(Place::new(id, folder, lock));
+                return Ok(TableFolder::new(id, folder, lock));
             }
         }
     }
 
     /// The table of this name, if there is one.
-    pub(super) fn find(&self, id: TableId) -> io::Result<Option<(Place, Record)>> {
+    pub(super) fn find(&self, id: TableId) -> io::Result<Option<(TableFolder, Record)>> {
         let folder = self.folder(id);
         let Some(lock) = lock_shared(&folder)? else { return Ok(None) };
-        let place = Place::new(id, folder, lock);
+        let place = TableFolder::new(id, folder, lock);
         match place.record() {
             Ok(record) => Ok(record.map(|record| (place, record))),
             // As good as none; it is removed at the next start, or after `tables.keep`.
@@ -201,8 +201,8 @@ impl Disk {
         }
     }
 
-    /// Takes so many bytes of a requester's quota for a file that grows, evicting tables that are not in use, the one that was used longest
-    /// ago first.
+    /// Reserves bytes of a requester's quota for a growing file, and evicts unused tables for them, the least recently used
+    /// first.
     ///
     /// # Errors
     /// [`StoreError::Full`] when all that are left are in use, or the quota is used up.
@@ -219,13 +219,13 @@ impl Disk {
         Ok(reserved)
     }
 
-    /// Gives back what a file took that is gone.
+    /// Releases the bytes of a removed file.
     pub(super) fn release(&self, bytes: u64) {
         subtract(&self.used, bytes);
     }
 
     /// What a file of a table takes besides the bytes under its name; one for all who read the file.
-    pub(super) fn charge(self: &Arc<Self>, place: &Place, file: &str) -> Arc<FileCharge> {
+    pub(super) fn charge(self: &Arc<Self>, place: &TableFolder, file: &str) -> Arc<FileCharge> {
         let mut charges = place.charges();
         if let Some(charge) = charges.get(file).and_then(Weak::upgrade) {
             return charge;
@@ -237,14 +237,14 @@ impl Disk {
     }
 
     /// Removes a file that no record names any more, and gives back what it took.
-    pub(super) fn remove_file(&self, place: &Place, file: &str) {
+    pub(super) fn remove_file(&self, place: &TableFolder, file: &str) {
         let bytes = place.remove_file(file);
         self.removed(place, file, bytes);
         self.release(bytes);
     }
 
-    /// A file with so many bytes has been removed: while somebody reads it they stay counted.
-    pub(super) fn removed(&self, place: &Place, file: &str, bytes: u64) {
+    /// Accounts for a removed file: its bytes stay counted while it is read.
+    pub(super) fn removed(&self, place: &TableFolder, file: &str, bytes: u64) {
         self.owned().fresh.remove(file);
         if let Some(charge) = place.charges().get(file).and_then(Weak::upgrade) {
             self.nameless.fetch_add(bytes, Ordering::Relaxed);
@@ -288,7 +288,7 @@ impl Disk {
         evict()
     }
 
-    fn owned(&self) -> MutexGuard<'_, Owned> {
+    fn owned(&self) -> MutexGuard<'_, RequesterBytes> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -419,7 +419,7 @@ impl Disk {
     }
 
     /// Removes a table that this process has open, on its owner's word.
-    pub(super) fn delete(&self, place: &Place) -> io::Result<()> {
+    pub(super) fn delete(&self, place: &TableFolder) -> io::Result<()> {
         if !place.folder.exists() {
             return Ok(());
         }
@@ -553,7 +553,7 @@ mod tests {
         let mut coming = store.reserve(0, quota("user:ann", u64::MAX), None).expect("room");
         coming.grow(3 * TABLE).expect("room");
         assert!(there(bob) && !there(second));
-        // What came to nothing counts to nobody.
+        // A failed upload counts to no requester.
         drop(coming);
         store.sweep();
         assert_eq!(store.owned().of("user:ann"), if there(third) { TABLE + 10 } else { 0 });

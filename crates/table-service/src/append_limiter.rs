@@ -1,10 +1,10 @@
-//! Rows of backends on their way in.
+//! The limits of rows that backends append.
 //!
 //! Invariants:
-//! - Who may send rows, and to which table, is known before a byte of them is read.
+//! - The permission to append is checked before a byte of the rows is read.
 //! - A request has at most [`MAX_BODY`] bytes of rows, and all together hold [`ALL`], of which [large](LARGE) ones take
-//!   at most [`ALL_LARGE`]; bytes count from before they come until the rows are written. Whoever finds no room for
-//!   [`ARRIVAL`] is told to try again.
+//!   at most [`ALL_LARGE`]; bytes count from before they arrive until the rows are written. A request that finds
+//!   no room for [`ARRIVAL`] gets 503.
 //! - Rows are turned into those of a file in a few times their own size; of [large](LARGE) ones that is done one
 //!   request after the other.
 
@@ -25,18 +25,18 @@ pub(super) const MAX_BODY: usize = 16 << 20;
 const ALL: usize = 64 << 20;
 const ALL_LARGE: usize = 48 << 20;
 const UNIT: usize = 64 << 10;
-/// How long rows may wait for room, and how long they may take to come.
+/// How long rows may wait for room, and how long they may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// Larger rows than these are converted one after the other.
 const LARGE: usize = 1 << 20;
-/// How much is read of rows that are refused, and for how long, so that the answer reaches whoever sends them first
-/// and listens afterwards.
+/// How much is read of refused rows, and for how long, so that the response reaches a client that sends all rows before it
+/// reads.
 const DRAIN: usize = 2 * MAX_BODY;
 const DRAINING: Duration = Duration::from_secs(10);
 
 /// The room that there is for rows.
 #[derive(Debug)]
-pub(super) struct Arrivals {
+pub(super) struct AppendLimiter {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     turn: Arc<Mutex<()>>,
@@ -44,31 +44,35 @@ pub(super) struct Arrivals {
 
 /// The room that rows take, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct AppendPermit {
     _room: OwnedSemaphorePermit,
     turn: Option<Arc<Mutex<()>>>,
 }
 
-impl Default for Arrivals {
+impl Default for AppendLimiter {
     fn default() -> Self {
         let pool = |bytes| Arc::new(Semaphore::new(bytes / UNIT));
         Self { small: pool(ALL - ALL_LARGE), large: pool(ALL_LARGE), turn: Arc::default() }
     }
 }
 
-impl Held {
+impl AppendPermit {
     /// Waits until no other large rows are being converted, if these are large. For a thread that may wait.
     pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Arrivals {
-    /// Takes rows whose sender may send them.
+impl AppendLimiter {
+    /// Reads the rows of a permitted request.
     ///
     /// # Errors
-    /// 413 when there are too many, 408 when they do not come, 503 when there is no room for them.
-    pub(super) async fn take(&self, headers: &HeaderMap, body: &mut Body) -> Result<(Bytes, Held), Failure> {
+    /// 413 for too many rows, 408 when they do not arrive, 503 when there is no room for them.
+    pub(super) async fn take(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<(Bytes, AppendPermit), Failure> {
         let too_long = || Failure::new(413, format!("one request may have {MAX_BODY} bytes of rows"));
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let length: usize = announced.unwrap_or(MAX_BODY);
@@ -77,7 +81,7 @@ impl Arrivals {
         }
         let is_large = length > LARGE;
         let pool = if is_large { &self.large } else { &self.small };
-        // All of it at once: of several that each hold a part nobody would get on.
+        // All of it at once: requests that each hold a part would block each other.
         let room = Arc::clone(pool).acquire_many_owned(length.div_ceil(UNIT) as u32);
         let Ok(Ok(room)) = tokio::time::timeout(ARRIVAL, room).await else {
             return Err(Failure::new(503, "too many rows are on their way to tables; try again"));
@@ -89,7 +93,7 @@ impl Arrivals {
         };
         let turn = is_large.then(|| Arc::clone(&self.turn));
         match arrived {
-            Ok(rows) => Ok((rows.to_bytes(), Held { _room: room, turn })),
+            Ok(rows) => Ok((rows.to_bytes(), AppendPermit { _room: room, turn })),
             Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
             Err(error) => Err(Failure::bad(format!("the rows did not arrive whole: {error}"))),
         }
@@ -111,7 +115,7 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// Reads what is left of rows that are refused, and drops it.
 pub(super) async fn drain(headers: &HeaderMap, body: &mut Body) {
-    // Whoever asks before sending sends nothing (RFC 9110 §10.1.1).
+    // A client that waits for 100 (Continue) sends nothing (RFC 9110 §10.1.1).
     if headers.contains_key(EXPECT) {
         return;
     }

@@ -1,39 +1,39 @@
-//! Making what is shown: rows in their order, and the page of them. It computes and reads the disk.
+//! Makes pages: the rows in their order, and one page of them. Computes, and blocks on the disk.
 
 use std::sync::Arc;
 
 use tidings_table::{Control, Error, Reading, Summary, View};
 
-use super::board::Form;
-use super::command::Shown;
+use super::broadcast::Form;
+use super::command::ViewSettings;
 use super::message::{FileFacts, PageText};
 
-/// A view that was made, and what the file was then.
+/// A view, and the state of the file that it was made of.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
+pub(super) struct CachedView {
     pub(super) view: Arc<View>,
     of: Summary,
 }
 
-/// What there is to show.
+/// A page, ready to be encoded.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// By form; that of the article only when it was asked for.
-    pub(super) made: [Option<Made>; 2],
+    /// By form; the article's only on request.
+    pub(super) made: [Option<CachedView>; 2],
     pub(super) text: [Option<Arc<PageText>>; 2],
     pub(super) facts: FileFacts,
     pub(super) summary: Summary,
-    /// The page shown, which is there.
+    /// The number of the page, which exists.
     pub(super) page: u64,
 }
 
-/// What is to be shown.
+/// A page that is requested.
 pub(super) struct Wanted {
     pub(super) reading: Arc<Reading>,
-    pub(super) shown: Shown,
-    /// What was made before, which is taken where it is the same.
-    pub(super) before: [Option<Made>; 2],
-    /// Whether the article's form is wanted too.
+    pub(super) shown: ViewSettings,
+    /// The previous views, which are reused where the query is the same.
+    pub(super) before: [Option<CachedView>; 2],
+    /// Whether the article's form is requested too.
     pub(super) article: bool,
 }
 
@@ -52,29 +52,29 @@ pub(super) fn make(wanted: &Wanted, control: Control<'_>) -> Result<Page, Error>
         }
         let view = rows(reading, shown, form, before[form as usize].as_ref(), summary, control)?;
         let mut number = shown.page.min(shown.pages(view.total()));
-        let mut rows = at(&view, shown, number)?;
-        // Rows may have come since the number was found; the page may even have moved.
+        let mut rows = rows_of(&view, shown, number)?;
+        // Rows may have arrived since the number was computed, so the last page may be another one.
         if rows.rows.is_empty() && number > 1 {
             number = shown.page.min(shown.pages(rows.total));
-            rows = at(&view, shown, number)?;
+            rows = rows_of(&view, shown, number)?;
         }
         page = page.max(number);
         text[form as usize] = Some(Arc::new(PageText::new(number, &rows, view.header()?.as_ref())));
-        made[form as usize] = Some(Made { view, of: summary });
+        made[form as usize] = Some(CachedView { view, of: summary });
     }
     Ok(Page { made, text, facts: FileFacts::of(reading), summary, page })
 }
 
 /// The rows of a page that is counted from 1.
-pub(super) fn at(view: &View, shown: &Shown, number: u64) -> Result<tidings_table::Page, Error> {
+pub(super) fn rows_of(view: &View, shown: &ViewSettings, number: u64) -> Result<tidings_table::Page, Error> {
     view.page((number - 1).saturating_mul(shown.page_size as u64), shown.page_size)
 }
 
 fn rows(
     reading: &Arc<Reading>,
-    shown: &Shown,
+    shown: &ViewSettings,
     form: Form,
-    before: Option<&Made>,
+    before: Option<&CachedView>,
     now: Summary,
     control: Control<'_>,
 ) -> Result<Arc<View>, Error> {

@@ -1,7 +1,6 @@
-//! Where a room puts what everybody is to see, and whence each viewer takes it when it is ready to.
+//! The view that a room broadcasts, and each viewer's position in the broadcast.
 //!
-//! There is no queue: a viewer that does not keep up finds the newest when it looks again, and nobody waits for it
-//! (the policy `latest`).
+//! Invariant: there is no queue. A slow viewer skips to the newest view and delays no other viewer (the policy `latest`).
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tidings_wire::ws::CloseCode;
 use super::failure::Failure;
 use super::message;
 
-/// How a viewer came, which decides what counts as a row and what it is told.
+/// The endpoint of a viewer, which decides what counts as a row and which messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `/tables/ws`: everything.
@@ -20,48 +19,48 @@ pub(super) enum Form {
     Article,
 }
 
-/// What everybody is to see now.
+/// The current view and messages for all viewers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Board {
-    /// The view for each form that somebody looks at.
-    views: [Option<Posted>; 2],
-    /// How far something is. The number grows with each.
+pub(super) struct ViewBroadcast {
+    /// The view for each form that has viewers.
+    views: [Option<EncodedView>; 2],
+    /// The last progress message, with a number that grows.
     progress: Option<(u64, Bytes)>,
     locks: Option<(u64, Bytes)>,
     end: Option<End>,
 }
 
-/// A view.
+/// A view, encoded once for all viewers of its form.
 #[derive(Clone, Debug)]
-pub(super) struct Posted {
+pub(super) struct EncodedView {
     pub(super) frame: Bytes,
-    /// Two with the same number show the same, except for how many look at it.
+    /// Views with the same number differ in the number of viewers alone.
     pub(super) content: u64,
     pub(super) viewers: u64,
-    /// Grows with each.
+    /// Grows with each view.
     pub(super) version: u64,
 }
 
-/// There will be no more.
+/// The end of the broadcast.
 #[derive(Clone, Debug)]
 pub(super) struct End {
     pub(super) error: Option<Failure>,
     pub(super) code: CloseCode,
-    /// Viewers go at different moments within this time, so that they do not all come back at once.
+    /// Viewers are disconnected at random moments within this time, so that they do not all reconnect at once.
     pub(super) within: Duration,
 }
 
-impl Board {
-    pub(super) fn post(&mut self, form: Form, posted: Option<Posted>) {
+impl ViewBroadcast {
+    pub(super) fn post(&mut self, form: Form, posted: Option<EncodedView>) {
         self.views[form as usize] = posted;
     }
 
-    pub(super) fn tell_progress(&mut self, frame: Bytes) {
+    pub(super) fn set_progress(&mut self, frame: Bytes) {
         let number = self.progress.as_ref().map_or(1, |(number, _)| number + 1);
         self.progress = Some((number, frame));
     }
 
-    pub(super) fn tell_locks(&mut self, frame: Bytes) {
+    pub(super) fn set_locks(&mut self, frame: Bytes) {
         let number = self.locks.as_ref().map_or(1, |(number, _)| number + 1);
         self.locks = Some((number, frame));
     }
@@ -75,34 +74,34 @@ impl Board {
     }
 }
 
-/// A view that a viewer has seen.
+/// A view that was sent to a viewer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Viewed {
+pub(super) struct SeenView {
     content: u64,
     viewers: u64,
     version: u64,
 }
 
-impl Posted {
-    /// What somebody who is shown it has seen.
-    pub(super) const fn viewed(&self) -> Viewed {
-        Viewed { content: self.content, viewers: self.viewers, version: self.version }
+impl EncodedView {
+    /// The position of a viewer to which this view was sent.
+    pub(super) const fn viewed(&self) -> SeenView {
+        SeenView { content: self.content, viewers: self.viewers, version: self.version }
     }
 }
 
-/// What one viewer has seen of a board.
+/// The position of one viewer in a broadcast.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct ViewCursor {
     pub(super) form: Form,
     /// The last view.
-    pub(super) view: Option<Viewed>,
+    pub(super) view: Option<SeenView>,
     pub(super) progress: u64,
     pub(super) locks: u64,
 }
 
-impl Seen {
-    /// Somebody who comes now: what was told before is not for them, except locks that are on.
-    pub(super) fn from_now(form: Form, board: &Board, is_locked: bool) -> Self {
+impl ViewCursor {
+    /// The position of a viewer that joins now: earlier messages are skipped, except locks that are on.
+    pub(super) fn from_now(form: Form, board: &ViewBroadcast, is_locked: bool) -> Self {
         let number = |told: &Option<(u64, Bytes)>| told.as_ref().map_or(0, |(number, _)| *number);
         Self {
             form,
@@ -112,9 +111,9 @@ impl Seen {
         }
     }
 
-    /// Puts the frames that this viewer has not seen into `out`; gives the end, if it has come.
-    pub(super) fn take(&mut self, board: &Board, out: &mut Vec<Bytes>) -> Option<End> {
-        // Progress first: the view that ends it comes after it.
+    /// Appends the frames that this viewer has not received to `out`. Returns the end, if the broadcast has ended.
+    pub(super) fn take(&mut self, board: &ViewBroadcast, out: &mut Vec<Bytes>) -> Option<End> {
+        // Progress first: the view that completes it follows.
         if let Some((number, frame)) = &board.progress
             && *number > self.progress
             && self.form == Form::Tables
@@ -124,7 +123,7 @@ impl Seen {
         }
         if let Some(posted) = &board.views[self.form as usize] {
             let counts = self.form == Form::Tables;
-            // Whoever came after it was posted has been shown a newer one.
+            // A viewer that joined later has received a newer view.
             let is_new = self.view.is_none_or(|seen| {
                 posted.version > seen.version
                     && (posted.content != seen.content || counts && posted.viewers != seen.viewers)
@@ -134,7 +133,7 @@ impl Seen {
                 out.push(posted.frame.clone());
             }
         }
-        // Behind the first view, which comes at once.
+        // After the first view, which is sent on joining.
         if let Some((number, frame)) = &board.locks
             && *number > self.locks
             && self.form == Form::Tables
@@ -153,12 +152,12 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn posted(content: u64, viewers: u64) -> Option<Posted> {
+    fn posted(content: u64, viewers: u64) -> Option<EncodedView> {
         let frame = format!("view {content} for {viewers}").into();
-        Some(Posted { frame, content, viewers, version: content * 100 + viewers })
+        Some(EncodedView { frame, content, viewers, version: content * 100 + viewers })
     }
 
-    fn taken(seen: &mut Seen, board: &Board) -> Vec<Bytes> {
+    fn taken(seen: &mut ViewCursor, board: &ViewBroadcast) -> Vec<Bytes> {
         let mut out = Vec::new();
         assert!(seen.take(board, &mut out).is_none());
         out
@@ -166,12 +165,12 @@ mod tests {
 
     #[test]
     fn who_looks_late_finds_the_newest_and_nothing_twice() {
-        let mut board = Board::default();
-        let mut seen = Seen::from_now(Form::Tables, &board, false);
+        let mut board = ViewBroadcast::default();
+        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
         for content in 1..=5 {
             board.post(Form::Tables, posted(content, 1));
         }
-        board.tell_progress("half".into());
+        board.set_progress("half".into());
         assert_eq!(taken(&mut seen, &board), ["half", "view 5 for 1"]);
         assert_eq!(taken(&mut seen, &board), [""; 0]);
         board.post(Form::Tables, posted(5, 2));
@@ -180,9 +179,9 @@ mod tests {
 
     #[test]
     fn a_newcomer_who_was_shown_a_newer_view_is_not_shown_the_one_before_it() {
-        let mut board = Board::default();
+        let mut board = ViewBroadcast::default();
         board.post(Form::Tables, posted(3, 1));
-        let mut seen = Seen::from_now(Form::Tables, &board, false);
+        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
         seen.view = posted(3, 2).map(|newer| newer.viewed());
         assert_eq!(taken(&mut seen, &board), [""; 0]);
         board.post(Form::Tables, posted(3, 3));
@@ -191,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_article_s_page_is_told_of_pages_alone() {
-        let mut board = Board::default();
-        let mut seen = Seen::from_now(Form::Article, &board, false);
-        board.tell_progress("half".into());
-        board.tell_locks("locks".into());
+        let mut board = ViewBroadcast::default();
+        let mut seen = ViewCursor::from_now(Form::Article, &board, false);
+        board.set_progress("half".into());
+        board.set_locks("locks".into());
         board.post(Form::Tables, posted(1, 1));
         board.post(Form::Article, posted(1, 1));
         assert_eq!(taken(&mut seen, &board), ["view 1 for 1"]);
@@ -204,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_told_of_locks_that_are_on_behind_the_view() {
-        let mut board = Board::default();
-        board.tell_locks("locked".into());
-        let mut seen = Seen::from_now(Form::Tables, &board, true);
+        let mut board = ViewBroadcast::default();
+        board.set_locks("locked".into());
+        let mut seen = ViewCursor::from_now(Form::Tables, &board, true);
         assert_eq!(taken(&mut seen, &board), [""; 0]);
         board.post(Form::Tables, posted(1, 1));
         assert_eq!(taken(&mut seen, &board), ["view 1 for 1", "locked"]);
@@ -214,11 +213,11 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_not_told_what_is_over() {
-        let mut board = Board::default();
-        board.tell_progress("half".into());
-        let mut seen = Seen::from_now(Form::Tables, &board, false);
+        let mut board = ViewBroadcast::default();
+        board.set_progress("half".into());
+        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
         assert_eq!(taken(&mut seen, &board), [""; 0]);
-        board.tell_progress("more".into());
+        board.set_progress("more".into());
         assert_eq!(taken(&mut seen, &board), ["more"]);
     }
 }

@@ -20,7 +20,7 @@ use crate::record::Record;
 
 /// A table's folder, which is kept from being evicted while this is there.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct TableFolder {
     pub(crate) id: TableId,
     pub(super) folder: PathBuf,
     _lock: File,
@@ -34,7 +34,7 @@ pub(crate) struct Place {
     charges: Mutex<HashMap<String, Weak<FileCharge>>>,
 }
 
-impl Place {
+impl TableFolder {
     pub(super) fn new(id: TableId, folder: PathBuf, lock: File) -> Self {
         let (seen, to_join, joining) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
         Self { id, folder, _lock: lock, seen, to_join, joining, charges: Mutex::default() }
@@ -65,7 +65,7 @@ impl Place {
 
     /// Writes the record, all of it or nothing; the table counts as used now.
     pub(in crate::store) fn save(&self, record: &Record) -> io::Result<()> {
-        // Somebody else may be writing one at the same time.
+        // Another process may write one at the same time.
         let new = self.folder.join(format!("{RECORD}.{:x}", fastrand::u64(..)));
         let text = serde_json::to_vec(record)?;
         let name = self.folder.join(RECORD);
