@@ -27,7 +27,7 @@ const NAMESPACE_EXAMPLE: &str = "\
 const DOCS_HEAD: &str = "\
 # Configuration
 
-<!-- Written by `tidings config docs`. To change it, change the table in crates/config/src/options.rs. -->
+<!-- Written by `tidings config docs`. To change it, change the table in crates/config/src/options. -->
 
 `tidings serve` runs without any configuration. Each option is taken from the first source that has it: flags, environment
 variables, the file, the default.

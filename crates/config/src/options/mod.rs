@@ -1,0 +1,128 @@
+//! The table of options. Everything else in this crate follows from it: the typed structs that the server reads,
+//! keys, environment variables, bounds, defaults, `tidings config default` and `tidings config docs`.
+
+mod channel;
+mod client;
+mod limits;
+mod listeners;
+mod operation;
+mod tables;
+mod transports;
+
+use std::time::Duration;
+
+use crate::group::group;
+use crate::namespace::Channels;
+use crate::proxy::RpcOptions;
+use crate::setting::{count, millis};
+use crate::value::{BrokerUrl, DataDir, LogFormat, LogLevel, Network};
+
+pub use channel::ChannelOptions;
+pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
+pub use limits::{AddressLimitsOptions, LimitsOptions, UserLimitsOptions};
+pub use listeners::{HttpOptions, TcpOptions, TlsOptions};
+pub use operation::{
+    ClusterOptions, HttpApiOptions, MemoryOptions, NodeOptions, ReadyOptions, RedisOptions, ShutdownOptions,
+};
+pub use tables::{TablesOptions, TablesS3Options};
+pub use transports::{
+    EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, UniHttpStreamOptions, UniSseOptions,
+    UniWebSocketOptions, WebSocketOptions,
+};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+group! {
+    /// The whole configuration of a server. [`Default`] is the configuration of a server without any options.
+    pub struct Config {
+        /// The broker that carries publications. `memory`: inside this process. A Redis URL connects all nodes that use
+        /// the same Redis, and receives publications of other Redis clients: `redis://[user:password@]host:port[/db]` is
+        /// one server, `rediss://` the same over TLS, `redis+sentinel://host[:port][,…]/master[/db]` the master that
+        /// Sentinels report, `redis+cluster://[user:password@]host:port[,…]` a cluster, given by some of its nodes, and
+        /// `rediss+cluster://` the same over TLS. The flag is `--broker`.
+        broker: BrokerUrl = "memory", ();
+        /// Time for which a channel without subscribers stays subscribed at the broker. A client that returns within it,
+        /// or a page that follows another, causes no subscribe at the broker.
+        broker_linger: Duration = "5s", millis(0, HOUR);
+        /// The folder for data that outlives a restart. The default is a folder of the user: `$STATE_DIRECTORY` or
+        /// `/var/lib/tidings` for a system service of systemd, otherwise `$XDG_DATA_HOME/tidings` or
+        /// `~/.local/share/tidings`. `off` stores nothing beyond the process. One server uses a folder at a time: a
+        /// second server with the same explicit folder does not start; without an explicit folder it starts with a
+        /// temporary folder and a warning. The flag is `--data-dir`.
+        data_dir: DataDir = "", ();
+        /// Proxies in front of this server, as addresses or ranges (`10.0.0.0/8`, `::1`). For a connection from one of
+        /// them, the client's address is taken from `Forwarded` (RFC 7239) or else `X-Forwarded-For`: the last address
+        /// there that is not a trusted proxy. For other connections these headers are ignored. Without this option,
+        /// limits by address count all clients of a proxy as one.
+        trusted_proxies: Vec<Network> = "", ();
+        /// Number of threads that serve connections, each with an event loop. 0 is one per core that this process may
+        /// use.
+        shards: usize = "0", count(0, 64);
+    }
+    groups {
+        /// Logging.
+        log: LogOptions;
+        /// The line port.
+        tcp: TcpOptions;
+        /// The HTTP port.
+        http: HttpOptions;
+        /// TLS on both ports.
+        tls: TlsOptions;
+        /// WebSocket.
+        websocket: WebSocketOptions;
+        /// Server-sent events with the client protocol.
+        sse: SseOptions;
+        /// HTTP streaming with the client protocol.
+        http_stream: HttpStreamOptions;
+        /// Commands of clients of server-sent events and HTTP streaming.
+        emulation: EmulationOptions;
+        /// One-way WebSocket.
+        uni_websocket: UniWebSocketOptions;
+        /// One-way server-sent events.
+        uni_sse: UniSseOptions;
+        /// One-way HTTP streaming.
+        uni_http_stream: UniHttpStreamOptions;
+        /// Plain server-sent events.
+        events: EventsOptions;
+        /// The memory broker.
+        memory: MemoryOptions;
+        /// The connection to Redis.
+        redis: RedisOptions;
+        /// Clients of every transport.
+        client: ClientOptions;
+        /// This node.
+        node: NodeOptions;
+        /// The nodes that share a broker.
+        cluster: ClusterOptions;
+        /// Limits by address and by user.
+        limits: LimitsOptions;
+        /// The server API.
+        http_api: HttpApiOptions;
+        /// Permissions and behaviour of channels.
+        channel: Channels;
+        /// `rpc` commands.
+        rpc: RpcOptions;
+        /// Shared live tables.
+        tables: TablesOptions;
+        /// The check behind `/ready`.
+        ready: ReadyOptions;
+        /// The stop of the server.
+        shutdown: ShutdownOptions;
+    }
+}
+
+group! {
+    /// Logging, to standard error.
+    pub struct LogOptions {
+        /// Lowest level that is logged; `none` logs nothing. The flag is `--log-level`; `log_level` is an alias.
+        level: LogLevel = "info", ();
+        /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is an
+        /// alias.
+        format: LogFormat = "text", ();
+    }
+}
