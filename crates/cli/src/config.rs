@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use tidings_server::config::{Overrides, default_file, docs, environment, import, load_with_warnings};
+use tidings_config::{Overrides, default_file, docs, environment, import, load_with_warnings};
 
 use crate::failure::{Failure, say};
 use crate::text::print;

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use tidings_server::config::{Config, DataDir};
+use tidings_config::{Config, DataDir};
 use tracing::{info, warn};
 
 use crate::failure::Failure;

@@ -9,7 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use tidings_server::config::{ConfigError, ConfigErrors};
+use tidings_config::{ConfigError, ConfigErrors};
 
 use crate::text::harmless;
 

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::Command as Defined;
-    use tidings_server::config::{Overrides, load};
+    use tidings_config::{Overrides, load};
 
     use super::*;
 

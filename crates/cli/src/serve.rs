@@ -11,9 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use tidings_server::config::{
-    self, Config, ConfigErrors, Loaded, LogFormat, LogLevel, LogOptions, Overrides,
-};
+use tidings_config::{Config, ConfigErrors, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
 use tidings_server::{Server, StartError};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -129,7 +127,7 @@ impl Serve {
         for assignment in &self.set {
             overrides.set(assignment)?;
         }
-        config::load_with_warnings(self.config.as_deref(), config::environment()?, &overrides)
+        tidings_config::load_with_warnings(self.config.as_deref(), tidings_config::environment()?, &overrides)
     }
 }
 

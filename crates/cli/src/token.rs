@@ -11,10 +11,8 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::{
-    self, ClientOptions, Overrides, Secret, SubscriptionTokenOptions, TokenOptions,
-};
+use tidings_auth::sign_hs256;
+use tidings_config::{ClientOptions, Overrides, Secret, SubscriptionTokenOptions, TokenOptions};
 use tidings_wire::Channel;
 
 use crate::failure::Failure;
@@ -156,7 +154,11 @@ struct Keys {
 impl Keys {
     /// The options of tokens, with the given key in place of the configured ones.
     fn options(&self) -> Result<ClientOptions, Failure> {
-        let config = config::load(self.config.as_deref(), config::environment()?, &Overrides::default())?;
+        let config = tidings_config::load(
+            self.config.as_deref(),
+            tidings_config::environment()?,
+            &Overrides::default(),
+        )?;
         let mut options = config.client;
         let Some(hmac_secret_key) = self.secret.clone() else { return Ok(options) };
         let TokenOptions { audience, issuer, .. } = options.token;

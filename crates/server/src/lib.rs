@@ -47,7 +47,5 @@ mod tls;
 
 pub use readiness::{NotReady, Readiness};
 pub use server::{Server, ShutdownProgress, StartError};
-pub use tidings_auth as auth;
-pub use tidings_config as config;
 pub use tidings_outbound::TlsError;
 pub use tls::MaterialError;

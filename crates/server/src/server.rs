@@ -15,8 +15,6 @@ use tidings_shard::{Listener, Metrics, Process};
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
-use crate::auth::SetupError;
-use crate::config::{Config, ListenAddr};
 use crate::http::{self, HttpServices, Traffic};
 use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
@@ -24,6 +22,8 @@ use crate::router::Router;
 use crate::tables;
 use crate::tls::{MaterialError, Tls};
 use crate::{canary, summary};
+use tidings_auth::SetupError;
+use tidings_config::{Config, ListenAddr};
 
 /// How often topics without subscribers are looked for.
 const SWEEP: Duration = Duration::from_millis(500);

@@ -8,8 +8,8 @@ use tidings_shard::{AddressRange, Limits};
 use tidings_wire::channel::RESERVED_PREFIX;
 
 use crate::canary::Used;
-use crate::config::{self, Config, Network};
 use crate::random;
+use tidings_config::{Config, Network};
 
 /// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
 /// quarter of all at most.
@@ -130,7 +130,7 @@ pub(crate) fn used(config: &Config) -> Used {
     }
 }
 
-fn options(from: &config::ChannelOptions) -> NamespaceOptions {
+fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
     NamespaceOptions {
         allow_subscribe_for_client: from.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: from.allow_subscribe_for_anonymous,
@@ -139,13 +139,13 @@ fn options(from: &config::ChannelOptions) -> NamespaceOptions {
         allow_publish_for_anonymous: from.allow_publish_for_anonymous,
         publication_data_format: from.publication_data_format,
         slow_consumer: match from.slow_consumer {
-            config::SlowConsumer::Auto if from.history_size > 0 && !from.history_ttl.is_zero() => {
+            tidings_config::SlowConsumer::Auto if from.history_size > 0 && !from.history_ttl.is_zero() => {
                 SlowConsumerPolicy::Cut
             }
-            config::SlowConsumer::Auto => SlowConsumerPolicy::DropOldest,
-            config::SlowConsumer::Cut => SlowConsumerPolicy::Cut,
-            config::SlowConsumer::Latest => SlowConsumerPolicy::Latest,
-            config::SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest,
+            tidings_config::SlowConsumer::Auto => SlowConsumerPolicy::DropOldest,
+            tidings_config::SlowConsumer::Cut => SlowConsumerPolicy::Cut,
+            tidings_config::SlowConsumer::Latest => SlowConsumerPolicy::Latest,
+            tidings_config::SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest,
         },
         history_size: from.history_size,
         history_ttl: from.history_ttl,

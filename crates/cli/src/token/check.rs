@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 
 use clap::Args;
 use serde_json::Value;
-use tidings_server::auth::{MAX_TOKEN, TokenError, Verifier, inspect};
+use tidings_auth::{MAX_TOKEN, TokenError, Verifier, inspect};
 
 use super::{Keys, unix_now};
 use crate::failure::Failure;

@@ -5,8 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidings_wire::Secret;
 
-use crate::config::Config;
 use crate::http::Scheme;
+use tidings_config::Config;
 
 /// The header that a key comes in.
 const API_KEY: &str = "x-api-key";

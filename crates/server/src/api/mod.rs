@@ -41,13 +41,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocking::Blocking;
 use crate::cluster::Nodes;
-use crate::config::Config;
 use crate::http::{Peer, Scheme};
 use crate::metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
 pub(crate) use access::api_key;
 use access::{AccessDenied, ApiAccess};
 use command::Command;
+use tidings_config::Config;
 
 /// How long a request's body may take to arrive, and how long it may wait for room before that.
 const ARRIVAL: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Decisions about clients that need more than the options of channels: tokens ([`crate::auth`]) and the application's
+//! Decisions about clients that need more than the options of channels: tokens ([`tidings_auth`]) and the application's
 //! hooks ([`crate::proxy`]).
 //!
 //! A request with a token is decided by the token alone, without a hook. Expiry times of tokens and hooks are part of the
@@ -28,14 +28,14 @@ use tidings_wire::{Channel, ClientInfo};
 use tokio::runtime::Handle;
 use tracing::debug;
 
-use crate::auth::{SetupError, Verifier};
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocklist::Blocklist;
 use crate::cluster::ClusterBus;
-use crate::config::Config;
 use crate::proxy::{Hello, HookCounters, Hooks, Publish};
 use crate::router::Router;
 use crate::shards::Shards;
+use tidings_auth::{SetupError, Verifier};
+use tidings_config::Config;
 
 /// Options of a publication that is not added to the history.
 const UNKEPT: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };

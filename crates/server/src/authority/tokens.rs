@@ -9,7 +9,7 @@ use tidings_wire::code::{self, Code};
 use tracing::debug;
 
 use super::{UploadGrant, refusal, unexpired};
-use crate::auth::{Connection, SubscriptionOptions, TokenError, Verifier};
+use tidings_auth::{Connection, SubscriptionOptions, TokenError, Verifier};
 
 const SUBSCRIPTION: &str = "the subscription token is not accepted";
 

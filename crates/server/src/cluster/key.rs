@@ -4,8 +4,8 @@ use std::fmt;
 
 use ring::{aead, hkdf, hmac};
 
-use crate::config::Config;
 use crate::random;
+use tidings_config::Config;
 
 /// Algorithm of messages between nodes.
 const AEAD: &aead::Algorithm = &aead::CHACHA20_POLY1305;

@@ -303,7 +303,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Overrides, load};
+    use tidings_config::{Config, Overrides, load};
 
     fn sealer(setting: &str) -> Sealer {
         let mut overrides = Overrides::default();

@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Version, header};
 
-use crate::config::{Config, ListenAddr};
+use tidings_config::{Config, ListenAddr};
 
 /// Checks that a request has one `Host`, which HTTP/1.0 may leave out (RFC 9112 §3.2). With two of them, a proxy and this
 /// server could each go by another one.

@@ -41,13 +41,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api;
-use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{Bound, SocketFile};
 use crate::metrics::MetricsRegistry;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
 use crate::tls::Tls;
+use tidings_config::Config;
 use tidings_table_service::Service as TableService;
 
 pub(crate) use forwarded::Peer;

@@ -6,7 +6,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::config::Config;
+use tidings_config::Config;
 
 /// Says how a request came about, in browsers that send it (Fetch Metadata Request Headers §2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -28,7 +28,7 @@ use super::listener::{Accept, Release};
 use super::pace::Wait;
 use super::traffic::Traffic;
 use super::write_timeout::WriteTimeout;
-use crate::config::HttpOptions;
+use tidings_config::HttpOptions;
 
 /// The limits on connections and requests.
 #[derive(Clone, Copy, Debug)]

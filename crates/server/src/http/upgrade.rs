@@ -56,9 +56,9 @@ use tokio_rustls::server::TlsStream;
 use super::listener::Release as _;
 use super::origin::{self, Origins, Scheme, Visitor};
 use super::write_timeout::WriteTimeout;
-use crate::config::Config;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
 use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_config::Config;
 
 labels! {
     /// Why a connection is rejected.

@@ -16,8 +16,8 @@ use tracing::warn;
 use super::answer::{Complaint, Outcome};
 use super::question::{How, Question};
 use super::{HookCounters, HookKind};
-use crate::config::{HttpUrl, StaticHeaders};
 use crate::metrics::Label as _;
+use tidings_config::{HttpUrl, StaticHeaders};
 use tidings_outbound::{Outbound, TlsError, write_address};
 
 /// Most questions of one hook under way.
@@ -185,7 +185,7 @@ mod tests {
     use tidings_hub::ConnectionInfo;
 
     use super::*;
-    use crate::config::{Overrides, load};
+    use tidings_config::{Overrides, load};
 
     /// The headers of a question by a hook with these options of `client.proxy.connect`.
     fn headers(options: &[&str], sent: &[(&str, &str)], emulated: &[(&str, &str)]) -> HeaderMap {

@@ -16,7 +16,6 @@ use crate::blocking::Blocking;
 use crate::blocklist::Blocklist;
 use crate::canary::{self, Canary};
 use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, DeferredWork, Nodes, Uid};
-use crate::config::{BrokerUrl, Config};
 use crate::connections::ConnectionLimiter;
 use crate::control::SessionControl;
 use crate::ended::EndedNodes;
@@ -34,6 +33,7 @@ use crate::router::Router;
 use crate::shards::Shards;
 use crate::tls::{LineHandshakes, Tls};
 use crate::{api, random, settings};
+use tidings_config::{BrokerUrl, Config};
 
 /// Prefixes of the internal channels of this version; canaries that take the way of other publishers are not among them.
 const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];

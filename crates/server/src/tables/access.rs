@@ -16,9 +16,9 @@ use tidings_wire::code;
 
 use crate::auth_failures::Credential;
 use crate::authority::{Decisions, UploadGrant};
-use crate::config::AllowUpload;
 use crate::http::upgrade::{self, Terms};
 use crate::http::{HttpServices, Peer};
+use tidings_config::AllowUpload;
 
 /// The most concurrent uploads of one address, unless an option sets another number.
 const UPLOADS_PER_ADDRESS: usize = 16;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use tidings_table_service::{BucketOptions, Options, Service, StoreLocation};
 
 use crate::authority::Decisions;
-use crate::config::{Config, TablesStore};
 use crate::http::HttpServices;
 use crate::internal::InternalChannels;
 use access::NodeAccess;
 use bus::BrokerBus;
+use tidings_config::{Config, TablesStore};
 
 pub(crate) use bus::CHANNEL;
 

@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::Port;
-use crate::config::{TlsOptions, TlsVersion};
+use tidings_config::{TlsOptions, TlsVersion};
 
 /// The largest file that is read for a certificate or a key, in bytes.
 const MAX_FILE: u64 = 1 << 20;

@@ -26,8 +26,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::{Config, TlsOptions};
 use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_config::{Config, TlsOptions};
 
 pub(crate) use handoff::LineHandshakes;
 pub use material::MaterialError;

@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::Secret;
+use tidings_auth::sign_hs256;
+use tidings_config::Secret;
 use tidings_testkit::{HttpResponse, PATIENCE, RespClient, free_port, wait_until};
 
 use crate::support::TestServer;

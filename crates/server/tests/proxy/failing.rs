@@ -1,8 +1,8 @@
 //! An application that is slow, broken or gone is an error to clients, counted, and no permission.
 
 use serde_json::{Value, json};
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::Secret;
+use tidings_auth::sign_hs256;
+use tidings_config::Secret;
 use tidings_testkit::{PATIENCE, free_port, wait_until};
 
 use crate::application::Application;

@@ -1,6 +1,6 @@
 //! What an operator may say about hooks.
 
-use tidings_server::config::Config;
+use tidings_config::Config;
 
 use crate::world::load;
 

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::Secret;
+use tidings_auth::sign_hs256;
+use tidings_config::Secret;
 
 use crate::world::{World, now, token};
 

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::{Config, Secret};
+use tidings_auth::sign_hs256;
+use tidings_config::{Config, Secret};
 use tidings_testkit::LineClient;
 
 use crate::support::{self, TestServer};

@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tidings_server::config::{self, Config, Overrides};
+use tidings_config::{Config, Overrides};
 use tidings_server::{Readiness, Server};
 use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RespClient, wait_until};
 use tokio::runtime::Runtime;
@@ -19,7 +19,7 @@ pub(crate) fn load(options: &[&str]) -> Result<Config, String> {
     for option in options {
         overrides.set(option).unwrap_or_else(|e| panic!("{option}: {e}"));
     }
-    config::load(None, [], &overrides).map_err(|e| e.to_string())
+    tidings_config::load(None, [], &overrides).map_err(|e| e.to_string())
 }
 
 /// A running server; stopped when dropped.

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tidings_server::auth::sign_hs256;
-use tidings_server::config::Secret;
+use tidings_auth::sign_hs256;
+use tidings_config::Secret;
 use tidings_testkit::{LineClient, PATIENCE, Tidings, post_http};
 use tidings_wire::ws::handshake::{self, Request};
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::lines::LinePort;
-use crate::config::{BrokerUrl, Config, TlsRequired};
 use crate::http::HttpServices;
 use crate::http::escape::Html;
 use crate::readiness::{NotReady, Readiness};
+use tidings_config::{BrokerUrl, Config, TlsRequired};
 
 /// Who may do what.
 #[derive(Clone, Copy)]
@@ -242,7 +242,7 @@ impl fmt::Display for Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use tidings_config::Secret;
 
     #[test]
     fn nothing_that_others_say_becomes_markup() {

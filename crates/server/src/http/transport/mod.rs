@@ -36,10 +36,10 @@ use tidings_shard::{Arrival, ShardMessage};
 use super::upgrade::ConnectionPolicy;
 use super::{HttpServices, forwarded};
 use crate::cluster::ClusterBus;
-use crate::config::Config;
 use crate::proxy;
 use crate::router::Router;
 use crate::shards::Shards;
+use tidings_config::Config;
 
 /// What the handlers share.
 #[derive(Clone)]
