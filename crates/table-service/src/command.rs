@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tidings_table::{Choice, Encoding, Op, Query, SortBy, TypeChoice};
+use tidings_table::{Op, Query, TypeChoice};
 
 use super::condition::Condition;
+use super::dialect_options::DialectOptions;
 use super::failure::Failure;
+use super::view_settings::Sort;
 
 /// Most rows of a page, and of a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
@@ -54,180 +56,6 @@ pub(super) enum Command {
     Owner(String),
     /// Present a connection token.
     Token(String),
-}
-
-/// A column to sort by, as messages and files have it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct Sort {
-    column: usize,
-    #[serde(default)]
-    desc: bool,
-    /// Whether numbers within text compare by value.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    natural: bool,
-}
-
-/// How a file is to be read. Absent: as before; null: as detected; an empty quote or escape: none.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(default)]
-pub(super) struct DialectOptions {
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    delimiter: Option<Option<String>>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    quote: Option<Option<String>>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    escape: Option<Option<String>>,
-    /// Whether spaces before a cell are no part of it.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    skip_initial_space: Option<Option<bool>>,
-    /// The number of lines above the header.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    skip: Option<Option<u64>>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    header: Option<Option<bool>>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    encoding: Option<Option<String>>,
-}
-
-impl DialectOptions {
-    /// These options, completed by the ones before.
-    pub(super) fn after(self, before: &Self) -> Self {
-        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding } = before.clone();
-        Self {
-            delimiter: self.delimiter.or(delimiter),
-            quote: self.quote.or(quote),
-            escape: self.escape.or(escape),
-            skip_initial_space: self.skip_initial_space.or(skip_initial_space),
-            skip: self.skip.or(skip),
-            header: self.header.or(header),
-            encoding: self.encoding.or(encoding),
-        }
-    }
-
-    /// The choice for the engine, for a file of this name.
-    ///
-    /// # Errors
-    /// 400 for a value that is no ASCII character or no encoding.
-    pub(super) fn choice(&self, name: &str, is_article: bool) -> Result<Choice, Failure> {
-        let byte = |what: &str, text: &str| match *text.as_bytes() {
-            [byte] => Ok(byte),
-            // A typed tab.
-            [b'\\', b't'] => Ok(b'\t'),
-            _ => Err(Failure::bad(format!("{what} must be one ASCII character, got {text:?}"))),
-        };
-        let mark = |what, text: &Option<Option<String>>| match text {
-            Some(Some(text)) if text.is_empty() => Ok(Some(None)),
-            Some(Some(text)) => byte(what, text).map(|byte| Some(Some(byte))),
-            _ => Ok(None),
-        };
-        let encoding = match &self.encoding {
-            Some(Some(name)) => Some(Encoding::named(name).ok_or_else(|| {
-                Failure::bad(format!(
-                    "unknown encoding {name:?}; as browsers name them: utf-8, windows-1252, …"
-                ))
-            })?),
-            _ => None,
-        };
-        let delimiter = match &self.delimiter {
-            Some(Some(text)) => Some(byte("the delimiter", text)?),
-            _ => None,
-        };
-        // Uploads of the article's page are tab-separated values by definition, unless the options say otherwise.
-        let known = if is_article { Choice::tab_separated() } else { Choice::hinted_by(name) };
-        Ok(Choice {
-            delimiter: delimiter.or(known.delimiter),
-            quote: mark("the quote", &self.quote)?.or(known.quote),
-            escape: mark("the escape", &self.escape)?.or(known.escape),
-            skips_spaces: self.skip_initial_space.flatten().or(known.skips_spaces),
-            skip: self.skip.flatten().or(known.skip),
-            header: self.header.flatten(),
-            encoding,
-            ..known
-        })
-    }
-}
-
-/// What the viewers are shown: which page of which rows in which order.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct ViewSettings {
-    /// Counted from 1.
-    pub(super) page: u64,
-    pub(super) page_size: usize,
-    pub(super) sort: Vec<Sort>,
-    pub(super) filter: Vec<Condition>,
-    pub(super) search: String,
-    /// The types of columns that were chosen, as they were written.
-    #[serde(default)]
-    pub(super) types: BTreeMap<usize, String>,
-}
-
-impl Default for ViewSettings {
-    fn default() -> Self {
-        Self {
-            page: 1,
-            page_size: 100,
-            sort: Vec::new(),
-            filter: Vec::new(),
-            search: String::new(),
-            types: BTreeMap::new(),
-        }
-    }
-}
-
-impl ViewSettings {
-    /// The query for the engine; `header_is_row` as on the article's page.
-    pub(super) fn query(&self, header_is_row: bool) -> Query {
-        let sort =
-            self.sort.iter().map(|by| SortBy { column: by.column, desc: by.desc, natural: by.natural });
-        Query {
-            sort: sort.collect(),
-            filter: self.filter.iter().map(Condition::filter).collect(),
-            search: self.search.clone(),
-            types: self.type_choices(),
-            header_is_row,
-        }
-    }
-
-    /// The types that were chosen, as the engine takes them.
-    pub(super) fn type_choices(&self) -> tidings_table::Types {
-        let known = |(column, name): (&usize, &String)| Some((*column, name.parse().ok()?));
-        self.types.iter().filter_map(known).collect()
-    }
-
-    /// The types with these changes.
-    pub(super) fn types_with(&self, changes: BTreeMap<usize, Option<String>>) -> BTreeMap<usize, String> {
-        let mut types = if changes.is_empty() { BTreeMap::new() } else { self.types.clone() };
-        for (column, name) in changes {
-            match name {
-                Some(name) => types.insert(column, name),
-                None => types.remove(&column),
-            };
-        }
-        types
-    }
-
-    /// Whether it shows all rows in the order of the file.
-    pub(super) fn is_plain(&self) -> bool {
-        self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
-    }
-
-    /// Whether it shows the same rows in the same order, perhaps another page of them.
-    pub(super) fn same_rows(&self, other: &Self) -> bool {
-        (&self.sort, &self.filter, &self.search, &self.types)
-            == (&other.sort, &other.filter, &other.search, &other.types)
-    }
-
-    /// The columns that it refers to.
-    pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
-        let sorted = self.sort.iter().map(|by| by.column);
-        let filtered = self.filter.iter().map(|condition| condition.column);
-        sorted.chain(filtered).chain(self.types.keys().copied())
-    }
-
-    /// The number of pages of `total` rows, at least 1.
-    pub(super) fn pages(&self, total: u64) -> u64 {
-        total.div_ceil(self.page_size as u64).max(1)
-    }
 }
 
 /// The form of messages.
@@ -364,14 +192,12 @@ fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Op
     checked.collect()
 }
 
-/// Distinguishes null from an absent value.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(from).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
+    use tidings_table::Encoding;
+
     use super::*;
+    use crate::view_settings::ViewSettings;
 
     fn refused(text: &str) -> String {
         let failure = parse(text).expect_err(text);

@@ -41,6 +41,7 @@ mod bus;
 mod command;
 mod condition;
 mod counters;
+mod dialect_options;
 mod download;
 mod facts;
 mod failure;
@@ -62,6 +63,7 @@ mod rows;
 mod session;
 mod store;
 mod upload;
+mod view_settings;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
 use tidings_wire::ws::{self, Opcode};
 
-use super::command::{Sort, ViewSettings};
 use super::condition::Condition;
 use super::failure::Failure;
 use super::id::TableId;
 use super::record::Locks;
+use super::view_settings::{Sort, ViewSettings};
 
 /// A page's rows, ready to be put into messages.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tidings_table::{Control, Error, Reading, Summary, View};
 
 use super::broadcast::Form;
-use super::command::ViewSettings;
 use super::message::{FileFacts, PageText};
+use super::view_settings::ViewSettings;
 
 /// A view, and the state of the file that it was made of.
 #[derive(Clone, Debug)]

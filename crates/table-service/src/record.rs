@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{DialectOptions, ViewSettings};
+use super::dialect_options::DialectOptions;
 use super::id;
+use super::view_settings::ViewSettings;
 
 /// The state of a table that survives a restart and that nodes send each other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -67,7 +67,7 @@ fn a_table_that_nobody_looks_at_goes_after_its_time() {
     let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
     let folder = world.store();
     assert!(!listing(&folder).is_empty());
-    let left = std::time::Instant::now();
+    let left = Instant::now();
     drop(viewer);
     wait_until(PATIENCE, "the table to go", || listing(&folder).is_empty());
     // Neither before its time nor when it would have been put away otherwise.
@@ -88,8 +88,8 @@ fn a_table_that_somebody_looks_at_counts_as_used_whatever_becomes_of_the_server(
         written.elapsed().unwrap_or_default()
     };
     // Nobody does anything, for longer than tables.keep; a server that starts now would find it in use.
-    let end = std::time::Instant::now() + Duration::from_secs(3);
-    while std::time::Instant::now() < end {
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
         assert!(age() < Duration::from_millis(1800), "{:?}", age());
         std::thread::sleep(Duration::from_millis(50));
     }

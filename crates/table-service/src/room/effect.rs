@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 use tidings_table::{Cancel, Choice, Error, Writer};
 use tokio::sync::oneshot;
 
-use super::writing::{Work, WorkResult};
+use super::work::{Work, WorkResult};
 use super::{RoomRequest, SnapshotReply, SnapshotState};
 use crate::failure::Failure;
 use crate::node_messages::NodeStatus;

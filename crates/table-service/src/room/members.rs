@@ -14,11 +14,12 @@ use super::state::Room;
 use super::timers::Timer;
 use super::{CommandReply, GONE, JoinRequest, RoomRequest, SnapshotReply, SnapshotState};
 use crate::broadcast::{End, Form, ViewCursor};
-use crate::command::{Command, ViewSettings};
+use crate::command::Command;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
+use crate::view_settings::ViewSettings;
 
 /// How long after a viewer joined or left the viewers receive their new number.
 const COUNT: Duration = Duration::from_millis(250);

@@ -5,7 +5,8 @@
 //! state.rs    the room: `now` and events in ([`effect::Event`]), effects out ([`effect::Effect`])
 //! timers.rs   its deadlines
 //! members.rs  viewers and their commands        uploads.rs    incoming files
-//! writing.rs  work with the table's writer      rendering.rs  pages
+//! writing.rs  the queue of work                 work.rs       one piece of it, on a thread
+//! rendering.rs  pages
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! ```
 //!
@@ -29,6 +30,7 @@ mod task;
 mod tests;
 mod timers;
 mod uploads;
+mod work;
 mod writing;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::effect::Effect;
 use super::state::Room;
 use super::timers::Timer;
-use super::writing::Work;
+use super::work::Work;
 use crate::message;
 use crate::node_messages::{Loading, MessageKind, NodeMessage, NodeStatus};
 use crate::record::{Record, Stamp};

@@ -13,11 +13,11 @@ use super::effect::{Effect, RenderJob};
 use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::{EncodedView, Form, ViewBroadcast};
-use crate::command::ViewSettings;
 use crate::failure::Failure;
 use crate::message::{self, About, PageText};
 use crate::node_messages::MessageKind;
 use crate::page::{Page, Wanted};
+use crate::view_settings::ViewSettings;
 
 /// How long a page may take before the viewers receive its progress.
 const LONG: Duration = Duration::from_millis(500);

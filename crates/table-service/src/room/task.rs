@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveOutcome, WorkJob};
 use super::state::{Room, Settings};
-use super::writing::{WorkContext, WorkResult};
+use super::work::{WorkContext, WorkResult};
 use super::{ASKS, RoomRequest, Snapshot, SnapshotState};
 use crate::Service;
 use crate::failure::Failure;

@@ -253,7 +253,7 @@ fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once
     for _ in 0..3 {
         let effects = world.wait(Duration::from_secs(6));
         times += effects.iter().filter(|effect| matches!(effect, Effect::Work(_))).count();
-        let away = super::writing::WorkResult::not_opened(StoreError::Unavailable("the store is away"));
+        let away = super::work::WorkResult::not_opened(StoreError::Unavailable("the store is away"));
         world.handle(Event::WorkDone(Some(Box::new(away))));
     }
     assert_eq!(times, 3);

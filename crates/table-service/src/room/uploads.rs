@@ -11,7 +11,7 @@ use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
 use crate::broadcast::Form;
-use crate::command::DialectOptions;
+use crate::dialect_options::DialectOptions;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;

@@ -1,13 +1,12 @@
-//! Work that needs the table's writer: opening the file, reading it in another dialect, appending rows. One after
+//! The queue of work for the table's writer: opening the file, reading it in another dialect, appending rows. One piece after
 //! the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use std::time::Instant;
-use tidings_table::{Cancel, Choice, Control, Table, Writer};
+use tidings_table::{Cancel, Table};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 
@@ -15,13 +14,13 @@ use super::CommandReply;
 use super::effect::{Effect, WorkJob};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
+use super::work::{Addition, Work, WorkOutcome, WorkResult};
 use crate::broadcast::{End, Form};
-use crate::command::DialectOptions;
+use crate::dialect_options::DialectOptions;
 use crate::failure::Failure;
 use crate::message;
-use crate::quota::Quota;
-use crate::rows::{Added, Appended, Rows};
-use crate::store::{AppendError, Store, StoreError, TableFolder};
+use crate::rows::{Added, Rows};
+use crate::store::StoreError;
 
 /// How many pieces of work may wait.
 const WORKS: usize = 64;
@@ -33,24 +32,6 @@ const AWAY: Duration = Duration::from_secs(5);
 const GROWING: Duration = Duration::from_secs(1);
 /// The least time between two pages that are shown because rows were appended.
 const PACE: Duration = Duration::from_millis(50);
-
-/// A piece of work for the writer.
-pub(super) enum Work {
-    /// Read the file that the record names.
-    Open,
-    /// Read what other nodes appended to it.
-    Grow,
-    /// Read it in this dialect.
-    Reread(DialectOptions, Choice, CommandReply),
-    /// Add these rows.
-    Append(Vec<Addition>),
-}
-
-/// Rows to be appended, and the response to their sender.
-pub(super) struct Addition {
-    rows: Arc<Rows>,
-    reply: oneshot::Sender<Result<Added, Failure>>,
-}
 
 /// Work with the table's writer: one piece at a time, in order.
 #[derive(Default)]
@@ -74,137 +55,6 @@ impl RunningWork {
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
     }
-}
-
-/// The result of a piece of work.
-pub(super) struct WorkResult {
-    /// `None`: it is of no use any more, and the file must be opened again.
-    writer: Option<Writer>,
-    answer: Answer,
-}
-
-impl WorkResult {
-    /// The file could not be opened.
-    #[cfg(test)]
-    pub(super) const fn not_opened(error: StoreError) -> Self {
-        Self { writer: None, answer: Answer::Opened(Err(error)) }
-    }
-}
-
-/// The outcome by the kind of work, with the responses that wait for it.
-enum Answer {
-    Opened(Result<(), StoreError>),
-    Grown(Result<(), StoreError>),
-    Reread(DialectOptions, Result<(), Failure>, CommandReply),
-    Appended(Vec<(Result<Added, Failure>, Addition)>),
-}
-
-/// What a piece of work needs.
-pub(super) struct WorkContext<'a> {
-    pub(super) store: &'a Arc<dyn Store>,
-    pub(super) place: &'a Arc<TableFolder>,
-    pub(super) file: &'a str,
-    pub(super) control: Control<'a>,
-    /// The quota that appended rows count to.
-    pub(super) quota: Quota,
-    /// Opens the file and reads all of it.
-    pub(super) open: &'a dyn Fn() -> Result<Writer, StoreError>,
-    /// Opens as much of it as lies on the disk.
-    pub(super) reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
-}
-
-impl Work {
-    /// Executes it. Blocks on the disk and the store.
-    pub(super) fn run(self, writer: Option<Writer>, bench: &WorkContext<'_>) -> WorkResult {
-        let mut writer = match writer.map_or_else(bench.open, Ok) {
-            Ok(writer) => writer,
-            Err(error) => {
-                let answer = match self {
-                    Self::Open => Answer::Opened(Err(error)),
-                    Self::Grow => Answer::Grown(Err(error)),
-                    Self::Reread(wish, _, done) => Answer::Reread(wish, Err(error.into()), done),
-                    Self::Append(additions) => Answer::Appended(refused(additions, &error.into())),
-                };
-                return WorkResult { writer: None, answer };
-            }
-        };
-        match self {
-            Self::Open => WorkResult { writer: Some(writer), answer: Answer::Opened(Ok(())) },
-            Self::Grow => {
-                let WorkContext { store, place, file, control, .. } = bench;
-                let grown = store.catch_up(place, file, &mut writer, *control, &mut |_, _| {});
-                // A failed fetch leaves the writer as it was.
-                let is_well = matches!(grown, Ok(()) | Err(StoreError::Unavailable(_)));
-                WorkResult { writer: is_well.then_some(writer), answer: Answer::Grown(grown) }
-            }
-            Self::Reread(wish, choice, done) => {
-                // A failure leaves the writer and its readers as they were.
-                let read = writer.reread(choice, bench.control).map(|_| ()).map_err(Failure::from);
-                WorkResult { writer: Some(writer), answer: Answer::Reread(wish, read, done) }
-            }
-            Self::Append(additions) => append(writer, additions, bench),
-        }
-    }
-}
-
-/// Appends rows of several requests together; each request has a result of its own.
-fn append(mut writer: Writer, additions: Vec<Addition>, bench: &WorkContext<'_>) -> WorkResult {
-    let WorkContext { store, place, file, reopen, .. } = bench;
-    let most = additions.iter().map(|addition| addition.rows.most()).sum();
-    let reserved = match store.reserve(most, bench.quota.clone(), None) {
-        Ok(reserved) => reserved,
-        Err(error) => {
-            let answer = Answer::Appended(refused(additions, &error.into()));
-            return WorkResult { writer: Some(writer), answer };
-        }
-    };
-    let folder = place.file(file);
-    let (mut is_broken, mut grown) = (false, 0);
-    let mut outcomes: Vec<Result<Added, Failure>> = Vec::new();
-    let appended = store.append(place, file, &mut writer, reopen, &mut |writer| {
-        let received = |writer: &Writer| writer.table().reading().summary().received;
-        let before = received(writer);
-        outcomes.clear();
-        for addition in &additions {
-            outcomes.push(match outcomes.last() {
-                Some(Err(failure)) if is_broken => Err(failure.clone()),
-                _ => match addition.rows.append(writer, &folder) {
-                    Appended::Rows(rows) => Ok(Added { rows, size: received(writer) }),
-                    Appended::Refused(failure) => Err(failure),
-                    Appended::Failed(failure) => {
-                        is_broken = true;
-                        Err(failure)
-                    }
-                },
-            });
-        }
-        grown = received(writer).saturating_sub(before);
-    });
-    let (is_usable, outcomes) = match appended {
-        Ok(()) => {
-            reserved.keep_only(grown);
-            (!is_broken, outcomes.into_iter().zip(additions).collect())
-        }
-        Err(AppendError { error, is_writer_usable }) => {
-            (is_writer_usable && !is_broken, refused(additions, &error.into()))
-        }
-    };
-    if store.is_to_join(place) {
-        let (store, place, file) = (Arc::clone(store), Arc::clone(place), (*file).to_owned());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.join(&place, &file) {
-                // The next append tries again.
-                let why = Failure::from(error).message;
-                tracing::warn!(table = %place.id, why, "pieces of a file cannot be joined");
-            }
-        });
-    }
-    WorkResult { writer: is_usable.then_some(writer), answer: Answer::Appended(outcomes) }
-}
-
-/// The same error for all additions.
-fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<Added, Failure>, Addition)> {
-    additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }
 
 impl Room {
@@ -343,16 +193,16 @@ impl Room {
         }
         let replaced = || Failure::new(409, "the file was replaced meanwhile");
         match answer {
-            Answer::Opened(Ok(())) => {
+            WorkOutcome::Opened(Ok(())) => {
                 self.timers.clear(Timer::Reopen);
                 self.render_soon(Duration::ZERO);
             }
-            Answer::Opened(Err(_)) if !is_now => {}
-            Answer::Opened(Err(error)) => self.cannot_open(error),
-            Answer::Grown(Ok(())) => self.show_appended(),
+            WorkOutcome::Opened(Err(_)) if !is_now => {}
+            WorkOutcome::Opened(Err(error)) => self.cannot_open(error),
+            WorkOutcome::Grown(Ok(())) => self.show_appended(),
             // The next message of the node that appended the rows orders it again.
-            Answer::Grown(Err(_)) => {}
-            Answer::Reread(wish, read, done) => {
+            WorkOutcome::Grown(Err(_)) => {}
+            WorkOutcome::Reread(wish, read, done) => {
                 let read = if is_now { read } else { Err(replaced()) };
                 if read.is_ok() {
                     self.record.wish = wish;
@@ -362,7 +212,7 @@ impl Room {
                 }
                 let _ = done.send(read);
             }
-            Answer::Appended(outcomes) => {
+            WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
                     self.change();
