@@ -37,10 +37,11 @@ pub use centrifugo::{Imported, import};
 pub use error::{ConfigError, ConfigErrors};
 pub use namespace::{Channels, Namespace};
 pub use options::{
-    ChannelOptions, ClientOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions,
-    HttpStreamOptions, LogOptions, PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions,
-    SseOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
-    TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    ChannelOptions, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions,
+    HttpOptions, HttpStreamOptions, LimitsOptions, LogOptions, MemoryOptions, NodeOptions,
+    PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions, SseOptions,
+    SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};

@@ -378,13 +378,13 @@ fn unquoted(text: &str) -> &str {
 /// Gives a type with a few named values its place among the settings.
 macro_rules! choice {
     ($Type:ty: $($word:literal => $value:expr),+ $(,)?) => {
-        impl Setting for $Type {
+        impl $crate::setting::Setting for $Type {
             type Rule = ();
 
-            fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+            fn read(raw: &$crate::raw::Raw, (): &()) -> Result<Self, String> {
                 match raw.as_text() {
                     $(Some($word) => Ok($value),)+
-                    _ => Err(expected(&format!("one of {}", Self::kind(&())), raw)),
+                    _ => Err($crate::setting::expected(&format!("one of {}", Self::kind(&())), raw)),
                 }
             }
 
@@ -393,7 +393,7 @@ macro_rules! choice {
             }
 
             fn toml(&self) -> Option<String> {
-                $(if *self == $value { return Some(quoted($word)); })+
+                $(if *self == $value { return Some($crate::setting::quoted($word)); })+
                 None
             }
         }

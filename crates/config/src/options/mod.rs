@@ -19,7 +19,7 @@ use crate::value::{BrokerUrl, DataDir, LogFormat, LogLevel, Network};
 
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
-pub use limits::{AddressLimitsOptions, LimitsOptions, UserLimitsOptions};
+pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, TcpOptions, TlsOptions};
 pub use operation::{
     ClusterOptions, HttpApiOptions, MemoryOptions, NodeOptions, ReadyOptions, RedisOptions, ShutdownOptions,

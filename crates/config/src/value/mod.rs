@@ -1,0 +1,63 @@
+//! The types of option values: addresses, brokers, stores, TLS, log levels, policies.
+
+mod address;
+mod broker;
+mod log;
+mod storage;
+mod tls;
+
+pub use tidings_wire::RecoveryMode;
+
+use crate::setting::choice;
+
+pub use address::{ListenAddr, Network};
+pub use broker::BrokerUrl;
+pub use log::{LogFormat, LogLevel};
+pub use storage::{DataDir, TablesStore};
+pub use tls::{PemText, TlsRequired, TlsVersion};
+
+/// Clients that may upload files for tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowUpload {
+    /// [`Self::Anyone`] without a key, [`Self::Token`] with one.
+    Auto,
+    /// Every client.
+    Anyone,
+    /// Clients with a connection token, users that the connect hook accepts, and backends.
+    Token,
+    /// Backends.
+    Key,
+}
+
+choice! { AllowUpload:
+    "auto" => AllowUpload::Auto,
+    "anyone" => AllowUpload::Anyone,
+    "token" => AllowUpload::Token,
+    "key" => AllowUpload::Key,
+}
+
+/// What happens when a connection's queue is full, because it does not read as fast as its channels are
+/// published to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlowConsumer {
+    /// [`SlowConsumer::Cut`] where the channel has a history, else [`SlowConsumer::DropOldest`].
+    Auto,
+    /// Close the connection with a code that requests reconnecting.
+    Cut,
+    /// Drop the queue and send the newest publication once the client reads again.
+    Latest,
+    /// Drop the oldest publications, and report their number.
+    DropOldest,
+}
+
+choice! { SlowConsumer:
+    "auto" => SlowConsumer::Auto,
+    "cut" => SlowConsumer::Cut,
+    "latest" => SlowConsumer::Latest,
+    "drop_oldest" => SlowConsumer::DropOldest,
+}
+
+choice! { RecoveryMode:
+    "stream" => RecoveryMode::Stream,
+    "cache" => RecoveryMode::Cache,
+}
