@@ -148,7 +148,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A broker without subscriptions that hands publications to `sink`, and calls [`Sink::up`] at once.
+    /// A broker without subscriptions that hands publications to `sink`, and calls [`Sink::up`](crate::Sink::up) at once.
     pub fn new(sink: SharedSink) -> Arc<Self> {
         Self::with_limits(sink, Limits::default())
     }

@@ -58,7 +58,7 @@ impl Doctor {
                 return Ok(true);
             }
             Err(HandshakeRejection::Failed(error)) => {
-                report.add(Verdict::Bad, "websocket", &error.to_string())?
+                report.add(Verdict::Bad, "websocket", &error.to_string())?;
             }
             Err(HandshakeRejection::Answered { status, server, words }) => {
                 let by = server.map(|server| format!(" by {server}")).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Doctor {
                 report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
             }
             Err(HandshakeRejection::Failed(error)) => {
-                report.add(Verdict::Bad, "own origin", &error.to_string())?
+                report.add(Verdict::Bad, "own origin", &error.to_string())?;
             }
         }
         match self.open(&[("Origin", STRANGER)]).await {

@@ -49,7 +49,7 @@ impl Output {
     }
 }
 
-fn address(text: String) -> Server {
+fn address(text: &str) -> Server {
     text.parse().expect("an address")
 }
 
@@ -75,10 +75,10 @@ fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
     ]);
     let mut output = Output::default();
     let printed = output.clone();
-    let example = subscribe::run(address(format!("ws://{}", server.http())), "scores", &mut output);
+    let example = subscribe::run(address(&format!("ws://{}", server.http())), "scores", &mut output);
     run_beside(example, async {
         printed.wait_for("subscribed to scores").await;
-        let api = || address(format!("http://{}", server.http()));
+        let api = || address(&format!("http://{}", server.http()));
         let bodies = ["2:1", "2:2"].map(str::to_owned);
         publish::run(api(), Some(KEY.to_owned()), "scores", &bodies).await.expect("published");
         printed.wait_for("2:2").await;
@@ -105,10 +105,10 @@ fn the_example_of_recovery_prints_what_was_published_while_it_was_away() {
     let proxy = Proxy::to(server.http());
     let mut output = Output::default();
     let printed = output.clone();
-    let example = recover::run(address(format!("ws://{}", proxy.addr())), "scores", &mut output);
+    let example = recover::run(address(&format!("ws://{}", proxy.addr())), "scores", &mut output);
     run_beside(example, async {
         let publish = async |body: &str| {
-            let api = address(format!("http://{}", server.http()));
+            let api = address(&format!("http://{}", server.http()));
             publish::run(api, Some(KEY.to_owned()), "scores", &[body.to_owned()]).await.expect("published");
         };
         printed.wait_for("subscribed").await;

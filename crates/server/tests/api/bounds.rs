@@ -22,7 +22,7 @@ fn a_body_is_taken_up_to_its_bound_and_refused_past_it_with_the_name_of_the_boun
     // One that does not say how long it is, is not taken further either.
     let body = publish_of(100_001);
     let (one, other) = body.split_at(50_000);
-    let answer = world.send(&format!(
+    let answer = world.send(format!(
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
          {:x}\r\n{one}\r\n{:x}\r\n{other}\r\n0\r\n\r\n",
         one.len(),

@@ -176,7 +176,7 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
         let world = options(more);
         let publish = |data: &str| {
             let body = format!("{{\"channel\":\"a\",\"data\":\"{data}\"}}");
-            let answer = world.send(&post("/api/publish", "Connection: close\r\n", &body));
+            let answer = world.send(post("/api/publish", "Connection: close\r\n", &body));
             assert_eq!(answer.status, 200, "{answer:?}");
         };
         publish("first");
@@ -199,7 +199,7 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
 /// The status and the error of what is refused.
 fn refused(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
     let path = format!("/events?{query}");
-    let answer = world.send(&get(&path, headers));
+    let answer = world.send(get(&path, headers));
     let error = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{query}: {answer:?}: {e}"));
     assert_eq!(answer.header("content-type"), "application/json");
     (answer.status, error)
@@ -247,7 +247,7 @@ fn without_a_broker_the_answer_is_503() {
 fn more_channels_than_an_id_can_hold_are_refused_in_words() {
     let world = TestServer::start(&[]);
     let channels: Vec<_> = (0..100).map(|i| format!("channel={i:0100}")).collect();
-    let answer = world.send(&get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
+    let answer = world.send(get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("8192 bytes"), "{answer:?}");
 }

@@ -8,7 +8,7 @@ use tidings_testkit::HttpResponse;
 use crate::support::TestServer;
 
 fn ask(world: &TestServer, target: &str, host: &str) -> HttpResponse {
-    world.send(&format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
+    world.send(format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
 
 /// One scrape in OpenMetrics.
 fn openmetrics(world: &TestServer) -> HttpResponse {
-    world.send(&asking("application/openmetrics-text; version=1.0.0"))
+    world.send(asking("application/openmetrics-text; version=1.0.0"))
 }
 
 /// A request for metrics with an `Accept`.
@@ -137,7 +137,7 @@ fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
     let samples = parse("openmetrics", &openmetrics(&world));
     assert!(samples.contains("tidings_build_info\n"), "{samples}");
     let asked =
-        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.send(&asking(accept)));
+        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.send(asking(accept)));
     for answer in asked.into_iter().chain([world.get("/metrics")]) {
         assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.header("vary"), "accept");

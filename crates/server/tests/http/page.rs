@@ -71,7 +71,7 @@ fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
     let world = TestServer::start(&[]);
     for path in ["/assets/table.js", "/tables/x"] {
         let ask = |more: &str| {
-            world.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"))
+            world.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n"))
         };
         let plain = ask("");
         let tag = plain.header("etag");
@@ -79,7 +79,7 @@ fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
         assert_eq!(plain.header("vary"), "accept-encoding");
         let again = ask(&format!("If-None-Match: {tag}\r\n"));
         assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", tag));
-        let head = world.send(&format!(
+        let head = world.send(format!(
             "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
         ));
         assert_eq!(head.header("content-encoding"), "gzip");

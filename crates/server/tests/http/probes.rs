@@ -89,7 +89,7 @@ fn a_head_request_is_answered_like_a_get_without_its_body() {
     for path in ["/", "/health", "/metrics", "/assets/style.css"] {
         let get = world.get(path);
         let head =
-            world.send(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            world.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
         assert_ne!(head.header("content-length"), "", "{path}");
@@ -101,7 +101,7 @@ fn other_methods_and_unknown_paths_get_a_short_text() {
     let world = TestServer::start(&[]);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
         let answer =
-            world.send(&format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            world.send(format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), "GET, HEAD", "{method}");
         assert_eq!(answer.body, "only GET and HEAD are answered here\n");

@@ -111,7 +111,7 @@ fn emulate(world: &TestServer, connected: &Value, commands: &str) -> HttpRespons
     let connect = &connected["connect"];
     let body = json!({"session": connect["session"], "node": connect["node"], "data": commands}).to_string();
     let headers = "Content-Type: application/json\r\nConnection: close\r\n";
-    world.send(&post("/emulation", headers, &body))
+    world.send(post("/emulation", headers, &body))
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_backend_names_a_one_way_connection_by_its_session() {
         assert_eq!(push(&mut stream)["pub"]["data"], "hello");
         let session = connected["connect"]["session"].as_str().expect("a session");
         let order = json!({"session": session, "disconnect": {"code": 4501, "reason": "enough"}});
-        let answer = world.send(&post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
+        let answer = world.send(post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
         assert_eq!(answer.status, 200, "{answer:?}");
         let told = json!({"code": 4501, "reason": "enough"});
         assert_eq!(push(&mut stream), json!({"disconnect": told}));
@@ -423,7 +423,7 @@ fn commands_for_a_session_that_is_not_there_are_refused() {
         assert_eq!(emulate(&world, &changed, SUBSCRIBE).status, 404, "{name}");
     }
     for body in ["", "{", "[]", "{\"session\":1}"] {
-        let answer = world.send(&post("/emulation", "Connection: close\r\n", body));
+        let answer = world.send(post("/emulation", "Connection: close\r\n", body));
         assert_eq!(answer.status, 400, "{body}");
     }
     assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
@@ -448,16 +448,16 @@ fn what_is_too_large_or_no_command_is_refused() {
     ]);
     let close = "Connection: close\r\n";
     for path in ["/connection/http_stream", "/emulation"] {
-        let answer = world.send(&post(path, close, &"x".repeat(1001)));
+        let answer = world.send(post(path, close, &"x".repeat(1001)));
         assert_eq!(answer.status, 413, "{path}");
         assert!(answer.body.contains("1000 bytes"), "{}", answer.body);
         // Without saying how much it will be.
         let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{close}\r\n");
-        assert_eq!(world.send(&format!("{head}{chunk}")).status, 413, "{path}");
+        assert_eq!(world.send(format!("{head}{chunk}")).status, 413, "{path}");
     }
-    let too_long = world.send(&post("/connection/sse", close, &"x".repeat(65_537)));
+    let too_long = world.send(post("/connection/sse", close, &"x".repeat(65_537)));
     assert_eq!(too_long.status, 413);
     for request in [
         post("/connection/http_stream", close, ""),
@@ -483,7 +483,7 @@ fn a_get_cannot_publish() {
     let world = TestServer::start(&[]);
     let commands = format!("{CONNECT}\n{}", r#"{"id":2,"publish":{"channel":"news","data":1}}"#);
     let path = format!("/connection/sse?cf_connect={}", escaped(&commands));
-    let answer = world.send(&get(&path, "Connection: close\r\n"));
+    let answer = world.send(get(&path, "Connection: close\r\n"));
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.body.contains("publish"), "{answer:?}");
 }
@@ -504,7 +504,7 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
         let asked = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
         let preflight = |origin: &str| {
             let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", asked(origin));
-            world.send(&get(path, &headers).replacen("GET", "OPTIONS", 1))
+            world.send(get(path, &headers).replacen("GET", "OPTIONS", 1))
         };
         let listed = "https://a.example.com";
         let answer = preflight(listed);
@@ -521,7 +521,7 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
             "POST" => post(path, &from(origin), body),
             _ => get(path, &from(origin)),
         };
-        let answer = world.send(&request(foreign));
+        let answer = world.send(request(foreign));
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{path}");
         let answer = Stream::open(&world, &request(listed)).head;
         assert_eq!(answer.header("access-control-allow-origin"), listed, "{path}: {answer:?}");
@@ -536,7 +536,7 @@ fn streams_past_the_limit_are_refused_in_words() {
     let world = TestServer::start(&["client.connection_limit=1"]);
     let mut first = Stream::open(&world, &get("/connection/uni_sse", ""));
     first.event();
-    let answer = world.send(&get("/connection/uni_sse", "Connection: close\r\n"));
+    let answer = world.send(get("/connection/uni_sse", "Connection: close\r\n"));
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
 }

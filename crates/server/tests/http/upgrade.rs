@@ -36,7 +36,7 @@ fn head(world: &TestServer, request: &str) -> HttpResponse {
 fn refused(world: &TestServer, headers: &[&str]) -> HttpResponse {
     let all = [headers, &["Connection: Upgrade, close"]].concat();
     let headers = if headers.iter().any(|h| h.starts_with("Connection")) { headers } else { &all };
-    let answer = world.send(&request(PATH, headers));
+    let answer = world.send(request(PATH, headers));
     assert_ne!(answer.status, 101, "{headers:?}");
     assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
     answer
@@ -115,7 +115,7 @@ fn a_page_of_another_site_gets_no_websocket() {
     for origin in ["https://evil.example", "http://localhost:3000", "null", "http://localhost.evil.example"] {
         for path in [PATH, "/connection/uni_websocket"] {
             let answer =
-                world.send(&request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
+                world.send(request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
             assert_eq!(answer.status, 403, "{origin}");
             assert!(
                 answer.body.contains(origin) && answer.body.contains("client.allowed_origins"),
@@ -145,7 +145,7 @@ fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
         assert_eq!(head(&world, &request(PATH, &headers)).status, 101, "{host} {origin}");
     }
     let headers = ["Host: push.example.net", "Origin: https://example.net", "Connection: Upgrade, close"];
-    assert_eq!(world.send(&request(PATH, &headers)).status, 403);
+    assert_eq!(world.send(request(PATH, &headers)).status, 403);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_websocket_no_longer_counts_as_an_http_connection() {
 fn a_transport_that_is_switched_off_is_not_there() {
     let world = TestServer::start(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
     for path in [PATH, "/connection/uni_websocket"] {
-        let answer = world.send(&request(path, &["Connection: Upgrade, close"]));
+        let answer = world.send(request(path, &["Connection: Upgrade, close"]));
         assert_eq!(answer.status, 404, "{path}");
     }
 }
