@@ -1,0 +1,143 @@
+//! A shard over socket pairs, with a control plane that the tests play.
+
+mod world;
+
+use tidings_hub::{Request, Response};
+use tidings_shard::{Limits, ShardMessage};
+
+use world::{World, limits, topic, wait_until};
+
+/// The number of messages in `ERROR 3008 slow: N messages dropped`.
+fn dropped(line: &str) -> usize {
+    let number = line.strip_prefix("ERROR 3008 slow: ").and_then(|rest| rest.split(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line:?}"))
+}
+
+#[test]
+fn a_subscription_is_confirmed_when_its_topic_is_live_and_misses_nothing_afterwards() {
+    let world = World::new(limits());
+    let mut client = world.client();
+    client.send("SUBSCRIBE news");
+    world.wait_for_topic("news");
+    // Published before the confirmation, so it is not for the client.
+    world.publish("news", "early");
+    world.mailbox.post(ShardMessage::Live(topic("news")));
+    assert!(world.deliver("news", "first"));
+    world.publish("news", "second");
+    assert_eq!(client.line(), "CONFIRMED");
+    assert_eq!(client.line(), "MESSAGE news first");
+    assert_eq!(client.line(), "MESSAGE news second");
+    client.send("PING");
+    assert_eq!(client.line(), "PONG");
+}
+
+#[test]
+fn a_response_for_an_earlier_session_of_a_slot_is_discarded() {
+    let world = World::new(limits());
+    let mut first = world.subscriber("news");
+    first.send("PUBLISH news hello");
+    let (request, late) = world.request();
+    assert!(matches!(request, Request::Publish(..)), "{request:?}");
+    // A connection that is closed with unread bytes is reset, so it does not wait for the response.
+    world.publish("news", "unread");
+    drop(first);
+    wait_until("the end of the first connection", || world.connections() == 0);
+
+    let mut second = world.client();
+    second.send("PUBLISH news again");
+    let (_, reply) = world.request();
+    late.send(Response::Published(9));
+    second.send("PING");
+    reply.send(Response::Published(1));
+    assert_eq!(second.line(), "CONFIRMED");
+    assert_eq!(second.line(), "PONG");
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_gets_the_number_of_dropped_messages_and_delays_no_other() {
+    let world = World::new(Limits { queue: 64 << 10, ..limits() });
+    let mut slow = world.subscriber("news");
+    let mut fast = world.subscriber("news");
+    let body = "x".repeat(1_000);
+    let all = 2_000;
+    for number in 0..all {
+        world.publish("news", format!("{number} {body}"));
+        assert_eq!(fast.line(), format!("MESSAGE news {number} {body}"));
+    }
+    let (mut received, mut last) = (0, String::new());
+    let mut lost = 0;
+    while received + lost < all {
+        let line = slow.line();
+        if line.starts_with("ERROR") {
+            lost += dropped(&line);
+        } else {
+            received += 1;
+            last = line;
+        }
+    }
+    assert!(lost > 0, "the queue was never full");
+    assert_eq!(last, format!("MESSAGE news {} {body}", all - 1), "the newest message is kept");
+}
+
+#[test]
+fn a_slow_subscriber_of_a_channel_that_cuts_is_closed_with_a_code_that_requests_reconnecting() {
+    let world = World::new(Limits { queue: 64 << 10, ..limits() });
+    let mut slow = world.subscriber("cut:news");
+    let body = "x".repeat(1_000);
+    let mut number = 0;
+    wait_until("the end of the slow subscription", || {
+        world.publish("cut:news", format!("{number} {body}"));
+        number += 1;
+        world.metrics.subscriptions.load(std::sync::atomic::Ordering::Relaxed) == 0
+    });
+    let mut last = String::new();
+    loop {
+        match slow.line() {
+            line if line.is_empty() => break,
+            line => last = line,
+        }
+    }
+    assert!(last.starts_with("ERROR 3008 "), "{last:?}");
+}
+
+#[test]
+fn publications_beyond_the_bound_of_a_mailbox_are_reported_to_their_subscribers() {
+    let world = World::new(Limits { mailbox: 64 << 10, ..limits() });
+    let mut client = world.subscriber("news");
+    let mut other = world.subscriber("quiet");
+    let body = "x".repeat(1_000);
+    let mut full = 0;
+    // The shard may take publications out meanwhile, so the number that fits is not known.
+    while full == 0 {
+        full += (0..1_000).filter(|_| !world.deliver("news", body.clone())).count();
+    }
+    world.mailbox.wake();
+    loop {
+        let line = client.line();
+        if line.starts_with("ERROR") {
+            full -= dropped(&line);
+            if full == 0 {
+                break;
+            }
+        } else {
+            assert_eq!(line, format!("MESSAGE news {body}"));
+        }
+    }
+    world.publish("quiet", "still here");
+    assert_eq!(other.line(), "MESSAGE quiet still here");
+}
+
+#[test]
+fn a_drain_asks_every_client_to_reconnect_and_closes_it() {
+    let world = World::new(limits());
+    let mut clients = [world.subscriber("news"), world.client()];
+    clients[1].send("PING");
+    assert_eq!(clients[1].line(), "PONG");
+    world.mailbox.post(ShardMessage::Drain(std::time::Duration::from_millis(50)));
+    for client in &mut clients {
+        let notice = client.line();
+        assert!(notice.starts_with("ERROR 3001 shutdown"), "{notice:?}");
+        assert_eq!(client.line(), "", "the connection is closed");
+    }
+    wait_until("no connection", || world.connections() == 0);
+}
