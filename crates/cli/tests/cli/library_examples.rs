@@ -71,7 +71,11 @@ fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
         "--set",
         &format!("http_api.key={KEY}"),
         "--set",
+        "client.allow_anonymous_connect_without_token=true",
+        "--set",
         "channel.without_namespace.allow_subscribe_for_client=true",
+        "--set",
+        "channel.without_namespace.allow_subscribe_for_anonymous=true",
     ]);
     let mut output = Output::default();
     let printed = output.clone();
@@ -94,7 +98,11 @@ fn the_example_of_recovery_prints_what_was_published_while_it_was_away() {
         "--set",
         &format!("http_api.key={KEY}"),
         "--set",
+        "client.allow_anonymous_connect_without_token=true",
+        "--set",
         "channel.without_namespace.allow_subscribe_for_client=true",
+        "--set",
+        "channel.without_namespace.allow_subscribe_for_anonymous=true",
         "--set",
         "channel.without_namespace.history_size=10",
         "--set",
