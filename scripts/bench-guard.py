@@ -215,8 +215,8 @@ def subscribe_lines(server):
         for _ in range(rounds):
             client.send(b"SUBSCRIBE guard")
             client.wait(b"CONFIRMED")
-            client.send(b"UNSUBSCRIBE guard")
-            client.send(b"PING")
+            # One write, so that the server reads both commands at once.
+            client.send(b"UNSUBSCRIBE guard\nPING")
             client.wait(b"PONG")
 
     return server.counted(work)
