@@ -40,6 +40,7 @@ fn a_response_for_an_earlier_session_of_a_slot_is_discarded() {
     assert!(matches!(request, Request::Publish(..)), "{request:?}");
     // A connection that is closed with unread bytes is reset, so it does not wait for the response.
     world.publish("news", "unread");
+    wait_until("a delivery", || world.deliveries() == 1);
     drop(first);
     wait_until("the end of the first connection", || world.connections() == 0);
 

@@ -173,6 +173,11 @@ impl World {
         self.mailbox.wake();
     }
 
+    /// Publications written to subscribers.
+    pub(crate) fn deliveries(&self) -> u64 {
+        self.metrics.deliveries.load(Ordering::Relaxed)
+    }
+
     /// Connections over Unix sockets.
     pub(crate) fn connections(&self) -> u64 {
         self.metrics.connections[1].load(Ordering::Relaxed)
