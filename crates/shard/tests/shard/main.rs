@@ -84,12 +84,13 @@ fn a_subscriber_that_does_not_read_gets_the_number_of_dropped_messages_and_delay
 fn a_slow_subscriber_of_a_channel_that_cuts_is_closed_with_a_code_that_requests_reconnecting() {
     let world = World::new(Limits { queue: 64 << 10, ..limits() });
     let mut slow = world.subscriber("cut:news");
+    wait_until("the subscription in the metrics", || world.subscriptions() == 1);
     let body = "x".repeat(1_000);
     let mut number = 0;
     wait_until("the end of the slow subscription", || {
         world.publish("cut:news", format!("{number} {body}"));
         number += 1;
-        world.metrics.subscriptions.load(std::sync::atomic::Ordering::Relaxed) == 0
+        world.subscriptions() == 0
     });
     let mut last = String::new();
     loop {

@@ -173,6 +173,10 @@ impl World {
         self.mailbox.wake();
     }
 
+    pub(crate) fn subscriptions(&self) -> u64 {
+        self.metrics.subscriptions.load(Ordering::Relaxed)
+    }
+
     /// Publications written to subscribers.
     pub(crate) fn deliveries(&self) -> u64 {
         self.metrics.deliveries.load(Ordering::Relaxed)
