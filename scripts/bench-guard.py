@@ -8,9 +8,10 @@ operation in a closed loop: the next one begins when every client has received t
 amount of work does not depend on the speed of the machine. For each scenario it counts the instructions in user space
 of the whole process (all threads) and divides them by the number of operations. The kernel is not counted.
 
-The committed counts are in scripts/bench-guard.json, with the compiler that built the binary. A count more than 3 %
-above the committed one fails; one more than 3 % below it is reported, so that it can be committed with --update.
-Another compiler generates other code: then the counts are printed, and nothing fails.
+The committed counts are in scripts/bench-guard.json, with the compiler that built the binary and the processor. A count
+more than 3 % above the committed one fails; one more than 3 % below it is reported, so that it can be committed with
+--update. Another compiler generates other code, and the C library selects its functions by processor: then the counts are
+printed, and nothing fails.
 
 Needs valgrind (Debian's package) and target/release/tidings.
 """
@@ -268,6 +269,13 @@ def measure(binary):
     return counts
 
 
+def environment():
+    """The compiler and the processor, on which counts depend."""
+    compiler = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    fields = dict(re.findall(r"^(model name|cpu family|model|stepping)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    return {"compiler": compiler, "processor": ", ".join(f"{name} {value.strip()}" for name, value in sorted(fields.items()))}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--update", action="store_true", help="write the counts to scripts/bench-guard.json")
@@ -276,8 +284,8 @@ def main():
     for tool in ("taskset", "valgrind", "callgrind_control"):
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: install Debian's packages valgrind and util-linux")
-    compiler = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    committed = json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {"compiler": compiler, "counts": {}}
+    here = environment()
+    committed = json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {**here, "counts": {}}
     measured = measure(arguments.binary)
     failed = []
     print(f"instructions per operation, median of {ROUNDS} (least to greatest)")
@@ -294,10 +302,11 @@ def main():
         print(line)
     if arguments.update:
         counts = {name: round(statistics.median(counts)) for name, counts in measured.items()}
-        COMMITTED.write_text(json.dumps({"compiler": compiler, "counts": counts}, indent=2) + "\n")
+        COMMITTED.write_text(json.dumps({**here, "counts": counts}, indent=2) + "\n")
         return
-    if committed["compiler"] != compiler:
-        print(f"not compared: the committed counts are of {committed['compiler']}, this is {compiler}")
+    others = [f"{committed.get(name)} instead of {value}" for name, value in here.items() if committed.get(name) != value]
+    if others:
+        print(f"not compared, the committed counts are of another environment: {'; '.join(others)}")
     elif failed:
         sys.exit(f"more than {TOLERANCE:.0%} above the committed count: {', '.join(failed)}")
 
