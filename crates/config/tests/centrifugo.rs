@@ -327,7 +327,12 @@ fn an_import_takes_the_termination_delay_over() {
 
 #[test]
 fn an_import_reports_a_port_that_is_none() {
-    let (_, imported) = import("c.json", r#"{"http_server":{"port":"eighty"}}"#);
-    assert!(imported.notes.join("\n").contains("`http_server.port` is left out"), "{:#?}", imported.notes);
+    let (_, imported) =
+        import("c.json", "{\"http_server\":{\n\"port\":\"eighty\",\n\"address\":\"127.0.0.1\"}}");
+    assert!(
+        imported.notes.join("\n").contains(":2: `http_server.port` is left out"),
+        "{:#?}",
+        imported.notes
+    );
     assert!(imported.text.contains(":8000"), "{}", imported.text);
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use tidings_client::Server;
-use tidings_testkit::{PATIENCE, Proxy};
+use tidings_testkit::{PATIENCE, Proxy, Tidings};
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::tool::server;
@@ -49,6 +49,19 @@ impl Output {
     }
 }
 
+/// A server whose channels permit anonymous subscribers and backends with [`KEY`]; `more` are further options.
+fn example_server(more: &[&str]) -> Tidings {
+    let key = format!("http_api.key={KEY}");
+    let options = [
+        &*key,
+        "client.allow_anonymous_connect_without_token=true",
+        "channel.without_namespace.allow_subscribe_for_client=true",
+        "channel.without_namespace.allow_subscribe_for_anonymous=true",
+    ];
+    let args: Vec<_> = options.iter().chain(more).flat_map(|option| ["--set", *option]).collect();
+    server(&args)
+}
+
 fn address(text: &str) -> Server {
     text.parse().expect("an address")
 }
@@ -67,16 +80,7 @@ fn run_beside(example: impl Future<Output = Result<(), Box<dyn Error>>>, scenari
 
 #[test]
 fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
-    let server = server(&[
-        "--set",
-        &format!("http_api.key={KEY}"),
-        "--set",
-        "client.allow_anonymous_connect_without_token=true",
-        "--set",
-        "channel.without_namespace.allow_subscribe_for_client=true",
-        "--set",
-        "channel.without_namespace.allow_subscribe_for_anonymous=true",
-    ]);
+    let server = example_server(&[]);
     let mut output = Output::default();
     let printed = output.clone();
     let example = subscribe::run(address(&format!("ws://{}", server.http())), "scores", &mut output);
@@ -94,20 +98,9 @@ fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
 
 #[test]
 fn the_example_of_recovery_prints_what_was_published_while_it_was_away() {
-    let server = server(&[
-        "--set",
-        &format!("http_api.key={KEY}"),
-        "--set",
-        "client.allow_anonymous_connect_without_token=true",
-        "--set",
-        "channel.without_namespace.allow_subscribe_for_client=true",
-        "--set",
-        "channel.without_namespace.allow_subscribe_for_anonymous=true",
-        "--set",
+    let server = example_server(&[
         "channel.without_namespace.history_size=10",
-        "--set",
         "channel.without_namespace.history_ttl=60s",
-        "--set",
         "channel.without_namespace.force_recovery=true",
     ]);
     let proxy = Proxy::to(server.http());

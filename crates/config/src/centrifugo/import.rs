@@ -362,12 +362,13 @@ impl Import {
             from = (leaf.written, leaf.line);
             Some(text)
         };
+        let port_line = self.leaves.get("http_server.port").map_or(0, |leaf| leaf.line);
         let text = take(&mut self.leaves, "http_server.port");
         let port = text.as_ref().map_or(Some(DEFAULT_PORT), |text| text.parse().ok());
         let address = take(&mut self.leaves, "http_server.address").unwrap_or_else(|| EVERYWHERE.to_owned());
         if port.is_none() {
             let what = "`http_server.port` is left out: expected a number from 0 to 65535";
-            self.note(from.1, what);
+            self.note(port_line, what);
         }
         (address, port.unwrap_or(DEFAULT_PORT), from.0, from.1)
     }

@@ -56,7 +56,7 @@ impl FromStr for ListenAddr {
     /// Reads `host:port` or `unix:PATH`.
     ///
     /// # Errors
-    /// What is wrong with it, in words that follow the address.
+    /// The error, as text that follows the address.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.len() {

@@ -168,7 +168,7 @@ fn suffices(grant: &UploadGrant, has_token: bool, level: AllowUpload) -> bool {
     }
 }
 
-/// What a client needs in order to upload, in words for users.
+/// The credentials that an upload needs, as text for users.
 fn needed(level: AllowUpload) -> &'static str {
     match level {
         AllowUpload::Key => {

@@ -127,7 +127,7 @@ async fn who_only_holds_connections_open_keeps_nobody_out() {
     let mut kept = world.connect().await;
     kept.write_all(GET).await.expect("a request sent");
     read_until(&mut kept, "hello").await;
-    // While there is a permit, nobody gives theirs, however long they take.
+    // While a permit is free, slow connections keep theirs.
     sleep(GRACE + GRACE / 2).await;
     let mut third = world.connect().await;
     third.write_all(GET).await.expect("a request sent");
@@ -305,7 +305,7 @@ async fn a_stop_lets_requests_under_way_end_and_takes_no_more() {
     let (mut idle, mut busy) = (world.connect().await, world.connect().await);
     busy.write_all(GET).await.expect("a request sent");
     asked.notified().await;
-    world.stop.send(true).expect("somebody who listens");
+    world.stop.send(true).expect("a receiver");
     assert_eq!(read_to_end(&mut idle).await, "");
     let closed = async { while TcpStream::connect(world.address).await.is_ok() {} };
     timeout(PATIENCE, closed).await.expect("a listener that is closed");
