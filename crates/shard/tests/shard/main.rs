@@ -5,7 +5,8 @@ mod world;
 use tidings_hub::{Request, Response};
 use tidings_shard::{Limits, ShardMessage};
 
-use world::{World, limits, topic, wait_until};
+use tidings_testkit::{PATIENCE, wait_until};
+use world::{World, limits, topic};
 
 /// The number of messages in `ERROR 3008 slow: N messages dropped`.
 fn dropped(line: &str) -> usize {
@@ -40,9 +41,9 @@ fn a_response_for_an_earlier_session_of_a_slot_is_discarded() {
     assert!(matches!(request, Request::Publish(..)), "{request:?}");
     // A connection that is closed with unread bytes is reset, so it does not wait for the response.
     world.publish("news", "unread");
-    wait_until("a delivery", || world.deliveries() == 1);
+    wait_until(PATIENCE, "a delivery", || world.deliveries() == 1);
     drop(first);
-    wait_until("the end of the first connection", || world.connections() == 0);
+    wait_until(PATIENCE, "the end of the first connection", || world.connections() == 0);
 
     let mut second = world.client();
     second.send("PUBLISH news again");
@@ -84,10 +85,10 @@ fn a_subscriber_that_does_not_read_gets_the_number_of_dropped_messages_and_delay
 fn a_slow_subscriber_of_a_channel_that_cuts_is_closed_with_a_code_that_requests_reconnecting() {
     let world = World::new(Limits { queue: 64 << 10, ..limits() });
     let mut slow = world.subscriber("cut:news");
-    wait_until("the subscription in the metrics", || world.subscriptions() == 1);
+    wait_until(PATIENCE, "the subscription in the metrics", || world.subscriptions() == 1);
     let body = "x".repeat(1_000);
     let mut number = 0;
-    wait_until("the end of the slow subscription", || {
+    wait_until(PATIENCE, "the end of the slow subscription", || {
         world.publish("cut:news", format!("{number} {body}"));
         number += 1;
         world.subscriptions() == 0
@@ -141,5 +142,5 @@ fn a_drain_asks_every_client_to_reconnect_and_closes_it() {
         assert!(notice.starts_with("ERROR 3001 shutdown"), "{notice:?}");
         assert_eq!(client.line(), "", "the connection is closed");
     }
-    wait_until("no connection", || world.connections() == 0);
+    wait_until(PATIENCE, "no connection", || world.connections() == 0);
 }

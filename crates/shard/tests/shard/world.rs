@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_hub::{
@@ -14,10 +14,8 @@ use tidings_hub::{
 };
 use tidings_hub::{Namespace, NamespaceOptions};
 use tidings_shard::{Control, Limits, Mailbox, Metrics, Process, Reply, ShardMessage, Socket, prepare};
+use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{Channel, Delivery, Publication, Topic};
-
-/// Longest wait for anything, so that a broken promise fails a test instead of blocking it.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The control plane: records what the shard requests, and leaves the responses to the test.
 #[derive(Default)]
@@ -72,15 +70,6 @@ pub(crate) fn limits() -> Limits {
 
 pub(crate) fn topic(name: &str) -> Topic {
     Topic::Channel(Channel::new(name).expect("a name"))
-}
-
-/// Waits until `condition` holds.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 impl World {
@@ -146,7 +135,7 @@ impl World {
 
     pub(crate) fn wait_for_topic(&self, name: &str) {
         let topic = topic(name);
-        wait_until("the subscription of a topic", || {
+        wait_until(PATIENCE, "the subscription of a topic", || {
             self.plane.subscribed.lock().expect("no panic").contains(&topic)
         });
     }
@@ -154,7 +143,7 @@ impl World {
     /// The oldest request of a session that has no response yet.
     pub(crate) fn request(&self) -> (Request, Reply) {
         let mut next = None;
-        wait_until("a request", || {
+        wait_until(PATIENCE, "a request", || {
             next = self.plane.requests.lock().expect("no panic").pop_front();
             next.is_some()
         });
