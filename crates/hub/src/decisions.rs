@@ -95,6 +95,8 @@ pub enum Decide {
         body: Bytes,
         /// The publishing client, as subscribers see it.
         info: tidings_wire::ClientInfo,
+        /// Tags for subscribers; those of the application's response replace them.
+        tags: Vec<(String, String)>,
     },
     /// What does the application answer? Answered with [`crate::Response::Replied`].
     Rpc {

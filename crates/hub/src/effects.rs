@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
-use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Topic};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
 use crate::decisions::{Admission, Connected, Decide, Rejection, TokenId};
 use crate::index::Slot;
@@ -47,8 +47,8 @@ pub enum Effect {
 /// What the control plane does for a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Publish through the broker, with the client as subscribers see it.
-    Publish(Channel, Bytes, Option<Box<ClientInfo>>),
+    /// Publish through the broker, with the client as subscribers see it and tags.
+    Publish(Channel, Bytes, Option<Box<Extra>>),
     /// Read something about the whole node.
     Query(Query),
     /// Read a channel's history.

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use tidings_wire::code::{self, Code};
-use tidings_wire::{Channel, Topic};
+use tidings_wire::{Channel, Extra, Topic};
 
 use crate::access::{Action, Identity, USER, USERS, has_own_channel};
 use crate::decisions::Decide;
@@ -57,19 +57,26 @@ impl<P: Protocols> Hub<P> {
         asked && self.sessions[slot.index()].identity != Identity::Backend
     }
 
-    /// The request that publishes, if the session may.
+    /// The request that publishes a body with tags, if the session may.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn publishing(&self, slot: Slot, channel: Channel, body: Bytes) -> Result<Request, Code> {
+    pub fn publishing(
+        &self,
+        slot: Slot,
+        channel: Channel,
+        body: Bytes,
+        tags: Vec<(String, String)>,
+    ) -> Result<Request, Code> {
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
             self.may(slot, Action::Publish, &channel)?;
             // Publications of connected clients contain the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
-            let info = has_connect.then(|| Box::new(self.client_info(slot, key)));
-            return Ok(Request::Publish(channel, body, info));
+            let info = has_connect.then(|| self.client_info(slot, key));
+            let has_extra = info.is_some() || !tags.is_empty();
+            return Ok(Request::Publish(channel, body, has_extra.then(|| Box::new(Extra { info, tags }))));
         }
         self.settings.namespaces.options(channel.as_str())?;
         // With a connect hook, a client must connect before its publications are decided about, on every port.
@@ -78,7 +85,7 @@ impl<P: Protocols> Hub<P> {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
-        let question = Decide::Publish { who: self.requester(slot), channel, body, info };
+        let question = Decide::Publish { who: self.requester(slot), channel, body, info, tags };
         Ok(Request::Decide(Box::new(question)))
     }
 

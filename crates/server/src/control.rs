@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, PublishOptions, Published};
 use tidings_hub::{Failure, Interest, Notification, Query, Request, Response};
 use tidings_shard::{Control, Reply};
-use tidings_wire::{Channel, Topic};
+use tidings_wire::{Channel, Extra, Topic};
 
 use crate::authority::Decisions;
 use crate::ended::PRESENCE_TTL;
@@ -85,8 +85,9 @@ impl Control for SessionControl {
 
     fn request(&self, request: Request, reply: Reply) {
         match request {
-            Request::Publish(channel, body, info) => {
-                let more = PublishOptions { info: info.map(|info| *info), ..PublishOptions::default() };
+            Request::Publish(channel, body, extra) => {
+                let Extra { info, tags } = extra.map(|extra| *extra).unwrap_or_default();
+                let more = PublishOptions { info, tags, ..PublishOptions::default() };
                 let done = Box::new(move |outcome| {
                     reply.send(answer(outcome, |published: Published| {
                         Response::Published(published.receivers)

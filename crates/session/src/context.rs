@@ -64,12 +64,29 @@ impl Context<'_> {
     /// Sends publications to this session alone, in its form.
     pub(crate) fn send_publications(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
         let to = self.link().form();
+        if to.is_addressed() {
+            return self.send_addressed(key, publications);
+        }
         let Some(entry) = self.hub.entry(key) else { return };
         self.fx.send(self.slot, |out| {
             for publication in publications {
                 form::encode(to, &entry.context(), publication, out);
             }
         });
+    }
+
+    /// The same, in an addressed form.
+    fn send_addressed(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
+        let (to, slot) = (self.link().form(), self.slot);
+        let address = self.link().protocol().module().address;
+        let mut shared = Vec::new();
+        for publication in publications {
+            let Some(entry) = self.hub.entry(key) else { return };
+            shared.clear();
+            form::encode(to, &entry.context(), publication, &mut shared);
+            let hub = &mut *self.hub;
+            self.fx.send(slot, |out| address(hub, slot, key, &shared, out));
+        }
     }
 
     /// Ends the session.

@@ -94,7 +94,7 @@ impl Context<'_> {
                     used += length;
                     match event {
                         Event::Partial => break Why::Partial,
-                        Event::Message(kind) if kind == self.link().message_kind() => frames.whole = true,
+                        Event::Message(kind) if self.link().accepts(kind) => frames.whole = true,
                         Event::Message(_) => {
                             self.hub.count_error();
                             self.end(&CloseReason::Transport(CloseCode::UNSUPPORTED.0, WRONG_KIND.into()));

@@ -28,7 +28,7 @@ pub use frames::{awaits_close, closing_input};
 pub use input::{commands, finish, input};
 pub use link::{Direction, Link, Protocol};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
-pub use protocols::{Protocols, Stats};
+pub use protocols::{Protocols, Stats, address};
 pub use state::Peer;
 
 /// A hub whose sessions speak the protocols of this crate.

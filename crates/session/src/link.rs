@@ -161,12 +161,9 @@ impl Link {
         }
     }
 
-    /// The kind of WebSocket messages that its commands come in.
-    pub(crate) fn message_kind(self) -> Kind {
-        match self.encoding() {
-            Encoding::Json => Kind::Text,
-            Encoding::Protobuf => Kind::Binary,
-        }
+    /// Whether its commands come in WebSocket messages of this kind.
+    pub(crate) fn accepts(self, kind: Kind) -> bool {
+        (self.protocol().module().accepts)(self, kind)
     }
 
     /// Whether its commands are those of the client protocol: also where it is a stream of plain events.

@@ -18,7 +18,7 @@ use tidings_wire::plain::{self, Command};
 use tidings_wire::{Channel, Topic};
 
 use crate::context::Context;
-use crate::input::{Step, Why};
+use crate::input::Step;
 use crate::link::{Link, Protocol};
 use crate::notices::shutdown_words;
 use crate::protocols::Module;
@@ -26,23 +26,20 @@ use crate::state::PeerFlag;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, searched| cx.plain_run(bytes, searched),
-    message: |_, bytes| (bytes.len(), Why::Partial),
     next_piece: |cx, held, bytes| {
         let bound = cx.line_limit().saturating_add(1);
         line::plain_piece(bytes).min(bound.saturating_sub(held))
     },
     refuse: |cx, _, code, text| cx.plain_refuse(code, text),
-    too_long: |_, _| {},
     event: |cx, event| cx.plain_event(event),
-    responded: |_, _| {},
     closing: |cx, ending| cx.plain_closing(ending),
-    presence_changed: |_, _, _, _| {},
     begin: |cx| cx.plain_begin(),
     loss_report: |_| LossReport::Notice,
     server_subscription: |channel| {
         // Messages of a channel whose name has a space look like those of another channel.
         if channel.fits_a_line() { ServerSubscription::Unreported } else { ServerSubscription::Refused }
     },
+    ..Module::DEFAULT
 };
 
 impl Context<'_> {
@@ -263,7 +260,12 @@ impl Context<'_> {
         let refusal = match Channel::new(channel) {
             Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
             Ok(channel) => {
-                match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body.as_bytes())) {
+                match self.hub.publishing(
+                    self.slot,
+                    channel,
+                    Bytes::copy_from_slice(body.as_bytes()),
+                    Vec::new(),
+                ) {
                     Err(code) => Some((code, code.text.to_owned())),
                     Ok(request) => {
                         self.hub.request(self.slot, 0, request, self.fx);

@@ -9,10 +9,12 @@ use std::mem::discriminant;
 
 use tidings_hub::{
     CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
+    TopicKey,
 };
 use tidings_wire::Channel;
 use tidings_wire::code::Code;
 use tidings_wire::resp::Decoder;
+use tidings_wire::ws::Kind;
 use tidings_wire::ws::deflate::{Counts, Inflater};
 
 use crate::context::Context;
@@ -22,7 +24,7 @@ use crate::link::{Link, Protocol};
 use crate::state::{Peer, State};
 use crate::{Hub, client, events, plain, resp};
 
-/// A protocol: how its sessions read, and how they take events.
+/// A protocol: how its sessions read, and how they take events. [`Module::DEFAULT`] has the functions that do nothing.
 pub(crate) struct Module {
     /// Carries out the commands in bytes of a connection that is no WebSocket. The first so many of them hold no line
     /// break.
@@ -49,6 +51,37 @@ pub(crate) struct Module {
     pub(crate) loss_report: fn(Link) -> LossReport,
     /// How it takes a subscription that the client did not request.
     pub(crate) server_subscription: fn(&Channel) -> ServerSubscription,
+    /// Whether clients connect by a command.
+    pub(crate) has_connect: bool,
+    /// Whether clients answer pings.
+    pub(crate) answers_pings: bool,
+    /// Whether commands come in WebSocket messages of this kind.
+    pub(crate) accepts: fn(Link, Kind) -> bool,
+    /// Appends the messages for one session, where the form of its publications is
+    /// [addressed](tidings_wire::Form::is_addressed): from the bytes that all subscribers share.
+    pub(crate) address: fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>),
+}
+
+impl Module {
+    /// A module without commands, events and state.
+    pub(crate) const DEFAULT: Self = Self {
+        run: |_, bytes, _| Step { used: bytes.len(), why: Why::Partial },
+        message: |_, bytes| (bytes.len(), Why::Partial),
+        next_piece: |_, _, bytes| bytes.len(),
+        refuse: |_, _, _, _| {},
+        too_long: |_, _| {},
+        event: |_, _| {},
+        responded: |_, _| {},
+        closing: |_, _| {},
+        presence_changed: |_, _, _, _| {},
+        begin: |_| {},
+        loss_report: |_| LossReport::Close,
+        server_subscription: |_| ServerSubscription::Ignored,
+        has_connect: false,
+        answers_pings: false,
+        accepts: |_, kind| kind == Kind::Text,
+        address: |_, _, _, _, _| {},
+    };
 }
 
 impl Protocol {
@@ -60,6 +93,14 @@ impl Protocol {
             Self::Client { .. } => &client::MODULE,
             Self::Events => &events::MODULE,
         }
+    }
+}
+
+/// Appends the messages of one publication for the session in `slot`, which takes publications in an
+/// [addressed](tidings_wire::Form::is_addressed) form: from the `shared` bytes that the form was encoded to.
+pub fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
+    if let Some(session) = hub.get_session(slot) {
+        (session.peer.link.protocol().module().address)(hub, slot, topic, shared, out);
     }
 }
 

@@ -77,11 +77,11 @@ impl tidings_hub::Peer for Peer {
     }
 
     fn has_connect(self) -> bool {
-        self.link.is_client()
+        self.link.protocol().module().has_connect
     }
 
     fn answers_pings(self) -> bool {
-        !self.link.is_one_way()
+        self.link.protocol().module().answers_pings && !self.link.is_one_way()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_hub::{CloseReason, Entry, Overflow, Slot, SlowConsumerPolicy, TopicKey, is_told};
-use tidings_session::Hub;
+use tidings_session::{Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
@@ -37,6 +37,8 @@ pub(crate) struct Batches {
     ends: Vec<usize>,
     /// Subscribers whose sockets did not take it all, and how many bytes of it they took.
     behind: Vec<(Slot, usize)>,
+    /// The shared parts of publications in an addressed form, and where each part ends.
+    shared: (Vec<u8>, Vec<usize>),
     /// Compresses what goes out in forms that are compressed.
     deflater: Deflater,
 }
@@ -44,8 +46,8 @@ pub(crate) struct Batches {
 impl Batches {
     /// With nothing in them.
     pub(crate) fn new(deflater: Deflater) -> Self {
-        let (topics, places, last, joined, ends, behind) = Default::default();
-        Self { topics, places, last, joined, ends, behind, deflater }
+        let (topics, places, last, joined, ends, behind, shared) = Default::default();
+        Self { topics, places, last, joined, ends, behind, shared, deflater }
     }
 
     /// What was compressed so far: each publication once, however many subscribers it has.
@@ -186,6 +188,9 @@ impl Shard {
         audience: &Audience<'_>,
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
+        if form.is_addressed() {
+            return self.fan_out_addressed(key, form, audience, publications);
+        }
         let Some(entry) = self.hub.entry(key) else { return &[] };
         let (subscribers, except): (&[Slot], &[Slot]) = match audience {
             Audience::All { except } => (entry.subscribers(form), except),
@@ -246,6 +251,59 @@ impl Shard {
             }
             self.batches.behind = behind;
         }
+        &publications[taken..]
+    }
+
+    /// The same in a form whose messages contain a part of their subscriber: what subscribers share is encoded once, and
+    /// joined with their own parts for one after the other.
+    fn fan_out_addressed<'a>(
+        &mut self,
+        key: TopicKey,
+        form: Form,
+        audience: &Audience<'_>,
+        publications: &'a [Arc<Publication>],
+    ) -> &'a [Arc<Publication>] {
+        let Some(entry) = self.hub.entry(key) else { return &[] };
+        let slots: Vec<Slot> = match audience {
+            Audience::All { except } => {
+                entry.subscribers(form).iter().filter(|slot| !except.contains(slot)).copied().collect()
+            }
+            Audience::One(slot) => vec![*slot],
+        };
+        let (context, policy) = (entry.context(), entry.slow_consumer());
+        let (mut parts, mut part_ends) = std::mem::take(&mut self.batches.shared);
+        parts.clear();
+        part_ends.clear();
+        for publication in publications {
+            form::encode(form, &context, publication, &mut parts);
+            part_ends.push(parts.len());
+            if parts.len() >= JOIN {
+                break;
+            }
+        }
+        for slot in slots {
+            let Batches { joined, ends, .. } = &mut self.batches;
+            joined.clear();
+            ends.clear();
+            let mut start = 0;
+            for end in &part_ends {
+                address(&mut self.hub, slot, key, &parts[start..*end], joined);
+                ends.push(joined.len());
+                start = *end;
+            }
+            let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { continue };
+            // An event will report a broken connection.
+            let written = if conn.queue.is_some() { Ok(0) } else { conn.socket.write_some(joined) };
+            let Ok(begun) = written else { continue };
+            add(&self.metrics.deliveries, part_ends.len() as u64);
+            add(&self.metrics.bytes_out, begun as u64);
+            if begun < joined.len() {
+                let rest = Bytes::copy_from_slice(joined);
+                self.enqueue_remainder(slot, begun, key, policy, &rest);
+            }
+        }
+        let taken = part_ends.len();
+        self.batches.shared = (parts, part_ends);
         &publications[taken..]
     }
 

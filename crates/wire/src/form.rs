@@ -58,6 +58,12 @@ impl Form {
     pub const fn is_packed(self) -> bool {
         self.framing.is_deflated()
     }
+
+    /// Whether a message contains a part of its subscriber, such as the id of a subscription. [`encode`] then writes what all
+    /// subscribers share, and the subscriber's session makes the message from it.
+    pub const fn is_addressed(self) -> bool {
+        false
+    }
 }
 
 /// What the encoding of a publication depends on besides its form; the same for all of a topic's subscribers.

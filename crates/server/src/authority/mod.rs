@@ -24,7 +24,7 @@ use tidings_hub::{
 };
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
-use tidings_wire::{Channel, ClientInfo};
+use tidings_wire::{Channel, Extra};
 use tokio::runtime::Handle;
 use tracing::debug;
 
@@ -168,10 +168,14 @@ impl Shared {
                     Response::Renewed { expires, info, token }
                 })
             }
-            Decide::Publish { who, channel, body, info } => {
+            Decide::Publish { who, channel, body, info, tags } => {
                 match self.publishable(&who, &channel, &body).await {
                     // The response follows when the broker has completed the publication.
-                    Ok(publish) => return self.publish(&channel, body, info, publish, reply),
+                    Ok(publish) => {
+                        let tags = if publish.tags.is_empty() { tags } else { publish.tags.clone() };
+                        let extra = Extra { info: Some(info), tags };
+                        return self.publish(&channel, body, extra, publish, reply);
+                    }
                     Err(failure) => Err(failure),
                 }
             }
@@ -309,12 +313,12 @@ impl Shared {
         asked.unwrap_or_else(|| Err(refusal(code::PERMISSION_DENIED)))
     }
 
-    fn publish(&self, channel: &Channel, body: Bytes, info: ClientInfo, publish: Publish, reply: Reply) {
+    fn publish(&self, channel: &Channel, body: Bytes, extra: Extra, publish: Publish, reply: Reply) {
         let more = PublishOptions {
             history: publish.skip_history.then_some(UNKEPT),
             idempotency_key: publish.idempotency_key,
-            info: Some(info),
-            tags: publish.tags,
+            info: extra.info,
+            tags: extra.tags,
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {

@@ -132,7 +132,7 @@ impl Context<'_> {
                     return Err(CommandError(code::BAD_REQUEST, words));
                 }
             };
-            Ok(self.hub.publishing(self.slot, channel, body)?)
+            Ok(self.hub.publishing(self.slot, channel, body, Vec::new())?)
         });
         match checked {
             Err(refusal) => self.client_refusal(id, &refusal),

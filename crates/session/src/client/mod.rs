@@ -13,6 +13,7 @@ use tidings_wire::client::push::{self, Event as PushEvent};
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::request::{Command, Request};
 use tidings_wire::client::{Encoding, Malformed};
+use tidings_wire::ws::Kind;
 use tidings_wire::{code, line};
 
 use crate::context::Context;
@@ -26,12 +27,18 @@ pub(crate) const MODULE: Module = Module {
     refuse: |cx, id, code, text| cx.client_error(id, code, text),
     too_long: |cx, words| cx.client_too_long(words),
     event: |cx, event| cx.client_event(event),
-    responded: |_, _| {},
     closing: |cx, ending| cx.client_closing(ending),
     presence_changed: replies::presence_changed,
     begin: |cx| cx.client_opened(),
     loss_report: |link| if link.is_one_way() { LossReport::Reconnect } else { LossReport::Resubscribe },
     server_subscription: |_| ServerSubscription::Reported,
+    has_connect: true,
+    answers_pings: true,
+    accepts: |link, kind| match link.encoding() {
+        Encoding::Json => kind == Kind::Text,
+        Encoding::Protobuf => kind == Kind::Binary,
+    },
+    ..Module::DEFAULT
 };
 
 impl Context<'_> {

@@ -24,22 +24,19 @@ use crate::protocols::Module;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, _| cx.run_resp(bytes),
-    message: |_, bytes| (bytes.len(), Why::Partial),
     next_piece: |cx, held, bytes| {
         let bound = cx.hub.settings().max_line + RESP_OVERHEAD + 1;
         bytes.len().min(bound.saturating_sub(held))
     },
     refuse: |cx, _, code, text| cx.resp_refuse(code, text),
-    too_long: |_, _| {},
     event: |cx, event| cx.resp_event(event),
     responded: |cx, mark| cx.collect_replies(mark),
     closing: |cx, ending| cx.resp_closing(ending),
-    presence_changed: |_, _, _, _| {},
-    begin: |_| {},
-    // RESP has no message for it: a subscriber that misses something is disconnected, as Redis does.
+    // RESP has no message for a loss: a subscriber that misses something is disconnected, as Redis does.
     loss_report: |_| LossReport::Close,
     // A RESP client takes a confirmation that it did not request for the reply to something else.
     server_subscription: |_| ServerSubscription::Ignored,
+    ..Module::DEFAULT
 };
 
 /// What a RESP command may take besides one bulk string of the longest size: its name, a channel, the framing.

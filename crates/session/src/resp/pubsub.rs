@@ -21,13 +21,15 @@ impl Context<'_> {
         let refusal = match args {
             [_, name, body] => match Channel::new(name) {
                 Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
-                Ok(channel) => match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body)) {
-                    Err(code) => error_text(code, code.text),
-                    Ok(request) => {
-                        self.hub.request(self.slot, 0, request, self.fx);
-                        return Progress::Next;
+                Ok(channel) => {
+                    match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body), Vec::new()) {
+                        Err(code) => error_text(code, code.text),
+                        Ok(request) => {
+                            self.hub.request(self.slot, 0, request, self.fx);
+                            return Progress::Next;
+                        }
                     }
-                },
+                }
             },
             _ => "ERR wrong number of arguments for 'publish' command".to_owned(),
         };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query, Rejection,
-    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, Usage,
+    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey, Usage,
 };
 use tidings_session::{Hub, Link};
 use tidings_wire::Secret;
-use tidings_wire::{Channel, Publication, Topic, code, form};
+use tidings_wire::{Channel, Form, Publication, Topic, code, form};
 
 /// How the broker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) questions: VecDeque<(SessionId, u32, Request)>,
     /// What others were told.
     pub(crate) told: Vec<Notification>,
+    /// The tags of the last publication.
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -122,6 +124,7 @@ impl World {
             authority: |_| Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
             questions: VecDeque::new(),
             told: Vec::new(),
+            tags: Vec::new(),
             answers: true,
         }
     }
@@ -199,12 +202,12 @@ impl World {
             };
             let Some(key) = self.hub.topic(&topic).filter(|_| hit) else { continue };
             let entry = self.hub.entry(key).unwrap();
-            for form in entry.forms() {
-                let mut bytes = Vec::new();
-                form::encode(form, &entry.context(), &publication, &mut bytes);
-                for slot in entry.subscribers(form) {
-                    self.sent.entry(*slot).or_default().extend_from_slice(&bytes);
-                }
+            let subscribers: Vec<_> = entry
+                .forms()
+                .flat_map(|form| entry.subscribers(form).iter().map(move |slot| (form, *slot)))
+                .collect();
+            for (form, slot) in subscribers {
+                self.deliver(key, form, slot, &publication);
             }
         }
     }
@@ -214,16 +217,27 @@ impl World {
         let Some(key) = self.hub.topic(topic) else { return };
         let told: BTreeMap<Slot, _> = self.hub.fanning_out(key, publications).into_iter().collect();
         let entry = self.hub.entry(key).unwrap();
-        for form in entry.forms() {
-            for slot in entry.subscribers(form) {
-                for publication in publications {
-                    if told.get(slot).is_none_or(|position| !tidings_hub::is_told(publication, position)) {
-                        let bytes = self.sent.entry(*slot).or_default();
-                        form::encode(form, &entry.context(), publication, bytes);
-                    }
+        let subscribers: Vec<_> = entry
+            .forms()
+            .flat_map(|form| entry.subscribers(form).iter().map(move |slot| (form, *slot)))
+            .collect();
+        for (form, slot) in subscribers {
+            for publication in publications {
+                if told.get(&slot).is_none_or(|position| !tidings_hub::is_told(publication, position)) {
+                    self.deliver(key, form, slot, publication);
                 }
             }
         }
+    }
+
+    fn deliver(&mut self, key: TopicKey, form: Form, slot: Slot, publication: &Publication) {
+        let mut bytes = Vec::new();
+        form::encode(form, &self.hub.entry(key).unwrap().context(), publication, &mut bytes);
+        if form.is_addressed() {
+            let shared = std::mem::take(&mut bytes);
+            tidings_session::address(&mut self.hub, slot, key, &shared, &mut bytes);
+        }
+        self.sent.entry(slot).or_default().extend_from_slice(&bytes);
     }
 
     pub(crate) fn answer_next(&mut self, answer: Response) {
@@ -268,7 +282,8 @@ impl World {
                 Effect::UnsubscribeTopic(topic) => {
                     self.wanted.remove(&topic);
                 }
-                Effect::Request(id, ticket, Request::Publish(channel, body, _)) => {
+                Effect::Request(id, ticket, Request::Publish(channel, body, extra)) => {
+                    self.tags = extra.map(|extra| extra.tags).unwrap_or_default();
                     if self.broker == Broker::Down {
                         self.hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx);
                     } else if self.answers {
