@@ -16,7 +16,7 @@ use tidings_wire::sse::Event as Message;
 use tidings_wire::ws::deflate::{self, Deflater, Inflater};
 use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
-use tidings_wire::{Channel, Publication, line, plain};
+use tidings_wire::{Channel, Extra, Framing, Publication, line, plain, stomp};
 
 /// Lines and telnet's sequences read the same however they are split, within the limit; every line is a command or not
 /// UTF-8; a message is one line, and what is always escaped comes back.
@@ -99,6 +99,43 @@ pub fn plain(data: &[u8]) {
         }
     }
     plain::unescape(data);
+}
+
+/// Frames read the same however they are split; a `MESSAGE` frame is one frame, whatever body and tags the publication has.
+pub fn stomp(data: &[u8]) {
+    let (size, data) = size_of_pieces(data);
+    let read = |size| {
+        in_pieces(data, size, data.len(), |kept| match stomp::decode(kept) {
+            Ok(stomp::Decoded::Frame(frame, used)) => {
+                let headers = frame.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+                Step::Seen(Some((frame.command, headers.collect::<Vec<_>>(), frame.body.to_vec())), used)
+            }
+            Ok(stomp::Decoded::HeartBeat(used)) => Step::Seen(None, used),
+            Ok(stomp::Decoded::Partial) => Step::Partial,
+            Err(error) => Step::End(error.to_string()),
+        })
+    };
+    let (frames, end) = read(data.len());
+    let in_small_pieces = read(size);
+    assert_eq!(frames, in_small_pieces.0);
+    // An error may be found earlier in a smaller piece, with another part of the same word in its text.
+    assert_eq!(end.is_some(), in_small_pieces.1.is_some());
+
+    let text = String::from_utf8_lossy(data).into_owned();
+    let mut publication = Publication::new(Channel::new("a:b").expect("a name"), data.to_vec());
+    publication.extra = Some(Box::new(Extra { info: None, tags: vec![(text.clone(), text.clone())] }));
+    let (mut shared, mut message) = (Vec::new(), Vec::new());
+    stomp::shared_message(&publication, &mut shared);
+    stomp::message(&shared, &text, 1, Framing::Raw, &mut message);
+    let head = message.windows(2).position(|pair| pair == b"\n\n").expect("an empty line");
+    let lines: Vec<_> = message[..head].split(|byte| *byte == b'\n').collect();
+    let is_written = !text.is_empty()
+        && !["subscription", "message-id", "destination", "content-type", "content-length"]
+            .contains(&text.as_str());
+    assert_eq!(lines.len(), 6 + usize::from(is_written));
+    assert!(lines[1..].iter().all(|line| line.contains(&b':')));
+    assert_eq!(&message[head + 2..message.len() - 1], data);
+    assert_eq!(message.last(), Some(&0));
 }
 
 /// Commands read the same however they are split, within their limits, and mean the same when they are encoded

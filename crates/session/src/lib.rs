@@ -23,6 +23,7 @@ mod plain;
 mod protocols;
 mod resp;
 mod state;
+mod stomp;
 
 pub use frames::{awaits_close, closing_input};
 pub use input::{commands, finish, input};

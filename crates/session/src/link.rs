@@ -28,6 +28,8 @@ pub enum Protocol {
     },
     /// Server-sent events that are the publications' data.
     Events,
+    /// STOMP 1.2.
+    Stomp,
 }
 
 /// Which way messages travel on the connection.
@@ -66,7 +68,7 @@ const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 const PROTOBUF: Protocol = Protocol::Client { encoding: Encoding::Protobuf };
 
 /// Every combination that there is. The first one is that of a new connection on the line port.
-const LINKS: [Row; 16] = [
+const LINKS: [Row; 17] = [
     Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
     Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
     Row::new("resp2", Framing::Raw, Protocol::Resp { version: Version::V2 }, Direction::TwoWay),
@@ -83,6 +85,7 @@ const LINKS: [Row; 16] = [
     Row::new("uni_http_stream", Framing::Line, JSON, Direction::OneWay),
     Row::new("uni_sse", Framing::SseEvent, JSON, Direction::OneWay),
     Row::new("events", Framing::SseEvent, Protocol::Events, Direction::OneWay),
+    Row::new("stomp", WEBSOCKET, Protocol::Stomp, Direction::TwoWay),
 ];
 
 impl Link {
@@ -149,6 +152,7 @@ impl Link {
             Protocol::Client { encoding } if self.is_one_way() => Message::Push(encoding),
             Protocol::Client { encoding } => Message::Reply(encoding),
             Protocol::Events => Message::Event,
+            Protocol::Stomp => Message::Stomp,
         };
         Form::new(self.framing(), message)
     }

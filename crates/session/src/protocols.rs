@@ -22,7 +22,7 @@ use crate::frames::Frames;
 use crate::input::{Step, Why};
 use crate::link::{Link, Protocol};
 use crate::state::{Peer, State};
-use crate::{Hub, client, events, plain, resp};
+use crate::{Hub, client, events, plain, resp, stomp};
 
 /// A protocol: how its sessions read, and how they take events. [`Module::DEFAULT`] has the functions that do nothing.
 pub(crate) struct Module {
@@ -92,6 +92,7 @@ impl Protocol {
             Self::Resp { .. } => &resp::MODULE,
             Self::Client { .. } => &client::MODULE,
             Self::Events => &events::MODULE,
+            Self::Stomp => &stomp::MODULE,
         }
     }
 }

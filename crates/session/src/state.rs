@@ -11,6 +11,7 @@ use crate::frames::Frames;
 use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::resp::{Greeting, Transaction};
+use crate::stomp::Stomp;
 
 /// A small fact about a session's input or output.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +101,16 @@ pub struct State {
     pub(crate) greeting: Option<Box<Greeting>>,
     /// A message of a WebSocket that has begun, or whose commands are not all done.
     pub(crate) frames: Option<Box<Frames>>,
+    /// Of a STOMP session.
+    pub(crate) stomp: Option<Box<Stomp>>,
 }
 
 impl State {
     /// Bytes of input that are kept.
     pub(crate) fn kept(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
-        self.inbox.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction
+        let stomp = self.stomp.as_ref().map_or(0, |stomp| stomp.kept());
+        self.inbox.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction + stomp
     }
 
     /// Keeps a copy of input that was not used; `searched` bytes of it hold no line break.
@@ -122,6 +126,7 @@ impl tidings_hub::State for State {
             && self.telnet == Telnet::Text
             && self.name.is_none()
             && self.frames.is_none()
+            && self.stomp.is_none()
     }
 }
 

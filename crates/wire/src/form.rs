@@ -11,7 +11,7 @@ use crate::framing::Framing;
 use crate::plain::Escape;
 use crate::publication::{Position, Publication};
 use crate::ws::deflate::Deflater;
-use crate::{plain, resp, sse};
+use crate::{plain, resp, sse, stomp};
 
 /// The byte form of publications for a session: the message, and its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +35,8 @@ pub enum Message {
     Push(Encoding),
     /// A server-sent event whose data is the publication's body.
     Event,
+    /// A `MESSAGE` frame of STOMP.
+    Stomp,
 }
 
 impl Form {
@@ -62,7 +64,7 @@ impl Form {
     /// Whether a message contains a part of its subscriber, such as the id of a subscription. [`encode`] then writes what all
     /// subscribers share, and the subscriber's session makes the message from it.
     pub const fn is_addressed(self) -> bool {
-        false
+        matches!(self.message, Message::Stomp)
     }
 }
 
@@ -101,6 +103,7 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
             });
         }
         Message::Event => event(publication, out),
+        Message::Stomp => stomp::shared_message(publication, out),
     }
 }
 

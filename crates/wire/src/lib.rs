@@ -23,6 +23,7 @@ pub mod publication;
 pub mod resp;
 mod secret;
 pub mod sse;
+pub mod stomp;
 mod varint;
 pub mod ws;
 

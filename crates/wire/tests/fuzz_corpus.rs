@@ -17,6 +17,11 @@ fn plain_lines_keep_their_promises_on_every_seed_and_mutation() {
 }
 
 #[test]
+fn stomp_frames_keep_their_promises_on_every_seed_and_mutation() {
+    run("stomp", targets::stomp);
+}
+
+#[test]
 fn resp_commands_keep_their_promises_on_every_seed_and_mutation() {
     run("resp_command", targets::resp_command);
 }

@@ -26,8 +26,8 @@ pub use operation::{
 };
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
-    EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, UniHttpStreamOptions, UniSseOptions,
-    UniWebSocketOptions, WebSocketOptions,
+    EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, StompOptions, UniHttpStreamOptions,
+    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 
 const KIB: usize = 1 << 10;
@@ -83,6 +83,8 @@ group! {
         emulation: EmulationOptions;
         /// One-way WebSocket.
         uni_websocket: UniWebSocketOptions;
+        /// STOMP over WebSocket.
+        stomp: StompOptions;
         /// One-way server-sent events.
         uni_sse: UniSseOptions;
         /// One-way HTTP streaming.

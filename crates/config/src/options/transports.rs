@@ -64,6 +64,15 @@ group! {
 }
 
 group! {
+    /// `/stomp`: STOMP 1.2 over WebSocket, with the sub-protocol `v12.stomp`. `websocket.message_size_limit` applies to its
+    /// messages and frames, too.
+    pub struct StompOptions {
+        /// Whether the path exists.
+        enabled: bool = "true", ();
+    }
+}
+
+group! {
     /// `/connection/uni_sse`: pushes as server-sent events. The client's `connect` is the parameter `cf_connect` of the
     /// request, or the body of a POST.
     pub struct UniSseOptions {

@@ -32,8 +32,8 @@ const RESERVE_OF_ADDRESS: usize = RESERVE / 4;
 /// Paths of the requests that the reserve serves.
 pub(super) const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 /// Prefixes of the paths of WebSockets, whose handshakes the reserve serves too.
-pub(super) const WEBSOCKETS: [&str; 4] =
-    ["/connection/websocket", "/connection/uni_websocket", "/tables/ws", "/parser/ws"];
+pub(super) const WEBSOCKETS: [&str; 5] =
+    ["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"];
 /// How long a request in the reserve may wait for a regular permit; the shorter time applies while the reserve is half
 /// full.
 const PROMOTION_TIMEOUT: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(250)];

@@ -10,6 +10,7 @@ mod reads;
 mod recovery;
 mod resp;
 mod rights;
+mod stomp;
 mod transactions;
 mod transports;
 mod world;

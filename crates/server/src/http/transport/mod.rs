@@ -4,6 +4,7 @@
 //! | path | module | is |
 //! |---|---|---|
 //! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
+//! | `/stomp` | [`websocket`] | a WebSocket with STOMP 1.2 |
 //! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | an answer that goes on; commands come to `/emulation` |
 //! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | an answer that goes on |
 //! | `/events` | [`events`] | plain server-sent events |
@@ -86,6 +87,9 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     }
     if config.uni_websocket.enabled {
         websockets = websockets.route("/connection/uni_websocket", get(websocket::one_way));
+    }
+    if config.stomp.enabled {
+        websockets = websockets.route("/stomp", get(websocket::stomp));
     }
     streams.merge(websockets).with_state(transports)
 }

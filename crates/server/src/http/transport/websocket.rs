@@ -1,11 +1,11 @@
-//! WebSocket: `/connection/websocket` and `/connection/uni_websocket`.
+//! WebSocket: `/connection/websocket`, `/connection/uni_websocket` and `/stomp`.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tidings_session::{Direction, Link, Protocol};
 use tidings_shard::Arrival;
-use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
+use tidings_wire::{Framing, stomp};
 
 use super::Transports;
 use super::request::parameters;
@@ -35,6 +35,14 @@ pub(super) async fn one_way(State(transports): State<Transports>, request: Reque
     serve(transports, request, "uni_websocket", terms, |_, deflate| {
         let protocol = Protocol::Client { encoding: Encoding::Json };
         Link::new(Framing::WebSocket { deflate }, protocol, Direction::OneWay)
+    })
+}
+
+/// STOMP 1.2.
+pub(super) async fn stomp(State(transports): State<Transports>, request: Request) -> Response {
+    let terms = Terms { protocols: &[stomp::SUBPROTOCOL], deflate: false };
+    serve(transports, request, "stomp", terms, |_, deflate| {
+        Link::new(Framing::WebSocket { deflate }, Protocol::Stomp, Direction::TwoWay)
     })
 }
 

@@ -1,0 +1,255 @@
+//! STOMP 1.2 over WebSocket: its frames as operations of the hub. The codec is `tidings_wire::stomp`.
+//!
+//! A destination is the channel of the same name.
+//!
+//! Invariants:
+//! - Frames are carried out and confirmed in their order: a `RECEIPT` confirms all frames before it.
+//! - After an `ERROR` frame the connection is closed (STOMP 1.2, "ERROR"); nothing is sent behind it but a Close frame.
+//! - A `MESSAGE` belongs to one subscription. A publication is encoded once; [`address`] adds the subscription's id.
+
+mod commands;
+mod state;
+
+use tidings_hub::{
+    CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
+    TopicKey,
+};
+use tidings_wire::code::{self, Code};
+use tidings_wire::stomp::{self, Command, Decoded, Frame};
+use tidings_wire::ws::{self, CloseCode};
+
+use state::Progress as Subscribing;
+pub(crate) use state::Stomp;
+
+use crate::Hub;
+use crate::context::Context;
+use crate::input::Why;
+use crate::notices::disconnect_words;
+use crate::protocols::Module;
+
+pub(crate) const MODULE: Module = Module {
+    message: |cx, bytes| cx.stomp_message(bytes),
+    refuse: |cx, id, code, text| cx.stomp_refuse(id, code, text),
+    too_long: |cx, words| cx.stomp_error(code::BAD_REQUEST.number, words, None),
+    event: |cx, event| cx.stomp_event(event),
+    closing: |cx, ending| cx.stomp_closing(ending),
+    begin: |cx| {
+        let id = cx.hub.id_of(cx.slot);
+        cx.hub.start_stale_timer(id, Timer::Stale, cx.fx);
+    },
+    // The client can neither recover nor be told which subscription misses something.
+    loss_report: |_| LossReport::Reconnect,
+    // A message needs the id of a subscription that the client chose.
+    server_subscription: |_| ServerSubscription::Ignored,
+    has_connect: true,
+    // Heart-beats are no answers to pings: see `state::HeartBeats`.
+    answers_pings: false,
+    // Clients send text, or binary messages where a body is not text.
+    accepts: |_, _| true,
+    address,
+    ..Module::DEFAULT
+};
+
+/// Appends a `MESSAGE` for each subscription of the session to the topic.
+fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
+    let session = hub.session_mut(slot);
+    let framing = session.peer.link.framing();
+    let Some(stomp) = session.existing_state().and_then(|state| state.stomp.as_mut()) else { return };
+    let to_topic = |subscription: &&state::Subscription| subscription.progress == Subscribing::Made(topic);
+    for subscription in stomp.subscriptions.iter().filter(to_topic) {
+        stomp.messages += 1;
+        stomp::message(shared, &subscription.id, stomp.messages, framing, out);
+    }
+}
+
+impl Context<'_> {
+    fn stomp(&mut self) -> &mut Stomp {
+        self.session_mut().state().stomp.get_or_insert_default()
+    }
+
+    /// Carries out the frames of one message of the WebSocket; gives how many bytes of it are done with. A frame may
+    /// continue in the next message.
+    fn stomp_message(&mut self, message: &[u8]) -> (usize, Why) {
+        self.stomp().heart_beats.received();
+        let mut kept = std::mem::take(&mut self.stomp().partial);
+        self.hub.protocols.kept -= kept.len();
+        let (bytes, in_place) = if kept.is_empty() {
+            (message, true)
+        } else {
+            kept.extend_from_slice(message);
+            (&kept[..], false)
+        };
+        let (used, why) = self.stomp_frames(bytes);
+        match why {
+            Why::End => (message.len(), why),
+            Why::Hold if in_place => (used, why),
+            Why::Hold | Why::Partial => {
+                let rest = bytes[used..].to_vec();
+                if rest.len() > self.hub.settings().max_message {
+                    let limit = self.hub.settings().max_message;
+                    self.hub.count_error();
+                    self.stomp_error(code::BAD_REQUEST.number, &too_long(limit), None);
+                    self.end(&CloseReason::Transport(CloseCode::TOO_BIG.0, too_long(limit)));
+                    return (message.len(), Why::End);
+                }
+                self.hub.protocols.kept += rest.len();
+                self.stomp().partial = rest;
+                (message.len(), why)
+            }
+        }
+    }
+
+    fn stomp_frames(&mut self, bytes: &[u8]) -> (usize, Why) {
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            match stomp::decode(rest) {
+                Ok(Decoded::HeartBeat(length)) => {
+                    self.charge_input(length);
+                    used += length;
+                }
+                Ok(Decoded::Partial) => return (used, Why::Partial),
+                Ok(Decoded::Frame(frame, length)) => {
+                    let cost = Cost { bytes: length, publishes: frame.command == Command::Send };
+                    let receipt = frame.header("receipt").map(str::to_owned);
+                    let progress = self.metered_or(
+                        cost,
+                        |cx| cx.stomp_frame(&frame),
+                        |cx, words| {
+                            let code = code::TOO_MANY_REQUESTS;
+                            cx.stomp_reject(code, words, receipt.as_deref());
+                        },
+                    );
+                    match progress {
+                        Progress::Next => used += length,
+                        Progress::Hold => return (used, Why::Hold),
+                        Progress::End => return (bytes.len(), Why::End),
+                    }
+                }
+                Err(error) => {
+                    self.hub.count_error();
+                    self.end(&CloseReason::Protocol(error.to_string()));
+                    return (bytes.len(), Why::End);
+                }
+            }
+        }
+    }
+
+    fn stomp_frame(&mut self, frame: &Frame<'_>) -> Progress {
+        let is_connected = self.session().flags.has(Flag::Connected);
+        match frame.command {
+            Command::Connect | Command::Stomp => self.in_turn(|cx| cx.stomp_connect(frame, is_connected)),
+            _ if !is_connected => self.in_turn(|cx| {
+                cx.stomp_reject(code::BAD_REQUEST, "the first frame must be CONNECT", None);
+            }),
+            Command::Send => self.stomp_send(frame),
+            Command::Subscribe => self.stomp_subscribe(frame),
+            Command::Unsubscribe => self.in_turn(|cx| cx.stomp_unsubscribe(frame)),
+            Command::Disconnect => self.in_turn(|cx| {
+                cx.stomp_confirm(frame.header("receipt"));
+                cx.end(&CloseReason::Done);
+            }),
+            Command::Ack | Command::Nack => self.stomp_unavailable(
+                frame,
+                "messages are not acknowledged: subscriptions have ack:auto, in which a message counts as acknowledged \
+                 when it is sent",
+            ),
+            Command::Begin | Command::Commit | Command::Abort => {
+                self.stomp_unavailable(frame, "transactions are not available")
+            }
+        }
+    }
+
+    fn stomp_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Joined { owner: Origin::Command(id), settled } => {
+                for subscription in &mut self.stomp().subscriptions {
+                    if subscription.progress == Subscribing::Subscribing(id) {
+                        subscription.progress = Subscribing::Made(settled.key);
+                    }
+                }
+                self.stomp_receipt(id);
+                self.send_publications(settled.key, &settled.missed);
+            }
+            Event::Publications(key, publications) => self.send_publications(key, publications),
+            Event::Connected { .. } => self.stomp_connected(),
+            Event::Response { id, answer: Response::Failed(failure), .. } => self.failed(id, &failure),
+            // The client may subscribe to the channels that its token grants; it gets nothing that it did not request.
+            Event::Response { id, answer: Response::Connected(connected), .. } => {
+                self.hub.accept(self.slot, id, *connected, true, self.fx);
+            }
+            Event::Response { id, .. } => self.stomp_receipt(id),
+            // The protocol has no frame for the end of one subscription.
+            Event::Unsubscribed { topic, code, reason } => {
+                let words = format!("{reason}: {}", topic.as_str());
+                self.stomp_error(code, &words, None);
+                self.end(&CloseReason::Done);
+            }
+            Event::PingDue => {
+                let beats = &mut self.stomp().heart_beats;
+                if beats.is_overdue() {
+                    self.end(&CloseReason::NoPong);
+                } else if beats.sends {
+                    let framing = self.link().framing();
+                    self.send(|out| {
+                        framing.frame_with(ws::Opcode::Text, 1, out, |out| {
+                            out.extend_from_slice(stomp::HEART_BEAT);
+                        });
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An error that has a code of its own ends with an `ERROR` frame; every ending has a Close frame.
+    fn stomp_closing(&mut self, ending: &CloseReason) {
+        let (number, words) = disconnect_words(ending).unwrap_or((CloseCode::NORMAL.0, String::new()));
+        if !matches!(ending, CloseReason::Done | CloseReason::Transport(..)) {
+            self.stomp_error(number, &words, None);
+        }
+        self.send(|out| ws::close(CloseCode(number), &words, out));
+    }
+
+    /// Answers a command that failed, and ends the session.
+    fn stomp_refuse(&mut self, id: u32, code: Code, text: &str) {
+        let receipt = self.stomp().take_receipt(id);
+        self.stomp_reject(code, text, receipt.as_deref());
+    }
+
+    /// Answers a frame with an error, and ends the session.
+    fn stomp_reject(&mut self, code: Code, text: &str, receipt: Option<&str>) {
+        self.hub.count_error();
+        self.stomp_error(code.number, text, receipt);
+        self.end(&CloseReason::Done);
+    }
+
+    fn stomp_error(&mut self, code: u16, text: &str, receipt: Option<&str>) {
+        let number = code.to_string();
+        let mut headers = vec![("code", number.as_str())];
+        headers.extend(receipt.map(|receipt| ("receipt-id", receipt)));
+        self.stomp_write(|out| stomp::error(text, &headers, text, out));
+    }
+
+    /// Confirms a command that requested it.
+    fn stomp_receipt(&mut self, id: u32) {
+        let receipt = self.stomp().take_receipt(id);
+        self.stomp_confirm(receipt.as_deref());
+    }
+
+    fn stomp_confirm(&mut self, receipt: Option<&str>) {
+        if let Some(receipt) = receipt {
+            self.stomp_write(|out| stomp::receipt(receipt, out));
+        }
+    }
+
+    /// Sends a frame of text.
+    fn stomp_write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let framing = self.link().framing();
+        self.send(|out| framing.frame_with(ws::Opcode::Text, 128, out, write));
+    }
+}
+
+fn too_long(limit: usize) -> String {
+    format!("frame longer than {limit} bytes")
+}
