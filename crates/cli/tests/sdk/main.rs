@@ -5,4 +5,5 @@
 mod codes;
 mod javascript;
 mod python;
+mod stomp;
 mod world;

@@ -253,3 +253,56 @@ fn frames_that_break_the_protocol_end_the_connection() {
     client.peer.write_all(b"\x81\x02{}").expect("sent");
     assert!(matches!(client.next(), Said::Close(1002, _)));
 }
+
+/// A STOMP client that is subscribed to `news`.
+fn stomp_subscriber(world: &TestServer) -> Client {
+    let mut client = Client::open(world, "/stomp", "Sec-WebSocket-Protocol: v12.stomp\r\n", &[]);
+    let frames =
+        b"CONNECT\naccept-version:1.2\n\n\0SUBSCRIBE\nid:1\ndestination:news\nreceipt:subscribed\n\n\0";
+    client.send(Opcode::Text, frames);
+    for start in ["CONNECTED\nversion:1.2\n", "RECEIPT\nreceipt-id:subscribed\n"] {
+        assert!(stomp_frame(&mut client).starts_with(start), "{start}");
+    }
+    client
+}
+
+fn stomp_frame(client: &mut Client) -> String {
+    match client.next() {
+        Said::Message(Kind::Text, frame) => String::from_utf8(frame).expect("text"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The number of the publication in a `MESSAGE` frame whose body is a number and filling.
+fn stomp_number(frame: &str) -> Option<usize> {
+    let (head, body) = frame.split_once("\n\n")?;
+    head.starts_with("MESSAGE\n").then(|| body[..8].parse().expect("a number"))
+}
+
+#[test]
+fn a_stomp_subscriber_that_does_not_read_is_cut_with_an_error_and_others_get_every_message() {
+    const COUNT: usize = 2000;
+    let world = TestServer::start(&["client.queue_max_size=65536"]);
+    let mut slow = stomp_subscriber(&world);
+    let mut fast = stomp_subscriber(&world);
+    let reader = std::thread::spawn(move || {
+        (0..COUNT).for_each(|number| assert_eq!(stomp_number(&stomp_frame(&mut fast)), Some(number)));
+    });
+    let mut publisher = RespClient::connect(world.tcp());
+    for number in 0..COUNT {
+        publisher.command(&["PUBLISH", "news", &format!("{number:08}{}", "x".repeat(10_000))]);
+    }
+    reader.join().expect("every message in its order");
+    let mut next = 0;
+    let error = loop {
+        let frame = stomp_frame(&mut slow);
+        match stomp_number(&frame) {
+            Some(number) => assert_eq!(number, next, "whole messages without a gap"),
+            None => break frame,
+        }
+        next += 1;
+    };
+    assert!(next < COUNT, "the queue was large enough");
+    assert!(error.starts_with("ERROR\n") && error.contains("\ncode:3010\n"), "{error}");
+    assert!(matches!(slow.next(), Said::Close(3010, _)));
+}
