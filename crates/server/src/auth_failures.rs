@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tidings_shard::client_network;
 use tokio::sync::watch;
 
-use crate::metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
 /// Most addresses that are stored.
 const MOST: usize = 16_384;

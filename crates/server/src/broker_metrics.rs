@@ -1,23 +1,30 @@
 //! What the brokers count.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::Redis;
 use tidings_broker::redis::failures::CODES;
 
-use crate::metrics::{BYTES, Collect, MetricWriter};
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 
-impl Collect for Memory {
+/// The memory broker in the registry of metrics.
+pub(crate) struct MemoryMetrics(pub(crate) Arc<Memory>);
+
+/// The Redis broker in the registry of metrics.
+pub(crate) struct RedisMetrics(pub(crate) Arc<Redis>);
+
+impl Collect for MemoryMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let evicted = self.evictions();
+        let evicted = self.0.evictions();
         out.gauge(
             "tidings_memory_used",
             BYTES,
             "Bytes that histories, members and remembered results take in the memory broker",
-            self.bytes(),
+            self.0.bytes(),
         )?;
         out.counters(
             "tidings_memory_evicted",
@@ -32,9 +39,9 @@ impl Collect for Memory {
     }
 }
 
-impl Collect for Redis {
+impl Collect for RedisMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let counters = self.counters();
+        let counters = self.0.counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counter(
             "tidings_redis_messages_heard",

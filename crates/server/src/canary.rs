@@ -21,7 +21,7 @@ use tidings_wire::{Channel, ClientInfo, Publication, Topic};
 use tokio::sync::Notify;
 
 use crate::interest::Interests;
-use crate::metrics::{Collect, MetricWriter, SECONDS};
+use tidings_metrics::{Collect, MetricWriter, SECONDS};
 
 /// Prefix of the channels of canaries; internal, see [`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX).
 pub(crate) const PREFIX: &str = "tidings.node.canary.";

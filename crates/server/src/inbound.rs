@@ -21,7 +21,7 @@ use crate::cluster::{Cluster, ClusterEvent};
 use crate::ended::EndedNodes;
 use crate::interest::{Interests, ShardSet};
 use crate::internal::InternalChannels;
-use crate::metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, MetricWriter};
 use crate::router::failure;
 use crate::shards::Shards;
 

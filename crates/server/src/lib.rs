@@ -31,7 +31,6 @@ mod internal;
 mod lifecycle;
 mod listen;
 mod listing;
-mod metrics;
 mod process;
 mod proxy;
 mod random;

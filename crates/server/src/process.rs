@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{BYTES, Collect, MetricWriter, SECONDS};
+use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
 
 /// Reports the process and the build.
 pub(crate) struct ProcessMetrics {

@@ -8,7 +8,7 @@ use crate::canary::Canary;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, MetricWriter};
 
 /// How often readiness is compared with the last state in the log.
 const WATCH: Duration = Duration::from_millis(100);

@@ -20,7 +20,7 @@ use crate::ended::EndedNodes;
 use crate::interest::Interests;
 use crate::internal::is_internal;
 use crate::listing::{ChannelCounts, ListBudget};
-use crate::metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
 
 /// Completion callback of a publish. Called exactly once, from any thread; must not block.

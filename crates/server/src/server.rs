@@ -19,7 +19,7 @@ use crate::http::{self, HttpServices, Traffic};
 use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
-use crate::tables;
+use crate::tables::{self, TableMetrics};
 use crate::tls::{MaterialError, Tls};
 use crate::{canary, summary};
 use tidings_auth::SetupError;
@@ -133,7 +133,7 @@ impl Server {
         }
         let tables = tables::start(&services, decisions, &internal)?;
         if let Some(tables) = &tables {
-            metrics.register(Arc::clone(tables));
+            metrics.register(TableMetrics(Arc::clone(tables)));
         }
         let traffic = Arc::<Traffic>::default();
         metrics.register(Arc::clone(&traffic));

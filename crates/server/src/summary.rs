@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tidings_hub::{Disconnects, Settings};
 
 use crate::api;
-use crate::metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
 
 /// How often a line is written at most.

@@ -42,7 +42,7 @@ use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocking::Blocking;
 use crate::cluster::Nodes;
 use crate::http::{Peer, Scheme};
-use crate::metrics::{BYTES, Collect, MetricWriter};
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
 pub(crate) use access::api_key;
 use access::{AccessDenied, ApiAccess};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidings_hub::{Directive, Order, Rejection};
 use tidings_wire::code;
 
-use crate::metrics::{Label as _, labels};
+use tidings_metrics::{Label as _, labels};
 
 /// The subject of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

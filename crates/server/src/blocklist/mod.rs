@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use entry::{Block, Change, Subject};
 
-use crate::metrics::{Collect, KeyedCounters, MetricWriter};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter};
 use entry::SubjectKind;
 
 /// Most entries.

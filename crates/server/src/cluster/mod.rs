@@ -33,7 +33,7 @@ use tidings_wire::{Channel, Topic};
 use tokio::sync::mpsc;
 
 use crate::blocklist::Change;
-use crate::metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, MetricWriter};
 use message::{Message, Payload};
 use registry::{Announced, Registry};
 use sealing::Sealer;

@@ -16,7 +16,6 @@
 
 mod bodies;
 mod escape;
-mod format;
 mod forwarded;
 mod host;
 mod limiter;
@@ -43,7 +42,7 @@ use tokio::task::JoinSet;
 use crate::api;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{Bound, SocketFile};
-use crate::metrics::MetricsRegistry;
+use tidings_metrics::MetricsRegistry;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
 use crate::tls::Tls;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::limiter::AddressKey;
-use crate::metrics::{Label as _, labels};
+use tidings_metrics::{Label as _, labels};
 
 labels! {
     /// What a connection waits for, in the order in which connections give way.

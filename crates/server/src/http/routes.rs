@@ -15,11 +15,10 @@ use axum::routing::get;
 use serde_json::json;
 use tidings_table_service as tables;
 
-use super::format::Format;
 use super::host::{self, OwnHosts};
 use super::page::{self, Depth};
 use super::{HttpServices, Peer, Traffic, forwarded, transport};
-use crate::metrics::MetricsRegistry;
+use tidings_metrics::{Format, MetricsRegistry};
 use crate::readiness::{NotReady, Readiness};
 
 /// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level

@@ -57,7 +57,7 @@ use super::listener::Release as _;
 use super::origin::{self, Origins, Scheme, Visitor};
 use super::write_timeout::WriteTimeout;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
-use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::Config;
 
 labels! {

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::answer::{Complaint, Outcome};
 use super::question::{How, Question};
 use super::{HookCounters, HookKind};
-use crate::metrics::Label as _;
+use tidings_metrics::Label as _;
 use tidings_config::{HttpUrl, StaticHeaders};
 use tidings_outbound::{Outbound, TlsError, write_address};
 

@@ -27,7 +27,7 @@ pub(crate) use answer::Publish;
 
 use self::hook::{Address, Hook};
 use self::question::{Question, Subject};
-use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::{ChannelOptions, Config, ProxyOptions};
 use tidings_outbound::TlsError;
 

@@ -14,6 +14,7 @@ use crate::auth_failures::AuthFailures;
 use crate::authority::Decisions;
 use crate::blocking::Blocking;
 use crate::blocklist::Blocklist;
+use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
 use crate::canary::{self, Canary};
 use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, DeferredWork, Nodes, Uid};
 use crate::connections::ConnectionLimiter;
@@ -26,12 +27,12 @@ use crate::info::Info;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::MetricsRegistry;
+use tidings_metrics::MetricsRegistry;
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::tls::{LineHandshakes, Tls};
+use crate::tls::{LineHandshakes, Tls, TlsMetrics};
 use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
 
@@ -186,7 +187,7 @@ impl Assembly {
         metrics.register(Arc::clone(&http.api.router));
         metrics.register(Arc::clone(&http.api.counters));
         metrics.register(Arc::clone(&http.api.auth_failures));
-        metrics.register(http.tls.clone());
+        metrics.register(TlsMetrics(http.tls.clone()));
         metrics.register(Arc::clone(&canary));
         metrics.register(inbound_counters);
         metrics.register(blocklist);
@@ -217,7 +218,7 @@ fn start_broker(
                 total_bytes: config.memory.max_total as u64,
             };
             let memory = Memory::with_limits(sink, limits);
-            metrics.register(Arc::clone(&memory));
+            metrics.register(MemoryMetrics(Arc::clone(&memory)));
             Ok(memory)
         }
         BrokerUrl::Redis(url) => {
@@ -230,7 +231,7 @@ fn start_broker(
                 ..Options::new(url.expose())
             };
             let redis = Redis::start(options, sink, &tokio::runtime::Handle::current())?;
-            metrics.register(Arc::clone(&redis));
+            metrics.register(RedisMetrics(Arc::clone(&redis)));
             Ok(redis)
         }
     }

@@ -8,7 +8,7 @@ use tidings_session::Link;
 use tidings_shard::{FANOUT_BOUNDS, Metrics};
 
 use super::Shards;
-use crate::metrics::{BYTES, Collect, MetricWriter, SECONDS};
+use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
 
 /// Values of a shard that belong together, with the label that tells them apart.
 type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];

@@ -1,16 +1,21 @@
 //! What the table service counts.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_table_service::{BucketCounters, Service};
 
-use crate::metrics::{BYTES, Collect, MetricWriter};
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 
-impl Collect for Service {
+/// The table service in the registry of metrics.
+pub(crate) struct TableMetrics(pub(crate) Arc<Service>);
+
+impl Collect for TableMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (counters, (stored, bytes)) = (&self.counters, self.stored());
+        let service = &self.0;
+        let (counters, (stored, bytes)) = (&service.counters, service.stored());
         out.gauge("tidings_tables", None, "Tables kept; in a bucket, as last counted", stored)?;
         out.gauge(
             "tidings_tables_stored",
@@ -28,19 +33,19 @@ impl Collect for Service {
             "tidings_tables_nameless",
             BYTES,
             "Bytes of what packed files unpack to, of what views are sorted with, and of removed files that are still read",
-            self.nameless(),
+            service.nameless(),
         )?;
         out.counters(
             "tidings_table_gave_way",
             "Uploads and downloads of tables that were ended for others because they were slow",
             "transfer",
-            self.gave_way(),
+            service.gave_way(),
         )?;
         out.counters(
             "tidings_table_refused",
             "Uploads and downloads of tables that were refused, by the reason",
             "reason",
-            self.refused(),
+            service.refused(),
         )?;
         out.gauge("tidings_table_viewers", None, "Connections of viewers of tables", of(&counters.viewers))?;
         let outcomes = ["whole", "aborted", "failed"];
@@ -74,7 +79,7 @@ impl Collect for Service {
             "Errors that viewers of tables were told",
             of(&counters.errors),
         )?;
-        match self.bucket() {
+        match service.bucket() {
             Some((numbers, copies)) => bucket_numbers(numbers, copies, out),
             None => Ok(()),
         }

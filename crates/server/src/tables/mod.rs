@@ -18,6 +18,7 @@ use bus::BrokerBus;
 use tidings_config::{Config, TablesStore};
 
 pub(crate) use bus::CHANNEL;
+pub(crate) use metrics::TableMetrics;
 
 /// Starts the service, unless `tables.enabled` is off. Call within a runtime.
 ///

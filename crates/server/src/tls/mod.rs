@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::{Config, TlsOptions};
 
 pub(crate) use handoff::LineHandshakes;
@@ -82,12 +82,14 @@ struct TlsCounters {
     reloads: KeyedCounters<Reload>,
 }
 
-/// Without TLS all values are zero.
-impl Collect for Option<Arc<Tls>> {
+/// TLS in the registry of metrics; without TLS all values are zero.
+pub(crate) struct TlsMetrics(pub(crate) Option<Arc<Tls>>);
+
+impl Collect for TlsMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let none = TlsCounters::default();
-        let counters = self.as_ref().map_or(&none, |tls| &tls.counters);
-        let pending = self.as_ref().map_or(0, |tls| tls.pending());
+        let counters = self.0.as_ref().map_or(&none, |tls| &tls.counters);
+        let pending = self.0.as_ref().map_or(0, |tls| tls.pending());
         out.counters(
             "tidings_tls_handshakes",
             "TLS handshakes of both ports by how they ended",

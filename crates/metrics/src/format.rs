@@ -5,19 +5,21 @@
 //! A scrape is written in OpenMetrics. The older format names counters and infos in `# HELP` and `# TYPE` as their
 //! samples are named, knows neither `info` nor `# UNIT`, and has no mark of its end; the samples are the same.
 
-use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
+use http::HeaderMap;
+use http::header::ACCEPT;
 
 /// A format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
+    /// OpenMetrics 1.0.
     OpenMetrics,
+    /// The text format of Prometheus, version 0.0.4.
     Text,
 }
 
 impl Format {
     /// The one that a request asks for: OpenMetrics where `Accept` names it with any weight but 0 (RFC 9110 §12.4.2).
-    pub(super) fn asked(headers: &HeaderMap) -> Self {
+    pub fn asked(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let wanted = values.flat_map(|value| value.split(',')).any(|range| {
             let mut parts = range.split(';').map(str::trim);
@@ -30,7 +32,7 @@ impl Format {
     }
 
     /// Its media type.
-    pub(super) fn media_type(self) -> &'static str {
+    pub fn media_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -38,7 +40,7 @@ impl Format {
     }
 
     /// What is written in OpenMetrics, in this format.
-    pub(super) fn of(self, openmetrics: String) -> String {
+    pub fn of(self, openmetrics: String) -> String {
         match self {
             Self::OpenMetrics => openmetrics,
             Self::Text => plain(&openmetrics),
@@ -75,7 +77,7 @@ fn plain(openmetrics: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use http::HeaderValue;
 
     use super::*;
 

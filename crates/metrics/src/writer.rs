@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 /// Writes families of metrics. The encoder appends the unit, and `_total` for a counter, to the name of a family.
-pub(crate) struct MetricWriter<'a>(DescriptorEncoder<'a>);
+pub struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
 impl<'a> MetricWriter<'a> {
     pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
@@ -20,7 +20,7 @@ impl<'a> MetricWriter<'a> {
     }
 
     /// A value that only grows.
-    pub(crate) fn counter(
+    pub fn counter(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -32,7 +32,7 @@ impl<'a> MetricWriter<'a> {
     }
 
     /// Counters with one label.
-    pub(crate) fn counters(
+    pub fn counters(
         &mut self,
         name: &str,
         help: &str,
@@ -46,7 +46,7 @@ impl<'a> MetricWriter<'a> {
     }
 
     /// A value that goes up and down.
-    pub(crate) fn gauge(
+    pub fn gauge(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -58,7 +58,7 @@ impl<'a> MetricWriter<'a> {
     }
 
     /// Gauges with one label.
-    pub(crate) fn gauges(
+    pub fn gauges(
         &mut self,
         name: &str,
         help: &str,
@@ -73,7 +73,7 @@ impl<'a> MetricWriter<'a> {
 
     /// A distribution: the sum of all values, and how many values lie above the previous bound and not above this one.
     /// The last bound is infinite.
-    pub(crate) fn histogram(
+    pub fn histogram(
         &mut self,
         name: &str,
         unit: Option<&Unit>,
@@ -88,7 +88,7 @@ impl<'a> MetricWriter<'a> {
     }
 
     /// Information that does not change while the process runs; the value is always 1.
-    pub(crate) fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
+    pub fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&[label])
     }
 }

@@ -7,6 +7,7 @@
 //! - Every label has a fixed set of values.
 //! - The text of a metric's `HELP` is its definition. `docs/metrics.md` repeats it, and a test compares the two.
 
+mod format;
 mod labels;
 mod writer;
 
@@ -17,16 +18,17 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 
-pub(crate) use labels::{KeyedCounters, Label, labels};
-pub(crate) use writer::MetricWriter;
+pub use format::Format;
+pub use labels::{KeyedCounters, Label};
+pub use writer::MetricWriter;
 
 /// The unit of metrics that count bytes.
-pub(crate) const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+pub const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 /// The unit of metrics that measure time.
-pub(crate) const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+pub const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
 /// A component that reports metrics.
-pub(crate) trait Collect: Send + Sync + 'static {
+pub trait Collect: Send + Sync + 'static {
     /// Writes the present values of all metrics of this component.
     ///
     /// # Errors
@@ -42,11 +44,11 @@ impl<T: Collect> Collect for Arc<T> {
 
 /// The components whose metrics `/metrics` shows.
 #[derive(Debug, Default)]
-pub(crate) struct MetricsRegistry(Registry);
+pub struct MetricsRegistry(Registry);
 
 impl MetricsRegistry {
     /// Adds a component. Each family of metrics belongs to one component.
-    pub(crate) fn register(&mut self, component: impl Collect) {
+    pub fn register(&mut self, component: impl Collect) {
         self.0.register_collector(Box::new(Component(component)));
     }
 
@@ -54,7 +56,7 @@ impl MetricsRegistry {
     ///
     /// # Errors
     /// When the encoder rejects a value; no input can cause that.
-    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(16 << 10);
         prometheus_client::encoding::text::encode(&mut text, &self.0)?;
         Ok(text)

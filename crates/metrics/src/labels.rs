@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The values of a label: a field-less enum, see [`labels!`].
-pub(crate) trait Label: Copy + 'static {
+pub trait Label: Copy + 'static {
     /// All values.
     const ALL: &'static [Self];
 
@@ -16,6 +16,7 @@ pub(crate) trait Label: Copy + 'static {
 }
 
 /// Declares an enum whose variants are the values of a label: `Variant => "value",`.
+#[macro_export]
 macro_rules! labels {
     ($(#[$meta:meta])* $vis:vis enum $Name:ident {
         $( $(#[$doc:meta])* $Variant:ident => $label:literal, )+
@@ -24,7 +25,7 @@ macro_rules! labels {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         $vis enum $Name { $( $(#[$doc])* $Variant, )+ }
 
-        impl $crate::metrics::Label for $Name {
+        impl $crate::Label for $Name {
             const ALL: &'static [Self] = &[$(Self::$Variant),+];
 
             fn label(self) -> &'static str {
@@ -37,11 +38,10 @@ macro_rules! labels {
         }
     };
 }
-pub(crate) use labels;
 
 /// A counter for each value of a label.
 #[derive(Debug)]
-pub(crate) struct KeyedCounters<K> {
+pub struct KeyedCounters<K> {
     counts: Box<[AtomicU64]>,
     key: PhantomData<K>,
 }
@@ -54,17 +54,17 @@ impl<K: Label> Default for KeyedCounters<K> {
 
 impl<K: Label> KeyedCounters<K> {
     /// Adds one; returns the count with it.
-    pub(crate) fn add(&self, key: K) -> u64 {
+    pub fn add(&self, key: K) -> u64 {
         self.counts[key.index()].fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The count of one value.
-    pub(crate) fn get(&self, key: K) -> u64 {
+    pub fn get(&self, key: K) -> u64 {
         self.counts[key.index()].load(Ordering::Relaxed)
     }
 
     /// The counts of all values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         K::ALL.iter().map(|key| (key.label(), self.get(*key)))
     }
 }
