@@ -32,7 +32,6 @@ mod lifecycle;
 mod listen;
 mod listing;
 mod process;
-mod proxy;
 mod random;
 mod readiness;
 mod router;

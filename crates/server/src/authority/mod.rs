@@ -1,5 +1,5 @@
 //! Decisions about clients that need more than the options of channels: tokens ([`tidings_auth`]) and the application's
-//! hooks ([`crate::proxy`]).
+//! hooks ([`tidings_hooks`]).
 //!
 //! A request with a token is decided by the token alone, without a hook. Expiry times of tokens and hooks are part of the
 //! response, and the session enforces them.
@@ -31,7 +31,7 @@ use tracing::debug;
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocklist::Blocklist;
 use crate::cluster::ClusterBus;
-use crate::proxy::{Hello, HookCounters, Hooks, Publish};
+use tidings_hooks::{Hello, HookCounters, Hooks, Publish};
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_auth::{SetupError, Verifier};

@@ -37,7 +37,6 @@ use tidings_shard::{Arrival, ShardMessage};
 use super::upgrade::ConnectionPolicy;
 use super::{HttpServices, forwarded};
 use crate::cluster::ClusterBus;
-use crate::proxy;
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_config::Config;
@@ -63,7 +62,7 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
         router: Arc::clone(&services.api.router),
         shards: Arc::clone(&services.shards),
         bus: services.api.nodes.bus.clone(),
-        wants_headers: proxy::wants_headers(config),
+        wants_headers: tidings_hooks::wants_headers(config),
     };
     let paths = [
         ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),

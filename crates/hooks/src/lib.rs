@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
 
-pub(crate) use answer::Publish;
+pub use answer::Publish;
 
 use self::hook::{Address, Hook};
 use self::question::{Question, Subject};
@@ -43,7 +43,7 @@ labels! {
 
 /// Requests to the application, by hook.
 #[derive(Debug, Default)]
-pub(crate) struct HookCounters {
+pub struct HookCounters {
     /// Requests that were sent.
     calls: KeyedCounters<HookKind>,
     /// Requests without a response, or with one that could not be read.
@@ -71,19 +71,19 @@ impl Collect for HookCounters {
 }
 
 /// What a client put into `connect`.
-pub(crate) struct Hello<'a> {
+pub struct Hello<'a> {
     /// What its application has to say.
-    pub(crate) data: Option<&'a [u8]>,
+    pub data: Option<&'a [u8]>,
     /// What its software calls itself.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// In which version.
-    pub(crate) version: &'a str,
+    pub version: &'a str,
     /// Headers that it could not send.
-    pub(crate) headers: &'a [(String, String)],
+    pub headers: &'a [(String, String)],
 }
 
 /// Whether transports need to keep what they know of their connections, because a hook may ask.
-pub(crate) fn wants_headers(config: &Config) -> bool {
+pub fn wants_headers(config: &Config) -> bool {
     let switched_on = |which: fn(&ChannelOptions) -> bool| namespaces(config).any(which);
     config.client.proxy.connect.enabled
         || rpc(config).is_some()
@@ -102,7 +102,7 @@ fn rpc(config: &Config) -> Option<&ProxyOptions> {
 }
 
 /// The hooks that are switched on.
-pub(crate) struct Hooks {
+pub struct Hooks {
     connect: Option<Hook>,
     subscribe: Option<Hook>,
     publish: Option<Hook>,
@@ -115,7 +115,7 @@ impl Hooks {
     ///
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
-    pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
+    pub fn new(config: &Config) -> Result<Self, TlsError> {
         let counters = Arc::<HookCounters>::default();
         let connect = &config.client.proxy.connect;
         let connect = match &connect.endpoint {
@@ -163,7 +163,7 @@ impl Hooks {
     }
 
     /// What they count.
-    pub(crate) fn counters(&self) -> &Arc<HookCounters> {
+    pub fn counters(&self) -> &Arc<HookCounters> {
         &self.counters
     }
 
@@ -171,7 +171,7 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(crate) async fn connect(
+    pub async fn connect(
         &self,
         who: &Requester,
         hello: &Hello<'_>,
@@ -186,7 +186,7 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(crate) async fn uploader(
+    pub async fn uploader(
         &self,
         who: &Requester,
         hello: &Hello<'_>,
@@ -201,7 +201,7 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it may not.
-    pub(crate) async fn subscribe(
+    pub async fn subscribe(
         &self,
         who: &Requester,
         channel: &Channel,
@@ -216,7 +216,7 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it may not.
-    pub(crate) async fn publish(
+    pub async fn publish(
         &self,
         who: &Requester,
         channel: &Channel,
@@ -231,7 +231,7 @@ impl Hooks {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub(crate) async fn rpc(
+    pub async fn rpc(
         &self,
         who: &Requester,
         method: &str,

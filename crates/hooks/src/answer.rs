@@ -20,15 +20,15 @@ pub(super) type Complaint = String;
 
 /// What is to be published.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Publish {
+pub struct Publish {
     /// This, instead of what the client sent.
-    pub(crate) body: Option<Bytes>,
+    pub body: Option<Bytes>,
     /// Without keeping it in the channel's history.
-    pub(crate) skip_history: bool,
+    pub skip_history: bool,
     /// With these tags.
-    pub(crate) tags: Vec<(String, String)>,
+    pub tags: Vec<(String, String)>,
     /// Once only under this key.
-    pub(crate) idempotency_key: Option<String>,
+    pub idempotency_key: Option<String>,
 }
 
 /// Any answer: one of the three.
