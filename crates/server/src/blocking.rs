@@ -10,8 +10,8 @@ use tidings_broker::{BrokerError, Settled, Stateful};
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use crate::blocklist::{Block, Blocklist, Change, MOST, RELOAD, Subject};
-use crate::cluster::{ClusterBus, ClusterError};
+use tidings_cluster::blocklist::{Block, Blocklist, Change, MOST, RELOAD, Subject};
+use tidings_cluster::{ClusterBus, ClusterError};
 use crate::shards::Shards;
 
 /// The channel whose register at the broker holds the list.

@@ -16,7 +16,7 @@ use tidings_shard::{Control, Reply};
 use tidings_wire::{Channel, Extra, Topic};
 
 use crate::authority::Decisions;
-use crate::ended::PRESENCE_TTL;
+use tidings_cluster::PRESENCE_TTL;
 use crate::info::Info;
 use crate::interest::Route;
 use crate::internal::is_internal;

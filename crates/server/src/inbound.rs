@@ -15,10 +15,10 @@ use tidings_shard::{Mailbox, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
-use crate::blocklist::{self, Blocklist};
+use tidings_cluster::blocklist::{self, Blocklist};
 use crate::canary::Canary;
-use crate::cluster::{Cluster, ClusterEvent};
-use crate::ended::EndedNodes;
+use tidings_cluster::{Cluster, ClusterEvent};
+use tidings_cluster::EndedNodes;
 use crate::interest::{Interests, ShardSet};
 use crate::internal::InternalChannels;
 use tidings_metrics::{Collect, MetricWriter};

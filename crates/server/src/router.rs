@@ -16,10 +16,10 @@ use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
 use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, History, HistoryQuery, Pattern, Topic, code};
 
-use crate::ended::EndedNodes;
+use tidings_cluster::EndedNodes;
 use crate::interest::Interests;
 use crate::internal::is_internal;
-use crate::listing::{ChannelCounts, ListBudget};
+use tidings_cluster::{ChannelCounts, ListBudget};
 use tidings_metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
 
@@ -108,11 +108,6 @@ impl Router {
         for uid in self.ended.uids() {
             self.broker.presence_evict(channel, &uid, Box::new(|_| {}));
         }
-    }
-
-    /// The nodes that have ended lately.
-    pub(crate) fn ended(&self) -> &EndedNodes {
-        &self.ended
     }
 
     /// The channels that have subscribers here, those with presence first.

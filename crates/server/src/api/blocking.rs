@@ -6,7 +6,7 @@ use super::Services;
 use super::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
 use super::methods::time;
 use super::reply::{ApiError, Outcome, Reply};
-use crate::blocklist::{Block, Subject};
+use tidings_cluster::blocklist::{Block, Subject};
 
 /// Longest name of a user or id of a token, in bytes.
 const LONGEST: usize = 1_024;

@@ -19,8 +19,8 @@ use super::command::{
 };
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{self, ApiError, Client, Outcome, Publication, Reply, Response};
-use crate::cluster::ClusterError;
-use crate::listing::ListBudget;
+use tidings_cluster::ClusterError;
+use tidings_cluster::ListBudget;
 
 /// The codes that a client may be disconnected with: those of the protocol, and the application's own from 4000 on.
 const FAREWELLS: std::ops::RangeInclusive<u32> = 3000..=4999;

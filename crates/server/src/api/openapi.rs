@@ -29,7 +29,7 @@ mod tests {
     use super::super::command::{self, Command, Entry, MAX_CHANNELS, MAX_COMMANDS};
     use super::super::reply::{self, ApiError, Client, Outcome, PublishResult, Response};
     use super::DESCRIPTION;
-    use crate::cluster::NodeInfo;
+    use tidings_cluster::NodeInfo;
 
     fn description() -> Value {
         serde_json::from_str(DESCRIPTION).expect("JSON")

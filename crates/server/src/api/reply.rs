@@ -14,7 +14,7 @@ use tidings_wire::code::{self, Code};
 
 use super::command::Json;
 use crate::blocking::BlockError;
-use crate::cluster::{ClusterError, NodeInfo};
+use tidings_cluster::{ClusterError, NodeInfo};
 
 /// What came of a command.
 pub(super) type Reply = Result<Outcome, ApiError>;

@@ -29,8 +29,8 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use crate::auth_failures::{AuthFailures, Credential};
-use crate::blocklist::Blocklist;
-use crate::cluster::ClusterBus;
+use tidings_cluster::blocklist::Blocklist;
+use tidings_cluster::ClusterBus;
 use tidings_hooks::{Hello, HookCounters, Hooks, Publish};
 use crate::router::Router;
 use crate::shards::Shards;

@@ -7,19 +7,18 @@ use std::sync::Arc;
 use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
+use tidings_cluster::blocklist::Blocklist;
+use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, Nodes, Uid};
 use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
 
 use super::StartError;
 use crate::auth_failures::AuthFailures;
 use crate::authority::Decisions;
 use crate::blocking::Blocking;
-use crate::blocklist::Blocklist;
 use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
 use crate::canary::{self, Canary};
-use crate::cluster::{self, Cluster, ClusterBus, ClusterKey, DeferredWork, Nodes, Uid};
 use crate::connections::ConnectionLimiter;
 use crate::control::SessionControl;
-use crate::ended::EndedNodes;
 use crate::http::HttpServices;
 use crate::http::upgrade::ConnectionPolicy;
 use crate::inbound::{Inbound, InboundCounters};
@@ -27,6 +26,7 @@ use crate::info::Info;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
+use crate::local_node::NodeParts;
 use tidings_metrics::MetricsRegistry;
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
@@ -37,7 +37,7 @@ use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
 
 /// Prefixes of the internal channels of this version; canaries that take the way of other publishers are not among them.
-const OWN: [&str; 3] = [cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
+const OWN: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
 
 /// The parts of a server that is not started yet.
 pub(super) struct Assembly {
@@ -119,14 +119,17 @@ impl Assembly {
             sessions,
             Arc::clone(&interests),
             Arc::clone(&shards),
-            ended,
+            Arc::clone(&ended),
             config.broker_linger,
         ));
         let nodes = Arc::new(Nodes {
             bus: bus.clone(),
-            router: Arc::clone(&router),
-            shards: Arc::clone(&shards),
-            lifecycle: Arc::clone(&lifecycle),
+            local: Arc::new(NodeParts {
+                router: Arc::clone(&router),
+                shards: Arc::clone(&shards),
+                lifecycle: Arc::clone(&lifecycle),
+            }),
+            ended,
             is_shared,
         });
         let blocking = Arc::new(Blocking {

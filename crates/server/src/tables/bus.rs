@@ -7,7 +7,7 @@ use tidings_broker::PublishOptions;
 use tidings_table_service::{MAX_MESSAGE, MessageCallback, NodeBus};
 use tidings_wire::{Channel, Topic};
 
-use crate::cluster::ClusterBus;
+use tidings_cluster::ClusterBus;
 use crate::http::HttpServices;
 use crate::internal::InternalChannels;
 use crate::router::Router;

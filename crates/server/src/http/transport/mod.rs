@@ -36,7 +36,7 @@ use tidings_shard::{Arrival, ShardMessage};
 
 use super::upgrade::ConnectionPolicy;
 use super::{HttpServices, forwarded};
-use crate::cluster::ClusterBus;
+use tidings_cluster::ClusterBus;
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_config::Config;

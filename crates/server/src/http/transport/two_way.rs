@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Transports;
 use super::request::{bad_request, encoding, first, read, reject_changes, reject_head};
 use super::stream::{EVENT_STREAM, Stream};
-use crate::cluster::ClusterError;
+use tidings_cluster::ClusterError;
 
 /// One message a line, or each behind its length.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {

@@ -12,9 +12,7 @@ use tidings_broker::Stateful;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use super::ClusterBus;
-use crate::ended::PRESENCE_TTL;
-use crate::router::Router;
+use super::{ClusterBus, LocalNode, PRESENCE_TTL};
 
 /// How many requests wait for the broker at once.
 const AT_ONCE: usize = 128;
@@ -22,17 +20,16 @@ const AT_ONCE: usize = 128;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Removes the members of the node with this uid from every channel with subscribers on this node.
-pub(super) async fn evict(bus: ClusterBus, router: Arc<Router>, uid: String) {
-    router.ended().add(&uid, Instant::now());
+pub(super) async fn evict(bus: ClusterBus, local: Arc<dyn LocalNode>, uid: String) {
     let end = Instant::now() + PRESENCE_TTL;
-    let mut left = router.subscribed_channels();
+    let mut left = local.subscribed_channels();
     while !left.is_empty() && Instant::now() < end {
         let mut again = Vec::new();
         for some in left.chunks(AT_ONCE) {
             if bus.cluster().knows(&uid) {
                 return;
             }
-            let (more, failed) = evict_from(&**router.broker(), some, &uid).await;
+            let (more, failed) = evict_from(&**bus.broker(), some, &uid).await;
             again.extend(more);
             if failed {
                 tokio::time::sleep(AGAIN).await;

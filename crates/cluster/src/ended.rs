@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a client stays present after its node last confirmed it.
-pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// Most nodes that are remembered.
 const MAX_ENDED: usize = 64;
 
 /// The nodes that have ended within the last [`PRESENCE_TTL`]; at most [`MAX_ENDED`].
 #[derive(Debug, Default)]
-pub(crate) struct EndedNodes {
+pub struct EndedNodes {
     nodes: Mutex<Vec<(String, Instant)>>,
     /// Whether there are any: read without the lock by every request for presence.
     any: AtomicBool,
@@ -19,7 +19,7 @@ pub(crate) struct EndedNodes {
 
 impl EndedNodes {
     /// The node with this uid has ended.
-    pub(crate) fn add(&self, uid: &str, now: Instant) {
+    pub fn add(&self, uid: &str, now: Instant) {
         let mut nodes = self.lock();
         nodes.retain(|(other, since)| other != uid && now.duration_since(*since) < PRESENCE_TTL);
         if nodes.len() < MAX_ENDED {
@@ -29,14 +29,14 @@ impl EndedNodes {
     }
 
     /// The node with this uid announces itself again: its members stay from now on.
-    pub(crate) fn remove(&self, uid: &str) {
+    pub fn remove(&self, uid: &str) {
         if self.any.load(Ordering::Acquire) {
             self.lock().retain(|(other, _)| other != uid);
         }
     }
 
     /// The uids of all of them.
-    pub(crate) fn uids(&self) -> Vec<String> {
+    pub fn uids(&self) -> Vec<String> {
         if !self.any.load(Ordering::Acquire) {
             return Vec::new();
         }

@@ -1,7 +1,7 @@
 //! The blocklist: users and tokens that are rejected although their tokens are valid: blocked users, revoked tokens, and
 //! tokens of a user that were issued before a given time.
 //!
-//! The server API changes the list ([`crate::blocking`]). A change is stored at the broker first, so that it outlives
+//! The server API changes the list (`blocking.rs` of the server). A change is stored at the broker first, so that it outlives
 //! this node, and then sent to all nodes, each of which ends the connections concerned. Every node reads the whole list
 //! when it starts, when the broker is connected again, and every [`RELOAD`], which makes up for a lost message.
 //!
@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 use tidings_hub::{Directive, TokenId};
 use tokio::sync::{Notify, watch};
 
-pub(crate) use entry::{Block, Change, Subject};
+pub use entry::{Block, Change, Subject};
 
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter};
 use entry::SubjectKind;
 
 /// Most entries.
-pub(crate) const MOST: usize = 50_000;
+pub const MOST: usize = 50_000;
 /// How often the list is read again.
-pub(crate) const RELOAD: Duration = Duration::from_secs(30);
+pub const RELOAD: Duration = Duration::from_secs(30);
 /// How long a connection waits for the list of a node that was just started.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// A change by message takes precedence over a list that was requested less than this time before it.
@@ -36,7 +36,7 @@ const OVERLAP: Duration = Duration::from_secs(5);
 
 /// The list of one node.
 #[derive(Debug)]
-pub(crate) struct Blocklist {
+pub struct Blocklist {
     entries: RwLock<HashMap<Subject, Known>>,
     loaded: watch::Sender<bool>,
     reload: Notify,
@@ -54,7 +54,7 @@ struct Known {
 
 /// The list has [`MOST`] entries already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub struct Full;
 
 impl Default for Blocklist {
     fn default() -> Self {
@@ -69,14 +69,14 @@ impl Default for Blocklist {
 
 impl Blocklist {
     /// Waits until the list has been read, for [`LOAD_TIMEOUT`] at most. Returns whether it has been read.
-    pub(crate) async fn ready(&self) -> bool {
+    pub async fn ready(&self) -> bool {
         let mut loaded = self.loaded.subscribe();
         let wait = loaded.wait_for(|loaded| *loaded);
         tokio::time::timeout(LOAD_TIMEOUT, wait).await.is_ok_and(|outcome| outcome.is_ok())
     }
 
     /// The block of this user, or of this token of the user, at the time `now` (Unix seconds).
-    pub(crate) fn find(&self, user: &str, token: Option<&TokenId>, now: u64) -> Option<Block> {
+    pub fn find(&self, user: &str, token: Option<&TokenId>, now: u64) -> Option<Block> {
         let entries = self.read();
         if entries.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl Blocklist {
     }
 
     /// Counts a connection or a refresh that was rejected because of a block.
-    pub(crate) fn count(&self, block: &Block) {
+    pub fn count(&self, block: &Block) {
         self.refused.add(block.subject.kind());
     }
 
@@ -103,7 +103,7 @@ impl Blocklist {
     ///
     /// # Errors
     /// [`Full`]: nothing has changed.
-    pub(crate) fn apply(&self, change: Change) -> Result<Option<Directive>, Full> {
+    pub fn apply(&self, change: Change) -> Result<Option<Directive>, Full> {
         let mut entries = self.write();
         let (subject, block) = match change {
             Change::Add(block) => (block.subject.clone(), Some(block)),
@@ -119,7 +119,7 @@ impl Blocklist {
 
     /// Replaces the list with the one that was requested from the broker at `asked`. Returns the orders to sessions for
     /// blocks that were unknown on this node.
-    pub(crate) fn adopt(&self, blocks: Vec<Block>, asked: Instant, now: u64) -> Vec<Directive> {
+    pub fn adopt(&self, blocks: Vec<Block>, asked: Instant, now: u64) -> Vec<Directive> {
         let mut entries = self.write();
         let is_newer = |known: &Known| known.changed + OVERLAP > asked;
         entries.retain(|_, known| is_newer(known) || known.block.as_ref().is_some_and(|b| b.holds(now)));
@@ -140,17 +140,17 @@ impl Blocklist {
     }
 
     /// Removes expired entries.
-    pub(crate) fn sweep(&self, now: u64) {
+    pub fn sweep(&self, now: u64) {
         self.write().retain(|_, known| known.block.as_ref().is_some_and(|block| block.holds(now)));
     }
 
     /// The block of a subject.
-    pub(crate) fn get(&self, subject: &Subject) -> Option<Block> {
+    pub fn get(&self, subject: &Subject) -> Option<Block> {
         self.read().get(subject)?.block.clone()
     }
 
     /// Requests that the list be read again soon.
-    pub(crate) fn hurry(&self) {
+    pub fn hurry(&self) {
         self.reload.notify_one();
     }
 
@@ -164,17 +164,17 @@ impl Blocklist {
     }
 
     /// Whether the list has [`MOST`] entries.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.read().len() >= MOST
     }
 
     /// The list has been read: connections need not wait for it any more.
-    pub(crate) fn set_loaded(&self) {
+    pub fn set_loaded(&self) {
         self.loaded.send_replace(true);
     }
 
     /// Waits until the list should be read again before its time.
-    pub(crate) async fn reload_requested(&self) {
+    pub async fn reload_requested(&self) {
         self.reload.notified().await;
     }
 

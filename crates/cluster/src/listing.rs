@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 /// Channels and how many subscribers each has, as one node counts them.
-pub(crate) type ChannelCounts = BTreeMap<String, u64>;
+pub type ChannelCounts = BTreeMap<String, u64>;
 
 /// Bytes that the names in a list may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ListBudget {
+pub struct ListBudget {
     left: usize,
     /// Bytes that each entry takes besides the name.
     overhead: usize,
@@ -15,12 +15,12 @@ pub(crate) struct ListBudget {
 
 impl ListBudget {
     /// A budget of `bytes`; each entry takes `overhead` bytes besides its name.
-    pub(crate) fn new(bytes: usize, overhead: usize) -> Self {
+    pub fn new(bytes: usize, overhead: usize) -> Self {
         Self { left: bytes, overhead }
     }
 
     /// Takes the bytes of an entry. Returns whether they were left.
-    pub(crate) fn take(&mut self, name: &str) -> bool {
+    pub fn take(&mut self, name: &str) -> bool {
         let left = self.left.checked_sub(name.len() + self.overhead);
         self.left = left.unwrap_or(0);
         left.is_some()

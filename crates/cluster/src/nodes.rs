@@ -13,10 +13,7 @@ use super::registry::{ANNOUNCE, NodeInfo};
 use super::{
     CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, evicting, survey,
 };
-use crate::lifecycle::Lifecycle;
-use crate::listing::{ChannelCounts, ListBudget};
-use crate::router::Router;
-use crate::shards::Shards;
+use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode};
 
 /// Bytes that a channel takes in a message besides its name.
 const LISTED: usize = 32;
@@ -28,13 +25,15 @@ const LOOK: Duration = Duration::from_secs(1);
 const SURVEY: Duration = Duration::from_secs(3);
 
 /// This node and the others.
-pub(crate) struct Nodes {
-    pub(crate) bus: ClusterBus,
-    pub(crate) router: Arc<Router>,
-    pub(crate) shards: Arc<Shards>,
-    pub(crate) lifecycle: Arc<Lifecycle>,
+pub struct Nodes {
+    /// Publishes messages to the others.
+    pub bus: ClusterBus,
+    /// This node.
+    pub local: Arc<dyn LocalNode>,
+    /// The nodes that have ended lately.
+    pub ended: Arc<EndedNodes>,
     /// Whether other nodes may use the same broker.
-    pub(crate) is_shared: bool,
+    pub is_shared: bool,
 }
 
 impl Nodes {
@@ -43,7 +42,7 @@ impl Nodes {
     }
 
     /// All nodes, this one first.
-    pub(crate) fn list(&self) -> Vec<NodeInfo> {
+    pub fn list(&self) -> Vec<NodeInfo> {
         let mut nodes = vec![self.info()];
         nodes.extend(self.cluster().others());
         nodes
@@ -54,15 +53,15 @@ impl Nodes {
     ///
     /// # Errors
     /// [`ClusterError`], also when a single node is missing.
-    pub(crate) async fn channels(
+    pub async fn channels(
         &self,
         pattern: Option<&Pattern>,
         mut budget: ListBudget,
     ) -> Result<ChannelCounts, ClusterError> {
         let cluster = self.cluster();
         let others = cluster.others();
-        let mut all = self.router.channels(pattern, &mut budget).ok_or(ClusterError::TooLarge)?;
-        if self.router.down_reason().is_some() {
+        let mut all = self.local.channels(pattern, &mut budget).ok_or(ClusterError::TooLarge)?;
+        if !self.local.is_broker_up() {
             // The number of other nodes is unknown.
             return Err(BrokerError::Unavailable.into());
         }
@@ -103,7 +102,7 @@ impl Nodes {
 
     /// Announces this node, responds to other nodes and removes the members of ended nodes, until the task is cancelled.
     /// With the memory broker there are no other nodes, and it returns at once.
-    pub(crate) async fn run(self: Arc<Self>, DeferredWork(mut work): DeferredWork) {
+    pub async fn run(self: Arc<Self>, DeferredWork(mut work): DeferredWork) {
         if !self.is_shared {
             return;
         }
@@ -120,7 +119,7 @@ impl Nodes {
                 _ = look.tick() => {
                     for info in cluster.registry.take_ended(Instant::now()) {
                         tracing::warn!(node = info.name, "a node has ended without leaving; its members are removed");
-                        evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), info.uid));
+                        self.spawn_eviction(&mut evicting, info.uid);
                     }
                     continue;
                 }
@@ -134,7 +133,7 @@ impl Nodes {
             let (channel, payload) = match deferred {
                 Deferred::Announce => (cluster.all.clone(), Payload::Node(self.info())),
                 Deferred::Evict(uid) => {
-                    evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.router), uid));
+                    self.spawn_eviction(&mut evicting, uid);
                     continue;
                 }
                 Deferred::Answer { to, id, pattern } => {
@@ -143,7 +142,7 @@ impl Nodes {
                     let mut budget = ListBudget::new(MAX_MESSAGE, LISTED);
                     // An invalid pattern matches nothing.
                     let channels = match pattern {
-                        Ok(pattern) => self.router.channels(pattern.as_ref(), &mut budget),
+                        Ok(pattern) => self.local.channels(pattern.as_ref(), &mut budget),
                         Err(_) => Some(ChannelCounts::new()),
                     };
                     (channel, Payload::Answer { id, channels })
@@ -158,8 +157,14 @@ impl Nodes {
         }
     }
 
+    /// Removes the members of an ended node in a task of `evicting`.
+    fn spawn_eviction(&self, evicting: &mut JoinSet<()>, uid: String) {
+        self.ended.add(&uid, Instant::now());
+        evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.local), uid));
+    }
+
     /// Tells the other nodes that this node leaves. Call it when the node announces itself no more. Waits at most `within`.
-    pub(crate) async fn leave(&self, within: Duration) {
+    pub async fn leave(&self, within: Duration) {
         if self.is_shared {
             let gone = self.bus.send(&self.cluster().all, Payload::Gone {});
             // Without the message they notice the missing announcements.
@@ -170,15 +175,16 @@ impl Nodes {
     /// The information about this node that other nodes and the server API show.
     fn info(&self) -> NodeInfo {
         let cluster = self.cluster();
+        let statistics = self.local.statistics();
         NodeInfo {
             uid: cluster.uid.clone(),
             name: cluster.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            num_clients: self.shards.connections() as u64,
-            num_users: self.shards.sum(|m| &m.users),
-            num_subs: self.shards.sum(|m| &m.subscriptions),
-            num_channels: self.router.subscribed().0 as u64,
-            uptime: self.lifecycle.uptime().as_secs(),
+            num_clients: statistics.clients,
+            num_users: statistics.users,
+            num_subs: statistics.subscriptions,
+            num_channels: statistics.channels,
+            uptime: statistics.uptime.as_secs(),
             channel_options: cluster.channel_options.clone(),
         }
     }

@@ -15,26 +15,26 @@ const MOST: usize = 1_000;
 
 /// Information about a node. The field names are those of the server API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NodeInfo {
+pub struct NodeInfo {
     /// The unique id, new with each start.
-    pub(crate) uid: String,
+    pub uid: String,
     /// The name that the operator gave it.
-    pub(crate) name: String,
+    pub name: String,
     /// The version of the program.
-    pub(crate) version: String,
+    pub version: String,
     /// Connections of clients.
-    pub(crate) num_clients: u64,
+    pub num_clients: u64,
     /// Users of these connections; a user with connections on several shards is counted once for each.
-    pub(crate) num_users: u64,
+    pub num_users: u64,
     /// Subscriptions of these connections.
-    pub(crate) num_subs: u64,
+    pub num_subs: u64,
     /// Channels with subscribers.
-    pub(crate) num_channels: u64,
+    pub num_channels: u64,
     /// Seconds since the start.
-    pub(crate) uptime: u64,
+    pub uptime: u64,
     /// Digest of the options of channels: nodes of one version that share a broker should have the same.
     #[serde(default)]
-    pub(crate) channel_options: String,
+    pub channel_options: String,
 }
 
 /// The longest time between two announcements of its own that a node receives back. Past it the node was cut off from the

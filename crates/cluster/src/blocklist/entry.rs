@@ -9,7 +9,7 @@ use tidings_metrics::{Label as _, labels};
 /// The subject of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Subject {
+pub enum Subject {
     /// A user, whatever its credential.
     User(String),
     /// The token with this id (`jti`).
@@ -38,7 +38,7 @@ impl Subject {
     }
 
     /// The key at the broker.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let (Self::User(id) | Self::Token(id) | Self::UserTokens(id)) = self;
         format!("{}:{id}", self.kind().label())
     }
@@ -46,19 +46,20 @@ impl Subject {
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Block {
-    pub(crate) subject: Subject,
+pub struct Block {
+    /// The subject.
+    pub subject: Subject,
     /// When the block expires, in Unix seconds; 0 is never.
-    pub(crate) expire_at: u64,
+    pub expire_at: u64,
     /// For [`Subject::UserTokens`]: tokens that were issued before this time are rejected, in Unix seconds.
     #[serde(default)]
-    pub(crate) issued_before: u64,
+    pub issued_before: u64,
 }
 
 /// A change of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Change {
+pub enum Change {
     /// Add an entry, or replace the one of the same subject.
     Add(Block),
     /// Remove an entry.
@@ -67,7 +68,7 @@ pub(crate) enum Change {
 
 impl Block {
     /// Whether the block is in force at `now`.
-    pub(crate) fn holds(&self, now: u64) -> bool {
+    pub fn holds(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now
     }
 
@@ -81,7 +82,7 @@ impl Block {
     }
 
     /// The rejection of a connection or a refresh.
-    pub(crate) fn verdict(&self) -> Rejection {
+    pub fn verdict(&self) -> Rejection {
         let code = match self.subject {
             Subject::User(_) => code::PERMISSION_DENIED,
             Subject::Token(_) | Subject::UserTokens(_) => code::UNAUTHORIZED,
@@ -90,7 +91,7 @@ impl Block {
     }
 
     /// The order that ends the connections concerned, with a code after which clients do not reconnect.
-    pub(crate) fn directive(&self) -> Directive {
+    pub fn directive(&self) -> Directive {
         let (code, reason) = (code::FORCE_DISCONNECT.number, self.reason().to_owned());
         let (user, order) = match &self.subject {
             Subject::User(user) => (user, Order::Disconnect { code, reason, except: Vec::new() }),

@@ -14,24 +14,24 @@ use crate::blocklist::Change;
 
 /// Publishes messages to the nodes of a deployment, this one included. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct ClusterBus {
+pub struct ClusterBus {
     cluster: Arc<Cluster>,
     broker: Arc<dyn Stateful>,
 }
 
 impl ClusterBus {
     /// Seals messages with the key of `cluster` and publishes them at `broker`.
-    pub(crate) fn new(cluster: Arc<Cluster>, broker: Arc<dyn Stateful>) -> Self {
+    pub fn new(cluster: Arc<Cluster>, broker: Arc<dyn Stateful>) -> Self {
         Self { cluster, broker }
     }
 
     /// This node among the others.
-    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+    pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
     /// The broker that carries the messages.
-    pub(crate) fn broker(&self) -> &Arc<dyn Stateful> {
+    pub fn broker(&self) -> &Arc<dyn Stateful> {
         &self.broker
     }
 
@@ -39,7 +39,7 @@ impl ClusterBus {
     ///
     /// # Errors
     /// [`ClusterError`]: no node has received it then.
-    pub(crate) async fn order(&self, directive: &Directive) -> Result<(), ClusterError> {
+    pub async fn order(&self, directive: &Directive) -> Result<(), ClusterError> {
         match self.send(&self.cluster.all, Payload::Order(directive.into())).await? {
             0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
@@ -50,7 +50,7 @@ impl ClusterBus {
     ///
     /// # Errors
     /// [`ClusterError`]: no node has received it then.
-    pub(crate) async fn change_blocklist(&self, change: Change) -> Result<(), ClusterError> {
+    pub async fn change_blocklist(&self, change: Change) -> Result<(), ClusterError> {
         match self.send(&self.cluster.all, Payload::Blocklist(change)).await? {
             0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
@@ -63,7 +63,7 @@ impl ClusterBus {
     /// # Errors
     /// [`ClusterError::NoSuchNode`] when there is no such node; other errors when the message is not delivered. Whether
     /// the node has the session is not checked.
-    pub(crate) async fn forward(&self, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
+    pub async fn forward(&self, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
         if !self.cluster.knows(to) {
             return Err(ClusterError::NoSuchNode);
         }

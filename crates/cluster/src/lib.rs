@@ -11,9 +11,13 @@
 //! - A message that cannot be parsed, or that exceeds a bound, is counted and changes nothing.
 //! - A response about all nodes is complete, or it is an error that names the missing nodes.
 
+pub mod blocklist;
 mod bus;
+mod ended;
 mod evicting;
 mod key;
+mod listing;
+mod local;
 mod message;
 mod nodes;
 mod registry;
@@ -39,13 +43,16 @@ use registry::{Announced, Registry};
 use sealing::Sealer;
 use survey::Surveys;
 
-pub(crate) use bus::ClusterBus;
-pub(crate) use key::{ClusterKey, Uid};
-pub(crate) use nodes::Nodes;
-pub(crate) use registry::NodeInfo;
+pub use bus::ClusterBus;
+pub use ended::{EndedNodes, PRESENCE_TTL};
+pub use key::{ClusterKey, Uid};
+pub use listing::{ChannelCounts, ListBudget};
+pub use local::{LocalNode, NodeStatistics};
+pub use nodes::Nodes;
+pub use registry::NodeInfo;
 
 /// The channel of all nodes. With a dot and a uid appended, the channel of one node.
-pub(crate) const CONTROL: &str = "tidings.node.control";
+pub const CONTROL: &str = "tidings.node.control";
 /// Longest message in bytes, before encryption; longer ones are neither sent nor read.
 const MAX_MESSAGE: usize = 4 << 20;
 /// Most deferred items; further ones are counted as ignored.
@@ -53,7 +60,7 @@ const MAX_DEFERRED: usize = 64;
 
 /// This node among the others.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     uid: String,
     name: String,
     all: Channel,
@@ -66,7 +73,7 @@ pub(crate) struct Cluster {
     /// Work for the task, see [`Nodes::run`].
     deferred: mpsc::Sender<Deferred>,
     /// Messages that could not be parsed, or exceeded a bound.
-    pub(crate) ignored: AtomicU64,
+    ignored: AtomicU64,
 }
 
 /// Work for the task.
@@ -82,11 +89,11 @@ enum Deferred {
 
 /// The receiving end of the work that [`Cluster`] defers.
 #[derive(Debug)]
-pub(crate) struct DeferredWork(mpsc::Receiver<Deferred>);
+pub struct DeferredWork(mpsc::Receiver<Deferred>);
 
 /// A message that concerns the sessions on this node.
 #[derive(Debug)]
-pub(crate) enum ClusterEvent {
+pub enum ClusterEvent {
     /// An order to the sessions that it concerns.
     Order(Arc<Directive>),
     /// A change of the list of blocked users and tokens.
@@ -99,7 +106,7 @@ pub(crate) enum ClusterEvent {
 
 /// Why a message was not delivered, or a response is incomplete.
 #[derive(Debug, Error)]
-pub(crate) enum ClusterError {
+pub enum ClusterError {
     /// The broker rejected the message.
     #[error("{0}")]
     Broker(#[from] BrokerError),
@@ -126,7 +133,7 @@ pub(crate) enum ClusterError {
 impl Cluster {
     /// A node with this unique id, this name for operators, a digest of its options of channels, and the deployment's
     /// key; and the work that it defers to [`Nodes::run`].
-    pub(crate) fn new(
+    pub fn new(
         uid: Uid,
         name: String,
         channel_options: String,
@@ -150,12 +157,12 @@ impl Cluster {
     }
 
     /// The channels that the node must be subscribed to.
-    pub(crate) fn topics(&self) -> [Topic; 2] {
+    pub fn topics(&self) -> [Topic; 2] {
         [self.all.clone().into(), self.own.clone().into()]
     }
 
     /// The uid of this node.
-    pub(crate) fn uid(&self) -> &str {
+    pub fn uid(&self) -> &str {
         &self.uid
     }
 
@@ -182,22 +189,22 @@ impl Cluster {
     }
 
     /// Whether the node with this uid is alive.
-    pub(crate) fn knows(&self, uid: &str) -> bool {
+    pub fn knows(&self, uid: &str) -> bool {
         self.registry.knows(uid, Instant::now())
     }
 
     /// The other nodes.
-    pub(crate) fn others(&self) -> Vec<NodeInfo> {
+    pub fn others(&self) -> Vec<NodeInfo> {
         self.registry.nodes(Instant::now())
     }
 
     /// Encrypts a message for an internal channel.
-    pub(crate) fn seal(&self, channel: &Channel, message: &[u8]) -> Bytes {
+    pub fn seal(&self, channel: &Channel, message: &[u8]) -> Bytes {
         self.sealer.seal(channel, message)
     }
 
     /// Decrypts a message from an internal channel. A message that is not authentic, or was received before, is counted.
-    pub(crate) fn open(&self, channel: &Channel, body: &[u8]) -> Option<(Uid, Vec<u8>)> {
+    pub fn open(&self, channel: &Channel, body: &[u8]) -> Option<(Uid, Vec<u8>)> {
         self.sealer.open(channel, body).ok()
     }
 
@@ -207,7 +214,7 @@ impl Cluster {
     }
 
     /// Handles a message from one of the cluster channels. Returns an event if the message concerns sessions.
-    pub(crate) fn on_publication(&self, channel: &Channel, body: &[u8]) -> Option<ClusterEvent> {
+    pub fn on_publication(&self, channel: &Channel, body: &[u8]) -> Option<ClusterEvent> {
         if body.len() > MAX_MESSAGE + sealing::OVERHEAD {
             return self.ignore();
         }
@@ -256,7 +263,7 @@ impl Cluster {
     }
 
     /// Counts a message that exceeds a bound.
-    pub(crate) fn count_ignored(&self) {
+    pub fn count_ignored(&self) {
         self.ignored.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use ring::rand::{SystemRandom, generate};
 use ring::{aead, hkdf, hmac};
 
-use crate::random;
 use tidings_config::Config;
 
 /// Algorithm of messages between nodes.
@@ -17,15 +17,15 @@ pub(super) const KEY_ID_LEN: usize = 8;
 
 /// Identifies one run of one node: 128 random bits, public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Uid(pub(super) [u8; Uid::LEN]);
+pub struct Uid(pub(super) [u8; Uid::LEN]);
 
 impl Uid {
     /// Bytes of a uid.
     pub(super) const LEN: usize = 16;
 
     /// A uid that no other node has.
-    pub(crate) fn random() -> Self {
-        Self(random::bytes())
+    pub fn random() -> Self {
+        Self(generate(&SystemRandom::new()).expect("the operating system's random numbers").expose())
     }
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Uid {
 }
 
 /// The deployment's shared key. Only keyed MACs of it leave the process (HKDF-SHA256, RFC 5869).
-pub(crate) struct ClusterKey {
+pub struct ClusterKey {
     shared: hkdf::Prk,
 }
 
@@ -44,7 +44,7 @@ impl ClusterKey {
     /// `cluster.secret`; without one, derived from the first key that every node has: `http_api.key`, then
     /// `client.token.hmac_secret_key`. Without any key messages are sealed with a key that everybody can compute:
     /// `config::check` lets that pass only where no key is configured, and so nothing is protected.
-    pub(crate) fn from_config(config: &Config) -> Self {
+    pub fn from_config(config: &Config) -> Self {
         let (source, key) = config.cluster_key().unwrap_or(("none", ""));
         let label = format!("tidings cluster v1 {source}");
         let shared = hkdf::Salt::new(hkdf::HKDF_SHA256, label.as_bytes()).extract(key.as_bytes());

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::listing::{ChannelCounts, ListBudget};
+use crate::{ChannelCounts, ListBudget};
 
 /// One node's response: its uid, and its channels unless the list is too long.
 pub(super) type Answer = (String, Option<ChannelCounts>);

@@ -1,0 +1,41 @@
+//! The data about this node that the other nodes of the deployment request.
+
+use std::sync::Arc;
+
+use tidings_cluster::{ChannelCounts, ListBudget, LocalNode, NodeStatistics};
+use tidings_wire::{Channel, Pattern};
+
+use crate::lifecycle::Lifecycle;
+use crate::router::Router;
+use crate::shards::Shards;
+
+/// The parts of this node that the data come from.
+pub(crate) struct NodeParts {
+    pub(crate) router: Arc<Router>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+}
+
+impl LocalNode for NodeParts {
+    fn channels(&self, pattern: Option<&Pattern>, budget: &mut ListBudget) -> Option<ChannelCounts> {
+        self.router.channels(pattern, budget)
+    }
+
+    fn subscribed_channels(&self) -> Vec<Channel> {
+        self.router.subscribed_channels()
+    }
+
+    fn is_broker_up(&self) -> bool {
+        self.router.down_reason().is_none()
+    }
+
+    fn statistics(&self) -> NodeStatistics {
+        NodeStatistics {
+            clients: self.shards.connections() as u64,
+            users: self.shards.sum(|m| &m.users),
+            subscriptions: self.shards.sum(|m| &m.subscriptions),
+            channels: self.router.subscribed().0 as u64,
+            uptime: self.lifecycle.uptime(),
+        }
+    }
+}
