@@ -26,6 +26,7 @@ mod info;
 mod interest;
 mod internal;
 mod lifecycle;
+mod line_handshakes;
 mod listen;
 mod local_node;
 mod process;
@@ -38,9 +39,8 @@ mod shards;
 mod summary;
 mod sync;
 mod tables;
-mod tls;
 
 pub use readiness::{NotReady, Readiness};
 pub use server::{Server, ShutdownProgress, StartError};
 pub use tidings_outbound::TlsError;
-pub use tls::MaterialError;
+pub use tidings_tls::MaterialError;

@@ -20,7 +20,7 @@ use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::tls::{MaterialError, Tls};
+use tidings_tls::{MaterialError, Tls};
 use crate::{canary, summary};
 use tidings_auth::SetupError;
 use tidings_config::{Config, ListenAddr};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::{Port, Tls};
+use tidings_tls::{Port, Tls};
 
 /// A listener of either kind.
 pub(super) trait Accept: Send + 'static {

@@ -45,7 +45,7 @@ use crate::listen::{Bound, SocketFile};
 use tidings_metrics::MetricsRegistry;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
-use crate::tls::Tls;
+use tidings_tls::Tls;
 use tidings_config::Config;
 use tidings_table_service::Service as TableService;
 

@@ -10,6 +10,7 @@ use tidings_broker::{SharedSink, Stateful};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, Nodes, Uid};
 use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
+use tidings_tls::{Tls, TlsMetrics};
 
 use super::StartError;
 use crate::auth_failures::AuthFailures;
@@ -26,13 +27,13 @@ use crate::info::Info;
 use crate::interest::Interests;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
+use crate::line_handshakes::LineHandshakes;
 use crate::local_node::NodeParts;
 use tidings_metrics::MetricsRegistry;
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::tls::{LineHandshakes, Tls, TlsMetrics};
 use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
 

@@ -2,7 +2,7 @@
 //!
 //! What is configured becomes what rustls takes in [`material`]; handshakes are done here, on the runtime's threads: a
 //! shard that did them would keep all its connections waiting for a signature. The line port's come from shards and go
-//! back to them ([`handoff`]); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
+//! back to them (`line_handshakes.rs` of the server); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
 //! is served.
 //!
 //! Invariants:
@@ -11,7 +11,6 @@
 //!   one before stays, and the log and a counter say so.
 //! - No connection is closed without being told why, in the protocol that it speaks, where it speaks one.
 
-mod handoff;
 mod material;
 
 use std::fmt;
@@ -29,7 +28,6 @@ use tokio_rustls::server::TlsStream;
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::{Config, TlsOptions};
 
-pub(crate) use handoff::LineHandshakes;
 pub use material::MaterialError;
 
 use material::{Material, Ready};
@@ -42,7 +40,7 @@ const LAST_WORDS: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
 /// Which port a connection has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
+pub enum Port {
     /// The line port.
     Line,
     /// The HTTP port.
@@ -83,7 +81,7 @@ struct TlsCounters {
 }
 
 /// TLS in the registry of metrics; without TLS all values are zero.
-pub(crate) struct TlsMetrics(pub(crate) Option<Arc<Tls>>);
+pub struct TlsMetrics(pub Option<Arc<Tls>>);
 
 impl Collect for TlsMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
@@ -108,7 +106,7 @@ impl Collect for TlsMetrics {
 
 /// What does handshakes.
 #[derive(Debug)]
-pub(crate) struct Tls {
+pub struct Tls {
     options: TlsOptions,
     ready: RwLock<Ready>,
     /// What was read last, whether it could be used or not.
@@ -124,7 +122,7 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with them, and which option names them.
-    pub(crate) fn of(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
+    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
         let options = &config.tls;
         if !options.enabled {
             return Ok(None);
@@ -142,24 +140,29 @@ impl Tls {
         })))
     }
 
+    /// Counts a connection of the line port for which there was no room.
+    pub fn count_refused(&self) {
+        self.counters.handshakes.add(HandshakeOutcome::Refused);
+    }
+
     /// Handshakes under way.
     fn pending(&self) -> u64 {
         (self.options.handshake_limit - self.places.available_permits()) as u64
     }
 
     /// Has the certificate read again now.
-    pub(crate) fn ask_to_reload(&self) {
+    pub fn ask_to_reload(&self) {
         self.asked.notify_one();
     }
 
     /// Ends handshakes under way, and begins no more.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.stop.send_replace(true);
     }
 
     /// Does the handshake of a connection that was just accepted. Nothing when there is none: the peer was told why, and
     /// it was counted. The connection is closed then.
-    pub(crate) async fn accept(&self, stream: TcpStream, port: Port) -> Option<TlsStream<TcpStream>> {
+    pub async fn accept(&self, stream: TcpStream, port: Port) -> Option<TlsStream<TcpStream>> {
         let mut stopped = self.stop.subscribe();
         let (outcome, secured) = tokio::select! {
             biased;
@@ -205,7 +208,7 @@ impl Tls {
     }
 
     /// Looks again and again whether the certificate was renewed.
-    pub(crate) async fn watch(self: Arc<Self>) {
+    pub async fn watch(self: Arc<Self>) {
         loop {
             let asked = tokio::select! {
                 () = tokio::time::sleep(self.options.reload_interval) => false,

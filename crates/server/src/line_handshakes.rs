@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidings_shard::{ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
-use super::{HandshakeOutcome, Port, Tls};
+use tidings_tls::{Port, Tls};
 use crate::connections::ConnectionLimiter;
 use crate::shards::Shards;
 
@@ -35,7 +35,7 @@ impl TlsHandoff for LineHandshakes {
     fn secure(&self, stream: TcpStream) {
         let shared = Arc::clone(&self.shared);
         let Some(permit) = shared.limiter.acquire_accepted() else {
-            shared.tls.counters.handshakes.add(HandshakeOutcome::Refused);
+            shared.tls.count_refused();
             return;
         };
         self.runtime.spawn(async move {
