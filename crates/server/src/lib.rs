@@ -18,7 +18,6 @@ mod authority;
 mod blocking;
 mod broker_metrics;
 mod canary;
-mod connections;
 mod control;
 mod http;
 mod inbound;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidings_shard::{ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
+use tidings_http::ConnectionLimiter;
 use tidings_tls::{Port, Tls};
-use crate::connections::ConnectionLimiter;
 use crate::shards::Shards;
 
 /// Takes connections of the line port from shards, performs the TLS handshake, and returns them encrypted.

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 pub use shutdown::ShutdownProgress;
 use thiserror::Error;
 use tidings_broker::redis::OptionsError;
+use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
 use tidings_shard::{Listener, Metrics, Process};
+use tidings_table_service::Service as TableService;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
-use crate::http::{self, HttpServices, Traffic};
+use crate::http::{self, HttpServices};
 use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
@@ -74,7 +76,8 @@ pub struct Server {
     services: Arc<HttpServices>,
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
-    http: http::Serving,
+    http: HttpServer,
+    tables: Option<Arc<TableService>>,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
 }
@@ -140,7 +143,25 @@ impl Server {
         let limits = summary::Limits { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
         metrics.register(limits.clone());
         let metrics = Arc::new(metrics);
-        let http = http::Serving::start(http, &services, tables, &metrics, &traffic, &mut files)?;
+        let mut listeners = Vec::new();
+        for bound in http {
+            listeners.push(match bound {
+                Bound::Tcp(listener) => HttpListener::Tcp(listener),
+                Bound::Unix(listener, file) => {
+                    files.push(file);
+                    HttpListener::Unix(listener)
+                }
+            });
+        }
+        let routes = http::routes(&services, &metrics, tables.as_ref());
+        let parts = HttpParts {
+            config: &services.config,
+            process: shards.process(),
+            traffic: &traffic,
+            tls: services.tls.as_ref(),
+            reserve: http::RESERVE_PATHS,
+        };
+        let http = HttpServer::start(listeners, &routes, &parts)?;
         let mut tasks = JoinSet::new();
         let (broker, interests) = (Arc::clone(api.router.broker()), Arc::clone(api.router.interests()));
         tasks.spawn(canary::run(canary, broker, interests));
@@ -153,7 +174,7 @@ impl Server {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
-        Ok(Self { services, threads, tasks, http, progress, _files: files })
+        Ok(Self { services, threads, tasks, http, tables, progress, _files: files })
     }
 
     /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.

@@ -174,7 +174,7 @@ fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
 pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
     let client = &config.client;
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let spare = SPARE_FILES + (config.http.connection_limit + crate::http::RESERVE) as u64;
+    let spare = SPARE_FILES + (config.http.connection_limit + tidings_http::RESERVE) as u64;
     let possible = usize::try_from(files - spare.min(files / 4)).unwrap_or(usize::MAX).max(1);
     let connections = match client.connection_limit {
         0 => possible,

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidings_wire::Secret;
 
-use crate::http::Scheme;
+use tidings_http::Scheme;
 use tidings_config::Config;
 
 /// The header that a key comes in.

@@ -41,7 +41,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::blocking::Blocking;
 use tidings_cluster::Nodes;
-use crate::http::{Peer, Scheme};
+use tidings_http::{Peer, Scheme};
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
 pub(crate) use access::api_key;

@@ -9,6 +9,7 @@ use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, Nodes, Uid};
+use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
@@ -18,10 +19,8 @@ use crate::authority::Decisions;
 use crate::blocking::Blocking;
 use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
 use crate::canary::{self, Canary};
-use crate::connections::ConnectionLimiter;
 use crate::control::SessionControl;
 use crate::http::HttpServices;
-use crate::http::upgrade::ConnectionPolicy;
 use crate::inbound::{Inbound, InboundCounters};
 use crate::info::Info;
 use crate::interest::Interests;
@@ -70,8 +69,7 @@ impl Assembly {
         let process = Arc::new(process(&config));
         let prepared = tidings_shard::prepare(count, limits)?;
         let shards = Arc::new(Shards::new(&prepared, Arc::clone(&process)));
-        let limiter =
-            Arc::new(ConnectionLimiter::new(Arc::clone(&process), Arc::clone(&lifecycle), connection_limit));
+        let limiter = Arc::new(ConnectionLimiter::new(Arc::clone(&process), connection_limit));
 
         let uid = Uid::random();
         let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
@@ -170,7 +168,8 @@ impl Assembly {
             }),
             lifecycle,
             shards,
-            policy: Arc::new(ConnectionPolicy::new(&config, limiter)),
+            policy: Arc::new(ConnectionPolicy::new(&config, Arc::clone(&limiter))),
+            limiter,
             api: Arc::new(api::Services {
                 router,
                 nodes,

@@ -109,6 +109,7 @@ impl Server {
         self.progress.enter(Stage::Clients);
         let drain = shutdown.drain.min(left());
         self.services.lifecycle.begin_draining();
+        self.services.limiter.close();
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();
@@ -121,7 +122,12 @@ impl Server {
                 tokio::time::sleep(POLL).await;
             }
         };
-        let _ = tokio::join!(gone, tokio::time::timeout(left(), self.http.drain(drain)));
+        let put_away = async {
+            if let Some(tables) = &self.tables {
+                tables.stop(drain).await;
+            }
+        };
+        let _ = tokio::join!(gone, tokio::time::timeout(left(), put_away));
         let remaining = connections();
         if remaining > 0 {
             tracing::warn!(remaining, "closing client connections that did not close in time");

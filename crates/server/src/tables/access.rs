@@ -16,8 +16,8 @@ use tidings_wire::code;
 
 use crate::auth_failures::Credential;
 use crate::authority::{Decisions, UploadGrant};
-use crate::http::upgrade::{self, Terms};
-use crate::http::{HttpServices, Peer};
+use crate::http::HttpServices;
+use tidings_http::{Peer, Terms};
 use tidings_config::AllowUpload;
 
 /// The most concurrent uploads of one address, unless an option sets another number.
@@ -69,7 +69,7 @@ impl Access for NodeAccess {
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response> {
         // Frames of a table are written by one task for each viewer, so compression would run once for each viewer.
         let (response, upgraded) =
-            upgrade::accept(request, &self.services.policy, &Terms { protocols: &[], deflate: false })?;
+            tidings_http::accept(request, &self.services.policy, &Terms { protocols: &[], deflate: false })?;
         let pending = upgraded.map(|upgraded| {
             let upgraded = upgraded?;
             let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.permit));

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Transports;
-use crate::http::origin::Visitor;
+use tidings_http::Visitor;
 
 /// How long a browser may remember what it may ask, in seconds.
 const MAX_AGE: &str = "300";

@@ -10,8 +10,8 @@
 //! | `/events` | [`events`] | plain server-sent events |
 //!
 //! Invariants:
-//! - No page of a foreign origin gets through, see [`super::origin`]; pages of listed ones can read the answers.
-//! - A request is bounded: its head by [`super::serve::Bounds`], its body in bytes and in time.
+//! - No page of a foreign origin gets through, see [`tidings_http`]; pages of listed ones can read the answers.
+//! - A request is bounded: its head by [`tidings_http`], its body in bytes and in time.
 //! - A `GET` changes nothing: it cannot publish.
 
 #![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
@@ -34,8 +34,8 @@ use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ShardMessage};
 
-use super::upgrade::ConnectionPolicy;
-use super::{HttpServices, forwarded};
+use super::HttpServices;
+use tidings_http::{ConnectionPolicy, hops};
 use tidings_cluster::ClusterBus;
 use crate::router::Router;
 use crate::shards::Shards;
@@ -101,7 +101,7 @@ impl Transports {
 
     /// Where proxies say that a client comes from, if any proxy is trusted.
     fn forwarded(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        if self.shards.process().addresses.has_proxies() { forwarded::hops(headers) } else { Vec::new() }
+        if self.shards.process().addresses.has_proxies() { hops(headers) } else { Vec::new() }
     }
 
     /// What those who decide may ask of a connection, if there are any. What is not text is left out.

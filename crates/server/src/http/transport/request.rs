@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use form_urlencoded::Parse;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Body as _;
+use axum::body::HttpBody as _;
 use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{Command, Request as ClientRequest};
 

@@ -10,7 +10,7 @@ use tidings_shard::{Arrival, Events, Opening};
 
 use super::Transports;
 use super::cors::Cors;
-use crate::http::serve::Exit;
+use tidings_http::Exit;
 
 /// The type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";

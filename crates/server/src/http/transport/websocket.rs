@@ -9,7 +9,7 @@ use tidings_wire::{Framing, stomp};
 
 use super::Transports;
 use super::request::parameters;
-use crate::http::upgrade::{self, Terms, Upgraded};
+use tidings_http::{Terms, Upgraded, accept};
 
 /// The sub-protocol by which a client says that it speaks Protobuf.
 const PROTOBUF: &str = "centrifuge-protobuf";
@@ -55,7 +55,7 @@ fn serve(
 ) -> Response {
     let about = transports.about(transport, request.headers());
     let forwarded = transports.forwarded(request.headers());
-    match upgrade::accept(request, &transports.policy, &terms) {
+    match accept(request, &transports.policy, &terms) {
         Err(refusal) => refusal,
         Ok((answer, upgraded)) => {
             tokio::spawn(async move {

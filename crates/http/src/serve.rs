@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::bodies::{AnswerBody, RequestBody};
 use super::forwarded::Peer;
-use super::limiter::{HttpLimiter, HttpPermit, PROBES, WEBSOCKETS};
+use super::limiter::{HttpLimiter, HttpPermit};
 use super::listener::{Accept, Release};
 use super::pace::Wait;
 use super::traffic::Traffic;
@@ -52,6 +52,30 @@ pub(super) struct Bounds {
     pub(super) unread: Duration,
     /// The longest head in bytes; a longer one is answered with 431.
     pub(super) head_bytes: usize,
+    /// The paths that the reserve serves.
+    pub(super) reserve: ReservePaths,
+}
+
+/// The paths that the reserve of permits serves ([`super::RESERVE`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReservePaths {
+    /// Paths of probes.
+    pub probes: &'static [&'static str],
+    /// Prefixes of the paths of WebSockets, whose handshakes the reserve serves too.
+    pub websockets: &'static [&'static str],
+}
+
+impl ReservePaths {
+    /// Whether the reserve serves a request: a probe, or a WebSocket handshake, which leaves HTTP at once.
+    fn serve(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        let becomes_websocket = || {
+            let upgrade = request.headers().get(UPGRADE);
+            upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+                && self.websockets.iter().any(|prefix| path.starts_with(prefix))
+        };
+        request.body().is_end_stream() && (self.probes.contains(&path) || becomes_websocket())
+    }
 }
 
 impl Bounds {
@@ -66,6 +90,7 @@ impl Bounds {
             body: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             head_bytes: 16 << 10,
+            reserve: ReservePaths::default(),
         }
     }
 
@@ -137,7 +162,7 @@ type Leave = Box<dyn FnOnce(Socket) + Send>;
 
 /// Takes a request's connection out of HTTP, so that the response is written by other means; an extension of the request.
 #[derive(Clone)]
-pub(super) struct Exit(Arc<Mutex<Option<oneshot::Sender<Leave>>>>);
+pub struct Exit(Arc<Mutex<Option<oneshot::Sender<Leave>>>>);
 
 impl Exit {
     fn new() -> (Self, oneshot::Receiver<Leave>) {
@@ -147,7 +172,7 @@ impl Exit {
 
     /// Calls `with` with the connection. Never resolves: the caller is dropped. Bytes that the client has sent after the
     /// request are discarded.
-    pub(super) async fn leave(&self, with: impl FnOnce(Socket) + Send + 'static) -> Response {
+    pub async fn leave(&self, with: impl FnOnce(Socket) + Send + 'static) -> Response {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // The receiver is gone when the connection has broken.
@@ -248,7 +273,7 @@ async fn answer(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let pace = Arc::clone(&permit.pace);
     pace.head_received();
-    let mut answer = if permit.is_reserve() && !uses_reserve(&request) && !permit.promote().await {
+    let mut answer = if permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await {
         permit.refusal()
     } else {
         let watched = Arc::clone(&pace);
@@ -266,17 +291,6 @@ async fn answer(
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| AnswerBody::new(body, pace)))
-}
-
-/// Whether the reserve serves a request: a probe, or a WebSocket handshake, which leaves HTTP at once.
-fn uses_reserve(request: &Request<Incoming>) -> bool {
-    let path = request.uri().path();
-    let becomes_websocket = || {
-        let upgrade = request.headers().get(UPGRADE);
-        upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
-            && WEBSOCKETS.iter().any(|prefix| path.starts_with(prefix))
-    };
-    request.body().is_end_stream() && (PROBES.contains(&path) || becomes_websocket())
 }
 
 /// Completes when `stop` is set or its sender is dropped.

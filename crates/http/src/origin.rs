@@ -17,7 +17,7 @@ pub(crate) struct Origins(Vec<String>);
 
 /// How a browser has reached the server. Stands among the request's extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub enum Scheme {
     /// Without TLS, as a trusted proxy says.
     Http,
     /// Over TLS: of this server, or as a trusted proxy says.
@@ -29,7 +29,7 @@ pub(crate) enum Scheme {
 
 /// Who has sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Visitor<'r> {
+pub enum Visitor<'r> {
     /// A page of the server's own, or no browser.
     Own,
     /// A page of this origin, which is listed.

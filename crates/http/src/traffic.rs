@@ -32,7 +32,7 @@ labels! {
 
 /// Connections and requests of the HTTP listeners.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     /// Connections now.
     pub(super) connections: Arc<AtomicU64>,
     /// Connections now that are in the reserve.

@@ -4,12 +4,10 @@
 //! permit until a shard takes it over, by the shard from then on.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 use tidings_shard::Process;
-
-use crate::lifecycle::Lifecycle;
 
 /// Why a connection is rejected. Displays as the response to the client.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -29,17 +27,22 @@ pub(crate) enum ConnectionRejected {
 
 /// Limits the number of connections and the rate at which they begin.
 #[derive(Debug)]
-pub(crate) struct ConnectionLimiter {
+pub struct ConnectionLimiter {
     process: Arc<Process>,
-    lifecycle: Arc<Lifecycle>,
+    is_closed: AtomicBool,
     /// How many connections there may be, of all transports together.
     limit: usize,
 }
 
 impl ConnectionLimiter {
-    /// Allows `limit` connections, of all transports together, until the server drains.
-    pub(crate) fn new(process: Arc<Process>, lifecycle: Arc<Lifecycle>, limit: usize) -> Self {
-        Self { process, lifecycle, limit }
+    /// Allows `limit` connections, of all transports together, until [`Self::close`] is called.
+    pub fn new(process: Arc<Process>, limit: usize) -> Self {
+        Self { process, is_closed: AtomicBool::new(false), limit }
+    }
+
+    /// Rejects every new connection over HTTP from now on, because the server stops.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Counts a new connection that begins as an HTTP request.
@@ -47,7 +50,7 @@ impl ConnectionLimiter {
     /// # Errors
     /// [`ConnectionRejected`]; rejections at the limit and at the rate are counted.
     pub(crate) fn acquire(&self) -> Result<ConnectionPermit, ConnectionRejected> {
-        if self.lifecycle.is_draining() {
+        if self.is_closed.load(Ordering::Relaxed) {
             return Err(ConnectionRejected::Stopping);
         }
         if !self.process.connection_rate.allows(1) {
@@ -60,14 +63,14 @@ impl ConnectionLimiter {
     }
 
     /// Counts a connection that a shard has accepted and checked already; `None` at the limit.
-    pub(crate) fn acquire_accepted(&self) -> Option<ConnectionPermit> {
+    pub fn acquire_accepted(&self) -> Option<ConnectionPermit> {
         self.process.count_connection(self.limit).then(|| ConnectionPermit(Arc::clone(&self.process)))
     }
 }
 
 /// A counted connection that no shard owns yet. Until it is dropped, a stop of the server waits for it.
 #[derive(Debug)]
-pub(crate) struct ConnectionPermit(Arc<Process>);
+pub struct ConnectionPermit(Arc<Process>);
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {

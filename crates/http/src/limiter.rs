@@ -1,6 +1,6 @@
 //! The limit on HTTP connections, in all and for each address, with a small reserve in which heads are still read.
 //!
-//! A connection past the limit gets a permit from the reserve. The reserve serves probes ([`PROBES`]) and WebSocket
+//! A connection past the limit gets a permit from the reserve. The reserve serves probes ([`super::ReservePaths`]) and WebSocket
 //! handshakes; any other request waits briefly for a regular permit and is rejected with 503 otherwise. Meanwhile the
 //! slowest connections are evicted.
 //!
@@ -22,18 +22,13 @@ use tidings_shard::client_network;
 use tokio::sync::Notify;
 
 use super::pace::{Pace, SlowConnections};
-use super::serve::Bounds;
+use super::serve::{Bounds, ReservePaths};
 use super::traffic::{Exceeded, Traffic};
 
 /// Permits beyond the limit, for probes.
-pub(crate) const RESERVE: usize = 64;
+pub const RESERVE: usize = 64;
 /// How many of those one address may hold once it is at its own limit.
 const RESERVE_OF_ADDRESS: usize = RESERVE / 4;
-/// Paths of the requests that the reserve serves.
-pub(super) const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
-/// Prefixes of the paths of WebSockets, whose handshakes the reserve serves too.
-pub(super) const WEBSOCKETS: [&str; 5] =
-    ["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"];
 /// How long a request in the reserve may wait for a regular permit; the shorter time applies while the reserve is half
 /// full.
 const PROMOTION_TIMEOUT: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(250)];
@@ -208,6 +203,11 @@ impl HttpPermit {
     /// Whether the permit belongs to the reserve.
     pub(super) fn is_reserve(&self) -> bool {
         !self.is_regular.load(Ordering::Relaxed)
+    }
+
+    /// The paths that the reserve serves.
+    pub(super) fn reserve_paths(&self) -> ReservePaths {
+        self.limiter.bounds.reserve
     }
 
     /// Exchanges a permit of the reserve for a regular one; waits briefly for it. Returns whether the permit is regular now.

@@ -60,7 +60,8 @@ fn hello() -> Routes {
 }
 
 fn bounds() -> Bounds {
-    Bounds { head: AGES, body: AGES, unread: AGES, ..Bounds::new(100) }
+    let reserve = ReservePaths { probes: &["/health"], websockets: &[] };
+    Bounds { head: AGES, body: AGES, unread: AGES, reserve, ..Bounds::new(100) }
 }
 
 /// Reads until the text ends so.

@@ -78,7 +78,7 @@ labels! {
 
 /// What decides about connections that begin as HTTP, and counts those that are refused.
 #[derive(Debug)]
-pub(crate) struct ConnectionPolicy {
+pub struct ConnectionPolicy {
     origins: Origins,
     refused: KeyedCounters<UpgradeRejection>,
     limiter: Arc<ConnectionLimiter>,
@@ -91,7 +91,7 @@ const ROOM: usize = 16 << 20;
 
 impl ConnectionPolicy {
     /// The origins that `config` allows, and as many connections as `limiter` does.
-    pub(crate) fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
+    pub fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
         Self {
             origins: Origins::of(config),
             refused: KeyedCounters::default(),
@@ -104,7 +104,7 @@ impl ConnectionPolicy {
     ///
     /// # Errors
     /// The response to a request that is rejected.
-    pub(super) fn acquire(&self) -> Result<ConnectionPermit, Response> {
+    pub fn acquire(&self) -> Result<ConnectionPermit, Response> {
         self.limiter.acquire().map_err(|rejected| {
             let (why, status) = match rejected {
                 ConnectionRejected::Stopping => (UpgradeRejection::Stopping, StatusCode::SERVICE_UNAVAILABLE),
@@ -117,7 +117,7 @@ impl ConnectionPolicy {
 
     /// Waits until so many bytes of commands may be on their way to a shard. They count until what this gives is
     /// dropped.
-    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
         Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
@@ -126,7 +126,7 @@ impl ConnectionPolicy {
     ///
     /// # Errors
     /// The answer to the request of one that may not connect.
-    pub(super) fn visitor<'r>(
+    pub fn visitor<'r>(
         &self,
         headers: &'r HeaderMap,
         extensions: &Extensions,
@@ -158,31 +158,31 @@ impl Collect for ConnectionPolicy {
 
 /// What a handshake may agree on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'t> {
+pub struct Terms<'t> {
     /// Sub-protocols.
-    pub(crate) protocols: &'t [&'static str],
+    pub protocols: &'t [&'static str],
     /// Whether messages may be compressed (RFC 7692).
-    pub(crate) deflate: bool,
+    pub deflate: bool,
 }
 
 /// A connection that HTTP has let go of: WebSocket frames follow in both directions.
 #[derive(Debug)]
-pub(crate) struct Upgraded {
+pub struct Upgraded {
     /// The connection, with `TCP_NODELAY`. No time-out of HTTP holds for it any more.
-    pub(crate) stream: Stream,
+    pub stream: Stream,
     /// What came behind the request: the beginning of what is to be read, and often nothing.
-    pub(crate) received: Bytes,
+    pub received: Bytes,
     /// The sub-protocol that was agreed on, one of those offered to [`accept`].
-    pub(crate) protocol: Option<&'static str>,
+    pub protocol: Option<&'static str>,
     /// Whether it was agreed on that messages may be compressed.
-    pub(crate) deflate: bool,
+    pub deflate: bool,
     /// To be kept as long as the connection; a shard counts those it owns itself.
-    pub(crate) permit: ConnectionPermit,
+    pub permit: ConnectionPermit,
 }
 
 /// A connection of either kind, whose events come through tokio.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// TLS over TCP. What is written is sent with the next flush.
@@ -200,7 +200,7 @@ pub(crate) enum Stream {
 /// # Errors
 /// The answer to a request that does not become one: 400 when it is no handshake, 426 when it asks for nothing or for
 /// another version of the protocol, 403 for a page of a foreign origin, 503 when the server takes no more connections.
-pub(crate) fn accept(
+pub fn accept(
     mut request: Request,
     policy: &ConnectionPolicy,
     terms: &Terms<'_>,
@@ -301,7 +301,7 @@ impl Stream {
     ///
     /// # Errors
     /// What the operating system says when tokio lets go of it.
-    pub(crate) fn into_socket(self) -> io::Result<Socket> {
+    pub fn into_socket(self) -> io::Result<Socket> {
         match self {
             Self::Tcp(stream) => stream.release(),
             Self::Tls(stream) => stream.release(),

@@ -14,11 +14,11 @@ use super::origin::Scheme;
 /// The address that a request's connection comes from, if it has one: a client's, or a proxy's. Stands among the request's
 /// extensions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(super) Option<IpAddr>);
+pub struct Peer(pub(super) Option<IpAddr>);
 
 impl Peer {
     /// The address of the client that sent a request with these headers; `None` where it is not known.
-    pub(crate) fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
+    pub fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
         let hops = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
         let client = addresses.client(self.0?, &hops);
         (!addresses.is_proxy(client)).then_some(client)
@@ -58,7 +58,7 @@ pub(super) fn scheme(
 const MOST: usize = 16;
 
 /// The addresses that proxies have added, the nearest proxy's word last; `None` where one does not say an address.
-pub(super) fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+pub fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let lines = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).map(|hop| hop.trim().to_owned()).collect()

@@ -1,0 +1,135 @@
+//! The shell of an HTTP server: listeners, limits, timeouts, checks of hosts and origins, and WebSocket handshakes.
+//!
+//! [`HttpServer::start`] serves the routes of its caller. A request may leave HTTP with its connection: as a WebSocket
+//! ([`accept`]) or as a stream ([`Exit`]). No limit of this crate applies to such a connection any more.
+//!
+//! Invariants:
+//! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, slow bodies, unread
+//!   answers and the number of connections are limited, see [`serve::Bounds`].
+//! - When all permits are in use, the slowest connections are closed first, see [`pace`]; probes have permits of their own,
+//!   see [`limiter`].
+//! - A request of HTTP/1.1 names its host once, see [`host`].
+//! - A server without keys rejects requests for other hosts than its own, see [`host`].
+//! - No page of another site connects unless it is listed, see [`origin`].
+
+mod bodies;
+mod connections;
+mod forwarded;
+mod host;
+mod layers;
+mod limiter;
+mod listener;
+mod origin;
+mod pace;
+mod serve;
+mod traffic;
+mod upgrade;
+mod write_timeout;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router as Routes;
+use tidings_config::Config;
+use tidings_shard::Process;
+use tidings_tls::Tls;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use connections::{ConnectionLimiter, ConnectionPermit};
+pub use forwarded::{Peer, hops};
+pub use limiter::RESERVE;
+pub use origin::{Scheme, Visitor};
+pub use serve::{Exit, ReservePaths};
+pub use traffic::Traffic;
+pub use upgrade::{ConnectionPolicy, Stream, Terms, Upgraded, accept};
+
+use listener::Encrypted;
+use serve::{Bounds, ListenerState};
+
+/// A bound listener, non-blocking.
+#[derive(Debug)]
+pub enum HttpListener {
+    /// TCP; with TLS if [`HttpParts::tls`] is set.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// The parts of the server that the listeners use.
+pub struct HttpParts<'a> {
+    /// The configuration: limits, hosts, HSTS.
+    pub config: &'a Config,
+    /// The trusted proxies.
+    pub process: &'a Arc<Process>,
+    /// Counts connections and requests.
+    pub traffic: &'a Arc<Traffic>,
+    /// TLS handshakes of TCP listeners, if TLS is on.
+    pub tls: Option<&'a Arc<Tls>>,
+    /// The paths that the reserve serves.
+    pub reserve: ReservePaths,
+}
+
+/// The HTTP listeners, each served in a task of its own.
+pub struct HttpServer {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    connections: Arc<AtomicU64>,
+}
+
+impl HttpServer {
+    /// Serves `routes` on each listener. Call within a tokio runtime.
+    ///
+    /// # Errors
+    /// The error of the operating system when a listener cannot be registered with tokio.
+    pub fn start(listeners: Vec<HttpListener>, routes: &Routes, parts: &HttpParts<'_>) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let bounds = Bounds { reserve: parts.reserve, ..Bounds::from_config(&parts.config.http) };
+        let state =
+            Arc::new(ListenerState::new(bounds, Arc::clone(parts.traffic), Arc::clone(parts.process)));
+        let own = host::OwnHosts::of(parts.config);
+        for listener in listeners {
+            let (state, stopped) = (Arc::clone(&state), stopped.clone());
+            match listener {
+                HttpListener::Tcp(listener) => {
+                    let listener = tokio::net::TcpListener::from_std(listener)?;
+                    let routes = layers::add(routes.clone(), parts, own.clone(), parts.tls.is_some());
+                    match parts.tls {
+                        Some(tls) => {
+                            let listener = Encrypted { listener, tls: Arc::clone(tls) };
+                            tasks.spawn(serve::listen(listener, routes, state, stopped))
+                        }
+                        None => tasks.spawn(serve::listen(listener, routes, state, stopped)),
+                    };
+                }
+                HttpListener::Unix(listener) => {
+                    let listener = tokio::net::UnixListener::from_std(listener)?;
+                    // No browser reaches it, and a proxy that does may send any Host.
+                    let routes = layers::add(routes.clone(), parts, None, false);
+                    tasks.spawn(serve::listen(listener, routes, state, stopped));
+                }
+            }
+        }
+        Ok(Self { tasks, stop, connections: Arc::clone(&parts.traffic.connections) })
+    }
+
+    /// The number of connections now, kept up to date.
+    pub fn connections(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.connections)
+    }
+
+    /// Accepts no more, and gives requests under way so long to end.
+    pub async fn stop(&mut self, within: Duration) {
+        let _ = self.stop.send(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!("closing HTTP connections whose requests have not ended");
+            self.tasks.shutdown().await;
+        }
+    }
+}
