@@ -6,10 +6,7 @@
 //! Invariants:
 //! - `/health`, `/ready` and `/metrics` are answered until the very end of a stop, with permits of their own
 //!   ([`RESERVE_PATHS`]).
-//! - Whatever was not written here (addresses, reasons, names) is escaped before it is part of a page.
 
-mod escape;
-mod page;
 mod routes;
 mod transport;
 

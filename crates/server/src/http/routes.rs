@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 use tidings_http::ReservePaths;
+use tidings_page::{self as page, Depth, ServerState};
 use tidings_table_service as tables;
 
-use super::page::{self, Depth};
 use super::{HttpServices, transport};
 use tidings_metrics::{Format, MetricsRegistry};
 use crate::readiness::{NotReady, Readiness};
@@ -62,11 +62,31 @@ fn paths(services: &Arc<HttpServices>, registry: &Arc<MetricsRegistry>) -> Route
 }
 
 async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&site.services, &headers, Depth::Root)
+    page::home(&state(&site.services), &headers, Depth::Root)
 }
 
 async fn parser(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&site.services, &headers, Depth::One)
+    page::home(&state(&site.services), &headers, Depth::One)
+}
+
+/// The state that the page shows.
+fn state(services: &HttpServices) -> ServerState<'_> {
+    let HttpServices { config, shards, .. } = services;
+    let router = &services.api.router;
+    ServerState {
+        config,
+        announcements: &services.announcements,
+        readiness: match services.readiness.check() {
+            Readiness::Ready(took) => Ok(took),
+            Readiness::NotReady(NotReady { reason, .. }) => Err(reason),
+        },
+        is_broker_up: router.down_reason().is_none(),
+        uptime: services.lifecycle.uptime(),
+        connections: shards.connections() as u64,
+        subscriptions: shards.sum(|m| &m.subscriptions),
+        channels: router.topics() as u64,
+        deliveries: shards.sum(|m| &m.deliveries),
+    }
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {

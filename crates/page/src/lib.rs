@@ -8,6 +8,7 @@
 //! - A browser is told to run and to ask nothing but what is here, see [`assets`].
 
 mod assets;
+mod escape;
 mod lines;
 mod status;
 
@@ -16,12 +17,12 @@ use std::sync::LazyLock;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
-use super::escape::Html;
-use crate::http::HttpServices;
 use assets::{Content, INDEX};
+use escape::Html;
 use status::{Short, Size, Status};
 
-pub(super) use assets::asset;
+pub use assets::asset;
+pub use status::ServerState;
 
 /// The scripts that home begins with; what they import is asked for at once and not one after the other.
 const HOME: [&str; 6] = ["main.js", "dom.js", "home.js", "recent.js", "console.js", "socket.js"];
@@ -44,7 +45,7 @@ const TABLE: [&str; 13] = [
 
 /// How deep below the root an address is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Depth {
+pub enum Depth {
     /// `/`
     Root,
     /// `/parser/`, `/tables/{uuid}`
@@ -65,9 +66,9 @@ impl Depth {
 }
 
 /// Home as it is right now; `headers` are those of the request for it.
-pub(super) fn home(services: &HttpServices, headers: &HeaderMap, depth: Depth) -> Response {
+pub fn home(server: &ServerState<'_>, headers: &HeaderMap, depth: Depth) -> Response {
     let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let tables = &services.config.tables;
+    let tables = &server.config.tables;
     let limits = tables.enabled.then(|| {
         format!(
             "files up to {}, kept for {} after somebody last looked",
@@ -76,15 +77,15 @@ pub(super) fn home(services: &HttpServices, headers: &HeaderMap, depth: Depth) -
         )
     });
     let home = Home {
-        channel: services.config.tcp.default_channel.as_str(),
-        status: &Status::new(services, asked).to_string(),
+        channel: server.config.tcp.default_channel.as_str(),
+        status: &Status::new(server, asked).to_string(),
         limits: limits.as_deref(),
     };
     Content::html(&document(depth, Some(&home))).answer(headers)
 }
 
 /// The page of a table, the same for every table.
-pub(super) fn table(headers: &HeaderMap, depth: Depth) -> Response {
+pub fn table(headers: &HeaderMap, depth: Depth) -> Response {
     static TABLES: LazyLock<[Content; 2]> =
         LazyLock::new(|| [Depth::One, Depth::Two].map(|depth| Content::html(&document(depth, None))));
     TABLES[usize::from(matches!(depth, Depth::Two))].answer(headers)

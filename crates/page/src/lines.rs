@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
 
-use crate::http::escape::shell;
+use crate::escape::shell;
 
 /// A listener of the line port, as clients name it.
 #[derive(Debug, PartialEq, Eq)]

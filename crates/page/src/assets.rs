@@ -27,11 +27,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
 macro_rules! embedded {
-    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../../../../../web/", $name)))),*] };
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../../../web/", $name)))),*] };
 }
 
 /// The page's markup, with places for what the server says.
-pub(super) const INDEX: &str = include_str!("../../../../../web/index.html");
+pub(super) const INDEX: &str = include_str!("../../../web/index.html");
 
 /// Every file that the page asks for, by its name.
 const FILES: [(&str, &str); 19] = embedded![
@@ -69,7 +69,7 @@ static CONTENTS: LazyLock<Vec<(&str, Content)>> = LazyLock::new(|| {
 });
 
 /// The answer to a request for a file of this name, if there is one.
-pub(in crate::http) fn asset(name: &str, headers: &HeaderMap) -> Option<Response> {
+pub fn asset(name: &str, headers: &HeaderMap) -> Option<Response> {
     let (_, content) = CONTENTS.iter().find(|(other, _)| *other == name)?;
     Some(content.answer(headers))
 }

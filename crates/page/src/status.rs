@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::lines::LinePort;
-use crate::http::HttpServices;
-use crate::http::escape::Html;
-use crate::readiness::{NotReady, Readiness};
+use crate::escape::Html;
 use tidings_config::{BrokerUrl, Config, TlsRequired};
 
 /// Who may do what.
@@ -24,13 +22,36 @@ enum Access {
     Keys,
 }
 
+/// The state of the server that home shows.
+#[derive(Debug)]
+pub struct ServerState<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// One line for each listener: `tcp 127.0.0.1:5567`.
+    pub announcements: &'a [String],
+    /// The round trip of the last canary, or the reason why the server is not ready.
+    pub readiness: Result<Duration, String>,
+    /// Whether the broker is connected.
+    pub is_broker_up: bool,
+    /// The time since the start.
+    pub uptime: Duration,
+    /// Connections of clients.
+    pub connections: u64,
+    /// Subscriptions of these connections.
+    pub subscriptions: u64,
+    /// Topics subscribed at the broker.
+    pub channels: u64,
+    /// Deliveries since the start.
+    pub deliveries: u64,
+}
+
 /// What runs here right now.
 pub(super) struct Status<'a> {
     announcements: &'a [String],
-    readiness: Readiness,
+    readiness: &'a Result<Duration, String>,
     access: Access,
     broker: &'a BrokerUrl,
-    down: Option<String>,
+    is_broker_up: bool,
     uptime: Duration,
     /// What is counted, with its name.
     counts: [(&'static str, u64); 4],
@@ -43,9 +64,8 @@ pub(super) struct Status<'a> {
 
 impl<'a> Status<'a> {
     /// `asked` is the `Host` of the request for it.
-    pub(super) fn new(services: &'a HttpServices, asked: &str) -> Self {
-        let HttpServices { config, shards, .. } = services;
-        let router = &services.api.router;
+    pub(super) fn new(server: &'a ServerState<'a>, asked: &str) -> Self {
+        let config = server.config;
         let access = if config.client.insecure {
             Access::Insecure
         } else if config.has_key() {
@@ -54,19 +74,19 @@ impl<'a> Status<'a> {
             Access::Workbench
         };
         Self {
-            announcements: &services.announcements,
-            readiness: services.readiness.check(),
+            announcements: server.announcements,
+            readiness: &server.readiness,
             access,
             broker: &config.broker,
-            down: router.down_reason(),
-            uptime: services.lifecycle.uptime(),
+            is_broker_up: server.is_broker_up,
+            uptime: server.uptime,
             counts: [
-                ("connections", shards.connections() as u64),
-                ("subscriptions", shards.sum(|m| &m.subscriptions)),
-                ("channels", router.topics() as u64),
-                ("deliveries", shards.sum(|m| &m.deliveries)),
+                ("connections", server.connections),
+                ("subscriptions", server.subscriptions),
+                ("channels", server.channels),
+                ("deliveries", server.deliveries),
             ],
-            lines: services.announcements.iter().find_map(|line| {
+            lines: server.announcements.iter().find_map(|line| {
                 let announced = line.strip_prefix("tcp ")?;
                 LinePort::of(announced, asked, requires_tls(config, announced))
             }),
@@ -76,13 +96,13 @@ impl<'a> Status<'a> {
     }
 
     fn state(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.readiness {
-            Readiness::Ready(took) => writeln!(
+        match self.readiness {
+            Ok(took) => writeln!(
                 out,
                 "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
                 Html(Short(*took))
             )?,
-            Readiness::NotReady(NotReady { reason, .. }) => {
+            Err(reason) => {
                 writeln!(out, "<p class=\"state bad\"><strong>Not ready:</strong> {}.</p>", Html(reason))?;
             }
         }
@@ -126,7 +146,7 @@ impl<'a> Status<'a> {
                 Html(address)
             )?;
         }
-        let (broker, state) = (Html(self.broker), self.down.as_deref().map_or("connected", |_| "away"));
+        let (broker, state) = (Html(self.broker), if self.is_broker_up { "connected" } else { "away" });
         let about = match self.broker {
             BrokerUrl::Memory => "this process alone",
             BrokerUrl::Redis(_) => state,
@@ -250,13 +270,10 @@ mod tests {
         let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
         let status = Status {
             announcements: &announcements,
-            readiness: Readiness::NotReady(NotReady {
-                part: "broker",
-                reason: "broker unavailable: <img src=x>".into(),
-            }),
+            readiness: &Err("broker unavailable: <img src=x>".into()),
             access: Access::Workbench,
             broker: &broker,
-            down: Some("<img src=x>".into()),
+            is_broker_up: false,
             uptime: Duration::from_secs(1),
             counts: [("connections", 0), ("subscriptions", 0), ("channels", 0), ("deliveries", 1234)],
             lines: LinePort::of("unix:/run/<b>/\"s\"", "", false),
