@@ -45,7 +45,14 @@ impl Config {
     /// Every listener, with the option that names it.
     pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
         let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
-        tcp.chain(self.http.listen.iter().map(|address| ("http.listen", address)))
+        let http = self.http.listen.iter().map(|address| ("http.listen", address));
+        tcp.chain(http).chain(self.internal.listen.iter().map(|address| ("internal.listen", address)))
+    }
+
+    /// Whether `/metrics` requires a key: other machines can reach the HTTP port, and there is no internal port.
+    pub fn protects_metrics(&self) -> bool {
+        let is_public = self.http.listen.iter().any(|address| !address.is_local());
+        is_public && self.internal.listen.is_empty() && !self.client.insecure && !self.http_api.insecure
     }
 
     /// Whether the server is a workbench: no key is configured and all listeners are local, so every client may connect,
@@ -159,7 +166,7 @@ fn reach(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
             format!("tcp.auto_subscribe names {channels} channels, past client.channel_limit ({limit})");
         errors.push(given.error("tcp.auto_subscribe", what));
     }
-    if config.listeners().next().is_none() {
+    if config.tcp.listen.is_empty() && config.http.listen.is_empty() {
         let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
         errors.push(given.error("http.listen", what.into()));
     }

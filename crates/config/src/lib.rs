@@ -38,7 +38,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use namespace::{Channels, Namespace};
 pub use options::{
     ChannelOptions, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions, HttpApiOptions,
-    HttpOptions, HttpStreamOptions, LimitsOptions, LogOptions, MemoryOptions, NodeOptions,
+    HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions, LogOptions, MemoryOptions, NodeOptions,
     PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
     SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
     UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,

@@ -49,10 +49,11 @@ impl OwnHosts {
         if config.client.insecure || !config.is_workbench() {
             return None;
         }
-        let names = config.http.listen.iter().filter_map(|address| match address {
-            ListenAddr::Tcp(address) => Some(address.rsplit_once(':')?.0.to_owned()),
-            ListenAddr::Unix(_) => None,
-        });
+        let names =
+            config.http.listen.iter().chain(&config.internal.listen).filter_map(|address| match address {
+                ListenAddr::Tcp(address) => Some(address.rsplit_once(':')?.0.to_owned()),
+                ListenAddr::Unix(_) => None,
+            });
         Some(Self(names.collect()))
     }
 

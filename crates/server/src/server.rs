@@ -22,10 +22,10 @@ use crate::listen::{self, Bound, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use tidings_tls::{MaterialError, Tls};
 use crate::{canary, summary};
 use tidings_auth::SetupError;
 use tidings_config::{Config, ListenAddr};
+use tidings_tls::{MaterialError, Tls};
 
 /// How often topics without subscribers are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -77,6 +77,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
     http: HttpServer,
+    /// The port for operators; without listeners where there is none.
+    internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
@@ -91,7 +93,7 @@ impl Server {
     /// [`StartError`], with nothing left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let tls = Tls::of(&config)?;
-        let (tcp, http) = bind_all(&config)?;
+        let (tcp, http, internal_port) = bind_all(&config)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
             announcements.push(format!("tcp {}", bound.address()?));
@@ -101,6 +103,13 @@ impl Server {
                 Bound::Tcp(_) if tls.is_some() => format!("http https://{}/", bound.address()?),
                 Bound::Tcp(_) => format!("http http://{}/", bound.address()?),
                 Bound::Unix(..) => format!("http {}", bound.address()?),
+            });
+        }
+
+        for bound in &internal_port {
+            announcements.push(match bound {
+                Bound::Tcp(_) => format!("internal http://{}/", bound.address()?),
+                Bound::Unix(..) => format!("internal {}", bound.address()?),
             });
         }
 
@@ -143,17 +152,18 @@ impl Server {
         let limits = summary::Limits { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
         metrics.register(limits.clone());
         let metrics = Arc::new(metrics);
-        let mut listeners = Vec::new();
-        for bound in http {
-            listeners.push(match bound {
+        let mut listeners = |all: Vec<Bound>| -> Vec<HttpListener> {
+            let listener = |bound| match bound {
                 Bound::Tcp(listener) => HttpListener::Tcp(listener),
                 Bound::Unix(listener, file) => {
                     files.push(file);
                     HttpListener::Unix(listener)
                 }
-            });
-        }
-        let routes = http::routes(&services, &metrics, tables.as_ref());
+            };
+            all.into_iter().map(listener).collect()
+        };
+        let (http, internal_port) = (listeners(http), listeners(internal_port));
+        let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref());
         let parts = HttpParts {
             config: &services.config,
             process: shards.process(),
@@ -161,7 +171,10 @@ impl Server {
             tls: services.tls.as_ref(),
             reserve: http::RESERVE_PATHS,
         };
-        let http = HttpServer::start(listeners, &routes, &parts)?;
+        let http = HttpServer::start(http, &routes, &parts)?;
+        // With counters and places of its own, so that clients of the HTTP port cannot take those of operators.
+        let parts = HttpParts { traffic: &Arc::default(), tls: None, ..parts };
+        let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
         let (broker, interests) = (Arc::clone(api.router.broker()), Arc::clone(api.router.interests()));
         tasks.spawn(canary::run(canary, broker, interests));
@@ -174,7 +187,7 @@ impl Server {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
-        Ok(Self { services, threads, tasks, http, tables, progress, _files: files })
+        Ok(Self { services, threads, tasks, http, internal_http, tables, progress, _files: files })
     }
 
     /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
@@ -207,7 +220,8 @@ impl Server {
     }
 }
 
-fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
+/// Binds the listeners of the line port, of the HTTP port and of the internal port.
+fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>, Vec<Bound>), StartError> {
     let all = |option: &'static str, addresses: &[ListenAddr]| {
         addresses
             .iter()
@@ -220,7 +234,11 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>), StartError> {
             })
             .collect::<Result<Vec<_>, _>>()
     };
-    Ok((all("tcp.listen", &config.tcp.listen)?, all("http.listen", &config.http.listen)?))
+    Ok((
+        all("tcp.listen", &config.tcp.listen)?,
+        all("http.listen", &config.http.listen)?,
+        all("internal.listen", &config.internal.listen)?,
+    ))
 }
 
 /// Sweeps topics without subscribers, and moves clients away from a broker that has been away for `delay`

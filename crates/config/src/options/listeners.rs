@@ -64,6 +64,16 @@ group! {
 }
 
 group! {
+    /// Listeners for operators: `/health`, `/ready`, `/metrics` and the server API, over plain HTTP.
+    pub struct InternalOptions {
+        /// Addresses of the internal port; port 0 picks a free one. With an address, these paths are served there and no
+        /// longer on the HTTP port. Without one, `/metrics` on an HTTP port that other machines can reach requires
+        /// `http_api.key`. An address that other machines can reach requires a key (see `client.insecure`).
+        listen: Vec<ListenAddr> = "", ();
+    }
+}
+
+group! {
     /// TLS on the server's listeners: `https` and `wss` on the HTTP port, and every protocol of the line port inside TLS.
     /// Unix sockets stay plaintext. A renewed certificate is loaded without a restart, and connections stay open.
     pub struct TlsOptions {

@@ -20,7 +20,7 @@ use crate::value::{BrokerUrl, DataDir, LogFormat, LogLevel, Network};
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
 pub use limits::LimitsOptions;
-pub use listeners::{HttpOptions, TcpOptions, TlsOptions};
+pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use operation::{
     ClusterOptions, HttpApiOptions, MemoryOptions, NodeOptions, ReadyOptions, RedisOptions, ShutdownOptions,
 };
@@ -71,6 +71,8 @@ group! {
         tcp: TcpOptions;
         /// The HTTP port.
         http: HttpOptions;
+        /// The port for operators.
+        internal: InternalOptions;
         /// TLS on both ports.
         tls: TlsOptions;
         /// WebSocket.

@@ -17,6 +17,7 @@ mod answers;
 mod batch;
 mod blocking;
 mod command;
+mod guard;
 mod in_flight;
 mod methods;
 mod openapi;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use axum::Router as Routes;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -38,16 +39,15 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::auth_failures::{AuthFailures, Credential};
+use crate::auth_failures::AuthFailures;
 use crate::blocking::Blocking;
-use tidings_cluster::Nodes;
-use tidings_http::{Peer, Scheme};
-use tidings_metrics::{BYTES, Collect, MetricWriter};
 use crate::router::Router;
 pub(crate) use access::api_key;
-use access::{AccessDenied, ApiAccess};
 use command::Command;
+pub(crate) use guard::ApiGuard;
+use tidings_cluster::Nodes;
 use tidings_config::Config;
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 
 /// How long a request's body may take to arrive, and how long it may wait for room before that.
 const ARRIVAL: Duration = Duration::from_secs(30);
@@ -141,7 +141,7 @@ pub(crate) struct Services {
 /// What the handlers share.
 struct Api {
     services: Arc<Services>,
-    access: ApiAccess,
+    guard: ApiGuard,
     bodies: Semaphore,
     max_body: usize,
 }
@@ -151,7 +151,7 @@ pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
     let max_body = config.http_api.max_body;
     let api = Arc::new(Api {
         services: Arc::clone(services),
-        access: ApiAccess::from_config(config),
+        guard: ApiGuard::new(config, services),
         bodies: Semaphore::new(BODIES.max(max_body).div_ceil(UNIT)),
         max_body,
     });
@@ -239,25 +239,7 @@ impl Api {
             let why = "the server API is asked with POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
         }
-        let address = parts
-            .extensions
-            .get::<Peer>()
-            .and_then(|peer| peer.client(&parts.headers, &self.services.process.addresses));
-        let failures = &self.services.auth_failures;
-        if failures.is_turned_away(address) {
-            self.services.counters.refused.fetch_add(1, Ordering::Relaxed);
-            let why = "too many requests with a wrong API key came from this address; try again later\n";
-            let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
-            return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
-        }
-        let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
-        if let Err(refusal) = self.access.check(&parts.headers, scheme) {
-            self.services.counters.refused.fetch_add(1, Ordering::Relaxed);
-            if refusal == AccessDenied::WrongKey {
-                failures.fail_request(address, Credential::ApiKey).await;
-            }
-            return Err(refusal.into_response());
-        }
+        self.guard.check(&parts).await?;
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
         let (body, held) = self.body(&parts.headers, body).await?;
         Ok((body, held, as_status))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router as Routes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,8 +14,9 @@ use tidings_page::{self as page, Depth, ServerState};
 use tidings_table_service as tables;
 
 use super::{HttpServices, transport};
-use tidings_metrics::{Format, MetricsRegistry};
+use crate::api::{self, ApiGuard};
 use crate::readiness::{NotReady, Readiness};
+use tidings_metrics::{Format, MetricsRegistry};
 
 /// The paths that the reserve of the HTTP port serves.
 pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
@@ -26,39 +27,61 @@ pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
 struct Site {
     services: Arc<HttpServices>,
     registry: Arc<MetricsRegistry>,
+    /// Checks requests for `/metrics`, where they require the API key.
+    guard: Option<ApiGuard>,
 }
 
-/// The HTTP port's paths.
+/// The paths of the HTTP port, and those of the internal port if there is one (`internal.listen`).
 pub(crate) fn routes(
     services: &Arc<HttpServices>,
     registry: &Arc<MetricsRegistry>,
     tables: Option<&Arc<tables::Service>>,
-) -> Routes {
-    let routes = paths(services, registry);
-    match tables {
-        Some(tables) => tables::pages(tables, routes.merge(tables::routes(tables))),
-        None => routes,
+) -> (Routes, Option<Routes>) {
+    let site = Arc::new(Site {
+        services: Arc::clone(services),
+        registry: Arc::clone(registry),
+        guard: ApiGuard::of_metrics(&services.config, &services.api),
+    });
+    let mut public = public(&site).merge(transport::routes(services));
+    if let Some(tables) = tables {
+        public = tables::pages(tables, public.merge(tables::routes(tables)));
+    }
+    if services.config.internal.listen.is_empty() {
+        (public.merge(operation(&site)), None)
+    } else {
+        (public, Some(with_fallback(operation(&site))))
     }
 }
 
-fn paths(services: &Arc<HttpServices>, registry: &Arc<MetricsRegistry>) -> Routes {
-    let site = Arc::new(Site { services: Arc::clone(services), registry: Arc::clone(registry) });
-    Routes::new()
+/// The page, and the response to requests for paths that do not exist.
+fn public(site: &Arc<Site>) -> Routes {
+    let routes = Routes::new()
         .route("/", get(home))
         .route("/parser/", get(parser))
         .route("/tables/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::One)))
         .route("/parser/share/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::Two)))
         .route("/assets/{name}", get(asset))
+        .with_state(Arc::clone(site));
+    with_fallback(routes)
+}
+
+/// The paths for operators and backends.
+fn operation(site: &Arc<Site>) -> Routes {
+    Routes::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(numbers))
-        .fallback(async || nothing())
-        .method_not_allowed_fallback(|| async {
-            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
-        })
-        .with_state(site)
-        .merge(transport::routes(services))
-        .merge(crate::api::routes(&services.config, &services.api))
+        .method_not_allowed_fallback(only_get)
+        .with_state(Arc::clone(site))
+        .merge(api::routes(&site.services.config, &site.services.api))
+}
+
+fn with_fallback(routes: Routes) -> Routes {
+    routes.fallback(async || nothing()).method_not_allowed_fallback(only_get)
+}
+
+async fn only_get() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
 }
 
 async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
@@ -109,8 +132,14 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-async fn numbers(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    let format = Format::asked(&headers);
+async fn numbers(State(site): State<Arc<Site>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Some(guard) = &site.guard
+        && let Err(refusal) = guard.check(&parts).await
+    {
+        return refusal;
+    }
+    let format = Format::asked(&parts.headers);
     match site.registry.text() {
         Ok(text) => {
             ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.of(text)).into_response()

@@ -28,13 +28,13 @@ use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::LineHandshakes;
 use crate::local_node::NodeParts;
-use tidings_metrics::MetricsRegistry;
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
 use crate::router::Router;
 use crate::shards::Shards;
 use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
+use tidings_metrics::MetricsRegistry;
 
 /// Prefixes of the internal channels of this version; canaries that take the way of other publishers are not among them.
 const OWN: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];

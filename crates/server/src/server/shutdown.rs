@@ -135,6 +135,7 @@ impl Server {
 
         self.progress.enter(Stage::Requests);
         self.http.stop(left().max(LAST_STEP)).await;
+        self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
         let _ = tokio::time::timeout(LAST_STEP, self.tasks.shutdown()).await;
         self.progress.enter(Stage::Cluster);

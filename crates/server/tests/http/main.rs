@@ -5,6 +5,7 @@ mod events;
 mod half_close;
 mod host;
 mod info;
+mod internal;
 mod metrics;
 mod page;
 mod places;

@@ -1,0 +1,59 @@
+//! The check of the API key for one request, with a delayed response to wrong keys.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use tidings_config::Config;
+use tidings_http::{Peer, Scheme};
+
+use super::Services;
+use super::access::{AccessDenied, ApiAccess};
+use crate::auth_failures::Credential;
+
+/// Admits requests for paths that are protected by the API key.
+pub(crate) struct ApiGuard {
+    services: Arc<Services>,
+    access: ApiAccess,
+}
+
+impl ApiGuard {
+    /// The guard of the server API.
+    pub(super) fn new(config: &Config, services: &Arc<Services>) -> Self {
+        Self { services: Arc::clone(services), access: ApiAccess::from_config(config) }
+    }
+
+    /// The guard of `/metrics` on the HTTP port, where it requires the key (see [`Config::protects_metrics`]).
+    pub(crate) fn of_metrics(config: &Config, services: &Arc<Services>) -> Option<Self> {
+        config.protects_metrics().then(|| Self::new(config, services))
+    }
+
+    /// Checks the key of a request.
+    ///
+    /// # Errors
+    /// The response to a request that is not admitted.
+    pub(crate) async fn check(&self, parts: &Parts) -> Result<(), Response> {
+        let peer = parts.extensions.get::<Peer>();
+        let address = peer.and_then(|peer| peer.client(&parts.headers, &self.services.process.addresses));
+        let failures = &self.services.auth_failures;
+        let refused = &self.services.counters.refused;
+        if failures.is_turned_away(address) {
+            refused.fetch_add(1, Ordering::Relaxed);
+            let why = "too many requests with a wrong API key came from this address; try again later\n";
+            let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
+            return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
+        }
+        let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
+        if let Err(refusal) = self.access.check(&parts.headers, scheme) {
+            refused.fetch_add(1, Ordering::Relaxed);
+            if refusal == AccessDenied::WrongKey {
+                failures.fail_request(address, Credential::ApiKey).await;
+            }
+            return Err(refusal.into_response());
+        }
+        Ok(())
+    }
+}
