@@ -1,4 +1,4 @@
-//! Publishing messages to other nodes, through the broker.
+//! Sends messages to nodes, through the broker.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tidings_hub::Directive;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use super::message::{Data, Message, Payload};
+use super::message::{Base64Bytes, Message, Payload};
 use super::{CONTROL, Cluster, ClusterError, MAX_MESSAGE};
-use crate::blocklist::Change;
+use crate::blocklist::BlocklistChange;
 
-/// Publishes messages to the nodes of a deployment, this one included. Cheap to clone.
+/// Publishes messages to the nodes of a deployment, including this one. Cheap to clone.
 #[derive(Clone)]
 pub struct ClusterBus {
     cluster: Arc<Cluster>,
@@ -25,7 +25,7 @@ impl ClusterBus {
         Self { cluster, broker }
     }
 
-    /// This node among the others.
+    /// This node's state of the deployment.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -35,7 +35,7 @@ impl ClusterBus {
         &self.broker
     }
 
-    /// Sends an order to the sessions that it concerns, on every node.
+    /// Sends an order to sessions, on every node.
     ///
     /// # Errors
     /// [`ClusterError`]: no node has received it then.
@@ -50,33 +50,36 @@ impl ClusterBus {
     ///
     /// # Errors
     /// [`ClusterError`]: no node has received it then.
-    pub async fn change_blocklist(&self, change: Change) -> Result<(), ClusterError> {
+    pub async fn change_blocklist(&self, change: BlocklistChange) -> Result<(), ClusterError> {
         match self.send(&self.cluster.all, Payload::Blocklist(change)).await? {
             0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
         }
     }
 
-    /// Forwards commands of a client to the node `to`, which has the session with this secret. Commands arrive in the order
-    /// of the calls. `data` is one frame, in the session's encoding.
+    /// Forwards commands of a client to the node `to`, which has the session with this secret. Commands arrive in the
+    /// order of the calls. `data` is one frame, in the session's encoding.
     ///
     /// # Errors
-    /// [`ClusterError::NoSuchNode`] when there is no such node; other errors when the message is not delivered. Whether
-    /// the node has the session is not checked.
+    /// [`ClusterError::NoSuchNode`] if the node is not alive; other errors if the message is not delivered. Success does not
+    /// mean that the node has the session.
     pub async fn forward(&self, to: &str, session: &str, data: Bytes) -> Result<(), ClusterError> {
-        if !self.cluster.knows(to) {
+        if !self.cluster.is_alive(to) {
             return Err(ClusterError::NoSuchNode);
         }
         let channel = Channel::new(format!("{CONTROL}.{to}")).map_err(|_| ClusterError::NoSuchNode)?;
-        match self.send(&channel, Payload::Input { session: session.to_owned(), data: Data(data) }).await? {
+        match self
+            .send(&channel, Payload::Input { session: session.to_owned(), data: Base64Bytes(data) })
+            .await?
+        {
             0 => Err(ClusterError::NoSuchNode),
             _ => Ok(()),
         }
     }
 
-    /// Publishes a message. Returns how many nodes have received it.
+    /// Publishes a message. Returns the number of nodes that have received it.
     pub(super) async fn send(&self, channel: &Channel, payload: Payload) -> Result<u64, ClusterError> {
-        let message = Message { payload }.write();
+        let message = Message { payload }.encode();
         if message.len() > MAX_MESSAGE {
             return Err(ClusterError::TooLong);
         }

@@ -1,4 +1,4 @@
-//! Nodes that have ended lately, whose members may still be present in channels.
+//! Nodes that ended recently. Their members may still be present in channels.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 /// How long a client stays present after its node last confirmed it.
 pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
-/// Most nodes that are remembered.
+/// Most nodes in the list.
 const MAX_ENDED: usize = 64;
 
 /// The nodes that have ended within the last [`PRESENCE_TTL`]; at most [`MAX_ENDED`].
 #[derive(Debug, Default)]
 pub struct EndedNodes {
     nodes: Mutex<Vec<(String, Instant)>>,
-    /// Whether there are any: read without the lock by every request for presence.
+    /// Whether the list is not empty. Every request for presence reads it without the lock.
     any: AtomicBool,
 }
 
 impl EndedNodes {
-    /// The node with this uid has ended.
+    /// Adds the node with this uid.
     pub fn add(&self, uid: &str, now: Instant) {
         let mut nodes = self.lock();
         nodes.retain(|(other, since)| other != uid && now.duration_since(*since) < PRESENCE_TTL);
@@ -28,14 +28,14 @@ impl EndedNodes {
         self.any.store(true, Ordering::Release);
     }
 
-    /// The node with this uid announces itself again: its members stay from now on.
+    /// Removes the node with this uid, because it announces itself again: its members stay from now on.
     pub fn remove(&self, uid: &str) {
         if self.any.load(Ordering::Acquire) {
             self.lock().retain(|(other, _)| other != uid);
         }
     }
 
-    /// The uids of all of them.
+    /// The uids of the nodes.
     pub fn uids(&self) -> Vec<String> {
         if !self.any.load(Ordering::Acquire) {
             return Vec::new();

@@ -1,9 +1,7 @@
-//! Removing the members of ended nodes: every other node removes them from the presence of the channels with subscribers
-//! on it, and the broker announces each leave once.
+//! Removes the members of ended nodes: every other node removes them from the presence of its channels with subscribers,
+//! and the broker announces each leave once. A node that announces itself again keeps its members from then on.
 //!
-//! A node that announces itself again keeps its members from then on.
-//!
-//! In channels without subscribers on any other node the members are removed by the next request for presence, or expire.
+//! In channels without subscribers on any other node, the next request for presence removes the members, or they expire.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::{ClusterBus, LocalNode, PRESENCE_TTL};
 
-/// How many requests wait for the broker at once.
-const AT_ONCE: usize = 128;
-/// The pause after a request that failed.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Most requests to the broker at once.
+const BATCH: usize = 128;
+/// Delay after a failed request.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Removes the members of the node with this uid from every channel with subscribers on this node.
 pub(super) async fn evict(bus: ClusterBus, local: Arc<dyn LocalNode>, uid: String) {
@@ -25,25 +23,26 @@ pub(super) async fn evict(bus: ClusterBus, local: Arc<dyn LocalNode>, uid: Strin
     let mut left = local.subscribed_channels();
     while !left.is_empty() && Instant::now() < end {
         let mut again = Vec::new();
-        for some in left.chunks(AT_ONCE) {
-            if bus.cluster().knows(&uid) {
+        for batch in left.chunks(BATCH) {
+            if bus.cluster().is_alive(&uid) {
                 return;
             }
-            let (more, failed) = evict_from(&**bus.broker(), some, &uid).await;
+            let (more, failed) = evict_from(&**bus.broker(), batch, &uid).await;
             again.extend(more);
             if failed {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
         left = again;
     }
 }
 
-/// Removes them from some channels. Returns the channels in which members may be left, and whether a request failed.
+/// Removes the members of a node from `channels`. Returns the channels that may still have members of it, and whether a
+/// request failed.
 async fn evict_from(broker: &dyn Stateful, channels: &[Channel], uid: &str) -> (Vec<Channel>, bool) {
-    let mut answers = Vec::with_capacity(channels.len());
+    let mut responses = Vec::with_capacity(channels.len());
     for channel in channels {
-        let (done, answer) = oneshot::channel();
+        let (done, response) = oneshot::channel();
         broker.presence_evict(
             channel,
             uid,
@@ -51,11 +50,11 @@ async fn evict_from(broker: &dyn Stateful, channels: &[Channel], uid: &str) -> (
                 let _ = done.send(outcome);
             }),
         );
-        answers.push((channel, answer));
+        responses.push((channel, response));
     }
     let (mut again, mut failed) = (Vec::new(), false);
-    for (channel, answer) in answers {
-        match answer.await {
+    for (channel, response) in responses {
+        match response.await {
             Ok(Ok(0)) => {}
             Ok(Ok(_)) => again.push(channel.clone()),
             Ok(Err(_)) | Err(_) => {

@@ -17,9 +17,9 @@ pub(super) const KEY_ID_LEN: usize = 8;
 
 /// Identifies one run of one node: 128 random bits, public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Uid(pub(super) [u8; Uid::LEN]);
+pub struct NodeUid(pub(super) [u8; NodeUid::LEN]);
 
-impl Uid {
+impl NodeUid {
     /// Bytes of a uid.
     pub(super) const LEN: usize = 16;
 
@@ -29,7 +29,7 @@ impl Uid {
     }
 }
 
-impl fmt::Display for Uid {
+impl fmt::Display for NodeUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
@@ -42,8 +42,8 @@ pub struct ClusterKey {
 
 impl ClusterKey {
     /// `cluster.secret`; without one, derived from the first key that every node has: `http_api.key`, then
-    /// `client.token.hmac_secret_key`. Without any key messages are sealed with a key that everybody can compute:
-    /// `config::check` lets that pass only where no key is configured, and so nothing is protected.
+    /// `client.token.hmac_secret_key`. Without any key, messages are sealed with a publicly known key; `config::check`
+    /// accepts that only if no key is configured, so that there is nothing to protect.
     pub fn from_config(config: &Config) -> Self {
         let (source, key) = config.cluster_key().unwrap_or(("none", ""));
         let label = format!("tidings cluster v1 {source}");
@@ -51,18 +51,18 @@ impl ClusterKey {
         Self { shared }
     }
 
-    /// The key with which `sender` seals. Each sender has its own, so that nonces only have to be unique at one sender.
-    pub(super) fn of_sender(&self, sender: Uid) -> aead::LessSafeKey {
+    /// The key with which `sender` seals. Each sender has its own key, so nonces need to be unique only within one sender.
+    pub(super) fn sender_key(&self, sender: NodeUid) -> aead::LessSafeKey {
         let info = [MESSAGE_KEY, &sender.0[..]];
         let okm = self.shared.expand(&info, AEAD).expect("a key is shorter than HKDF's limit");
         aead::LessSafeKey::new(aead::UnboundKey::from(okm))
     }
 
-    /// A public name of the key, by which nodes with different keys are told from forgers.
+    /// A public id of the key. It distinguishes messages of nodes with another key from forged ones.
     pub(super) fn id(&self) -> [u8; KEY_ID_LEN] {
         let mut mac_key = [0; 32];
         let okm = self.shared.expand(&[KEY_ID], hmac::HMAC_SHA256).expect("shorter than HKDF's limit");
-        okm.fill(&mut mac_key).expect("as long as it was asked for");
+        okm.fill(&mut mac_key).expect("the length of the MAC key");
         let (id, _) = mac_key.split_first_chunk().expect("longer than an id");
         *id
     }

@@ -36,16 +36,16 @@ use tidings_hub::Directive;
 use tidings_wire::{Channel, Topic};
 use tokio::sync::mpsc;
 
-use crate::blocklist::Change;
-use tidings_metrics::{Collect, MetricWriter};
+use crate::blocklist::BlocklistChange;
 use message::{Message, Payload};
-use registry::{Announced, Registry};
+use registry::{AnnounceOutcome, NodeRegistry};
 use sealing::Sealer;
 use survey::Surveys;
+use tidings_metrics::{Collect, MetricWriter};
 
 pub use bus::ClusterBus;
 pub use ended::{EndedNodes, PRESENCE_TTL};
-pub use key::{ClusterKey, Uid};
+pub use key::{ClusterKey, NodeUid};
 pub use listing::{ChannelCounts, ListBudget};
 pub use local::{LocalNode, NodeStatistics};
 pub use nodes::Nodes;
@@ -58,7 +58,7 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// Most deferred items; further ones are counted as ignored.
 const MAX_DEFERRED: usize = 64;
 
-/// This node among the others.
+/// This node's state of the deployment.
 #[derive(Debug)]
 pub struct Cluster {
     uid: String,
@@ -67,7 +67,7 @@ pub struct Cluster {
     own: Channel,
     /// Digest of this node's options of channels.
     channel_options: String,
-    registry: Registry,
+    registry: NodeRegistry,
     surveys: Surveys,
     sealer: Sealer,
     /// Work for the task, see [`Nodes::run`].
@@ -84,21 +84,21 @@ enum Deferred {
     /// Remove the members of a node that has ended.
     Evict(String),
     /// Send the list of channels on this node to another node.
-    Answer { to: String, id: u64, pattern: Option<String> },
+    SendChannels { to: String, id: u64, pattern: Option<String> },
 }
 
-/// The receiving end of the work that [`Cluster`] defers.
+/// The receiver of the work that [`Cluster`] defers.
 #[derive(Debug)]
 pub struct DeferredWork(mpsc::Receiver<Deferred>);
 
-/// A message that concerns the sessions on this node.
+/// A message with an effect on the sessions of this node.
 #[derive(Debug)]
 pub enum ClusterEvent {
-    /// An order to the sessions that it concerns.
+    /// An order to sessions.
     Order(Arc<Directive>),
     /// A change of the list of blocked users and tokens.
-    Blocklist(Change),
-    /// A node was announced that was unknown, or was considered ended.
+    Blocklist(BlocklistChange),
+    /// A node has announced itself that was unknown, or was considered ended.
     NewNode(String),
     /// Commands of the session with this secret, received by another node.
     Input(String, Bytes),
@@ -111,7 +111,7 @@ pub enum ClusterError {
     #[error("{0}")]
     Broker(#[from] BrokerError),
     /// No node has received the message, not even this one: its subscription is not established.
-    #[error("no node has heard it")]
+    #[error("no node has received it")]
     NoReceiver,
     /// There is no such node.
     #[error("no such node")]
@@ -121,24 +121,19 @@ pub enum ClusterError {
     TooLong,
     /// These nodes have not responded in time.
     #[error("no answer within 3 s from: {0}")]
-    Silent(String),
+    Timeout(String),
     /// These nodes have more channels than fit into a response.
-    #[error("too many channels to tell, ask with a pattern; on: {0}")]
+    #[error("too many channels for a response; use a pattern; on: {0}")]
     TooMany(String),
     /// The channels of all nodes together exceed the budget.
-    #[error("too many channels to tell; ask with a pattern")]
+    #[error("too many channels for a response; use a pattern")]
     TooLarge,
 }
 
 impl Cluster {
     /// A node with this unique id, this name for operators, a digest of its options of channels, and the deployment's
     /// key; and the work that it defers to [`Nodes::run`].
-    pub fn new(
-        uid: Uid,
-        name: String,
-        channel_options: String,
-        key: ClusterKey,
-    ) -> (Self, DeferredWork) {
+    pub fn new(uid: NodeUid, name: String, channel_options: String, key: ClusterKey) -> (Self, DeferredWork) {
         let channel = |name: String| Channel::new(name).expect("a short name");
         let (deferred, work) = mpsc::channel(MAX_DEFERRED);
         let cluster = Self {
@@ -148,7 +143,7 @@ impl Cluster {
             uid: uid.to_string(),
             name,
             channel_options,
-            registry: Registry::default(),
+            registry: NodeRegistry::default(),
             surveys: Surveys::default(),
             deferred,
             ignored: AtomicU64::new(0),
@@ -166,31 +161,32 @@ impl Cluster {
         &self.uid
     }
 
-    /// How many other nodes of the same version have different options of channels.
-    fn different(&self) -> usize {
+    /// Number of other nodes of the same version with different options of channels.
+    fn different_count(&self) -> usize {
         self.others().iter().filter(|info| self.differs(info)).count()
     }
 
-    /// Digests of different versions are not comparable: another version may have other options.
+    /// Whether a node has different options of channels. Digests of another version are not compared, because it may have
+    /// other options.
     fn differs(&self, info: &NodeInfo) -> bool {
         info.version == env!("CARGO_PKG_VERSION") && info.channel_options != self.channel_options
     }
 
-    /// Logs, once for each change, that a node has different options.
-    fn compare(&self, info: &NodeInfo) {
+    /// Logs, once for each change, that a node has different options of channels.
+    fn warn_if_different(&self, info: &NodeInfo) {
         let known = self.registry.channel_options(&info.uid);
         if self.differs(info) && known.as_ref() != Some(&info.channel_options) {
             tracing::warn!(
                 node = info.name,
                 "another node on this broker has other options of channels (channel.without_namespace, \
-                 channel.namespaces): clients are treated differently there; give all nodes the same configuration"
+                 channel.namespaces), so that clients have other permissions there; give all nodes the same configuration"
             );
         }
     }
 
     /// Whether the node with this uid is alive.
-    pub fn knows(&self, uid: &str) -> bool {
-        self.registry.knows(uid, Instant::now())
+    pub fn is_alive(&self, uid: &str) -> bool {
+        self.registry.is_alive(uid, Instant::now())
     }
 
     /// The other nodes.
@@ -204,11 +200,11 @@ impl Cluster {
     }
 
     /// Decrypts a message from an internal channel. A message that is not authentic, or was received before, is counted.
-    pub fn open(&self, channel: &Channel, body: &[u8]) -> Option<(Uid, Vec<u8>)> {
+    pub fn open(&self, channel: &Channel, body: &[u8]) -> Option<(NodeUid, Vec<u8>)> {
         self.sealer.open(channel, body).ok()
     }
 
-    /// Messages that were rejected before they were read, by the metric's label value.
+    /// Messages that were rejected before they were parsed, by the metric's label value.
     fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.sealer.rejected()
     }
@@ -219,7 +215,7 @@ impl Cluster {
             return self.ignore();
         }
         let (from, message) = self.open(channel, body)?;
-        let (from, message) = (from.to_string(), Message::read(&message).ok());
+        let (from, message) = (from.to_string(), Message::parse(&message).ok());
         let Some(Message { payload }) = message else { return self.ignore() };
         let own = from == self.uid;
         match payload {
@@ -228,30 +224,32 @@ impl Cluster {
                 Err(_) => return self.ignore(),
             },
             Payload::Blocklist(change) => return Some(ClusterEvent::Blocklist(change)),
-            Payload::Node(_) if own => self.registry.own_received(Instant::now()),
-            Payload::Gone {} | Payload::Ask { .. } if own => {}
+            Payload::Node(_) if own => self.registry.on_own_announcement(Instant::now()),
+            Payload::Leave {} | Payload::ChannelsRequest { .. } if own => {}
             Payload::Node(info) if info.uid != from => return self.ignore(),
             Payload::Node(info) => {
-                self.compare(&info);
-                match self.registry.announced(info, Instant::now()) {
-                    Announced::New => {
+                self.warn_if_different(&info);
+                match self.registry.announce(info, Instant::now()) {
+                    AnnounceOutcome::New => {
                         self.defer(Deferred::Announce);
                         return Some(ClusterEvent::NewNode(from));
                     }
-                    Announced::Known => {}
-                    Announced::TooMany => return self.ignore(),
+                    AnnounceOutcome::Known => {}
+                    AnnounceOutcome::TooMany => return self.ignore(),
                 }
             }
-            Payload::Gone {} => {
-                self.registry.gone(&from);
-                // The node removes its members as its sessions end; some are left if its time to stop was too short.
+            Payload::Leave {} => {
+                self.registry.remove(&from);
+                // The node removes its members as its sessions end. Some remain if its time to stop was too short.
                 self.defer(Deferred::Evict(from));
             }
             Payload::Input { session, data } => return Some(ClusterEvent::Input(session, data.0)),
-            Payload::Ask { id, pattern } => self.defer(Deferred::Answer { to: from, id, pattern }),
-            Payload::Answer { id, channels } => {
+            Payload::ChannelsRequest { id, pattern } => {
+                self.defer(Deferred::SendChannels { to: from, id, pattern });
+            }
+            Payload::ChannelsResponse { id, channels } => {
                 // A late response is discarded.
-                self.surveys.answered(id, (from, channels));
+                self.surveys.on_response(id, (from, channels));
             }
         }
         None
@@ -280,25 +278,25 @@ impl Collect for Cluster {
         out.gauge(
             "tidings_nodes",
             None,
-            "Servers on this broker, this one included",
+            "Nodes on this broker, including this one",
             self.others().len() as u64 + 1,
         )?;
         out.gauge(
             "tidings_nodes_different",
             None,
-            "Other servers on this broker that have other options of channels than this one",
-            self.different(),
+            "Other nodes on this broker with different options of channels",
+            self.different_count(),
         )?;
         out.counters(
             "tidings_nodes_rejected",
-            "Messages between nodes that were not authentic, or not for the first time, and changed nothing",
+            "Messages between nodes that were rejected because they were not authentic or were received before",
             "reason",
             self.rejected(),
         )?;
         out.counter(
             "tidings_nodes_ignored",
             None,
-            "Messages of other nodes that were not understood, or for which there was no room",
+            "Messages of other nodes that were ignored because they could not be parsed or exceeded a limit",
             self.ignored.load(Ordering::Relaxed),
         )
     }

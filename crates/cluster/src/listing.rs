@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// Channels and how many subscribers each has, as one node counts them.
+/// Channels with their numbers of subscribers.
 pub type ChannelCounts = BTreeMap<String, u64>;
 
-/// Bytes that the names in a list may take.
+/// The bytes that are left for a list.
 #[derive(Clone, Copy, Debug)]
 pub struct ListBudget {
     left: usize,
@@ -19,7 +19,7 @@ impl ListBudget {
         Self { left: bytes, overhead }
     }
 
-    /// Takes the bytes of an entry. Returns whether they were left.
+    /// Takes the bytes of an entry. Returns whether enough were left.
     pub fn take(&mut self, name: &str) -> bool {
         let left = self.left.checked_sub(name.len() + self.overhead);
         self.left = left.unwrap_or(0);

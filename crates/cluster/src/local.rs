@@ -6,13 +6,13 @@ use tidings_wire::{Channel, Pattern};
 
 use crate::{ChannelCounts, ListBudget};
 
-/// This node, as [`crate::Nodes`] reports it to the others. No call blocks.
+/// This node as [`crate::Nodes`] reports it to the other nodes. No call blocks.
 pub trait LocalNode: Send + Sync + 'static {
-    /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
-    /// `None` when they exceed `budget`.
+    /// The channels that match the pattern (without one: all) and have subscribers on this node, with their numbers of
+    /// subscribers. `None` when they exceed `budget`.
     fn channels(&self, pattern: Option<&Pattern>, budget: &mut ListBudget) -> Option<ChannelCounts>;
 
-    /// The names of the channels with subscribers on this node, those with presence first.
+    /// The channels with subscribers on this node, channels with presence first.
     fn subscribed_channels(&self) -> Vec<Channel>;
 
     /// Whether the broker is connected.

@@ -15,7 +15,7 @@ use tidings_wire::channel::ChannelError;
 use tidings_wire::{Channel, Epoch, Position};
 
 use super::NodeInfo;
-use crate::blocklist::Change;
+use crate::blocklist::BlocklistChange;
 
 /// A message.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,34 +24,37 @@ pub(super) struct Message {
     pub(super) payload: Payload,
 }
 
-/// The kinds of messages.
+/// The kinds of messages. The names in JSON are those of earlier versions.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Payload {
     /// To all nodes: announces the sender.
     Node(NodeInfo),
     /// To all nodes: the sender leaves.
-    Gone {},
+    #[serde(rename = "gone")]
+    Leave {},
     /// To all nodes: an order to sessions.
     Order(WireDirective),
     /// To all nodes: a user or token is blocked, or unblocked.
-    Blocklist(Change),
+    Blocklist(BlocklistChange),
     /// To one node: commands of one of its sessions, received by the sender.
     Input {
         /// The session's secret.
         session: String,
         /// One frame of commands, in the session's encoding.
-        data: Data,
+        data: Base64Bytes,
     },
     /// To all nodes: requests the list of channels.
-    Ask {
+    #[serde(rename = "ask")]
+    ChannelsRequest {
         /// Returned with the response.
         id: u64,
-        /// Which channels; all without a pattern.
+        /// The pattern of the channels; all channels without one.
         pattern: Option<String>,
     },
     /// To one node: the list of channels.
-    Answer {
+    #[serde(rename = "answer")]
+    ChannelsResponse {
         /// The id of the request.
         id: u64,
         /// Channels and their numbers of subscribers; `None` when the list is too long.
@@ -60,38 +63,38 @@ pub(super) enum Payload {
 }
 
 impl Message {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// When it is no JSON, or not of a kind and form that is known here.
-    pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+    /// If the body is not JSON of a known kind.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(body)
     }
 
-    /// Writes it.
-    pub(super) fn write(&self) -> Vec<u8> {
+    /// Encodes the message.
+    pub(super) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text keys and plain values")
     }
 }
 
-/// Bytes, in base64 where they are text.
+/// Bytes that are a base64 string in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Data(pub(super) Bytes);
+pub(super) struct Base64Bytes(pub(super) Bytes);
 
-impl Serialize for Data {
+impl Serialize for Base64Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(&self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for Data {
+impl<'de> Deserialize<'de> for Base64Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         STANDARD.decode(text).map(|bytes| Self(bytes.into())).map_err(serde::de::Error::custom)
     }
 }
 
-/// A [`Directive`] on its way.
+/// A [`Directive`] as it is sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct WireDirective {
     user: String,
@@ -105,8 +108,8 @@ pub(super) struct WireDirective {
 enum WireOrder {
     Subscribe {
         channel: String,
-        info: Option<Data>,
-        data: Option<Data>,
+        info: Option<Base64Bytes>,
+        data: Option<Base64Bytes>,
         expires: Option<u64>,
         presence: Option<bool>,
         join_leave: Option<bool>,
@@ -141,16 +144,16 @@ enum WireOrder {
     },
 }
 
-/// A directive that names a channel which cannot be one.
+/// A directive with an invalid channel name.
 #[derive(Debug, Error)]
-#[error("a directive for a channel that cannot be: {0}")]
-pub(super) struct Impossible(#[from] ChannelError);
+#[error("a directive with an invalid channel name: {0}")]
+pub(super) struct InvalidDirective(#[from] ChannelError);
 
 impl From<&Directive> for WireDirective {
     fn from(directive: &Directive) -> Self {
         let order = match &directive.order {
             Order::Subscribe { channel, admission, since } => {
-                // What the application orders needs no token.
+                // A subscription that the application orders has no token.
                 let Admission { info, data, expires, overrides, token: _ } = &**admission;
                 let ChannelOverrides {
                     presence,
@@ -161,8 +164,8 @@ impl From<&Directive> for WireDirective {
                 } = *overrides;
                 WireOrder::Subscribe {
                     channel: channel.as_str().to_owned(),
-                    info: info.clone().map(Data),
-                    data: data.clone().map(Data),
+                    info: info.clone().map(Base64Bytes),
+                    data: data.clone().map(Base64Bytes),
                     expires: *expires,
                     presence,
                     join_leave,
@@ -201,9 +204,9 @@ impl From<&Directive> for WireDirective {
 }
 
 impl TryFrom<WireDirective> for Directive {
-    type Error = Impossible;
+    type Error = InvalidDirective;
 
-    fn try_from(directive: WireDirective) -> Result<Self, Impossible> {
+    fn try_from(directive: WireDirective) -> Result<Self, InvalidDirective> {
         let WireDirective { user, client, session, order } = directive;
         let order = match order {
             WireOrder::Subscribe {
@@ -252,9 +255,9 @@ impl TryFrom<WireDirective> for Directive {
 mod tests {
     use super::*;
 
-    fn there_and_back(directive: &Directive) -> Directive {
+    fn round_trip(directive: &Directive) -> Directive {
         let payload = Payload::Order(directive.into());
-        let message = Message::read(&Message { payload }.write()).expect("a message");
+        let message = Message::parse(&Message { payload }.encode()).expect("a message");
         match message.payload {
             Payload::Order(wire) => wire.try_into().expect("a directive"),
             other => panic!("{other:?}"),
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_directive_arrives_as_it_was_sent() {
+    fn every_directive_is_received_as_it_was_sent() {
         let channel = Channel::new("news:art").expect("a channel");
         let admission = Admission {
             info: Some(Bytes::from_static(b"{\"a\":1}")),
@@ -292,26 +295,29 @@ mod tests {
         for order in orders {
             let directive =
                 Directive { user: "42".into(), client: Some("c".into()), session: Some("s".into()), order };
-            assert_eq!(there_and_back(&directive), directive);
+            assert_eq!(round_trip(&directive), directive);
         }
     }
 
     #[test]
-    fn what_a_session_has_sent_arrives_byte_by_byte() {
-        let data = Data(Bytes::from_static(b"\x00\xff{}\n"));
+    fn commands_of_a_session_are_received_byte_for_byte() {
+        let data = Base64Bytes(Bytes::from_static(b"\x00\xff{}\n"));
         let payload = Payload::Input { session: "s".into(), data: data.clone() };
-        let message = Message::read(&Message { payload }.write()).expect("a message");
+        let message = Message::parse(&Message { payload }.encode()).expect("a message");
         assert!(
             matches!(message.payload, Payload::Input { session, data: same } if session == "s" && same == data)
         );
     }
 
     #[test]
-    fn what_a_newer_node_adds_is_passed_over_and_what_it_invents_is_no_message() {
-        let message = Message::read(br#"{"at":1,"say":{"ask":{"id":1,"pattern":null,"limit":3}}}"#);
-        assert!(matches!(message.expect("a message").payload, Payload::Ask { id: 1, pattern: None }));
+    fn unknown_fields_are_skipped_and_unknown_kinds_are_errors() {
+        let message = Message::parse(br#"{"at":1,"say":{"ask":{"id":1,"pattern":null,"limit":3}}}"#);
+        assert!(matches!(
+            message.expect("a message").payload,
+            Payload::ChannelsRequest { id: 1, pattern: None }
+        ));
         for body in [r#"{"say":{"dance":{}}}"#, r#"{"gone":{}}"#, "", "{", "\"x\""] {
-            assert!(Message::read(body.as_bytes()).is_err(), "{body}");
+            assert!(Message::parse(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The nodes of a deployment: who is there, which channels they have, and the task that answers other nodes.
+//! The nodes of a deployment: the list of nodes, the list of channels of all nodes, and the task that responds to other
+//! nodes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,28 +10,28 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::message::Payload;
-use super::registry::{ANNOUNCE, NodeInfo};
+use super::registry::{ANNOUNCE_INTERVAL, NodeInfo};
 use super::{
     CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, evicting, survey,
 };
 use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode};
 
-/// Bytes that a channel takes in a message besides its name.
-const LISTED: usize = 32;
-/// The delay before a failed announcement is repeated.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Bytes of a channel in a message besides its name.
+const CHANNEL_OVERHEAD: usize = 32;
+/// Delay before a failed announcement is repeated.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// How often the registry is checked for nodes that have ended.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long other nodes may take to respond; the text of [`ClusterError::Silent`] names it.
-const SURVEY: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Timeout of the responses of other nodes; also in the text of [`ClusterError::Timeout`].
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// This node and the others.
+/// All nodes of the deployment.
 pub struct Nodes {
-    /// Publishes messages to the others.
+    /// Sends messages to the nodes.
     pub bus: ClusterBus,
     /// This node.
     pub local: Arc<dyn LocalNode>,
-    /// The nodes that have ended lately.
+    /// The nodes that ended recently.
     pub ended: Arc<EndedNodes>,
     /// Whether other nodes may use the same broker.
     pub is_shared: bool,
@@ -48,11 +49,11 @@ impl Nodes {
         nodes
     }
 
-    /// The channels that have subscribers on any node, with how many: those that match, if a pattern is given. No more
-    /// than fit into `budget` are gathered.
+    /// The channels that match the pattern (without one: all) and have subscribers on any node, with their numbers of
+    /// subscribers.
     ///
     /// # Errors
-    /// [`ClusterError`], also when a single node is missing.
+    /// [`ClusterError`], also if the response of a single node is missing or the channels exceed `budget`.
     pub async fn channels(
         &self,
         pattern: Option<&Pattern>,
@@ -71,17 +72,18 @@ impl Nodes {
         // New nodes respond too.
         let mut survey = cluster.surveys.open(others.len() + 16);
         let pattern = pattern.map(|pattern| pattern.as_str().to_owned());
-        self.bus.send(&cluster.all, Payload::Ask { id: survey.id, pattern }).await?;
-        let mut silent: Vec<_> = others;
+        self.bus.send(&cluster.all, Payload::ChannelsRequest { id: survey.id, pattern }).await?;
+        let mut missing = others;
         let mut too_many = Vec::new();
-        let end = tokio::time::Instant::now() + SURVEY;
-        while !silent.is_empty() {
-            let Ok(Some((from, answer))) = tokio::time::timeout_at(end, survey.answers.recv()).await else {
+        let end = tokio::time::Instant::now() + SURVEY_TIMEOUT;
+        while !missing.is_empty() {
+            let Ok(Some((from, response))) = tokio::time::timeout_at(end, survey.responses.recv()).await
+            else {
                 break;
             };
-            let Some(at) = silent.iter().position(|node| node.uid == from) else { continue };
-            let info = silent.swap_remove(at);
-            match answer {
+            let Some(at) = missing.iter().position(|node| node.uid == from) else { continue };
+            let info = missing.swap_remove(at);
+            match response {
                 Some(channels) => {
                     if !survey::add(&mut all, channels, &mut budget) {
                         return Err(ClusterError::TooLarge);
@@ -90,9 +92,9 @@ impl Nodes {
                 None => too_many.push(info.name),
             }
         }
-        if !silent.is_empty() {
-            let names: Vec<_> = silent.into_iter().map(|node| node.name).collect();
-            return Err(ClusterError::Silent(names.join(", ")));
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.into_iter().map(|node| node.name).collect();
+            return Err(ClusterError::Timeout(names.join(", ")));
         }
         if !too_many.is_empty() {
             return Err(ClusterError::TooMany(too_many.join(", ")));
@@ -107,18 +109,18 @@ impl Nodes {
             return;
         }
         let cluster = self.cluster();
-        let mut beat = tokio::time::interval(ANNOUNCE);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut announce = tokio::time::interval(ANNOUNCE_INTERVAL);
+        announce.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = tokio::time::interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Cancelled when this task ends.
         let mut evicting = JoinSet::new();
         loop {
             let deferred = tokio::select! {
-                _ = beat.tick() => Deferred::Announce,
-                _ = look.tick() => {
+                _ = announce.tick() => Deferred::Announce,
+                _ = check.tick() => {
                     for info in cluster.registry.take_ended(Instant::now()) {
-                        tracing::warn!(node = info.name, "a node has ended without leaving; its members are removed");
+                        tracing::warn!(node = info.name, "a node has ended without a message; its members are removed");
                         self.spawn_eviction(&mut evicting, info.uid);
                     }
                     continue;
@@ -129,29 +131,29 @@ impl Nodes {
                     None => return,
                 },
             };
-            let announces = matches!(deferred, Deferred::Announce);
+            let is_announcement = matches!(deferred, Deferred::Announce);
             let (channel, payload) = match deferred {
                 Deferred::Announce => (cluster.all.clone(), Payload::Node(self.info())),
                 Deferred::Evict(uid) => {
                     self.spawn_eviction(&mut evicting, uid);
                     continue;
                 }
-                Deferred::Answer { to, id, pattern } => {
+                Deferred::SendChannels { to, id, pattern } => {
                     let Ok(channel) = Channel::new(format!("{CONTROL}.{to}")) else { continue };
                     let pattern = pattern.map(Pattern::new).transpose();
-                    let mut budget = ListBudget::new(MAX_MESSAGE, LISTED);
+                    let mut budget = ListBudget::new(MAX_MESSAGE, CHANNEL_OVERHEAD);
                     // An invalid pattern matches nothing.
                     let channels = match pattern {
                         Ok(pattern) => self.local.channels(pattern.as_ref(), &mut budget),
                         Err(_) => Some(ChannelCounts::new()),
                     };
-                    (channel, Payload::Answer { id, channels })
+                    (channel, Payload::ChannelsResponse { id, channels })
                 }
             };
             if let Err(error) = self.bus.send(&channel, payload).await {
                 tracing::debug!(%error, "a message to other nodes was not delivered");
-                if announces {
-                    beat.reset_after(AGAIN);
+                if is_announcement {
+                    announce.reset_after(RETRY_DELAY);
                 }
             }
         }
@@ -163,16 +165,16 @@ impl Nodes {
         evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.local), uid));
     }
 
-    /// Tells the other nodes that this node leaves. Call it when the node announces itself no more. Waits at most `within`.
-    pub async fn leave(&self, within: Duration) {
+    /// Notifies the other nodes that this node leaves. Call it after the last announcement. Waits at most `timeout`.
+    pub async fn leave(&self, timeout: Duration) {
         if self.is_shared {
-            let gone = self.bus.send(&self.cluster().all, Payload::Gone {});
-            // Without the message they notice the missing announcements.
-            let _ = tokio::time::timeout(within, gone).await;
+            let sent = self.bus.send(&self.cluster().all, Payload::Leave {});
+            // If it fails, the other nodes remove this one after its announcements stop.
+            let _ = tokio::time::timeout(timeout, sent).await;
         }
     }
 
-    /// The information about this node that other nodes and the server API show.
+    /// The information about this node for its announcements and the server API.
     fn info(&self) -> NodeInfo {
         let cluster = self.cluster();
         let statistics = self.local.statistics();

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// How often a node announces itself.
-pub(super) const ANNOUNCE: Duration = Duration::from_secs(3);
+pub(super) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(3);
 /// A node without an announcement for this long has ended: three announcements, and half of one for delays.
 const EXPIRY: Duration = Duration::from_millis(3 * 3_000 + 1_500);
 /// Most nodes in the registry; further ones are counted as ignored.
-const MOST: usize = 1_000;
+const MAX_NODES: usize = 1_000;
 
 /// Information about a node. The field names are those of the server API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,21 +37,21 @@ pub struct NodeInfo {
     pub channel_options: String,
 }
 
-/// The longest time between two announcements of its own that a node receives back. Past it the node was cut off from the
-/// broker or suspended, and has missed the announcements of other nodes too.
-const CUT_OFF: Duration = Duration::from_millis(2 * 3_000 + 1_500);
+/// Longest time between two announcements of its own that a connected node receives back. After a longer gap the node was
+/// disconnected from the broker or suspended, and has missed the announcements of other nodes too.
+const OWN_EXPIRY: Duration = Duration::from_millis(2 * 3_000 + 1_500);
 
 /// The other nodes, with the time of the last announcement.
 #[derive(Debug, Default)]
-pub(super) struct Registry {
+pub(super) struct NodeRegistry {
     nodes: Mutex<HashMap<String, (NodeInfo, Instant)>>,
     /// When this node last received an announcement of its own.
     own: Mutex<Option<Instant>>,
 }
 
-/// What an announcement has changed in the registry.
+/// The effect of an announcement on the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Announced {
+pub(super) enum AnnounceOutcome {
     /// The node is new.
     New,
     /// The node was known.
@@ -60,29 +60,29 @@ pub(super) enum Announced {
     TooMany,
 }
 
-impl Registry {
+impl NodeRegistry {
     /// Records an announcement.
-    pub(super) fn announced(&self, info: NodeInfo, now: Instant) -> Announced {
+    pub(super) fn announce(&self, info: NodeInfo, now: Instant) -> AnnounceOutcome {
         let mut nodes = self.lock();
-        let full = nodes.len() >= MOST;
+        let full = nodes.len() >= MAX_NODES;
         match nodes.get_mut(&info.uid) {
             Some(known) => {
                 *known = (info, now);
-                Announced::Known
+                AnnounceOutcome::Known
             }
-            None if full => Announced::TooMany,
+            None if full => AnnounceOutcome::TooMany,
             None => {
                 nodes.insert(info.uid.clone(), (info, now));
-                Announced::New
+                AnnounceOutcome::New
             }
         }
     }
 
-    /// This node has received an announcement of its own. After it was cut off ([`CUT_OFF`]), the time without
+    /// This node has received an announcement of its own. After it was disconnected ([`OWN_EXPIRY`]), the time without
     /// announcements of other nodes is counted from now.
-    pub(super) fn own_received(&self, now: Instant) {
+    pub(super) fn on_own_announcement(&self, now: Instant) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_connected = own.is_some_and(|last| now.duration_since(last) < CUT_OFF);
+        let was_connected = own.is_some_and(|last| now.duration_since(last) < OWN_EXPIRY);
         *own = Some(now);
         if !was_connected {
             for (_, last) in self.lock().values_mut() {
@@ -95,7 +95,7 @@ impl Registry {
     /// received its own.
     pub(super) fn take_ended(&self, now: Instant) -> Vec<NodeInfo> {
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.is_none_or(|last| now.duration_since(last) >= CUT_OFF) {
+        if own.is_none_or(|last| now.duration_since(last) >= OWN_EXPIRY) {
             return Vec::new();
         }
         let mut nodes = self.lock();
@@ -110,20 +110,20 @@ impl Registry {
         self.lock().get(uid).map(|(info, _)| info.channel_options.clone())
     }
 
-    /// A node leaves.
-    pub(super) fn gone(&self, uid: &str) {
+    /// Removes a node that leaves.
+    pub(super) fn remove(&self, uid: &str) {
         self.lock().remove(uid);
     }
 
     /// Whether the node with this uid is alive.
-    pub(super) fn knows(&self, uid: &str, now: Instant) -> bool {
+    pub(super) fn is_alive(&self, uid: &str, now: Instant) -> bool {
         self.lock().get(uid).is_some_and(|(_, last)| now.duration_since(*last) < EXPIRY)
     }
 
     /// The nodes that are alive, in the order of their names.
     pub(super) fn nodes(&self, now: Instant) -> Vec<NodeInfo> {
         let nodes = self.lock();
-        // Overdue nodes stay in the map until they are taken: see [`Registry::take_ended`].
+        // Overdue nodes stay in the map until `take_ended` removes them.
         let known = nodes.values().filter(|(_, last)| now.duration_since(*last) < EXPIRY);
         let mut infos: Vec<_> = known.map(|(info, _)| info.clone()).collect();
         infos.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
@@ -143,57 +143,60 @@ mod tests {
         NodeInfo { uid: uid.into(), name: uid.to_uppercase(), ..NodeInfo::default() }
     }
 
-    fn uids(registry: &Registry, now: Instant) -> Vec<String> {
+    fn uids(registry: &NodeRegistry, now: Instant) -> Vec<String> {
         registry.nodes(now).into_iter().map(|info| info.uid).collect()
     }
 
     #[test]
-    fn a_node_is_known_until_it_has_missed_three_announcements_or_says_that_it_goes() {
-        let registry = Registry::default();
+    fn a_node_is_alive_until_it_has_missed_three_announcements_or_leaves() {
+        let registry = NodeRegistry::default();
         let start = Instant::now();
-        assert_eq!(registry.announced(node("b"), start), Announced::New);
-        assert_eq!(registry.announced(node("a"), start), Announced::New);
+        assert_eq!(registry.announce(node("b"), start), AnnounceOutcome::New);
+        assert_eq!(registry.announce(node("a"), start), AnnounceOutcome::New);
         assert_eq!(uids(&registry, start), ["a", "b"]);
-        let later = start + 2 * ANNOUNCE;
-        assert_eq!(registry.announced(node("b"), later), Announced::Known);
-        assert_eq!(uids(&registry, start + 3 * ANNOUNCE), ["a", "b"]);
-        assert!(registry.knows("a", start + 3 * ANNOUNCE) && !registry.knows("a", start + 4 * ANNOUNCE));
-        assert_eq!(uids(&registry, start + 4 * ANNOUNCE), ["b"]);
-        registry.gone("b");
-        assert!(uids(&registry, start + 4 * ANNOUNCE).is_empty());
+        let later = start + 2 * ANNOUNCE_INTERVAL;
+        assert_eq!(registry.announce(node("b"), later), AnnounceOutcome::Known);
+        assert_eq!(uids(&registry, start + 3 * ANNOUNCE_INTERVAL), ["a", "b"]);
+        assert!(
+            registry.is_alive("a", start + 3 * ANNOUNCE_INTERVAL)
+                && !registry.is_alive("a", start + 4 * ANNOUNCE_INTERVAL)
+        );
+        assert_eq!(uids(&registry, start + 4 * ANNOUNCE_INTERVAL), ["b"]);
+        registry.remove("b");
+        assert!(uids(&registry, start + 4 * ANNOUNCE_INTERVAL).is_empty());
     }
 
     #[test]
-    fn a_node_that_was_deaf_itself_takes_no_other_for_ended() {
-        let registry = Registry::default();
+    fn a_node_that_was_disconnected_itself_considers_no_other_ended() {
+        let registry = NodeRegistry::default();
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        registry.own_received(start);
-        assert_eq!(registry.announced(node("a"), start), Announced::New);
-        // Cut off for a minute.
+        registry.on_own_announcement(start);
+        assert_eq!(registry.announce(node("a"), start), AnnounceOutcome::New);
+        // Disconnected for a minute.
         assert_eq!(registry.take_ended(after(60)), []);
-        registry.own_received(after(60));
+        registry.on_own_announcement(after(60));
         assert_eq!(registry.take_ended(after(60)), []);
-        // It hears itself, and nothing of the other.
+        // It receives its own announcements, and none of the other node.
         for seconds in [63, 66, 69] {
-            registry.own_received(after(seconds));
+            registry.on_own_announcement(after(seconds));
             assert_eq!(registry.take_ended(after(seconds)), []);
         }
-        registry.own_received(after(72));
+        registry.on_own_announcement(after(72));
         let ended: Vec<_> = registry.take_ended(after(72)).into_iter().map(|info| info.uid).collect();
         assert_eq!(ended, ["a"]);
-        assert_eq!(registry.take_ended(after(72)), [], "each once");
+        assert_eq!(registry.take_ended(after(72)), [], "each node is returned once");
     }
 
     #[test]
-    fn a_flood_of_nodes_is_remembered_up_to_a_bound() {
-        let registry = Registry::default();
+    fn nodes_are_stored_up_to_a_bound() {
+        let registry = NodeRegistry::default();
         let now = Instant::now();
-        for i in 0..MOST {
-            assert_eq!(registry.announced(node(&format!("n{i}")), now), Announced::New);
+        for i in 0..MAX_NODES {
+            assert_eq!(registry.announce(node(&format!("n{i}")), now), AnnounceOutcome::New);
         }
-        assert_eq!(registry.announced(node("one more"), now), Announced::TooMany);
-        assert_eq!(registry.announced(node("n7"), now), Announced::Known);
-        assert_eq!(registry.nodes(now).len(), MOST);
+        assert_eq!(registry.announce(node("one more"), now), AnnounceOutcome::TooMany);
+        assert_eq!(registry.announce(node("n7"), now), AnnounceOutcome::Known);
+        assert_eq!(registry.nodes(now).len(), MAX_NODES);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to all nodes, and the responses so far.
+//! Requests to all nodes, with the responses so far.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 use crate::{ChannelCounts, ListBudget};
 
 /// One node's response: its uid, and its channels unless the list is too long.
-pub(super) type Answer = (String, Option<ChannelCounts>);
+pub(super) type NodeChannels = (String, Option<ChannelCounts>);
 
 /// The requests that wait for responses.
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
+    open: Mutex<HashMap<u64, mpsc::Sender<NodeChannels>>>,
 }
 
 /// A request under way. Dropping it discards further responses.
@@ -23,24 +23,24 @@ pub(super) struct Surveys {
 pub(super) struct Survey<'a> {
     surveys: &'a Surveys,
     pub(super) id: u64,
-    pub(super) answers: mpsc::Receiver<Answer>,
+    pub(super) responses: mpsc::Receiver<NodeChannels>,
 }
 
 impl Surveys {
     /// Begins a request; at most `nodes` responses are buffered.
     pub(super) fn open(&self, nodes: usize) -> Survey<'_> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answers) = mpsc::channel(nodes.max(1));
+        let (sender, responses) = mpsc::channel(nodes.max(1));
         self.lock().insert(id, sender);
-        Survey { surveys: self, id, answers }
+        Survey { surveys: self, id, responses }
     }
 
     /// Passes on a response. Returns whether a request waits for it and has room.
-    pub(super) fn answered(&self, id: u64, answer: Answer) -> bool {
-        self.lock().get(&id).is_some_and(|waiting| waiting.try_send(answer).is_ok())
+    pub(super) fn on_response(&self, id: u64, response: NodeChannels) -> bool {
+        self.lock().get(&id).is_some_and(|waiting| waiting.try_send(response).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Answer>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<NodeChannels>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,7 +51,7 @@ impl Drop for Survey<'_> {
     }
 }
 
-/// Adds the counts of one node to those of others. Returns whether the names fit into the budget.
+/// Adds the counts of one node to `all`. Returns whether the names fit into the budget.
 pub(super) fn add(all: &mut ChannelCounts, node: ChannelCounts, budget: &mut ListBudget) -> bool {
     for (channel, clients) in node {
         if let Some(count) = all.get_mut(&channel) {
@@ -70,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_reach_the_question_they_belong_to_and_no_other() {
+    fn a_response_reaches_only_its_own_request() {
         let surveys = Surveys::default();
         let (mut first, second) = (surveys.open(1), surveys.open(1));
-        assert!(surveys.answered(first.id, ("a".into(), None)));
-        assert!(!surveys.answered(first.id, ("a".into(), None)), "more than there are nodes");
-        assert_eq!(first.answers.try_recv().expect("an answer"), ("a".into(), None));
+        assert!(surveys.on_response(first.id, ("a".into(), None)));
+        assert!(!surveys.on_response(first.id, ("a".into(), None)), "more responses than nodes");
+        assert_eq!(first.responses.try_recv().expect("a response"), ("a".into(), None));
         let id = second.id;
         drop(second);
-        assert!(!surveys.answered(id, ("a".into(), None)), "nobody waits any more");
+        assert!(!surveys.on_response(id, ("a".into(), None)), "the request has ended");
     }
 
     #[test]
@@ -90,9 +90,9 @@ mod tests {
         assert!(add(&mut all, ChannelCounts::from([("d".into(), 1)]), &mut budget));
         assert!(
             add(&mut all, ChannelCounts::from([("d".into(), 1)]), &mut budget),
-            "known ones take no more budget"
+            "a channel takes budget once"
         );
         assert!(!add(&mut all, ChannelCounts::from([("e".into(), 1)]), &mut budget));
-        assert_eq!(all.len(), 4, "nothing is kept past it");
+        assert_eq!(all.len(), 4, "nothing is added beyond the budget");
     }
 }

@@ -1,4 +1,4 @@
-//! What the application answers, as JSON, and what that means.
+//! The responses of the application to hooks, read from JSON.
 
 use std::collections::BTreeMap;
 
@@ -12,35 +12,35 @@ use serde_json::value::{RawValue, Value};
 use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection};
 use tidings_wire::{Channel, code};
 
-/// Longest reason of a disconnect in bytes: what a close frame takes (RFC 6455 §5.5), without its code.
+/// Longest reason of a disconnect in bytes: the payload of a close frame (RFC 6455 §5.5) without its code.
 const MAX_REASON: usize = 123;
 
-/// Why an answer says nothing. Completes a sentence whose subject is the answer, and repeats nothing of it.
-pub(super) type Complaint = String;
+/// Why a response is invalid. Completes the sentence "the response …", and contains nothing of the response.
+pub(super) type InvalidReason = String;
 
-/// What is to be published.
+/// A publication that the application allows, with its changes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Publish {
-    /// This, instead of what the client sent.
+pub struct AllowedPublish {
+    /// Replaces the body of the client.
     pub body: Option<Bytes>,
-    /// Without keeping it in the channel's history.
+    /// Do not add it to the channel's history.
     pub skip_history: bool,
-    /// With these tags.
+    /// The tags of the publication.
     pub tags: Vec<(String, String)>,
-    /// Once only under this key.
+    /// Publications with the same key are published once.
     pub idempotency_key: Option<String>,
 }
 
-/// Any answer: one of the three.
+/// The response to any hook: one of the three fields. `disconnect` takes precedence over `error`, and that over `result`.
 #[derive(Deserialize)]
-struct Answer<T> {
+struct HookResponse<T> {
     result: Option<T>,
-    error: Option<CustomError>,
-    disconnect: Option<Disconnect>,
+    error: Option<HookError>,
+    disconnect: Option<HookDisconnect>,
 }
 
 #[derive(Deserialize)]
-struct CustomError {
+struct HookError {
     code: u16,
     #[serde(default)]
     message: String,
@@ -49,58 +49,59 @@ struct CustomError {
 }
 
 #[derive(Deserialize)]
-struct Disconnect {
+struct HookDisconnect {
     code: u16,
     #[serde(default)]
     reason: String,
 }
 
-type Raw = Option<Box<RawValue>>;
+/// Any JSON value, as it is written.
+type RawJson = Box<RawValue>;
 
 #[derive(Deserialize)]
-struct ConnectResult {
+struct ConnectHookResult {
     #[serde(default)]
     user: String,
     expire_at: Option<i64>,
-    info: Raw,
+    info: Option<RawJson>,
     b64info: Option<String>,
-    data: Raw,
+    data: Option<RawJson>,
     b64data: Option<String>,
     channels: Option<Vec<String>>,
-    subs: Option<BTreeMap<String, Option<SubscribeResult>>>,
-    meta: Raw,
+    subs: Option<BTreeMap<String, Option<SubscribeHookResult>>>,
+    meta: Option<RawJson>,
     tables: Option<Value>,
 }
 
 #[derive(Deserialize)]
-struct SubscribeResult {
+struct SubscribeHookResult {
     expire_at: Option<i64>,
-    info: Raw,
+    info: Option<RawJson>,
     b64info: Option<String>,
-    data: Raw,
+    data: Option<RawJson>,
     b64data: Option<String>,
     #[serde(rename = "override")]
-    overrides: Option<Switches>,
+    overrides: Option<HookOverrides>,
 }
 
 #[derive(Default, Deserialize)]
-struct Switches {
-    presence: Option<Switch>,
-    join_leave: Option<Switch>,
-    force_push_join_leave: Option<Switch>,
-    force_recovery: Option<Switch>,
-    force_positioning: Option<Switch>,
+struct HookOverrides {
+    presence: Option<BoolOverride>,
+    join_leave: Option<BoolOverride>,
+    force_push_join_leave: Option<BoolOverride>,
+    force_recovery: Option<BoolOverride>,
+    force_positioning: Option<BoolOverride>,
 }
 
 #[derive(Deserialize)]
-struct Switch {
+struct BoolOverride {
     #[serde(default)]
     value: bool,
 }
 
 #[derive(Deserialize)]
-struct PublishResult {
-    data: Raw,
+struct PublishHookResult {
+    data: Option<RawJson>,
     b64data: Option<String>,
     #[serde(default)]
     skip_history: bool,
@@ -110,38 +111,38 @@ struct PublishResult {
 }
 
 #[derive(Deserialize)]
-struct RpcResult {
-    data: Raw,
+struct RpcHookResult {
+    data: Option<RawJson>,
     b64data: Option<String>,
 }
 
-/// The outcome of a question: what is allowed, or why nothing is, in the application's words.
-pub(super) type Outcome<T> = Result<Result<T, Failure>, Complaint>;
+/// The outcome of a hook: the permission, the application's error or disconnect, or why the response is invalid.
+pub(super) type HookOutcome<T> = Result<Result<T, Failure>, InvalidReason>;
 
-/// Reads the answer to `connect`.
-pub(super) fn connected(json: &[u8]) -> Outcome<Connected> {
+/// Reads the response to `connect`.
+pub(super) fn read_connect(json: &[u8]) -> HookOutcome<Connected> {
     read(json, connection)
 }
 
-/// Reads the same answer, with whether the client may upload tables where it says so (`tables.upload`).
-pub(super) fn uploader(json: &[u8]) -> Outcome<(Connected, Option<bool>)> {
-    read(json, |mut result: ConnectResult| {
+/// Reads the response to `connect` with the permission to upload tables (`tables.upload`), if it has one.
+pub(super) fn read_upload(json: &[u8]) -> HookOutcome<(Connected, Option<bool>)> {
+    read(json, |mut result: ConnectHookResult| {
         let upload = match result.tables.take().as_ref().and_then(|tables| tables.get("upload")) {
             None | Some(Value::Null) => None,
             Some(Value::Bool(upload)) => Some(*upload),
-            Some(_) => return Err("has tables whose upload is neither true nor false".into()),
+            Some(_) => return Err("has a value of tables.upload that is neither true nor false".into()),
         };
         Ok((connection(result)?, upload))
     })
 }
 
-fn connection(result: ConnectResult) -> Result<Connected, Complaint> {
+fn connection(result: ConnectHookResult) -> Result<Connected, InvalidReason> {
     let mut subs: BTreeMap<Channel, Admission> = BTreeMap::new();
     for name in result.channels.unwrap_or_default() {
         subs.insert(channel(&name)?, Admission::default());
     }
     for (name, options) in result.subs.unwrap_or_default() {
-        // A subscription that the server makes ends with the connection.
+        // `expire_at` has no effect: a server-side subscription ends with the connection.
         let options = options.map(admission).transpose()?.unwrap_or_default();
         subs.insert(channel(&name)?, Admission { expires: None, ..options });
     }
@@ -157,20 +158,20 @@ fn connection(result: ConnectResult) -> Result<Connected, Complaint> {
     })
 }
 
-/// Reads the answer to `subscribe`.
-pub(super) fn allowed(json: &[u8]) -> Outcome<Admission> {
+/// Reads the response to `subscribe`.
+pub(super) fn read_subscribe(json: &[u8]) -> HookOutcome<Admission> {
     read(json, admission)
 }
 
-/// Reads the answer to `publish`.
-pub(super) fn publish(json: &[u8]) -> Outcome<Publish> {
-    let published = read(json, |result: PublishResult| {
+/// Reads the response to `publish`.
+pub(super) fn read_publish(json: &[u8]) -> HookOutcome<AllowedPublish> {
+    let published = read(json, |result: PublishHookResult| {
         if result.version.is_some_and(|version| version > 0) {
-            // As in the server API: to publish it all the same would show an older state than subscribers have.
+            // As in the server API. Publishing without checking the version could show subscribers an older state.
             let text = format!("{}: version", code::NOT_AVAILABLE.text);
             return Ok(Err(Rejection { text, ..code::NOT_AVAILABLE.into() }.into()));
         }
-        Ok(Ok(Publish {
+        Ok(Ok(AllowedPublish {
             body: bytes("b64data", result.b64data, result.data)?,
             skip_history: result.skip_history,
             tags: result.tags.unwrap_or_default().into_iter().collect(),
@@ -180,45 +181,45 @@ pub(super) fn publish(json: &[u8]) -> Outcome<Publish> {
     published.map(Result::flatten)
 }
 
-/// Reads the answer to `rpc`.
-pub(super) fn replied(json: &[u8]) -> Outcome<Option<Bytes>> {
-    read(json, |result: RpcResult| bytes("b64data", result.b64data, result.data))
+/// Reads the response to `rpc`.
+pub(super) fn read_rpc(json: &[u8]) -> HookOutcome<Option<Bytes>> {
+    read(json, |result: RpcHookResult| bytes("b64data", result.b64data, result.data))
 }
 
 fn read<T: DeserializeOwned, A>(
     json: &[u8],
-    understand: impl FnOnce(T) -> Result<A, Complaint>,
-) -> Outcome<A> {
-    let answer: Answer<T> = serde_json::from_slice(json).map_err(|error| {
-        let sort = match error.classify() {
+    convert: impl FnOnce(T) -> Result<A, InvalidReason>,
+) -> HookOutcome<A> {
+    let response: HookResponse<T> = serde_json::from_slice(json).map_err(|error| {
+        let reason = match error.classify() {
             Category::Eof => "is JSON that ends too early",
             Category::Data => "is JSON of another shape",
             _ => "is no JSON",
         };
-        format!("{sort} (line {} column {})", error.line(), error.column())
+        format!("{reason} (line {} column {})", error.line(), error.column())
     })?;
-    if let Some(Disconnect { code, reason }) = answer.disconnect {
-        // Codes of the protocol and of applications; others cannot be sent in a close frame (RFC 6455 §7.4.2).
+    if let Some(HookDisconnect { code, reason }) = response.disconnect {
+        // Codes for frameworks and for private use; a close frame cannot contain others (RFC 6455 §7.4.2).
         if !(3000..=4999).contains(&code) {
             return Err(format!("has the disconnect code {code}, which is not from 3000 to 4999"));
         }
-        return Ok(Err(Failure::Disconnect(code, cut(reason))));
+        return Ok(Err(Failure::Disconnect(code, truncate(reason))));
     }
-    if let Some(CustomError { code, message, temporary }) = answer.error {
+    if let Some(HookError { code, message, temporary }) = response.error {
         if code == 0 {
             return Err("has the error code 0".into());
         }
         return Ok(Err(Failure::Error(Rejection { code, text: message, temporary })));
     }
-    // An empty object may be anybody's; it is no permission.
-    let result = answer.result.ok_or("has none of result, error and disconnect")?;
-    understand(result).map(Ok)
+    // An empty object is no permission: it may come from a server that is not the application.
+    let result = response.result.ok_or("has none of result, error and disconnect")?;
+    convert(result).map(Ok)
 }
 
-fn admission(result: SubscribeResult) -> Result<Admission, Complaint> {
-    let Switches { presence, join_leave, force_push_join_leave, force_recovery, force_positioning } =
+fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
+    let HookOverrides { presence, join_leave, force_push_join_leave, force_recovery, force_positioning } =
         result.overrides.unwrap_or_default();
-    let value = |switch: Option<Switch>| switch.map(|switch| switch.value);
+    let value = |field: Option<BoolOverride>| field.map(|field| field.value);
     Ok(Admission {
         info: bytes("b64info", result.b64info, result.info)?,
         data: bytes("b64data", result.b64data, result.data)?,
@@ -234,8 +235,12 @@ fn admission(result: SubscribeResult) -> Result<Admission, Complaint> {
     })
 }
 
-/// The bytes that `encoded` holds in base64, else the JSON of `plain`.
-fn bytes(field: &str, encoded: Option<String>, plain: Raw) -> Result<Option<Bytes>, Complaint> {
+/// The bytes of `encoded` in base64, or without it the JSON of `plain`.
+fn bytes(
+    field: &str,
+    encoded: Option<String>,
+    plain: Option<RawJson>,
+) -> Result<Option<Bytes>, InvalidReason> {
     match encoded.filter(|text| !text.is_empty()) {
         Some(encoded) => {
             let bytes = STANDARD.decode(encoded).map_err(|_| format!("has a {field} that is no base64"))?;
@@ -245,23 +250,23 @@ fn bytes(field: &str, encoded: Option<String>, plain: Raw) -> Result<Option<Byte
     }
 }
 
-fn text(raw: Box<RawValue>) -> Bytes {
+fn text(raw: RawJson) -> Bytes {
     String::from(Box::<str>::from(raw)).into()
 }
 
-fn channel(name: &str) -> Result<Channel, Complaint> {
+fn channel(name: &str) -> Result<Channel, InvalidReason> {
     Channel::new(name).map_err(|_| {
-        "names a channel that is none (1 to 255 bytes of UTF-8 without control characters)".into()
+        "has an invalid channel name (1 to 255 bytes of UTF-8 without control characters)".into()
     })
 }
 
-/// 0 is never.
+/// The expiry time; 0 and negative values mean none.
 fn expires(at: Option<i64>) -> Option<u64> {
     at.and_then(|at| u64::try_from(at).ok()).filter(|at| *at > 0)
 }
 
-/// At most [`MAX_REASON`] bytes, and whole characters.
-fn cut(mut reason: String) -> String {
+/// Truncates to at most [`MAX_REASON`] bytes at the end of a character.
+fn truncate(mut reason: String) -> String {
     let end = (0..=MAX_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
     reason.truncate(end.unwrap_or(0));
     reason
@@ -276,8 +281,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_what_the_application_says() {
-        let connected = connected(
+    fn every_field_of_a_connect_result_is_read() {
+        let connected = read_connect(
             br#"{"result": {"user": "56", "expire_at": 1565436268, "info": {"n": 1}, "b64data": "/w==", "data": 3,
             "channels": ["a", "b"], "subs": {"b": {"data": [1], "override": {"presence": {"value": true}}, "expire_at": 7}},
             "meta": {"role": "admin"}, "something": "new"}}"#,
@@ -298,11 +303,11 @@ mod tests {
             since: 0,
         };
         assert_eq!(connected, Ok(Ok(expected)));
-        assert_eq!(super::connected(br#"{"result": {}}"#), Ok(Ok(Connected::default())));
+        assert_eq!(read_connect(br#"{"result": {}}"#), Ok(Ok(Connected::default())));
     }
 
     #[test]
-    fn the_application_says_who_may_upload_tables() {
+    fn the_permission_to_upload_tables_is_read_from_the_connect_result() {
         for (tables, upload) in [
             (r#"{"upload": true}"#, Ok(Some(true))),
             (r#"{"upload": false}"#, Ok(Some(false))),
@@ -312,32 +317,32 @@ mod tests {
             (r#"{"upload": "no"}"#, Err(())),
         ] {
             let json = format!(r#"{{"result": {{"user": "56", "tables": {tables}}}}}"#);
-            let read = uploader(json.as_bytes()).map(|answer| answer.expect("a yes").1);
+            let read = read_upload(json.as_bytes()).map(|result| result.expect("a permission").1);
             assert_eq!(read.map_err(|_| ()), upload, "{tables}");
         }
     }
 
     #[test]
-    fn a_time_of_zero_is_none() {
-        let allowed = allowed(br#"{"result": {"expire_at": 0, "info": null}}"#);
+    fn an_expiry_time_of_zero_is_none() {
+        let allowed = read_subscribe(br#"{"result": {"expire_at": 0, "info": null}}"#);
         assert_eq!(allowed, Ok(Ok(Admission::default())));
     }
 
     #[test]
-    fn an_error_or_a_disconnect_is_passed_on_as_it_is() {
-        let verdict = Rejection { code: 1000, text: "custom".into(), temporary: true };
+    fn an_error_or_a_disconnect_of_the_application_is_passed_on_unchanged() {
+        let rejection = Rejection { code: 1000, text: "custom".into(), temporary: true };
         let error = br#"{"error": {"code": 1000, "message": "custom", "temporary": true}, "result": {}}"#;
-        assert_eq!(publish(error), Ok(Err(Failure::Error(verdict))));
+        assert_eq!(read_publish(error), Ok(Err(Failure::Error(rejection))));
         let disconnect = br#"{"disconnect": {"code": 4501, "reason": "unauthorized"}, "error": {"code": 1}}"#;
-        assert_eq!(replied(disconnect), Ok(Err(Failure::Disconnect(4501, "unauthorized".into()))));
+        assert_eq!(read_rpc(disconnect), Ok(Err(Failure::Disconnect(4501, "unauthorized".into()))));
         let long = format!(r#"{{"disconnect": {{"code": 4000, "reason": "{}"}}}}"#, "é".repeat(100));
-        let cut = Failure::Disconnect(4000, "é".repeat(61));
-        assert_eq!(replied(long.as_bytes()), Ok(Err(cut)));
+        let truncated = Failure::Disconnect(4000, "é".repeat(61));
+        assert_eq!(read_rpc(long.as_bytes()), Ok(Err(truncated)));
     }
 
     #[test]
-    fn nothing_but_a_result_is_a_yes() {
-        for (json, complaint) in [
+    fn only_a_valid_result_is_a_permission() {
+        for (json, reason) in [
             ("", "JSON that ends too early"),
             ("<html>", "no JSON"),
             ("[]", "JSON of another shape"),
@@ -353,17 +358,18 @@ mod tests {
             (r#"{"disconnect": {"code": 1000}}"#, "not from 3000 to 4999"),
             (r#"{"result": {}} {}"#, "no JSON"),
         ] {
-            let error = allowed(json.as_bytes()).expect_err(json);
-            assert!(error.contains(complaint) && !error.contains("hunter2"), "{json}: {error}");
+            let error = read_subscribe(json.as_bytes()).expect_err(json);
+            assert!(error.contains(reason) && !error.contains("hunter2"), "{json}: {error}");
         }
-        let wrong = connected(br#"{"result": {"user": "1", "channels": ["a\tb"]}}"#).expect_err("no channel");
-        assert!(wrong.contains("names a channel that is none"), "{wrong}");
-        assert!(connected(br#"{"result": {"user": 56}}"#).is_err());
+        let wrong =
+            read_connect(br#"{"result": {"user": "1", "channels": ["a\tb"]}}"#).expect_err("an invalid name");
+        assert!(wrong.contains("invalid channel name"), "{wrong}");
+        assert!(read_connect(br#"{"result": {"user": 56}}"#).is_err());
     }
 
     #[test]
-    fn a_publication_may_be_changed() {
-        let changed = Publish {
+    fn the_application_may_change_a_publication() {
+        let changed = AllowedPublish {
             body: Some("{}".into()),
             skip_history: true,
             tags: vec![("a".into(), "b".into())],
@@ -371,22 +377,22 @@ mod tests {
         };
         let json =
             br#"{"result": {"data": {}, "skip_history": true, "tags": {"a": "b"}, "idempotency_key": "k"}}"#;
-        assert_eq!(publish(json), Ok(Ok(changed)));
-        assert_eq!(publish(br#"{"result": {}}"#), Ok(Ok(Publish::default())));
-        assert_eq!(publish(br#"{"result": {"version": 0}}"#), Ok(Ok(Publish::default())));
+        assert_eq!(read_publish(json), Ok(Ok(changed)));
+        assert_eq!(read_publish(br#"{"result": {}}"#), Ok(Ok(AllowedPublish::default())));
+        assert_eq!(read_publish(br#"{"result": {"version": 0}}"#), Ok(Ok(AllowedPublish::default())));
     }
 
     #[test]
-    fn a_version_is_refused_as_in_the_server_api() {
-        let refused = publish(br#"{"result": {"data": 1, "version": 7}}"#).expect("understood");
-        let Err(Failure::Error(verdict)) = refused else { panic!("{refused:?}") };
-        assert_eq!((verdict.code, verdict.temporary), (108, false));
-        assert!(verdict.text.contains("version"), "{}", verdict.text);
+    fn a_version_is_rejected_as_in_the_server_api() {
+        let outcome = read_publish(br#"{"result": {"data": 1, "version": 7}}"#).expect("a valid response");
+        let Err(Failure::Error(rejection)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((rejection.code, rejection.temporary), (108, false));
+        assert!(rejection.text.contains("version"), "{}", rejection.text);
     }
 
     #[test]
-    fn a_sub_without_options_is_one_with_those_of_its_channel() {
-        let connected = connected(br#"{"result": {"user": "56", "subs": {"a": null}}}"#);
-        assert_eq!(connected.expect("JSON").expect("a yes").subs, [(name("a"), Admission::default())]);
+    fn a_sub_without_options_has_those_of_its_channel() {
+        let connected = read_connect(br#"{"result": {"user": "56", "subs": {"a": null}}}"#);
+        assert_eq!(connected.expect("JSON").expect("a permission").subs, [(name("a"), Admission::default())]);
     }
 }

@@ -1,39 +1,39 @@
-//! One hook: where it is, what is passed on, and what is done when it fails.
+//! One hook: its endpoint, the headers that it passes on, and the handling of failures.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
-use bytes::Bytes;
 use http_body_util::Full;
 use tidings_hub::{Failure, Rejection, Requester};
 use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::answer::{Complaint, Outcome};
-use super::question::{How, Question};
+use super::answer::HookOutcome;
+use super::question::{HookRequest, RequestEncoding};
 use super::{HookCounters, HookKind};
-use tidings_metrics::Label as _;
 use tidings_config::{HttpUrl, StaticHeaders};
+use tidings_metrics::Label as _;
 use tidings_outbound::{Outbound, TlsError, write_address};
 
-/// Most questions of one hook under way.
+/// Most requests of one hook under way.
 pub(super) const MAX_CALLS: usize = 256;
-/// Largest answer, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
-/// How long a connection is kept for the next question. Shorter than servers keep theirs (2 s is the least of the usual
-/// ones), because a question that meets a connection being closed fails: it may have been read, so it is not repeated.
-const IDLE: Duration = Duration::from_millis(1_500);
-/// The shortest time from one complaint in the log to the next.
-const APART: Duration = Duration::from_secs(10);
+/// Longest response, in bytes.
+const MAX_RESPONSE: usize = 1 << 20;
+/// How long an idle connection stays open. Shorter than the idle timeout of common servers (2 s and more), because a
+/// request fails if the server closes its connection at the same time. It may have been processed, so it is not repeated.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Shortest time between two log lines of one hook.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the configuration says of a hook.
-pub(super) struct Address<'a> {
+/// The options of a hook.
+pub(super) struct HookOptions<'a> {
     pub(super) endpoint: &'a HttpUrl,
-    /// The option that names it.
+    /// The name of the option with the endpoint, for messages.
     pub(super) option: &'static str,
     pub(super) timeout: Duration,
     pub(super) http_headers: &'a [HeaderName],
@@ -51,72 +51,71 @@ pub(super) struct Hook {
     timeout: Duration,
     http_headers: Vec<HeaderName>,
     emulated_headers: Vec<HeaderName>,
-    /// What every question carries.
+    /// The headers of every request.
     headers: HeaderMap,
-    how: How,
+    encoding: RequestEncoding,
     permits: Semaphore,
     counters: Arc<HookCounters>,
-    /// When the last complaint was logged, and how many have not been since.
-    complaints: Mutex<(Option<Instant>, u64)>,
+    /// When the last failure was logged, and the number of failures since then.
+    logged: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Hook {
-    /// Prepares to ask; asks nothing yet.
+    /// Sets up a hook without sending anything.
     ///
     /// # Errors
-    /// [`TlsError`] for an `https` address when TLS cannot be set up.
+    /// [`TlsError`] for an `https` endpoint when TLS cannot be set up.
     pub(super) fn new(
         kind: HookKind,
-        address: &Address<'_>,
+        options: &HookOptions<'_>,
         counters: &Arc<HookCounters>,
     ) -> Result<Self, TlsError> {
-        let uri = address.endpoint.uri().clone();
-        let mut headers: HeaderMap = address.static_headers.iter().cloned().collect();
+        let uri = options.endpoint.uri().clone();
+        let mut headers: HeaderMap = options.static_headers.iter().cloned().collect();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         Ok(Self {
             kind,
-            outbound: Outbound::new(&uri, address.option, IDLE)?,
+            outbound: Outbound::new(&uri, options.option, IDLE_TIMEOUT)?,
             uri,
-            timeout: address.timeout,
-            http_headers: address.http_headers.to_vec(),
-            emulated_headers: address.emulated_headers.to_vec(),
+            timeout: options.timeout,
+            http_headers: options.http_headers.to_vec(),
+            emulated_headers: options.emulated_headers.to_vec(),
             headers,
-            how: How { binary: address.binary, include_meta: address.include_meta },
+            encoding: RequestEncoding { binary: options.binary, include_meta: options.include_meta },
             permits: Semaphore::new(MAX_CALLS),
             counters: Arc::clone(counters),
-            complaints: Mutex::default(),
+            logged: Mutex::default(),
         })
     }
 
-    /// How it wants its questions.
-    pub(super) fn how(&self) -> How {
-        self.how
+    /// The encoding of its requests.
+    pub(super) fn encoding(&self) -> RequestEncoding {
+        self.encoding
     }
 
-    /// Puts a question about `who`, with the headers that the client could not send, and reads the answer.
+    /// Sends a request about the client `requester`, with its emulated headers, and reads the response with `read`.
     ///
     /// # Errors
-    /// What the application says instead of yes; 111 when too many questions are under way, 100 when there is no answer
-    /// that is understood.
-    pub(super) async fn ask<T>(
+    /// The error or disconnect of the application; 111 if too many requests are under way; 100 without a valid response.
+    pub(super) async fn call<T>(
         &self,
-        who: &Requester,
+        requester: &Requester,
         emulated: &[(String, String)],
-        question: &Question<'_>,
-        read: fn(&[u8]) -> Outcome<T>,
+        body: &HookRequest<'_>,
+        read: fn(&[u8]) -> HookOutcome<T>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.permits.try_acquire() else {
             self.counters.refused.add(self.kind);
-            self.complain(&format!("{MAX_CALLS} questions are under way, so no other is put"));
+            self.log_failure(&format!("{MAX_CALLS} requests are under way, so that no other was sent"));
             return Err(Rejection::from(code::TOO_MANY_REQUESTS).into());
         };
         self.counters.calls.add(self.kind);
-        match self.exchange(who, emulated, question, read).await {
+        match self.exchange(requester, emulated, body, read).await {
             Ok(outcome) => outcome,
-            Err(complaint) => {
+            Err(reason) => {
                 self.counters.failures.add(self.kind);
-                self.complain(&complaint);
+                self.log_failure(&reason);
                 Err(Rejection::from(code::INTERNAL).into())
             }
         }
@@ -124,27 +123,26 @@ impl Hook {
 
     async fn exchange<T>(
         &self,
-        who: &Requester,
+        requester: &Requester,
         emulated: &[(String, String)],
-        question: &Question<'_>,
-        read: fn(&[u8]) -> Outcome<T>,
-    ) -> Outcome<T> {
-        let body =
-            serde_json::to_vec(question).map_err(|e| format!("the question cannot be written: {e}"))?;
+        body: &HookRequest<'_>,
+        read: fn(&[u8]) -> HookOutcome<T>,
+    ) -> HookOutcome<T> {
+        let body = serde_json::to_vec(body).map_err(|e| format!("the request cannot be encoded: {e}"))?;
         let mut request = Request::new(Full::from(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers(who, emulated);
-        let answer =
-            self.outbound.send(request, self.timeout, MAX_ANSWER).await.map_err(|e| e.to_string())?;
-        read(&answer).map_err(|complaint: Complaint| format!("the answer {complaint}"))
+        *request.headers_mut() = self.headers(requester, emulated);
+        let response =
+            self.outbound.send(request, self.timeout, MAX_RESPONSE).await.map_err(|e| e.to_string())?;
+        read(&response).map_err(|reason| format!("the response {reason}"))
     }
 
-    /// The headers of a question: those of the configuration, and those of the client that are passed on, which take
-    /// their places. A value that no header may hold is left out.
-    fn headers(&self, who: &Requester, emulated: &[(String, String)]) -> HeaderMap {
+    /// The headers of a request: static ones, replaced by emulated ones, replaced by those of the HTTP request, as far as
+    /// the configuration lists them. A value that is invalid in a header is omitted.
+    fn headers(&self, requester: &Requester, emulated: &[(String, String)]) -> HeaderMap {
         let mut headers = self.headers.clone();
-        let sent = who.about.as_ref().map_or(&[][..], |about| &about.headers);
+        let sent = requester.about.as_ref().map_or(&[][..], |about| &about.headers);
         for (name, from) in [(&self.emulated_headers, emulated), (&self.http_headers, sent)] {
             for name in name {
                 let values = from.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name.as_str()));
@@ -158,22 +156,22 @@ impl Hook {
         headers
     }
 
-    /// Says in the log that something went wrong, at most every [`APART`]: a hook that fails, fails for all.
-    fn complain(&self, error: &str) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, passed_over) = &mut *complaints;
-        if last.is_some_and(|at| at.elapsed() < APART) {
-            *passed_over += 1;
+    /// Logs a failure, at most once in [`LOG_INTERVAL`], because a hook that fails usually fails for every client.
+    fn log_failure(&self, error: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, unlogged) = &mut *logged;
+        if last.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
+            *unlogged += 1;
             return;
         }
         *last = Some(Instant::now());
-        let more = std::mem::take(passed_over);
-        drop(complaints);
-        warn!(hook = self.kind.label(), address = %self, error, more, "the application was not asked, or did not answer");
+        let more = std::mem::take(unlogged);
+        drop(logged);
+        warn!(hook = self.kind.label(), address = %self, error, more, "a request to the application failed, or was not sent");
     }
 }
 
-/// The address without its query, which may hold a secret.
+/// The URL without its query, which may contain a secret.
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_address(&self.uri, f)
@@ -187,7 +185,7 @@ mod tests {
     use super::*;
     use tidings_config::{Overrides, load};
 
-    /// The headers of a question by a hook with these options of `client.proxy.connect`.
+    /// The headers of a request by a hook with these options of `client.proxy.connect`.
     fn headers(options: &[&str], sent: &[(&str, &str)], emulated: &[(&str, &str)]) -> HeaderMap {
         let pairs = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -196,26 +194,26 @@ mod tests {
         for option in options.iter().chain(&["endpoint=http://localhost/"]) {
             overrides.set(&format!("client.proxy.connect.{option}")).expect("KEY=VALUE");
         }
-        let options = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
-        let address = Address {
-            endpoint: options.endpoint.as_ref().expect("an address"),
+        let connect = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
+        let options = HookOptions {
+            endpoint: connect.endpoint.as_ref().expect("an address"),
             option: "client.proxy.connect.endpoint",
-            timeout: options.timeout,
-            http_headers: &options.http_headers,
-            emulated_headers: &options.emulated_headers,
-            static_headers: &options.http.static_headers,
+            timeout: connect.timeout,
+            http_headers: &connect.http_headers,
+            emulated_headers: &connect.emulated_headers,
+            static_headers: &connect.http.static_headers,
             include_meta: false,
             binary: false,
         };
-        let hook = Hook::new(HookKind::Connect, &address, &Arc::default()).expect("a hook");
+        let hook = Hook::new(HookKind::Connect, &options, &Arc::default()).expect("a hook");
         let about = ConnectionInfo { transport: "websocket", headers: pairs(sent) };
-        let who = Requester { about: Some(Arc::new(about)), ..Requester::default() };
+        let requester = Requester { about: Some(Arc::new(about)), ..Requester::default() };
         let emulated: Vec<_> = pairs(emulated);
-        hook.headers(&who, &emulated)
+        hook.headers(&requester, &emulated)
     }
 
     #[tokio::test]
-    async fn headers_that_were_sent_go_before_those_that_could_not_be_and_those_before_static_ones() {
+    async fn headers_of_the_request_replace_emulated_ones_and_those_replace_static_ones() {
         let all = [
             "http_headers=Cookie,Authorization",
             "emulated_headers=Authorization,X-Static",

@@ -1,17 +1,17 @@
-//! Hooks: questions to the application over HTTP, so that it decides who may connect, subscribe and publish, and answers
-//! `rpc` commands. Requests and responses are those of Centrifugo's documentation ("Proxy events to the backend").
+//! Hooks: HTTP requests to the application, which authorizes connections, subscriptions and publications, and responds to
+//! `rpc` commands. Requests and responses follow Centrifugo's documentation ("Proxy events to the backend").
 //!
-//! [`Hooks`] are those that the configuration switches on; each is a [`hook`] that puts a [`question`] and reads the
-//! [`answer`].
+//! [`Hooks`] are the hooks that the configuration enables. Each is a [`hook`] that sends a request ([`question`]) and
+//! reads the response ([`answer`]).
 //!
 //! Invariants:
-//! - Nothing but an explicit yes lets a client do anything: an application that is slow, failing or not understood is an
-//!   error to the client, temporary (100), counted, and in the log.
-//! - Of a client's headers only those are passed on that the configuration names, and none that says where a request
-//!   ends.
-//! - Every question is bounded in time, its answer in bytes, and questions under way in number ([`hook::MAX_CALLS`] of
-//!   each hook; past them the client gets the temporary error 111).
-//! - No log entry holds a header, a body or the query of an address.
+//! - A client gets a permission only by an explicit result. If the application is slow, fails, or returns an invalid
+//!   response, the client gets a temporary error (100), and the failure is counted and logged.
+//! - Only the headers of a client that the configuration lists are passed on, and none that frames a message
+//!   (`Content-Length`, `Transfer-Encoding`).
+//! - Every request is bounded in time, its response in bytes, and the number of requests under way in
+//!   [`hook::MAX_CALLS`] for each hook; beyond that the client gets the temporary error 111.
+//! - No log entry contains a header, a body or the query of a URL.
 
 mod answer;
 mod hook;
@@ -23,16 +23,16 @@ use std::sync::Arc;
 use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
 
-pub use answer::Publish;
+pub use answer::AllowedPublish;
 
-use self::hook::{Address, Hook};
-use self::question::{Question, Subject};
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use self::hook::{Hook, HookOptions};
+use self::question::{HookEvent, HookRequest};
 use tidings_config::{ChannelOptions, Config, ProxyOptions};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_outbound::TlsError;
 
 labels! {
-    /// The hooks of a server, disabled ones included, in the order of the documentation.
+    /// The kinds of hooks, in the order of the documentation.
     pub(crate) enum HookKind {
         Connect => "connect",
         Subscribe => "subscribe",
@@ -41,12 +41,12 @@ labels! {
     }
 }
 
-/// Requests to the application, by hook.
+/// Counters of the requests to the application, by hook.
 #[derive(Debug, Default)]
 pub struct HookCounters {
     /// Requests that were sent.
     calls: KeyedCounters<HookKind>,
-    /// Requests without a response, or with one that could not be read.
+    /// Requests without a response in time, or with an invalid one.
     failures: KeyedCounters<HookKind>,
     /// Requests that were not sent because too many were under way.
     refused: KeyedCounters<HookKind>,
@@ -54,41 +54,41 @@ pub struct HookCounters {
 
 impl Collect for HookCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        out.counters("tidings_hook_calls", "Questions put to the application", "hook", self.calls.iter())?;
+        out.counters("tidings_hook_calls", "Requests to the application", "hook", self.calls.iter())?;
         out.counters(
             "tidings_hook_failures",
-            "Questions that the application did not answer in time or understandably, so that clients got an error",
+            "Requests without a valid response of the application in time, so that clients got an error",
             "hook",
             self.failures.iter(),
         )?;
         out.counters(
             "tidings_hook_refusals",
-            "Questions that were not put because too many were under way, so that clients got an error",
+            "Requests that were not sent because too many were under way, so that clients got an error",
             "hook",
             self.refused.iter(),
         )
     }
 }
 
-/// What a client put into `connect`.
-pub struct Hello<'a> {
-    /// What its application has to say.
+/// The fields of a client's `connect` command that the connect hook gets.
+pub struct ConnectFields<'a> {
+    /// Custom data of the application.
     pub data: Option<&'a [u8]>,
-    /// What its software calls itself.
+    /// The name of the client library.
     pub name: &'a str,
-    /// In which version.
+    /// The version of the client library.
     pub version: &'a str,
-    /// Headers that it could not send.
+    /// Emulated headers, for clients that cannot set headers of the HTTP request.
     pub headers: &'a [(String, String)],
 }
 
-/// Whether transports need to keep what they know of their connections, because a hook may ask.
-pub fn wants_headers(config: &Config) -> bool {
-    let switched_on = |which: fn(&ChannelOptions) -> bool| namespaces(config).any(which);
+/// Whether transports must store the headers of connections, because a hook may pass them on.
+pub fn needs_headers(config: &Config) -> bool {
+    let is_enabled = |which: fn(&ChannelOptions) -> bool| namespaces(config).any(which);
     config.client.proxy.connect.enabled
         || rpc(config).is_some()
-        || switched_on(|options| options.subscribe_proxy_enabled)
-        || switched_on(|options| options.publish_proxy_enabled)
+        || is_enabled(|options| options.subscribe_proxy_enabled)
+        || is_enabled(|options| options.publish_proxy_enabled)
 }
 
 fn namespaces(config: &Config) -> impl Iterator<Item = &ChannelOptions> {
@@ -101,7 +101,7 @@ fn rpc(config: &Config) -> Option<&ProxyOptions> {
         .filter(|hook| config.rpc.without_namespace.proxy_enabled && hook.endpoint.is_some())
 }
 
-/// The hooks that are switched on.
+/// The hooks that are enabled.
 pub struct Hooks {
     connect: Option<Hook>,
     subscribe: Option<Hook>,
@@ -111,16 +111,17 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Takes the hooks of a configuration. Asks nothing yet, and logs a warning for those that nothing switches on.
+    /// Sets up the hooks of a configuration without sending anything. Logs a warning for each hook with an endpoint that
+    /// no option enables.
     ///
     /// # Errors
-    /// [`TlsError`] for an `https` address when TLS cannot be set up.
+    /// [`TlsError`] for an `https` endpoint when TLS cannot be set up.
     pub fn new(config: &Config) -> Result<Self, TlsError> {
         let counters = Arc::<HookCounters>::default();
         let connect = &config.client.proxy.connect;
         let connect = match &connect.endpoint {
             Some(endpoint) if connect.enabled => {
-                let address = Address {
+                let hook = HookOptions {
                     endpoint,
                     option: "client.proxy.connect.endpoint",
                     timeout: connect.timeout,
@@ -130,133 +131,135 @@ impl Hooks {
                     include_meta: false,
                     binary: connect.binary_encoding,
                 };
-                Some(Hook::new(HookKind::Connect, &address, &counters)?)
+                Some(Hook::new(HookKind::Connect, &hook, &counters)?)
             }
             Some(_) => {
-                warn_idle("client.proxy.connect.endpoint", "client.proxy.connect.enabled is false");
+                warn_disabled("client.proxy.connect.endpoint", "client.proxy.connect.enabled is false");
                 None
             }
             None => None,
         };
-        let of_channels = |kind, options, option, switch: fn(&ChannelOptions) -> bool, reason| {
-            let wanted = namespaces(config).any(switch);
-            of(kind, options, option, wanted.then_some(()).ok_or(reason), &counters)
+        let channel_hook = |kind, options, option, enabled: fn(&ChannelOptions) -> bool, reason| {
+            let enabled = namespaces(config).any(enabled).then_some(()).ok_or(reason);
+            hook_if_enabled(kind, options, option, enabled, &counters)
         };
         let channels = &config.channel.proxy;
-        let subscribe = of_channels(
+        let subscribe = channel_hook(
             HookKind::Subscribe,
             &channels.subscribe,
             "channel.proxy.subscribe.endpoint",
             |options| options.subscribe_proxy_enabled,
             "subscribe_proxy_enabled is false everywhere",
         )?;
-        let publish = of_channels(
+        let publish = channel_hook(
             HookKind::Publish,
             &channels.publish,
             "channel.proxy.publish.endpoint",
             |options| options.publish_proxy_enabled,
             "publish_proxy_enabled is false everywhere",
         )?;
-        let wanted = rpc(config).map(|_| ()).ok_or("rpc.without_namespace.proxy_enabled is false");
-        let rpc = of(HookKind::Rpc, &config.rpc.proxy, "rpc.proxy.endpoint", wanted, &counters)?;
+        let enabled = rpc(config).map(|_| ()).ok_or("rpc.without_namespace.proxy_enabled is false");
+        let rpc =
+            hook_if_enabled(HookKind::Rpc, &config.rpc.proxy, "rpc.proxy.endpoint", enabled, &counters)?;
         Ok(Self { connect, subscribe, publish, rpc, counters })
     }
 
-    /// What they count.
+    /// The counters of all hooks.
     pub fn counters(&self) -> &Arc<HookCounters> {
         &self.counters
     }
 
-    /// Asks who a client is that shows no token; `None` when there is no such hook.
+    /// Calls the connect hook for a client without a token; `None` if the hook is disabled.
     ///
     /// # Errors
-    /// Why it is not let in.
+    /// Why the client is rejected.
     pub async fn connect(
         &self,
-        who: &Requester,
-        hello: &Hello<'_>,
+        requester: &Requester,
+        fields: &ConnectFields<'_>,
     ) -> Option<Result<Connected, Failure>> {
         let hook = self.connect.as_ref()?;
-        let subject = Subject::Connect { name: hello.name, version: hello.version };
-        let question = Question::new(who, subject, hello.data, hook.how());
-        Some(hook.ask(who, hello.headers, &question, answer::connected).await)
+        let event = HookEvent::Connect { name: fields.name, version: fields.version };
+        let request = HookRequest::new(requester, event, fields.data, hook.encoding());
+        Some(hook.call(requester, fields.headers, &request, answer::read_connect).await)
     }
 
-    /// The same for a client that wants to upload a table, with whether it may where the application says so.
+    /// Calls the connect hook for a client that uploads a table. Returns the application's permission to upload as well,
+    /// if the response contains one. `None` if the hook is disabled.
     ///
     /// # Errors
-    /// Why it is not let in.
-    pub async fn uploader(
+    /// Why the client is rejected.
+    pub async fn authorize_upload(
         &self,
-        who: &Requester,
-        hello: &Hello<'_>,
+        requester: &Requester,
+        fields: &ConnectFields<'_>,
     ) -> Option<Result<(Connected, Option<bool>), Failure>> {
         let hook = self.connect.as_ref()?;
-        let subject = Subject::Connect { name: hello.name, version: hello.version };
-        let question = Question::new(who, subject, hello.data, hook.how());
-        Some(hook.ask(who, hello.headers, &question, answer::uploader).await)
+        let event = HookEvent::Connect { name: fields.name, version: fields.version };
+        let request = HookRequest::new(requester, event, fields.data, hook.encoding());
+        Some(hook.call(requester, fields.headers, &request, answer::read_upload).await)
     }
 
-    /// Asks whether a client may subscribe; `None` when there is no such hook.
+    /// Calls the subscribe hook; `None` if it is disabled.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why the subscription is rejected.
     pub async fn subscribe(
         &self,
-        who: &Requester,
+        requester: &Requester,
         channel: &Channel,
         data: Option<&[u8]>,
     ) -> Option<Result<Admission, Failure>> {
         let hook = self.subscribe.as_ref()?;
-        let question = Question::new(who, Subject::Subscribe(channel), data, hook.how());
-        Some(hook.ask(who, &[], &question, answer::allowed).await)
+        let request = HookRequest::new(requester, HookEvent::Subscribe(channel), data, hook.encoding());
+        Some(hook.call(requester, &[], &request, answer::read_subscribe).await)
     }
 
-    /// Asks whether a client may publish this, and what to publish; `None` when there is no such hook.
+    /// Calls the publish hook; `None` if it is disabled.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why the publication is rejected.
     pub async fn publish(
         &self,
-        who: &Requester,
+        requester: &Requester,
         channel: &Channel,
         body: &[u8],
-    ) -> Option<Result<Publish, Failure>> {
+    ) -> Option<Result<AllowedPublish, Failure>> {
         let hook = self.publish.as_ref()?;
-        let question = Question::new(who, Subject::Publish(channel), Some(body), hook.how());
-        Some(hook.ask(who, &[], &question, answer::publish).await)
+        let request = HookRequest::new(requester, HookEvent::Publish(channel), Some(body), hook.encoding());
+        Some(hook.call(requester, &[], &request, answer::read_publish).await)
     }
 
-    /// Asks what the application answers; `None` when there is no such hook.
+    /// Calls the rpc hook; `None` if it is disabled.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The application's error, or why there is no valid response.
     pub async fn rpc(
         &self,
-        who: &Requester,
+        requester: &Requester,
         method: &str,
         data: Option<&[u8]>,
     ) -> Option<Result<Option<bytes::Bytes>, Failure>> {
         let hook = self.rpc.as_ref()?;
-        let question = Question::new(who, Subject::Rpc(method), data, hook.how());
-        Some(hook.ask(who, &[], &question, answer::replied).await)
+        let request = HookRequest::new(requester, HookEvent::Rpc(method), data, hook.encoding());
+        Some(hook.call(requester, &[], &request, answer::read_rpc).await)
     }
 }
 
-/// A hook that has no switch of its own; `wanted` says why nothing asks it.
-fn of(
+/// A hook that other options enable. `enabled` is the reason if none does.
+fn hook_if_enabled(
     kind: HookKind,
     options: &ProxyOptions,
     option: &'static str,
-    wanted: Result<(), &'static str>,
+    enabled: Result<(), &'static str>,
     counters: &Arc<HookCounters>,
 ) -> Result<Option<Hook>, TlsError> {
     let Some(endpoint) = &options.endpoint else { return Ok(None) };
-    if let Err(reason) = wanted {
-        warn_idle(option, reason);
+    if let Err(reason) = enabled {
+        warn_disabled(option, reason);
         return Ok(None);
     }
-    let address = Address {
+    let hook = HookOptions {
         endpoint,
         option,
         timeout: options.timeout,
@@ -266,9 +269,9 @@ fn of(
         include_meta: options.include_connection_meta,
         binary: options.binary_encoding,
     };
-    Ok(Some(Hook::new(kind, &address, counters)?))
+    Ok(Some(Hook::new(kind, &hook, counters)?))
 }
 
-fn warn_idle(option: &str, reason: &str) {
+fn warn_disabled(option: &str, reason: &str) {
     tracing::warn!("{option} has no effect: {reason}");
 }

@@ -1,4 +1,4 @@
-//! What the application is asked, as JSON.
+//! The request of a hook, as JSON.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,31 +9,31 @@ use tidings_wire::Channel;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::client::Encoding;
 
-/// What a question is about.
+/// The command of a client that a hook authorizes.
 #[derive(Clone, Copy)]
-pub(super) enum Subject<'a> {
-    /// A connection, and what the client's software calls itself.
+pub(super) enum HookEvent<'a> {
+    /// A connection, with the name and version of the client library.
     Connect { name: &'a str, version: &'a str },
-    /// A subscription.
+    /// A subscription to this channel.
     Subscribe(&'a Channel),
-    /// A publication.
+    /// A publication to this channel.
     Publish(&'a Channel),
-    /// A method.
+    /// A call of this method.
     Rpc(&'a str),
 }
 
-/// How a hook wants its questions.
+/// The options of a hook that change its requests.
 #[derive(Clone, Copy)]
-pub(super) struct How {
-    /// The client's data in base64, whatever they are.
+pub(super) struct RequestEncoding {
+    /// Encode the client's data in base64, also if it is JSON.
     pub(super) binary: bool,
-    /// With the connection's `meta`.
+    /// Include the connection's `meta`.
     pub(super) include_meta: bool,
 }
 
-/// A question. Fields without a value are not there.
+/// The body of a request. Fields without a value are omitted.
 #[derive(Serialize)]
-pub(super) struct Question<'a> {
+pub(super) struct HookRequest<'a> {
     client: &'a str,
     transport: &'a str,
     protocol: &'static str,
@@ -56,31 +56,36 @@ pub(super) struct Question<'a> {
     meta: Option<&'a RawValue>,
 }
 
-impl<'a> Question<'a> {
-    /// Puts a question together.
-    pub(super) fn new(who: &'a Requester, subject: Subject<'a>, data: Option<&[u8]>, how: How) -> Self {
-        let protocol = match who.encoding {
+impl<'a> HookRequest<'a> {
+    /// A request about `event` of the client `requester`, with the client's data.
+    pub(super) fn new(
+        requester: &'a Requester,
+        event: HookEvent<'a>,
+        data: Option<&[u8]>,
+        format: RequestEncoding,
+    ) -> Self {
+        let protocol = match requester.encoding {
             Encoding::Json => "json",
             Encoding::Protobuf => "protobuf",
         };
-        // How the data comes in this question, whatever the client speaks.
-        let encoding = if how.binary { "binary" } else { "json" };
+        // The encoding of the data in this request, independent of the client's protocol.
+        let encoding = if format.binary { "binary" } else { "json" };
         let (data, b64data) = match data {
             None => (None, None),
-            Some(bytes) if how.binary => (None, Some(STANDARD.encode(bytes))),
+            Some(bytes) if format.binary => (None, Some(STANDARD.encode(bytes))),
             Some(bytes) => match json(bytes) {
                 Some(value) => (Some(value), None),
                 None => (None, Some(STANDARD.encode(bytes))),
             },
         };
-        let meta = who.meta.as_deref().filter(|_| how.include_meta);
-        let mut question = Self {
-            client: &who.client,
-            // Only transports over HTTP have something to say of themselves.
-            transport: who.about.as_ref().map_or("tcp", |about| about.transport),
+        let meta = requester.meta.as_deref().filter(|_| format.include_meta);
+        let mut request = Self {
+            client: &requester.client,
+            // Only connections over HTTP have `ConnectionInfo`.
+            transport: requester.about.as_ref().map_or("tcp", |about| about.transport),
             protocol,
             encoding,
-            user: Some(&who.user),
+            user: Some(&requester.user),
             channel: None,
             method: "",
             name: "",
@@ -89,23 +94,23 @@ impl<'a> Question<'a> {
             b64data,
             meta: meta.and_then(|meta| serde_json::from_slice(meta).ok()),
         };
-        match subject {
-            Subject::Connect { name, version } => {
-                question.user = None;
-                question.name = name;
-                question.version = version;
+        match event {
+            HookEvent::Connect { name, version } => {
+                request.user = None;
+                request.name = name;
+                request.version = version;
             }
-            Subject::Subscribe(channel) | Subject::Publish(channel) => {
-                question.channel = Some(channel.as_str());
+            HookEvent::Subscribe(channel) | HookEvent::Publish(channel) => {
+                request.channel = Some(channel.as_str());
             }
-            Subject::Rpc(method) => question.method = method,
+            HookEvent::Rpc(method) => request.method = method,
         }
-        question
+        request
     }
 }
 
-/// What JSON clients would be shown of these bytes: themselves where they are JSON, a string where they are other text;
-/// `None` for other bytes.
+/// The bytes as JSON clients get them: unchanged if they are JSON, a string if they are other text; `None` for binary
+/// data.
 fn json(bytes: &[u8]) -> Option<Box<RawValue>> {
     std::str::from_utf8(bytes).ok()?;
     let mut text = Vec::with_capacity(bytes.len());
@@ -123,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: How = How { binary: false, include_meta: false };
+    const PLAIN: RequestEncoding = RequestEncoding { binary: false, include_meta: false };
 
     fn who() -> Requester {
         Requester {
@@ -135,45 +140,50 @@ mod tests {
         }
     }
 
-    fn asked(who: &Requester, subject: Subject<'_>, data: Option<&[u8]>, how: How) -> Value {
-        serde_json::to_value(Question::new(who, subject, data, how)).expect("JSON")
+    fn request(
+        requester: &Requester,
+        event: HookEvent<'_>,
+        data: Option<&[u8]>,
+        format: RequestEncoding,
+    ) -> Value {
+        serde_json::to_value(HookRequest::new(requester, event, data, format)).expect("JSON")
     }
 
     #[test]
-    fn a_question_holds_what_is_documented_and_leaves_out_what_there_is_not() {
-        let hello = Subject::Connect { name: "js", version: "5" };
+    fn a_request_has_the_documented_fields_and_omits_fields_without_a_value() {
+        let connect = HookEvent::Connect { name: "js", version: "5" };
         assert_eq!(
-            asked(&Requester { client: "c1".into(), ..Requester::default() }, hello, None, PLAIN),
+            request(&Requester { client: "c1".into(), ..Requester::default() }, connect, None, PLAIN),
             json!({"client": "c1", "transport": "tcp", "protocol": "json", "encoding": "json", "name": "js", "version": "5"})
         );
         let channel = Channel::new("chat:1").expect("a name");
-        let with_meta = How { include_meta: true, ..PLAIN };
+        let with_meta = RequestEncoding { include_meta: true, ..PLAIN };
         assert_eq!(
-            asked(&who(), Subject::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
+            request(&who(), HookEvent::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
             json!({
                 "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
                 "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
             })
         );
         assert_eq!(
-            asked(&Requester::default(), Subject::Rpc(""), None, PLAIN),
+            request(&Requester::default(), HookEvent::Rpc(""), None, PLAIN),
             json!({"client": "", "transport": "tcp", "protocol": "json", "encoding": "json", "user": ""})
         );
     }
 
     #[test]
-    fn data_are_json_text_as_a_string_and_other_bytes_in_base64() {
-        let data = |bytes: &[u8], how| {
-            let asked = asked(&who(), Subject::Rpc("m"), Some(bytes), how);
-            (asked.get("data").cloned(), asked.get("b64data").cloned())
+    fn data_is_json_or_a_string_for_text_or_base64_for_binary_data() {
+        let data = |bytes: &[u8], format| {
+            let request = request(&who(), HookEvent::Rpc("m"), Some(bytes), format);
+            (request.get("data").cloned(), request.get("b64data").cloned())
         };
         assert_eq!(data(b"[1, 2]", PLAIN), (Some(json!([1, 2])), None));
         assert_eq!(data(b"LAL 101", PLAIN), (Some(json!("LAL 101")), None));
         assert_eq!(data(b"\xff", PLAIN), (None, Some(json!("/w=="))));
-        let binary = How { binary: true, ..PLAIN };
+        let binary = RequestEncoding { binary: true, ..PLAIN };
         assert_eq!(data(b"{}", binary), (None, Some(json!("e30="))));
-        for (how, encoding) in [(PLAIN, "json"), (binary, "binary")] {
-            assert_eq!(asked(&who(), Subject::Rpc("m"), Some(b"{}"), how)["encoding"], encoding);
+        for (format, encoding) in [(PLAIN, "json"), (binary, "binary")] {
+            assert_eq!(request(&who(), HookEvent::Rpc("m"), Some(b"{}"), format)["encoding"], encoding);
         }
     }
 }

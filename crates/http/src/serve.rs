@@ -273,15 +273,16 @@ async fn answer(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let pace = Arc::clone(&permit.pace);
     pace.head_received();
-    let mut answer = if permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await {
-        permit.refusal()
-    } else {
-        let watched = Arc::clone(&pace);
-        match routes.call(request.map(|body| RequestBody::new(body, watched))).await {
-            Ok(answer) => answer,
-            Err(never) => match never {},
-        }
-    };
+    let mut answer =
+        if permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await {
+            permit.refusal()
+        } else {
+            let watched = Arc::clone(&pace);
+            match routes.call(request.map(|body| RequestBody::new(body, watched))).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        };
     if pace.is_too_slow() {
         let text = "the request's body came too slowly (http.min_data_rate)\n";
         answer = (StatusCode::REQUEST_TIMEOUT, text).into_response();

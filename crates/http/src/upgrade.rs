@@ -57,8 +57,8 @@ use super::listener::Release as _;
 use super::origin::{self, Origins, Scheme, Visitor};
 use super::write_timeout::WriteTimeout;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::Config;
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 labels! {
     /// Why a connection is rejected.

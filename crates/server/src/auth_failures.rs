@@ -1,17 +1,18 @@
-//! Failed authentications: each one delays its response, is counted, and is logged by address.
+//! Failed authentications: each failure delays its response, is counted, and is logged by address.
 //!
 //! The response to a wrong token, `AUTH` or API key is delayed by a pause that grows with the failures of the address, which
-//! slows down guessing; a valid credential is never delayed. Responses to one address are delayed one after another, so more
-//! connections do not allow more guesses. A pause occupies a timer, no thread.
+//! slows down guessing; the response to a valid credential is never delayed. Responses to one address are delayed one after
+//! another, so more connections do not allow more guesses. A pause occupies a timer, not a thread.
 //!
-//! A request over HTTP holds its connection's permit during the pause, so few may wait. An address with [`WAITING`] waiting
-//! requests is rejected before its key is compared ([`AuthFailures::is_turned_away`]). While [`WAITING_TOTAL`] requests wait,
-//! every address with failures is rejected, and the first failure of any other address gets its response at once.
+//! An HTTP request holds its connection's permit during the pause, so the number of waiting requests is bounded. An address
+//! with [`MAX_WAITING_PER_ADDRESS`] waiting requests is rejected before its key is compared ([`AuthFailures::is_rejected`]).
+//! While [`MAX_WAITING`] requests wait, every address with failures is rejected, and the first failure of any other address
+//! gets its response at once.
 //!
 //! Invariants:
-//! - At most [`WAITING_TOTAL`] responses to HTTP requests wait.
-//! - At most [`MOST`] addresses are stored; further ones share one entry.
-//! - No response waits longer than [`LONGEST`].
+//! - At most [`MAX_WAITING`] responses to HTTP requests wait.
+//! - At most [`MAX_ADDRESSES`] addresses are stored; further ones share one entry.
+//! - No response waits longer than [`MAX_DELAY`].
 //! - No part of a secret is stored or logged.
 
 use std::collections::HashMap;
@@ -27,21 +28,21 @@ use tokio::sync::watch;
 use tidings_metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
 /// Most addresses that are stored.
-const MOST: usize = 16_384;
+const MAX_ADDRESSES: usize = 16_384;
 /// Pause after the first failure of an address; each further one doubles it.
-const FIRST: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause between two responses to one address.
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Longest delay of a response.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 /// Most waiting HTTP requests of one address.
-const WAITING: usize = 4;
+const MAX_WAITING_PER_ADDRESS: usize = 4;
 /// Most waiting HTTP requests of all addresses.
-const WAITING_TOTAL: usize = 64;
+const MAX_WAITING: usize = 64;
 /// After this time without a failure the count of an address restarts.
-const FORGET: Duration = Duration::from_secs(10 * 60);
+const RESET_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Shortest time between two log lines for one address.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 labels! {
     /// The kind of a wrong credential.
@@ -61,12 +62,12 @@ pub(crate) struct AuthFailures {
     counts: KeyedCounters<Credential>,
     waiting: AtomicUsize,
     closed: watch::Sender<bool>,
-    addresses: Mutex<HashMap<Option<IpAddr>, Entry>>,
+    addresses: Mutex<HashMap<Option<IpAddr>, AddressFailures>>,
 }
 
 /// The failures of one address.
 #[derive(Debug)]
-struct Entry {
+struct AddressFailures {
     failures: u32,
     /// Waiting HTTP requests.
     waiting: usize,
@@ -80,17 +81,17 @@ struct Entry {
 
 impl AuthFailures {
     /// Counts a failure and waits for the delay of its response. `address` is the client's; `None` if unknown. The delay of
-    /// unknown addresses is always [`FIRST`], so that one client cannot delay other clients; likewise for loopback addresses,
-    /// which stand for every client behind a local proxy that `trusted_proxies` does not name.
+    /// unknown addresses is always [`FIRST_PAUSE`], so that one client cannot delay other clients; likewise for loopback
+    /// addresses, because every client behind a local proxy has one unless `trusted_proxies` contains the proxy.
     pub(crate) async fn fail(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         tokio::time::sleep(pause).await;
     }
 
-    /// The same for an HTTP request, which holds a permit while it waits.
+    /// Like [`AuthFailures::fail`] for an HTTP request, which holds a permit while it waits.
     pub(crate) async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
-        // Released also when the client disconnects before the response.
+        // Dropped also when the client disconnects before the response.
         let waiting = Waiting::new(self, address.map(client_network));
         if waiting.is_within_bounds {
             let mut closed = self.closed.subscribe();
@@ -103,15 +104,15 @@ impl AuthFailures {
 
     /// Whether requests of an address are rejected without comparing their key, because too many of them wait. Always
     /// `false` for unknown and loopback addresses, which many clients may share.
-    pub(crate) fn is_turned_away(&self, address: Option<IpAddr>) -> bool {
+    pub(crate) fn is_rejected(&self, address: Option<IpAddr>) -> bool {
         let key = address.map(client_network).filter(|address| !address.is_loopback());
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = key.and_then(|_| addresses.get(&key)) else { return false };
-        let is_full = self.waiting.load(Ordering::Relaxed) >= WAITING_TOTAL;
-        entry.waiting >= WAITING || is_full && entry.failures > 0
+        let is_full = self.waiting.load(Ordering::Relaxed) >= MAX_WAITING;
+        entry.waiting >= MAX_WAITING_PER_ADDRESS || is_full && entry.failures > 0
     }
 
-    /// Ends all present and future delays of HTTP requests, because the server stops.
+    /// Ends all present and future delays of HTTP requests. Called when the server stops.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
     }
@@ -127,18 +128,18 @@ impl AuthFailures {
         self.counts.add(credential);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = address.map(client_network);
-        if addresses.len() >= MOST && !addresses.contains_key(&key) {
-            addresses.retain(|_, entry| now.saturating_duration_since(entry.last) < FORGET);
-            if addresses.len() >= MOST {
+        if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&key) {
+            addresses.retain(|_, entry| now.saturating_duration_since(entry.last) < RESET_AFTER);
+            if addresses.len() >= MAX_ADDRESSES {
                 key = None;
             }
         }
-        let entry = addresses.entry(key).or_insert_with(|| Entry::new(now));
+        let entry = addresses.entry(key).or_insert_with(|| AddressFailures::new(now));
         if let Some(count) = entry.log(now) {
             let address = key.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             tracing::warn!(address, count, credential = credential.label(), "authentication failed");
         }
-        if key.is_none_or(|address| address.is_loopback()) { FIRST } else { entry.pause(now) }
+        if key.is_none_or(|address| address.is_loopback()) { FIRST_PAUSE } else { entry.pause(now) }
     }
 }
 
@@ -162,7 +163,7 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(failures: &'a AuthFailures, address: Option<IpAddr>) -> Self {
-        let is_within_bounds = failures.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_TOTAL;
+        let is_within_bounds = failures.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING;
         failures.change_waiting(address, |waiting| waiting + 1);
         Self { failures, address, is_within_bounds }
     }
@@ -175,27 +176,27 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Entry {
+impl AddressFailures {
     fn new(now: Instant) -> Self {
         Self { failures: 0, waiting: 0, due: now, last: now, logged: None, unlogged: 0 }
     }
 
     /// Counts a failure. Returns the delay of its response.
     fn pause(&mut self, now: Instant) -> Duration {
-        if now.saturating_duration_since(self.last) >= FORGET {
+        if now.saturating_duration_since(self.last) >= RESET_AFTER {
             self.failures = 0;
         }
-        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(MOST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
         self.failures = self.failures.saturating_add(1);
         self.last = now;
-        self.due = (self.due.max(now) + pause).min(now + LONGEST);
+        self.due = (self.due.max(now) + pause).min(now + MAX_DELAY);
         self.due.saturating_duration_since(now)
     }
 
     /// Counts a failure for the log. Returns the number of failures since the last line when a new line is due.
     fn log(&mut self, now: Instant) -> Option<u64> {
         self.unlogged += 1;
-        if self.logged.is_some_and(|last| now.saturating_duration_since(last) < LOG_EVERY) {
+        if self.logged.is_some_and(|last| now.saturating_duration_since(last) < LOG_INTERVAL) {
             return None;
         }
         self.logged = Some(now);
@@ -215,81 +216,84 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_for_one_address_to_a_bound_and_are_no_other_s() {
+    fn pauses_grow_up_to_a_bound_for_each_address_separately() {
         let (failures, now) = (AuthFailures::default(), Instant::now());
         let fail = |text| failures.count(address(text), Credential::Token, now);
-        assert_eq!(fail("192.0.2.1"), FIRST);
-        assert_eq!(fail("192.0.2.1"), 3 * FIRST, "behind the first, and twice as long");
+        assert_eq!(fail("192.0.2.1"), FIRST_PAUSE);
+        assert_eq!(fail("192.0.2.1"), 3 * FIRST_PAUSE, "after the first response, and twice as long");
         for _ in 0..1_000 {
-            assert!(fail("192.0.2.1") <= LONGEST);
+            assert!(fail("192.0.2.1") <= MAX_DELAY);
         }
-        assert_eq!(fail("192.0.2.1"), LONGEST);
-        assert_eq!(fail("192.0.2.2"), FIRST);
-        assert_eq!([fail("127.0.0.1"), fail("127.0.0.1"), fail("::1"), fail("::1")], [FIRST; 4]);
-        assert_eq!(fail("2001:db8::1"), FIRST);
-        assert_eq!(fail("2001:db8::2"), 3 * FIRST, "of the same network");
-        let later = now + FORGET;
-        assert_eq!(failures.count(address("192.0.2.1"), Credential::Token, later), FIRST);
+        assert_eq!(fail("192.0.2.1"), MAX_DELAY);
+        assert_eq!(fail("192.0.2.2"), FIRST_PAUSE);
+        assert_eq!([fail("127.0.0.1"), fail("127.0.0.1"), fail("::1"), fail("::1")], [FIRST_PAUSE; 4]);
+        assert_eq!(fail("2001:db8::1"), FIRST_PAUSE);
+        assert_eq!(fail("2001:db8::2"), 3 * FIRST_PAUSE, "an address of the same network");
+        let later = now + RESET_AFTER;
+        assert_eq!(failures.count(address("192.0.2.1"), Credential::Token, later), FIRST_PAUSE);
         assert_eq!(failures.counts.get(Credential::Token), 1_011);
     }
 
-    /// Begins to answer a request; gives what is left of it, and whether the answer is there.
+    /// Begins the response to a request with a wrong key. Returns the rest of the future, and whether it has completed.
     fn begin<'a>(failures: &'a AuthFailures, text: &str) -> (Pin<Box<dyn Future<Output = ()> + 'a>>, bool) {
-        let mut waits: Pin<Box<dyn Future<Output = ()> + 'a>> =
+        let mut response: Pin<Box<dyn Future<Output = ()> + 'a>> =
             Box::pin(failures.fail_request(address(text), Credential::ApiKey));
-        let is_done = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
-        (waits, is_done)
+        let is_done = response.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        (response, is_done)
     }
 
     #[tokio::test]
-    async fn few_requests_wait_and_an_address_with_too_many_is_turned_away_until_they_have_ended() {
+    async fn an_address_with_too_many_waiting_requests_is_rejected_until_they_have_ended() {
         let failures = AuthFailures::default();
-        let is_away = |text| failures.is_turned_away(address(text));
+        let is_rejected = |text| failures.is_rejected(address(text));
         let mut waiting = Vec::new();
-        for _ in 0..WAITING {
-            assert!(!is_away("192.0.2.1"));
+        for _ in 0..MAX_WAITING_PER_ADDRESS {
+            assert!(!is_rejected("192.0.2.1"));
             waiting.push(begin(&failures, "192.0.2.1"));
         }
-        assert!(is_away("192.0.2.1") && !is_away("192.0.2.2") && !failures.is_turned_away(None));
-        for n in WAITING..WAITING_TOTAL {
+        assert!(is_rejected("192.0.2.1") && !is_rejected("192.0.2.2") && !failures.is_rejected(None));
+        for n in MAX_WAITING_PER_ADDRESS..MAX_WAITING {
             waiting.push(begin(&failures, "127.0.0.1"));
-            assert!(!is_away("127.0.0.1"), "{n} wait");
+            assert!(!is_rejected("127.0.0.1"), "{n} requests wait");
         }
         assert!(waiting.iter().all(|(_, is_done)| !is_done));
-        // All wait that may: a first failure is answered at once, and who has failed before is turned away.
-        assert!(!is_away("192.0.2.3"));
+        // At the bound a first failure is answered at once, and an address that has failed before is rejected.
+        assert!(!is_rejected("192.0.2.3"));
         let (_, is_done) = begin(&failures, "192.0.2.3");
-        assert!(is_done && is_away("192.0.2.3"));
+        assert!(is_done && is_rejected("192.0.2.3"));
         failures.close();
-        for (waits, _) in waiting {
-            waits.await;
+        for (response, _) in waiting {
+            response.await;
         }
-        assert!(!is_away("192.0.2.1") && !is_away("192.0.2.3"));
+        assert!(!is_rejected("192.0.2.1") && !is_rejected("192.0.2.3"));
         assert_eq!(failures.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn addresses_are_kept_up_to_a_bound_and_those_beyond_do_not_delay_each_other() {
+    fn addresses_beyond_the_bound_share_an_entry_and_are_not_delayed_further() {
         let (failures, now) = (AuthFailures::default(), Instant::now());
         let fail =
             |n: u32, now| failures.count(Some(IpAddr::V4((0x0a00_0000 + n).into())), Credential::ApiKey, now);
-        for n in 0..u32::try_from(MOST).expect("small") + 100 {
-            assert_eq!(fail(n, now), FIRST);
+        for n in 0..u32::try_from(MAX_ADDRESSES).expect("small") + 100 {
+            assert_eq!(fail(n, now), FIRST_PAUSE);
         }
-        assert!(failures.addresses.lock().expect("no panic").len() <= MOST + 1);
-        assert_eq!(fail(0, now), 3 * FIRST, "still known");
-        assert_eq!(fail(1 << 20, now + FORGET), FIRST);
-        assert!(failures.addresses.lock().expect("no panic").len() <= 2, "those long past are gone");
+        assert!(failures.addresses.lock().expect("no panic").len() <= MAX_ADDRESSES + 1);
+        assert_eq!(fail(0, now), 3 * FIRST_PAUSE, "still stored");
+        assert_eq!(fail(1 << 20, now + RESET_AFTER), FIRST_PAUSE);
+        assert!(
+            failures.addresses.lock().expect("no panic").len() <= 2,
+            "entries without recent failures are removed"
+        );
     }
 
     #[test]
     fn the_log_has_one_line_a_minute_for_an_address_with_the_count() {
         let now = Instant::now();
-        let mut entry = Entry::new(now);
+        let mut entry = AddressFailures::new(now);
         assert_eq!(entry.log(now), Some(1));
         for _ in 0..50 {
             assert_eq!(entry.log(now), None);
         }
-        assert_eq!(entry.log(now + LOG_EVERY), Some(51));
+        assert_eq!(entry.log(now + LOG_INTERVAL), Some(51));
     }
 }

@@ -1,5 +1,5 @@
-//! Blocking users and tokens on all nodes: the list is stored at the broker, changes are sent to every node, and each
-//! node reads the list back.
+//! Blocks users and tokens on all nodes: stores the blocklist at the broker, sends changes to every node, and keeps
+//! this node's copy current.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,44 +10,48 @@ use tidings_broker::{BrokerError, Settled, Stateful};
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
-use tidings_cluster::blocklist::{Block, Blocklist, Change, MOST, RELOAD, Subject};
-use tidings_cluster::{ClusterBus, ClusterError};
 use crate::shards::Shards;
+use tidings_cluster::blocklist::{
+    Block, BlockSubject, Blocklist, BlocklistChange, MAX_ENTRIES, RELOAD_INTERVAL,
+};
+use tidings_cluster::{ClusterBus, ClusterError};
 
-/// The channel whose register at the broker holds the list.
+/// The channel that holds the list in its register at the broker.
 const CHANNEL: &str = "tidings.node.blocks";
-/// How long to wait before the list is asked for again, where it could not be read.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Delay before the list is requested again after a failure.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Why the list was not changed, or not on all nodes.
+/// Why a change of the list failed, entirely or on some nodes.
 #[derive(Debug, Error)]
 pub(crate) enum BlockError {
-    /// It is full.
-    #[error("{MOST} users and tokens are blocked already; let blocks expire (expire_at) or unblock some")]
+    /// The list is full.
+    #[error(
+        "{MAX_ENTRIES} users and tokens are blocked already; let blocks expire (expire_at) or unblock some"
+    )]
     Full,
-    /// It could not be stored, or no node could be told.
+    /// The change could not be stored, or no node received it.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
 }
 
-/// Changes the list of blocked users and tokens on all nodes, and keeps this node's copy current.
-pub(crate) struct Blocking {
+/// Changes the blocklist on all nodes, and keeps this node's copy current.
+pub(crate) struct BlocklistSync {
     pub(crate) list: Arc<Blocklist>,
     pub(crate) bus: ClusterBus,
     pub(crate) shards: Arc<Shards>,
-    /// Whether the broker stores the list. The memory broker does not outlive this process, so it need not be read back.
+    /// Whether nodes share the broker. The memory broker ends with this process, so its list is never read back.
     pub(crate) is_shared: bool,
 }
 
-impl Blocking {
-    /// Adds an entry, or replaces the one of the same subject; done when it is stored and sent to every node. Of two
-    /// entries for the tokens of one user the later time holds.
+impl BlocklistSync {
+    /// Adds an entry, or replaces the one of the same subject. Returns when it is stored and sent to every node. Of two
+    /// entries for the tokens of one user, the later `issued_before` takes effect.
     ///
     /// # Errors
-    /// [`BlockError`]. The entry may be in force all the same if it was stored before the nodes could not be reached.
+    /// [`BlockError`]. The entry takes effect all the same if it was stored and only its message was not delivered.
     pub(crate) async fn block(&self, mut block: Block) -> Result<(), BlockError> {
         match self.list.get(&block.subject) {
-            Some(known) => block.issued_before = block.issued_before.max(known.issued_before),
+            Some(old) => block.issued_before = block.issued_before.max(old.issued_before),
             None if self.list.is_full() => return Err(BlockError::Full),
             None => {}
         }
@@ -58,17 +62,17 @@ impl Blocking {
         };
         let name = block.subject.name();
         self.store(|broker, done| broker.keep(&channel(), &name, Bytes::from(value), ttl, done)).await?;
-        Ok(self.bus.change_blocklist(Change::Add(block)).await?)
+        Ok(self.bus.change_blocklist(BlocklistChange::Add(block)).await?)
     }
 
-    /// Removes an entry; done when the removal is stored and sent to every node.
+    /// Removes an entry. Returns when the removal is stored and sent to every node.
     ///
     /// # Errors
     /// [`BlockError`].
-    pub(crate) async fn unblock(&self, subject: Subject) -> Result<(), BlockError> {
+    pub(crate) async fn unblock(&self, subject: BlockSubject) -> Result<(), BlockError> {
         let name = subject.name();
         self.store(|broker, done| broker.forget(&channel(), &name, done)).await?;
-        Ok(self.bus.change_blocklist(Change::Remove(subject)).await?)
+        Ok(self.bus.change_blocklist(BlocklistChange::Remove(subject)).await?)
     }
 
     async fn store(&self, request: impl FnOnce(&dyn Stateful, Settled)) -> Result<(), ClusterError> {
@@ -88,19 +92,19 @@ impl Blocking {
             self.list.set_loaded();
         }
         loop {
-            let mut wait = RELOAD;
+            let mut wait = RELOAD_INTERVAL;
             if self.is_shared {
-                let asked = Instant::now();
+                let requested = Instant::now();
                 match self.load().await {
                     Ok(blocks) => {
-                        for directive in self.list.adopt(blocks, asked, now()) {
+                        for directive in self.list.replace_all(blocks, requested, now()) {
                             self.shards.order(directive);
                         }
                         self.list.set_loaded();
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "the list of blocked users and tokens could not be read");
-                        wait = AGAIN;
+                        tracing::debug!(%error, "the blocklist could not be read");
+                        wait = RETRY_DELAY;
                     }
                 }
             } else {
@@ -122,7 +126,7 @@ impl Blocking {
             }),
         );
         let values = outcome.await.unwrap_or(Err(BrokerError::Unavailable))?;
-        // Entries in a format of a newer version are skipped.
+        // Entries in the format of a newer version are skipped.
         Ok(values.iter().filter_map(|value| serde_json::from_slice(value).ok()).collect())
     }
 }

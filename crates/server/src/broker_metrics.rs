@@ -1,4 +1,4 @@
-//! What the brokers count.
+//! Metrics of the brokers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct RedisMetrics(pub(crate) Arc<Redis>);
 
 impl Collect for MemoryMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let evicted = self.0.evictions();
         out.gauge(
             "tidings_memory_used",
@@ -28,12 +28,12 @@ impl Collect for MemoryMetrics {
         )?;
         out.counters(
             "tidings_memory_evicted",
-            "What went from the memory broker because there was no room: histories without publications and with some, and publications of histories that stay",
+            "Evictions from the memory broker because its limit was reached: empty histories, whole histories, and single publications of histories that remain",
             "kind",
             [
-                ("empty", of(&evicted.empty)),
-                ("history", of(&evicted.kept)),
-                ("publication", of(&evicted.publications)),
+                ("empty", load(&evicted.empty)),
+                ("history", load(&evicted.kept)),
+                ("publication", load(&evicted.publications)),
             ],
         )
     }
@@ -42,46 +42,46 @@ impl Collect for MemoryMetrics {
 impl Collect for RedisMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let counters = self.0.counters();
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counter(
             "tidings_redis_messages_heard",
             None,
-            "Messages heard from Redis, canaries included",
-            of(&counters.heard),
+            "Messages received from Redis, including canaries",
+            load(&counters.heard),
         )?;
         out.counter(
             "tidings_redis_invalid_names",
             None,
-            "Messages from Redis that were dropped because their channel's name is not one a client could subscribe to",
-            of(&counters.invalid_names),
+            "Messages from Redis that were dropped because no client can subscribe to a channel of this name",
+            load(&counters.invalid_names),
         )?;
         out.counter(
             "tidings_redis_publications",
             None,
-            "Publications that Redis took, canaries included",
-            of(&counters.published),
+            "Publications that Redis accepted, including canaries",
+            load(&counters.published),
         )?;
         out.counter(
             "tidings_redis_publication_failures",
             None,
-            "Publications for Redis that were answered with an error, canaries included",
-            of(&counters.publish_failures),
+            "Publications for which Redis returned an error, including canaries",
+            load(&counters.publish_failures),
         )?;
         out.counter(
             "tidings_redis_reconnects",
             None,
-            "Connections for hearing from Redis that were made after the first one",
-            of(&counters.reconnects),
+            "Subscribing connections to Redis that were opened after the first one",
+            load(&counters.reconnects),
         )?;
         out.gauge(
             "tidings_redis_waiting",
             BYTES,
-            "Bytes of publications that wait for Redis or for its answer",
-            of(&counters.bytes_waiting),
+            "Bytes of publications that wait to be sent to Redis or for its response",
+            load(&counters.bytes_waiting),
         )?;
         out.counters(
             "tidings_redis_errors",
-            "Error replies of Redis by their code; its words are in the log",
+            "Error replies of Redis by code; the log has their text",
             "code",
             CODES.into_iter().zip(counters.failures.totals()),
         )

@@ -1,9 +1,8 @@
-//! Requests of sessions: the shards' [`Control`], which starts what takes time and returns at once.
+//! Requests of sessions: implements the shards' [`Control`]. Each call starts an operation and returns at once.
 //!
 //! Invariants:
-//! - No call blocks: a response is posted to the shard's mailbox later.
-//! - Sessions subscribe only to topics that are not internal at the broker; the server manages its internal channels
-//!   itself.
+//! - No call blocks: the response is posted to the shard's mailbox later.
+//! - A session never changes the broker's subscriptions of internal channels: the server manages these itself.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,23 +14,23 @@ use tidings_hub::{Failure, Interest, Notification, Query, Request, Response};
 use tidings_shard::{Control, Reply};
 use tidings_wire::{Channel, Extra, Topic};
 
-use crate::authority::Decisions;
-use tidings_cluster::PRESENCE_TTL;
-use crate::info::Info;
+use crate::authority::Authorizer;
+use crate::info::ServerInfo;
 use crate::interest::Route;
 use crate::internal::is_internal;
-use crate::router::{Router, failure, too_large};
+use crate::router::{Router, failure, response_too_large};
 use crate::shards::Shards;
+use tidings_cluster::PRESENCE_TTL;
 
-/// Bytes that a channel's name adds to a list besides its own: its length and line breaks in RESP.
+/// Bytes of a channel in a list besides its name: the length and line breaks of RESP.
 const CHANNEL_OVERHEAD: usize = 16;
 
 /// Serves the requests of sessions.
 pub(crate) struct SessionControl {
     pub(crate) router: Arc<Router>,
     pub(crate) shards: Arc<Shards>,
-    pub(crate) decisions: Decisions,
-    pub(crate) info: Info,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) info: ServerInfo,
 }
 
 impl SessionControl {
@@ -39,16 +38,16 @@ impl SessionControl {
     fn query(&self, query: &Query) -> Response {
         match query {
             Query::Channels(pattern) => {
-                let most = self.router.settings().recovery_bytes;
-                let table = self.router.interests().read();
+                let max_bytes = self.router.settings().recovery_bytes;
+                let topics = self.router.topic_table().read();
                 let (mut channels, mut bytes) = (Vec::new(), 0);
-                for (topic, _) in table.subscribed() {
+                for (topic, _) in topics.subscribed() {
                     if let Topic::Channel(c) = topic
                         && pattern.as_ref().is_none_or(|p| p.matches(c.as_str()))
                     {
                         bytes += c.as_str().len() + CHANNEL_OVERHEAD;
-                        if bytes > most {
-                            return Response::Failed(Failure::Error(too_large(most)));
+                        if bytes > max_bytes {
+                            return Response::Failed(Failure::Error(response_too_large(max_bytes)));
                         }
                         channels.push(c.clone());
                     }
@@ -56,15 +55,15 @@ impl SessionControl {
                 Response::Channels(channels)
             }
             Query::Subscribers(names) => {
-                let table = self.router.interests().read();
+                let topics = self.router.topic_table().read();
                 let count = |name: &Bytes| {
                     let topic = Channel::new(name).ok().map(Topic::Channel)?;
-                    table.route(&topic).map(Route::subscribers)
+                    topics.route(&topic).map(Route::subscribers)
                 };
                 let counts = names.iter().map(|name| (name.clone(), count(name).unwrap_or(0)));
                 Response::Subscribers(counts.collect())
             }
-            Query::Patterns => Response::Count(self.router.subscribed().1 as u64),
+            Query::Patterns => Response::Count(self.router.subscribed_counts().1 as u64),
             Query::Info => Response::Text(self.info.text()),
         }
     }
@@ -72,7 +71,7 @@ impl SessionControl {
 
 impl Control for SessionControl {
     fn subscribe_topic(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>) {
-        self.router.interests().want(shard, topic, |topic| {
+        self.router.topic_table().subscribe(shard, topic, |topic| {
             if !is_internal(topic) {
                 self.router.broker().subscribe(topic);
             }
@@ -80,31 +79,31 @@ impl Control for SessionControl {
     }
 
     fn unsubscribe_topic(&self, shard: usize, topic: &Topic) {
-        self.router.interests().unwant(shard, topic, Instant::now());
+        self.router.topic_table().unsubscribe(shard, topic, Instant::now());
     }
 
     fn request(&self, request: Request, reply: Reply) {
         match request {
             Request::Publish(channel, body, extra) => {
                 let Extra { info, tags } = extra.map(|extra| *extra).unwrap_or_default();
-                let more = PublishOptions { info, tags, ..PublishOptions::default() };
+                let options = PublishOptions { info, tags, ..PublishOptions::default() };
                 let done = Box::new(move |outcome| {
-                    reply.send(answer(outcome, |published: Published| {
+                    reply.send(to_response(outcome, |published: Published| {
                         Response::Published(published.receivers)
                     }));
                 });
-                self.router.publish(&channel, body, more, done);
+                self.router.publish(&channel, body, options, done);
             }
             Request::Query(query) => reply.send(self.query(&query)),
             Request::History(channel, query) => {
-                self.router.history(&channel, query, |page| reply.send(answer(page, Response::History)));
+                self.router.history(&channel, query, |page| reply.send(to_response(page, Response::History)));
             }
             Request::Presence(channel) => {
                 self.router.evict_ended(&channel);
                 self.router.broker().presence(
                     &channel,
                     self.router.settings().recovery_bytes,
-                    Box::new(|members| reply.send(answer(members.map_err(failure), Response::Members))),
+                    Box::new(|members| reply.send(to_response(members.map_err(failure), Response::Members))),
                 );
             }
             Request::PresenceStats(channel) => {
@@ -113,25 +112,25 @@ impl Control for SessionControl {
                     &channel,
                     Box::new(|stats| {
                         let stats = stats.map_err(failure);
-                        reply.send(answer(stats, |s| Response::Presence(s.clients, s.users)));
+                        reply.send(to_response(stats, |s| Response::Presence(s.clients, s.users)));
                     }),
                 );
             }
-            Request::Decide(question) => self.decisions.decide(*question, reply),
+            Request::Decide(request) => self.authorizer.handle(*request, reply),
         }
     }
 
-    fn notify(&self, note: Notification) {
+    fn notify(&self, notification: Notification) {
         let broker = self.router.broker();
-        // An error needs no handling: presence is refreshed periodically, and expires where that fails.
-        let settled = || Box::new(|_: Result<(), BrokerError>| {});
-        match note {
+        // Errors are ignored: presence is refreshed periodically, and expires if that fails.
+        let ignore = || Box::new(|_: Result<(), BrokerError>| {});
+        match notification {
             Notification::Present(channel, info, announced) => {
-                broker.presence_keep(&channel, &info, PRESENCE_TTL, announced, settled());
+                broker.presence_keep(&channel, &info, PRESENCE_TTL, announced, ignore());
             }
-            Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, settled()),
-            Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), settled()),
-            Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), settled()),
+            Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, ignore()),
+            Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
+            Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
         }
     }
 
@@ -140,9 +139,9 @@ impl Control for SessionControl {
     }
 }
 
-fn answer<T>(outcome: Result<T, Failure>, then: impl FnOnce(T) -> Response) -> Response {
+fn to_response<T>(outcome: Result<T, Failure>, convert: impl FnOnce(T) -> Response) -> Response {
     match outcome {
-        Ok(value) => then(value),
+        Ok(value) => convert(value),
         Err(failure) => Response::Failed(failure),
     }
 }

@@ -1,8 +1,8 @@
-//! The way in: everything that the broker reports, passed on to the shards. [`Inbound`] is the broker's [`Sink`].
+//! From the broker to the shards: [`Inbound`] implements the broker's [`Sink`].
 //!
 //! Invariants:
 //! - No call blocks: messages are posted to the shards' mailboxes.
-//! - Publications in internal channels reach no session, whatever pattern they match.
+//! - Publications in internal channels reach no session, not even one that is subscribed to a matching pattern.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,43 +15,43 @@ use tidings_shard::{Mailbox, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
-use tidings_cluster::blocklist::{self, Blocklist};
 use crate::canary::Canary;
-use tidings_cluster::{Cluster, ClusterEvent};
-use tidings_cluster::EndedNodes;
-use crate::interest::{Interests, ShardSet};
+use crate::interest::{ShardSet, TopicTable};
 use crate::internal::InternalChannels;
-use tidings_metrics::{Collect, MetricWriter};
 use crate::router::failure;
 use crate::shards::Shards;
+use tidings_cluster::EndedNodes;
+use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
+use tidings_cluster::{Cluster, ClusterEvent};
+use tidings_metrics::{Collect, MetricWriter};
 
-/// Passes on what the broker reports.
+/// Passes publications and events of the broker on to the shards.
 pub(crate) struct Inbound {
     pub(crate) shards: Arc<Shards>,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) interests: Arc<Interests>,
+    pub(crate) topic_table: Arc<TopicTable>,
     pub(crate) internal: Arc<InternalChannels>,
     pub(crate) canary: Arc<Canary>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) blocklist: Arc<Blocklist>,
-    pub(crate) ended: Arc<EndedNodes>,
+    pub(crate) ended_nodes: Arc<EndedNodes>,
     pub(crate) counters: Arc<InboundCounters>,
 }
 
-/// What the way in counts, and its throttled log lines.
+/// The counters of [`Inbound`], and its throttled log lines.
 #[derive(Debug)]
 pub(crate) struct InboundCounters {
-    /// Publications that the broker delivered, those in internal channels excluded.
+    /// Publications that the broker delivered, except those in internal channels.
     pub(crate) publications: AtomicU64,
-    /// Log lines about channels that the broker no longer subscribes.
-    refusals: LogThrottle,
+    /// Log lines about channels that the broker rejects and has confirmed before.
+    rejections: LogThrottle,
     /// Log lines about channels with lost publications.
     gaps: LogThrottle,
 }
 
 impl Default for InboundCounters {
     fn default() -> Self {
-        Self { publications: AtomicU64::new(0), refusals: LogThrottle::new(), gaps: LogThrottle::new() }
+        Self { publications: AtomicU64::new(0), rejections: LogThrottle::new(), gaps: LogThrottle::new() }
     }
 }
 
@@ -60,20 +60,21 @@ impl Collect for InboundCounters {
         out.counter(
             "tidings_publications_heard",
             None,
-            "Publications that the broker handed over, from whomever they came",
+            "Publications that the broker delivered, from any publisher",
             self.publications.load(Ordering::Relaxed),
         )
     }
 }
 
 impl Inbound {
-    /// Handles a publication in an internal channel. Returns whether it was delivered for the channel, not for a pattern.
+    /// Handles a publication in an internal channel. Returns whether it was delivered for the channel itself; `false` means
+    /// for a matching pattern, and that the publication is ignored.
     fn deliver_internal(&self, delivery: &Delivery) -> bool {
         let (Topic::Channel(channel), body) = (&delivery.topic, &delivery.publication.body) else {
             return false;
         };
-        if self.canary.is(channel) {
-            self.canary.returned(&delivery.publication);
+        if self.canary.owns(channel) {
+            self.canary.on_publication(&delivery.publication);
             return true;
         }
         if self.internal.dispatch(&delivery.topic, body) {
@@ -86,9 +87,9 @@ impl Inbound {
             Some(ClusterEvent::Blocklist(change)) => match self.blocklist.apply(change) {
                 Ok(Some(directive)) => self.shards.order(directive),
                 Ok(None) => {}
-                Err(blocklist::Full) => self.cluster.count_ignored(),
+                Err(BlocklistFull) => self.cluster.count_ignored(),
             },
-            Some(ClusterEvent::NewNode(uid)) => self.ended.remove(&uid),
+            Some(ClusterEvent::NewNode(uid)) => self.ended_nodes.remove(&uid),
             Some(ClusterEvent::Input(session, data)) => {
                 // Commands for a session that has ended are discarded.
                 if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
@@ -105,7 +106,7 @@ impl Inbound {
 
 impl Sink for Inbound {
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
-        let table = self.interests.read();
+        let topics = self.topic_table.read();
         let (mut receivers, mut publications) = (0, 0);
         let mut woken = ShardSet::default();
         for delivery in batch.drain(..) {
@@ -114,15 +115,15 @@ impl Sink for Inbound {
                 continue;
             }
             publications += 1;
-            let Some(route) = table.route(&delivery.topic) else { continue };
+            let Some(route) = topics.route(&delivery.topic) else { continue };
             receivers += route.subscribers();
-            woken = woken.and(route.shards);
+            woken = woken.union(route.shards);
             self.shards.for_each(route.shards, |mailbox| {
-                // The mailbox counts a publication that does not fit; its subscribers are told how many they missed.
+                // The mailbox counts a publication that does not fit, and its subscribers get the number of missed ones.
                 mailbox.deliver(delivery.clone());
             });
         }
-        drop(table);
+        drop(topics);
         self.counters.publications.fetch_add(publications, Ordering::Relaxed);
         self.shards.for_each(woken, Mailbox::wake);
         receivers
@@ -130,79 +131,80 @@ impl Sink for Inbound {
 
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
-            self.canary.set_subscribed(topic, true);
+            self.canary.set_available(topic, true);
             if topic.as_str().starts_with(RESERVED_PREFIX) {
-                self.internal.set_refused(topic, false);
+                self.internal.set_rejected(topic, false);
             }
-            self.interests.live(topic, |shards| {
+            self.topic_table.on_confirmed(topic, |shards| {
                 self.shards.for_each(shards, |mailbox| mailbox.post(ShardMessage::Live(topic.clone())));
             });
         }
     }
 
     fn refused(&self, topic: &Topic, error: &BrokerError) {
-        self.canary.set_subscribed(topic, false);
-        if topic.as_str().starts_with(RESERVED_PREFIX) && !self.canary.is_topic(topic) {
-            self.internal.set_refused(topic, true);
+        self.canary.set_available(topic, false);
+        if topic.as_str().starts_with(RESERVED_PREFIX) && !self.canary.owns_topic(topic) {
+            self.internal.set_rejected(topic, true);
         }
         let reason = error.to_string();
-        self.interests.refused(topic, *error == BrokerError::NotPermitted, |shards, refusal| {
-            if refusal.is_first && refusal.was_live {
-                tracing::debug!(topic = topic.as_str(), reason, "the broker no longer subscribes");
-                if let Some(count) = self.counters.refusals.count() {
+        self.topic_table.on_rejected(topic, *error == BrokerError::NotPermitted, |shards, rejection| {
+            if rejection.is_first && rejection.was_live {
+                tracing::debug!(topic = topic.as_str(), reason, "the broker rejects a channel that it has confirmed before");
+                if let Some(count) = self.counters.rejections.count() {
                     let topic = topic.as_str();
                     tracing::warn!(
                         topic,
                         reason,
                         count,
-                        "the broker no longer subscribes channels, this one among them; trying again"
+                        "the broker rejects channels that it has confirmed before, among them this one; trying again"
                     );
                 }
             }
-            // A channel that was subscribed before is not forbidden to its subscribers: the broker's rules have changed,
-            // perhaps by mistake, so the error is a temporary one.
-            let failure = if refusal.was_live { Failure::Unavailable } else { failure(error.clone()) };
+            // If the channel was live before, the broker's access rules have changed, perhaps by mistake: subscribers get a
+            // temporary error instead of "permission denied".
+            let failure = if rejection.was_live { Failure::Unavailable } else { failure(error.clone()) };
             self.shards.for_each(shards, |mailbox| {
-                mailbox.post(ShardMessage::Refused(topic.clone(), failure.clone(), refusal.is_first));
+                mailbox.post(ShardMessage::Refused(topic.clone(), failure.clone(), rejection.is_first));
             });
         });
     }
 
     fn away(&self, topics: &[Topic], reason: &str) {
-        tracing::debug!(reason, "{} topics are away", topics.len());
+        tracing::debug!(reason, "{} topics are unavailable", topics.len());
         for topic in topics {
-            self.canary.set_subscribed(topic, false);
-            self.interests.away(topic, |shards| {
+            self.canary.set_available(topic, false);
+            self.topic_table.on_unavailable(topic, |shards| {
                 self.shards.for_each(shards, |mailbox| mailbox.post(ShardMessage::Away(topic.clone())));
             });
         }
     }
 
     fn up(&self) {
-        self.interests.up();
-        self.canary.up();
-        self.blocklist.hurry();
+        self.topic_table.on_broker_up();
+        self.canary.on_broker_up();
+        self.blocklist.request_reload();
         tracing::info!("the broker is connected");
     }
 
     fn down(&self, reason: &str) {
-        let news = self.interests.down(reason, || self.shards.post_to_all(|| ShardMessage::BrokerDown));
-        if news {
-            tracing::warn!(reason, "the broker is away");
+        let is_new =
+            self.topic_table.on_broker_down(reason, || self.shards.post_to_all(|| ShardMessage::BrokerDown));
+        if is_new {
+            tracing::warn!(reason, "the broker is unavailable");
         }
     }
 
     fn gap(&self, topic: &Topic, gap: &Gap) {
-        let table = self.interests.read();
-        let Some(route) = table.route(topic) else { return };
+        let topics = self.topic_table.read();
+        let Some(route) = topics.route(topic) else { return };
         let channel = topic.as_str();
         tracing::debug!(channel, offset = gap.last.offset, "publications are lost");
         if let Some(channels) = self.counters.gaps.count() {
             tracing::warn!(
                 channel,
                 channels,
-                "publications after {} are lost here, and in other channels if there are several; subscribers are told to \
-                 begin anew",
+                "publications after offset {} are lost in this channel (`channels` counts the channels since the last line); \
+                 their subscribers have to subscribe again",
                 gap.last.offset
             );
         }
@@ -210,8 +212,8 @@ impl Sink for Inbound {
     }
 
     fn changed(&self, channel: &Channel, change: &Change) {
-        let table = self.interests.read();
-        let Some(route) = table.route(&Topic::Channel(channel.clone())) else { return };
+        let topics = self.topic_table.read();
+        let Some(route) = topics.route(&Topic::Channel(channel.clone())) else { return };
         let (joined, info): (bool, &ClientInfo) = match change {
             Change::Join(info) => (true, info),
             Change::Leave(info) => (false, info),

@@ -1,5 +1,5 @@
-//! The text of RESP's `INFO`, in the form of Redis: sections of `key:value` lines, so that clients which parse Redis'
-//! answer parse this one. Fields that this server has no value for are left out.
+//! The response to RESP's `INFO`, in the format of Redis: sections of `key:value` lines, so that clients of Redis can
+//! parse it. Fields without a counterpart in this server are omitted.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use crate::process;
 use crate::router::Router;
 use crate::shards::Shards;
 
-/// The version of Redis whose Pub/Sub commands this server implements; clients decide by it which commands they use.
+/// This server implements the Pub/Sub commands of this version of Redis. Clients choose their commands by it.
 const REDIS_VERSION: &str = "7.2.0";
 
-/// What `INFO` is written from.
-pub(crate) struct Info {
+/// The sources of the response to `INFO`.
+pub(crate) struct ServerInfo {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) router: Arc<Router>,
 }
 
-impl Info {
+impl ServerInfo {
     /// The text of `INFO`. Called on shard threads: it does not block.
     pub(crate) fn text(&self) -> String {
         let uptime = self.lifecycle.uptime().as_secs();
-        let (channels, patterns) = self.router.subscribed();
+        let (channels, patterns) = self.router.subscribed_counts();
         let mut out = Sections(String::with_capacity(512));
 
         out.section("Server");

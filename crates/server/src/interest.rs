@@ -1,13 +1,13 @@
-//! Which shards want which topics, and what the broker has confirmed: where subscribing and publishing meet.
+//! The topic table: which shards are subscribed to which topics, and which topics the broker has confirmed.
 //!
-//! Locks are taken in one order only: the order of interest, then the broker's own, then the table; and the table is
-//! never locked while the broker is called.
+//! Subscribing and publishing meet in this table. Locks have one order: the order of changes, then the broker's own
+//! locks, then the table. The table is never locked during a call to the broker.
 //!
 //! Invariants:
-//! - Mail about a topic is posted while the table is locked, so it comes in the order in which it was decided: what is
-//!   published after a shard was told that a topic is live finds the shard in the table.
-//! - A topic in the table is subscribed at the broker, or is about to be; what a sweep takes out, the broker is told
-//!   before anybody can put it in again.
+//! - Messages to shards about a topic are posted while the table is locked, so they arrive in the order of the changes.
+//!   A publication that follows the confirmation of a topic therefore reaches every shard that got the confirmation.
+//! - A topic in the table is subscribed at the broker, or is about to be. A topic that a sweep removes is unsubscribed
+//!   at the broker before it can be added again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,26 +19,27 @@ use tidings_wire::Topic;
 
 use crate::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Topics for which memory is kept whatever their number.
-const SPARE: usize = 4096;
+/// Capacity, in topics, below which the table is never shrunk.
+const MIN_CAPACITY: usize = 4096;
 
-/// For how long a topic that was live is kept, and tried again, when the broker refuses it and its subscribers have gone:
-/// those that come back are told that it is temporary. SDKs pause for 20 seconds at most between two attempts.
-const LAPSED: Duration = Duration::from_secs(60);
-/// Most shards: one bit each in a route.
+/// How long a topic without subscribers stays in the table if it was live and the broker rejects it now. Within this
+/// time the broker is tried again, and a subscriber that returns gets a temporary error. SDKs pause for at most 20 seconds
+/// between two attempts.
+const REJECTED_LINGER: Duration = Duration::from_secs(60);
+/// Most shards: one bit each in a [`ShardSet`].
 pub(crate) const MAX_SHARDS: usize = 64;
 
-/// Several shards, one bit each.
+/// A set of shards, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShardSet(u64);
 
 impl ShardSet {
-    /// Those of either.
-    pub(crate) fn and(self, others: Self) -> Self {
-        Self(self.0 | others.0)
+    /// The shards that are in either set.
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
-    /// Their indices.
+    /// The indices of the shards, ascending.
     pub(crate) fn indices(self) -> impl Iterator<Item = usize> {
         let mut left = self.0;
         std::iter::from_fn(move || {
@@ -54,41 +55,41 @@ impl ShardSet {
 /// One topic on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
-    /// Those that have subscribers or wait for some.
+    /// The shards with subscribers, or with subscribers that wait for the broker's confirmation.
     pub(crate) shards: ShardSet,
-    /// The broker has confirmed it.
+    /// The broker has confirmed the topic.
     live: bool,
-    /// Subscribers on all shards together; the shards keep it.
+    /// Subscribers on all shards together; the shards update the count.
     subscribers: Arc<AtomicU64>,
-    /// The broker has confirmed it before, on this connection or an earlier one.
+    /// The broker has confirmed the topic before, on this connection or an earlier one.
     was_live: bool,
-    /// The broker has refused it since it was last confirmed.
-    refused: Option<Refused>,
-    /// Since when its subscribers have been without it, where they have not been asked to reconnect yet.
+    /// The broker has rejected the topic since it last confirmed it.
+    rejected: Option<RejectedTopic>,
+    /// When the topic stopped being live; `None` if it is live, or [`TopicTable::take_stranded`] has returned it.
     lost_since: Option<Instant>,
-    /// Since when no shard wants it.
+    /// When the last shard unsubscribed.
     idle_since: Option<Instant>,
 }
 
-/// How the broker has refused a topic.
+/// The state of a topic that the broker rejects.
 #[derive(Clone, Copy, Debug)]
-struct Refused {
-    /// Whether this keeps the node from being ready: see [`Table::refused`].
-    counts: bool,
+struct RejectedTopic {
+    /// Whether the node is not ready because of it: see [`Topics::rejected`].
+    affects_readiness: bool,
 }
 
-/// What a refusal is to the subscribers of a topic.
+/// A rejection of a topic by the broker, as its subscribers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// It is the first one since the topic was live, or since it was wanted.
+pub(crate) struct TopicRejection {
+    /// The first rejection since the topic was live, or since it was added.
     pub(crate) is_first: bool,
     /// The topic was live before.
     pub(crate) was_live: bool,
 }
 
 impl Route {
-    /// It is not live any more.
-    fn lose(&mut self, now: Instant) {
+    /// The topic is not live any more.
+    fn set_lost(&mut self, now: Instant) {
         if std::mem::replace(&mut self.live, false) {
             self.lost_since = Some(now);
         }
@@ -102,56 +103,57 @@ impl Route {
 
 /// All topics of this node.
 #[derive(Debug)]
-pub(crate) struct Table {
-    /// Why there is no broker, if there is none.
+pub(crate) struct Topics {
+    /// Why the broker is unavailable; `None` while it is connected.
     down: Option<String>,
-    topics: HashMap<Topic, Route>,
-    /// How many of them are refused and count.
-    refused: usize,
-    /// Whether any of them may be lost.
+    routes: HashMap<Topic, Route>,
+    /// Number of rejected topics that affect readiness.
+    rejected: usize,
+    /// Whether any topic may have [`Route::lost_since`].
     has_lost: bool,
 }
 
-impl Table {
-    /// The topic is refused so from now on, or not any more. Gives whether it was before.
-    fn set_refused(&mut self, topic: &Topic, refused: Option<Refused>) -> bool {
-        let Some(route) = self.topics.get_mut(topic) else { return false };
-        let counts = |refused: &Option<Refused>| usize::from(refused.is_some_and(|refused| refused.counts));
-        self.refused = self.refused + counts(&refused) - counts(&route.refused);
-        std::mem::replace(&mut route.refused, refused).is_some()
+impl Topics {
+    /// Sets or clears the rejection of a topic. Returns whether the topic was rejected before.
+    fn set_rejected(&mut self, topic: &Topic, rejected: Option<RejectedTopic>) -> bool {
+        let Some(route) = self.routes.get_mut(topic) else { return false };
+        let counted =
+            |rejected: &Option<RejectedTopic>| usize::from(rejected.is_some_and(|r| r.affects_readiness));
+        self.rejected = self.rejected + counted(&rejected) - counted(&route.rejected);
+        std::mem::replace(&mut route.rejected, rejected).is_some()
     }
 
-    /// Why the broker is away, if it is.
+    /// Why the broker is unavailable; `None` while it is connected.
     pub(crate) fn down_reason(&self) -> Option<&str> {
         self.down.as_deref()
     }
 
-    /// A topic, if anybody wants it or did lately.
+    /// The route of a topic with subscribers, or of one that lingers.
     pub(crate) fn route(&self, topic: &Topic) -> Option<&Route> {
-        self.topics.get(topic)
+        self.routes.get(topic)
     }
 
-    /// Topics at the broker: those wanted, and those that linger.
+    /// Topics subscribed at the broker: those with subscribers, and those that linger.
     pub(crate) fn len(&self) -> usize {
-        self.topics.len()
+        self.routes.len()
     }
 
-    /// Topics that the broker does not subscribe although it should: those that it did subscribe before, and those that it
-    /// refuses for another reason than that its rules do not permit the name. A name that was never permitted does not
-    /// count: any client can ask for one.
-    pub(crate) fn refused(&self) -> usize {
-        self.refused
+    /// Topics that the broker rejects although it should not: topics that were live before, and topics that it rejects
+    /// for another reason than its access rules. A name that the rules never permitted is not counted, because any
+    /// client can request one.
+    pub(crate) fn rejected(&self) -> usize {
+        self.rejected
     }
 
     /// The topics that have subscribers, and how many.
     pub(crate) fn subscribed(&self) -> impl Iterator<Item = (&Topic, u64)> {
-        self.topics.iter().map(|(topic, route)| (topic, route.subscribers())).filter(|(_, count)| *count > 0)
+        self.routes.iter().map(|(topic, route)| (topic, route.subscribers())).filter(|(_, count)| *count > 0)
     }
 
-    /// Adds a shard to a topic that is here already, and tells how it stands.
-    fn join(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
+    /// Adds a shard to a topic that is in the table. Returns the topic's state and its number of subscribers.
+    fn add_shard(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
         let down = self.down.is_some();
-        let route = self.topics.get_mut(topic)?;
+        let route = self.routes.get_mut(topic)?;
         route.shards.0 |= 1 << shard;
         route.idle_since = None;
         let state = match (down, route.live) {
@@ -163,59 +165,61 @@ impl Table {
     }
 }
 
-/// The table, and the order in which it and the broker are changed.
+/// The topics of this node, shared by shards and broker.
 #[derive(Debug)]
-pub(crate) struct Interests {
-    /// Held while interest is changed here and at the broker, so that both agree.
+pub(crate) struct TopicTable {
+    /// Held while a topic is added or removed here and at the broker, so that both agree.
     order: Mutex<()>,
-    table: RwLock<Table>,
+    topics: RwLock<Topics>,
 }
 
-impl Interests {
-    /// Nobody wants anything, and there is no broker yet.
+impl TopicTable {
+    /// A table without topics, while the broker is not connected yet.
     pub(crate) fn new() -> Self {
-        let table =
-            Table { down: Some("starting".into()), topics: HashMap::new(), refused: 0, has_lost: false };
-        Self { order: Mutex::new(()), table: RwLock::new(table) }
+        let topics =
+            Topics { down: Some("starting".into()), routes: HashMap::new(), rejected: 0, has_lost: false };
+        Self { order: Mutex::new(()), topics: RwLock::new(topics) }
     }
 
-    /// The table, to be looked at. Mail that is posted while it is held comes in its order.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the topics for reading. Messages that are posted to shards under this lock keep their order.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Topics> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the broker is away, if it is.
+    /// Why the broker is unavailable; `None` while it is connected.
     pub(crate) fn down_reason(&self) -> Option<String> {
         self.read().down_reason().map(str::to_owned)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Topics> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A shard wants a topic; `subscribe` asks the broker for it where that is due, and may lead to
-    /// [`Interests::live`] before it returns. Gives how the topic stands, and the count of its subscribers.
-    pub(crate) fn want(
+    /// Subscribes a shard to a topic. `subscribe` requests the topic from the broker if it is not live; it may call
+    /// [`TopicTable::on_confirmed`] before it returns. Returns the topic's state and its number of subscribers.
+    pub(crate) fn subscribe(
         &self,
         shard: usize,
         topic: &Topic,
         subscribe: impl FnOnce(&Topic),
     ) -> (Interest, Arc<AtomicU64>) {
-        match self.write().join(shard, topic) {
-            // One that is not live is asked for again: the broker may have refused it before.
+        match self.write().add_shard(shard, topic) {
+            // A topic that is not live is requested again: the broker may have rejected it before.
             None | Some((Interest::Pending, _)) => {}
             Some(joined) => return joined,
         }
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.write().topics.entry(topic.clone()).or_default().shards.0 |= 1 << shard;
+        self.write().routes.entry(topic.clone()).or_default().shards.0 |= 1 << shard;
         subscribe(topic);
-        // The broker may have confirmed it meanwhile.
-        self.write().join(shard, topic).expect("only a sweep removes topics, and it waits for this order")
+        // The broker may have confirmed the topic during the call.
+        self.write()
+            .add_shard(shard, topic)
+            .expect("only a sweep removes topics, and it waits for this order")
     }
 
-    /// A shard wants a topic no longer; since `now` perhaps nobody does.
-    pub(crate) fn unwant(&self, shard: usize, topic: &Topic, now: Instant) {
-        if let Some(route) = self.write().topics.get_mut(topic) {
+    /// Unsubscribes a shard from a topic. If it was the last shard, the topic lingers from `now` on.
+    pub(crate) fn unsubscribe(&self, shard: usize, topic: &Topic, now: Instant) {
+        if let Some(route) = self.write().routes.get_mut(topic) {
             route.shards.0 &= !(1 << shard);
             if route.shards == ShardSet::default() {
                 route.idle_since = Some(now);
@@ -223,69 +227,74 @@ impl Interests {
         }
     }
 
-    /// Lets go of the topics that nobody has wanted for as long as `linger`.
+    /// Removes the topics that have had no subscribing shard for `linger`, and calls `unsubscribe` with each.
     pub(crate) fn sweep(&self, now: Instant, linger: Duration, mut unsubscribe: impl FnMut(&Topic)) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         {
-            let table = &mut *self.write();
-            table.topics.retain(|topic, route| {
-                let lapsed = route.was_live && route.refused.is_some();
-                let linger = if lapsed { linger.max(LAPSED) } else { linger };
-                let over = route.idle_since.is_some_and(|since| now.duration_since(since) >= linger);
-                if over {
-                    gone.push(topic.clone());
-                    table.refused -= usize::from(route.refused.is_some_and(|refused| refused.counts));
+            let topics = &mut *self.write();
+            topics.routes.retain(|topic, route| {
+                let is_interrupted = route.was_live && route.rejected.is_some();
+                let linger = if is_interrupted { linger.max(REJECTED_LINGER) } else { linger };
+                let is_over = route.idle_since.is_some_and(|since| now.duration_since(since) >= linger);
+                if is_over {
+                    removed.push(topic.clone());
+                    topics.rejected -= usize::from(route.rejected.is_some_and(|r| r.affects_readiness));
                 }
-                !over
+                !is_over
             });
-            // The memory of many that have left is returned to the allocator.
-            let len = table.topics.len();
-            if table.topics.capacity() > SPARE.max(4 * len) {
-                table.topics.shrink_to(2 * len);
+            // Returns the memory to the allocator after many topics were removed.
+            let len = topics.routes.len();
+            if topics.routes.capacity() > MIN_CAPACITY.max(4 * len) {
+                topics.routes.shrink_to(2 * len);
             }
         }
-        for topic in &gone {
+        for topic in &removed {
             unsubscribe(topic);
         }
     }
 
-    /// The broker has confirmed a topic; `post` tells the shards that want it.
-    pub(crate) fn live(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
-        let mut table = self.write();
-        table.set_refused(topic, None);
-        if let Some(route) = table.topics.get_mut(topic) {
+    /// The broker has confirmed a topic. `post` notifies the subscribed shards.
+    pub(crate) fn on_confirmed(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
+        let mut topics = self.write();
+        topics.set_rejected(topic, None);
+        if let Some(route) = topics.routes.get_mut(topic) {
             (route.live, route.was_live, route.lost_since) = (true, true, None);
-            // Under the lock: nothing delivered later can overtake it.
+            // Called under the lock, so that no later publication overtakes the notification.
             post(route.shards);
         }
     }
 
-    /// The broker has refused a topic, because its rules do not permit the name or for another reason; `post` tells the
-    /// shards that want it.
-    pub(crate) fn refused(&self, topic: &Topic, not_permitted: bool, post: impl FnOnce(ShardSet, Refusal)) {
-        let mut table = self.write();
-        let Some(route) = table.topics.get_mut(topic) else { return };
+    /// The broker has rejected a topic: because its access rules do not permit the name (`not_permitted`), or for
+    /// another reason. `post` notifies the subscribed shards.
+    pub(crate) fn on_rejected(
+        &self,
+        topic: &Topic,
+        not_permitted: bool,
+        post: impl FnOnce(ShardSet, TopicRejection),
+    ) {
+        let mut topics = self.write();
+        let Some(route) = topics.routes.get_mut(topic) else { return };
         route.live = false;
         let (shards, was_live) = (route.shards, route.was_live);
-        let refused = Refused { counts: was_live || !not_permitted };
-        let is_first = !table.set_refused(topic, Some(refused));
-        post(shards, Refusal { is_first, was_live });
+        let rejected = RejectedTopic { affects_readiness: was_live || !not_permitted };
+        let is_first = !topics.set_rejected(topic, Some(rejected));
+        post(shards, TopicRejection { is_first, was_live });
     }
 
-    /// The broker has a topic no longer, or cannot have it now; `post` tells the shards that want it.
-    pub(crate) fn away(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
-        let mut table = self.write();
-        if let Some(route) = table.topics.get_mut(topic) {
-            route.lose(Instant::now());
+    /// A topic is no longer subscribed at the broker, or cannot be subscribed now. `post` notifies the subscribed shards.
+    pub(crate) fn on_unavailable(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
+        let mut topics = self.write();
+        if let Some(route) = topics.routes.get_mut(topic) {
+            route.set_lost(Instant::now());
             post(route.shards);
-            table.has_lost = true;
+            topics.has_lost = true;
         }
     }
 
-    /// Takes the topics that have been lost for `delay`, among those that `concerns`; `post` tells the shards that want
-    /// them. Each is taken once for each time that it is lost.
-    pub(crate) fn stranded(
+    /// Calls `post` with each topic that has not been live for `delay` and for which `concerns` is true, once for each
+    /// time that the topic is lost. `post` notifies the subscribed shards.
+    pub(crate) fn take_stranded(
         &self,
         now: Instant,
         delay: Duration,
@@ -295,9 +304,9 @@ impl Interests {
         if !self.read().has_lost {
             return;
         }
-        let mut table = self.write();
+        let mut topics = self.write();
         let mut is_left = false;
-        for (topic, route) in &mut table.topics {
+        for (topic, route) in &mut topics.routes {
             let Some(since) = route.lost_since else { continue };
             if now.duration_since(since) < delay {
                 is_left = true;
@@ -308,25 +317,26 @@ impl Interests {
                 post(topic, route.shards);
             }
         }
-        table.has_lost = is_left;
+        topics.has_lost = is_left;
     }
 
-    /// The broker is there.
-    pub(crate) fn up(&self) {
+    /// The broker is connected.
+    pub(crate) fn on_broker_up(&self) {
         self.write().down = None;
     }
 
-    /// The broker is away, and no topic is live; `post` tells the shards. Gives whether the reason is news.
-    pub(crate) fn down(&self, reason: &str, post: impl FnOnce()) -> bool {
-        let mut table = self.write();
-        let news = table.down.as_deref() != Some(reason);
-        table.down = Some(reason.to_owned());
+    /// The broker is unavailable, and no topic is live. `post` notifies the shards. Returns whether the reason differs from
+    /// the last one.
+    pub(crate) fn on_broker_down(&self, reason: &str, post: impl FnOnce()) -> bool {
+        let mut topics = self.write();
+        let is_new = topics.down.as_deref() != Some(reason);
+        topics.down = Some(reason.to_owned());
         let now = Instant::now();
-        for route in table.topics.values_mut() {
-            route.lose(now);
+        for route in topics.routes.values_mut() {
+            route.set_lost(now);
         }
-        table.has_lost = true;
+        topics.has_lost = true;
         post();
-        news
+        is_new
     }
 }

@@ -20,12 +20,12 @@ pub(crate) fn is_internal(topic: &Topic) -> bool {
 #[derive(Default)]
 pub(crate) struct InternalChannels {
     callbacks: RwLock<Vec<(Topic, Callback)>>,
-    /// Those that the broker refuses to subscribe; a few at most.
-    refused: Mutex<HashSet<Topic>>,
+    /// The channels that the broker rejects; a few at most.
+    rejected: Mutex<HashSet<Topic>>,
 }
 
 impl InternalChannels {
-    /// Calls `callback` with each body that is published to `topic` from now on. The caller subscribes to the topic at
+    /// Calls `callback` with the body of each publication to `topic` from now on. The caller subscribes to the topic at
     /// the broker.
     pub(crate) fn subscribe(&self, topic: Topic, callback: Callback) {
         self.callbacks.write().unwrap_or_else(PoisonError::into_inner).push((topic, callback));
@@ -41,18 +41,18 @@ impl InternalChannels {
         callback.is_some()
     }
 
-    /// The broker refuses a topic, or (`false`) has confirmed it.
-    pub(crate) fn set_refused(&self, topic: &Topic, is_refused: bool) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_refused {
-            refused.insert(topic.clone());
+    /// The broker has rejected a topic, or (`false`) has confirmed it.
+    pub(crate) fn set_rejected(&self, topic: &Topic, is_rejected: bool) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_rejected {
+            rejected.insert(topic.clone());
         } else {
-            refused.remove(topic);
+            rejected.remove(topic);
         }
     }
 
-    /// How many internal channels the broker refuses.
-    pub(crate) fn refused(&self) -> usize {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// Number of internal channels that the broker rejects.
+    pub(crate) fn rejected(&self) -> usize {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }

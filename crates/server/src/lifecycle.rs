@@ -1,4 +1,4 @@
-//! The phases of a server's life that other parts react to.
+//! The phases of the server between start and stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,22 +22,22 @@ impl Lifecycle {
         self.began.elapsed()
     }
 
-    /// The server is about to stop and still serves everything; only `/ready` is 503.
+    /// Begins the lame-duck time: the server still serves every request, but `/ready` is 503.
     pub(crate) fn begin_lame_duck(&self) {
         self.lame_duck.store(true, Ordering::Relaxed);
     }
 
-    /// The server takes no more clients.
+    /// Begins draining: the server accepts no more clients.
     pub(crate) fn begin_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server takes no more clients.
+    /// Whether the server is draining.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the server is stopping, its lame-duck time included.
+    /// Whether the server is stopping, including its lame-duck time.
     pub(crate) fn is_stopping(&self) -> bool {
         self.lame_duck.load(Ordering::Relaxed) || self.is_draining()
     }

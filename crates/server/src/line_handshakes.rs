@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tidings_shard::{ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
+use crate::shards::Shards;
 use tidings_http::ConnectionLimiter;
 use tidings_tls::{Port, Tls};
-use crate::shards::Shards;
 
 /// Takes connections of the line port from shards, performs the TLS handshake, and returns them encrypted.
 #[derive(Debug)]

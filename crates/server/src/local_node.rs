@@ -9,7 +9,7 @@ use crate::lifecycle::Lifecycle;
 use crate::router::Router;
 use crate::shards::Shards;
 
-/// The parts of this node that the data come from.
+/// The sources of the data about this node.
 pub(crate) struct NodeParts {
     pub(crate) router: Arc<Router>,
     pub(crate) shards: Arc<Shards>,
@@ -34,7 +34,7 @@ impl LocalNode for NodeParts {
             clients: self.shards.connections() as u64,
             users: self.shards.sum(|m| &m.users),
             subscriptions: self.shards.sum(|m| &m.subscriptions),
-            channels: self.router.subscribed().0 as u64,
+            channels: self.router.subscribed_counts().0 as u64,
             uptime: self.lifecycle.uptime(),
         }
     }

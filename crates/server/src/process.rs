@@ -1,4 +1,4 @@
-//! What the operating system says about this process. Where it has no `/proc`, less is known.
+//! Values of the operating system about this process. On systems without `/proc` some are missing.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +18,7 @@ pub(crate) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Of a server that was just started.
+    /// Metrics of a server that was just started.
     pub(crate) fn new(lifecycle: Arc<Lifecycle>) -> Self {
         let began = SystemTime::now().checked_sub(lifecycle.uptime()).unwrap_or(UNIX_EPOCH);
         Self { lifecycle, began: began.duration_since(UNIX_EPOCH).unwrap_or_default() }
@@ -27,10 +27,10 @@ impl ProcessMetrics {
 
 impl Collect for ProcessMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        out.info("tidings_build", "What was built", ("version", env!("CARGO_PKG_VERSION")))?;
+        out.info("tidings_build", "The version of the program", ("version", env!("CARGO_PKG_VERSION")))?;
         let uptime = self.lifecycle.uptime().as_secs_f64();
         out.gauge("tidings_uptime", SECONDS, "Time since the server was started", uptime)?;
-        let cpu = processor_time().as_secs_f64();
+        let cpu = cpu_time().as_secs_f64();
         out.counter("process_cpu", SECONDS, "Processor time used, of user and system", cpu)?;
         let began = self.began.as_secs_f64();
         out.gauge("process_start_time", SECONDS, "When the server was started, since the Unix epoch", began)?;
@@ -40,14 +40,14 @@ impl Collect for ProcessMetrics {
         if let Some(open) = open_files() {
             out.gauge("process_open_fds", None, "Open files and sockets", open)?;
         }
-        if let Some(most) = most_files() {
-            out.gauge("process_max_fds", None, "How many files and sockets may be open", most)?;
+        if let Some(max) = max_files() {
+            out.gauge("process_max_fds", None, "Most files and sockets that the process may have open", max)?;
         }
         Ok(())
     }
 }
 
-/// The memory that is in use, in bytes (`VmRSS`, proc_pid_status(5)).
+/// Resident memory, in bytes (`VmRSS`, proc_pid_status(5)).
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -55,23 +55,23 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// How many files and sockets are open.
+/// Open files and sockets.
 pub(crate) fn open_files() -> Option<u64> {
-    // Since Linux 6.2 the folder's size is their number, which spares listing a hundred thousand connections.
+    // Since Linux 6.2 the folder's size is the number of files, so that it need not be listed with every connection.
     match fs::metadata("/proc/self/fd").ok()?.len() {
-        // One of those listed is the folder's own.
+        // The list includes the descriptor of the folder itself.
         0 => Some((fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1)),
         count => Some(count),
     }
 }
 
-/// How many files and sockets may be open.
-pub(crate) fn most_files() -> Option<u64> {
+/// Most files and sockets that the process may have open (`RLIMIT_NOFILE`, soft limit).
+pub(crate) fn max_files() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
 
-/// The processor time that all threads together have used.
-pub(crate) fn processor_time() -> Duration {
+/// The CPU time of all threads together.
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
@@ -83,14 +83,14 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_process_can_tell_what_it_uses() {
+    fn memory_files_and_cpu_time_of_the_process_are_measured() {
         assert!(resident_bytes().expect("memory that is resident") > 100_000);
-        let (open, most) = (open_files().expect("open files"), most_files().expect("a limit"));
+        let (open, max) = (open_files().expect("open files"), max_files().expect("a limit"));
         // Standard input, output and error.
-        assert!((3..=most).contains(&open), "{open} of {most}");
-        let before = processor_time();
+        assert!((3..=max).contains(&open), "{open} of {max}");
+        let before = cpu_time();
         let mut busy = 0_u64;
-        while processor_time() == before {
+        while cpu_time() == before {
             busy += 1;
             std::hint::black_box(busy);
         }

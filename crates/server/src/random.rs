@@ -1,4 +1,4 @@
-//! Random bytes from the operating system. Each secret and each name that must not be guessed takes its own.
+//! Random bytes from the operating system, separate ones for each secret and each name that must be unpredictable.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 

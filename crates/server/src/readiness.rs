@@ -5,27 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::canary::Canary;
-use crate::interest::Interests;
+use crate::interest::TopicTable;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use tidings_metrics::{Collect, MetricWriter};
 
 /// How often readiness is compared with the last state in the log.
-const WATCH: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the server should receive new clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It should; the duration is the round trip of the last canary through the broker.
+    /// The server is ready; the duration is the round trip of the last canary through the broker.
     Ready(Duration),
-    /// It should not, for this reason.
+    /// The server is not ready, for this reason.
     NotReady(NotReady),
 }
 
 /// Why a server should not receive new clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
-    /// What does not work: `shutdown`, `broker` (the connection), `subscriptions`, `publish`, `publish_with_history`,
+    /// The failing part: `shutdown`, `broker` (the connection), `subscriptions`, `publish`, `publish_with_history`,
     /// `history` or `presence`.
     pub part: &'static str,
     /// The reason, for an operator.
@@ -35,20 +35,20 @@ pub struct NotReady {
 impl Collect for ReadinessCheck {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let ready = matches!(self.check(), Readiness::Ready(_));
-        out.gauge("tidings_ready", None, "Whether /ready says 200 (1) or 503 (0)", u64::from(ready))?;
+        out.gauge("tidings_ready", None, "Whether /ready returns 200 (1) or 503 (0)", u64::from(ready))?;
         out.gauge(
             "tidings_broker_topics_refused",
             None,
-            "Channels and patterns that the broker does not subscribe although it should, so that their subscribers miss publications",
-            self.refused_topics(),
+            "Channels and patterns that the broker rejects although it should not, so that their subscribers miss publications",
+            self.rejected_topics(),
         )
     }
 }
 
-/// What readiness is derived from.
+/// Derives readiness from the parts of the server.
 pub(crate) struct ReadinessCheck {
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) interests: Arc<Interests>,
+    pub(crate) topic_table: Arc<TopicTable>,
     pub(crate) internal: Arc<InternalChannels>,
     pub(crate) canary: Arc<Canary>,
 }
@@ -60,26 +60,26 @@ impl ReadinessCheck {
         if self.lifecycle.is_stopping() {
             return not_ready("shutdown", "the server is stopping".to_owned());
         }
-        if let Some(reason) = self.interests.down_reason() {
+        if let Some(reason) = self.topic_table.down_reason() {
             return not_ready("broker", format!("broker unavailable: {reason}"));
         }
-        let refused = self.refused_topics();
-        if refused > 0 {
-            // The response is public, so the names are in the log alone.
+        let rejected = self.rejected_topics();
+        if rejected > 0 {
+            // The response is public, so only the log has the names.
             let reason =
-                format!("the broker refuses to subscribe {refused} channels or patterns; the log says why");
+                format!("the broker rejects {rejected} channels or patterns; the log has the reasons");
             return not_ready("subscriptions", reason);
         }
-        match self.canary.verdict() {
+        match self.canary.status() {
             Ok(took) => Readiness::Ready(took),
-            Err(failing) => not_ready(failing.part.name(), failing.reason),
+            Err(failed) => not_ready(failed.operation.name(), failed.reason),
         }
     }
 
-    /// Topics that the broker should have subscribed and refuses: see [`crate::interest::Table::refused`], and internal
+    /// Topics that the broker rejects although it should not: see [`crate::interest::Topics::rejected`], and internal
     /// channels.
-    pub(crate) fn refused_topics(&self) -> usize {
-        self.interests.read().refused() + self.internal.refused()
+    pub(crate) fn rejected_topics(&self) -> usize {
+        self.topic_table.read().rejected() + self.internal.rejected()
     }
 
     /// Logs every change of readiness; runs until the task is cancelled.
@@ -106,7 +106,7 @@ impl ReadinessCheck {
                 }
                 last = Some(part);
             }
-            tokio::time::sleep(WATCH).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 }

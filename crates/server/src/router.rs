@@ -1,7 +1,7 @@
-//! Operations on channels: publish, history, presence, and which channels have subscribers on this node.
+//! Operations on channels: publish, history, presence, and the channels with subscribers on this node.
 //!
-//! The router joins the broker with the interest table. The way in, from the broker to the shards, is
-//! [`crate::inbound`]; sessions reach the router through [`crate::control`].
+//! The router joins the broker with the topic table. [`crate::inbound`] is the opposite direction, from the broker to the
+//! shards; sessions call the router through [`crate::control`].
 //!
 //! Invariant: no call blocks; completion callbacks run on the broker's threads.
 
@@ -16,23 +16,23 @@ use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
 use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, History, HistoryQuery, Pattern, Topic, code};
 
-use tidings_cluster::EndedNodes;
-use crate::interest::Interests;
+use crate::interest::TopicTable;
 use crate::internal::is_internal;
+use crate::shards::Shards;
+use tidings_cluster::EndedNodes;
 use tidings_cluster::{ChannelCounts, ListBudget};
 use tidings_metrics::{Collect, MetricWriter};
-use crate::shards::Shards;
 
 /// Completion callback of a publish. Called exactly once, from any thread; must not block.
-pub(crate) type Done = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
+pub(crate) type PublishCallback = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
 
 /// Operations on the channels of this node.
 pub(crate) struct Router {
     broker: Arc<dyn Stateful>,
     settings: Arc<Settings>,
-    interests: Arc<Interests>,
+    topic_table: Arc<TopicTable>,
     shards: Arc<Shards>,
-    ended: Arc<EndedNodes>,
+    ended_nodes: Arc<EndedNodes>,
     /// How long a topic stays subscribed at the broker after its last subscriber has left.
     linger: Duration,
 }
@@ -42,12 +42,12 @@ impl Router {
     pub(crate) fn new(
         broker: Arc<dyn Stateful>,
         settings: Arc<Settings>,
-        interests: Arc<Interests>,
+        topic_table: Arc<TopicTable>,
         shards: Arc<Shards>,
-        ended: Arc<EndedNodes>,
+        ended_nodes: Arc<EndedNodes>,
         linger: Duration,
     ) -> Self {
-        Self { broker, settings, interests, shards, ended, linger }
+        Self { broker, settings, topic_table, shards, ended_nodes, linger }
     }
 
     /// The settings of sessions.
@@ -60,17 +60,17 @@ impl Router {
         &self.broker
     }
 
-    /// The topics that shards are interested in.
-    pub(crate) fn interests(&self) -> &Arc<Interests> {
-        &self.interests
+    /// The topics of this node.
+    pub(crate) fn topic_table(&self) -> &Arc<TopicTable> {
+        &self.topic_table
     }
 
-    /// The options of a channel; those of channels without a namespace when its own is unknown.
+    /// The options of a channel; `None` if its namespace does not exist.
     pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
         self.settings.namespaces.options(channel.as_str()).ok()
     }
 
-    /// How a channel's history is kept, if it is.
+    /// The bounds of a channel's history; `None` if it has none.
     fn history_options(&self, channel: &Channel) -> Option<HistoryOptions> {
         let options = self.options(channel).filter(|options| options.has_history())?;
         Some(HistoryOptions {
@@ -80,16 +80,22 @@ impl Router {
         })
     }
 
-    /// Publishes, with the history that the channel has unless `more` says otherwise.
-    pub(crate) fn publish(&self, channel: &Channel, body: Bytes, more: PublishOptions, done: Done) {
-        let history = more.history.or_else(|| self.history_options(channel));
-        let plain = history.is_none() && more == PublishOptions::default();
+    /// Publishes. Without `options.history` the publication is added to the channel's history, if the channel has one.
+    pub(crate) fn publish(
+        &self,
+        channel: &Channel,
+        body: Bytes,
+        options: PublishOptions,
+        done: PublishCallback,
+    ) {
+        let history = options.history.or_else(|| self.history_options(channel));
+        let plain = history.is_none() && options == PublishOptions::default();
         let done = Box::new(move |outcome: Result<_, _>| done(outcome.map_err(failure)));
         if plain {
-            // It is delivered live and has no position, as one that anybody publishes in Redis.
+            // Delivered live and without a position, as a publication of any client of Redis.
             self.broker.publish(channel, body, done);
         } else {
-            self.broker.publish_with(channel, body, PublishOptions { history, ..more }, done);
+            self.broker.publish_with(channel, body, PublishOptions { history, ..options }, done);
         }
     }
 
@@ -105,28 +111,28 @@ impl Router {
 
     /// Removes the members of nodes that have ended from a channel. Requests to the broker after this one see the result.
     pub(crate) fn evict_ended(&self, channel: &Channel) {
-        for uid in self.ended.uids() {
+        for uid in self.ended_nodes.uids() {
             self.broker.presence_evict(channel, &uid, Box::new(|_| {}));
         }
     }
 
-    /// The channels that have subscribers here, those with presence first.
+    /// The channels that have subscribers on this node, channels with presence first.
     pub(crate) fn subscribed_channels(&self) -> Vec<Channel> {
         let mut channels: Vec<_> = {
-            let table = self.interests.read();
+            let topics = self.topic_table.read();
             let channel = |(topic, _): (&Topic, u64)| match topic {
                 Topic::Channel(channel) => Some(channel.clone()),
                 Topic::Pattern(_) => None,
             };
-            table.subscribed().filter_map(channel).collect()
+            topics.subscribed().filter_map(channel).collect()
         };
-        // A token may give presence to a subscription where the channel has none.
+        // The others are included, because a token may enable presence for one subscription.
         channels.sort_by_key(|channel| !self.options(channel).is_some_and(|options| options.presence));
         channels
     }
 
-    /// Asks the subscribers of channels with a history, for which the broker has been away for `delay`, to reconnect to
-    /// another node, spread over as much time again. Does nothing when `delay` is zero.
+    /// Disconnects the subscribers of channels with a history that the broker has not delivered for `delay`, so that they
+    /// reconnect to another node. The disconnects are spread over another `delay`. Does nothing when `delay` is zero.
     pub(crate) fn move_stranded(&self, now: Instant, delay: Duration) {
         if delay.is_zero() {
             return;
@@ -136,7 +142,7 @@ impl Router {
             Topic::Pattern(_) => false,
         };
         let mut count = 0;
-        self.interests.stranded(now, delay, has_history, |topic, shards| {
+        self.topic_table.take_stranded(now, delay, has_history, |topic, shards| {
             count += 1;
             self.shards
                 .for_each(shards, |mailbox| mailbox.post(ShardMessage::Stranded(topic.clone(), delay)));
@@ -144,21 +150,22 @@ impl Router {
         if count > 0 {
             tracing::warn!(
                 channels = count,
-                "the broker is away for {delay:?}: clients in channels with a history are asked to reconnect elsewhere"
+                "the broker has been unavailable for {delay:?}: clients in channels with a history are disconnected so that they \
+                 reconnect to another node"
             );
         }
     }
 
-    /// The channels with subscribers on this node, and how many each has: those that match, if a pattern is given.
-    /// `None` when they exceed `budget`.
+    /// The channels that match the pattern (without one: all) and have subscribers on this node, with their numbers of
+    /// subscribers. `None` when they exceed `budget`.
     pub(crate) fn channels(
         &self,
         pattern: Option<&Pattern>,
         budget: &mut ListBudget,
     ) -> Option<ChannelCounts> {
-        let table = self.interests.read();
+        let topics = self.topic_table.read();
         let mut channels = ChannelCounts::new();
-        for (topic, count) in table.subscribed() {
+        for (topic, count) in topics.subscribed() {
             if let Topic::Channel(c) = topic
                 && pattern.is_none_or(|p| p.matches(c.as_str()))
             {
@@ -168,27 +175,27 @@ impl Router {
         Some(channels)
     }
 
-    /// Why the broker is away, if it is.
+    /// Why the broker is unavailable; `None` while it is connected.
     pub(crate) fn down_reason(&self) -> Option<String> {
-        self.interests.down_reason()
+        self.topic_table.down_reason()
     }
 
     /// Topics subscribed at the broker: those with subscribers, and those that linger.
     pub(crate) fn topics(&self) -> usize {
-        self.interests.read().len()
+        self.topic_table.read().len()
     }
 
-    /// How many channels, and how many patterns, have subscribers on this node.
-    pub(crate) fn subscribed(&self) -> (usize, usize) {
-        self.interests.read().subscribed().fold((0, 0), |(channels, patterns), (topic, _)| match topic {
+    /// The numbers of channels and of patterns with subscribers on this node.
+    pub(crate) fn subscribed_counts(&self) -> (usize, usize) {
+        self.topic_table.read().subscribed().fold((0, 0), |(channels, patterns), (topic, _)| match topic {
             Topic::Channel(_) => (channels + 1, patterns),
             Topic::Pattern(_) => (channels, patterns + 1),
         })
     }
 
-    /// Unsubscribes at the broker from topics that have had no subscriber for long enough.
+    /// Unsubscribes at the broker from topics that have had no subscriber for the linger time.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.interests.sweep(now, self.linger, |topic| {
+        self.topic_table.sweep(now, self.linger, |topic| {
             if !is_internal(topic) {
                 self.broker.unsubscribe(topic);
             }
@@ -209,7 +216,7 @@ impl Collect for Router {
         out.gauge(
             "tidings_broker_topics",
             None,
-            "Channels and patterns subscribed at the broker, those that nobody wants any more but linger included",
+            "Channels and patterns subscribed at the broker, including those without subscribers that linger",
             self.topics(),
         )
     }
@@ -220,8 +227,8 @@ pub(crate) fn failure(error: BrokerError) -> Failure {
     match error {
         BrokerError::Unavailable => Failure::Unavailable,
         BrokerError::Overloaded => Failure::Overloaded,
-        BrokerError::LimitExceeded(bytes) => Failure::Error(too_large(bytes)),
-        // The text of the broker's error is in the log, not for clients.
+        BrokerError::LimitExceeded(bytes) => Failure::Error(response_too_large(bytes)),
+        // The broker's error text is logged, and not sent to clients.
         BrokerError::Failed(_) => Failure::Unavailable,
         BrokerError::NotPermitted => Failure::Error(code::PERMISSION_DENIED.into()),
         BrokerError::Invalid(why) => Failure::Error(Rejection {
@@ -233,7 +240,7 @@ pub(crate) fn failure(error: BrokerError) -> Failure {
 }
 
 /// The rejection of a response that would be larger than `bytes`.
-pub(crate) fn too_large(bytes: usize) -> Rejection {
+pub(crate) fn response_too_large(bytes: usize) -> Rejection {
     let text = format!("limit exceeded: the answer takes more than {bytes} bytes (client.queue_max_size)");
     Rejection { code: code::LIMIT_EXCEEDED.number, text, temporary: false }
 }

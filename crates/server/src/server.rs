@@ -121,7 +121,7 @@ impl Server {
             work,
             canary,
             internal,
-            decisions,
+            authorizer,
             mut metrics,
         } = Assembly::new(config, tls, announcements)?;
         let (api, shards) = (&services.api, &services.shards);
@@ -143,13 +143,14 @@ impl Server {
             };
             shards.listen(listener);
         }
-        let tables = tables::start(&services, decisions, &internal)?;
+        let tables = tables::start(&services, authorizer, &internal)?;
         if let Some(tables) = &tables {
             metrics.register(TableMetrics(Arc::clone(tables)));
         }
         let traffic = Arc::<Traffic>::default();
         metrics.register(Arc::clone(&traffic));
-        let limits = summary::Limits { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
+        let limits =
+            summary::LimitCounters { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
         metrics.register(limits.clone());
         let metrics = Arc::new(metrics);
         let mut listeners = |all: Vec<Bound>| -> Vec<HttpListener> {
@@ -176,13 +177,13 @@ impl Server {
         let parts = HttpParts { traffic: &Arc::default(), tls: None, ..parts };
         let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
-        let (broker, interests) = (Arc::clone(api.router.broker()), Arc::clone(api.router.interests()));
-        tasks.spawn(canary::run(canary, broker, interests));
+        let (broker, topic_table) = (Arc::clone(api.router.broker()), Arc::clone(api.router.topic_table()));
+        tasks.spawn(canary::run(canary, broker, topic_table));
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
         tasks.spawn(Arc::clone(&api.nodes).run(work));
         tasks.spawn(summary::run(limits));
-        tasks.spawn(Arc::clone(&api.blocking).run());
+        tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
         }

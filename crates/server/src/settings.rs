@@ -1,4 +1,4 @@
-//! From the configuration to what the parts take.
+//! Converts the configuration into the settings of each part.
 
 use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
@@ -7,21 +7,21 @@ use tidings_hub::{
 use tidings_shard::{AddressRange, Limits};
 use tidings_wire::channel::RESERVED_PREFIX;
 
-use crate::canary::Used;
+use crate::canary::ProbedFeatures;
 use crate::random;
 use tidings_config::{Config, Network};
 
-/// Files the process needs besides the shards' sockets and HTTP's connections: Redis', logs. With those of HTTP a
-/// quarter of all at most.
+/// Files that the process needs besides the sockets of shards and HTTP connections, for Redis and logs. These and the
+/// HTTP connections get at most a quarter of all files.
 const SPARE_FILES: u64 = 64;
 
-/// Most publications that a client is sent when it recovers.
+/// Most publications in one recovery of a client.
 const RECOVERY_LIMIT: usize = 100_000;
 
-/// Which part of what may wait for all connections may be answers that are being read.
+/// The divisor of `client.queue_max_total` that gives the bytes for responses that are being read from the broker.
 const READS_SHARE: usize = 4;
 
-/// What a node is called when nobody says: after its machine and its HTTP port.
+/// `node.name`, or without one the name of the machine and the HTTP port.
 pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
     if !config.node.name.is_empty() {
         return config.node.name.clone();
@@ -34,8 +34,8 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
     port.map_or_else(|| host.clone(), |port| format!("{host}_{port}"))
 }
 
-/// What sessions go by.
-pub(crate) fn sessions(config: &Config, node: String, shards: usize) -> Settings {
+/// The settings of sessions.
+pub(crate) fn session_settings(config: &Config, node: String, shards: usize) -> Settings {
     let client = &config.client;
     let key = &config.http_api.key;
     let personal = &client.subscribe_to_user_personal_channel;
@@ -86,12 +86,13 @@ pub(crate) fn address_range(network: &Network) -> Option<AddressRange> {
     AddressRange::new(network.address(), network.prefix())
 }
 
-/// How much an address and a user may use.
+/// The limits of each address and of each user.
 fn usage(config: &Config) -> Usage {
     let (address, user) = (&config.limits.address, &config.limits.user);
+    // Two options limit the connections of a user; the lower one applies.
     let other = config.client.user_connection_limit;
     let is_other = other > 0 && (user.connections == 0 || other < user.connections);
-    // The connections of an address are counted by the shards.
+    // The shards count the connections of an address.
     let by_address = UsageLimits {
         commands: address.commands,
         publications: address.publications,
@@ -109,9 +110,9 @@ fn usage(config: &Config) -> Usage {
     Usage::new(&by_address, &by_user)
 }
 
-/// A digest of the options of channels, the same for nodes of one version with the same options in whatever order.
+/// A digest of the options of channels. Nodes of one version with the same options have the same digest.
 pub(crate) fn channel_options_digest(settings: &Settings) -> String {
-    // None of them is a secret.
+    // No option of channels is a secret.
     let mut options: Vec<_> =
         settings.namespaces.all().map(|(name, options)| format!("{name}={options:?}\n")).collect();
     options.sort_unstable();
@@ -120,11 +121,11 @@ pub(crate) fn channel_options_digest(settings: &Settings) -> String {
     digest.as_ref()[..8].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// What of the broker the configuration makes use of.
-pub(crate) fn used(config: &Config) -> Used {
+/// The features of the broker that the configuration uses.
+pub(crate) fn probed_features(config: &Config) -> ProbedFeatures {
     let named = config.channel.namespaces.iter().map(|namespace| &namespace.options);
     let all: Vec<_> = named.chain([&config.channel.without_namespace]).map(options).collect();
-    Used {
+    ProbedFeatures {
         history: all.iter().any(NamespaceOptions::has_history),
         presence: all.iter().any(|options| options.presence),
     }
@@ -170,19 +171,19 @@ fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
     }
 }
 
-/// What bounds the shards. Raises the process's limit of open files as far as it may go.
-pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
+/// The limits of a shard. Raises the process's limit of open files to its hard limit.
+pub(crate) fn shard_limits(config: &Config, shards: usize) -> Limits {
     let client = &config.client;
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let spare = SPARE_FILES + (config.http.connection_limit + tidings_http::RESERVE) as u64;
     let possible = usize::try_from(files - spare.min(files / 4)).unwrap_or(usize::MAX).max(1);
     let connections = match client.connection_limit {
         0 => possible,
-        wanted => {
-            if wanted > possible {
-                tracing::warn!(wanted, possible, "client.connection_limit is past the limit of open files");
+        limit => {
+            if limit > possible {
+                tracing::warn!(limit, possible, "client.connection_limit exceeds the limit of open files");
             }
-            wanted.min(possible)
+            limit.min(possible)
         }
     };
     Limits {
@@ -192,17 +193,17 @@ pub(crate) fn limits(config: &Config, shards: usize) -> Limits {
         mailbox: client.queue_max_total / shards.max(1),
         reads: client.queue_max_total / READS_SHARE / shards.max(1),
         close_delay: client.slow_close_delay,
-        // The option's bounds are within a byte.
+        // The option is checked to be 1 to 9.
         compression_level: config.websocket.compression_level.try_into().unwrap_or(1),
         compression_min_size: config.websocket.compression_min_size,
     }
 }
 
-/// How many shards to start.
-pub(crate) fn shards(config: &Config) -> usize {
+/// The number of shards to start.
+pub(crate) fn shard_count(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match config.shards {
         0 => cores.min(crate::interest::MAX_SHARDS),
-        wanted => wanted,
+        count => count,
     }
 }

@@ -1,9 +1,10 @@
-//! What the log sums up: why clients were disconnected, and what was refused at limits.
+//! Summaries in the log: disconnects by the server, and rejections at limits.
 //!
 //! Invariants:
-//! - Clients that the server disconnects are one line a minute at `info`, with their number by code; each is a line at
-//!   `debug`.
-//! - Refusals at limits are one line a minute at `warn`, with their number by limit; the first one is logged at once.
+//! - Disconnects by the server are at most one line a minute at `info`, with their numbers by code; each single one is a
+//!   line at `debug`.
+//! - Rejections at limits are at most one line a minute at `warn`, with their numbers by limit; the first one is logged
+//!   at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,24 +14,27 @@ use std::time::{Duration, Instant};
 use tidings_hub::{Disconnects, Settings};
 
 use crate::api;
-use tidings_metrics::{Collect, MetricWriter};
 use crate::shards::Shards;
+use tidings_metrics::{Collect, MetricWriter};
 
-/// How often a line is written at most.
+/// Shortest time between two lines of a kind.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is something to be logged.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the counters are compared with the last line.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The parts of the server that refuse at limits.
+/// The parts of the server that reject at limits.
 #[derive(Clone)]
-pub(crate) struct Limits {
+pub(crate) struct LimitCounters {
     pub(crate) shards: Arc<Shards>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) api: Arc<api::ApiCounters>,
 }
 
-/// The refusals at each limit since the start, by the labels of `tidings_limited_total`.
-fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
+/// Number of limits with a counter of their own.
+const LIMITS: usize = 13;
+
+/// The rejections at each limit since the start, with the label values of `tidings_limited_total`.
+fn rejections(limits: &LimitCounters) -> [(&'static str, u64); LIMITS] {
     let (process, usage) = (limits.shards.process(), &limits.settings.usage);
     let [address_commands, address_publications, address_bytes, ..] = usage.addresses.refused();
     let [user_commands, user_publications, user_bytes, user_connection_rate, user_connections] =
@@ -52,40 +56,42 @@ fn limited(limits: &Limits) -> [(&'static str, u64); 13] {
     ]
 }
 
-impl Collect for Limits {
+impl Collect for LimitCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         let usage = &self.settings.usage;
         out.counters(
             "tidings_limited",
-            "What was refused because of a limit: connections (in all, of a user, of an address), commands and publications of \
+            "Rejections because of a limit: connections (in total, of a user, of an address), commands and publications of \
              clients, commands to the server API",
             "limit",
-            limited(self),
+            rejections(self),
         )?;
         out.gauges(
             "tidings_metered",
-            "Addresses and users that are counted for limits on commands and of users",
+            "Addresses and users for which the limits of limits.address and limits.user are counted",
             "of",
             [("addresses", usage.addresses.stored() as u64), ("users", usage.users.stored() as u64)],
         )
     }
 }
 
-/// Counters, and what was logged of them.
+/// Computes what a line adds to the last one.
 #[derive(Debug)]
-struct Tally<const N: usize> {
+struct Increments<const N: usize> {
+    /// The totals at the last line.
     logged: [u64; N],
+    /// When the last line was written; without it the next line is due at once.
     at: Option<Instant>,
 }
 
-impl<const N: usize> Tally<N> {
-    /// `at` is when a line was last written, if that counts.
+impl<const N: usize> Increments<N> {
+    /// Without `at` the first line is due at once, otherwise [`INTERVAL`] after `at`.
     fn new(at: Option<Instant>) -> Self {
         Self { logged: [0; N], at }
     }
 
-    /// What has been added since the last line, when one is due and there is something to say.
-    fn due(&mut self, totals: [u64; N], now: Instant) -> Option<[u64; N]> {
+    /// The increments since the last line, if a line is due and any total has changed.
+    fn take(&mut self, totals: [u64; N], now: Instant) -> Option<[u64; N]> {
         if totals == self.logged || self.at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return None;
         }
@@ -95,30 +101,30 @@ impl<const N: usize> Tally<N> {
     }
 }
 
-/// Writes the summaries; dropped, it writes what is left.
-pub(crate) struct Summaries {
-    limits: Limits,
-    disconnects: Tally<{ Disconnects::LABELS }>,
-    limited: Tally<13>,
+/// Writes the summaries, and the last ones when dropped.
+struct Summaries {
+    limits: LimitCounters,
+    disconnects: Increments<{ Disconnects::LABELS }>,
+    rejections: Increments<LIMITS>,
 }
 
 impl Summaries {
-    /// For a server that was just started.
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, disconnects: Tally::new(Some(Instant::now())), limited: Tally::new(None) }
+    /// Summaries of a server that was just started.
+    fn new(limits: LimitCounters) -> Self {
+        Self { limits, disconnects: Increments::new(Some(Instant::now())), rejections: Increments::new(None) }
     }
 
     fn write(&mut self, now: Instant) {
-        if let Some(new) = self.disconnects.due(self.limits.shards.disconnects(), now) {
+        if let Some(new) = self.disconnects.take(self.limits.shards.disconnects(), now) {
             let parts = new.iter().enumerate().map(|(at, count)| {
                 let (code, words) = Disconnects::label(at);
                 (if words.is_empty() { code } else { format!("{code} {words}") }, *count)
             });
             tracing::info!("clients disconnected by the server: {}", line(parts));
         }
-        let limited = limited(&self.limits);
-        if let Some(new) = self.limited.due(limited.map(|(_, count)| count), now) {
-            let parts = limited.iter().zip(new).map(|((limit, _), count)| ((*limit).to_owned(), count));
+        let rejections = rejections(&self.limits);
+        if let Some(new) = self.rejections.take(rejections.map(|(_, count)| count), now) {
+            let parts = rejections.iter().zip(new).map(|((limit, _), count)| ((*limit).to_owned(), count));
             tracing::warn!("refused at limits: {}", line(parts));
         }
     }
@@ -126,24 +132,24 @@ impl Summaries {
 
 impl Drop for Summaries {
     fn drop(&mut self) {
-        (self.disconnects.at, self.limited.at) = (None, None);
+        (self.disconnects.at, self.rejections.at) = (None, None);
         self.write(Instant::now());
     }
 }
 
-/// Writes summaries until the task is ended.
-pub(crate) async fn run(limits: Limits) {
+/// Writes summaries until the task is cancelled.
+pub(crate) async fn run(limits: LimitCounters) {
     let mut summaries = Summaries::new(limits);
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         summaries.write(Instant::now());
     }
 }
 
-/// Numbers that are not 0, each behind what it counts.
+/// The counts that are not 0: `label: count, label: count`.
 fn line(parts: impl Iterator<Item = (String, u64)>) -> String {
     let parts: Vec<_> =
-        parts.filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what}: {count}")).collect();
+        parts.filter(|(_, count)| *count > 0).map(|(label, count)| format!("{label}: {count}")).collect();
     parts.join(", ")
 }
 
@@ -152,25 +158,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thousand_events_are_one_line_a_minute_with_their_number() {
+    fn a_thousand_events_make_one_line_a_minute_with_their_number() {
         let start = Instant::now();
-        let mut tally = Tally::<2>::new(None);
-        assert_eq!(tally.due([0, 0], start), None, "nothing has happened");
-        assert_eq!(tally.due([1, 0], start), Some([1, 0]), "the first is logged at once");
+        let mut increments = Increments::<2>::new(None);
+        assert_eq!(increments.take([0, 0], start), None, "no event");
+        assert_eq!(increments.take([1, 0], start), Some([1, 0]), "the first is logged at once");
         for second in 0..60 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(tally.due([1 + second * 10, 5], now), None);
+            assert_eq!(increments.take([1 + second * 10, 5], now), None);
         }
-        assert_eq!(tally.due([600, 5], start + INTERVAL), Some([599, 5]));
-        assert_eq!(tally.due([600, 5], start + 2 * INTERVAL), None);
-        let mut quiet = Tally::<2>::new(Some(start));
-        assert_eq!(quiet.due([1, 0], start + INTERVAL / 2), None, "not before a minute is over");
+        assert_eq!(increments.take([600, 5], start + INTERVAL), Some([599, 5]));
+        assert_eq!(increments.take([600, 5], start + 2 * INTERVAL), None);
+        let mut later = Increments::<2>::new(Some(start));
+        assert_eq!(later.take([1, 0], start + INTERVAL / 2), None, "less than a minute after the start");
     }
 
     #[test]
-    fn a_line_names_only_what_has_happened() {
+    fn a_line_contains_only_counts_above_zero() {
         let parts = [("3008 slow", 2), ("3012 no pong", 0), ("other", 1)];
-        let parts = parts.map(|(what, count)| (what.to_owned(), count));
+        let parts = parts.map(|(label, count)| (label.to_owned(), count));
         assert_eq!(line(parts.into_iter()), "3008 slow: 2, other: 1");
     }
 }

@@ -1,11 +1,11 @@
-//! Subscribing races publishing, and topics that nobody wants are let go meanwhile: a model checker runs the table where
-//! they meet (`src/interest.rs`, with its own locks) through thousands of interleavings.
+//! A model checker runs the topic table (`src/interest.rs`, with the locks of the checker) through thousands of
+//! interleavings of subscribing, publishing, and sweeping topics without subscribers.
 //!
-//! The promise: whatever is published after a shard was told that a topic is live, reaches that shard, once, in order.
+//! The invariant: a publication after a shard got the confirmation of a topic reaches that shard, once and in order.
 
-// The file is compiled here a second time, with the model checker's locks.
+// The file is compiled a second time, with the locks of the model checker.
 #[path = "../src/interest.rs"]
-#[expect(dead_code, reason = "what only looks at the table is not part of the model")]
+#[expect(dead_code, reason = "functions that only read the table are not part of the model")]
 mod interest;
 
 mod sync {
@@ -17,127 +17,129 @@ mod sync {
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interest::Interests;
+use interest::TopicTable;
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use tidings_hub::Interest;
 use tidings_wire::{Channel, Topic};
 
-/// What a shard finds in its mailbox.
+/// A message to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mail {
+enum Message {
     Live,
     Publication(u32),
 }
 
-/// How the broker confirms.
+/// When the broker confirms a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirms {
-    /// Within the call, as the one in memory does.
-    AtOnce,
-    /// From another thread, as Redis' link does.
-    Later,
+enum Confirmation {
+    /// Within the call, as the memory broker.
+    Synchronous,
+    /// From another thread, as the Redis broker.
+    Asynchronous,
 }
 
 /// A node with two shards, one topic, and a broker of one flag.
 struct World {
-    interests: Interests,
+    table: TopicTable,
     topic: Topic,
-    mailboxes: [Mutex<Vec<Mail>>; 2],
+    mailboxes: [Mutex<Vec<Message>>; 2],
     /// Whether the topic is subscribed at the broker.
     subscribed: Mutex<bool>,
-    asked: AtomicBool,
-    confirms: Confirms,
+    requested: AtomicBool,
+    confirms: Confirmation,
 }
 
 impl World {
-    fn new(confirms: Confirms) -> Arc<Self> {
+    fn new(confirms: Confirmation) -> Arc<Self> {
         let world = Self {
-            interests: Interests::new(),
+            table: TopicTable::new(),
             topic: Topic::Channel(Channel::new("news").expect("a name")),
             mailboxes: Default::default(),
             subscribed: Mutex::new(false),
-            asked: AtomicBool::new(false),
+            requested: AtomicBool::new(false),
             confirms,
         };
-        world.interests.up();
+        world.table.on_broker_up();
         Arc::new(world)
     }
 
-    fn post(&self, shards: interest::ShardSet, mail: Mail) {
+    fn post(&self, shards: interest::ShardSet, message: Message) {
         for index in shards.indices() {
-            self.mailboxes[index].lock().expect("whole").push(mail);
+            self.mailboxes[index].lock().expect("no panic").push(message);
         }
     }
 
     fn confirm(&self, subscribed: &mut bool) {
         *subscribed = true;
-        self.interests.live(&self.topic, |shards| self.post(shards, Mail::Live));
+        self.table.on_confirmed(&self.topic, |shards| self.post(shards, Message::Live));
     }
 
     fn subscribe(&self) {
         match self.confirms {
-            Confirms::AtOnce => self.confirm(&mut self.subscribed.lock().expect("whole")),
-            Confirms::Later => self.asked.store(true, Ordering::SeqCst),
+            Confirmation::Synchronous => self.confirm(&mut self.subscribed.lock().expect("no panic")),
+            Confirmation::Asynchronous => self.requested.store(true, Ordering::SeqCst),
         }
     }
 
-    /// The link's thread takes its turn.
-    fn link(&self) {
-        if self.asked.swap(false, Ordering::SeqCst) {
-            self.confirm(&mut self.subscribed.lock().expect("whole"));
+    /// One turn of the thread of an asynchronous broker.
+    fn confirm_requested(&self) {
+        if self.requested.swap(false, Ordering::SeqCst) {
+            self.confirm(&mut self.subscribed.lock().expect("no panic"));
         }
     }
 
     fn publish(&self, number: u32) {
-        let subscribed = self.subscribed.lock().expect("whole");
-        if *subscribed && let Some(route) = self.interests.read().route(&self.topic) {
-            self.post(route.shards, Mail::Publication(number));
+        let subscribed = self.subscribed.lock().expect("no panic");
+        if *subscribed && let Some(route) = self.table.read().route(&self.topic) {
+            self.post(route.shards, Message::Publication(number));
         }
     }
 
     fn sweep(&self) {
         let later = Instant::now() + Duration::from_secs(60);
-        self.interests.sweep(later, Duration::ZERO, |_| {
-            self.asked.store(false, Ordering::SeqCst);
-            *self.subscribed.lock().expect("whole") = false;
+        self.table.sweep(later, Duration::ZERO, |_| {
+            self.requested.store(false, Ordering::SeqCst);
+            *self.subscribed.lock().expect("no panic") = false;
         });
     }
 
-    /// A shard subscribes and waits until it is told that the topic is live.
-    fn want(&self, shard: usize) {
-        let (state, _) = self.interests.want(shard, &self.topic, |_| self.subscribe());
-        while state != Interest::Live && !self.mailboxes[shard].lock().expect("whole").contains(&Mail::Live) {
+    /// Subscribes a shard and waits for the confirmation.
+    fn subscribe_shard(&self, shard: usize) {
+        let (state, _) = self.table.subscribe(shard, &self.topic, |_| self.subscribe());
+        while state != Interest::Live
+            && !self.mailboxes[shard].lock().expect("no panic").contains(&Message::Live)
+        {
             thread::yield_now();
         }
     }
 }
 
-fn race(confirms: Confirms) {
+fn race(confirms: Confirmation) {
     let world = World::new(confirms);
     let confirmed = Arc::new(AtomicBool::new(false));
     let publisher = {
         let (world, confirmed) = (Arc::clone(&world), Arc::clone(&confirmed));
         thread::spawn(move || {
-            let mut promised = Vec::new();
+            let mut guaranteed = Vec::new();
             for number in 0..4 {
-                let sure = confirmed.load(Ordering::SeqCst);
+                let is_confirmed = confirmed.load(Ordering::SeqCst);
                 world.publish(number);
-                if sure {
-                    promised.push(number);
+                if is_confirmed {
+                    guaranteed.push(number);
                 }
             }
-            promised
+            guaranteed
         })
     };
     let other = {
         let world = Arc::clone(&world);
         thread::spawn(move || {
-            // Comes, goes, and has the topic let go of, perhaps under the first one's hands.
-            let (_, count) = world.interests.want(1, &world.topic, |_| world.subscribe());
+            // Subscribes, unsubscribes and sweeps, at the same time as the first shard.
+            let (_, count) = world.table.subscribe(1, &world.topic, |_| world.subscribe());
             drop(count);
-            world.interests.unwant(1, &world.topic, Instant::now());
+            world.table.unsubscribe(1, &world.topic, Instant::now());
             world.sweep();
         })
     };
@@ -146,32 +148,34 @@ fn race(confirms: Confirms) {
         let (world, done) = (Arc::clone(&world), Arc::clone(&done));
         thread::spawn(move || {
             while !done.load(Ordering::SeqCst) {
-                world.link();
+                world.confirm_requested();
                 thread::yield_now();
             }
         })
     };
-    world.want(0);
+    world.subscribe_shard(0);
     confirmed.store(true, Ordering::SeqCst);
-    let promised = publisher.join().expect("the publisher");
+    let guaranteed = publisher.join().expect("the publisher");
     other.join().expect("the other shard");
     done.store(true, Ordering::SeqCst);
     link.join().expect("the link");
-    let mail = world.mailboxes[0].lock().expect("whole").clone();
-    let numbers: Vec<u32> =
-        mail.iter().filter_map(|m| if let Mail::Publication(n) = m { Some(*n) } else { None }).collect();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "once and in order: {mail:?}");
-    for number in promised {
-        assert!(numbers.contains(&number), "{number} was published after the confirmation: {mail:?}");
+    let messages = world.mailboxes[0].lock().expect("no panic").clone();
+    let numbers: Vec<u32> = messages
+        .iter()
+        .filter_map(|m| if let Message::Publication(n) = m { Some(*n) } else { None })
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "once and in order: {messages:?}");
+    for number in guaranteed {
+        assert!(numbers.contains(&number), "{number} was published after the confirmation: {messages:?}");
     }
 }
 
 #[test]
-fn what_is_published_after_a_confirmation_reaches_the_shard_when_the_broker_is_in_memory() {
-    shuttle::check_random(|| race(Confirms::AtOnce), 5_000);
+fn a_publication_after_the_confirmation_reaches_the_shard_with_a_synchronous_broker() {
+    shuttle::check_random(|| race(Confirmation::Synchronous), 5_000);
 }
 
 #[test]
-fn what_is_published_after_a_confirmation_reaches_the_shard_when_the_broker_confirms_later() {
-    shuttle::check_pct(|| race(Confirms::Later), 5_000, 3);
+fn a_publication_after_the_confirmation_reaches_the_shard_with_an_asynchronous_broker() {
+    shuttle::check_pct(|| race(Confirmation::Asynchronous), 5_000, 3);
 }

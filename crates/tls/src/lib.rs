@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_config::{Config, TlsOptions};
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 pub use material::MaterialError;
 

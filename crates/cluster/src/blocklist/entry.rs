@@ -1,4 +1,4 @@
-//! Entries of the blocklist, as they are stored and sent.
+//! Entries of the blocklist in the format in which they are stored at the broker and sent to nodes.
 
 use serde::{Deserialize, Serialize};
 use tidings_hub::{Directive, Order, Rejection};
@@ -9,8 +9,8 @@ use tidings_metrics::{Label as _, labels};
 /// The subject of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// A user, whatever its credential.
+pub enum BlockSubject {
+    /// A user, with any credential.
     User(String),
     /// The token with this id (`jti`).
     Token(String),
@@ -19,21 +19,21 @@ pub enum Subject {
 }
 
 labels! {
-    /// The kind of a [`Subject`].
-    pub(crate) enum SubjectKind {
+    /// The kind of a [`BlockSubject`].
+    pub(crate) enum BlockKind {
         User => "user",
         Token => "token",
         UserTokens => "user_tokens",
     }
 }
 
-impl Subject {
-    /// The kind.
-    pub(crate) fn kind(&self) -> SubjectKind {
+impl BlockSubject {
+    /// The kind of the subject.
+    pub(crate) fn kind(&self) -> BlockKind {
         match self {
-            Self::User(_) => SubjectKind::User,
-            Self::Token(_) => SubjectKind::Token,
-            Self::UserTokens(_) => SubjectKind::UserTokens,
+            Self::User(_) => BlockKind::User,
+            Self::Token(_) => BlockKind::Token,
+            Self::UserTokens(_) => BlockKind::UserTokens,
         }
     }
 
@@ -44,62 +44,62 @@ impl Subject {
     }
 }
 
-/// An entry.
+/// An entry of the blocklist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// The subject.
-    pub subject: Subject,
+    pub subject: BlockSubject,
     /// When the block expires, in Unix seconds; 0 is never.
     pub expire_at: u64,
-    /// For [`Subject::UserTokens`]: tokens that were issued before this time are rejected, in Unix seconds.
+    /// For [`BlockSubject::UserTokens`]: tokens that were issued before this time are rejected, in Unix seconds.
     #[serde(default)]
     pub issued_before: u64,
 }
 
-/// A change of the list.
+/// A change of the blocklist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum BlocklistChange {
     /// Add an entry, or replace the one of the same subject.
     Add(Block),
     /// Remove an entry.
-    Remove(Subject),
+    Remove(BlockSubject),
 }
 
 impl Block {
     /// Whether the block is in force at `now`.
-    pub fn holds(&self, now: u64) -> bool {
+    pub fn is_active(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now
     }
 
     /// The reason, for clients.
     fn reason(&self) -> &'static str {
         match self.subject {
-            Subject::User(_) => "user blocked",
-            Subject::Token(_) => "token revoked",
-            Subject::UserTokens(_) => "token invalidated",
+            BlockSubject::User(_) => "user blocked",
+            BlockSubject::Token(_) => "token revoked",
+            BlockSubject::UserTokens(_) => "token invalidated",
         }
     }
 
     /// The rejection of a connection or a refresh.
-    pub fn verdict(&self) -> Rejection {
+    pub fn rejection(&self) -> Rejection {
         let code = match self.subject {
-            Subject::User(_) => code::PERMISSION_DENIED,
-            Subject::Token(_) | Subject::UserTokens(_) => code::UNAUTHORIZED,
+            BlockSubject::User(_) => code::PERMISSION_DENIED,
+            BlockSubject::Token(_) | BlockSubject::UserTokens(_) => code::UNAUTHORIZED,
         };
         Rejection { text: format!("{}: {}", code.text, self.reason()), ..Rejection::from(code) }
     }
 
-    /// The order that ends the connections concerned, with a code after which clients do not reconnect.
+    /// The order that closes the blocked connections, with a code after which clients do not reconnect.
     pub fn directive(&self) -> Directive {
         let (code, reason) = (code::FORCE_DISCONNECT.number, self.reason().to_owned());
         let (user, order) = match &self.subject {
-            Subject::User(user) => (user, Order::Disconnect { code, reason, except: Vec::new() }),
-            Subject::UserTokens(user) => {
+            BlockSubject::User(user) => (user, Order::Disconnect { code, reason, except: Vec::new() }),
+            BlockSubject::UserTokens(user) => {
                 let issued_before = Some(self.issued_before);
                 (user, Order::EndTokens { id: None, issued_before, code, reason })
             }
-            Subject::Token(id) => {
+            BlockSubject::Token(id) => {
                 let order = Order::EndTokens { id: Some(id.clone()), issued_before: None, code, reason };
                 (&String::new(), order)
             }

@@ -1,44 +1,44 @@
-//! Who may use the server API.
+//! Access control of the server API.
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidings_wire::Secret;
 
-use tidings_http::Scheme;
 use tidings_config::Config;
+use tidings_http::Scheme;
 
-/// The header that a key comes in.
+/// The header with the key.
 const API_KEY: &str = "x-api-key";
-/// What a browser says of where a request comes from (Fetch Metadata).
+/// The header in which a browser states the site of the page that sends the request (Fetch Metadata).
 const FETCH_SITE: &str = "sec-fetch-site";
 
-/// What lets a request in.
+/// How requests are authorized.
 #[derive(Debug)]
 pub(super) enum ApiAccess {
-    /// The key.
+    /// Requests need this key.
     Key(Secret),
-    /// No key is needed; but a page of another site, in a browser that reaches this server, is kept out.
+    /// Requests need no key, but those of a browser must come from a page of this server.
     Open,
-    /// Nothing: no key is configured, and the server is not for this machine alone.
+    /// Every request is rejected: no key is configured, and the server is reachable from other machines.
     Closed,
 }
 
-/// A request that is not let in.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AccessDenied {
-    /// It has no key.
+    /// The request has no key.
     NoKey,
-    /// It has another key.
+    /// The request has another key.
     WrongKey,
-    /// No key would do.
+    /// The API is closed.
     Closed,
-    /// It comes from a page of another site.
+    /// The request comes from a page of another site.
     OtherSite,
 }
 
 impl ApiAccess {
-    /// What the configuration asks for. The API is open where `http_api.insecure` says so, and on a workbench.
+    /// The access that the configuration specifies. The API is open with `http_api.insecure`, and on a workbench.
     pub(super) fn from_config(config: &Config) -> Self {
         let api = &config.http_api;
         if api.insecure || config.is_workbench() {
@@ -50,10 +50,10 @@ impl ApiAccess {
         }
     }
 
-    /// Looks at a request's headers; `scheme` is how it came.
+    /// Checks the headers of a request that was received over `scheme`.
     ///
     /// # Errors
-    /// Why it is not let in.
+    /// Why the request is rejected.
     pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), AccessDenied> {
         match self {
             Self::Key(key) => match api_key(headers) {
@@ -61,15 +61,15 @@ impl ApiAccess {
                 Some(_) => Err(AccessDenied::WrongKey),
                 None => Err(AccessDenied::NoKey),
             },
-            // Whoever lets a person's browser send a form or a `fetch` here has not asked that person.
-            Self::Open if is_of_other_site(headers, scheme) => Err(AccessDenied::OtherSite),
+            // A page of another site can send a form or a `fetch` to this server without the consent of the browser's user.
+            Self::Open if is_cross_site(headers, scheme) => Err(AccessDenied::OtherSite),
             Self::Open => Ok(()),
             Self::Closed => Err(AccessDenied::Closed),
         }
     }
 }
 
-/// The key that a request shows.
+/// The key in the headers of a request.
 pub(crate) fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.as_bytes());
@@ -79,9 +79,9 @@ pub(crate) fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"apikey ").then(|| key.trim_ascii())
 }
 
-/// Whether a browser sends this on behalf of a page from elsewhere. A browser tells the origin of every POST
-/// (Fetch §3.1); what tells none is no browser.
-fn is_of_other_site(headers: &HeaderMap, scheme: Scheme) -> bool {
+/// Whether a browser sends the request for a page of another site. Browsers send `Origin` with every POST (Fetch §3.1), so a
+/// request without it does not come from a browser.
+fn is_cross_site(headers: &HeaderMap, scheme: Scheme) -> bool {
     if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
         return true;
     }
@@ -103,20 +103,20 @@ impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
             Self::NoKey => {
-                let why = "the server API needs its key (http_api.key): X-API-Key: KEY\n";
-                (StatusCode::UNAUTHORIZED, why).into_response()
+                let reason = "the server API needs its key (http_api.key): X-API-Key: KEY\n";
+                (StatusCode::UNAUTHORIZED, reason).into_response()
             }
             Self::WrongKey => {
                 (StatusCode::UNAUTHORIZED, "this is not the key in http_api.key\n").into_response()
             }
             Self::Closed => {
-                let why = "the server API is closed: set http_api.key (or http_api.insecure)\n";
-                (StatusCode::UNAUTHORIZED, why).into_response()
+                let reason = "the server API is closed: set http_api.key (or http_api.insecure)\n";
+                (StatusCode::UNAUTHORIZED, reason).into_response()
             }
             Self::OtherSite => {
-                let why =
+                let reason =
                     "without a key, pages of other sites may not use the server API; set http_api.key\n";
-                (StatusCode::FORBIDDEN, why).into_response()
+                (StatusCode::FORBIDDEN, reason).into_response()
             }
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_taken_from_either_header_and_must_be_whole() {
+    fn the_key_may_be_in_either_header_and_must_be_complete() {
         let access = ApiAccess::Key(Secret::new("s3cret"));
         for right in
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_only_pages_from_here_and_programs_are_let_in() {
+    fn without_a_key_only_own_pages_and_programs_are_accepted() {
         let host = ("host", "localhost:8000");
         let check = |more: &[(&'static str, &'static str)]| {
             ApiAccess::Open.check(&headers(&[&[host], more].concat()), Scheme::Unknown)

@@ -1,5 +1,5 @@
-//! Room for the answers to reading commands: histories, presence, channels. It is taken before anything is read, and
-//! given back when the answer's last byte has been handed to the connection.
+//! The memory for responses to reading commands: histories, presence, lists of channels. Bytes are reserved before the
+//! data is read, and released when the last byte of the response has been passed to the connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,35 +11,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::reply::ApiError;
 
-/// Most bytes that one reading command reads. A history goes on in the next page, other answers are refused.
-pub(super) const ANSWER: usize = 4 << 20;
-/// Most bytes that the answers of all requests take together.
-const ANSWERS: usize = 32 << 20;
-/// The unit in which they are counted.
+/// Most bytes that one command reads. A longer history continues in the next page; other responses are rejected.
+pub(super) const MAX_RESPONSE: usize = 4 << 20;
+/// Most bytes of the responses of all requests together.
+const MAX_RESPONSES: usize = 32 << 20;
+/// Bytes per permit of the semaphore.
 const UNIT: usize = 1 << 10;
-/// How long a request waits for room.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits for memory.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// The room that there is.
+/// The memory for all responses.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct ResponseBudget {
     free: Arc<Semaphore>,
-    /// Commands refused because there was none.
-    pub(crate) refused: AtomicU64,
+    /// Commands that were rejected because no memory was free.
+    pub(crate) rejected: AtomicU64,
 }
 
-impl Default for Answers {
+impl Default for ResponseBudget {
     fn default() -> Self {
-        Self { free: Arc::new(Semaphore::new(ANSWERS / UNIT)), refused: AtomicU64::new(0) }
+        Self { free: Arc::new(Semaphore::new(MAX_RESPONSES / UNIT)), rejected: AtomicU64::new(0) }
     }
 }
 
-/// Room that is taken.
+/// Reserved memory; released when dropped. The default is none.
 #[derive(Debug, Default)]
-pub(super) struct Charge(Option<OwnedSemaphorePermit>);
+pub(super) struct Reservation(Option<OwnedSemaphorePermit>);
 
-impl Charge {
-    /// Takes over the room of another answer, which goes out with this one.
+impl Reservation {
+    /// Adds the memory of another response, which is sent together with this one.
     pub(super) fn merge(&mut self, other: Self) {
         match (&mut self.0, other.0) {
             (Some(mine), Some(other)) => mine.merge(other),
@@ -49,35 +49,35 @@ impl Charge {
     }
 }
 
-impl Answers {
-    /// Takes the room of one answer, waiting for it for [`PATIENCE`]. Who holds some already does not wait: two that do
-    /// might wait for each other.
+impl ResponseBudget {
+    /// Reserves the memory of one response. With `wait` it waits for at most [`MAX_WAIT`]. A request that already holds
+    /// a reservation must not wait, because two such requests could deadlock.
     ///
     /// # Errors
-    /// [`code::TOO_MANY_REQUESTS`] when there is none by then.
-    pub(super) async fn reserve(&self, patient: bool) -> Result<Charge, ApiError> {
-        let units = u32::try_from(ANSWER / UNIT).unwrap_or(u32::MAX);
+    /// [`code::TOO_MANY_REQUESTS`] if not enough is free in time.
+    pub(super) async fn reserve(&self, wait: bool) -> Result<Reservation, ApiError> {
+        let units = u32::try_from(MAX_RESPONSE / UNIT).unwrap_or(u32::MAX);
         let free = Arc::clone(&self.free);
-        let patience = if patient { PATIENCE } else { Duration::ZERO };
-        match tokio::time::timeout(patience, free.acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(Charge(Some(permit))),
+        let timeout = if wait { MAX_WAIT } else { Duration::ZERO };
+        match tokio::time::timeout(timeout, free.acquire_many_owned(units)).await {
+            Ok(Ok(permit)) => Ok(Reservation(Some(permit))),
             _ => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                let why = "the answers of other requests take all the room; try again later";
-                let message = format!("{}: {why}", code::TOO_MANY_REQUESTS.text).into();
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                let reason = "the responses to other requests take all memory for responses; try again later";
+                let message = format!("{}: {reason}", code::TOO_MANY_REQUESTS.text).into();
                 Err(ApiError { code: code::TOO_MANY_REQUESTS.number, message })
             }
         }
     }
 
-    /// Bytes that are taken.
-    pub(crate) fn taken(&self) -> u64 {
-        ((ANSWERS / UNIT - self.free.available_permits()) * UNIT) as u64
+    /// Reserved bytes.
+    pub(crate) fn reserved(&self) -> u64 {
+        ((MAX_RESPONSES / UNIT - self.free.available_permits()) * UNIT) as u64
     }
 }
 
-impl Charge {
-    /// Gives back what an answer of that many bytes does not need.
+impl Reservation {
+    /// Releases the memory beyond `bytes`, the length of the response.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {
             let surplus = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
@@ -85,20 +85,24 @@ impl Charge {
         }
     }
 
-    /// An answer that holds the room until it is sent.
-    pub(super) fn hold(self, answer: Vec<u8>) -> Bytes {
-        if self.0.is_none() { answer.into() } else { Bytes::from_owner(Held { answer, _charge: self }) }
+    /// The body of a response, which holds the reservation until it is dropped.
+    pub(super) fn hold(self, body: Vec<u8>) -> Bytes {
+        if self.0.is_none() {
+            body.into()
+        } else {
+            Bytes::from_owner(ReservedBody { body, _reservation: self })
+        }
     }
 }
 
-struct Held {
-    answer: Vec<u8>,
-    _charge: Charge,
+struct ReservedBody {
+    body: Vec<u8>,
+    _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ReservedBody {
     fn as_ref(&self) -> &[u8] {
-        &self.answer
+        &self.body
     }
 }
 
@@ -107,23 +111,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answers_take_room_until_they_are_sent_and_then_others_are_refused() {
-        let answers = Answers::default();
+    async fn responses_hold_memory_until_they_are_sent_and_others_are_rejected_meanwhile() {
+        let budget = ResponseBudget::default();
         let mut sent = Vec::new();
-        for _ in 0..ANSWERS / ANSWER {
-            sent.push(answers.reserve(true).await.unwrap().hold(b"{}".to_vec()));
+        for _ in 0..MAX_RESPONSES / MAX_RESPONSE {
+            sent.push(budget.reserve(true).await.unwrap().hold(b"{}".to_vec()));
         }
-        assert_eq!(answers.taken(), ANSWERS as u64);
-        let refused = answers.reserve(false).await.unwrap_err();
-        assert_eq!(refused.code, code::TOO_MANY_REQUESTS.number);
-        assert_eq!(answers.refused.load(Ordering::Relaxed), 1);
+        assert_eq!(budget.reserved(), MAX_RESPONSES as u64);
+        let error = budget.reserve(false).await.unwrap_err();
+        assert_eq!(error.code, code::TOO_MANY_REQUESTS.number);
+        assert_eq!(budget.rejected.load(Ordering::Relaxed), 1);
         let copy = sent.pop().unwrap().slice(1..);
-        assert_eq!(answers.taken(), ANSWERS as u64, "a part of it is still to be sent");
+        assert_eq!(budget.reserved(), MAX_RESPONSES as u64, "a part is not sent yet");
         drop(copy);
-        let mut charge = answers.reserve(true).await.unwrap();
-        charge.shrink_to(10);
-        assert_eq!(answers.taken(), (ANSWERS - ANSWER + UNIT) as u64);
-        drop((sent, charge));
-        assert_eq!(answers.taken(), 0);
+        let mut reservation = budget.reserve(true).await.unwrap();
+        reservation.shrink_to(10);
+        assert_eq!(budget.reserved(), (MAX_RESPONSES - MAX_RESPONSE + UNIT) as u64);
+        drop((sent, reservation));
+        assert_eq!(budget.reserved(), 0);
     }
 }

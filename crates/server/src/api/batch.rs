@@ -1,4 +1,4 @@
-//! Several commands in one request: `batch`, and lines of commands with their methods.
+//! Several commands in one request: `batch`, and `POST /api` with one command a line.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,36 +11,37 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Services;
-use super::answers::Charge;
-use super::command::{Command, Entry, Json, MAX_COMMANDS, Object, list};
+use super::answers::Reservation;
+use super::command::{BatchItem, Command, CommandMethod, MAX_COMMANDS, Object, RawJson, list};
 use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
-use super::reply::{ApiError, Reply};
+use super::reply::{ApiError, CommandReply};
+use tidings_metrics::Label as _;
 
-/// Commands of one parallel batch that are carried out at a time, publications not among them.
-const AT_ONCE: usize = 64;
-/// Most bytes of the replies of one request together; those after it are errors.
-const REPLIES: usize = 16 << 20;
+/// Most commands of one parallel batch that run at the same time, except publications.
+const MAX_PARALLEL: usize = 64;
+/// Most bytes of the replies of one request together; replies beyond it are errors.
+const MAX_REPLIES: usize = 16 << 20;
 
 /// The request of `batch`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Batch {
     #[serde(default, deserialize_with = "list::<_, _, MAX_COMMANDS>")]
-    commands: Vec<Entry>,
+    commands: Vec<BatchItem>,
     #[serde(default)]
     parallel: Option<bool>,
 }
 
 impl Batch {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// When it is not one, or has more than [`MAX_COMMANDS`] commands.
-    pub(super) fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+    /// If it is invalid, or has more than [`MAX_COMMANDS`] commands.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json).map(|Object(batch)| batch)
     }
 
-    /// How many commands it has.
+    /// The number of commands.
     pub(super) fn len(&self) -> usize {
         self.commands.len()
     }
@@ -54,20 +55,20 @@ pub(super) struct Envelope {
     #[serde(default)]
     method: String,
     #[serde(default)]
-    params: Option<Json>,
+    params: Option<RawJson>,
 }
 
 impl Envelope {
-    /// Reads one after the other, usually a line each.
+    /// Parses one or more commands, usually one a line.
     ///
     /// # Errors
-    /// When there is none, more than [`MAX_COMMANDS`], or one that is not a command.
-    pub(super) fn read(json: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
-        let most = || serde::de::Error::custom(format_args!("more than {MAX_COMMANDS} commands"));
+    /// If there is none, more than [`MAX_COMMANDS`], or an invalid one.
+    pub(super) fn parse(json: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        let too_many = || serde::de::Error::custom(format_args!("more than {MAX_COMMANDS} commands"));
         let mut envelopes = Vec::new();
         for envelope in serde_json::Deserializer::from_slice(json).into_iter() {
             if envelopes.len() == MAX_COMMANDS {
-                return Err(most());
+                return Err(too_many());
             }
             let Object(envelope) = envelope?;
             envelopes.push(envelope);
@@ -81,42 +82,43 @@ impl Envelope {
     fn command(&self) -> Result<Command, ApiError> {
         let params = self.params.as_deref().unwrap_or(RawValue::NULL).get();
         let params = if params == "null" { "{}" } else { params };
-        match Command::read(&self.method, params.as_bytes()) {
-            Some(command) => command.map_err(ApiError::bad),
-            None => Err(code::METHOD_NOT_FOUND.into()),
-        }
+        let method = CommandMethod::from_name(&self.method).ok_or(code::METHOD_NOT_FOUND)?;
+        Command::parse(method, params.as_bytes()).map_err(ApiError::bad_request)
     }
 }
 
-/// Carries out a batch and gives the whole answer: `{"replies":[{METHOD:{…}},…]}`.
-pub(super) async fn run(services: &Arc<Services>, batch: Batch) -> (Vec<u8>, Charge) {
-    let commands = batch.commands.into_iter().map(|entry| match entry {
-        Entry::Command(command) => Ok(command),
-        Entry::Unknown => Err(code::METHOD_NOT_FOUND.into()),
-        Entry::Several => Err(ApiError::bad("more than one method in one command")),
+/// Runs a batch. Returns the response body: `{"replies":[{METHOD:{…}},…]}`.
+pub(super) async fn run(services: &Arc<Services>, batch: Batch) -> (Vec<u8>, Reservation) {
+    let commands = batch.commands.into_iter().map(|item| match item {
+        BatchItem::Command(command) => Ok(command),
+        BatchItem::Unknown => Err(code::METHOD_NOT_FOUND.into()),
+        BatchItem::Several => Err(ApiError::bad_request("more than one method in one command")),
     });
-    let written = all(services, commands, batch.parallel.unwrap_or_default()).await;
-    let mut charges = Charge::default();
+    let replies = run_all(services, commands, batch.parallel.unwrap_or_default()).await;
+    let mut reserved = Reservation::default();
     let mut out = b"{\"replies\":[".to_vec();
-    for (i, reply) in written.into_iter().enumerate() {
+    for (i, reply) in replies.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
         for part in [b"{\"", reply.key.as_bytes(), b"\":", &reply.json, b"}"] {
             out.extend_from_slice(part);
         }
-        charges.merge(reply.charge);
+        reserved.merge(reply.reserved);
     }
     out.extend_from_slice(b"]}");
-    (out, charges)
+    (out, reserved)
 }
 
-/// Carries out commands with their methods and gives the whole answer: `{"result":{…}}`, a line each.
-pub(super) async fn run_envelopes(services: &Arc<Services>, envelopes: Vec<Envelope>) -> (Vec<u8>, Charge) {
+/// Runs the commands of `POST /api`. Returns the response body: `{"result":{…}}` for each, one a line.
+pub(super) async fn run_envelopes(
+    services: &Arc<Services>,
+    envelopes: Vec<Envelope>,
+) -> (Vec<u8>, Reservation) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
-    let written = all(services, envelopes.iter().map(Envelope::command), false).await;
-    let (mut out, mut charges) = (Vec::new(), Charge::default());
-    for (id, reply) in ids.into_iter().zip(written) {
+    let replies = run_all(services, envelopes.iter().map(Envelope::command), false).await;
+    let (mut out, mut reserved) = (Vec::new(), Reservation::default());
+    for (id, reply) in ids.into_iter().zip(replies) {
         if !out.is_empty() {
             out.push(b'\n');
         }
@@ -128,136 +130,147 @@ pub(super) async fn run_envelopes(services: &Arc<Services>, envelopes: Vec<Envel
         for part in [key, &reply.json, b"}"] {
             out.extend_from_slice(part);
         }
-        charges.merge(reply.charge);
+        reserved.merge(reply.reserved);
     }
-    (out, charges)
+    (out, reserved)
 }
 
 /// The key of a reply that is an error.
 const ERROR: &str = "error";
 
-/// A reply: the method or [`ERROR`], and what stands behind it.
-struct Written {
+/// An encoded reply.
+struct EncodedReply {
+    /// The method, or [`ERROR`].
     key: &'static str,
     json: Vec<u8>,
-    /// Room that it takes until the whole answer is sent.
-    charge: Charge,
+    /// The memory that it takes until the whole response is sent.
+    reserved: Reservation,
 }
 
-/// What the reply to a command is waiting for.
-enum Slot {
-    /// The next publication that lands.
-    One,
-    /// So many of them.
-    Many(usize),
-    /// The task with this place among the commands.
+/// The reply to a command that may not have completed yet.
+enum PendingReply {
+    /// The reply to the next publication that completes.
+    Publish,
+    /// The reply to the next publications that complete, this many.
+    Broadcast(usize),
+    /// The reply of the task with the index of the command.
     Task,
-    /// Nothing.
-    Ready(Written),
+    /// The reply is complete.
+    Ready(EncodedReply),
 }
 
-/// Carries out commands and gives a reply for each, in their order. Publications that stand side by side go to the
-/// broker together; any other command waits for what was published before it, and what comes after it waits for it,
-/// unless they are to be `parallel`.
-async fn all(
+/// Runs commands. Returns one reply for each, in their order.
+///
+/// Adjacent publications are sent to the broker together. Any other command starts after the publications before it have
+/// completed, and completes before the next command starts; with `parallel` it runs at the same time as the others.
+async fn run_all(
     services: &Arc<Services>,
     commands: impl Iterator<Item = Result<Command, ApiError>>,
     parallel: bool,
-) -> Vec<Written> {
-    let budget = Arc::new(AtomicUsize::new(REPLIES));
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+) -> Vec<EncodedReply> {
+    let budget = Arc::new(AtomicUsize::new(MAX_REPLIES));
+    let permits = Arc::new(Semaphore::new(MAX_PARALLEL));
     let mut tasks = JoinSet::new();
     let mut in_flight = InFlight::new(services);
-    let mut slots = Vec::new();
+    let mut pending = Vec::new();
     for command in commands {
-        let slot = match command {
-            Err(error) => Slot::Ready(write(services, ERROR, &Err(error), &budget)),
+        let reply = match command {
+            Err(error) => PendingReply::Ready(encode(services, ERROR, &Err(error), &budget)),
             Ok(Command::Publish(publish)) => {
-                methods::count(services, "publish");
-                let (channel, content) = publish.split();
-                match PublishRequest::new(content) {
+                services.counters.commands.add(CommandMethod::Publish);
+                let (channel, fields) = publish.split();
+                match PublishRequest::new(fields) {
                     Ok(publication) => in_flight.publish(&channel, &publication).await,
-                    Err(error) => in_flight.refuse(error),
+                    Err(error) => in_flight.reject(error),
                 }
-                Slot::One
+                PendingReply::Publish
             }
             Ok(Command::Broadcast(broadcast)) => {
-                methods::count(services, "broadcast");
-                let (channels, content) = broadcast.split();
-                match methods::broadcast_request(&channels, content) {
+                services.counters.commands.add(CommandMethod::Broadcast);
+                let (channels, fields) = broadcast.split();
+                match methods::broadcast_request(&channels, fields) {
                     Ok(publication) => {
                         for channel in &channels {
                             in_flight.publish(channel, &publication).await;
                         }
-                        Slot::Many(channels.len())
+                        PendingReply::Broadcast(channels.len())
                     }
-                    Err(error) => Slot::Ready(write(services, ERROR, &Err(error), &budget)),
+                    Err(error) => PendingReply::Ready(encode(services, ERROR, &Err(error), &budget)),
                 }
             }
             Ok(command) if parallel => {
-                let (services, budget, places) =
-                    (Arc::clone(services), Arc::clone(&budget), Arc::clone(&places));
-                let at = slots.len();
+                let (services, budget, permits) =
+                    (Arc::clone(services), Arc::clone(&budget), Arc::clone(&permits));
+                let at = pending.len();
                 tasks.spawn(async move {
-                    let _place = places.acquire().await;
-                    (at, carry_out(&services, command, &budget).await)
+                    let _permit = permits.acquire().await;
+                    (at, run_one(&services, command, &budget).await)
                 });
-                Slot::Task
+                PendingReply::Task
             }
             Ok(command) => {
                 in_flight.complete_all().await;
-                Slot::Ready(carry_out(services, command, &budget).await)
+                PendingReply::Ready(run_one(services, command, &budget).await)
             }
         };
-        slots.push(slot);
+        pending.push(reply);
     }
     let mut completed = in_flight.finish().await.into_iter();
     let mut done = HashMap::new();
     while let Some(finished) = tasks.join_next().await {
         done.extend(finished);
     }
-    let replies = slots.into_iter().enumerate().map(|(at, slot)| match slot {
-        Slot::One => write(services, "publish", &methods::one(&mut completed), &budget),
-        Slot::Many(channels) => {
-            write(services, "broadcast", &Ok(methods::many(&mut completed, channels)), &budget)
+    let replies = pending.into_iter().enumerate().map(|(at, reply)| match reply {
+        PendingReply::Publish => {
+            encode(services, CommandMethod::Publish.label(), &methods::publish_reply(&mut completed), &budget)
         }
-        Slot::Task => {
-            done.remove(&at).unwrap_or_else(|| write(services, ERROR, &Err(code::INTERNAL.into()), &budget))
+        PendingReply::Broadcast(channels) => {
+            let result = methods::broadcast_result(&mut completed, channels);
+            encode(services, CommandMethod::Broadcast.label(), &Ok(result), &budget)
         }
-        Slot::Ready(written) => written,
+        PendingReply::Task => {
+            done.remove(&at).unwrap_or_else(|| encode(services, ERROR, &Err(code::INTERNAL.into()), &budget))
+        }
+        PendingReply::Ready(reply) => reply,
     });
     replies.collect()
 }
 
-/// Carries out a command that is no publication.
-async fn carry_out(services: &Services, command: Command, budget: &AtomicUsize) -> Written {
-    let method = command.method();
-    methods::count(services, method);
-    if !methods::reads(&command) {
-        return write(services, method, &methods::carry_out(services, command).await, budget);
+/// Runs a command that is not a publication.
+async fn run_one(services: &Services, command: Command, budget: &AtomicUsize) -> EncodedReply {
+    services.counters.commands.add(command.method());
+    let key = command.method().label();
+    if !methods::has_large_reply(&command) {
+        return encode(services, key, &methods::execute(services, command).await, budget);
     }
-    // A request that has read something already holds its room.
-    let first = budget.load(Ordering::Relaxed) == REPLIES;
-    match services.counters.answers.reserve(first).await {
-        Ok(mut charge) => {
-            let written = write(services, method, &methods::carry_out(services, command).await, budget);
-            charge.shrink_to(written.json.len());
-            Written { charge, ..written }
+    // Only a request without a reservation may wait for one.
+    let is_first = budget.load(Ordering::Relaxed) == MAX_REPLIES;
+    match services.counters.responses.reserve(is_first).await {
+        Ok(mut reserved) => {
+            let reply = encode(services, key, &methods::execute(services, command).await, budget);
+            reserved.shrink_to(reply.json.len());
+            EncodedReply { reserved, ..reply }
         }
-        Err(refused) => write(services, method, &Err(refused), budget),
+        Err(error) => encode(services, key, &Err(error), budget),
     }
 }
 
-/// Writes a reply, within what is left of the budget.
-fn write(services: &Services, method: &'static str, reply: &Reply, budget: &AtomicUsize) -> Written {
-    methods::tally(services, reply);
-    let written = match reply {
-        Ok(outcome) => Written { key: method, json: outcome.json(), charge: Charge::default() },
-        Err(error) => Written { key: ERROR, json: error.json(), charge: Charge::default() },
+/// Encodes a reply, or an error if the reply exceeds the rest of the budget. Counts its errors.
+fn encode(
+    services: &Services,
+    method: &'static str,
+    reply: &CommandReply,
+    budget: &AtomicUsize,
+) -> EncodedReply {
+    methods::count_errors(services, reply);
+    let encoded = match reply {
+        Ok(result) => EncodedReply { key: method, json: result.json(), reserved: Reservation::default() },
+        Err(error) => EncodedReply { key: ERROR, json: error.json(), reserved: Reservation::default() },
     };
-    let spend = |left: usize| left.checked_sub(written.json.len());
+    let spend = |left: usize| left.checked_sub(encoded.json.len());
     if budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
-        return written;
+        return encoded;
     }
-    Written { key: ERROR, json: ApiError::from(code::LIMIT_EXCEEDED).json(), charge: Charge::default() }
+    let json = ApiError::from(code::LIMIT_EXCEEDED).json();
+    EncodedReply { key: ERROR, json, reserved: Reservation::default() }
 }

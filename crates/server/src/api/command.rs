@@ -1,8 +1,8 @@
-//! Requests as they are written: one type for each method, named and spelled as in Centrifugo's API.
+//! Requests: one type for each method. Names and fields are those of Centrifugo's API.
 //!
-//! Fields that are not known here are passed over, as `null` is where a field may be left out: libraries of newer
-//! versions send more than this server knows. What would change the meaning of a request is refused instead, see
-//! [`super::methods`]. Nothing is known by its place: a list in place of an object is refused ([`Object`]).
+//! Unknown fields are ignored, because libraries of newer versions send more fields; `null` means that an optional field
+//! is absent. [`super::methods`] rejects fields that would change the meaning of a request. A JSON array is rejected where
+//! an object is expected ([`Object`]).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,46 +14,59 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use tidings_metrics::{Label as _, labels};
+
 /// Most commands in one request.
 pub(super) const MAX_COMMANDS: usize = 10_000;
 /// Most channels in one broadcast.
 pub(super) const MAX_CHANNELS: usize = 10_000;
 
-/// Any JSON, as it was written.
-pub(super) type Json = Box<RawValue>;
+/// Any JSON value, as it is written.
+pub(super) type RawJson = Box<RawValue>;
 
 macro_rules! commands {
     ($($method:literal $Variant:ident)+) => {
-        /// One thing to do.
+        labels! {
+            /// The method of a command, in the order of the documentation.
+            pub(super) enum CommandMethod { $($Variant => $method,)+ }
+        }
+
+        /// A command with its parameters.
         #[derive(Debug)]
         pub(super) enum Command {
             $(#[doc = concat!("`", $method, "`.")] $Variant($Variant),)+
         }
 
         impl Command {
-            /// The methods, in the order in which they are counted.
-            pub(super) const METHODS: [&'static str; [$($method),+].len()] = [$($method),+];
-
-            /// Reads a request of `method`; `None` when there is no such method.
-            pub(super) fn read(method: &str, json: &[u8]) -> Option<Result<Self, serde_json::Error>> {
+            /// Parses the parameters of a command.
+            ///
+            /// # Errors
+            /// If they are not an object with the fields of this method.
+            pub(super) fn parse(method: CommandMethod, json: &[u8]) -> Result<Self, serde_json::Error> {
                 match method {
-                    $($method => Some(serde_json::from_slice(json).map(|Object(request)| Self::$Variant(request))),)+
-                    _ => None,
+                    $(CommandMethod::$Variant => {
+                        serde_json::from_slice(json).map(|Object(request)| Self::$Variant(request))
+                    })+
                 }
             }
 
-            /// The name of its method.
-            pub(super) fn method(&self) -> &'static str {
+            /// The method.
+            pub(super) fn method(&self) -> CommandMethod {
                 match self {
-                    $(Self::$Variant(_) => $method,)+
+                    $(Self::$Variant(_) => CommandMethod::$Variant,)+
                 }
             }
 
-            /// Reads the value behind a key of a batch's command; `None` when the key is no method, or null.
-            fn next<'de, A: MapAccess<'de>>(method: &str, map: &mut A) -> Result<Option<Self>, A::Error> {
+            /// Reads the parameters of `method` as the next value of a map; `None` for `null`.
+            fn next_value<'de, A: MapAccess<'de>>(
+                method: CommandMethod,
+                map: &mut A,
+            ) -> Result<Option<Self>, A::Error> {
                 match method {
-                    $($method => Ok(map.next_value::<Option<Object<$Variant>>>()?.map(|Object(request)| Self::$Variant(request))),)+
-                    _ => map.next_value::<serde::de::IgnoredAny>().map(|_| None),
+                    $(CommandMethod::$Variant => {
+                        let request = map.next_value::<Option<Object<$Variant>>>()?;
+                        Ok(request.map(|Object(request)| Self::$Variant(request)))
+                    })+
                 }
             }
         }
@@ -79,8 +92,15 @@ commands! {
     "invalidate_user_tokens" InvalidateUserTokens
 }
 
-/// What is written as an object and as nothing else. The readers that serde makes take a list as well, as the values of
-/// the fields in their order, which nobody means.
+impl CommandMethod {
+    /// The method with this name; `None` if there is none.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|method| method.label() == name)
+    }
+}
+
+/// A value that is a JSON object. The deserializers that serde derives accept an array as well, as the values of the fields
+/// in their order.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
 
@@ -102,12 +122,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Takes an object, and `null` for its absence.
+/// Reads an optional object; `null` means absent.
 fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(object)| object))
 }
 
-/// Takes an object, and `null` for an empty one.
+/// Reads an object; `null` means an empty one.
 fn object_or_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -116,72 +136,78 @@ where
     Ok(object(deserializer)?.unwrap_or_default())
 }
 
-/// A command of a batch: `{"METHOD":{…}}`.
+/// An item of a batch: `{"METHOD":{…}}`.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are commands")]
-pub(super) enum Entry {
+#[expect(clippy::large_enum_variant, reason = "nearly all items are commands")]
+pub(super) enum BatchItem {
     /// One command.
     Command(Command),
-    /// No method that is known here.
+    /// An object without a known method.
     Unknown,
-    /// More than one.
+    /// More than one command in one object.
     Several,
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for BatchItem {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys;
         impl<'de> Visitor<'de> for Keys {
-            type Value = Entry;
+            type Value = BatchItem;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with a method")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
-                let mut entry = Entry::Unknown;
-                while let Some(method) = map.next_key::<Cow<'_, str>>()? {
-                    if let Some(command) = Command::next(&method, &mut map)? {
-                        entry = match entry {
-                            Entry::Unknown => Entry::Command(command),
-                            _ => Entry::Several,
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BatchItem, A::Error> {
+                let mut item = BatchItem::Unknown;
+                while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+                    let Some(method) = CommandMethod::from_name(&key) else {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                        continue;
+                    };
+                    if let Some(command) = Command::next_value(method, &mut map)? {
+                        item = match item {
+                            BatchItem::Unknown => BatchItem::Command(command),
+                            _ => BatchItem::Several,
                         };
                     }
                 }
-                Ok(entry)
+                Ok(item)
             }
         }
         deserializer.deserialize_map(Keys)
     }
 }
 
-/// Takes `null` for the absence of a field.
-fn null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+/// Reads an optional field; `null` means absent.
+fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Takes `null` for JSON like any other.
-fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
-    Json::deserialize(deserializer).map(Some)
+/// Reads any JSON, including `null`.
+fn any_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
+    RawJson::deserialize(deserializer).map(Some)
 }
 
-/// Takes JSON, and `null` for its absence.
-fn json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
-    Ok(some(deserializer)?.filter(|json| json.get() != "null"))
+/// Reads any JSON; `null` means absent.
+fn json_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
+    Ok(any_json(deserializer)?.filter(|json| json.get() != "null"))
 }
 
-/// Takes a list of at most `MOST`, and `null` for an empty one.
-pub(super) fn list<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Reads a list of at most `MAX` items; `null` means an empty one.
+pub(super) fn list<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Items<T, const MOST: usize>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+    struct Items<T, const MAX: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MOST}")
+            write!(f, "a list of at most {MAX}")
         }
 
         fn visit_unit<E>(self) -> Result<Vec<T>, E> {
@@ -191,23 +217,23 @@ where
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
             let mut items = Vec::new();
             while let Some(item) = seq.next_element()? {
-                if items.len() == MOST {
-                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                if items.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX + 1, &self));
                 }
                 items.push(item);
             }
             Ok(items)
         }
     }
-    deserializer.deserialize_any(Items::<T, MOST>(PhantomData))
+    deserializer.deserialize_any(Items::<T, MAX>(PhantomData))
 }
 
-/// What a publication carries, in `publish` and in `broadcast`.
+/// The fields of a publication that `publish` and `broadcast` have in common.
 #[derive(Debug, Default)]
-pub(super) struct Content {
-    pub(super) data: Option<Json>,
-    /// Instead of `data`. An empty one is what libraries send for none, unless there is no `data`: then it is a body
-    /// without bytes.
+pub(super) struct PublishFields {
+    pub(super) data: Option<RawJson>,
+    /// Base64, takes precedence over `data`. Libraries send an empty string for none; without `data` an empty string is an
+    /// empty body.
     pub(super) b64data: Option<String>,
     pub(super) skip_history: bool,
     pub(super) tags: BTreeMap<String, String>,
@@ -217,19 +243,19 @@ pub(super) struct Content {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Publish {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
-    #[serde(default, deserialize_with = "some")]
-    data: Option<Json>,
+    #[serde(default, deserialize_with = "any_json")]
+    data: Option<RawJson>,
     #[serde(default)]
     b64data: Option<String>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     skip_history: bool,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     tags: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     idempotency_key: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     version: u64,
 }
 
@@ -237,72 +263,72 @@ pub(super) struct Publish {
 pub(super) struct Broadcast {
     #[serde(default, deserialize_with = "list::<_, _, MAX_CHANNELS>")]
     pub(super) channels: Vec<String>,
-    #[serde(default, deserialize_with = "some")]
-    data: Option<Json>,
+    #[serde(default, deserialize_with = "any_json")]
+    data: Option<RawJson>,
     #[serde(default)]
     b64data: Option<String>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     skip_history: bool,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     tags: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     idempotency_key: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     version: u64,
 }
 
 impl Publish {
-    /// Taken apart: where, and what.
-    pub(super) fn split(self) -> (String, Content) {
+    /// The channel and the publication.
+    pub(super) fn split(self) -> (String, PublishFields) {
         let Self { channel, data, b64data, skip_history, tags, idempotency_key, version } = self;
-        (channel, Content { data, b64data, skip_history, tags, idempotency_key, version })
+        (channel, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
     }
 }
 
 impl Broadcast {
-    /// Taken apart: where, and what.
-    pub(super) fn split(self) -> (Vec<String>, Content) {
+    /// The channels and the publication.
+    pub(super) fn split(self) -> (Vec<String>, PublishFields) {
         let Self { channels, data, b64data, skip_history, tags, idempotency_key, version } = self;
-        (channels, Content { data, b64data, skip_history, tags, idempotency_key, version })
+        (channels, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
     }
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Subscribe {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) client: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) session: String,
-    #[serde(default, deserialize_with = "json")]
-    pub(super) info: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "json_or_null")]
+    pub(super) info: Option<RawJson>,
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) b64info: String,
-    #[serde(default, deserialize_with = "json")]
-    pub(super) data: Option<Json>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "json_or_null")]
+    pub(super) data: Option<RawJson>,
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) b64data: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expire_at: i64,
     #[serde(default, deserialize_with = "object")]
     pub(super) recover_since: Option<StreamPosition>,
     #[serde(default, rename = "override", deserialize_with = "object_or_empty")]
-    pub(super) overrides: Override,
+    pub(super) overrides: SubscribeOverrides,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamPosition {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) offset: u64,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) epoch: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Override {
+pub(super) struct SubscribeOverrides {
     #[serde(default, deserialize_with = "object")]
     pub(super) presence: Option<BoolValue>,
     #[serde(default, deserialize_with = "object")]
@@ -323,118 +349,118 @@ pub(super) struct BoolValue {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct BlockUser {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expire_at: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct UnblockUser {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RevokeToken {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) jti: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expire_at: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct InvalidateUserTokens {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) issued_before: i64,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expire_at: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Unsubscribe {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) client: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) session: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Disconnect {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) client: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) session: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) whitelist: Vec<String>,
     #[serde(default, deserialize_with = "object_or_empty")]
-    pub(super) disconnect: Farewell,
+    pub(super) disconnect: DisconnectReason,
 }
 
-/// What a client is told when it is disconnected.
+/// The code and the reason of a disconnect, for the client.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Farewell {
-    #[serde(default, deserialize_with = "null")]
+pub(super) struct DisconnectReason {
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) code: u32,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) reason: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Refresh {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) user: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) client: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) session: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expired: bool,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expire_at: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Presence {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct PresenceStats {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct History {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) limit: i64,
     #[serde(default, deserialize_with = "object")]
     pub(super) since: Option<StreamPosition>,
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) reverse: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct HistoryRemove {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) channel: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Channels {
-    #[serde(default, deserialize_with = "null")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) pattern: String,
 }
 

@@ -39,20 +39,20 @@ impl ApiGuard {
         let peer = parts.extensions.get::<Peer>();
         let address = peer.and_then(|peer| peer.client(&parts.headers, &self.services.process.addresses));
         let failures = &self.services.auth_failures;
-        let refused = &self.services.counters.refused;
-        if failures.is_turned_away(address) {
-            refused.fetch_add(1, Ordering::Relaxed);
-            let why = "too many requests with a wrong API key came from this address; try again later\n";
+        let unauthorized = &self.services.counters.unauthorized;
+        if failures.is_rejected(address) {
+            unauthorized.fetch_add(1, Ordering::Relaxed);
+            let reason = "too many requests with a wrong API key from this address; try again later\n";
             let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
-            return Err((StatusCode::TOO_MANY_REQUESTS, headers, why).into_response());
+            return Err((StatusCode::TOO_MANY_REQUESTS, headers, reason).into_response());
         }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
-        if let Err(refusal) = self.access.check(&parts.headers, scheme) {
-            refused.fetch_add(1, Ordering::Relaxed);
-            if refusal == AccessDenied::WrongKey {
+        if let Err(denied) = self.access.check(&parts.headers, scheme) {
+            unauthorized.fetch_add(1, Ordering::Relaxed);
+            if denied == AccessDenied::WrongKey {
                 failures.fail_request(address, Credential::ApiKey).await;
             }
-            return Err(refusal.into_response());
+            return Err(denied.into_response());
         }
         Ok(())
     }

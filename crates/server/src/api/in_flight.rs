@@ -1,7 +1,7 @@
-//! Publications on their way to the broker, many at a time and in order.
+//! Publications of one request that the broker has not acknowledged yet, in order.
 //!
-//! Waiting for each before the next would cost a round trip each; the broker puts all that waits into one. What flies
-//! at a time is bounded, so that one request does not use up the room that the broker has for all.
+//! Sending each after the response to the last one would cost a round trip each; the broker sends waiting publications in
+//! one write. Their number and bytes are bounded, so that one request does not fill the broker's queue for all requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use tidings_wire::code;
 use tokio::sync::oneshot;
 
 use super::Services;
-use super::command::{Content, Json};
+use super::command::{PublishFields, RawJson};
 use super::methods;
 use super::reply::{ApiError, PublishResult};
 
-/// Most publications of one request that the broker has not answered.
-const MOST: usize = 2_048;
-/// Most bytes of them; a single one may be longer.
-const MOST_BYTES: usize = 4 << 20;
-/// What each counts for besides its body and tags.
+/// Most unacknowledged publications of one request.
+const MAX_PUBLICATIONS: usize = 2_048;
+/// Most bytes of the unacknowledged publications of one request; a single one may be longer.
+const MAX_BYTES: usize = 4 << 20;
+/// Bytes of a publication besides its body and tags.
 const OVERHEAD: usize = 256;
 
-/// What became of a publication.
+/// The outcome of a publication.
 pub(super) type Completed = Result<PublishResult, ApiError>;
 
-/// The publications of one request.
+/// The unacknowledged publications of one request.
 pub(super) struct InFlight<'a> {
     services: &'a Services,
     pending: VecDeque<(usize, Pending)>,
@@ -38,12 +38,13 @@ pub(super) struct InFlight<'a> {
 }
 
 enum Pending {
-    /// It never took off.
-    Refused(ApiError),
-    Awaited(oneshot::Receiver<Result<Published, Failure>>),
+    /// It was rejected before it was sent.
+    Rejected(ApiError),
+    /// It was sent to the broker.
+    Sent(oneshot::Receiver<Result<Published, Failure>>),
 }
 
-/// What is published, ready for any number of channels.
+/// A validated publication for any number of channels.
 pub(super) struct PublishRequest {
     body: Bytes,
     options: PublishOptions,
@@ -51,23 +52,23 @@ pub(super) struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// Takes what a request wants published.
+    /// Validates the fields of a request.
     ///
     /// # Errors
-    /// What is wrong with it, whatever the channel.
-    pub(super) fn new(content: Content) -> Result<Self, ApiError> {
-        let Content { data, b64data, skip_history, tags, idempotency_key, version } = content;
+    /// The first invalid field.
+    pub(super) fn new(fields: PublishFields) -> Result<Self, ApiError> {
+        let PublishFields { data, b64data, skip_history, tags, idempotency_key, version } = fields;
         let empty = b64data.is_some().then(Bytes::new);
         let body = bytes(data, b64data.as_deref().unwrap_or_default(), "b64data")?.or(empty);
-        let body = body.ok_or_else(|| ApiError::bad("data is required"))?;
+        let body = body.ok_or_else(|| ApiError::bad_request("data is required"))?;
         if version > 0 {
-            // To publish it all the same would show an older state than subscribers have.
+            // Publishing without checking the version could show subscribers an older state.
             let message = format!("{}: version", code::NOT_AVAILABLE.text).into();
             return Err(ApiError { code: code::NOT_AVAILABLE.number, message });
         }
         if idempotency_key.len() > MAX_IDEMPOTENCY_KEY {
-            let why = format!("idempotency_key is longer than {MAX_IDEMPOTENCY_KEY} bytes");
-            return Err(ApiError::bad(why));
+            let reason = format!("idempotency_key is longer than {MAX_IDEMPOTENCY_KEY} bytes");
+            return Err(ApiError::bad_request(reason));
         }
         let nothing = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
         let options = PublishOptions {
@@ -81,13 +82,14 @@ impl PublishRequest {
     }
 }
 
-/// Bytes that a request gives as JSON or, in the field called `name`, as base64, which then counts.
+/// The bytes of a field in base64 with this name, or without it those of the field in JSON.
 ///
 /// # Errors
-/// When that is no base64.
-pub(super) fn bytes(json: Option<Json>, base64: &str, name: &str) -> Result<Option<Bytes>, ApiError> {
+/// If the base64 is invalid.
+pub(super) fn bytes(json: Option<RawJson>, base64: &str, name: &str) -> Result<Option<Bytes>, ApiError> {
     if !base64.is_empty() {
-        let bytes = STANDARD.decode(base64).map_err(|e| ApiError::bad(format_args!("{name}: {e}")))?;
+        let bytes =
+            STANDARD.decode(base64).map_err(|e| ApiError::bad_request(format_args!("{name}: {e}")))?;
         return Ok(Some(bytes.into()));
     }
     Ok(json.map(|json| Box::<str>::from(json).into_string().into()))
@@ -98,17 +100,19 @@ impl<'a> InFlight<'a> {
         Self { services, pending: VecDeque::new(), bytes: 0, completed: Vec::new() }
     }
 
-    /// Publishes, after those before; waits only while too many fly.
+    /// Publishes after the earlier ones. Waits while too many are unacknowledged.
     pub(super) async fn publish(&mut self, channel: &str, publication: &PublishRequest) {
-        while self.pending.len() >= MOST || self.bytes + publication.size > MOST_BYTES && self.bytes > 0 {
+        while self.pending.len() >= MAX_PUBLICATIONS
+            || self.bytes + publication.size > MAX_BYTES && self.bytes > 0
+        {
             self.complete_next().await;
         }
-        match methods::known_channel(self.services, channel) {
-            Err(refused) => self.refuse(refused),
+        match methods::check_channel(self.services, channel) {
+            Err(error) => self.reject(error),
             Ok((channel, _)) => {
-                let (done, awaited) = oneshot::channel();
+                let (done, sent) = oneshot::channel();
                 let done = Box::new(move |outcome| {
-                    // Nobody listens any more when the request was given up.
+                    // The receiver is gone if the request was cancelled.
                     let _ = done.send(outcome);
                 });
                 self.services.router.publish(
@@ -118,36 +122,36 @@ impl<'a> InFlight<'a> {
                     done,
                 );
                 self.bytes += publication.size;
-                self.pending.push_back((publication.size, Pending::Awaited(awaited)));
+                self.pending.push_back((publication.size, Pending::Sent(sent)));
             }
         }
     }
 
-    /// Puts an error into the place of a publication.
-    pub(super) fn refuse(&mut self, why: ApiError) {
-        self.pending.push_back((0, Pending::Refused(why)));
+    /// Adds a publication that was rejected.
+    pub(super) fn reject(&mut self, error: ApiError) {
+        self.pending.push_back((0, Pending::Rejected(error)));
     }
 
-    /// Waits for all of them.
+    /// Waits until all publications are acknowledged.
     pub(super) async fn complete_all(&mut self) {
         while !self.pending.is_empty() {
             self.complete_next().await;
         }
     }
 
-    /// Waits for all of them, and gives what became of each.
+    /// Waits until all publications are acknowledged. Returns the outcome of each, in their order.
     pub(super) async fn finish(mut self) -> Vec<Completed> {
         self.complete_all().await;
         self.completed
     }
 
-    /// Waits for the first.
+    /// Waits for the oldest publication.
     async fn complete_next(&mut self) {
         let Some((size, pending)) = self.pending.pop_front() else { return };
         self.bytes -= size;
         let completed = match pending {
-            Pending::Refused(why) => Err(why),
-            Pending::Awaited(awaited) => match awaited.await {
+            Pending::Rejected(error) => Err(error),
+            Pending::Sent(outcome) => match outcome.await {
                 Ok(outcome) => outcome.map(PublishResult::from).map_err(ApiError::from),
                 Err(_) => Err(code::INTERNAL.into()),
             },

@@ -1,4 +1,4 @@
-//! The methods, one by one.
+//! Runs the commands of the API, one function for each method.
 
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,33 +11,35 @@ use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
-use super::answers::{ANSWER, Charge};
+use super::answers::{MAX_RESPONSE, Reservation};
 use super::blocking;
 use super::command::{
-    BoolValue, Command, Content, Disconnect, History, Override, Refresh, StreamPosition, Subscribe,
-    Unsubscribe,
+    BoolValue, Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe,
+    SubscribeOverrides, Unsubscribe,
 };
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
-use super::reply::{self, ApiError, Client, Outcome, Publication, Reply, Response};
+use super::reply::{
+    ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
+};
 use tidings_cluster::ClusterError;
 use tidings_cluster::ListBudget;
 
-/// The codes that a client may be disconnected with: those of the protocol, and the application's own from 4000 on.
-const FAREWELLS: std::ops::RangeInclusive<u32> = 3000..=4999;
+/// Codes with which the API may disconnect a client: those of the protocol, and from 4000 those of the application.
+const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
 
-/// Carries out one command. The answer to a reading one comes with the room that was taken for it.
-pub(super) async fn run(services: &Services, command: Command) -> (Reply, Charge) {
-    if !reads(&command) {
-        return (carry_out(services, command).await, Charge::default());
+/// Runs one command. Returns the reply, and the memory that was reserved for it.
+pub(super) async fn run(services: &Services, command: Command) -> (CommandReply, Reservation) {
+    if !has_large_reply(&command) {
+        return (execute(services, command).await, Reservation::default());
     }
-    match services.counters.answers.reserve(true).await {
-        Ok(charge) => (carry_out(services, command).await, charge),
-        Err(refused) => (Err(refused), Charge::default()),
+    match services.counters.responses.reserve(true).await {
+        Ok(reserved) => (execute(services, command).await, reserved),
+        Err(error) => (Err(error), Reservation::default()),
     }
 }
 
-/// Whether a command's answer can be large.
-pub(super) fn reads(command: &Command) -> bool {
+/// Whether the reply to a command can be large, so that memory must be reserved for it.
+pub(super) fn has_large_reply(command: &Command) -> bool {
     match command {
         Command::History(request) => request.limit != 0,
         Command::Presence(_) | Command::Channels(_) => true,
@@ -45,23 +47,23 @@ pub(super) fn reads(command: &Command) -> bool {
     }
 }
 
-/// Carries out a command for whose answer there is room.
-pub(super) async fn carry_out(services: &Services, command: Command) -> Reply {
+/// Runs one command. Memory for a large reply must have been reserved.
+pub(super) async fn execute(services: &Services, command: Command) -> CommandReply {
     match command {
         Command::Publish(publish) => {
             let mut in_flight = InFlight::new(services);
-            let (channel, content) = publish.split();
-            in_flight.publish(&channel, &PublishRequest::new(content)?).await;
-            one(&mut in_flight.finish().await.into_iter())
+            let (channel, fields) = publish.split();
+            in_flight.publish(&channel, &PublishRequest::new(fields)?).await;
+            publish_reply(&mut in_flight.finish().await.into_iter())
         }
         Command::Broadcast(broadcast) => {
-            let (channels, content) = broadcast.split();
-            let publication = broadcast_request(&channels, content)?;
+            let (channels, fields) = broadcast.split();
+            let publication = broadcast_request(&channels, fields)?;
             let mut in_flight = InFlight::new(services);
             for channel in &channels {
                 in_flight.publish(channel, &publication).await;
             }
-            Ok(many(&mut in_flight.finish().await.into_iter(), channels.len()))
+            Ok(broadcast_result(&mut in_flight.finish().await.into_iter(), channels.len()))
         }
         Command::Subscribe(request) => subscribe(services, request).await,
         Command::Unsubscribe(request) => unsubscribe(services, request).await,
@@ -76,66 +78,65 @@ pub(super) async fn carry_out(services: &Services, command: Command) -> Reply {
         Command::UnblockUser(request) => blocking::unblock_user(services, request).await,
         Command::RevokeToken(request) => blocking::revoke_token(services, request).await,
         Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(services, request).await,
-        Command::Info(_) => Ok(Outcome::Info { nodes: services.nodes.list() }),
-    }
-}
-
-/// Counts a command of this method that is about to be carried out.
-pub(super) fn count(services: &Services, method: &str) {
-    if let Some(at) = Command::METHODS.iter().position(|known| *known == method) {
-        services.counters.commands[at].fetch_add(1, Ordering::Relaxed);
+        Command::Info(_) => Ok(CommandResult::Info { nodes: services.nodes.list() }),
     }
 }
 
 /// Counts the errors of a reply.
-pub(super) fn tally(services: &Services, reply: &Reply) {
+pub(super) fn count_errors(services: &Services, reply: &CommandReply) {
     let errors = match reply {
         Err(_) => 1,
-        Ok(Outcome::Broadcast { responses }) => {
-            responses.iter().filter(|response| matches!(response, Response::Error(_))).count()
+        Ok(CommandResult::Broadcast { responses }) => {
+            responses.iter().filter(|response| matches!(response, BroadcastResponse::Error(_))).count()
         }
         Ok(_) => return,
     };
     services.counters.errors.fetch_add(errors as u64, Ordering::Relaxed);
 }
 
-/// What a broadcast carries.
+/// Validates a broadcast.
 ///
 /// # Errors
-/// What is wrong with it as a whole.
-pub(super) fn broadcast_request(channels: &[String], content: Content) -> Result<PublishRequest, ApiError> {
+/// The first invalid field. Channel names are checked one by one, when they are published to.
+pub(super) fn broadcast_request(
+    channels: &[String],
+    fields: PublishFields,
+) -> Result<PublishRequest, ApiError> {
     if channels.is_empty() {
-        return Err(ApiError::bad("channels is required"));
+        return Err(ApiError::bad_request("channels is required"));
     }
-    PublishRequest::new(content)
+    PublishRequest::new(fields)
 }
 
-/// The reply to a publication that has completed.
-pub(super) fn one(completed: &mut impl Iterator<Item = Completed>) -> Reply {
-    completed.next().unwrap_or_else(|| Err(code::INTERNAL.into())).map(Outcome::Published)
+/// The reply to `publish`, from the next publication that has completed.
+pub(super) fn publish_reply(completed: &mut impl Iterator<Item = Completed>) -> CommandReply {
+    completed.next().unwrap_or_else(|| Err(code::INTERNAL.into())).map(CommandResult::Published)
 }
 
-/// The reply to a broadcast whose publications have.
-pub(super) fn many(completed: &mut impl Iterator<Item = Completed>, channels: usize) -> Outcome {
+/// The result of `broadcast`, from the next publications that have completed, one for each channel.
+pub(super) fn broadcast_result(
+    completed: &mut impl Iterator<Item = Completed>,
+    channels: usize,
+) -> CommandResult {
     let responses = completed.take(channels).map(|completed| match completed {
-        Ok(result) => Response::Result(result),
-        Err(error) => Response::Error(error),
+        Ok(result) => BroadcastResponse::Result(result),
+        Err(error) => BroadcastResponse::Error(error),
     });
-    Outcome::Broadcast { responses: responses.collect() }
+    CommandResult::Broadcast { responses: responses.collect() }
 }
 
-/// A channel that a request names, and its options.
+/// Checks the channel name of a request. Returns the channel and its options.
 ///
 /// # Errors
-/// When it is missing or none, of an unknown namespace, or the server's own.
-pub(super) fn known_channel<'a>(
+/// If the name is missing or invalid, its namespace does not exist, or the channel is internal.
+pub(super) fn check_channel<'a>(
     services: &'a Services,
     name: &str,
 ) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
     if name.is_empty() {
-        return Err(ApiError::bad("channel is required"));
+        return Err(ApiError::bad_request("channel is required"));
     }
-    let channel = Channel::new(name).map_err(ApiError::bad)?;
+    let channel = Channel::new(name).map_err(ApiError::bad_request)?;
     if name.starts_with(RESERVED_PREFIX) {
         return Err(code::PERMISSION_DENIED.into());
     }
@@ -143,43 +144,43 @@ pub(super) fn known_channel<'a>(
     Ok((channel, options))
 }
 
-/// What a channel's entry in an answer takes besides its name.
-const CHANNEL: usize = 24;
+/// Bytes of a channel in a response besides its name.
+const CHANNEL_OVERHEAD: usize = 24;
 
-/// That an answer is too large as a whole, and what to do.
-fn too_large(instead: &str) -> ApiError {
+/// The error of a response that would be too large, with an alternative.
+fn response_too_large(instead: &str) -> ApiError {
     let message =
-        format!("{}: the answer takes more than {ANSWER} bytes; {instead}", code::LIMIT_EXCEEDED.text);
+        format!("{}: the answer takes more than {MAX_RESPONSE} bytes; {instead}", code::LIMIT_EXCEEDED.text);
     ApiError { code: code::LIMIT_EXCEEDED.number, message: message.into() }
 }
 
-/// That something is not switched on for a channel.
-fn switched_off(option: &str) -> ApiError {
+/// The error of an option that is off for a channel.
+fn option_is_off(option: &str) -> ApiError {
     let message = format!("{}: {option} is off for this channel", code::NOT_AVAILABLE.text).into();
     ApiError { code: code::NOT_AVAILABLE.number, message }
 }
 
-async fn subscribe(services: &Services, request: Subscribe) -> Reply {
+async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
     let Subscribe { user, channel, client, session, info, b64info, data, b64data, .. } = request;
-    let (channel, _) = known_channel(services, &channel)?;
-    let switch = |value: Option<BoolValue>| value.map(|value| value.value);
-    let Override { presence, join_leave, force_push_join_leave, force_positioning, force_recovery } =
+    let (channel, _) = check_channel(services, &channel)?;
+    let value = |field: Option<BoolValue>| field.map(|field| field.value);
+    let SubscribeOverrides { presence, join_leave, force_push_join_leave, force_positioning, force_recovery } =
         request.overrides;
     let admission = Admission {
         info: bytes(info, &b64info, "b64info")?,
         data: bytes(data, &b64data, "b64data")?,
-        expires: time(request.expire_at)?,
+        expires: expiry_time(request.expire_at)?,
         overrides: ChannelOverrides {
-            presence: switch(presence),
-            join_leave: switch(join_leave),
-            force_push_join_leave: switch(force_push_join_leave),
-            force_recovery: switch(force_recovery),
-            force_positioning: switch(force_positioning),
+            presence: value(presence),
+            join_leave: value(join_leave),
+            force_push_join_leave: value(force_push_join_leave),
+            force_recovery: value(force_recovery),
+            force_positioning: value(force_positioning),
         },
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);
-    order(
+    order_sessions(
         services,
         user,
         client,
@@ -189,14 +190,14 @@ async fn subscribe(services: &Services, request: Subscribe) -> Reply {
     .await
 }
 
-async fn unsubscribe(services: &Services, request: Unsubscribe) -> Reply {
+async fn unsubscribe(services: &Services, request: Unsubscribe) -> CommandReply {
     let Unsubscribe { user, channel, client, session } = request;
     let channel = match &*channel {
         "" => None,
-        name => Some(known_channel(services, name)?.0),
+        name => Some(check_channel(services, name)?.0),
     };
     let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
-    order(
+    order_sessions(
         services,
         user,
         client,
@@ -206,145 +207,165 @@ async fn unsubscribe(services: &Services, request: Unsubscribe) -> Reply {
     .await
 }
 
-async fn disconnect(services: &Services, request: Disconnect) -> Reply {
+async fn disconnect(services: &Services, request: Disconnect) -> CommandReply {
     let Disconnect { user, client, session, whitelist, disconnect } = request;
     let (code, reason) = match disconnect.code {
         0 => (code::FORCE_DISCONNECT.number, code::FORCE_DISCONNECT.text.to_owned()),
-        code if FAREWELLS.contains(&code) => (u16::try_from(code).unwrap_or_default(), disconnect.reason),
+        code if DISCONNECT_CODES.contains(&code) => {
+            (u16::try_from(code).unwrap_or_default(), disconnect.reason)
+        }
         other => {
-            let (least, most) = FAREWELLS.into_inner();
-            let why = format!("disconnect.code must be {least} to {most}, not {other}");
-            return Err(ApiError::bad(why));
+            let (least, most) = DISCONNECT_CODES.into_inner();
+            let reason = format!("disconnect.code must be {least} to {most}, not {other}");
+            return Err(ApiError::bad_request(reason));
         }
     };
-    order(services, user, client, session, Order::Disconnect { code, reason, except: whitelist }).await
+    order_sessions(services, user, client, session, Order::Disconnect { code, reason, except: whitelist })
+        .await
 }
 
-async fn refresh(services: &Services, request: Refresh) -> Reply {
+async fn refresh(services: &Services, request: Refresh) -> CommandReply {
     let Refresh { user, client, session, expired, expire_at } = request;
-    // Without any of the three it is for the connections of the anonymous user, as in Centrifugo.
-    send(services, user, client, session, Order::Refresh { expired, expires: time(expire_at)? }).await
+    // Without user, client and session the order is for the connections of the anonymous user, as in Centrifugo.
+    send_order(services, user, client, session, Order::Refresh { expired, expires: expiry_time(expire_at)? })
+        .await
 }
 
-/// Sends an order to the sessions it is for; done when it is on its way to every node.
-async fn order(services: &Services, user: String, client: String, session: String, order: Order) -> Reply {
+/// Sends an order to the sessions of a user, a client or a secret, one of which is required. Returns when a node has
+/// received it.
+async fn order_sessions(
+    services: &Services,
+    user: String,
+    client: String,
+    session: String,
+    order: Order,
+) -> CommandReply {
     if user.is_empty() && client.is_empty() && session.is_empty() {
-        return Err(ApiError::bad("user is required (or client, or session)"));
+        return Err(ApiError::bad_request("user is required (or client, or session)"));
     }
-    send(services, user, client, session, order).await
+    send_order(services, user, client, session, order).await
 }
 
-async fn send(services: &Services, user: String, client: String, session: String, order: Order) -> Reply {
-    let named = |text: String| Some(text).filter(|text| !text.is_empty());
-    let directive = Directive { user, client: named(client), session: named(session), order };
+async fn send_order(
+    services: &Services,
+    user: String,
+    client: String,
+    session: String,
+    order: Order,
+) -> CommandReply {
+    let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
+    let directive = Directive { user, client: non_empty(client), session: non_empty(session), order };
     services.nodes.bus.order(&directive).await?;
-    Ok(Outcome::Done {})
+    Ok(CommandResult::Done {})
 }
 
-async fn presence(services: &Services, channel: &str) -> Reply {
-    let (channel, options) = known_channel(services, channel)?;
+async fn presence(services: &Services, channel: &str) -> CommandReply {
+    let (channel, options) = check_channel(services, channel)?;
     if !options.presence {
-        return Err(switched_off("presence"));
+        return Err(option_is_off("presence"));
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
     let members =
-        asked(|done| broker.presence(&channel, ANSWER, done)).await.map_err(|error| match error {
-            BrokerError::LimitExceeded(_) => too_large("ask for presence_stats"),
+        request(|done| broker.presence(&channel, MAX_RESPONSE, done)).await.map_err(|error| match error {
+            BrokerError::LimitExceeded(_) => response_too_large("ask for presence_stats"),
             other => other.into(),
         })?;
-    let clients = members.iter().map(|info| (info.client.clone(), Client::from(info)));
-    Ok(Outcome::Presence { presence: clients.collect() })
+    let clients = members.iter().map(|info| (info.client.clone(), ClientJson::from(info)));
+    Ok(CommandResult::Presence { presence: clients.collect() })
 }
 
-async fn presence_stats(services: &Services, channel: &str) -> Reply {
-    let (channel, options) = known_channel(services, channel)?;
+async fn presence_stats(services: &Services, channel: &str) -> CommandReply {
+    let (channel, options) = check_channel(services, channel)?;
     if !options.presence {
-        return Err(switched_off("presence"));
+        return Err(option_is_off("presence"));
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
-    let stats = asked(|done| broker.presence_stats(&channel, done)).await?;
-    Ok(Outcome::PresenceStats { num_clients: stats.clients, num_users: stats.users })
+    let stats = request(|done| broker.presence_stats(&channel, done)).await?;
+    Ok(CommandResult::PresenceStats { num_clients: stats.clients, num_users: stats.users })
 }
 
-async fn history(services: &Services, request: History) -> Reply {
-    let (channel, options) = known_channel(services, &request.channel)?;
+async fn history(services: &Services, request: History) -> CommandReply {
+    let (channel, options) = check_channel(services, &request.channel)?;
     if !options.has_history() {
-        return Err(switched_off("history"));
+        return Err(option_is_off("history"));
     }
-    // Any negative limit is none (in Centrifugo it is -1).
+    // A negative limit means no limit (Centrifugo uses -1).
     let limit = usize::try_from(request.limit).ok();
     let since = request.since.as_ref().map(position);
-    let query = HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: ANSWER };
-    let (done, read) = oneshot::channel();
+    let query =
+        HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: MAX_RESPONSE };
+    let (done, page) = oneshot::channel();
     services.router.history(&channel, query, |outcome: Result<_, Failure>| {
         let _ = done.send(outcome);
     });
-    let read = read.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
-    let publications = read.publications().ok_or(code::UNRECOVERABLE_POSITION)?;
-    let Position { offset, epoch } = read.position();
+    let page = page.await.unwrap_or(Err(Failure::Unavailable)).map_err(ApiError::from)?;
+    let publications = page.publications().ok_or(code::UNRECOVERABLE_POSITION)?;
+    let Position { offset, epoch } = page.position();
     let format = options.publication_data_format;
-    // What was read is bounded as it is stored; escapes and base 64 make it longer.
-    let count = Encoding::Json.publications_within(publications.iter().map(|p| &**p), format, ANSWER);
-    Ok(Outcome::History {
-        publications: publications.iter().take(count).map(|p| Publication::new(p, format)).collect(),
+    // The broker bounds the stored bytes; escapes and base64 make the response longer.
+    let count = Encoding::Json.publications_within(publications.iter().map(|p| &**p), format, MAX_RESPONSE);
+    Ok(CommandResult::History {
+        publications: publications.iter().take(count).map(|p| PublicationJson::new(p, format)).collect(),
         offset: *offset,
         epoch: epoch.as_str().to_owned(),
     })
 }
 
-async fn history_remove(services: &Services, channel: &str) -> Reply {
-    let (channel, options) = known_channel(services, channel)?;
+async fn history_remove(services: &Services, channel: &str) -> CommandReply {
+    let (channel, options) = check_channel(services, channel)?;
     if !options.has_history() {
-        return Err(switched_off("history"));
+        return Err(option_is_off("history"));
     }
     let broker = services.router.broker();
-    asked(|done| broker.history_remove(&channel, done)).await?;
-    Ok(Outcome::Done {})
+    request(|done| broker.history_remove(&channel, done)).await?;
+    Ok(CommandResult::Done {})
 }
 
-async fn channels(services: &Services, pattern: &str) -> Reply {
+async fn channels(services: &Services, pattern: &str) -> CommandReply {
     let pattern = match pattern {
         "" => None,
-        glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad(format_args!("pattern: {e}")))?),
+        glob => Some(Pattern::new(glob).map_err(|e| ApiError::bad_request(format_args!("pattern: {e}")))?),
     };
-    let budget = ListBudget::new(ANSWER, CHANNEL);
+    let budget = ListBudget::new(MAX_RESPONSE, CHANNEL_OVERHEAD);
     let channels = services.nodes.channels(pattern.as_ref(), budget).await.map_err(|error| match error {
-        ClusterError::TooLarge => too_large("ask with a pattern"),
+        ClusterError::TooLarge => response_too_large("ask with a pattern"),
         error => error.into(),
     })?;
-    let channels = channels.into_iter().map(|(name, num_clients)| (name, reply::Channel { num_clients }));
-    Ok(Outcome::Channels { channels: channels.collect() })
+    let channels = channels.into_iter().map(|(name, num_clients)| (name, ChannelJson { num_clients }));
+    Ok(CommandResult::Channels { channels: channels.collect() })
 }
 
-/// Asks the broker, and waits for what it says.
-async fn asked<T>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>)) -> Result<T, BrokerError>
+/// Sends a request to the broker and waits for the response.
+async fn request<T>(
+    send: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>),
+) -> Result<T, BrokerError>
 where
     T: Send + 'static,
 {
-    let (done, answer) = oneshot::channel();
-    ask(Box::new(move |outcome| {
+    let (done, response) = oneshot::channel();
+    send(Box::new(move |outcome| {
         let _ = done.send(outcome);
     }));
-    answer.await.unwrap_or(Err(BrokerError::Unavailable))
+    response.await.unwrap_or(Err(BrokerError::Unavailable))
 }
 
 fn position(position: &StreamPosition) -> Position {
     Position { offset: position.offset, epoch: Epoch::from(&*position.epoch) }
 }
 
-/// A time in Unix seconds; zero is none.
+/// Checks an expiry time in Unix seconds; zero means none.
 ///
 /// # Errors
-/// When it is over.
-pub(super) fn time(seconds: i64) -> Result<Option<u64>, ApiError> {
+/// If it has passed.
+pub(super) fn expiry_time(seconds: i64) -> Result<Option<u64>, ApiError> {
     if seconds == 0 {
         return Ok(None);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match u64::try_from(seconds) {
         Ok(seconds) if seconds > now => Ok(Some(seconds)),
-        _ => Err(ApiError::bad("expire_at must be a time in the future, in Unix seconds")),
+        _ => Err(ApiError::bad_request("expire_at must be a time in the future, in Unix seconds")),
     }
 }

@@ -1,16 +1,16 @@
-//! The server API: how a backend publishes, asks, and orders sessions about, over HTTP.
+//! The server API: over HTTP, a backend publishes, reads state, and controls sessions.
 //!
 //! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so
-//! that its server libraries work unchanged; `docs/api.md` says what differs. A request goes through [`access`] (who may
-//! ask), is read into commands ([`command`]), carried out ([`methods`], and [`in_flight`] for publications, many at a
-//! time), and answered ([`reply`]).
+//! that its server libraries work unchanged; `docs/api.md` lists the differences. A request is authorized ([`access`]), parsed
+//! into commands ([`command`]), and run ([`methods`]; [`in_flight`] sends many publications at a time); [`reply`] encodes
+//! the results.
 //!
 //! Invariants:
-//! - Nothing of a request's body is read before its sender has shown that it may ask.
-//! - Bodies are bounded one by one and all together, and must arrive in time.
-//! - Answers are bounded likewise ([`answers`]): room for one is taken before its data is read.
-//! - The commands of one request take effect in their order, unless it asks for otherwise.
-//! - An answer of several commands has one reply for each, in their order.
+//! - The body of a request is read only after the request was authorized.
+//! - Each body is bounded, all bodies together are bounded, and each must arrive in time.
+//! - Responses have the same bounds ([`answers`]): memory is reserved before the data of a response is read.
+//! - The commands of one request take effect in their order, except in a parallel batch.
+//! - A response to several commands has one reply for each, in their order.
 
 mod access;
 mod answers;
@@ -40,119 +40,118 @@ use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth_failures::AuthFailures;
-use crate::blocking::Blocking;
+use crate::blocking::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
-use command::Command;
+use answers::ResponseBudget;
+use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
 use tidings_cluster::Nodes;
 use tidings_config::Config;
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 
-/// How long a request's body may take to arrive, and how long it may wait for room before that.
-const ARRIVAL: Duration = Duration::from_secs(30);
-/// Bytes of bodies that are held at a time, of all requests together, if the longest body allowed is not longer.
-const BODIES: usize = 64 << 20;
-/// The unit in which bodies are counted against [`BODIES`].
+/// Timeout of receiving a body, and before that of waiting for memory for it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of the bodies of all requests at a time; `http_api.max_body` if that is more.
+const MAX_BODIES: usize = 64 << 20;
+/// Bytes per permit of the semaphore for bodies.
 const UNIT: usize = 1 << 10;
-/// Set to `transport`, this header asks for errors as HTTP statuses.
+/// The header that, set to `transport`, requests errors as HTTP statuses.
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
-/// What has been asked so far, for the metrics.
+/// The counters and limits of the API.
 #[derive(Debug, Default)]
 pub(crate) struct ApiCounters {
-    /// Commands by method, in the order of [`METHODS`].
-    commands: [AtomicU64; METHODS.len()],
-    /// Commands and publications that were answered with an error.
+    /// Commands by method.
+    commands: KeyedCounters<CommandMethod>,
+    /// Commands, and publications of broadcasts, that failed.
     errors: AtomicU64,
-    /// Requests refused because of who sent them.
-    refused: AtomicU64,
-    /// How many commands may come in a second.
+    /// Requests that were rejected because they were not authorized.
+    unauthorized: AtomicU64,
+    /// Limit of commands per second.
     pub(crate) rate: RateLimit,
-    /// Room for the answers to reading commands.
-    answers: answers::Answers,
+    /// Memory for responses.
+    responses: ResponseBudget,
 }
 
 impl ApiCounters {
-    /// ApiCounters of an API that takes so many commands a second; 0 is no limit.
+    /// Counters of an API with a limit of `rate` commands per second; 0 is no limit.
     pub(crate) fn new(rate: usize) -> Self {
         Self { rate: RateLimit::per_second(rate), ..Self::default() }
     }
 
-    /// The answer to a request of so many commands that comes too fast; `None` for one that may be carried out now.
-    fn too_fast(&self, commands: usize) -> Option<Response> {
+    /// Counts commands against the rate limit. Returns the response if they exceed it.
+    fn check_rate(&self, commands: usize) -> Option<Response> {
         if self.rate.allows(commands) {
             return None;
         }
-        let why = "commands come faster than http_api.rate_limit allows; try again later\n";
-        Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], why).into_response())
+        let reason = "more commands per second than http_api.rate_limit; try again later\n";
+        Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], reason).into_response())
     }
 }
 
 impl Collect for ApiCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters(
             "tidings_api_commands",
-            "Commands of backends to the server API, those of a batch one by one",
+            "Commands of backends to the server API; each command of a batch counts",
             "method",
-            METHODS.into_iter().zip(self.commands.iter().map(of)),
+            self.commands.iter(),
         )?;
         out.gauge(
             "tidings_api_answers_reserved",
             BYTES,
-            "Bytes reserved for answers of the server API that are being read or sent",
-            self.answers.taken(),
+            "Bytes reserved for responses of the server API that are being read or sent",
+            self.responses.reserved(),
         )?;
         out.counter(
             "tidings_api_answers_refused",
             None,
-            "Commands to the server API that were answered with a temporary error, for there was no room for the answer",
-            of(&self.answers.refused),
+            "Commands to the server API that got a temporary error because no memory for the response was free",
+            load(&self.responses.rejected),
         )?;
         out.counter(
             "tidings_api_errors",
             None,
-            "Commands to the server API, and publications of its broadcasts, that were answered with an error",
-            of(&self.errors),
+            "Commands to the server API, and publications of its broadcasts, that failed",
+            load(&self.errors),
         )?;
         out.counter(
             "tidings_api_refused",
             None,
-            "Requests to the server API that were refused because of who sent them",
-            of(&self.refused),
+            "Requests to the server API that were rejected because they were not authorized",
+            load(&self.unauthorized),
         )
     }
 }
-
-/// The methods, beside `batch`.
-pub(crate) const METHODS: [&str; 16] = Command::METHODS;
 
 /// The parts of the server that the methods use.
 pub(crate) struct Services {
     pub(crate) router: Arc<Router>,
     pub(crate) nodes: Arc<Nodes>,
-    pub(crate) blocking: Arc<Blocking>,
+    pub(crate) blocklist: Arc<BlocklistSync>,
     pub(crate) counters: Arc<ApiCounters>,
     pub(crate) auth_failures: Arc<AuthFailures>,
     pub(crate) process: Arc<Process>,
 }
 
-/// What the handlers share.
+/// The state of the handlers.
 struct Api {
     services: Arc<Services>,
     guard: ApiGuard,
+    /// Memory for bodies, in units of [`UNIT`] bytes.
     bodies: Semaphore,
     max_body: usize,
 }
 
-/// The paths under `/api`, to be merged with the others of the HTTP port.
+/// The routes of `/api`.
 pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
     let max_body = config.http_api.max_body;
     let api = Arc::new(Api {
         services: Arc::clone(services),
         guard: ApiGuard::new(config, services),
-        bodies: Semaphore::new(BODIES.max(max_body).div_ceil(UNIT)),
+        bodies: Semaphore::new(MAX_BODIES.max(max_body).div_ceil(UNIT)),
         max_body,
     });
     Routes::new()
@@ -163,94 +162,99 @@ pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
         .with_state(api)
 }
 
-/// `POST /api`: commands with their methods, a line each.
+/// `POST /api`: one command with its method a line.
 async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let (body, _held, _) = match api.admit(request).await {
+    let (body, _memory, _) = match api.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return refusal,
+        Err(response) => return response,
     };
-    match batch::Envelope::read(&body) {
-        Ok(envelopes) => match api.services.counters.too_fast(envelopes.len()) {
-            Some(refusal) => refusal,
+    match batch::Envelope::parse(&body) {
+        Ok(envelopes) => match api.services.counters.check_rate(envelopes.len()) {
+            Some(response) => response,
             None => {
-                let (answer, charges) = batch::run_envelopes(&api.services, envelopes).await;
-                json(StatusCode::OK, charges.hold(answer))
+                let (body, reserved) = batch::run_envelopes(&api.services, envelopes).await;
+                json(StatusCode::OK, reserved.hold(body))
             }
         },
-        Err(error) => unreadable(&error),
+        Err(error) => invalid_body(&error),
     }
 }
 
 /// `POST /api/METHOD`.
-async fn method(State(api): State<Arc<Api>>, Path(method): Path<String>, request: Request) -> Response {
-    if method != "batch" && !METHODS.contains(&&*method) {
-        let known = METHODS.join(", ");
-        let why = format!("no such method; there are {known}, batch, and openapi.json describes them\n");
-        return (StatusCode::NOT_FOUND, why).into_response();
+async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
+    let method = CommandMethod::from_name(&name);
+    if method.is_none() && name != "batch" {
+        let names: Vec<_> = CommandMethod::ALL.iter().map(|method| method.label()).collect();
+        let names = names.join(", ");
+        let reason = format!("no such method; the methods are {names} and batch, see /api/openapi.json\n");
+        return (StatusCode::NOT_FOUND, reason).into_response();
     }
-    let (body, _held, as_status) = match api.admit(request).await {
+    let (body, _memory, as_status) = match api.admit(request).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return refusal,
+        Err(response) => return response,
     };
-    if method == "batch" {
-        return match batch::Batch::read(&body) {
-            Ok(batch) => match api.services.counters.too_fast(batch.len()) {
-                Some(refusal) => refusal,
+    let Some(method) = method else {
+        return match batch::Batch::parse(&body) {
+            Ok(batch) => match api.services.counters.check_rate(batch.len()) {
+                Some(response) => response,
                 None => {
-                    let (answer, charges) = batch::run(&api.services, batch).await;
-                    json(StatusCode::OK, charges.hold(answer))
+                    let (body, reserved) = batch::run(&api.services, batch).await;
+                    json(StatusCode::OK, reserved.hold(body))
                 }
             },
-            Err(error) => unreadable(&error),
+            Err(error) => invalid_body(&error),
         };
-    }
-    match Command::read(&method, &body) {
-        Some(Ok(command)) => {
-            if let Some(refusal) = api.services.counters.too_fast(1) {
-                return refusal;
+    };
+    match Command::parse(method, &body) {
+        Ok(command) => {
+            if let Some(response) = api.services.counters.check_rate(1) {
+                return response;
             }
             drop(body);
-            methods::count(&api.services, &method);
-            let (reply, mut charge) = methods::run(&api.services, command).await;
-            methods::tally(&api.services, &reply);
+            api.services.counters.commands.add(method);
+            let (reply, mut reserved) = methods::run(&api.services, command).await;
+            methods::count_errors(&api.services, &reply);
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
                 reply => {
-                    let answer = reply::write(&reply);
-                    charge.shrink_to(answer.len());
-                    json(StatusCode::OK, charge.hold(answer))
+                    let body = reply::encode(&reply);
+                    reserved.shrink_to(body.len());
+                    json(StatusCode::OK, reserved.hold(body))
                 }
             }
         }
-        Some(Err(error)) => unreadable(&error),
-        None => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => invalid_body(&error),
     }
 }
 
 impl Api {
-    /// Lets a request in and takes its body, with the room it has been given, and whether errors are asked for as
-    /// statuses.
+    /// Authorizes a request and receives its body. Returns the body, the memory that is reserved for it, and whether errors
+    /// are requested as HTTP statuses.
     ///
     /// # Errors
-    /// The answer for one that is not let in.
+    /// The response to a request that is rejected.
     async fn admit(&self, request: Request) -> Result<(Bytes, SemaphorePermit<'_>, bool), Response> {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
-            let why = "the server API is asked with POST\n";
-            return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], why).into_response());
+            let reason = "the server API accepts only POST\n";
+            return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], reason).into_response());
         }
         self.guard.check(&parts).await?;
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
-        let (body, held) = self.body(&parts.headers, body).await?;
-        Ok((body, held, as_status))
+        let (body, memory) = self.receive_body(&parts.headers, body).await?;
+        Ok((body, memory, as_status))
     }
 
-    /// Takes a body of at most `http_api.max_body` bytes within [`ARRIVAL`], once there is room for it.
-    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
+    /// Waits for memory, and receives a body of at most `http_api.max_body` bytes within [`BODY_TIMEOUT`].
+    async fn receive_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
         let limit = self.max_body;
         let too_long = || {
-            let why = format!("the body is longer than http_api.max_body ({limit} bytes)\n");
-            (StatusCode::PAYLOAD_TOO_LARGE, why).into_response()
+            let reason = format!("the body is longer than http_api.max_body ({limit} bytes)\n");
+            (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
         };
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let length: usize = announced.unwrap_or(limit);
@@ -258,29 +262,29 @@ impl Api {
             return Err(too_long());
         }
         let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let Ok(held) = tokio::time::timeout(ARRIVAL, self.bodies.acquire_many(units)).await else {
-            let why = "too many requests are under way; try again later\n";
-            return Err((StatusCode::SERVICE_UNAVAILABLE, why).into_response());
+        let Ok(memory) = tokio::time::timeout(BODY_TIMEOUT, self.bodies.acquire_many(units)).await else {
+            let reason = "too many requests at the same time; try again later\n";
+            return Err((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
         };
-        let held = held.expect("a semaphore that nobody closes");
-        match tokio::time::timeout(ARRIVAL, Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok((body.to_bytes(), held)),
+        let memory = memory.expect("the semaphore is never closed");
+        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
             Ok(Err(error)) => {
-                let why = format!("the body did not arrive whole: {error}\n");
-                Err((StatusCode::BAD_REQUEST, why).into_response())
+                let reason = format!("the body is incomplete: {error}\n");
+                Err((StatusCode::BAD_REQUEST, reason).into_response())
             }
             Err(_) => {
-                let why = format!("the body did not arrive within {} s\n", ARRIVAL.as_secs());
-                Err((StatusCode::REQUEST_TIMEOUT, why).into_response())
+                let reason = format!("the body was not received within {} s\n", BODY_TIMEOUT.as_secs());
+                Err((StatusCode::REQUEST_TIMEOUT, reason).into_response())
             }
         }
     }
 }
 
-/// The answer to a body that is no request.
-fn unreadable(error: &serde_json::Error) -> Response {
-    (StatusCode::BAD_REQUEST, format!("the body is not what this method takes: {error}\n")).into_response()
+/// The response to a body that cannot be parsed.
+fn invalid_body(error: &serde_json::Error) -> Response {
+    (StatusCode::BAD_REQUEST, format!("the body is not a valid request: {error}\n")).into_response()
 }
 
 fn json(status: StatusCode, body: impl Into<Body>) -> Response {

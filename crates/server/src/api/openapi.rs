@@ -1,13 +1,13 @@
-//! `GET /api/openapi.json`: what the server API takes and gives, in OpenAPI 3.1.
+//! `GET /api/openapi.json`: the description of the server API, in OpenAPI 3.1.
 
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-/// The description. The tests below hold it against the types that requests are read into and answers written from.
+/// The description. The tests below compare it with the types of requests and replies.
 const DESCRIPTION: &str = include_str!("openapi.json");
 
-/// Answers with the description. It is the same for every server, so it takes no key.
+/// Responds with the description. It needs no key, because it is the same for every server.
 pub(super) async fn serve(method: Method) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")]).into_response();
@@ -26,10 +26,13 @@ mod tests {
     use tidings_wire::{ClientInfo, Epoch, Position};
 
     use super::super::batch::{Batch, Envelope};
-    use super::super::command::{self, Command, Entry, MAX_CHANNELS, MAX_COMMANDS};
-    use super::super::reply::{self, ApiError, Client, Outcome, PublishResult, Response};
+    use super::super::command::{self, BatchItem, CommandMethod, MAX_CHANNELS, MAX_COMMANDS};
+    use super::super::reply::{
+        ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandResult, PublicationJson, PublishResult,
+    };
     use super::DESCRIPTION;
     use tidings_cluster::NodeInfo;
+    use tidings_metrics::Label as _;
 
     fn description() -> Value {
         serde_json::from_str(DESCRIPTION).expect("JSON")
@@ -46,7 +49,7 @@ mod tests {
         object.clone().into_iter().collect()
     }
 
-    /// Finds out which fields a type is read from: it asks its deserializer for them.
+    /// A deserializer that collects the fields which a type requests from it.
     struct Fields<'a>(&'a mut Vec<&'static str>);
 
     impl<'de> Deserializer<'de> for Fields<'_> {
@@ -78,7 +81,7 @@ mod tests {
         fields.into_iter().map(str::to_owned).collect()
     }
 
-    /// Something of the type that a schema asks for, and something that is not.
+    /// A value that matches a schema, and one that does not, if there is one.
     fn samples(schema: &Value) -> (Value, Option<Value>) {
         match (schema["type"].as_str(), schema["$ref"].as_str()) {
             (Some("string"), _) => (json!(""), Some(json!(1))),
@@ -92,16 +95,16 @@ mod tests {
         }
     }
 
-    /// Holds a described object against the type that it is read into: the same fields, of the same types, all of
-    /// which may be `null`.
-    fn reads<T: DeserializeOwned>(name: &str) {
+    /// Compares a described request with the type that it is parsed into: same fields, same types, and every field may be
+    /// `null`.
+    fn check_request<T: DeserializeOwned>(name: &str) {
         let properties = properties(&schema(name));
         assert_eq!(properties.keys().cloned().collect::<BTreeSet<_>>(), fields::<T>(), "{name}");
         let read = |field: &str, value: &Value| serde_json::from_value::<T>(json!({field: value})).is_ok();
         for (field, schema) in properties {
             let (right, wrong) = samples(&schema);
             assert!(read(&field, &right), "{name}.{field} does not take {right}");
-            // What a command is given is looked at with its method, and then is its own error.
+            // `params` are parsed later, with the method, and have an error of their own.
             if let Some(wrong) = wrong.filter(|_| field != "params") {
                 assert!(!read(&field, &wrong), "{name}.{field} takes {wrong}");
             }
@@ -110,8 +113,8 @@ mod tests {
         }
     }
 
-    /// Holds a described object against one that is written with all its fields.
-    fn writes(name: &str, written: &impl serde::Serialize) {
+    /// Compares a described object with a value that is encoded with all its fields.
+    fn check_result(name: &str, written: &impl serde::Serialize) {
         let written = serde_json::to_value(written).expect("JSON");
         let written = written.as_object().unwrap_or_else(|| panic!("{name}: {written}"));
         let schema = schema(name);
@@ -125,87 +128,88 @@ mod tests {
         }
     }
 
-    /// A description of nothing else may be left out of what is required.
-    fn requires(name: &str, written: &impl serde::Serialize) {
+    /// Compares the required fields of a described object with a value that is encoded without its optional fields.
+    fn check_required(name: &str, written: &impl serde::Serialize) {
         let written = serde_json::to_value(written).expect("JSON");
         let keys: BTreeSet<_> = written.as_object().expect("an object").keys().cloned().collect();
         let schema = schema(name);
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         let required: BTreeSet<_> = required.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        assert_eq!(required, keys, "{name}: what is always there");
+        assert_eq!(required, keys, "{name}: required fields");
     }
 
     #[test]
-    fn every_method_is_described_and_nothing_else() {
+    fn exactly_the_methods_are_described() {
         let described = description();
         let paths: BTreeSet<_> = described["paths"].as_object().expect("paths").keys().cloned().collect();
         let more = ["/api", "/api/batch", "/api/openapi.json"].map(str::to_owned);
-        let methods = Command::METHODS.map(|method| format!("/api/{method}"));
-        assert_eq!(paths, methods.into_iter().chain(more).collect());
-        for method in Command::METHODS {
+        let methods: Vec<_> = CommandMethod::ALL.iter().map(|method| method.label()).collect();
+        assert_eq!(paths, methods.iter().map(|method| format!("/api/{method}")).chain(more).collect());
+        for method in &methods {
             let post = &described["paths"][format!("/api/{method}")]["post"];
             let camel: String = method.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
-            let of = |content: &Value| content["content"]["application/json"]["schema"]["$ref"].clone();
-            assert_eq!(of(&post["requestBody"]), format!("#/components/schemas/{camel}Request"));
-            assert_eq!(of(&post["responses"]["200"]), format!("#/components/schemas/{camel}Response"));
+            let reference =
+                |content: &Value| content["content"]["application/json"]["schema"]["$ref"].clone();
+            assert_eq!(reference(&post["requestBody"]), format!("#/components/schemas/{camel}Request"));
+            assert_eq!(reference(&post["responses"]["200"]), format!("#/components/schemas/{camel}Response"));
             let response = properties(&schema(&format!("{camel}Response")));
             assert_eq!(response["result"]["$ref"], format!("#/components/schemas/{camel}Result"));
             assert_eq!(response["error"]["$ref"], "#/components/schemas/Error");
             let batch = properties(&schema("Command"));
-            assert_eq!(batch[method]["$ref"], format!("#/components/schemas/{camel}Request"));
+            assert_eq!(batch[*method]["$ref"], format!("#/components/schemas/{camel}Request"));
             let reply = properties(&schema("Reply"));
-            assert_eq!(reply[method]["$ref"], format!("#/components/schemas/{camel}Result"));
+            assert_eq!(reply[*method]["$ref"], format!("#/components/schemas/{camel}Result"));
         }
-        assert_eq!(properties(&schema("Command")).len(), Command::METHODS.len());
-        assert_eq!(properties(&schema("Reply")).len(), Command::METHODS.len() + 1);
+        assert_eq!(properties(&schema("Command")).len(), methods.len());
+        assert_eq!(properties(&schema("Reply")).len(), methods.len() + 1);
         let named = properties(&schema("Envelope"))["method"]["enum"].clone();
-        assert_eq!(named, json!(Command::METHODS));
+        assert_eq!(named, json!(methods));
     }
 
     #[test]
-    fn every_field_that_is_read_is_described_and_every_described_field_is_read() {
-        reads::<command::Publish>("PublishRequest");
-        reads::<command::Broadcast>("BroadcastRequest");
-        reads::<command::Subscribe>("SubscribeRequest");
-        reads::<command::Unsubscribe>("UnsubscribeRequest");
-        reads::<command::Disconnect>("DisconnectRequest");
-        reads::<command::Refresh>("RefreshRequest");
-        reads::<command::Presence>("PresenceRequest");
-        reads::<command::PresenceStats>("PresenceStatsRequest");
-        reads::<command::History>("HistoryRequest");
-        reads::<command::HistoryRemove>("HistoryRemoveRequest");
-        reads::<command::Channels>("ChannelsRequest");
-        reads::<command::Info>("InfoRequest");
-        reads::<command::BlockUser>("BlockUserRequest");
-        reads::<command::UnblockUser>("UnblockUserRequest");
-        reads::<command::RevokeToken>("RevokeTokenRequest");
-        reads::<command::InvalidateUserTokens>("InvalidateUserTokensRequest");
-        reads::<command::StreamPosition>("StreamPosition");
-        reads::<command::Override>("Override");
-        reads::<command::BoolValue>("BoolValue");
-        reads::<command::Farewell>("Disconnect");
-        reads::<Batch>("BatchRequest");
-        reads::<Envelope>("Envelope");
-        for method in Command::METHODS {
-            let entry: Entry = serde_json::from_value(json!({method: {}})).expect("a command");
-            assert!(matches!(entry, Entry::Command(command) if command.method() == method), "{method}");
+    fn the_fields_of_requests_are_the_described_ones() {
+        check_request::<command::Publish>("PublishRequest");
+        check_request::<command::Broadcast>("BroadcastRequest");
+        check_request::<command::Subscribe>("SubscribeRequest");
+        check_request::<command::Unsubscribe>("UnsubscribeRequest");
+        check_request::<command::Disconnect>("DisconnectRequest");
+        check_request::<command::Refresh>("RefreshRequest");
+        check_request::<command::Presence>("PresenceRequest");
+        check_request::<command::PresenceStats>("PresenceStatsRequest");
+        check_request::<command::History>("HistoryRequest");
+        check_request::<command::HistoryRemove>("HistoryRemoveRequest");
+        check_request::<command::Channels>("ChannelsRequest");
+        check_request::<command::Info>("InfoRequest");
+        check_request::<command::BlockUser>("BlockUserRequest");
+        check_request::<command::UnblockUser>("UnblockUserRequest");
+        check_request::<command::RevokeToken>("RevokeTokenRequest");
+        check_request::<command::InvalidateUserTokens>("InvalidateUserTokensRequest");
+        check_request::<command::StreamPosition>("StreamPosition");
+        check_request::<command::SubscribeOverrides>("Override");
+        check_request::<command::BoolValue>("BoolValue");
+        check_request::<command::DisconnectReason>("Disconnect");
+        check_request::<Batch>("BatchRequest");
+        check_request::<Envelope>("Envelope");
+        for method in CommandMethod::ALL {
+            let item: BatchItem = serde_json::from_value(json!({method.label(): {}})).expect("a command");
+            assert!(matches!(item, BatchItem::Command(command) if command.method() == *method), "{method:?}");
         }
     }
 
     #[test]
-    fn every_field_that_is_written_is_described_and_every_described_field_is_written() {
+    fn the_fields_of_results_are_the_described_ones() {
         let epoch = Epoch::from("e");
         let published = tidings_broker::Published {
             position: Some(Position { offset: 1, epoch }),
             ..tidings_broker::Published::default()
         };
-        writes("PublishResult", &PublishResult::from(published));
-        requires("BroadcastResult", &Outcome::Broadcast { responses: Vec::new() });
-        writes("BroadcastResult", &Outcome::Broadcast { responses: Vec::new() });
-        let error = ApiError::bad("x");
-        writes("Error", &error);
-        requires("Error", &error);
-        let response = [Response::Result(PublishResult::default()), Response::Error(error)];
+        check_result("PublishResult", &PublishResult::from(published));
+        check_required("BroadcastResult", &CommandResult::Broadcast { responses: Vec::new() });
+        check_result("BroadcastResult", &CommandResult::Broadcast { responses: Vec::new() });
+        let error = ApiError::bad_request("x");
+        check_result("Error", &error);
+        check_required("Error", &error);
+        let response = [BroadcastResponse::Result(PublishResult::default()), BroadcastResponse::Error(error)];
         for (key, response) in ["result", "error"].into_iter().zip(&response) {
             let written = serde_json::to_value(response).expect("JSON");
             assert!(written.get(key).is_some() && properties(&schema("PublishResponse")).contains_key(key));
@@ -216,30 +220,30 @@ mod tests {
             conn_info: Some("{}".into()),
             chan_info: Some("{}".into()),
         };
-        let client = |info: &ClientInfo| Client::from(info);
-        writes("ClientInfo", &client(&info));
-        requires("ClientInfo", &client(&ClientInfo::default()));
-        let presence = Outcome::Presence { presence: BTreeMap::new() };
-        writes("PresenceResult", &presence);
-        requires("PresenceResult", &presence);
-        let stats = Outcome::PresenceStats { num_clients: 1, num_users: 1 };
-        writes("PresenceStatsResult", &stats);
-        requires("PresenceStatsResult", &stats);
-        let history = Outcome::History { publications: Vec::new(), offset: 0, epoch: String::new() };
-        writes("HistoryResult", &history);
-        requires("HistoryResult", &history);
+        let client = |info: &ClientInfo| ClientJson::from(info);
+        check_result("ClientInfo", &client(&info));
+        check_required("ClientInfo", &client(&ClientInfo::default()));
+        let presence = CommandResult::Presence { presence: BTreeMap::new() };
+        check_result("PresenceResult", &presence);
+        check_required("PresenceResult", &presence);
+        let stats = CommandResult::PresenceStats { num_clients: 1, num_users: 1 };
+        check_result("PresenceStatsResult", &stats);
+        check_required("PresenceStatsResult", &stats);
+        let history = CommandResult::History { publications: Vec::new(), offset: 0, epoch: String::new() };
+        check_result("HistoryResult", &history);
+        check_required("HistoryResult", &history);
         let publication =
-            |tags, info| reply::Publication { data: RawValue::TRUE.to_owned(), offset: 1, tags, info };
-        writes("Publication", &publication(Some(BTreeMap::new()), Some(client(&info))));
-        requires("Publication", &publication(None, None));
-        let channels = Outcome::Channels { channels: BTreeMap::new() };
-        writes("ChannelsResult", &channels);
-        requires("ChannelsResult", &channels);
-        writes("ChannelInfo", &reply::Channel { num_clients: 1 });
-        let nodes = Outcome::Info { nodes: Vec::new() };
-        writes("InfoResult", &nodes);
-        writes("Node", &NodeInfo::default());
-        requires("Node", &NodeInfo::default());
+            |tags, info| PublicationJson { data: RawValue::TRUE.to_owned(), offset: 1, tags, info };
+        check_result("Publication", &publication(Some(BTreeMap::new()), Some(client(&info))));
+        check_required("Publication", &publication(None, None));
+        let channels = CommandResult::Channels { channels: BTreeMap::new() };
+        check_result("ChannelsResult", &channels);
+        check_required("ChannelsResult", &channels);
+        check_result("ChannelInfo", &ChannelJson { num_clients: 1 });
+        let nodes = CommandResult::Info { nodes: Vec::new() };
+        check_result("InfoResult", &nodes);
+        check_result("Node", &NodeInfo::default());
+        check_required("Node", &NodeInfo::default());
         for name in [
             "Subscribe",
             "Unsubscribe",
@@ -251,12 +255,12 @@ mod tests {
             "RevokeToken",
             "InvalidateUserTokens",
         ] {
-            writes(&format!("{name}Result"), &Outcome::Done {});
+            check_result(&format!("{name}Result"), &CommandResult::Done {});
         }
     }
 
     #[test]
-    fn the_bounds_that_are_described_are_those_that_hold() {
+    fn the_described_bounds_are_the_enforced_ones() {
         assert_eq!(properties(&schema("BatchRequest"))["commands"]["maxItems"], MAX_COMMANDS);
         assert_eq!(properties(&schema("BroadcastRequest"))["channels"]["maxItems"], MAX_CHANNELS);
         let publish = properties(&schema("PublishRequest"));
@@ -267,13 +271,13 @@ mod tests {
         let described = description();
         let broadcast = properties(&schema("BroadcastRequest"));
         for (name, field) in &publish {
-            assert!(name == "channel" || broadcast[name] == *field, "{name} is another one in a broadcast");
+            assert!(name == "channel" || broadcast[name] == *field, "{name} differs in a broadcast");
         }
         assert_eq!(described["openapi"], "3.1.0");
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_can_be_resolved() {
         fn follow(at: &Value, root: &Value) {
             if let Some(reference) = at["$ref"].as_str() {
                 let pointer = reference.strip_prefix('#').expect("a reference within the description");

@@ -1,4 +1,4 @@
-//! Answers as they are written, and their errors.
+//! Results and errors of commands, as they are encoded in JSON.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,35 +12,38 @@ use tidings_wire::ClientInfo;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::code::{self, Code};
 
-use super::command::Json;
+use super::command::RawJson;
 use crate::blocking::BlockError;
 use tidings_cluster::{ClusterError, NodeInfo};
 
-/// What came of a command.
-pub(super) type Reply = Result<Outcome, ApiError>;
+/// The reply to a command.
+pub(super) type CommandReply = Result<CommandResult, ApiError>;
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct ApiError {
     /// A number of [`tidings_wire::code`].
     pub(super) code: u16,
-    /// In words.
+    /// The reason, for the backend.
     pub(super) message: Cow<'static, str>,
 }
 
 impl ApiError {
-    /// A request that cannot be carried out as it is, with what is wrong with it.
-    pub(super) fn bad(why: impl std::fmt::Display) -> Self {
-        Self { code: code::BAD_REQUEST.number, message: format!("{}: {why}", code::BAD_REQUEST.text).into() }
+    /// The error of an invalid request, with the reason.
+    pub(super) fn bad_request(reason: impl std::fmt::Display) -> Self {
+        Self {
+            code: code::BAD_REQUEST.number,
+            message: format!("{}: {reason}", code::BAD_REQUEST.text).into(),
+        }
     }
 
-    /// As JSON.
+    /// Encodes it as JSON.
     pub(super) fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a number and a text")
     }
 
-    /// The HTTP status that says the same, as Centrifugo's documentation maps them ("Transport error mode"). Two
-    /// that it has not are mapped here: too many requests, and permission denied.
+    /// The HTTP status of the error, as in Centrifugo's documentation ("Transport error mode"). Two statuses are added:
+    /// those of too many requests and of permission denied.
     pub(super) fn status(&self) -> StatusCode {
         const NUMBERS: [(Code, StatusCode); 7] = [
             (code::UNKNOWN_CHANNEL, StatusCode::NOT_FOUND),
@@ -67,7 +70,7 @@ impl From<BrokerError> for ApiError {
         match error {
             BrokerError::Overloaded => code::TOO_MANY_REQUESTS.into(),
             BrokerError::NotPermitted => code::PERMISSION_DENIED.into(),
-            BrokerError::Invalid(why) => Self::bad(why),
+            BrokerError::Invalid(why) => Self::bad_request(why),
             other => Self { code: code::INTERNAL.number, message: other.to_string().into() },
         }
     }
@@ -78,7 +81,7 @@ impl From<Failure> for ApiError {
         match failure {
             Failure::Unavailable => BrokerError::Unavailable.into(),
             Failure::Overloaded => BrokerError::Overloaded.into(),
-            Failure::Error(verdict) => Self { code: verdict.code, message: verdict.text.into() },
+            Failure::Error(rejection) => Self { code: rejection.code, message: rejection.text.into() },
             Failure::Disconnect(code, reason) => Self { code, message: reason.into() },
         }
     }
@@ -89,7 +92,7 @@ impl From<ClusterError> for ApiError {
         let code = match error {
             ClusterError::Broker(error) => return error.into(),
             ClusterError::TooLong | ClusterError::TooMany(_) | ClusterError::TooLarge => code::LIMIT_EXCEEDED,
-            ClusterError::NoReceiver | ClusterError::NoSuchNode | ClusterError::Silent(_) => code::INTERNAL,
+            ClusterError::NoReceiver | ClusterError::NoSuchNode | ClusterError::Timeout(_) => code::INTERNAL,
         };
         Self { code: code.number, message: error.to_string().into() }
     }
@@ -104,36 +107,36 @@ impl From<BlockError> for ApiError {
     }
 }
 
-/// What a command gave.
+/// The result of a command.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Outcome {
-    /// Of `publish`.
+pub(super) enum CommandResult {
+    /// The result of `publish`.
     Published(PublishResult),
-    /// Of `broadcast`: for each channel, in their order.
-    Broadcast { responses: Vec<Response> },
-    /// Of `presence`, by the ids of clients.
-    Presence { presence: BTreeMap<String, Client> },
-    /// Of `presence_stats`.
+    /// The result of `broadcast`: one response for each channel, in the order of the request.
+    Broadcast { responses: Vec<BroadcastResponse> },
+    /// The result of `presence`, by client id.
+    Presence { presence: BTreeMap<String, ClientJson> },
+    /// The result of `presence_stats`.
     PresenceStats { num_clients: u64, num_users: u64 },
-    /// Of `history`.
-    History { publications: Vec<Publication>, offset: u64, epoch: String },
-    /// Of `channels`.
-    Channels { channels: BTreeMap<String, Channel> },
-    /// Of `info`.
+    /// The result of `history`.
+    History { publications: Vec<PublicationJson>, offset: u64, epoch: String },
+    /// The result of `channels`.
+    Channels { channels: BTreeMap<String, ChannelJson> },
+    /// The result of `info`.
     Info { nodes: Vec<NodeInfo> },
-    /// Of all others: nothing to say.
+    /// The empty result of all other commands.
     Done {},
 }
 
-impl Outcome {
-    /// As JSON.
+impl CommandResult {
+    /// Encodes it as JSON.
     pub(super) fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text keys and valid JSON")
     }
 }
 
-/// Where a publication stands, if it was kept.
+/// The position of a publication in the history; empty if it was not added to one.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PublishResult {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,80 +152,80 @@ impl From<Published> for PublishResult {
     }
 }
 
-/// One of several answers.
+/// The response for one channel of a broadcast.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Response {
+pub(super) enum BroadcastResponse {
     Result(PublishResult),
     Error(ApiError),
 }
 
-/// Who a client is.
+/// A client in presence or as the publisher.
 #[derive(Debug, Serialize)]
-pub(super) struct Client {
+pub(super) struct ClientJson {
     pub(super) client: String,
     pub(super) user: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) conn_info: Option<Json>,
+    pub(super) conn_info: Option<RawJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) chan_info: Option<Json>,
+    pub(super) chan_info: Option<RawJson>,
 }
 
-impl From<&ClientInfo> for Client {
+impl From<&ClientInfo> for ClientJson {
     fn from(info: &ClientInfo) -> Self {
-        let shown = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|b| shown(b, DataFormat::Auto));
+        let json = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|b| to_json(b, DataFormat::Auto));
         Self {
             client: info.client.clone(),
             user: info.user.clone(),
-            conn_info: shown(&info.conn_info),
-            chan_info: shown(&info.chan_info),
+            conn_info: json(&info.conn_info),
+            chan_info: json(&info.chan_info),
         }
     }
 }
 
 /// A publication of a history.
 #[derive(Debug, Serialize)]
-pub(super) struct Publication {
-    pub(super) data: Json,
+pub(super) struct PublicationJson {
+    pub(super) data: RawJson,
     pub(super) offset: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tags: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) info: Option<Client>,
+    pub(super) info: Option<ClientJson>,
 }
 
-impl Publication {
-    /// As JSON clients of its channel see it.
+impl PublicationJson {
+    /// The publication as JSON clients of its channel get it.
     pub(super) fn new(publication: &tidings_wire::Publication, format: DataFormat) -> Self {
         let extra = publication.extra.as_deref();
         let tags = extra.map(|extra| &extra.tags).filter(|tags| !tags.is_empty());
         Self {
-            data: shown(&publication.body, format),
+            data: to_json(&publication.body, format),
             offset: publication.offset().unwrap_or_default(),
             tags: tags.map(|tags| tags.iter().cloned().collect()),
-            info: extra.and_then(|extra| extra.info.as_ref()).map(Client::from),
+            info: extra.and_then(|extra| extra.info.as_ref()).map(ClientJson::from),
         }
     }
 }
 
 /// A channel with subscribers.
 #[derive(Debug, Serialize)]
-pub(super) struct Channel {
+pub(super) struct ChannelJson {
     pub(super) num_clients: u64,
 }
 
-/// Bytes as JSON, as clients see them.
-fn shown(bytes: &[u8], format: DataFormat) -> Json {
+/// Encodes bytes as JSON clients get them.
+fn to_json(bytes: &[u8], format: DataFormat) -> RawJson {
     let mut json = Vec::with_capacity(bytes.len() + 2);
     body::write_json(bytes, format, &mut json);
     let json = String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok());
     json.unwrap_or_else(|| RawValue::NULL.to_owned())
 }
 
-/// Writes a reply: `{"result":{…}}`, or `{"error":{…}}`.
-pub(super) fn write(reply: &Reply) -> Vec<u8> {
+/// Encodes a reply: `{"result":{…}}`, or `{"error":{…}}`.
+pub(super) fn encode(reply: &CommandReply) -> Vec<u8> {
     let (key, value) = match reply {
-        Ok(outcome) => ("result", outcome.json()),
+        Ok(result) => ("result", result.json()),
         Err(error) => ("error", error.json()),
     };
     let mut out = Vec::with_capacity(value.len() + key.len() + 5);

@@ -1,108 +1,109 @@
-//! What tokens are worth to the client that shows them.
+//! Converts verified tokens into the connections and subscriptions that they allow.
 //!
-//! A connection token that nobody vouches for is refused with 101, a subscription token with 103, and either with 109 when
-//! its time is over; a good one that was made for something else with 103.
+//! A connection token without a valid signature is rejected with 101, such a subscription token with 103, and either with
+//! 109 if it is expired. A valid subscription token for another channel, user or client is rejected with 103, a valid
+//! connection token of another user in a refresh with 101.
 
 use tidings_hub::{Admission, Connected, Failure, Rejection, Requester, TokenId};
 use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
 
-use super::{UploadGrant, refusal, unexpired};
+use super::{UploadGrant, check_not_expired, rejected};
 use tidings_auth::{Connection, SubscriptionOptions, TokenError, Verifier};
 
-const SUBSCRIPTION: &str = "the subscription token is not accepted";
-
-/// The connection that a token allows, at the time `now`.
-pub(super) async fn connected(
+/// The connection that a token allows at the time `now` (Unix seconds).
+pub(super) async fn connect(
     verifier: &Verifier,
-    who: &Requester,
+    requester: &Requester,
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
     let Connection { user, expires, info, meta, token: id, subs, upload: _ } =
-        verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
-    unexpired(expires)?;
+        verifier.connection(token, now).await.map_err(|error| reject(requester, "connection", &error))?;
+    check_not_expired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None, None)));
     Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
 }
 
-/// What a token says of its user's right to upload tables.
-pub(super) async fn uploader(
+/// The permission to upload tables that a connection token grants.
+pub(super) async fn upload_grant(
     verifier: &Verifier,
-    who: &Requester,
+    requester: &Requester,
     token: &str,
     now: u64,
 ) -> Result<(UploadGrant, TokenId), Failure> {
     let Connection { user, expires, token: id, upload, .. } =
-        verifier.connection(token, now).await.map_err(|error| refused(who, "connection", &error))?;
-    unexpired(expires)?;
+        verifier.connection(token, now).await.map_err(|error| reject(requester, "connection", &error))?;
+    check_not_expired(expires)?;
     Ok((UploadGrant { user, upload }, id))
 }
 
-/// What a new token makes of a connection, whose user cannot change.
-pub(super) async fn refreshed(
+/// The connection after a refresh with a new token, which must be of the same user.
+pub(super) async fn refresh(
     verifier: &Verifier,
-    who: &Requester,
+    requester: &Requester,
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
-    let connected = connected(verifier, who, token, now).await.map_err(another)?;
-    if connected.user == who.user {
+    let connected = connect(verifier, requester, token, now).await.map_err(make_expired_temporary)?;
+    if connected.user == requester.user {
         return Ok(connected);
     }
-    Err(misplaced(who, "the connection token is another user's", code::UNAUTHORIZED))
+    Err(reject_with(requester, "the connection token is another user's", code::UNAUTHORIZED))
 }
 
-/// The subscription that a token allows: to this channel, for this user, and for this client where it names one.
-pub(super) async fn admitted(
+/// The subscription that a token allows. The token must be for this channel and user, and for this client if it names
+/// one.
+pub(super) async fn subscribe(
     verifier: &Verifier,
-    who: &Requester,
+    requester: &Requester,
     channel: &Channel,
     token: &str,
     now: u64,
 ) -> Result<Admission, Failure> {
     let verified = verifier.subscription(token, now).await;
     let subscription = verified.map_err(|error| match error {
-        // The client is known; what it has not shown is the permission.
+        // 103 instead of 101: the client is authenticated, and only lacks the permission.
         TokenError::Refused(_) => {
-            misplaced(who, &format!("{SUBSCRIPTION}: {error}"), code::PERMISSION_DENIED)
+            let reason = format!("the subscription token is not accepted: {error}");
+            reject_with(requester, &reason, code::PERMISSION_DENIED)
         }
-        error => refused(who, "subscription", &error),
+        error => reject(requester, "subscription", &error),
     })?;
-    let wrong = if subscription.channel != *channel {
+    let mismatch = if subscription.channel != *channel {
         Some("the subscription token is for another channel")
-    } else if subscription.user != who.user {
+    } else if subscription.user != requester.user {
         Some("the subscription token is another user's")
-    } else if subscription.client.as_ref().is_some_and(|client| *client != who.client) {
+    } else if subscription.client.as_ref().is_some_and(|client| *client != requester.client) {
         Some("the subscription token is another client's")
     } else {
         None
     };
-    if let Some(wrong) = wrong {
-        return Err(misplaced(who, wrong, code::PERMISSION_DENIED));
+    if let Some(mismatch) = mismatch {
+        return Err(reject_with(requester, mismatch, code::PERMISSION_DENIED));
     }
-    unexpired(subscription.expires)?;
+    check_not_expired(subscription.expires)?;
     Ok(admission(subscription.options, subscription.expires, Some(subscription.token)))
 }
 
-/// What a new token makes of a subscription.
-pub(super) async fn sub_refreshed(
+/// The subscription after a refresh with a new token.
+pub(super) async fn sub_refresh(
     verifier: &Verifier,
-    who: &Requester,
+    requester: &Requester,
     channel: &Channel,
     token: &str,
     now: u64,
 ) -> Result<Admission, Failure> {
-    admitted(verifier, who, channel, token, now).await.map_err(another)
+    subscribe(verifier, requester, channel, token, now).await.map_err(make_expired_temporary)
 }
 
-/// Makes an expired token temporary where a client is to bring a new one before its time is over: it may try again with
-/// one that is newer still, where it would otherwise be told to give up.
-fn another(failure: Failure) -> Failure {
+/// Makes the error of an expired token temporary. In a refresh the client may try again with a newer token, whereas a
+/// permanent error would make it disconnect.
+fn make_expired_temporary(failure: Failure) -> Failure {
     match failure {
-        Failure::Error(verdict) if verdict.code == code::TOKEN_EXPIRED.number => {
-            Failure::Error(Rejection { temporary: true, ..verdict })
+        Failure::Error(rejection) if rejection.code == code::TOKEN_EXPIRED.number => {
+            Failure::Error(Rejection { temporary: true, ..rejection })
         }
         other => other,
     }
@@ -113,12 +114,13 @@ fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<T
     Admission { info, data, expires, overrides, token }
 }
 
-fn refused(who: &Requester, kind: &str, error: &TokenError) -> Failure {
-    debug!(client = who.client, "the {kind} token is not accepted: {error}");
-    refusal(error.code())
+fn reject(requester: &Requester, kind: &str, error: &TokenError) -> Failure {
+    debug!(client = requester.client, "the {kind} token is not accepted: {error}");
+    rejected(error.code())
 }
 
-fn misplaced(who: &Requester, what: &str, code: Code) -> Failure {
-    debug!(client = who.client, "{what}");
-    refusal(code)
+/// Logs the reason of a rejection, and rejects with `code`.
+fn reject_with(requester: &Requester, reason: &str, code: Code) -> Failure {
+    debug!(client = requester.client, "{reason}");
+    rejected(code)
 }

@@ -8,22 +8,22 @@ use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
 use tidings_cluster::blocklist::Blocklist;
-use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, Nodes, Uid};
+use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
 use super::StartError;
 use crate::auth_failures::AuthFailures;
-use crate::authority::Decisions;
-use crate::blocking::Blocking;
+use crate::authority::Authorizer;
+use crate::blocking::BlocklistSync;
 use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
 use crate::canary::{self, Canary};
 use crate::control::SessionControl;
 use crate::http::HttpServices;
 use crate::inbound::{Inbound, InboundCounters};
-use crate::info::Info;
-use crate::interest::Interests;
+use crate::info::ServerInfo;
+use crate::interest::TopicTable;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::LineHandshakes;
@@ -48,7 +48,7 @@ pub(super) struct Assembly {
     pub(super) work: DeferredWork,
     pub(super) canary: Arc<Canary>,
     pub(super) internal: Arc<InternalChannels>,
-    pub(super) decisions: Decisions,
+    pub(super) authorizer: Authorizer,
     pub(super) metrics: MetricsRegistry,
 }
 
@@ -63,16 +63,16 @@ impl Assembly {
         announcements: Vec<String>,
     ) -> Result<Self, StartError> {
         let lifecycle = Arc::new(Lifecycle::new());
-        let count = settings::shards(&config);
-        let limits = settings::limits(&config, count);
+        let count = settings::shard_count(&config);
+        let limits = settings::shard_limits(&config, count);
         let connection_limit = limits.connections;
         let process = Arc::new(process(&config));
         let prepared = tidings_shard::prepare(count, limits)?;
         let shards = Arc::new(Shards::new(&prepared, Arc::clone(&process)));
         let limiter = Arc::new(ConnectionLimiter::new(Arc::clone(&process), connection_limit));
 
-        let uid = Uid::random();
-        let sessions = Arc::new(settings::sessions(&config, uid.to_string(), count));
+        let uid = NodeUid::random();
+        let sessions = Arc::new(settings::session_settings(&config, uid.to_string(), count));
         let (cluster, work) = Cluster::new(
             uid,
             settings::node_name(&config, &announcements),
@@ -85,23 +85,23 @@ impl Assembly {
             u64::from_be_bytes(random::bytes()),
             config.ready.canary_interval,
             config.ready.canary_limit,
-            settings::used(&config),
+            settings::probed_features(&config),
         ));
-        let interests = Arc::new(Interests::new());
+        let topic_table = Arc::new(TopicTable::new());
         let internal = Arc::<InternalChannels>::default();
-        let ended = Arc::<EndedNodes>::default();
+        let ended_nodes = Arc::<EndedNodes>::default();
         let blocklist = Arc::<Blocklist>::default();
         let auth_failures = Arc::<AuthFailures>::default();
         let inbound_counters = Arc::<InboundCounters>::default();
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             settings: Arc::clone(&sessions),
-            interests: Arc::clone(&interests),
+            topic_table: Arc::clone(&topic_table),
             internal: Arc::clone(&internal),
             canary: Arc::clone(&canary),
             cluster: Arc::clone(&cluster),
             blocklist: Arc::clone(&blocklist),
-            ended: Arc::clone(&ended),
+            ended_nodes: Arc::clone(&ended_nodes),
             counters: Arc::clone(&inbound_counters),
         });
 
@@ -116,9 +116,9 @@ impl Assembly {
         let router = Arc::new(Router::new(
             broker,
             sessions,
-            Arc::clone(&interests),
+            Arc::clone(&topic_table),
             Arc::clone(&shards),
-            Arc::clone(&ended),
+            Arc::clone(&ended_nodes),
             config.broker_linger,
         ));
         let nodes = Arc::new(Nodes {
@@ -131,13 +131,13 @@ impl Assembly {
             ended,
             is_shared,
         });
-        let blocking = Arc::new(Blocking {
+        let blocklist_sync = Arc::new(BlocklistSync {
             list: Arc::clone(&blocklist),
             bus: bus.clone(),
             shards: Arc::clone(&shards),
             is_shared,
         });
-        let decisions = Decisions::new(
+        let authorizer = Authorizer::new(
             &config,
             Arc::clone(&router),
             bus,
@@ -148,8 +148,8 @@ impl Assembly {
         let control = Arc::new(SessionControl {
             router: Arc::clone(&router),
             shards: Arc::clone(&shards),
-            decisions: decisions.clone(),
-            info: Info {
+            authorizer: authorizer.clone(),
+            info: ServerInfo {
                 lifecycle: Arc::clone(&lifecycle),
                 shards: Arc::clone(&shards),
                 router: Arc::clone(&router),
@@ -162,7 +162,7 @@ impl Assembly {
         let http = Arc::new(HttpServices {
             readiness: Arc::new(ReadinessCheck {
                 lifecycle: Arc::clone(&lifecycle),
-                interests,
+                topic_table,
                 internal: Arc::clone(&internal),
                 canary: Arc::clone(&canary),
             }),
@@ -173,7 +173,7 @@ impl Assembly {
             api: Arc::new(api::Services {
                 router,
                 nodes,
-                blocking,
+                blocklist: blocklist_sync,
                 counters: Arc::new(api::ApiCounters::new(config.http_api.rate_limit)),
                 auth_failures,
                 process,
@@ -182,7 +182,7 @@ impl Assembly {
             tls,
             announcements,
         });
-        metrics.register(decisions.counters());
+        metrics.register(authorizer.counters());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
         metrics.register(Arc::clone(&http.readiness));
         metrics.register(Arc::clone(&http.shards));
@@ -194,7 +194,7 @@ impl Assembly {
         metrics.register(Arc::clone(&canary));
         metrics.register(inbound_counters);
         metrics.register(blocklist);
-        Ok(Self { prepared, control, porter, http, work, canary, internal, decisions, metrics })
+        Ok(Self { prepared, control, porter, http, work, canary, internal, authorizer, metrics })
     }
 }
 

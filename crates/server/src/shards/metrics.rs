@@ -1,4 +1,4 @@
-//! What the shards count, summed up over all of them.
+//! Metrics of the shards, summed up over all shards.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -10,28 +10,29 @@ use tidings_shard::{FANOUT_BOUNDS, Metrics};
 use super::Shards;
 use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
 
-/// Values of a shard that belong together, with the label that tells them apart.
-type Labelled<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
+/// The counters of a shard for each value of a label.
+type LabelledCounters<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
 
-const TRANSPORTS: Labelled<4> = [
+const TRANSPORTS: LabelledCounters<4> = [
     ("tcp", |m| &m.connections[0]),
     ("unix", |m| &m.connections[1]),
     ("http", |m| &m.connections[2]),
     ("tls", |m| &m.connections[3]),
 ];
 
-const POLICIES: Labelled<4> = [
+const POLICIES: LabelledCounters<4> = [
     ("cut", |m| &m.dropped[0]),
     ("latest", |m| &m.dropped[1]),
     ("drop_oldest", |m| &m.dropped[2]),
     ("unsubscribe", |m| &m.dropped[3]),
 ];
 
-const DEFLATED: Labelled<2> = [("before", |m| &m.deflated[0]), ("after", |m| &m.deflated[1])];
+const DEFLATED: LabelledCounters<2> = [("before", |m| &m.deflated[0]), ("after", |m| &m.deflated[1])];
 
-const INFLATED: Labelled<2> = [("before", |m| &m.inflated[0]), ("after", |m| &m.inflated[1])];
+const INFLATED: LabelledCounters<2> = [("before", |m| &m.inflated[0]), ("after", |m| &m.inflated[1])];
 
-const RECOVERIES: Labelled<2> = [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
+const RECOVERIES: LabelledCounters<2> =
+    [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
 
 impl Collect for Shards {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
@@ -43,12 +44,12 @@ impl Collect for Shards {
 }
 
 impl Shards {
-    /// The sums of several metrics, each with its label value.
-    fn sums<const N: usize>(&self, values: Labelled<N>) -> impl Iterator<Item = (&'static str, u64)> {
+    /// The sums over all shards, by label value.
+    fn sums<const N: usize>(&self, values: LabelledCounters<N>) -> impl Iterator<Item = (&'static str, u64)> {
         values.into_iter().map(|(label, which)| (label, self.sum(which)))
     }
 
-    /// Clients that the server has disconnected since the start, by the labels of [`Disconnects`].
+    /// Disconnects by the server since the start, by the labels of [`Disconnects`].
     pub(crate) fn disconnects(&self) -> [u64; Disconnects::LABELS] {
         std::array::from_fn(|at| self.sum(|shard| &shard.disconnects[at]))
     }
@@ -60,30 +61,30 @@ impl Shards {
             "transport",
             self.sums(TRANSPORTS),
         )?;
-        let dialects =
+        let protocols =
             Link::all().map(|link| (link.name(), self.sum(|m: &Metrics| &m.sessions[link.index()])));
-        out.gauges("tidings_sessions", "Sessions by the dialect their client speaks", "dialect", dialects)?;
+        out.gauges("tidings_sessions", "Sessions by the dialect of their client", "dialect", protocols)?;
         out.counter(
             "tidings_connections_accepted",
             None,
-            "Connections accepted, those refused at once included",
+            "Accepted connections, including those that were refused at once",
             self.sum(|m| &m.accepted),
         )?;
         out.counter(
             "tidings_connections_refused",
             None,
-            "Connections refused because there were too many, or because the server was stopping",
+            "Connections refused because of a limit or because the server was stopping",
             self.sum(|m| &m.refused),
         )?;
         out.counter(
             "tidings_connections_cut",
             None,
-            "Connections closed because their client did not keep up",
+            "Connections closed because their client read too slowly",
             self.sum(|m| &m.cut),
         )?;
         out.counters(
             "tidings_disconnects",
-            "Clients that the server has disconnected, by code",
+            "Disconnects of clients by the server, by code",
             "code",
             self.disconnects().into_iter().enumerate().map(|(at, count)| (Disconnects::label(at).0, count)),
         )?;
@@ -96,13 +97,13 @@ impl Shards {
         out.gauge(
             "tidings_shard_topics",
             None,
-            "Channels and patterns with subscribers, counted on each shard that has some",
+            "Channels and patterns with subscribers, counted once on each shard",
             self.sum(|m| &m.topics),
         )?;
         out.counter(
             "tidings_errors",
             None,
-            "Commands and lines of clients that were answered with an error",
+            "Commands and lines of clients that failed",
             self.sum(|m| &m.errors),
         )
     }
@@ -110,7 +111,7 @@ impl Shards {
     fn write_clients(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         out.counters(
             "tidings_recoveries",
-            "Subscribers that came back, by whether all that they had missed was there",
+            "Recoveries of subscribers, by whether all missed publications were available",
             "outcome",
             self.sums(RECOVERIES),
         )?;
@@ -123,19 +124,19 @@ impl Shards {
         out.counter(
             "tidings_expirations",
             None,
-            "Connections and subscriptions that ended because their time was over",
+            "Connections and subscriptions that ended because they expired",
             self.sum(|m| &m.expired),
         )?;
         out.counter(
             "tidings_orders",
             None,
-            "Orders of the application carried out on sessions",
+            "Orders of the application that were applied to sessions",
             self.sum(|m| &m.orders),
         )?;
         out.counter(
             "tidings_clients_moved",
             None,
-            "Clients that were asked to reconnect elsewhere because the broker was away for longer than client.broker_down_delay",
+            "Clients that were disconnected to reconnect to another node because the broker was unavailable for longer than client.broker_down_delay",
             self.sum(|m| &m.moved),
         )
     }
@@ -144,25 +145,25 @@ impl Shards {
         out.counter(
             "tidings_publications_received",
             None,
-            "Publications that clients sent",
+            "Publications of clients",
             self.sum(|m| &m.published),
         )?;
         out.counter(
             "tidings_deliveries",
             None,
-            "Publications for subscribers, once for each: written, queued, or dropped because a queue was full",
+            "Publications for subscribers, counted once for each: written, queued, or dropped because a queue was full",
             self.sum(|m| &m.deliveries),
         )?;
         out.counters(
             "tidings_deliveries_dropped",
-            "Publications that a subscriber missed because its queue or its shard's mailbox was full, by what was done",
+            "Publications that a subscriber missed because its queue or its shard's mailbox was full, by policy",
             "policy",
             self.sums(POLICIES),
         )?;
         out.counter(
             "tidings_mailbox_overruns",
             None,
-            "Publications that found a shard's mailbox full, so that its subscribers missed them",
+            "Publications that a shard's subscribers missed because its mailbox was full",
             self.sum(|m| &m.overrun),
         )?;
         out.gauge(
@@ -174,32 +175,32 @@ impl Shards {
         out.gauge(
             "tidings_reads_waiting",
             None,
-            "Such reads that wait for room",
+            "Reads for clients that wait for memory",
             self.sum(|m| &m.reads_waiting),
         )?;
         out.counter(
             "tidings_reads_refused",
             None,
-            "Such reads that were answered with a temporary error, for there was no room",
+            "Reads for clients that got a temporary error because no memory was free",
             self.sum(|m| &m.reads_refused),
         )?;
         out.counter(
             "tidings_reads_dropped",
             None,
-            "Such reads that were not carried out, for their session had ended",
+            "Reads for clients that were dropped because their session had ended",
             self.sum(|m| &m.reads_dropped),
         )?;
         out.counter("tidings_received", BYTES, "Bytes received from clients", self.sum(|m| &m.bytes_in))?;
         out.counter("tidings_sent", BYTES, "Bytes sent to clients", self.sum(|m| &m.bytes_out))?;
         out.counters(
             "tidings_websocket_deflated_bytes",
-            "Bytes of publications before and after they were compressed, each counted once on a shard whatever its subscribers there",
+            "Bytes of publications before and after compression, counted once on a shard for all its subscribers",
             "side",
             self.sums(DEFLATED),
         )?;
         out.counters(
             "tidings_websocket_inflated_bytes",
-            "Bytes of compressed messages of clients before and after they were decompressed",
+            "Bytes of compressed messages of clients before and after decompression",
             "side",
             self.sums(INFLATED),
         )?;
@@ -210,7 +211,7 @@ impl Shards {
         out.histogram(
             "tidings_fanout_duration",
             SECONDS,
-            "How long a shard took to write what waited in a channel to all of its subscribers there",
+            "Time that a shard took to write the waiting publications of a channel to all of its subscribers",
             self.sum(|m| &m.fanout_micros) as f64 / 1e6,
             &buckets.collect::<Vec<_>>(),
         )
@@ -220,19 +221,19 @@ impl Shards {
         out.gauge(
             "tidings_queue",
             BYTES,
-            "Bytes that wait for connections which do not read as fast as they are sent to",
+            "Bytes in the queues of connections that read more slowly than data arrives",
             self.sum(|m| &m.queued),
         )?;
         out.gauge(
             "tidings_connections_stalled",
             None,
-            "Connections for which something waits",
+            "Connections with bytes in their queue",
             self.sum(|m| &m.stalled),
         )?;
         out.gauge(
             "tidings_input",
             BYTES,
-            "Bytes of commands that clients have not finished sending, and of those that wait for their turn",
+            "Bytes of incomplete commands of clients, and of commands that wait for earlier ones",
             self.sum(|m| &m.input_bytes),
         )?;
         let waiting = self.waiting_bytes();

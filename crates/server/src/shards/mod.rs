@@ -1,6 +1,6 @@
-//! The shards of this server, as the control plane reaches them: mailboxes and metrics.
+//! The interface of the control plane to the shards: mailboxes and metrics.
 //!
-//! Invariant: no call blocks; everything that a shard has to do is posted to its mailbox.
+//! Invariant: no call blocks; work for a shard is posted to its mailbox.
 
 mod metrics;
 
@@ -21,7 +21,7 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// The shards that were prepared; at most [`MAX_SHARDS`]. `process` is what they share.
+    /// The interface to the prepared shards, at most [`MAX_SHARDS`]. `process` is their shared state.
     pub(crate) fn new(prepared: &PreparedShards, process: Arc<Process>) -> Self {
         let mailboxes = prepared.mailboxes().to_vec();
         assert!(mailboxes.len() <= MAX_SHARDS, "a route has {MAX_SHARDS} bits");
@@ -39,19 +39,19 @@ impl Shards {
     }
 
     /// Posts a message to every shard.
-    pub(crate) fn post_to_all(&self, mail: impl Fn() -> ShardMessage) {
+    pub(crate) fn post_to_all(&self, message: impl Fn() -> ShardMessage) {
         for mailbox in &self.mailboxes {
-            mailbox.post(mail());
+            mailbox.post(message());
         }
     }
 
-    /// Has the sessions on this node that it concerns carry out an order.
+    /// Sends an order to the sessions of this node.
     pub(crate) fn order(&self, directive: Directive) {
         let directive = Arc::new(directive);
         self.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
     }
 
-    /// Makes a shard accept the connections of a listener.
+    /// Lets a shard accept the connections of a listener.
     pub(crate) fn listen(&self, listener: Listener) {
         self.mailboxes[0].post(ShardMessage::Listen(listener));
     }
@@ -67,7 +67,7 @@ impl Shards {
         self.mailboxes.iter().for_each(|mailbox| mailbox.stop());
     }
 
-    /// Whether publishers should be slowed down because some mailbox is filling up.
+    /// Whether publishers should be slowed down because a mailbox is filling up.
     pub(crate) fn is_congested(&self) -> bool {
         self.mailboxes.iter().any(|mailbox| mailbox.is_congested())
     }
@@ -87,12 +87,12 @@ impl Shards {
         self.metrics.iter().map(|shard| which(shard).load(Ordering::Relaxed)).sum()
     }
 
-    /// What all shards share: the number of connections, limits by address.
+    /// The shared state of all shards: the number of connections, limits by address.
     pub(crate) fn process(&self) -> &Arc<Process> {
         &self.process
     }
 
-    /// Connections of clients now, of all transports.
+    /// Present connections of clients, over all transports.
     pub(crate) fn connections(&self) -> usize {
         self.process.connections.load(Ordering::Relaxed)
     }

@@ -15,18 +15,18 @@ use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingCon
 use tidings_wire::code;
 
 use crate::auth_failures::Credential;
-use crate::authority::{Decisions, UploadGrant};
+use crate::authority::{Authorizer, UploadGrant};
 use crate::http::HttpServices;
-use tidings_http::{Peer, Terms};
 use tidings_config::AllowUpload;
+use tidings_http::{Peer, Terms};
 
 /// The most concurrent uploads of one address, unless an option sets another number.
 const UPLOADS_PER_ADDRESS: usize = 16;
 
-/// A node's decisions about clients of tables.
+/// Permissions of clients of tables, on this node.
 pub(super) struct NodeAccess {
     services: Arc<HttpServices>,
-    decisions: Decisions,
+    authorizer: Authorizer,
 }
 
 impl Access for NodeAccess {
@@ -80,8 +80,8 @@ impl Access for NodeAccess {
 }
 
 impl NodeAccess {
-    pub(super) const fn new(services: Arc<HttpServices>, decisions: Decisions) -> Self {
-        Self { services, decisions }
+    pub(super) const fn new(services: Arc<HttpServices>, authorizer: Authorizer) -> Self {
+        Self { services, authorizer }
     }
 
     async fn decide(&self, visitor: &Visitor) -> Result<Quota, Failure> {
@@ -120,7 +120,7 @@ impl NodeAccess {
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Refused> {
         let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone() };
-        self.decisions.uploader(visitor.token.as_deref(), about, visitor.address).await
+        self.authorizer.authorize_upload(visitor.token.as_deref(), about, visitor.address).await
     }
 
     fn quota_of_user(&self, user: &str) -> Quota {

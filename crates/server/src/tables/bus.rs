@@ -7,10 +7,10 @@ use tidings_broker::PublishOptions;
 use tidings_table_service::{MAX_MESSAGE, MessageCallback, NodeBus};
 use tidings_wire::{Channel, Topic};
 
-use tidings_cluster::ClusterBus;
 use crate::http::HttpServices;
 use crate::internal::InternalChannels;
 use crate::router::Router;
+use tidings_cluster::ClusterBus;
 
 /// The channel of the messages: one of the server's internal channels, which clients cannot use.
 pub(crate) const CHANNEL: &str = "tidings.node.tables";

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tidings_table_service::{BucketOptions, Options, Service, StoreLocation};
 
-use crate::authority::Decisions;
+use crate::authority::Authorizer;
 use crate::http::HttpServices;
 use crate::internal::InternalChannels;
 use access::NodeAccess;
@@ -26,13 +26,13 @@ pub(crate) use metrics::TableMetrics;
 /// As [`Service::start`].
 pub(crate) fn start(
     services: &Arc<HttpServices>,
-    decisions: Decisions,
+    authorizer: Authorizer,
     internal: &Arc<InternalChannels>,
 ) -> io::Result<Option<Arc<Service>>> {
     if !services.config.tables.enabled {
         return Ok(None);
     }
-    let access = Arc::new(NodeAccess::new(Arc::clone(services), decisions));
+    let access = Arc::new(NodeAccess::new(Arc::clone(services), authorizer));
     let bus = Arc::new(BrokerBus::new(services, internal));
     Service::start(options(&services.config), access, bus).map(Some)
 }

@@ -35,11 +35,11 @@ use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ShardMessage};
 
 use super::HttpServices;
-use tidings_http::{ConnectionPolicy, hops};
-use tidings_cluster::ClusterBus;
 use crate::router::Router;
 use crate::shards::Shards;
+use tidings_cluster::ClusterBus;
 use tidings_config::Config;
+use tidings_http::{ConnectionPolicy, hops};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
         router: Arc::clone(&services.api.router),
         shards: Arc::clone(&services.shards),
         bus: services.api.nodes.bus.clone(),
-        wants_headers: tidings_hooks::wants_headers(config),
+        wants_headers: tidings_hooks::needs_headers(config),
     };
     let paths = [
         ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),

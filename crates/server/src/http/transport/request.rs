@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::request::Parts;
@@ -11,7 +12,6 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use form_urlencoded::Parse;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use axum::body::HttpBody as _;
 use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{Command, Request as ClientRequest};
 
