@@ -1,4 +1,4 @@
-//! Who may use the API.
+//! Access control of the API.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::world::{World, json_of};
 const PUBLISH: &str = r#"{"channel":"news","data":1}"#;
 
 #[test]
-fn with_a_key_nobody_gets_in_without_it() {
+fn requests_without_the_configured_key_are_rejected() {
     let world = World::with(&["http_api.key=s3cret"]);
     for headers in [
         &[][..],
@@ -31,13 +31,13 @@ fn with_a_key_nobody_gets_in_without_it() {
         let answer = world.post("/api/publish", &[header], PUBLISH);
         assert_eq!((answer.status, &*answer.body), (200, r#"{"result":{}}"#), "{header}");
     }
-    // A key makes the origin unimportant: no page can know it.
+    // With the right key the origin is not checked, because no page has the key.
     let answer = world.post("/api/publish", &["X-API-Key: s3cret", "Origin: https://example.com"], PUBLISH);
     assert_eq!(answer.status, 200);
 }
 
 #[test]
-fn wrong_keys_cost_one_address_more_and_more_time_and_are_counted() {
+fn wrong_keys_of_an_address_are_delayed_more_and_more_and_counted() {
     let world = World::with(&["http_api.key=0123456789abcdef", "trusted_proxies=127.0.0.0/8"]);
     let post = |key: &str, client: &str| {
         let (key, client) = (format!("X-API-Key: {key}"), format!("X-Forwarded-For: {client}"));
@@ -55,7 +55,7 @@ fn wrong_keys_cost_one_address_more_and_more_time_and_are_counted() {
 }
 
 #[test]
-fn a_wrong_password_on_the_line_port_is_answered_late_in_order_and_counted() {
+fn the_error_for_a_wrong_password_on_the_line_port_is_delayed_in_order_and_counted() {
     let world = World::with(&["http_api.key=0123456789abcdef"]);
     let mut client = LineClient::connect(world.tcp());
     client.send_bytes(b"AUTH wrong\r\nPING\r\nAUTH 0123456789abcdef\r\n");
@@ -68,7 +68,7 @@ fn a_wrong_password_on_the_line_port_is_answered_late_in_order_and_counted() {
 }
 
 #[test]
-fn nothing_of_a_body_is_taken_from_somebody_without_the_key() {
+fn without_the_key_the_body_is_not_read() {
     let world = World::with(&["http_api.key=s3cret"]);
     // The body never comes.
     let answer = world.send(
@@ -89,7 +89,7 @@ fn a_server_with_a_token_key_and_no_api_key_keeps_the_api_closed() {
 }
 
 #[test]
-fn without_a_key_pages_of_other_sites_are_kept_out() {
+fn without_a_key_requests_of_pages_of_other_sites_are_rejected() {
     for options in [&[][..], &["http_api.insecure=true", "http_api.key=s3cret"]] {
         let world = World::with(options);
         let mut client = (options.is_empty()).then(|| world.subscriber("news"));
@@ -100,7 +100,7 @@ fn without_a_key_pages_of_other_sites_are_kept_out() {
             "Sec-Fetch-Site: cross-site",
             "Sec-Fetch-Site: same-site",
         ] {
-            // What a form or a `fetch` without leave sends.
+            // The content type of a form, or of a `fetch` without a CORS preflight.
             let answer = world.post("/api/publish", &[header, "Content-Type: text/plain"], PUBLISH);
             assert_eq!(answer.status, 403, "{header}");
         }
@@ -113,7 +113,7 @@ fn without_a_key_pages_of_other_sites_are_kept_out() {
 }
 
 #[test]
-fn the_api_is_asked_with_post_and_other_paths_are_named() {
+fn the_api_accepts_only_post_and_lists_its_methods() {
     let world = World::with(&[]);
     for path in ["/api", "/api/publish", "/api/batch"] {
         for method in ["GET", "PUT", "DELETE", "OPTIONS"] {

@@ -9,7 +9,7 @@ const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=20000", "channel.without_namespace.history_ttl=60s"];
 
 #[test]
-fn each_command_of_a_batch_has_its_reply_in_its_place() {
+fn the_replies_of_a_batch_have_the_order_of_its_commands() {
     let world = World::with(&["channel.namespaces=kept", "channel.without_namespace.presence=true"]);
     let mut client = world.subscriber("news");
     for parallel in [false, true] {
@@ -94,7 +94,7 @@ fn commands_with_their_methods_are_answered_line_by_line() {
     assert_eq!(lines.len(), 6);
     client.expect("MESSAGE news 1");
     client.expect("MESSAGE news 2");
-    // A single command, as a library without batches sends it.
+    // A single command.
     let answer = world.post("/api/", &[], r#"{"method":"info","params":{}}"#);
     assert_eq!(json_of(&answer)["result"]["nodes"][0]["num_channels"], 1);
 }

@@ -1,4 +1,4 @@
-//! What a request may take, and what is no request.
+//! Limits of requests, and invalid requests.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -13,13 +13,13 @@ fn publish_of(length: usize) -> String {
 }
 
 #[test]
-fn a_body_is_taken_up_to_its_bound_and_refused_past_it_with_the_name_of_the_bound() {
+fn a_body_is_accepted_up_to_its_limit_and_the_error_beyond_it_names_the_option() {
     let world = World::with(&["http_api.max_body=100000"]);
     assert_eq!(world.post("/api/publish", &[], &publish_of(100_000)).status, 200);
     let answer = world.post("/api/publish", &[], &publish_of(100_001));
     assert_eq!(answer.status, 413);
     assert_eq!(answer.body, "the body is longer than http_api.max_body (100000 bytes)\n");
-    // One that does not say how long it is, is not taken further either.
+    // A chunked body has the same limit.
     let body = publish_of(100_001);
     let (one, other) = body.split_at(50_000);
     let answer = world.send(format!(
@@ -29,26 +29,26 @@ fn a_body_is_taken_up_to_its_bound_and_refused_past_it_with_the_name_of_the_boun
         other.len()
     ));
     assert_eq!(answer.status, 413);
-    // The usual bound.
+    // The default limit.
     let world = World::with(&[]);
     assert_eq!(world.post("/api/publish", &[], &publish_of(4 << 20)).status, 200);
     assert_eq!(world.post("/api/publish", &[], &publish_of((4 << 20) + 1)).status, 413);
 }
 
 #[test]
-fn bodies_that_do_not_come_do_not_keep_others_out_for_ever() {
-    // As long as all bodies together may be.
+fn memory_of_a_body_that_never_arrives_is_released() {
+    // The limit of all bodies together.
     let world = World::with(&["http_api.max_body=67108864"]);
-    let mut greedy = TcpStream::connect(world.http()).expect("a connection");
-    greedy
+    let mut client = TcpStream::connect(world.http()).expect("a connection");
+    client
         .write_all(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67000000\r\n\r\n")
         .expect("a head sent");
-    drop(greedy);
+    drop(client);
     assert_eq!(world.post("/api/publish", &[], &publish_of(60_000_000)).status, 200);
 }
 
 #[test]
-fn json_of_any_depth_is_taken_as_it_is() {
+fn json_of_any_depth_is_accepted() {
     let world = World::with(&[
         "channel.without_namespace.history_size=1",
         "channel.without_namespace.history_ttl=60s",
@@ -56,13 +56,13 @@ fn json_of_any_depth_is_taken_as_it_is() {
     let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
     let publish = format!(r#"{{"channel":"news","data":{deep},"unknown":{deep}}}"#);
     assert_eq!(world.post("/api/publish", &[], &publish).status, 200);
-    // Deeper than the parsers of clients go, it is shown as text.
-    let page = world.ask("history", &json!({"channel": "news", "limit": 1}));
+    // JSON with more levels than clients can parse is sent as a string.
+    let page = world.call("history", &json!({"channel": "news", "limit": 1}));
     assert_eq!(page["publications"][0]["data"], deep);
 }
 
 #[test]
-fn what_is_no_request_is_a_bad_one_and_the_answer_says_where() {
+fn an_invalid_body_is_rejected_with_the_place_of_the_error() {
     let world = World::with(&[]);
     for (path, body) in [
         ("/api/publish", ""),
@@ -94,7 +94,7 @@ fn what_is_no_request_is_a_bad_one_and_the_answer_says_where() {
     ] {
         let answer = world.post(path, &[], body);
         assert_eq!(answer.status, 400, "{path} {body}");
-        assert!(answer.body.starts_with("the body is not what this method takes: "), "{}", answer.body);
+        assert!(answer.body.starts_with("the body is not a valid request: "), "{}", answer.body);
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     }
     let answer = world.post("/api/publish", &[], "{\"channel\":\n 5}");
@@ -102,7 +102,7 @@ fn what_is_no_request_is_a_bad_one_and_the_answer_says_where() {
 }
 
 #[test]
-fn a_request_has_at_most_so_many_commands_and_channels() {
+fn the_number_of_commands_and_channels_in_a_request_is_bounded() {
     let world = World::with(&[]);
     let commands = |n: usize| json!({"commands": vec![json!({"channels": {}}); n]}).to_string();
     assert_eq!(world.post("/api/batch", &[], &commands(10_000)).status, 200);
@@ -119,17 +119,17 @@ fn a_request_has_at_most_so_many_commands_and_channels() {
 }
 
 #[test]
-fn a_broadcast_larger_than_what_may_wait_for_the_broker_still_reaches_every_channel() {
+fn a_broadcast_larger_than_the_queue_of_the_broker_reaches_every_channel() {
     let redis = tidings_testkit::RedisServer::start();
     let world = World::with(&[
         &*format!("broker={}", redis.url()),
         "channel.without_namespace.history_size=1",
         "channel.without_namespace.history_ttl=60s",
     ]);
-    // 40 MB altogether; 16 MiB may wait.
+    // 40 MB in total; the queue of the broker has 16 MiB.
     let channels: Vec<_> = (0..400).map(|n| format!("c{n}")).collect();
     let request = json!({"channels": channels, "data": "x".repeat(100_000)});
-    let responses = world.ask("broadcast", &request)["responses"].take();
+    let responses = world.call("broadcast", &request)["responses"].take();
     for (n, response) in responses.as_array().expect("a list").iter().enumerate() {
         assert_eq!(response["result"]["offset"], 1, "{n}: {response}");
     }
@@ -141,7 +141,7 @@ fn the_replies_of_one_request_are_bounded_together() {
         "channel.without_namespace.history_size=1000",
         "channel.without_namespace.history_ttl=60s",
     ]);
-    world.ask("publish", &json!({"channel": "news", "data": "x".repeat(2_000_000)}));
+    world.call("publish", &json!({"channel": "news", "data": "x".repeat(2_000_000)}));
     let commands = vec![json!({"history": {"channel": "news", "limit": 1}}); 40];
     for parallel in [false, true] {
         let replies = world.batch(&json!({"commands": commands, "parallel": parallel}));

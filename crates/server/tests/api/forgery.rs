@@ -1,4 +1,4 @@
-//! Those who read and write the deployment's Redis, and do not have its keys.
+//! Attackers that can read and write the deployment's Redis but do not have its keys.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, Reply, RespClient, wait_until};
 
-use crate::sealed::Peer;
+use crate::sealed::ForeignNode;
 use crate::world::{USERS, World};
 
 const CONTROL: &str = "tidings.node.control";
@@ -21,9 +21,9 @@ fn rejected(world: &World, reason: &str) -> u64 {
     metric(world, &format!("tidings_nodes_rejected_total{{reason=\"{reason}\"}}"))
 }
 
-/// Opens a stream whose commands come over `/emulation`: the connection, and what its `connect` was answered.
+/// Opens a stream; its later commands use `/emulation`. Returns the connection and the result of `connect`.
 fn stream(world: &World) -> (LineClient, Value) {
-    // To HTTP/1.0 the answer comes as it is, without chunks.
+    // A response to HTTP/1.0 has no chunked encoding.
     let mut stream = LineClient::connect(world.http());
     let connect = r#"{"id":1,"connect":{}}"#;
     let length = connect.len();
@@ -36,15 +36,15 @@ fn stream(world: &World) -> (LineClient, Value) {
     (stream, line["connect"].take())
 }
 
-/// What an attacker on Redis hears of the nodes.
+/// A client of Redis that receives the messages between nodes.
 fn eavesdropper(redis: &RedisServer) -> RespClient {
     let mut client = redis.client();
     client.command(&["PSUBSCRIBE", "tidings.node.control*"]);
     client
 }
 
-/// The next thing heard, as bytes: the channel and what was published.
-fn heard(eavesdropper: &mut RespClient) -> (String, Vec<u8>) {
+/// The channel and the body of the next message.
+fn next_message(eavesdropper: &mut RespClient) -> (String, Vec<u8>) {
     match eavesdropper.reply() {
         Reply::Array(parts) => match &parts[..] {
             [_, _, channel, Reply::Bulk(body)] => (channel.text(), body.clone()),
@@ -55,14 +55,14 @@ fn heard(eavesdropper: &mut RespClient) -> (String, Vec<u8>) {
 }
 
 #[test]
-fn names_of_channels_at_redis_do_not_give_away_session_secrets() {
+fn names_of_channels_at_redis_do_not_reveal_session_secrets() {
     let redis = RedisServer::start();
     let world = World::with(&[&format!("broker={}", redis.url())]);
     let (_stream, connected) = stream(&world);
     let session = connected["session"].as_str().expect("a secret");
-    let place = session.rsplit_once('.').expect("a MAC at its end").0;
-    let numbers: Vec<u32> = place.split('.').map(|n| u32::from_str_radix(n, 16).expect("hex")).collect();
-    // Every number that a channel's name shows, turned every way, as the seed of a hash that needs no key.
+    let address = session.rsplit_once('.').expect("a MAC at its end").0;
+    let numbers: Vec<u32> = address.split('.').map(|n| u32::from_str_radix(n, 16).expect("hex")).collect();
+    // Every number in a channel's name, in every rotation, as the seed of an unkeyed hash.
     let channels = redis.cli(&["PUBSUB", "CHANNELS", "tidings.node.*"]).texts();
     assert!(!channels.is_empty());
     for name in channels {
@@ -74,8 +74,8 @@ fn names_of_channels_at_redis_do_not_give_away_session_secrets() {
                 let seed = seed.rotate_left(turn);
                 u128::from(hasher.hash_one((seed, numbers[0], numbers[1], numbers[2], salt)))
             };
-            let guess = format!("{place}.{:032x}", (half(3) << 64) | half(4));
-            assert_ne!(guess, session, "{name} gives the secret away");
+            let guess = format!("{address}.{:032x}", (half(3) << 64) | half(4));
+            assert_ne!(guess, session, "{name} reveals the secret");
         }
     }
     let public = connected["client"].as_str().expect("an id").replace('-', "");
@@ -90,9 +90,9 @@ fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
         World::with(&[&*broker, "http_api.key=sesame", "client.allow_anonymous_connect_without_token=true"])
     });
     for world in &worlds {
-        wait_until(PATIENCE, "nodes that know each other", || metric(world, "tidings_nodes") == 2);
+        wait_until(PATIENCE, "both nodes in the list", || metric(world, "tidings_nodes") == 2);
     }
-    let mut ears = eavesdropper(&redis);
+    let mut eavesdropper = eavesdropper(&redis);
     let (mut stream, connected) = stream(&worlds[0]);
     let own = format!("{CONTROL}.{}", connected["node"].as_str().expect("a node"));
     let command =
@@ -101,8 +101,8 @@ fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
     assert_eq!(worlds[1].post("/emulation", &[], &body.to_string()).status, 204);
     let answer: Value = serde_json::from_str(&stream.line()).expect("JSON");
     assert_eq!(answer["id"], 2, "the command arrived: {answer}");
-    let shown = loop {
-        let (channel, body) = heard(&mut ears);
+    let sealed = loop {
+        let (channel, body) = next_message(&mut eavesdropper);
         if channel == own {
             break body;
         }
@@ -110,7 +110,7 @@ fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
     let secret = connected["session"].as_str().expect("a secret");
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &command);
     for part in ["a-token-of-a-user", secret, &base64[..40], "subscribe", "session"] {
-        assert!(!shown.windows(part.len()).any(|window| window == part.as_bytes()), "{part} can be read");
+        assert!(!sealed.windows(part.len()).any(|window| window == part.as_bytes()), "{part} can be read");
     }
 }
 
@@ -125,7 +125,7 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     let publish = |body: &[u8]| {
         redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
     };
-    let key = |uid, key| Peer::new(uid, "client.token.hmac_secret_key", key);
+    let key = |uid, key| ForeignNode::new(uid, "client.token.hmac_secret_key", key);
     let gone = json!({"say": {"gone": {}}});
 
     publish(order.to_string().as_bytes());
@@ -143,38 +143,39 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     wait_until(PATIENCE, "an old order to be counted", || rejected(&world, "stale") == 1);
     member.expect_nothing();
 
-    // What another node has said, said again by somebody who has only heard it.
+    // A message of another node, repeated by an attacker.
     let harmless = key(5, "users").seal(CONTROL, &gone);
     publish(&harmless);
     publish(&harmless);
-    wait_until(PATIENCE, "a repetition to be counted", || rejected(&world, "replayed") == 1);
-    // And the real one, which would have been carried out each time.
+    wait_until(PATIENCE, "a repeated message to be counted", || rejected(&world, "replayed") == 1);
+    // A new authentic order takes effect.
     publish(&key(6, "users").seal(CONTROL, &order));
     assert_eq!(member.push("disconnect").1["code"], 4501);
     member.expect_close();
 }
 
 #[test]
-fn an_order_that_was_overheard_does_nothing_when_it_is_said_again() {
+fn a_replayed_order_has_no_effect() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let world = World::with(&[&[&*broker], &USERS[..]].concat());
-    let mut ears = eavesdropper(&redis);
-    // The second order is begun when every shard has the first: whoever comes back then is not hit by that.
+    let mut eavesdropper = eavesdropper(&redis);
+    // The second order starts after the first is in the mailbox of every shard, so that the first does not concern the new
+    // connection of its user.
     let mut members = ["ann", "bob"].map(|user| world.user(user));
     for user in ["ann", "bob"] {
-        world.ask("disconnect", &json!({"user": user}));
+        world.call("disconnect", &json!({"user": user}));
     }
     for member in &mut members {
         member.push("disconnect");
         member.expect_close();
     }
     let mut again = world.user("ann");
-    // Announcements are among what is repeated.
+    // The overheard messages include announcements.
     let mut overheard = Vec::new();
     redis.client().command(&["PUBLISH", CONTROL, "the end"]);
     loop {
-        let (_, body) = heard(&mut ears);
+        let (_, body) = next_message(&mut eavesdropper);
         if body == b"the end" {
             break;
         }
@@ -185,18 +186,18 @@ fn an_order_that_was_overheard_does_nothing_when_it_is_said_again() {
         redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
     }
     let count = overheard.len() as u64;
-    wait_until(PATIENCE, "repetitions to be counted", || rejected(&world, "replayed") == count);
+    wait_until(PATIENCE, "repeated messages to be counted", || rejected(&world, "replayed") == count);
     again.expect_nothing();
 }
 
 #[test]
-fn nodes_with_different_secrets_do_not_obey_each_other_and_count_it() {
+fn nodes_with_different_secrets_reject_and_count_each_other_s_messages() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let secrets = ["cluster.secret=0123456789abcdef", "cluster.secret=fedcba9876543210"];
     let worlds = secrets.map(|secret| World::with(&[&[&*broker, secret], &USERS[..]].concat()));
     let mut member = worlds[1].user("ann");
-    worlds[0].ask("disconnect", &json!({"user": "ann"}));
+    worlds[0].call("disconnect", &json!({"user": "ann"}));
     for world in &worlds {
         wait_until(PATIENCE, "messages with another secret to be counted", || {
             rejected(world, "other_secret") > 0

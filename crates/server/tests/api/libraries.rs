@@ -1,4 +1,4 @@
-//! Centrifugo's server libraries, unchanged.
+//! Centrifugo's server libraries, unmodified.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where `make test-tools` has put the libraries.
+/// The folder in which `make test-tools` installs the libraries.
 fn tools() -> PathBuf {
     let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
     let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
@@ -30,14 +30,14 @@ fn tools() -> PathBuf {
     tools
 }
 
-/// Runs a library's everyday life against a server with and without a Redis behind; a client hears its end of it.
-fn everyday_life(program: impl Fn() -> Command) {
+/// Runs the program of a library with the memory broker and with Redis, and checks the pushes that a client gets.
+fn check_library(program: impl Fn() -> Command) {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
         let world = World::with(&[&[&*format!("broker={broker}")], &OPTIONS[..]].concat());
         let mut member = world.user("42");
-        member.ask("subscribe", &json!({"channel": "lobby"}));
-        world.until_it_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
+        member.call("subscribe", &json!({"channel": "lobby"}));
+        world.wait_for_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
         let url = format!("http://{}/api", world.http());
         let output = program().args([&url, "s3cret", &member.client]).output().expect("the library starts");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -53,7 +53,7 @@ fn everyday_life(program: impl Fn() -> Command) {
 
 #[test]
 fn cent_for_python_works_with_a_redis_and_without() {
-    everyday_life(|| {
+    check_library(|| {
         let mut python = Command::new(tools().join("python/bin/python"));
         python.arg(root().join("tests/clients/python_cent.py"));
         python
@@ -62,7 +62,7 @@ fn cent_for_python_works_with_a_redis_and_without() {
 
 #[test]
 fn cent_for_node_works_with_a_redis_and_without() {
-    everyday_life(|| {
+    check_library(|| {
         let mut node = Command::new("node");
         node.env("TIDINGS_NODE_MODULES", tools().join("node"));
         node.arg(root().join("tests/clients/node_cent.mjs"));

@@ -1,9 +1,9 @@
-//! Limits on how often and how much: connections, users, commands of backends.
+//! Limits of connections, of users and of commands of backends.
 
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{USERS, World, claimed};
+use crate::world::{USERS, World, token_with};
 
 fn limited(world: &World, limit: &str) -> u64 {
     let text = world.get("/metrics").body;
@@ -13,7 +13,7 @@ fn limited(world: &World, limit: &str) -> u64 {
 }
 
 #[test]
-fn connections_that_begin_too_fast_are_refused_with_the_limit_s_name() {
+fn connections_above_the_rate_are_rejected_with_the_name_of_the_limit() {
     let world = World::with(&["client.connection_rate_limit=3"]);
     let refusal = "ERROR 3013 too many requests: connections begin too fast (client.connection_rate_limit)";
     let mut refused = 0;
@@ -34,7 +34,7 @@ fn connections_that_begin_too_fast_are_refused_with_the_limit_s_name() {
     }
     assert_eq!(refused, 5, "a hundred connections in a row are more than three a second");
     let stream = || world.post("/connection/http_stream", &[], "");
-    assert_eq!(stream().status, 400, "what is no connection does not count");
+    assert_eq!(stream().status, 400, "a rejected request is not a connection");
     let websocket = "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let answer = (0..100).map(|_| world.send(websocket)).find(|answer| answer.status != 101);
@@ -45,24 +45,24 @@ fn connections_that_begin_too_fast_are_refused_with_the_limit_s_name() {
 }
 
 #[test]
-fn a_user_has_as_many_connections_as_the_limit_on_all_threads_together() {
+fn the_connections_of_a_user_are_limited_over_all_shards() {
     let world = World::with(&[&["client.user_connection_limit=3"], &USERS[..]].concat());
     let mut members: Vec<_> = (0..3).map(|_| world.user("ann")).collect();
     let _other = world.user("bob");
-    let token = claimed(&json!({"sub": "ann"}));
+    let token = token_with(&json!({"sub": "ann"}));
     let mut fourth = LineClient::connect(world.tcp());
     fourth.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
-    let told = json!({"push": {"disconnect": {"code": 3504,
+    let expected = json!({"push": {"disconnect": {"code": 3504,
         "reason": "connection limit: 3 connections of a user (client.user_connection_limit)"}}});
-    assert_eq!(serde_json::from_str::<Value>(&fourth.line()).expect("JSON"), told);
+    assert_eq!(serde_json::from_str::<Value>(&fourth.line()).expect("JSON"), expected);
     fourth.expect_closed();
     let mut line = LineClient::connect(world.tcp());
     line.send(&format!("AUTH {token}"));
     line.expect("ERROR 3504 connection limit: 3 connections of a user (client.user_connection_limit)");
     assert_eq!(limited(&world, "user_connections"), 2);
-    // Those that are refused take no place, and one that goes gives its place back.
+    // Rejected connections do not count, and a closed one no longer does.
     drop(members.pop());
-    wait_until(PATIENCE, "a place for the user", || {
+    wait_until(PATIENCE, "another connection of the user to be accepted", || {
         let mut client = LineClient::connect(world.tcp());
         client.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
         client.line().contains("\"connect\"")
@@ -73,16 +73,16 @@ fn a_user_has_as_many_connections_as_the_limit_on_all_threads_together() {
 }
 
 #[test]
-fn a_line_client_that_says_again_who_it_is_needs_no_second_place() {
+fn a_line_client_that_authenticates_again_counts_once() {
     let world = World::with(&[&["client.user_connection_limit=1"], &USERS[..]].concat());
-    let token = claimed(&json!({"sub": "ann"}));
+    let token = token_with(&json!({"sub": "ann"}));
     let mut line = LineClient::connect(world.tcp());
     for _ in 0..3 {
         line.send(&format!("AUTH {token}"));
         line.expect("CONFIRMED");
     }
     drop(line);
-    wait_until(PATIENCE, "the place to be free", || {
+    wait_until(PATIENCE, "the closed connection not to count", || {
         let mut line = LineClient::connect(world.tcp());
         line.send(&format!("AUTH {token}"));
         line.line() == "CONFIRMED"
@@ -90,7 +90,7 @@ fn a_line_client_that_says_again_who_it_is_needs_no_second_place() {
 }
 
 #[test]
-fn with_single_connection_the_newest_of_a_user_stays_whatever_the_node() {
+fn with_single_connection_only_the_newest_connection_of_a_user_stays_on_all_nodes() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let worlds =
@@ -99,8 +99,8 @@ fn with_single_connection_the_newest_of_a_user_stays_whatever_the_node() {
     let mut before = worlds[0].user("ann");
     for at in [1, 0, 0, 1] {
         let newer = worlds[at].user("ann");
-        let told = before.push("disconnect").1;
-        assert_eq!(told["code"], 3503, "{told}");
+        let push = before.push("disconnect").1;
+        assert_eq!(push["code"], 3503, "{push}");
         before.expect_close();
         before = newer;
     }
@@ -109,7 +109,7 @@ fn with_single_connection_the_newest_of_a_user_stays_whatever_the_node() {
 }
 
 #[test]
-fn backends_are_held_to_their_rate() {
+fn commands_of_backends_above_the_rate_are_rejected() {
     let world = World::with(&["http_api.rate_limit=10"]);
     let publish = || world.post("/api/publish", &[], r#"{"channel":"a","data":1}"#);
     let refused = (0..200).map(|_| publish()).find(|answer| answer.status != 200).expect("a refusal");
@@ -117,14 +117,14 @@ fn backends_are_held_to_their_rate() {
     assert!(refused.body.contains("http_api.rate_limit"), "{}", refused.body);
     assert!(limited(&world, "api_rate") >= 1);
     wait_until(PATIENCE, "the next second", || publish().status == 200);
-    // A batch is as many commands as it has, and they are missing afterwards.
+    // Each command of a batch counts, and uses up later ones.
     let commands = vec![json!({"publish": {"channel": "a", "data": 1}}); 30];
     let batch = json!({"commands": commands}).to_string();
     wait_until(PATIENCE, "room for a batch", || world.post("/api/batch", &[], &batch).status == 200);
     assert_eq!(publish().status, 429);
 }
 
-/// Opens a WebSocket with these headers; gives the connection and what came behind the 101.
+/// Opens a WebSocket with these headers and connects. Returns the connection, and opcode and payload of the first frame.
 fn websocket(world: &World, headers: &str) -> (std::net::TcpStream, Vec<u8>) {
     use std::io::{Read as _, Write as _};
     let mut peer = std::net::TcpStream::connect(world.http()).expect("a connection");
@@ -159,7 +159,7 @@ fn websocket(world: &World, headers: &str) -> (std::net::TcpStream, Vec<u8>) {
     (peer, [&frame[..1], &body].concat())
 }
 
-/// A Close frame with 3013 that names the limit of connections of an address.
+/// Whether this is a close frame with 3013 and the name of the limit of connections of an address.
 fn is_refused(frame: &[u8]) -> bool {
     frame[0] == 0x88
         && frame[1..3] == 3013_u16.to_be_bytes()
@@ -167,10 +167,10 @@ fn is_refused(frame: &[u8]) -> bool {
 }
 
 #[test]
-fn an_address_has_as_many_connections_as_the_limit_on_all_ports_together() {
+fn the_connections_of_an_address_are_limited_over_all_ports() {
     let world = World::with(&["limits.address.connections=3"]);
     let mut lines: Vec<_> = (0..2).map(|_| world.subscriber("news")).collect();
-    // What nobody has made a proxy of is not believed.
+    // The header of a client that is not a trusted proxy is ignored.
     let (_third, frame) = websocket(&world, "X-Forwarded-For: 198.51.100.7\r\n");
     assert_eq!(frame[0], 0x81);
     let (_, frame) = websocket(&world, "X-Forwarded-For: 198.51.100.8\r\n");
@@ -180,7 +180,7 @@ fn an_address_has_as_many_connections_as_the_limit_on_all_ports_together() {
     fifth.expect_closed();
     assert_eq!(limited(&world, "address_connections"), 2);
     drop(lines.pop());
-    wait_until(PATIENCE, "the place of one that is gone", || {
+    wait_until(PATIENCE, "the closed connection not to count", || {
         let mut next = LineClient::connect(world.tcp());
         next.send("PING");
         next.line() == "PONG"
@@ -188,12 +188,12 @@ fn an_address_has_as_many_connections_as_the_limit_on_all_ports_together() {
 }
 
 #[test]
-fn behind_a_trusted_proxy_the_client_s_own_address_counts() {
+fn behind_a_trusted_proxy_the_address_of_the_client_counts() {
     let world = World::with(&["limits.address.connections=1", "trusted_proxies=127.0.0.0/8,10.0.0.0/8"]);
     let _ann = websocket(&world, "X-Forwarded-For: 198.51.100.7\r\n");
     let (_bob, frame) = websocket(&world, "Forwarded: for=\"[2001:db8::1]:4711\", for=10.1.1.1\r\n");
     assert_eq!(frame[0], 0x81);
-    // A client may write into the header what it likes: its proxy's word comes last.
+    // A client may send any header; the address that its proxy appends is the last one.
     for again in [
         "X-Forwarded-For: 203.0.113.5, 198.51.100.7\r\n",
         "X-Forwarded-For: 203.0.113.6\r\nX-Forwarded-For: 198.51.100.7, 10.2.2.2\r\n",
@@ -205,7 +205,7 @@ fn behind_a_trusted_proxy_the_client_s_own_address_counts() {
 }
 
 #[test]
-fn an_address_begins_as_many_connections_a_second_as_its_rate_allows() {
+fn the_connection_rate_of_an_address_is_limited() {
     let world = World::with(&["limits.address.connection_rate=3"]);
     let refusal =
         "ERROR 3013 too many requests: 3 connections a second of an address (limits.address.connection_rate)";
@@ -226,7 +226,7 @@ fn a_node_that_has_just_been_started_has_no_failed_publication() {
     assert_eq!(failures, Some("tidings_redis_publication_failures_total 0"));
 }
 
-/// Sends `command` until it is refused, at most a hundred times; gives what it was answered then.
+/// Sends `command` until its reply is not `accepted`, at most a hundred times. Returns that reply.
 fn until_refused(client: &mut LineClient, command: &str, accepted: &str) -> String {
     for _ in 0..100 {
         client.send(command);
@@ -242,31 +242,31 @@ const TOO_MANY_COMMANDS: &str =
     "too many requests: 5 commands a second of an address (limits.address.commands)";
 
 #[test]
-fn commands_of_an_address_are_limited_on_every_port_together_and_the_error_names_the_limit() {
+fn commands_of_an_address_are_limited_over_all_ports_and_the_error_names_the_limit() {
     let world = World::with(&["limits.address.commands=5"]);
     let mut line = LineClient::connect(world.tcp());
     assert_eq!(until_refused(&mut line, "PING", "PONG"), format!("ERROR 111 {TOO_MANY_COMMANDS}"));
-    // The bucket is the address's: what one connection has used, another does not have.
+    // All connections of the address share one bucket.
     let mut resp = world.resp();
     let refused = (0..100).map(|_| resp.command(&["PING"])).find(|reply| reply.text() != "PONG");
     assert_eq!(refused.expect("a refusal").text(), format!("ERR 111 {TOO_MANY_COMMANDS}"));
     let error = json!({"code": 111, "message": TOO_MANY_COMMANDS, "temporary": true});
     let mut jsons = LineClient::connect(world.tcp());
-    let said = (0..100).map(|id| {
+    let reply = (0..100).map(|id| {
         jsons.send(&json!({"id": id + 1, "connect": {}}).to_string());
         serde_json::from_str::<Value>(&jsons.line()).expect("JSON")
     });
-    let said = { said }.find(|said| said.get("error").is_some()).expect("a refusal");
-    assert_eq!(said["error"], error);
+    let reply = { reply }.find(|reply| reply.get("error").is_some()).expect("a refusal");
+    assert_eq!(reply["error"], error);
     let websocket = (0..100).map(|_| websocket(&world, "").1);
     let frame =
         { websocket }.find(|frame| frame.windows(8).any(|text| text == b"\"error\":")).expect("a refusal");
     assert_eq!(serde_json::from_slice::<Value>(&frame[1..]).expect("JSON")["error"], error);
-    // Over HTTP the connect command is what is refused.
+    // Over HTTP the connect command is rejected.
     let connect = json!({"id": 1, "connect": {}}).to_string();
     let stream = || first_line_of_stream(&world, "/connection/http_stream", &connect);
-    let said = (0..100).map(|_| stream()).find(|said| said.get("error").is_some()).expect("a refusal");
-    assert_eq!(said["error"], error);
+    let reply = (0..100).map(|_| stream()).find(|reply| reply.get("error").is_some()).expect("a refusal");
+    assert_eq!(reply["error"], error);
     assert!(limited(&world, "address_commands") >= 5);
     wait_until(PATIENCE, "the next second", || {
         line.send("PING");
@@ -276,7 +276,7 @@ fn commands_of_an_address_are_limited_on_every_port_together_and_the_error_names
     line.expect_closed();
 }
 
-/// The first message of a stream that is begun with this body.
+/// The first message of a stream that is opened with this body.
 fn first_line_of_stream(world: &World, path: &str, body: &str) -> Value {
     use std::io::{BufRead as _, BufReader, Write as _};
     let mut peer = std::net::TcpStream::connect(world.http()).expect("a connection");
@@ -289,7 +289,7 @@ fn first_line_of_stream(world: &World, path: &str, body: &str) -> Value {
 }
 
 #[test]
-fn a_refused_publication_is_not_published_and_costs_nothing() {
+fn a_rejected_publication_is_not_published_and_does_not_count() {
     let world = World::with(&["limits.address.publications=3"]);
     let mut subscriber = world.subscriber("news");
     let mut publisher = LineClient::connect(world.tcp());
@@ -301,14 +301,14 @@ fn a_refused_publication_is_not_published_and_costs_nothing() {
             line => break line,
         }
     };
-    let words = "too many requests: 3 publications a second of an address (limits.address.publications)";
-    assert_eq!(refusal, format!("ERROR 111 {words}"));
-    // Other commands are not publications.
+    let text = "too many requests: 3 publications a second of an address (limits.address.publications)";
+    assert_eq!(refusal, format!("ERROR 111 {text}"));
+    // Other commands do not count.
     for _ in 0..20 {
         publisher.send("PING");
         publisher.expect("PONG");
     }
-    wait_until(PATIENCE, "room for one more", || {
+    wait_until(PATIENCE, "the next publication to be accepted", || {
         publisher.send("PUBLISH news last");
         publisher.line() == "CONFIRMED"
     });
@@ -320,7 +320,7 @@ fn a_refused_publication_is_not_published_and_costs_nothing() {
 }
 
 #[test]
-fn bytes_of_an_address_are_limited_and_a_large_command_is_missing_afterwards() {
+fn bytes_of_an_address_are_limited_and_a_large_command_uses_up_later_bytes() {
     let world = World::with(&["limits.address.bytes=1000"]);
     let mut client = LineClient::connect(world.tcp());
     let line = "x".repeat(3_000);
@@ -329,7 +329,7 @@ fn bytes_of_an_address_are_limited_and_a_large_command_is_missing_afterwards() {
     client.send("PING");
     client.expect("ERROR 111 too many requests: 1000 bytes a second of an address (limits.address.bytes)");
     assert_eq!(limited(&world, "address_bytes"), 1);
-    wait_until(PATIENCE, "what was missing to be back", || {
+    wait_until(PATIENCE, "the used bytes to be available again", || {
         client.send("PING");
         client.line() == "PONG"
     });
@@ -349,15 +349,15 @@ fn a_user_is_limited_over_all_of_its_connections_and_other_users_are_not() {
         "message": "too many requests: 20 commands a second of a user (limits.user.commands)"});
     let mut refusals = Vec::new();
     for _ in 0..50 {
-        refusals.extend(first.outcome("publish", &publish).err());
-        refusals.extend(second.outcome("presence_stats", &json!({"channel": "news"})).err());
+        refusals.extend(first.try_call("publish", &publish).err());
+        refusals.extend(second.try_call("presence_stats", &json!({"channel": "news"})).err());
     }
     assert!(refusals.contains(&publications) && refusals.contains(&commands), "{refusals:?}");
-    other.ask("publish", &publish);
+    other.call("publish", &publish);
     assert!(limited(&world, "user_publications") >= 1 && limited(&world, "user_commands") >= 1);
-    // One who comes back has no more than before.
+    // A new connection of the user shares the used-up limit.
     drop((first, second));
-    let token = claimed(&json!({"sub": "ann"}));
+    let token = token_with(&json!({"sub": "ann"}));
     let mut line = LineClient::connect(world.tcp());
     line.send(&format!("AUTH {token}"));
     line.expect("CONFIRMED");
@@ -368,26 +368,26 @@ fn a_user_is_limited_over_all_of_its_connections_and_other_users_are_not() {
 }
 
 #[test]
-fn a_user_s_connections_are_limited_in_number_and_in_a_second() {
+fn the_number_and_rate_of_connections_of_a_user_are_limited() {
     let world = World::with(&[&["limits.user.connections=2"], &USERS[..]].concat());
-    let token = claimed(&json!({"sub": "ann"}));
+    let token = token_with(&json!({"sub": "ann"}));
     let auth = |world: &World| {
         let mut line = LineClient::connect(world.tcp());
         line.send(&format!("AUTH {token}"));
-        let said = line.line();
-        (line, said)
+        let reply = line.line();
+        (line, reply)
     };
-    let held = [auth(&world), auth(&world)];
-    assert!(held.iter().all(|(_, said)| said == "CONFIRMED"));
-    let (mut third, said) = auth(&world);
-    assert_eq!(said, "ERROR 3504 connection limit: 2 connections of a user (limits.user.connections)");
+    let open = [auth(&world), auth(&world)];
+    assert!(open.iter().all(|(_, reply)| reply == "CONFIRMED"));
+    let (mut third, reply) = auth(&world);
+    assert_eq!(reply, "ERROR 3504 connection limit: 2 connections of a user (limits.user.connections)");
     third.expect_closed();
     assert_eq!(limited(&world, "user_connections"), 1);
 
     let world = World::with(&[&["limits.user.connection_rate=2"], &USERS[..]].concat());
-    let said = (0..100).map(|_| auth(&world).1).find(|said| said != "CONFIRMED").expect("a refusal");
-    let words = "too many requests: 2 connections a second of a user (limits.user.connection_rate)";
-    assert_eq!(said, format!("ERROR 3013 {words}"));
+    let reply = (0..100).map(|_| auth(&world).1).find(|reply| reply != "CONFIRMED").expect("a refusal");
+    let text = "too many requests: 2 connections a second of a user (limits.user.connection_rate)";
+    assert_eq!(reply, format!("ERROR 3013 {text}"));
     assert_eq!(limited(&world, "user_connection_rate"), 1);
     wait_until(PATIENCE, "the next second", || auth(&world).1 == "CONFIRMED");
 }
@@ -406,7 +406,7 @@ fn a_backend_with_the_key_is_not_limited_as_a_client() {
 }
 
 #[test]
-fn behind_a_trusted_proxy_commands_count_for_the_client_s_own_address() {
+fn behind_a_trusted_proxy_commands_count_for_the_address_of_the_client() {
     let world = World::with(&["limits.address.commands=1", "trusted_proxies=127.0.0.0/8"]);
     let is_connected = |address: &str| {
         let (_, frame) = websocket(&world, &format!("X-Forwarded-For: {address}\r\n"));

@@ -1,4 +1,4 @@
-//! What the server API promises, asked over real sockets, by hand and by ready-made libraries.
+//! The server API over real sockets, with hand-written requests and with client libraries.
 
 mod access;
 mod batch;

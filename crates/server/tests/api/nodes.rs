@@ -3,20 +3,40 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::sealed::Peer;
-use crate::world::{USERS, World, claimed};
+use crate::sealed::ForeignNode;
+use crate::world::{USERS, World, token_with};
+
+/// The label values of `tidings_api_commands`, in the order of the exposition.
+const METHODS: [&str; 16] = [
+    "publish",
+    "broadcast",
+    "subscribe",
+    "unsubscribe",
+    "disconnect",
+    "refresh",
+    "presence",
+    "presence_stats",
+    "history",
+    "history_remove",
+    "channels",
+    "info",
+    "block_user",
+    "unblock_user",
+    "revoke_token",
+    "invalidate_user_tokens",
+];
 
 fn names(world: &World) -> Vec<String> {
-    let info = world.ask("info", &json!({}));
+    let info = world.call("info", &json!({}));
     let nodes = info["nodes"].as_array().expect("a list");
     let mut names: Vec<_> = nodes.iter().map(|n| n["name"].as_str().expect("a name").to_owned()).collect();
     names.sort();
     names
 }
 
-fn until_they_know_each_other(worlds: &[World]) {
+fn wait_for_each_other(worlds: &[World]) {
     for world in worlds {
-        wait_until(PATIENCE, "a node that knows the others", || names(world).len() == worlds.len());
+        wait_until(PATIENCE, "every node in the list", || names(world).len() == worlds.len());
     }
 }
 
@@ -26,22 +46,22 @@ fn pair(redis: &RedisServer) -> [World; 2] {
 }
 
 #[test]
-fn nodes_know_each_other_and_what_the_others_have() {
+fn each_node_lists_the_other_nodes_and_their_numbers() {
     let redis = RedisServer::start();
     let worlds = pair(&redis);
-    until_they_know_each_other(&worlds);
+    wait_for_each_other(&worlds);
     assert_eq!(names(&worlds[0]), ["ann", "bob"]);
     let client = worlds[1].subscriber("news");
-    wait_until(PATIENCE, "the news of a client elsewhere", || {
-        let info = worlds[0].ask("info", &json!({}));
+    wait_until(PATIENCE, "the numbers of the other node", || {
+        let info = worlds[0].call("info", &json!({}));
         let nodes = info["nodes"].as_array().expect("a list");
         nodes.iter().any(|n| n["name"] == "bob" && n["num_clients"] == 1 && n["num_channels"] == 1)
     });
     drop(client);
     let [ann, bob] = worlds;
     bob.stop();
-    // Well before three announcements were missed.
-    wait_until(std::time::Duration::from_secs(3), "a node that has said it leaves to be forgotten", || {
+    // Much less than the time of three announcements.
+    wait_until(std::time::Duration::from_secs(3), "a node that left to be removed", || {
         names(&ann) == ["ann"]
     });
 }
@@ -50,33 +70,33 @@ fn nodes_know_each_other_and_what_the_others_have() {
 fn channels_are_counted_over_all_nodes() {
     let redis = RedisServer::start();
     let worlds = pair(&redis);
-    until_they_know_each_other(&worlds);
+    wait_for_each_other(&worlds);
     let _clients = [worlds[0].subscriber("news"), worlds[1].subscriber("news"), worlds[1].subscriber("chat")];
     let all = json!({"channels": {"news": {"num_clients": 2}, "chat": {"num_clients": 1}}});
     for world in &worlds {
-        assert_eq!(world.ask("channels", &json!({})), all);
+        assert_eq!(world.call("channels", &json!({})), all);
         let some = json!({"channels": {"chat": {"num_clients": 1}}});
-        assert_eq!(world.ask("channels", &json!({"pattern": "c*"})), some);
+        assert_eq!(world.call("channels", &json!({"pattern": "c*"})), some);
     }
 }
 
 #[test]
-fn an_answer_about_all_nodes_is_whole_or_an_error_that_names_who_is_missing() {
+fn a_response_about_all_nodes_is_complete_or_an_error_that_names_the_missing_node() {
     let redis = RedisServer::start();
     let world = World::with(&[&format!("broker={}", redis.url())]);
-    // A node that announces itself and never answers.
-    let mut peer = Peer::new(1, "none", "");
+    // A node that announces itself and never responds.
+    let mut peer = ForeignNode::new(1, "none", "");
     let silent = json!({"say": {"node": {"uid": peer.uid(), "name": "sue", "version": "", "num_clients": 1,
         "num_users": 1, "num_subs": 1, "num_channels": 1, "uptime": 1}}});
     let sealed = peer.seal("tidings.node.control", &silent);
     redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
-    wait_until(PATIENCE, "the silent node to be known", || names(&world).contains(&"sue".to_owned()));
-    let (code, message) = world.fail("channels", &json!({}));
+    wait_until(PATIENCE, "the silent node in the list", || names(&world).contains(&"sue".to_owned()));
+    let (code, message) = world.call_error("channels", &json!({}));
     assert_eq!((code, &*message), (100, "no answer within 3 s from: sue"));
 }
 
 #[test]
-fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
+fn invalid_messages_between_nodes_change_nothing_and_reach_no_client() {
     let redis = RedisServer::start();
     let world = World::with(&[&format!("broker={}", redis.url())]);
     let mut everything = world.resp();
@@ -85,7 +105,7 @@ fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
     for body in ["", "hello", "{}", r#"{"say":{"dance":{}}}"#] {
         publisher.command(&["PUBLISH", "tidings.node.control", body]);
     }
-    let mut peer = Peer::new(1, "none", "");
+    let mut peer = ForeignNode::new(1, "none", "");
     for message in
         [json!(1), json!({}), json!({"say": {"dance": {}}}), json!({"say": {"node": {"uid": "y"}}})]
     {
@@ -97,70 +117,73 @@ fn what_nodes_cannot_understand_changes_nothing_and_reaches_nobody() {
     assert_eq!(everything.reply().texts(), ["pmessage", "*", "news", "x"]);
     assert_eq!(names(&world).len(), 1);
     let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
-    assert_eq!(world.ask("disconnect", &directive), Value::Object(serde_json::Map::new()));
+    assert_eq!(world.call("disconnect", &directive), Value::Object(serde_json::Map::new()));
 }
 
 #[test]
-fn no_client_ends_the_subscriptions_of_its_node() {
+fn no_client_can_end_the_internal_subscriptions_of_its_node() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let options = [&[&*broker, "broker_linger=0s"], &USERS[..]].concat();
     let worlds = ["a", "b"].map(|_| World::with(&options));
-    until_they_know_each_other(&worlds);
+    wait_for_each_other(&worlds);
     let mut ann = worlds[0].user("ann");
-    let heard = |channel: &str| redis.client().command(&["PUBSUB", "NUMSUB", channel]).texts()[1].clone();
-    assert_eq!(heard("tidings.node.control"), "2");
-    // Clients that are subscribed to nodes' channels for a moment, as far as they get, and to another one.
+    let subscribers =
+        |channel: &str| redis.client().command(&["PUBSUB", "NUMSUB", channel]).texts()[1].clone();
+    assert_eq!(subscribers("tidings.node.control"), "2");
+    // Attempts of clients to subscribe to internal channels, and a client of another channel.
     for own in ["tidings.node.control", "tidings.node.other"] {
         let mut line = worlds[0].resp();
-        line.command(&["AUTH", &claimed(&json!({"sub": "eve", "channels": [own]}))]);
+        line.command(&["AUTH", &token_with(&json!({"sub": "eve", "channels": [own]}))]);
         line.command(&["SUBSCRIBE", own]);
         line.command(&["UNSUBSCRIBE", own]);
         line.command(&["PSUBSCRIBE", own]);
-        assert!(worlds[0].refuses(&json!({"sub": "eve", "channels": [own]})), "{own}");
-        assert!(worlds[0].refuses(&json!({"sub": "eve", "subs": {own: {}}})), "{own}");
+        assert!(worlds[0].rejects(&json!({"sub": "eve", "channels": [own]})), "{own}");
+        assert!(worlds[0].rejects(&json!({"sub": "eve", "subs": {own: {}}})), "{own}");
     }
     let mut client = worlds[0].user("bob");
-    client.ask("subscribe", &json!({"channel": "other"}));
-    assert_eq!(heard("other"), "1");
-    client.ask("unsubscribe", &json!({"channel": "other"}));
-    wait_until(PATIENCE, "the end of what nobody wants any more", || heard("other") == "0");
-    assert_eq!(heard("tidings.node.control"), "2");
-    worlds[1].ask("subscribe", &json!({"user": "ann", "channel": "news"}));
+    client.call("subscribe", &json!({"channel": "other"}));
+    assert_eq!(subscribers("other"), "1");
+    client.call("unsubscribe", &json!({"channel": "other"}));
+    wait_until(PATIENCE, "the channel without subscribers to be unsubscribed", || {
+        subscribers("other") == "0"
+    });
+    assert_eq!(subscribers("tidings.node.control"), "2");
+    worlds[1].call("subscribe", &json!({"user": "ann", "channel": "news"}));
     assert_eq!(ann.push("subscribe").0, "news");
 }
 
 #[test]
-fn an_order_given_to_one_node_is_carried_out_on_all() {
+fn an_order_to_one_node_takes_effect_on_all_nodes() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let worlds = ["ann", "bob"].map(|_| World::with(&[&[&*broker], &USERS[..]].concat()));
     let mut members = worlds.each_ref().map(|world| world.user("ann"));
-    worlds[0].ask("subscribe", &json!({"user": "ann", "channel": "news", "info": {"a": 1}}));
+    worlds[0].call("subscribe", &json!({"user": "ann", "channel": "news", "info": {"a": 1}}));
     for member in &mut members {
         assert_eq!(member.push("subscribe").0, "news");
     }
     for world in &worlds {
         wait_until(PATIENCE, "both to be present", || {
-            let stats = world.ask("presence_stats", &json!({"channel": "news"}));
+            let stats = world.call("presence_stats", &json!({"channel": "news"}));
             stats == json!({"num_clients": 2, "num_users": 1})
         });
     }
     let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
-    worlds[1].ask("disconnect", &order);
+    worlds[1].call("disconnect", &order);
     for member in &mut members {
-        let told = json!({"code": 4000, "reason": "later", "reconnect": true});
-        assert_eq!(member.push("disconnect").1, told);
+        let expected = json!({"code": 4000, "reason": "later", "reconnect": true});
+        assert_eq!(member.push("disconnect").1, expected);
         member.expect_close();
     }
 }
 
 #[test]
-fn a_stream_on_one_node_takes_commands_that_come_to_another() {
+fn a_stream_on_one_node_gets_commands_that_another_node_received() {
     let redis = RedisServer::start();
     let worlds = pair(&redis);
-    until_they_know_each_other(&worlds);
-    // To HTTP/1.0 the answer comes as it is, without chunks.
+    wait_for_each_other(&worlds);
+    // A response to HTTP/1.0 has no chunked encoding.
     let mut stream = LineClient::connect(worlds[0].http());
     let connect = r#"{"id":1,"connect":{}}"#;
     let length = connect.len();
@@ -171,7 +194,6 @@ fn a_stream_on_one_node_takes_commands_that_come_to_another() {
     while !stream.line().is_empty() {}
     let mut line = || serde_json::from_str::<Value>(&stream.line()).expect("JSON");
     let connected = line()["connect"].take();
-    // Binary data would travel as well; order is kept.
     let emulate = |node: &Value, commands: &str| {
         let body = json!({"session": connected["session"], "node": node, "data": commands});
         worlds[1].post("/emulation", &[], &body.to_string()).status
@@ -187,7 +209,7 @@ fn a_stream_on_one_node_takes_commands_that_come_to_another() {
 }
 
 #[test]
-fn what_the_api_and_the_nodes_do_is_counted() {
+fn api_commands_and_rejected_node_messages_are_counted() {
     let redis = RedisServer::start();
     let world = World::with(&[&format!("broker={}", redis.url()), "http_api.key=k"]);
     let key = ["X-API-Key: k"];
@@ -200,7 +222,7 @@ fn what_the_api_and_the_nodes_do_is_counted() {
         r#"{"commands":[{"publish":{}},{"publish":{"channel":"a","data":1}},{"x":{}}]}"#,
     );
     redis.cli(&["PUBLISH", "tidings.node.control", "nonsense"]);
-    let sealed = Peer::new(1, "http_api.key", "k").seal("tidings.node.control", &json!("nonsense"));
+    let sealed = ForeignNode::new(1, "http_api.key", "k").seal("tidings.node.control", &json!("nonsense"));
     redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
     let counted = || world.get("/metrics").body;
     let is = |sample: &str| counted().lines().any(|line| line == sample);
@@ -213,6 +235,11 @@ fn what_the_api_and_the_nodes_do_is_counted() {
     ] {
         assert!(is(sample), "{sample} is not in\n{}", counted());
     }
+    let body = counted();
+    let methods = body.lines().filter_map(|line| {
+        line.strip_prefix("tidings_api_commands_total{method=\"")?.split_once('"').map(|(method, _)| method)
+    });
+    assert_eq!(methods.collect::<Vec<_>>(), METHODS);
     wait_until(PATIENCE, "an ignored message to be counted", || is("tidings_nodes_ignored_total 1"));
     assert!(is(r#"tidings_nodes_rejected_total{reason="unsealed"} 1"#), "{}", counted());
 }

@@ -9,7 +9,7 @@ const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=10", "channel.without_namespace.history_ttl=60s"];
 
 #[test]
-fn what_is_published_reaches_subscribers_as_it_was_written() {
+fn a_publication_reaches_subscribers_byte_for_byte() {
     let world = World::with(&[]);
     let mut client = world.subscriber("news");
     for (data, arrives) in [
@@ -19,35 +19,35 @@ fn what_is_published_reaches_subscribers_as_it_was_written() {
         (json!(null), "null"),
         (json!([1, "ü"]), r#"[1,"ü"]"#),
     ] {
-        assert_eq!(world.ask("publish", &json!({"channel": "news", "data": data})), json!({}));
+        assert_eq!(world.call("publish", &json!({"channel": "news", "data": data})), json!({}));
         client.expect(&format!("MESSAGE news {arrives}"));
     }
-    // Numbers keep their digits, and spaces stay where they were.
+    // Digits of numbers and spaces are preserved.
     let body = r#"{"channel":"news","data":{"a": 1.50, "b": 12345678901234567890.10}}"#;
     assert_eq!(world.post("/api/publish", &[], body).body, r#"{"result":{}}"#);
     client.expect(r#"MESSAGE news {"a": 1.50, "b": 12345678901234567890.10}"#);
-    // Binary data comes in base64, and counts when both are there.
-    world.ask("publish", &json!({"channel": "news", "data": 1, "b64data": "YSBi"}));
+    // Base64 data takes precedence over `data`.
+    world.call("publish", &json!({"channel": "news", "data": 1, "b64data": "YSBi"}));
     client.expect("MESSAGE news a b");
-    // A body may have no bytes; libraries send an empty text for none.
-    world.ask("publish", &json!({"channel": "news", "b64data": ""}));
+    // A body may be empty. With `data`, an empty string means that there is no base64 data.
+    world.call("publish", &json!({"channel": "news", "b64data": ""}));
     client.expect("MESSAGE news ");
-    world.ask("publish", &json!({"channel": "news", "data": 1, "b64data": ""}));
+    world.call("publish", &json!({"channel": "news", "data": 1, "b64data": ""}));
     client.expect("MESSAGE news 1");
-    assert_eq!(world.fail("publish", &json!({"channel": "news", "b64data": null})).0, 107);
+    assert_eq!(world.call_error("publish", &json!({"channel": "news", "b64data": null})).0, 107);
 }
 
 #[test]
-fn with_history_the_result_says_where_the_publication_stands() {
+fn with_a_history_the_result_has_the_position_of_the_publication() {
     let world = World::with(&HISTORY);
-    let first = world.ask("publish", &json!({"channel": "news", "data": 1}));
-    let second = world.ask("publish", &json!({"channel": "news", "data": 2}));
+    let first = world.call("publish", &json!({"channel": "news", "data": 1}));
+    let second = world.call("publish", &json!({"channel": "news", "data": 2}));
     assert_eq!((&first["offset"], &second["offset"]), (&json!(1), &json!(2)));
     assert_eq!(first["epoch"], second["epoch"]);
     assert_ne!(first["epoch"].as_str().expect("an epoch"), "");
-    let skipped = world.ask("publish", &json!({"channel": "news", "data": 3, "skip_history": true}));
+    let skipped = world.call("publish", &json!({"channel": "news", "data": 3, "skip_history": true}));
     assert_eq!(skipped, json!({}));
-    let page = world.ask("history", &json!({"channel": "news", "limit": -1}));
+    let page = world.call("history", &json!({"channel": "news", "limit": -1}));
     let bodies: Vec<_> =
         page["publications"].as_array().expect("a list").iter().map(|p| &p["data"]).collect();
     assert_eq!(bodies, [1, 2]);
@@ -60,29 +60,29 @@ fn the_same_idempotency_key_publishes_once_in_a_channel_on_any_node() {
     let options = [&[&*broker], &HISTORY[..]].concat();
     let nodes = [World::with(&options), World::with(&options)];
     let publish = json!({"channel": "news", "data": 1, "idempotency_key": "k"});
-    let first = nodes[0].ask("publish", &publish);
+    let first = nodes[0].call("publish", &publish);
     assert_eq!(first["offset"], 1);
     for node in &nodes {
-        assert_eq!(node.ask("publish", &publish), first);
+        assert_eq!(node.call("publish", &publish), first);
     }
     let other = json!({"channel": "other", "data": 1, "idempotency_key": "k"});
-    assert_eq!(nodes[1].ask("publish", &other)["offset"], 1);
-    let position = nodes[0].ask("history", &json!({"channel": "news"}));
+    assert_eq!(nodes[1].call("publish", &other)["offset"], 1);
+    let position = nodes[0].call("history", &json!({"channel": "news"}));
     assert_eq!((&position["offset"], &position["publications"]), (&json!(1), &json!([])));
     drop(nodes);
-    // In memory too.
+    // The same with the memory broker.
     let world = World::with(&HISTORY);
-    let first = world.ask("publish", &publish);
-    assert_eq!(world.ask("publish", &publish), first);
+    let first = world.call("publish", &publish);
+    assert_eq!(world.call("publish", &publish), first);
     assert_eq!(
-        world.ask("broadcast", &json!({"channels": ["news"], "data": 2, "idempotency_key": "k"}))["responses"]
+        world.call("broadcast", &json!({"channels": ["news"], "data": 2, "idempotency_key": "k"}))["responses"]
             [0]["result"],
         first
     );
 }
 
 #[test]
-fn a_broadcast_answers_for_each_channel_in_order() {
+fn a_broadcast_has_a_response_for_each_channel_in_order() {
     let world = World::with(&[
         "channel.namespaces=kept",
         "channel.namespaces.kept.history_size=5",
@@ -91,7 +91,7 @@ fn a_broadcast_answers_for_each_channel_in_order() {
     let mut client = world.subscriber("a");
     let request =
         json!({"channels": ["a", "kept:b", "none:c", "", "bad\tname", "tidings.node.control"], "data": [1]});
-    let responses = world.ask("broadcast", &request)["responses"].take();
+    let responses = world.call("broadcast", &request)["responses"].take();
     client.expect("MESSAGE a [1]");
     assert_eq!(responses[0], json!({"result": {}}));
     assert_eq!(responses[1]["result"]["offset"], 1);
@@ -102,18 +102,18 @@ fn a_broadcast_answers_for_each_channel_in_order() {
 }
 
 #[test]
-fn tags_travel_with_a_publication() {
+fn tags_are_delivered_with_a_publication() {
     let world = World::with(&HISTORY);
-    world.ask("publish", &json!({"channel": "news", "data": 1, "tags": {"lang": "de", "a": "b"}}));
-    let page = world.ask("history", &json!({"channel": "news", "limit": 1}));
+    world.call("publish", &json!({"channel": "news", "data": 1, "tags": {"lang": "de", "a": "b"}}));
+    let page = world.call("history", &json!({"channel": "news", "limit": 1}));
     assert_eq!(page["publications"][0]["tags"], json!({"lang": "de", "a": "b"}));
-    world.ask("publish", &json!({"channel": "news", "data": 1, "tags": null}));
-    let page = world.ask("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
+    world.call("publish", &json!({"channel": "news", "data": 1, "tags": null}));
+    let page = world.call("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
     assert_eq!(page["publications"][0], json!({"data": 1, "offset": 2}));
 }
 
 #[test]
-fn what_cannot_be_published_is_refused_with_its_code() {
+fn an_invalid_publication_is_rejected_with_its_code() {
     let world = World::with(&["channel.namespaces=kept"]);
     let key = "k".repeat(256);
     for (request, code) in [
@@ -130,25 +130,25 @@ fn what_cannot_be_published_is_refused_with_its_code() {
         (json!({"channel": "tidings.node.canary.x", "data": 1}), 103),
         (json!({"channel": "tidings.x", "data": 1}), 103),
     ] {
-        assert_eq!(world.fail("publish", &request).0, code, "{request}");
+        assert_eq!(world.call_error("publish", &request).0, code, "{request}");
     }
-    let unknown = world.fail("publish", &json!({"channel": "none:news", "data": 1}));
+    let unknown = world.call_error("publish", &json!({"channel": "none:news", "data": 1}));
     assert_eq!(unknown, (102, "unknown channel".into()));
-    assert_eq!(world.fail("broadcast", &json!({"channels": [], "data": 1})).0, 107);
-    assert_eq!(world.fail("broadcast", &json!({"channels": ["a"]})).0, 107);
-    // What libraries send for the defaults is no trouble.
+    assert_eq!(world.call_error("broadcast", &json!({"channels": [], "data": 1})).0, 107);
+    assert_eq!(world.call_error("broadcast", &json!({"channels": ["a"]})).0, 107);
+    // Fields with default values, as libraries send them, and unknown fields are accepted.
     let defaults = json!({"channel": "news", "data": 1, "delta": true, "version": 0, "version_epoch": "", "tags": {},
         "b64data": "", "idempotency_key": null, "something_new": [1]});
-    assert_eq!(world.ask("publish", &defaults), json!({}));
+    assert_eq!(world.call("publish", &defaults), json!({}));
 }
 
 #[test]
-fn while_the_broker_is_away_the_error_is_temporary_and_says_so() {
+fn while_the_broker_is_unavailable_commands_fail_with_its_error() {
     let redis = RedisServer::absent();
-    let world = World::absent_broker(&[&format!("broker={}", redis.url())]);
-    let failed = world.fail("publish", &json!({"channel": "news", "data": 1}));
+    let world = World::without_broker(&[&format!("broker={}", redis.url())]);
+    let failed = world.call_error("publish", &json!({"channel": "news", "data": 1}));
     assert_eq!(failed, (100, "broker unavailable".into()));
-    assert_eq!(world.fail("disconnect", &json!({"user": "42"})).0, 100);
-    // Other nodes may have channels that this one does not know of.
-    assert_eq!(world.fail("channels", &json!({})).0, 100);
+    assert_eq!(world.call_error("disconnect", &json!({"user": "42"})).0, 100);
+    // The channels of other nodes are unknown.
+    assert_eq!(world.call_error("channels", &json!({})).0, 100);
 }

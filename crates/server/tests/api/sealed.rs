@@ -1,4 +1,4 @@
-//! Messages between nodes, sealed as the module `cluster::sealing` documents it, by other code than the server's.
+//! Messages between nodes, sealed by an independent implementation of the format in `cluster::sealing`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,34 +6,34 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
 use serde_json::Value;
 
-/// A node that is no server: it has the deployment's key and says what a test has it say.
-pub(crate) struct Peer {
+/// A node of the test, which has a key and seals any message.
+pub(crate) struct ForeignNode {
     shared: hkdf::Prk,
     uid: [u8; 16],
     sequence: u64,
 }
 
-impl Peer {
-    /// A node with the uid `uid`, of a deployment whose key is that of this option.
+impl ForeignNode {
+    /// A node with this uid, and with the key that is derived from this option.
     pub(crate) fn new(uid: u128, option: &str, key: &str) -> Self {
         let salt = format!("tidings cluster v1 {option}");
         let shared = hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_bytes()).extract(key.as_bytes());
         Self { shared, uid: uid.to_be_bytes(), sequence: 0 }
     }
 
-    /// Its uid as it is written.
+    /// The uid in hexadecimal.
     pub(crate) fn uid(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.uid))
     }
 
-    /// The bytes to publish in `channel` to say this.
+    /// Seals a message for `channel`.
     pub(crate) fn seal(&mut self, channel: &str, message: &Value) -> Vec<u8> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
         let time = u64::try_from(now.as_millis()).expect("a time of this era");
         self.seal_at(channel, message, time)
     }
 
-    /// The same at another time, in Unix milliseconds.
+    /// Seals a message with another time, in Unix milliseconds.
     pub(crate) fn seal_at(&mut self, channel: &str, message: &Value, time: u64) -> Vec<u8> {
         self.sequence += 1;
         let mut id = [0; 32];

@@ -1,4 +1,4 @@
-//! Running servers, and their API by hand.
+//! Running servers, clients of the client protocol, and calls of the server API.
 
 use std::ops::Deref;
 
@@ -10,7 +10,7 @@ use tidings_testkit::{HttpResponse, LineClient, PATIENCE, wait_until};
 
 use crate::support::TestServer;
 
-/// The options of a server that lets users in by their tokens, and any backend without a key.
+/// Options of a server with token authentication for users, and an API without a key.
 pub(crate) const USERS: [&str; 4] = [
     "client.token.hmac_secret_key=users",
     "http_api.insecure=true",
@@ -20,71 +20,71 @@ pub(crate) const USERS: [&str; 4] = [
 
 /// A connection token for [`USERS`].
 fn token(user: &str) -> String {
-    claimed(&json!({"sub": user}))
+    token_with(&json!({"sub": user}))
 }
 
 /// A connection token for [`USERS`] with these claims.
-pub(crate) fn claimed(claims: &Value) -> String {
+pub(crate) fn token_with(claims: &Value) -> String {
     let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let text = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"users");
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
 }
 
-/// A client of the client protocol, in JSON lines.
-pub(crate) struct Member {
+/// A connected client of the client protocol, in JSON lines.
+pub(crate) struct JsonClient {
     line: LineClient,
     next: u64,
-    /// Its id.
+    /// The client id.
     pub(crate) client: String,
 }
 
-impl Member {
-    /// What is answered to a command that succeeds. Pushes that come before are passed over.
-    pub(crate) fn ask(&mut self, command: &str, params: &Value) -> Value {
+impl JsonClient {
+    /// The result of a command that must succeed. Earlier pushes are skipped.
+    pub(crate) fn call(&mut self, command: &str, params: &Value) -> Value {
         self.next += 1;
         self.line.send(&json!({"id": self.next, command: params}).to_string());
         loop {
-            let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
-            if said["id"] == self.next {
-                assert!(said.get(command).is_some(), "{said}");
-                return said[command].take();
+            let mut message: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+            if message["id"] == self.next {
+                assert!(message.get(command).is_some(), "{message}");
+                return message[command].take();
             }
         }
     }
 
-    /// What is answered to a command: its result, or the error.
-    pub(crate) fn outcome(&mut self, command: &str, params: &Value) -> Result<Value, Value> {
+    /// The result or the error of a command. Earlier pushes are skipped.
+    pub(crate) fn try_call(&mut self, command: &str, params: &Value) -> Result<Value, Value> {
         self.next += 1;
         self.line.send(&json!({"id": self.next, command: params}).to_string());
         loop {
-            let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
-            match said["id"] == self.next {
-                true if said.get("error").is_some() => return Err(said["error"].take()),
-                true => return Ok(said[command].take()),
+            let mut message: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+            match message["id"] == self.next {
+                true if message.get("error").is_some() => return Err(message["error"].take()),
+                true => return Ok(message[command].take()),
                 false => {}
             }
         }
     }
 
-    /// What is answered to a command that fails.
-    pub(crate) fn fail(&mut self, command: &str, params: &Value) -> Value {
+    /// The error of a command that must fail. The reply must be the next message.
+    pub(crate) fn call_error(&mut self, command: &str, params: &Value) -> Value {
         self.next += 1;
         self.line.send(&json!({"id": self.next, command: params}).to_string());
-        let mut said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
-        assert!(said["id"] == self.next && said.get("error").is_some(), "{said}");
-        said["error"].take()
+        let mut message: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+        assert!(message["id"] == self.next && message.get("error").is_some(), "{message}");
+        message["error"].take()
     }
 
-    /// The next push of this kind: its channel, and what it says. Pings are passed over.
+    /// The next push, which must be of this kind: its channel and content. Pings are skipped.
     pub(crate) fn push(&mut self, kind: &str) -> (String, Value) {
         loop {
             let text = self.line.line();
-            let mut said: Value = serde_json::from_str(&text).expect("JSON");
-            if said == json!({}) {
+            let mut message: Value = serde_json::from_str(&text).expect("JSON");
+            if message == json!({}) {
                 continue;
             }
-            let push = said.get_mut("push").unwrap_or_else(|| panic!("no {kind}, but {text}"));
+            let push = message.get_mut("push").unwrap_or_else(|| panic!("no {kind}, but {text}"));
             let channel = push["channel"].as_str().unwrap_or_default().to_owned();
             assert!(push.get(kind).is_some(), "no {kind}, but {text}");
             return (channel, push[kind].take());
@@ -96,13 +96,13 @@ impl Member {
         self.line.expect_closed();
     }
 
-    /// Makes sure that nothing but pings comes.
+    /// Asserts that no message has arrived, except pings.
     pub(crate) fn expect_nothing(&mut self) {
-        // Whatever was on its way before this is answered comes before the answer.
+        // Earlier messages of the server would arrive before this reply.
         self.next += 1;
-        self.line.send(&json!({"id": self.next, "presence_stats": {"channel": "nobody"}}).to_string());
-        let said: Value = serde_json::from_str(&self.line.line()).expect("JSON");
-        assert_eq!(said["id"], self.next, "{said}");
+        self.line.send(&json!({"id": self.next, "presence_stats": {"channel": "none"}}).to_string());
+        let message: Value = serde_json::from_str(&self.line.line()).expect("JSON");
+        assert_eq!(message["id"], self.next, "{message}");
     }
 }
 
@@ -120,40 +120,40 @@ impl Deref for World {
 impl World {
     /// Starts a server with these options, each `KEY=VALUE`, and waits until it is ready.
     pub(crate) fn with(options: &[&str]) -> Self {
-        let world = Self::absent_broker(options);
+        let world = Self::without_broker(options);
         world.wait_until_ready();
         world
     }
 
-    /// Starts a server that does not become ready, because its broker is missing.
-    pub(crate) fn absent_broker(options: &[&str]) -> Self {
+    /// Starts a server that does not become ready, because its broker does not run.
+    pub(crate) fn without_broker(options: &[&str]) -> Self {
         let usual: &[&str] = &["tcp.auto_subscribe=", "shards=2", "ready.canary_interval=20ms"];
         Self(TestServer::start(&[usual, options].concat()))
     }
 
     /// A client of the client protocol that is connected as this user: the server has [`USERS`].
-    pub(crate) fn user(&self, user: &str) -> Member {
-        self.member(&token(user))
+    pub(crate) fn user(&self, user: &str) -> JsonClient {
+        self.json_client(&token(user))
     }
 
-    /// One that is connected with this token.
-    pub(crate) fn member(&self, token: &str) -> Member {
-        let mut member = Member { line: LineClient::connect(self.tcp()), next: 0, client: String::new() };
-        let connected = member.ask("connect", &json!({"token": token}));
+    /// A client that is connected with this token.
+    pub(crate) fn json_client(&self, token: &str) -> JsonClient {
+        let mut member = JsonClient { line: LineClient::connect(self.tcp()), next: 0, client: String::new() };
+        let connected = member.call("connect", &json!({"token": token}));
         member.client = connected["client"].as_str().expect("a client id").to_owned();
         member
     }
 
-    /// Whether a client with these claims is refused for what it claims (103).
-    pub(crate) fn refuses(&self, claims: &Value) -> bool {
+    /// Whether a connection with these claims is rejected with 103.
+    pub(crate) fn rejects(&self, claims: &Value) -> bool {
         let mut line = LineClient::connect(self.tcp());
-        line.send(&json!({"id": 1, "connect": {"token": claimed(claims)}}).to_string());
-        let said: Value = serde_json::from_str(&line.line()).expect("JSON");
-        said["error"]["code"] == 103
+        line.send(&json!({"id": 1, "connect": {"token": token_with(claims)}}).to_string());
+        let message: Value = serde_json::from_str(&line.line()).expect("JSON");
+        message["error"]["code"] == 103
     }
 
-    /// Waits until the node's own numbers have caught up with its clients: connections, users, subscriptions, channels.
-    pub(crate) fn until_it_counts(&self, headers: &[&str], numbers: [u64; 4]) {
+    /// Waits until `info` reports these numbers of connections, users, subscriptions and channels.
+    pub(crate) fn wait_for_counts(&self, headers: &[&str], numbers: [u64; 4]) {
         let keys = ["num_clients", "num_users", "num_subs", "num_channels"];
         wait_until(PATIENCE, &format!("{keys:?} to be {numbers:?}"), || {
             let info = json_of(&self.post("/api/info", headers, "{}"));
@@ -161,21 +161,21 @@ impl World {
         });
     }
 
-    /// What is answered to a method that succeeds.
-    pub(crate) fn ask(&self, method: &str, params: &Value) -> Value {
+    /// The result of a method that must succeed.
+    pub(crate) fn call(&self, method: &str, params: &Value) -> Value {
         let answer = self.post(&format!("/api/{method}"), &[], &params.to_string());
         assert_eq!(answer.status, 200, "{method} {params}: {}", answer.body);
         assert_eq!(answer.header("content-type"), "application/json");
         let mut json = json_of(&answer);
-        let alone = json_len(&json) == 1;
+        let is_single = json_len(&json) == 1;
         match json.get_mut("result") {
-            Some(result) if alone => result.take(),
+            Some(result) if is_single => result.take(),
             _ => panic!("{method} {params}: {}", answer.body),
         }
     }
 
-    /// The code and the message of a method that fails.
-    pub(crate) fn fail(&self, method: &str, params: &Value) -> (u64, String) {
+    /// The code and the message of a method that must fail.
+    pub(crate) fn call_error(&self, method: &str, params: &Value) -> (u64, String) {
         let answer = self.post(&format!("/api/{method}"), &[], &params.to_string());
         assert_eq!(answer.status, 200, "{method} {params}: {}", answer.body);
         let json = json_of(&answer);
@@ -190,7 +190,7 @@ impl World {
         json_of(&answer)["replies"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).clone()
     }
 
-    /// Stops the server in the orderly way.
+    /// Stops the server gracefully.
     pub(crate) fn stop(mut self) {
         self.0.stop();
     }

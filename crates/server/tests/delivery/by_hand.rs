@@ -1,4 +1,4 @@
-//! The articles' sessions, typed with the tools that people type with: nc, telnet, redis-cli.
+//! The sessions of the articles, with nc, telnet and redis-cli.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -7,17 +7,17 @@ use std::thread;
 
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
-use crate::up::{Up, quiet, up};
+use crate::up::{TestNode, start_node, start_quiet_node};
 
-/// A program with a person at it.
-struct Typing {
+/// An interactive program.
+struct Terminal {
     child: Child,
     keys: ChildStdin,
     screen: Receiver<String>,
 }
 
-impl Typing {
-    fn at(program: &str, node: &Up) -> Self {
+impl Terminal {
+    fn start(program: &str, node: &TestNode) -> Self {
         let address = node.tcp();
         let mut child = Command::new(program)
             .args([address.ip().to_string(), address.port().to_string()])
@@ -32,25 +32,25 @@ impl Typing {
         Self { child, keys, screen }
     }
 
-    fn types(&mut self, line: &str) {
+    fn type_line(&mut self, line: &str) {
         writeln!(self.keys, "{line}").expect("typed");
     }
 
-    fn sees(&mut self, wanted: &str) {
+    fn expect(&mut self, expected: &str) {
         let line = self.screen.recv_timeout(PATIENCE).expect("a line");
-        assert_eq!(line.trim_end_matches('\r'), wanted);
+        assert_eq!(line.trim_end_matches('\r'), expected);
     }
 }
 
-impl Drop for Typing {
+impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What telnet says before the connection's own words.
-fn past_the_greeting(telnet: &mut Typing) {
+/// Skips the lines that telnet itself prints.
+fn skip_greeting(telnet: &mut Terminal) {
     loop {
         let line = telnet.screen.recv_timeout(PATIENCE).expect("the greeting");
         if line.starts_with("Escape character") {
@@ -61,26 +61,26 @@ fn past_the_greeting(telnet: &mut Typing) {
 
 #[test]
 fn part_one_an_echo_with_telnet_and_nc() {
-    let node = up(&[]);
-    let mut telnet = Typing::at("telnet", &node);
-    past_the_greeting(&mut telnet);
-    telnet.types("hello");
-    telnet.sees("hello");
-    let mut nc = Typing::at("nc", &node);
-    nc.types("hello from nc");
-    nc.sees("hello from nc");
+    let node = start_node(&[]);
+    let mut telnet = Terminal::start("telnet", &node);
+    skip_greeting(&mut telnet);
+    telnet.type_line("hello");
+    telnet.expect("hello");
+    let mut nc = Terminal::start("nc", &node);
+    nc.type_line("hello from nc");
+    nc.expect("hello from nc");
 }
 
 #[test]
-fn part_two_updates_from_redis_to_everybody_who_is_connected() {
+fn part_two_updates_from_redis_to_every_connected_client() {
     let redis = RedisServer::start();
-    let node = up(&[("broker", &redis.url())]);
+    let node = start_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
-    let mut people = [Typing::at("nc", &node), Typing::at("telnet", &node)];
-    past_the_greeting(&mut people[1]);
-    for person in &mut people {
-        person.types("here");
-        person.sees("here");
+    let mut clients = [Terminal::start("nc", &node), Terminal::start("telnet", &node)];
+    skip_greeting(&mut clients[1]);
+    for client in &mut clients {
+        client.type_line("here");
+        client.expect("here");
     }
     wait_until(PATIENCE, "both to be subscribed", || node.sum(|m| &m.subscriptions) == 2);
     let cli = Command::new("redis-cli")
@@ -88,34 +88,34 @@ fn part_two_updates_from_redis_to_everybody_who_is_connected() {
         .output()
         .expect("redis-cli");
     assert_eq!(String::from_utf8_lossy(&cli.stdout), "1\n");
-    for person in &mut people {
-        person.sees("follow the white rabbit");
-        person.types("and they go on talking");
-        person.sees("and they go on talking");
+    for client in &mut clients {
+        client.expect("follow the white rabbit");
+        client.type_line("an echo as before");
+        client.expect("an echo as before");
     }
 }
 
 #[test]
-fn part_three_a_protocol_to_control_what_one_gets() {
-    let node = quiet(&[]);
-    let mut nc = Typing::at("nc", &node);
+fn part_three_a_protocol_to_subscribe_and_unsubscribe() {
+    let node = start_quiet_node(&[]);
+    let mut nc = Terminal::start("nc", &node);
     let publish = |text: &str| {
         let port = node.tcp().port().to_string();
         let done = Command::new("redis-cli").args(["-p", &port, "PUBLISH", "updates", text]).output();
         assert!(done.expect("redis-cli").status.success());
     };
-    nc.types("UNSUBSCRIBE");
-    nc.sees("ALREADY UNSUBSCRIBED");
-    publish("not for those who did not ask");
-    nc.types("SUBSCRIBE");
-    nc.sees("CONFIRMED");
-    nc.types("SUBSCRIBE");
-    nc.sees("ALREADY SUBSCRIBED");
+    nc.type_line("UNSUBSCRIBE");
+    nc.expect("ALREADY UNSUBSCRIBED");
+    publish("not for clients without a subscription");
+    nc.type_line("SUBSCRIBE");
+    nc.expect("CONFIRMED");
+    nc.type_line("SUBSCRIBE");
+    nc.expect("ALREADY SUBSCRIBED");
     publish("LAL 101 - BOS 99");
-    nc.sees("LAL 101 - BOS 99");
-    nc.types("UNSUBSCRIBE");
-    nc.sees("CONFIRMED");
+    nc.expect("LAL 101 - BOS 99");
+    nc.type_line("UNSUBSCRIBE");
+    nc.expect("CONFIRMED");
     publish("not any more");
-    nc.types("HELLO");
-    nc.sees("UNKNOWN COMMAND");
+    nc.type_line("HELLO");
+    nc.expect("UNKNOWN COMMAND");
 }

@@ -1,13 +1,13 @@
-//! The Redis clients of Python and Node, unchanged, with the embedded broker and with a Redis behind.
+//! Redis clients for Python and Node, unmodified, with the memory broker and with Redis.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use tidings_testkit::RedisServer;
 
-use crate::up::{Up, quiet};
+use crate::up::{TestNode, start_quiet_node};
 
-/// Where `make test-tools` has put the clients.
+/// The folder in which `make test-tools` installs the clients.
 fn tools() -> PathBuf {
     let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
     let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
@@ -30,14 +30,14 @@ fn run(command: &mut Command) {
     );
 }
 
-fn python(node: &Up, protocol: &str) {
+fn python(node: &TestNode, protocol: &str) {
     let tools = tools();
     run(Command::new(tools.join("python/bin/python"))
         .arg(root().join("tests/clients/python_redis.py"))
         .args([&node.tcp().to_string(), protocol]));
 }
 
-fn javascript(node: &Up, client: &str, counts: &str) {
+fn javascript(node: &TestNode, client: &str, counts: &str) {
     run(Command::new("node")
         .env("TIDINGS_NODE_MODULES", tools().join("node"))
         .arg(root().join("tests/clients/node_redis.mjs"))
@@ -45,22 +45,22 @@ fn javascript(node: &Up, client: &str, counts: &str) {
 }
 
 #[test]
-fn redis_py_subscribes_and_publishes_without_any_redis() {
-    let node = quiet(&[]);
+fn redis_py_subscribes_and_publishes_with_the_memory_broker() {
+    let node = start_quiet_node(&[]);
     python(&node, "2");
     python(&node, "3");
 }
 
 #[test]
-fn redis_py_subscribes_and_publishes_with_a_redis_behind() {
+fn redis_py_subscribes_and_publishes_with_the_redis_broker() {
     let redis = RedisServer::start();
-    let node = quiet(&[("broker", &redis.url())]);
+    let node = start_quiet_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
     python(&node, "2");
     python(&node, "3");
 }
 
-fn socket_io(node: &Up) {
+fn socket_io(node: &TestNode) {
     run(Command::new("node")
         .env("TIDINGS_NODE_MODULES", tools().join("node"))
         .arg(root().join("tests/clients/socketio.mjs"))
@@ -69,25 +69,25 @@ fn socket_io(node: &Up) {
 
 #[test]
 fn socket_io_s_redis_adapter_serves_rooms_of_any_name() {
-    socket_io(&quiet(&[]));
+    socket_io(&start_quiet_node(&[]));
     let redis = RedisServer::start();
-    let node = quiet(&[("broker", &redis.url())]);
+    let node = start_quiet_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
     socket_io(&node);
 }
 
 #[test]
-fn the_clients_of_node_subscribe_and_publish_without_any_redis() {
-    let node = quiet(&[]);
+fn node_clients_subscribe_and_publish_with_the_memory_broker() {
+    let node = start_quiet_node(&[]);
     for client in ["redis2", "redis3", "ioredis"] {
         javascript(&node, client, "exact");
     }
 }
 
 #[test]
-fn the_clients_of_node_subscribe_and_publish_with_a_redis_behind() {
+fn node_clients_subscribe_and_publish_with_the_redis_broker() {
     let redis = RedisServer::start();
-    let node = quiet(&[("broker", &redis.url())]);
+    let node = start_quiet_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
     for client in ["redis2", "redis3", "ioredis"] {
         javascript(&node, client, "redis");

@@ -1,25 +1,25 @@
-//! What is refused, and that refusing it costs nobody else anything.
+//! Limits of lines and connections, and their effect on other clients.
 
 use std::time::Duration;
 
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::up::{quiet, up};
+use crate::up::{start_node, start_quiet_node};
 
 #[test]
-fn a_line_past_the_limit_is_an_error_the_peer_can_read_and_then_the_end() {
-    let node = quiet(&[]);
+fn a_line_above_the_limit_gets_an_error_and_the_connection_is_closed() {
+    let node = start_quiet_node(&[]);
     let mut client = node.line();
-    // Far more than the limit, so that bytes are unread when the server has had enough.
+    // Far more than the limit, so that bytes are unread when the server closes the connection.
     client.send(&"x".repeat(1 << 20));
     client.expect("ERROR 107 line longer than 65536 bytes");
     assert!(client.expect_closed().is_empty());
-    wait_until(PATIENCE, "the connection to be forgotten", || node.connections() == 0);
+    wait_until(PATIENCE, "the connection to be removed", || node.connections() == 0);
 }
 
 #[test]
-fn a_line_of_exactly_the_limit_passes_whatever_pieces_it_comes_in() {
-    let node = up(&[]);
+fn a_line_of_exactly_the_limit_is_accepted_in_one_or_many_segments() {
+    let node = start_node(&[]);
     let longest = "y".repeat(65536);
     let mut client = node.line();
     client.send(&longest);
@@ -33,26 +33,26 @@ fn a_line_of_exactly_the_limit_passes_whatever_pieces_it_comes_in() {
 }
 
 #[test]
-fn a_connection_past_the_limit_is_told_so_and_others_go_on() {
-    let node = quiet(&[("client.connection_limit", "3")]);
-    let mut inside: Vec<_> = (0..3).map(|_| node.subscriber("news")).collect();
-    let mut outside = node.line();
-    outside.expect("ERROR 3504 connection limit: 3");
-    assert!(outside.expect_closed().is_empty());
-    inside[0].send("PING");
-    inside[0].expect("PONG");
-    drop(inside.pop());
-    wait_until(PATIENCE, "a place to be free", || node.connections() == 2);
+fn a_connection_above_the_limit_gets_an_error_and_others_continue() {
+    let node = start_quiet_node(&[("client.connection_limit", "3")]);
+    let mut accepted: Vec<_> = (0..3).map(|_| node.subscriber("news")).collect();
+    let mut rejected = node.line();
+    rejected.expect("ERROR 3504 connection limit: 3");
+    assert!(rejected.expect_closed().is_empty());
+    accepted[0].send("PING");
+    accepted[0].expect("PONG");
+    drop(accepted.pop());
+    wait_until(PATIENCE, "the closed connection not to count", || node.connections() == 2);
     node.subscriber("news");
 }
 
 #[test]
-fn automatic_subscriptions_wait_for_the_first_byte_or_its_time() {
-    let node = up(&[("tcp.first_byte_wait", "300ms")]);
+fn automatic_subscriptions_begin_after_the_first_byte_or_its_timeout() {
+    let node = start_node(&[("tcp.first_byte_wait", "300ms")]);
     let mut silent = node.line();
     let mut redis = node.resp();
     assert_eq!(redis.command(&["PING"]).text(), "PONG");
-    wait_until(PATIENCE, "the silent one to be subscribed", || node.sum(|m| &m.subscriptions) == 1);
+    wait_until(PATIENCE, "the silent client to be subscribed", || node.sum(|m| &m.subscriptions) == 1);
     let mut publisher = node.resp();
     assert_eq!(publisher.command(&["PUBLISH", "updates", "hi"]).int(), 1);
     silent.expect("hi");
@@ -60,20 +60,20 @@ fn automatic_subscriptions_wait_for_the_first_byte_or_its_time() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_half_way_leaves_nothing_behind() {
-    let node = up(&[]);
+fn a_connection_closed_within_a_command_leaves_no_state() {
+    let node = start_node(&[]);
     for piece in ["SUBSCRI", "*3\r\n$7\r\nPUBL", "{\"id\":1,", "", "PUBLISH updates x"] {
         let mut client = node.line();
         client.send_bytes(piece.as_bytes());
         drop(client);
     }
-    wait_until(PATIENCE, "all to be forgotten", || node.connections() == 0);
-    wait_until(PATIENCE, "their subscriptions too", || node.sum(|m| &m.subscriptions) == 0);
+    wait_until(PATIENCE, "all connections to be removed", || node.connections() == 0);
+    wait_until(PATIENCE, "their subscriptions to be removed", || node.sum(|m| &m.subscriptions) == 0);
 }
 
 #[test]
-fn a_peer_that_has_said_everything_gets_all_its_answers_before_the_end() {
-    let node = up(&[]);
+fn a_half_closed_connection_gets_all_replies_before_it_is_closed() {
+    let node = start_node(&[]);
     let mut client = node.line();
     client.send_bytes("PUBLISH a 1\r\nPUBLISH a 2\r\nPING\r\nlast words\r\n".as_bytes());
     client.finish();

@@ -1,13 +1,13 @@
-//! The line port as devices, terminals and strangers use it, over real sockets.
+//! The line port with devices, terminals and invalid input, over real sockets.
 
 use std::net::Shutdown;
 
 use tidings_testkit::LineClient;
 
-use crate::up::{Up, quiet, up};
+use crate::up::{TestNode, start_node, start_quiet_node};
 
 /// A connection that sends these bytes first.
-fn sending(node: &Up, bytes: &[u8]) -> LineClient {
+fn sending(node: &TestNode, bytes: &[u8]) -> LineClient {
     let mut client = node.line();
     client.send_bytes(bytes);
     client
@@ -15,7 +15,7 @@ fn sending(node: &Up, bytes: &[u8]) -> LineClient {
 
 #[test]
 fn json_reaches_a_device_as_it_was_published() {
-    let node = quiet(&[]);
+    let node = start_quiet_node(&[]);
     let mut device = node.subscriber("news");
     let mut publisher = node.resp();
     for (body, line) in [
@@ -30,16 +30,16 @@ fn json_reaches_a_device_as_it_was_published() {
 }
 
 #[test]
-fn with_escape_always_a_device_may_undo_every_message() {
-    let node = quiet(&[("tcp.escape", "always")]);
+fn with_escape_always_every_message_can_be_unescaped() {
+    let node = start_quiet_node(&[("tcp.escape", "always")]);
     let mut device = node.subscriber("news");
     node.resp().command(&["PUBLISH", "news", r#"{"text":"say \"hi\""}"#]);
     device.expect(r#"MESSAGE news {"text":"say \\"hi\\""}"#);
 }
 
 #[test]
-fn lines_that_end_in_carriage_returns_are_carried_out_as_they_come() {
-    let node = quiet(&[]);
+fn a_carriage_return_ends_a_line() {
+    let node = start_quiet_node(&[]);
     let mut device = sending(&node, b"PING\r");
     device.expect("PONG");
     device.send_bytes(b"SUBSCRIBE news\r");
@@ -50,15 +50,15 @@ fn lines_that_end_in_carriage_returns_are_carried_out_as_they_come() {
 
 #[test]
 fn the_first_command_of_a_telnet_that_negotiates_is_answered() {
-    let node = quiet(&[]);
+    let node = start_quiet_node(&[]);
     let mut telnet = sending(&node, b"\xff\xfb\x1f\xff\xfb\x18PING\r\n");
     let answer = telnet.line_bytes_within(tidings_testkit::PATIENCE).expect("an answer");
     assert_eq!(answer, b"\xff\xfe\x1f\xff\xfe\x18PONG");
 }
 
 #[test]
-fn the_last_line_of_a_client_that_half_closes_counts() {
-    let node = up(&[]);
+fn the_last_line_of_a_half_closed_connection_is_processed() {
+    let node = start_node(&[]);
     let mut listener = node.subscriber("news");
     let mut client = sending(&node, b"PUBLISH news hi");
     client.stream().shutdown(Shutdown::Write).expect("half-closed");
@@ -68,8 +68,8 @@ fn the_last_line_of_a_client_that_half_closes_counts() {
 }
 
 #[test]
-fn tls_where_none_is_configured_and_bytes_that_are_no_text_are_closed_before_anything_is_carried_out() {
-    let node = quiet(&[]);
+fn unexpected_tls_and_bytes_that_are_not_utf8_close_the_connection_before_any_command() {
+    let node = start_quiet_node(&[]);
     let mut listener = node.subscriber("updates");
     let hello = b"\x16\x03\x01\x00\x05\nPUBLISH updates owned\r\n";
     assert_eq!(sending(&node, hello).expect_closed(), b"ERROR 107 this port speaks no TLS\r\n");
@@ -81,8 +81,8 @@ fn tls_where_none_is_configured_and_bytes_that_are_no_text_are_closed_before_any
 }
 
 #[test]
-fn a_channel_with_a_space_is_a_bad_request_on_plain_lines_and_none_of_its_messages_is_sent_there() {
-    let node = quiet(&[]);
+fn a_channel_with_a_space_cannot_be_subscribed_on_plain_lines() {
+    let node = start_quiet_node(&[]);
     let mut device = node.subscriber("my");
     device.send("SUBSCRIBE my room");
     device.expect("ERROR 107 bad request: on plain lines a channel name contains no spaces (RESP and JSON lines take them)");

@@ -1,4 +1,4 @@
-//! What a running server promises about deliveries, with a real Redis where there is one.
+//! Delivery of publications by a running server, with the memory broker and with a real Redis.
 
 mod by_hand;
 mod clients;

@@ -1,4 +1,4 @@
-//! With a real Redis behind.
+//! Delivery with a real Redis.
 
 use std::thread;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tidings_server::Readiness;
 use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisServer, Reply, wait_until};
 
-use crate::up::{Up, quiet, up};
+use crate::up::{TestNode, start_node, start_quiet_node};
 
-fn on(redis: &RedisServer) -> Up {
-    let node = quiet(&[("broker", &redis.url())]);
+fn node_on(redis: &RedisServer) -> TestNode {
+    let node = start_quiet_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
     node
 }
@@ -36,9 +36,9 @@ fn expect_numbers(client: &mut LineClient, channel: &str, count: usize) {
 }
 
 #[test]
-fn what_redis_cli_publishes_to_updates_appears_on_a_line() {
+fn a_publication_of_redis_cli_arrives_on_the_line_port() {
     let redis = RedisServer::start();
-    let node = up(&[("broker", &redis.url())]);
+    let node = start_node(&[("broker", &redis.url())]);
     node.wait_until_ready();
     let mut client = node.line();
     client.send("hello");
@@ -52,7 +52,7 @@ fn what_redis_cli_publishes_to_updates_appears_on_a_line() {
 fn every_subscriber_on_every_node_gets_every_message_once_and_in_order() {
     const MESSAGES: usize = 3_000;
     let redis = RedisServer::start();
-    let nodes = [on(&redis), on(&redis)];
+    let nodes = [node_on(&redis), node_on(&redis)];
     let mut clients: Vec<LineClient> = (0..20).map(|i| nodes[i % 2].subscriber("news")).collect();
     let publisher = publish_numbers(&redis, "news", MESSAGES);
     for client in &mut clients {
@@ -66,10 +66,10 @@ fn every_subscriber_on_every_node_gets_every_message_once_and_in_order() {
 }
 
 #[test]
-fn a_thousand_connections_all_get_it() {
+fn every_one_of_a_thousand_connections_gets_every_message() {
     const CONNECTIONS: usize = 1_000;
     let redis = RedisServer::start();
-    let node = on(&redis);
+    let node = node_on(&redis);
     let mut clients: Vec<LineClient> = (0..CONNECTIONS).map(|_| node.subscriber("news")).collect();
     assert_eq!(numsub(&redis, "news"), 1, "one subscription at Redis for all of them");
     let publisher = publish_numbers(&redis, "news", 20);
@@ -78,13 +78,13 @@ fn a_thousand_connections_all_get_it() {
     }
     publisher.join().expect("published");
     drop(clients);
-    wait_until(PATIENCE, "all connections to be forgotten", || node.connections() == 0);
+    wait_until(PATIENCE, "all connections to be removed", || node.connections() == 0);
 }
 
 #[test]
-fn what_a_client_publishes_through_one_node_reaches_the_other_and_redis_itself() {
+fn a_publication_through_one_node_reaches_the_other_node_and_clients_of_redis() {
     let redis = RedisServer::start();
-    let nodes = [on(&redis), on(&redis)];
+    let nodes = [node_on(&redis), node_on(&redis)];
     let mut at_redis = redis.client();
     at_redis.command(&["SUBSCRIBE", "news"]);
     let mut there = nodes[1].subscriber("news");
@@ -93,7 +93,7 @@ fn what_a_client_publishes_through_one_node_reaches_the_other_and_redis_itself()
     here.expect("CONFIRMED");
     there.expect("MESSAGE news from a line");
     assert_eq!(at_redis.reply().texts(), ["message", "news", "from a line"]);
-    // RESP answers with what Redis counted: the other node and the client at Redis.
+    // The reply in RESP is the count of Redis: the other node, and the client of Redis.
     assert_eq!(nodes[0].resp().command(&["PUBLISH", "news", "by RESP"]), Reply::Int(2));
     there.expect("MESSAGE news by RESP");
     let mut pattern = nodes[0].resp();
@@ -105,7 +105,7 @@ fn what_a_client_publishes_through_one_node_reaches_the_other_and_redis_itself()
 #[test]
 fn a_channel_is_subscribed_at_redis_while_it_has_subscribers_and_shortly_after() {
     let redis = RedisServer::start();
-    let node = quiet(&[("broker", &redis.url()), ("broker_linger", "200ms")]);
+    let node = start_quiet_node(&[("broker", &redis.url()), ("broker_linger", "200ms")]);
     node.wait_until_ready();
     assert_eq!(numsub(&redis, "news"), 0);
     let first = node.subscriber("news");
@@ -113,16 +113,16 @@ fn a_channel_is_subscribed_at_redis_while_it_has_subscribers_and_shortly_after()
     assert_eq!(numsub(&redis, "news"), 1);
     drop(first);
     drop(second);
-    wait_until(PATIENCE, "the channel to be let go at Redis", || numsub(&redis, "news") == 0);
+    wait_until(PATIENCE, "the channel to be unsubscribed at Redis", || numsub(&redis, "news") == 0);
     let mut third = node.subscriber("news");
     redis.cli(&["PUBLISH", "news", "again"]);
     third.expect("MESSAGE news again");
 }
 
 #[test]
-fn it_starts_and_serves_while_redis_is_absent_and_all_works_when_it_comes() {
+fn the_server_starts_without_redis_and_works_when_redis_is_available() {
     let mut redis = RedisServer::absent();
-    let node = up(&[("broker", &redis.url())]);
+    let node = start_node(&[("broker", &redis.url())]);
     let mut client = node.line();
     client.send("still an echo");
     client.expect("still an echo");
@@ -145,9 +145,9 @@ fn it_starts_and_serves_while_redis_is_absent_and_all_works_when_it_comes() {
 }
 
 #[test]
-fn a_redis_that_is_killed_and_restarted_is_found_again_with_every_subscription() {
+fn after_a_restart_of_redis_every_subscription_is_restored() {
     let mut redis = RedisServer::start();
-    let node = on(&redis);
+    let node = node_on(&redis);
     let mut clients: Vec<LineClient> = (0..50).map(|i| node.subscriber(&format!("c{i}"))).collect();
     for _ in 0..2 {
         redis.kill();
@@ -168,11 +168,11 @@ fn a_redis_that_is_killed_and_restarted_is_found_again_with_every_subscription()
 }
 
 #[test]
-fn ready_tells_the_truth_when_redis_answers_no_more_although_the_connection_stands() {
+fn ready_is_503_when_redis_stops_responding_on_an_open_connection() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let url = format!("redis://127.0.0.1:{}", proxy.port());
-    let node = quiet(&[
+    let node = start_quiet_node(&[
         ("broker", &url),
         ("ready.canary_interval", "50ms"),
         ("ready.canary_limit", "500ms"),
@@ -181,7 +181,7 @@ fn ready_tells_the_truth_when_redis_answers_no_more_although_the_connection_stan
     node.wait_until_ready();
     let mut client = node.subscriber("news");
     proxy.black_hole();
-    wait_until(Duration::from_secs(5), "/ready to say no", || node.get("/ready").status == 503);
+    wait_until(Duration::from_secs(5), "/ready to be 503", || node.get("/ready").status == 503);
     assert_eq!(node.get("/health").status, 200);
     proxy.resume();
     node.wait_until_ready();
@@ -191,10 +191,10 @@ fn ready_tells_the_truth_when_redis_answers_no_more_although_the_connection_stan
 }
 
 #[test]
-fn two_applications_on_one_redis_with_different_prefixes_do_not_hear_each_other() {
+fn different_prefixes_on_one_redis_are_separate() {
     let redis = RedisServer::start();
-    let a = quiet(&[("broker", &redis.url()), ("redis.prefix", "a.")]);
-    let b = quiet(&[("broker", &redis.url()), ("redis.prefix", "b.")]);
+    let a = start_quiet_node(&[("broker", &redis.url()), ("redis.prefix", "a.")]);
+    let b = start_quiet_node(&[("broker", &redis.url()), ("redis.prefix", "b.")]);
     a.wait_until_ready();
     b.wait_until_ready();
     let (mut in_a, mut in_b) = (a.subscriber("news"), b.subscriber("news"));
@@ -202,7 +202,7 @@ fn two_applications_on_one_redis_with_different_prefixes_do_not_hear_each_other(
     publisher.send("PUBLISH news for a");
     publisher.expect("CONFIRMED");
     redis.cli(&["PUBLISH", "b.news", "for b"]);
-    redis.cli(&["PUBLISH", "news", "for nobody"]);
+    redis.cli(&["PUBLISH", "news", "for none"]);
     in_a.expect("MESSAGE news for a");
     in_b.expect("MESSAGE news for b");
     in_a.expect_silence(Duration::from_millis(100));
@@ -210,10 +210,10 @@ fn two_applications_on_one_redis_with_different_prefixes_do_not_hear_each_other(
 }
 
 #[test]
-fn a_channel_that_redis_refuses_is_refused_each_time_and_holds_nobody_up() {
+fn a_channel_that_redis_rejects_is_an_error_each_time_and_delays_no_other_command() {
     let redis = RedisServer::start();
     redis.cli(&["ACL", "SETUSER", "app", "on", ">pw", "+@all", "resetchannels", "&open*", "&tidings*"]);
-    let node = quiet(&[("broker", &format!("redis://app:pw@127.0.0.1:{}", redis.port()))]);
+    let node = start_quiet_node(&[("broker", &format!("redis://app:pw@127.0.0.1:{}", redis.port()))]);
     node.wait_until_ready();
     let mut client = node.line();
     for _ in 0..3 {
@@ -228,11 +228,14 @@ fn a_channel_that_redis_refuses_is_refused_each_time_and_holds_nobody_up() {
 }
 
 #[test]
-fn the_canary_is_heard_by_nobody_and_cannot_be_switched_off() {
+fn canaries_reach_no_client_and_cannot_be_disabled() {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
-        let node =
-            quiet(&[("broker", &broker), ("ready.canary_interval", "20ms"), ("ready.canary_limit", "400ms")]);
+        let node = start_quiet_node(&[
+            ("broker", &broker),
+            ("ready.canary_interval", "20ms"),
+            ("ready.canary_limit", "400ms"),
+        ]);
         node.wait_until_ready();
         let mut all = node.resp();
         all.command(&["PSUBSCRIBE", "*"]);
@@ -247,10 +250,10 @@ fn the_canary_is_heard_by_nobody_and_cannot_be_switched_off() {
 #[test]
 fn nothing_published_after_a_confirmation_is_missed() {
     let redis = RedisServer::start();
-    let node = on(&redis);
+    let node = node_on(&redis);
     let mut publisher = redis.client();
     for round in 0..200 {
-        // A channel of its own each time, so that the subscription has to be made at Redis.
+        // A new channel each time, so that Redis has to confirm a subscription.
         let channel = format!("round{round}");
         let mut client = node.subscriber(&channel);
         publisher.command(&["PUBLISH", &channel, "first"]);

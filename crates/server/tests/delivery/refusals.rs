@@ -1,15 +1,15 @@
-//! A Redis whose rules change, or that takes no writes: what clients, `/ready` and the metrics show.
+//! Effects on clients, `/ready` and metrics when the access rules of Redis change or it rejects writes.
 
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::up::{Up, quiet};
+use crate::up::{TestNode, start_quiet_node};
 
-fn say(client: &mut LineClient, command: &Value) {
+fn send(client: &mut LineClient, command: &Value) {
     client.send(&command.to_string());
 }
 
-/// The next message of the client protocol that is no ping.
+/// The next message of the client protocol that is not a ping.
 fn next(client: &mut LineClient) -> Value {
     loop {
         let message: Value = serde_json::from_str(&client.line()).expect("JSON");
@@ -19,14 +19,14 @@ fn next(client: &mut LineClient) -> Value {
     }
 }
 
-fn json_client(node: &Up) -> LineClient {
+fn json_client(node: &TestNode) -> LineClient {
     let mut client = node.line();
-    say(&mut client, &json!({"id": 1, "connect": {}}));
+    send(&mut client, &json!({"id": 1, "connect": {}}));
     assert!(next(&mut client)["connect"]["client"].is_string());
     client
 }
 
-fn ready(node: &Up) -> Value {
+fn ready(node: &TestNode) -> Value {
     let response = node.get("/ready");
     let body: Value = serde_json::from_str(&response.body).expect("JSON");
     assert_eq!(body["ready"], response.status == 200);
@@ -34,13 +34,13 @@ fn ready(node: &Up) -> Value {
 }
 
 #[test]
-fn subscribers_are_told_when_redis_refuses_their_channel_after_a_reconnect_and_go_on_when_it_does_not() {
+fn a_channel_that_redis_rejects_after_a_reconnect_is_interrupted_until_redis_permits_it() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "&*", "+@all"]);
-    let node = quiet(&[("broker", &format!("redis://ann:pw@{}", redis.addr()))]);
+    let node = start_quiet_node(&[("broker", &format!("redis://ann:pw@{}", redis.addr()))]);
     node.wait_until_ready();
     let mut plain = node.subscriber("news");
     let mut json = json_client(&node);
-    say(&mut json, &json!({"id": 2, "subscribe": {"channel": "news"}}));
+    send(&mut json, &json!({"id": 2, "subscribe": {"channel": "news"}}));
     assert_eq!(next(&mut json)["id"], 2);
 
     redis.cli(&["ACL", "SETUSER", "ann", "resetchannels", "&tidings.node.*"]);
@@ -50,18 +50,18 @@ fn subscribers_are_told_when_redis_refuses_their_channel_after_a_reconnect_and_g
     plain.expect("ERROR 100 broker unavailable: news is interrupted until it is back");
     let push = next(&mut json);
     assert_eq!(push["push"]["unsubscribe"]["code"], 2500, "{push}");
-    say(&mut json, &json!({"id": 3, "subscribe": {"channel": "news"}}));
+    send(&mut json, &json!({"id": 3, "subscribe": {"channel": "news"}}));
     let refused = next(&mut json);
     assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
     let mut not_ready = Value::Null;
-    wait_until(PATIENCE, "word of it in /ready", || {
+    wait_until(PATIENCE, "the failing part in /ready", || {
         not_ready = ready(&node);
         not_ready["part"] == "subscriptions"
     });
     assert!(!not_ready.to_string().contains("news"), "{not_ready}");
     assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 1\n"));
-    // One that was never permitted is a permission, and does not make the node unready.
-    say(&mut json, &json!({"id": 4, "subscribe": {"channel": "other"}}));
+    // A channel that was never permitted is an error for its client only, and the node stays ready.
+    send(&mut json, &json!({"id": 4, "subscribe": {"channel": "other"}}));
     let refused = next(&mut json);
     assert_eq!(refused["error"], json!({"code": 103, "message": "permission denied"}));
     assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 1\n"));
@@ -69,7 +69,7 @@ fn subscribers_are_told_when_redis_refuses_their_channel_after_a_reconnect_and_g
     redis.cli(&["ACL", "SETUSER", "ann", "allchannels"]);
     node.wait_until_ready();
     assert!(node.get("/metrics").body.contains("\ntidings_broker_topics_refused 0\n"));
-    say(&mut json, &json!({"id": 5, "subscribe": {"channel": "news"}}));
+    send(&mut json, &json!({"id": 5, "subscribe": {"channel": "news"}}));
     assert_eq!(next(&mut json)["id"], 5);
     redis.cli(&["PUBLISH", "news", "again"]);
     plain.expect("MESSAGE news again");
@@ -77,9 +77,9 @@ fn subscribers_are_told_when_redis_refuses_their_channel_after_a_reconnect_and_g
 }
 
 #[test]
-fn ready_names_the_part_that_does_not_work() {
+fn ready_names_the_failing_part() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "&*", "+@all"]);
-    let node = quiet(&[
+    let node = start_quiet_node(&[
         ("broker", &format!("redis://ann:pw@{}", redis.addr())),
         ("ready.canary_interval", "50ms"),
         ("ready.canary_limit", "400ms"),
@@ -95,14 +95,14 @@ fn ready_names_the_part_that_does_not_work() {
         redis.cli(&["ACL", "SETUSER", "ann", "allkeys", "allchannels", "+@all"]);
         node.wait_until_ready();
     };
-    // A function needs what its commands need.
+    // A function needs the permissions of its commands.
     part(&["-publish"], "publish");
     part(&["-xadd"], "publish_with_history");
     part(&["-xrevrange"], "history");
     part(&["-zadd"], "presence");
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let mut reason = String::new();
-    wait_until(PATIENCE, "a full Redis to show", || {
+    wait_until(PATIENCE, "the failing part of a full Redis", || {
         let not_ready = ready(&node);
         reason = not_ready["reason"].to_string();
         not_ready["part"] == "publish_with_history" || not_ready["part"] == "presence"
@@ -113,11 +113,11 @@ fn ready_names_the_part_that_does_not_work() {
 }
 
 #[test]
-fn after_a_short_restart_of_redis_nothing_counts_that_was_proved_before() {
+fn after_a_short_restart_of_redis_earlier_canaries_do_not_count() {
     let mut redis = RedisServer::start();
-    let node = quiet(&[
+    let node = start_quiet_node(&[
         ("broker", &redis.url()),
-        // Long enough for what was proved before to count for the whole test, if it did.
+        // Longer than the test, so that earlier successes would count if they were not discarded.
         ("ready.canary_limit", "1m"),
         ("ready.canary_interval", "50ms"),
         ("channel.without_namespace.history_size", "10"),
@@ -126,10 +126,10 @@ fn after_a_short_restart_of_redis_nothing_counts_that_was_proved_before() {
     node.wait_until_ready();
     redis.kill();
     wait_until(PATIENCE, "the server to notice", || ready(&node)["part"] == "broker");
-    // It comes back, and takes no writes.
+    // After the restart it rejects writes.
     redis.restart_with(&["--maxmemory", "1"]);
     let mut seen = Vec::new();
-    wait_until(PATIENCE, "the part that does not work", || {
+    wait_until(PATIENCE, "the failing part", || {
         let now = ready(&node);
         seen.push(now.clone());
         assert_eq!(now["ready"], false, "{seen:?}");
@@ -140,10 +140,10 @@ fn after_a_short_restart_of_redis_nothing_counts_that_was_proved_before() {
 }
 
 #[test]
-fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_others_stay() {
+fn after_a_long_outage_of_redis_only_clients_with_a_history_are_moved_one_by_one() {
     const CLIENTS: usize = 20;
     let mut redis = RedisServer::start();
-    let node = quiet(&[
+    let node = start_quiet_node(&[
         ("broker", &redis.url()),
         ("client.broker_down_delay", "1s"),
         ("channel.namespaces", "hist"),
@@ -157,13 +157,13 @@ fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_o
         .map(|_| {
             let mut client = json_client(&node);
             for (id, channel) in [(2, "hist:a"), (3, "hist:b"), (4, "news")] {
-                say(&mut client, &json!({"id": id, "subscribe": {"channel": channel}}));
+                send(&mut client, &json!({"id": id, "subscribe": {"channel": channel}}));
                 assert!(next(&mut client)["subscribe"].is_object());
             }
             client
         })
         .collect();
-    // A short absence moves nobody.
+    // After a short outage no client is moved.
     redis.kill();
     wait_until(PATIENCE, "the server to notice", || ready(&node)["part"] == "broker");
     redis.restart();
@@ -172,7 +172,8 @@ fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_o
     assert_eq!(node.connections(), CLIENTS + 2);
 
     redis.kill();
-    let moved = |node: &Up| usize::try_from(node.metric("tidings_clients_moved_total")).expect("a number");
+    let moved =
+        |node: &TestNode| usize::try_from(node.metric("tidings_clients_moved_total")).expect("a number");
     let mut seen = Vec::new();
     wait_until(PATIENCE, "all to be moved", || {
         seen.push(moved(&node));
@@ -187,11 +188,11 @@ fn clients_with_a_history_are_moved_one_by_one_when_redis_is_away_for_long_and_o
     plain.expect("ERROR 3011 force reconnect: broker unavailable");
     stays.send("PING");
     stays.expect("PONG");
-    // Those that come meanwhile are served, as far as that is possible, and stay.
+    // Clients that connect during the outage are served as far as possible, and are not moved.
     let mut new = json_client(&node);
-    say(&mut new, &json!({"id": 2, "subscribe": {"channel": "hist:a"}}));
+    send(&mut new, &json!({"id": 2, "subscribe": {"channel": "hist:a"}}));
     let refused = next(&mut new);
     assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
     drop((clients, plain));
-    wait_until(PATIENCE, "only those that stay", || node.connections() == 2);
+    wait_until(PATIENCE, "only clients that were not moved", || node.connections() == 2);
 }

@@ -1,10 +1,10 @@
-//! RESP answers, held against those of a real Redis, byte for byte.
+//! RESP replies, compared with those of a real Redis byte for byte.
 
 use tidings_testkit::{RedisServer, RespClient};
 
-use crate::up::quiet;
+use crate::up::start_quiet_node;
 
-/// Commands whose answers do not depend on which server it is.
+/// Commands with the same reply on every server.
 const COMMANDS: &[&[&str]] = &[
     &["PING"],
     &["PING", "hello"],
@@ -52,7 +52,7 @@ const COMMANDS: &[&[&str]] = &[
     &["QUIT"],
 ];
 
-/// Transactions, in a row on one connection, and whether that speaks version 2 or 3.
+/// Commands of transactions, in a row on one connection.
 const TRANSACTIONS: &[&[&str]] = &[
     &["EXEC"],
     &["DISCARD"],
@@ -125,8 +125,8 @@ const TRANSACTIONS: &[&[&str]] = &[
     &["QUIT"],
 ];
 
-/// How many answers a command has.
-fn answers(command: &[&str]) -> usize {
+/// The number of replies to a command.
+fn reply_count(command: &[&str]) -> usize {
     match command {
         ["SUBSCRIBE" | "PSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE", names @ ..] => names.len().max(1),
         _ => 1,
@@ -134,49 +134,49 @@ fn answers(command: &[&str]) -> usize {
 }
 
 fn play(client: &mut RespClient, version: &str, commands: &[&[&str]]) -> Vec<String> {
-    let mut heard = Vec::new();
+    let mut replies = Vec::new();
     if version == "3" {
         client.command(&["HELLO", "3"]);
     }
     for command in commands {
         client.send(command);
-        for _ in 0..answers(command) {
-            heard.push(format!("{command:?} → {:?}", client.reply()));
+        for _ in 0..reply_count(command) {
+            replies.push(format!("{command:?} → {:?}", client.reply()));
         }
     }
     assert!(client.try_reply().is_err(), "closed after QUIT");
-    heard
+    replies
 }
 
 #[test]
-fn every_answer_is_the_one_that_redis_gives() {
+fn every_reply_is_the_one_of_redis() {
     let redis = RedisServer::start();
-    let node = quiet(&[]);
+    let node = start_quiet_node(&[]);
     for (version, commands) in [("2", COMMANDS), ("3", COMMANDS), ("2", TRANSACTIONS), ("3", TRANSACTIONS)] {
         let expected = play(&mut redis.client(), version, commands);
-        let got = play(&mut node.resp(), version, commands);
-        for (got, expected) in got.iter().zip(&expected) {
-            assert_eq!(got, expected, "RESP{version}");
+        let actual = play(&mut node.resp(), version, commands);
+        for (actual, expected) in actual.iter().zip(&expected) {
+            assert_eq!(actual, expected, "RESP{version}");
         }
-        assert_eq!(got.len(), expected.len());
+        assert_eq!(actual.len(), expected.len());
     }
 }
 
 #[test]
-fn counts_of_subscribers_are_right_while_they_come_and_go() {
-    let node = quiet(&[]);
-    let mut asker = node.resp();
+fn counts_of_subscribers_follow_subscribes_and_unsubscribes() {
+    let node = start_quiet_node(&[]);
+    let mut resp = node.resp();
     let mut clients: Vec<_> = (0..5).map(|_| node.subscriber("here")).collect();
-    assert_eq!(asker.command(&["PUBSUB", "NUMSUB", "here", "there"]).texts(), ["here", "5", "there", "0"]);
-    assert_eq!(asker.command(&["PUBSUB", "CHANNELS"]).texts(), ["here"]);
-    assert_eq!(asker.command(&["PUBLISH", "here", "x"]).int(), 5);
+    assert_eq!(resp.command(&["PUBSUB", "NUMSUB", "here", "there"]).texts(), ["here", "5", "there", "0"]);
+    assert_eq!(resp.command(&["PUBSUB", "CHANNELS"]).texts(), ["here"]);
+    assert_eq!(resp.command(&["PUBLISH", "here", "x"]).int(), 5);
     let mut pattern = node.resp();
     pattern.command(&["PSUBSCRIBE", "he*"]);
-    assert_eq!(asker.command(&["PUBSUB", "NUMPAT"]).int(), 1);
-    assert_eq!(asker.command(&["PUBLISH", "here", "x"]).int(), 6);
+    assert_eq!(resp.command(&["PUBSUB", "NUMPAT"]).int(), 1);
+    assert_eq!(resp.command(&["PUBLISH", "here", "x"]).int(), 6);
     clients[0].expect("MESSAGE here x");
     clients[0].send("UNSUBSCRIBE here");
     clients[0].expect("MESSAGE here x");
     clients[0].expect("CONFIRMED");
-    assert_eq!(asker.command(&["PUBLISH", "here", "x"]).int(), 5);
+    assert_eq!(resp.command(&["PUBLISH", "here", "x"]).int(), 5);
 }

@@ -1,4 +1,4 @@
-//! Readers that do not keep up, and everybody beside them.
+//! Clients that read too slowly, and their effect on other clients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 
-use crate::up::{Up, quiet};
+use crate::up::{TestNode, start_quiet_node};
 
 const QUEUE: usize = 64 * 1024;
 const BODY: usize = 1_000;
 
-fn node(policy: &str) -> Up {
-    quiet(&[
+fn node(policy: &str) -> TestNode {
+    start_quiet_node(&[
         ("client.queue_max_size", &QUEUE.to_string()),
         ("channel.without_namespace.slow_consumer", policy),
         ("client.slow_close_delay", "20s"),
@@ -21,7 +21,7 @@ fn node(policy: &str) -> Up {
 }
 
 /// A subscriber in JSON lines.
-fn json_subscriber(node: &Up) -> LineClient {
+fn json_subscriber(node: &TestNode) -> LineClient {
     let mut client = node.line();
     client.send("{\"id\":1,\"connect\":{}}");
     assert!(client.line().contains("\"connect\""));
@@ -34,14 +34,14 @@ fn body(n: usize) -> String {
     format!("{n:08}{}", "x".repeat(BODY - 8))
 }
 
-/// Publishes numbered messages until the server says that it has dropped some; gives how many were published.
-fn publish_until_dropped(node: &Up, more: usize) -> usize {
+/// Publishes numbered messages until the server has dropped some, and then `more`. Returns the number of messages.
+fn publish_until_dropped(node: &TestNode, more: usize) -> usize {
     let mut publisher = node.resp();
     let mut n = 0;
     let mut after = None;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        assert!(Instant::now() < deadline, "nothing was ever dropped");
+        assert!(Instant::now() < deadline, "no message was dropped");
         let commands: Vec<Vec<Vec<u8>>> =
             (n..n + 50).map(|i| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body(i).into_bytes()]).collect();
         publisher.pipeline(&commands);
@@ -55,38 +55,38 @@ fn publish_until_dropped(node: &Up, more: usize) -> usize {
     }
 }
 
-/// Reads what a plain client got: numbers of messages, and gaps.
+/// The messages that a plain client received, and the gaps.
 #[derive(Default)]
-struct Got {
+struct Received {
     messages: Vec<usize>,
     dropped: usize,
     gaps: usize,
 }
 
-fn take(got: &mut Got, line: &str) {
+fn take(received: &mut Received, line: &str) {
     if let Some(n) = line.strip_prefix("ERROR 3008 slow: ").and_then(|l| l.strip_suffix(" messages dropped"))
     {
-        got.dropped += n.parse::<usize>().expect("a number");
-        got.gaps += 1;
+        received.dropped += n.parse::<usize>().expect("a number");
+        received.gaps += 1;
     } else {
         let text = line.strip_prefix("MESSAGE news ").expect("a message");
-        got.messages.push(text[..8].parse().expect("a number"));
-        assert_eq!(text.len(), BODY, "a message arrives whole");
+        received.messages.push(text[..8].parse().expect("a number"));
+        assert_eq!(text.len(), BODY, "a message arrives complete");
     }
 }
 
-/// Reads up to the newest of `total` messages; what came and what was announced as missing must be all of them.
-fn take_until_newest(client: &mut LineClient, total: usize) -> Got {
-    let mut got = Got::default();
-    while got.messages.last() != Some(&(total - 1)) {
-        take(&mut got, &client.line());
+/// Reads up to the newest of `total` messages. Received and dropped messages must add up to all of them.
+fn take_until_newest(client: &mut LineClient, total: usize) -> Received {
+    let mut received = Received::default();
+    while received.messages.last() != Some(&(total - 1)) {
+        take(&mut received, &client.line());
     }
-    assert_eq!(got.messages.len() + got.dropped, total);
-    got
+    assert_eq!(received.messages.len() + received.dropped, total);
+    received
 }
 
 #[test]
-fn a_stalled_reader_delays_nobody_and_costs_no_more_than_its_bound() {
+fn a_stalled_reader_delays_no_other_and_takes_no_more_memory_than_its_bound() {
     const FAST: usize = 100;
     const MESSAGES: usize = 4_000;
     let node = node("drop_oldest");
@@ -97,7 +97,7 @@ fn a_stalled_reader_delays_nobody_and_costs_no_more_than_its_bound() {
             let mut client = node.subscriber("news");
             let ready = ready.clone();
             thread::spawn(move || {
-                ready.send(()).expect("somebody waits");
+                ready.send(()).expect("the test waits");
                 for n in 0..MESSAGES {
                     let line = client.line();
                     assert_eq!(&line["MESSAGE news ".len()..][..8], format!("{n:08}"));
@@ -115,70 +115,70 @@ fn a_stalled_reader_delays_nobody_and_costs_no_more_than_its_bound() {
         publisher.expect("CONFIRMED");
         assert_eq!(&probe.line()["MESSAGE news ".len()..][..8], format!("{n:08}"));
         worst = worst.max(began.elapsed());
-        assert!(node.queued() <= QUEUE + 100 * (BODY + 200), "only the stalled one holds memory");
+        assert!(node.queued() <= QUEUE + 100 * (BODY + 200), "only the stalled client has a queue");
     }
     for thread in fast {
         thread.join().expect("every message, once, in order");
     }
-    // A stalled peer must not be waited for; what remains is this machine's own noise.
+    // Well above the noise of a busy machine, and well below the close delay of a stalled client.
     assert!(worst < Duration::from_secs(2), "{worst:?}");
-    let mut got = Got::default();
+    let mut received = Received::default();
     publisher.send("PUBLISH news 99999999");
-    while got.messages.len() + got.dropped < MESSAGES {
-        take(&mut got, &stalled.line());
+    while received.messages.len() + received.dropped < MESSAGES {
+        take(&mut received, &stalled.line());
     }
-    assert!(got.dropped > 0, "it was stalled");
-    assert!(got.messages.is_sorted());
+    assert!(received.dropped > 0, "the client was stalled");
+    assert!(received.messages.is_sorted());
 }
 
 #[test]
-fn drop_oldest_keeps_the_newest_and_announces_exactly_how_many_are_missing() {
+fn drop_oldest_keeps_the_newest_messages_and_reports_the_exact_number_of_dropped_ones() {
     let node = node("drop_oldest");
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 500);
-    let got = take_until_newest(&mut slow, total);
-    assert!(got.dropped > 0 && got.gaps >= 1);
-    assert!(got.messages.is_sorted() && got.messages.windows(2).all(|w| w[0] < w[1]));
+    let received = take_until_newest(&mut slow, total);
+    assert!(received.dropped > 0 && received.gaps >= 1);
+    assert!(received.messages.is_sorted() && received.messages.windows(2).all(|w| w[0] < w[1]));
     slow.send("PING");
     slow.expect("PONG");
 }
 
 #[test]
-fn the_newest_stay_also_when_the_queue_is_smaller_than_what_is_written_at_once() {
-    let node = quiet(&[("client.queue_max_size", "8192")]);
+fn drop_oldest_keeps_the_newest_messages_when_the_queue_is_smaller_than_one_write() {
+    let node = start_quiet_node(&[("client.queue_max_size", "8192")]);
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 2_000);
     take_until_newest(&mut slow, total);
 }
 
 #[test]
-fn latest_drops_what_waits_and_ends_with_the_newest() {
+fn latest_drops_waiting_messages_and_ends_with_the_newest() {
     let node = node("latest");
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 500);
-    let got = take_until_newest(&mut slow, total);
-    assert!(got.messages.is_sorted());
+    let received = take_until_newest(&mut slow, total);
+    assert!(received.messages.is_sorted());
 }
 
 #[test]
-fn cut_tells_how_many_are_missing_and_closes() {
+fn cut_reports_the_number_of_dropped_messages_and_closes() {
     let node = node("cut");
     let mut slow = node.subscriber("news");
     let total = publish_until_dropped(&node, 0);
-    let mut got = Got::default();
-    while got.gaps == 0 {
-        take(&mut got, &slow.line());
+    let mut received = Received::default();
+    while received.gaps == 0 {
+        take(&mut received, &slow.line());
     }
-    assert!(got.messages.iter().copied().eq(0..got.messages.len()), "no hole before the notice");
-    assert!(got.messages.len() + got.dropped <= total && got.dropped > 0);
-    assert!(slow.expect_closed().is_empty(), "nothing after the notice");
-    wait_until(PATIENCE, "the connection to be forgotten", || node.sum(|m| &m.stalled) == 0);
+    assert!(received.messages.iter().copied().eq(0..received.messages.len()), "no gap before the notice");
+    assert!(received.messages.len() + received.dropped <= total && received.dropped > 0);
+    assert!(slow.expect_closed().is_empty(), "no message after the notice");
+    wait_until(PATIENCE, "the connection to be removed", || node.sum(|m| &m.stalled) == 0);
     assert_eq!(node.sum(|m| &m.cut), 1);
     assert_eq!(node.queued(), 0);
 }
 
 #[test]
-fn a_json_client_that_lost_messages_is_unsubscribed_with_a_code_that_says_subscribe_again() {
+fn a_json_client_that_lost_messages_is_unsubscribed_with_the_code_to_resubscribe() {
     let node = node("drop_oldest");
     let mut slow = json_subscriber(&node);
     let total = publish_until_dropped(&node, 0);
@@ -197,7 +197,7 @@ fn a_json_client_that_lost_messages_is_unsubscribed_with_a_code_that_says_subscr
 }
 
 #[test]
-fn where_the_latest_counts_a_json_client_gets_it_before_it_is_unsubscribed() {
+fn with_latest_a_json_client_gets_the_newest_message_before_it_is_unsubscribed() {
     let node = node("latest");
     let mut slow = json_subscriber(&node);
     let total = publish_until_dropped(&node, 0);
@@ -212,14 +212,14 @@ fn where_the_latest_counts_a_json_client_gets_it_before_it_is_unsubscribed() {
     };
     assert!(notice.contains("\"code\":2500"), "{notice}");
     let (newest, before) = numbers.split_last().expect("messages");
-    assert!(before.iter().copied().eq(0..before.len()), "no hole before it");
+    assert!(before.iter().copied().eq(0..before.len()), "no gap before it");
     assert!(*newest > before.len() && *newest < total, "{newest} of {total}, behind {}", before.len());
-    let told = format!("{} messages dropped", newest - before.len());
-    assert!(notice.contains(&told), "{told}: {notice}");
+    let expected = format!("{} messages dropped", newest - before.len());
+    assert!(notice.contains(&expected), "{expected}: {notice}");
 }
 
 #[test]
-fn a_redis_client_that_lost_messages_is_told_and_closed_whatever_the_policy() {
+fn a_redis_client_that_lost_messages_gets_an_error_and_is_closed_with_any_policy() {
     let node = node("drop_oldest");
     let mut slow: RespClient = node.resp();
     slow.command(&["SUBSCRIBE", "news"]);
@@ -228,7 +228,7 @@ fn a_redis_client_that_lost_messages_is_told_and_closed_whatever_the_policy() {
         match slow.try_reply() {
             Ok(tidings_testkit::Reply::Error(text)) => break text,
             Ok(_) => {}
-            Err(error) => panic!("closed without a word: {error}"),
+            Err(error) => panic!("closed without an error: {error}"),
         }
     };
     assert!(end.starts_with("ERR 3008 slow: ") && end.ends_with(" messages dropped"), "{end}");
@@ -238,14 +238,17 @@ fn a_redis_client_that_lost_messages_is_told_and_closed_whatever_the_policy() {
 #[test]
 fn all_queues_together_stay_within_their_bound() {
     const TOTAL: usize = 256 * 1024;
-    let node = quiet(&[("client.queue_max_size", "131072"), ("client.queue_max_total", &TOTAL.to_string())]);
+    let node = start_quiet_node(&[
+        ("client.queue_max_size", "131072"),
+        ("client.queue_max_total", &TOTAL.to_string()),
+    ]);
     let mut stalled: Vec<LineClient> = (0..10).map(|_| node.subscriber("news")).collect();
     let done = Arc::new(AtomicBool::new(false));
     let over = Arc::new(AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                // A notice and a write under way may stand above it.
+                // Notices, and a write in progress, may exceed it.
                 if node.queued() > TOTAL + 10 * (BODY + 300) {
                     over.store(true, Ordering::Relaxed);
                 }
@@ -259,11 +262,11 @@ fn all_queues_together_stay_within_their_bound() {
 }
 
 #[test]
-fn commands_behind_answers_that_are_not_read_are_carried_out_when_they_are() {
-    // A list of channels may be as large as a queue.
-    let node = quiet(&[("client.queue_max_size", "4194304")]);
+fn commands_wait_until_the_client_reads_the_replies_before_them() {
+    // The queue must be larger than a list of channels.
+    let node = start_quiet_node(&[("client.queue_max_size", "4194304")]);
     let mut channels = node.resp();
-    // Enough channels that a list of them is far more than a socket takes.
+    // A list of these channels is far larger than the buffers of a socket.
     let names: Vec<String> = (0..120).map(|i| format!("{i:0>250}")).collect();
     let mut holders = Vec::new();
     for round in 0..80 {
@@ -285,12 +288,12 @@ fn commands_behind_answers_that_are_not_read_are_carried_out_when_they_are() {
 }
 
 #[test]
-fn a_peer_that_reads_no_answers_is_not_read_from() {
-    let node = quiet(&[]);
-    let mut greedy = node.line();
-    let stream = greedy.stream().try_clone().expect("a handle");
+fn a_client_that_reads_no_replies_is_not_read_from() {
+    let node = start_quiet_node(&[]);
+    let mut unread = node.line();
+    let stream = unread.stream().try_clone().expect("a handle");
     stream.set_nonblocking(true).expect("non-blocking");
-    // Sends commands without reading until the server takes no more.
+    // Sends commands without reading until the server stops reading.
     let burst = "PING\r\n".repeat(4_000);
     let mut sent = 0_usize;
     let mut blocked_since = Instant::now();
@@ -299,7 +302,7 @@ fn a_peer_that_reads_no_answers_is_not_read_from() {
             Ok(n) => {
                 sent += n;
                 blocked_since = Instant::now();
-                assert!(sent < 200 << 20, "it would read for ever");
+                assert!(sent < 200 << 20, "the server does not stop reading");
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => thread::yield_now(),
             Err(e) => panic!("{e}"),
@@ -311,13 +314,13 @@ fn a_peer_that_reads_no_answers_is_not_read_from() {
     other.expect("PONG");
     stream.set_nonblocking(false).expect("blocking");
     for _ in 0..sent / 6 {
-        greedy.expect("PONG");
+        unread.expect("PONG");
     }
 }
 
 #[test]
-fn peers_that_take_no_answers_end_when_there_is_no_room_for_those_of_others() {
-    let node = quiet(&[
+fn clients_that_read_no_replies_are_closed_when_memory_for_replies_runs_out() {
+    let node = start_quiet_node(&[
         ("client.queue_max_size", "1048576"),
         ("client.queue_max_total", "2097152"),
         ("client.ping_interval", "10m"),
@@ -329,12 +332,12 @@ fn peers_that_take_no_answers_end_when_there_is_no_room_for_those_of_others() {
         (0..900).map(|i| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body(i).into_bytes()]).collect();
     publisher.pipeline(&commands);
     let history = r#"{"id":3,"history":{"channel":"news","limit":1000}}"#;
-    let mut greedy: Vec<LineClient> = (0..6).map(|_| json_subscriber(&node)).collect();
-    for client in &mut greedy {
+    let mut unread: Vec<LineClient> = (0..6).map(|_| json_subscriber(&node)).collect();
+    for client in &mut unread {
         (0..100).for_each(|_| client.send(history));
     }
-    wait_until(PATIENCE, "answers to take all the room", || node.queued() >= 2 << 20);
-    wait_until(PATIENCE, "an answer for a client that reads", || {
+    wait_until(PATIENCE, "replies to take all memory", || node.queued() >= 2 << 20);
+    wait_until(PATIENCE, "a reply for a client that reads", || {
         let mut client = json_subscriber(&node);
         client.send(history);
         let answer = client.line();

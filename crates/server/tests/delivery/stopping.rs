@@ -1,12 +1,12 @@
-//! How the server goes.
+//! Stopping the server.
 
 use std::time::{Duration, Instant};
 
 use tidings_testkit::LineClient;
 
-use crate::up::up;
+use crate::up::start_node;
 
-/// The seconds that a client of the line port is asked to wait before it reconnects.
+/// The delay before reconnecting, in seconds, from the error on the line port.
 fn reconnect_delay(line: &str) -> f64 {
     let text =
         line.strip_prefix("ERROR 3001 shutdown, reconnect in ").and_then(|rest| rest.strip_suffix(" s"));
@@ -14,17 +14,17 @@ fn reconnect_delay(line: &str) -> f64 {
 }
 
 #[test]
-fn a_few_clients_are_asked_to_reconnect_evenly_over_the_drain_time() {
+fn disconnects_of_a_few_clients_are_spread_evenly_over_the_drain_time() {
     const CLIENTS: usize = 40;
     const DRAIN: f64 = 4.0;
-    let node = up(&[("shutdown.timeout", "30s"), ("shutdown.drain", "4s")]);
+    let node = start_node(&[("shutdown.timeout", "30s"), ("shutdown.drain", "4s")]);
     let mut clients: Vec<LineClient> = (0..CLIENTS).map(|_| node.line()).collect();
     for client in &mut clients {
         client.send("PING");
         client.expect("PONG");
     }
     let began = Instant::now();
-    let mut told: Vec<(f64, f64)> = std::thread::scope(|scope| {
+    let mut disconnects: Vec<(f64, f64)> = std::thread::scope(|scope| {
         let waiting: Vec<_> = clients
             .iter_mut()
             .map(|client| {
@@ -37,22 +37,25 @@ fn a_few_clients_are_asked_to_reconnect_evenly_over_the_drain_time() {
         scope.spawn(|| node.stop());
         waiting.into_iter().map(|client| client.join().expect("no panic")).collect()
     });
-    told.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let begin = told[0].0;
-    for (i, (at, delay)) in told.iter().enumerate() {
+    disconnects.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let begin = disconnects[0].0;
+    for (i, (at, delay)) in disconnects.iter().enumerate() {
         let even = DRAIN * i as f64 / CLIENTS as f64;
-        assert!((at - begin - even).abs() < 0.8, "client {i} was told after {at:.2} s: {told:?}");
+        assert!(
+            (at - begin - even).abs() < 0.8,
+            "client {i} was disconnected after {at:.2} s: {disconnects:?}"
+        );
         assert!((0.5..=5.0).contains(delay), "{delay}");
     }
-    let mut delays: Vec<f64> = told.iter().map(|(_, delay)| *delay).collect();
+    let mut delays: Vec<f64> = disconnects.iter().map(|(_, delay)| *delay).collect();
     delays.sort_by(f64::total_cmp);
     delays.dedup();
     assert!(delays.len() > CLIENTS / 4, "no jitter: {delays:?}");
 }
 
 #[test]
-fn on_stopping_every_client_is_told_in_its_own_dialect() {
-    let node = up(&[]);
+fn a_stopping_server_notifies_every_client_in_its_own_protocol() {
+    let node = start_node(&[]);
     let mut plain = node.line();
     plain.send("hello");
     plain.expect("hello");
@@ -70,7 +73,7 @@ fn on_stopping_every_client_is_told_in_its_own_dialect() {
                 "{\"push\":{\"disconnect\":{\"code\":3001,\"reason\":\"shutdown\",\"reconnect\":true}}}",
             );
             assert!(json.expect_closed().is_empty());
-            // Redis says nothing either.
+            // Redis sends no message on shutdown either.
             assert!(redis.try_reply().is_err());
             drop((plain, json, redis));
         });
@@ -80,13 +83,13 @@ fn on_stopping_every_client_is_told_in_its_own_dialect() {
 }
 
 #[test]
-fn a_client_that_will_not_go_does_not_keep_the_server_from_ending_in_time() {
-    let node = up(&[("shutdown.timeout", "1s"), ("shutdown.drain", "200ms")]);
-    let mut stubborn = node.line();
-    stubborn.send("hello");
-    stubborn.expect("hello");
+fn a_client_that_stays_connected_does_not_delay_the_end_of_the_server() {
+    let node = start_node(&[("shutdown.timeout", "1s"), ("shutdown.drain", "200ms")]);
+    let mut client = node.line();
+    client.send("hello");
+    client.expect("hello");
     let began = Instant::now();
     node.stop();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    drop(stubborn);
+    drop(client);
 }

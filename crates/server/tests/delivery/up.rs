@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::support::TestServer;
 
 /// A running server; stopped when dropped.
-pub(crate) struct Up(TestServer);
+pub(crate) struct TestNode(TestServer);
 
 /// Starts a server with these options over the defaults.
-pub(crate) fn up(options: &[(&str, &str)]) -> Up {
+pub(crate) fn start_node(options: &[(&str, &str)]) -> TestNode {
     let options: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let all: Vec<&str> = ["shards=2"].into_iter().chain(options.iter().map(String::as_str)).collect();
-    Up(TestServer::start(&all))
+    TestNode(TestServer::start(&all))
 }
 
-/// Starts a server as the articles' part III has it.
-pub(crate) fn quiet(options: &[(&str, &str)]) -> Up {
+/// Starts a server as in part III of the articles: without echo and automatic subscriptions.
+pub(crate) fn start_quiet_node(options: &[(&str, &str)]) -> TestNode {
     let mut all = vec![("tcp.echo", "false"), ("tcp.auto_subscribe", "")];
     all.extend_from_slice(options);
-    up(&all)
+    start_node(&all)
 }
 
-impl Deref for Up {
+impl Deref for TestNode {
     type Target = TestServer;
 
     fn deref(&self) -> &TestServer {
@@ -30,7 +30,7 @@ impl Deref for Up {
     }
 }
 
-impl Up {
+impl TestNode {
     /// The sum of a counter over the shards.
     pub(crate) fn sum(&self, counter: impl Fn(&tidings_shard::Metrics) -> &AtomicU64) -> u64 {
         self.server().shard_metrics().iter().map(|m| counter(m).load(Ordering::Relaxed)).sum()
@@ -46,7 +46,7 @@ impl Up {
         self.server().process().queued.load(Ordering::Relaxed)
     }
 
-    /// Stops in the orderly way.
+    /// Stops the server gracefully.
     pub(crate) fn stop(mut self) {
         self.0.stop();
     }

@@ -1,4 +1,4 @@
-//! An application: a small HTTP server that the hooks ask.
+//! An application: a small HTTP server that the hooks call.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,33 +14,33 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// A question as it came.
+/// A request of a hook.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct HookCall {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 
-impl Asked {
+impl HookCall {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("text"))
     }
 }
 
-/// What it answers on a path.
+/// The response on a path.
 #[derive(Clone)]
-enum Answer {
+enum ConfiguredResponse {
     Body(StatusCode, String),
     Never,
 }
 
 #[derive(Default)]
 struct State {
-    answers: HashMap<String, Answer>,
-    asked: Vec<Asked>,
+    responses: HashMap<String, ConfiguredResponse>,
+    calls: Vec<HookCall>,
 }
 
 struct Shared {
@@ -62,7 +62,7 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    /// Starts it; until it is told what to answer, it says 404.
+    /// Starts the application, which responds with 404 on every path.
     pub(crate) fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Notify::new() });
@@ -77,61 +77,61 @@ impl Application {
         Self { shared, address, _runtime: runtime }
     }
 
-    /// The address of a path.
+    /// The URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Answers so on a path from now on, also to those who wait for an answer.
-    pub(crate) fn answer(&self, path: &str, body: impl Display) {
-        self.answer_with(path, 200, body);
+    /// Sets the response on a path, also for requests that wait for one.
+    pub(crate) fn respond(&self, path: &str, body: impl Display) {
+        self.respond_with(path, 200, body);
     }
 
-    /// The same with a status.
-    pub(crate) fn answer_with(&self, path: &str, status: u16, body: impl Display) {
+    /// Sets the response on a path, with a status.
+    pub(crate) fn respond_with(&self, path: &str, status: u16, body: impl Display) {
         let status = StatusCode::from_u16(status).expect("a status");
-        self.set(path, Answer::Body(status, body.to_string()));
+        self.set(path, ConfiguredResponse::Body(status, body.to_string()));
     }
 
-    /// Answers nothing on a path, until it is told what.
+    /// Sends no response on a path until one is set.
     pub(crate) fn hold(&self, path: &str) {
-        self.set(path, Answer::Never);
+        self.set(path, ConfiguredResponse::Never);
     }
 
-    fn set(&self, path: &str, answer: Answer) {
-        self.shared.state().answers.insert(path.to_owned(), answer);
+    fn set(&self, path: &str, response: ConfiguredResponse) {
+        self.shared.state().responses.insert(path.to_owned(), response);
         self.shared.changed.notify_waiters();
     }
 
-    /// What it was asked on a path so far.
-    pub(crate) fn asked(&self, path: &str) -> Vec<Asked> {
-        self.shared.state().asked.iter().filter(|asked| asked.path == path).cloned().collect()
+    /// The requests on a path so far.
+    pub(crate) fn calls(&self, path: &str) -> Vec<HookCall> {
+        self.shared.state().calls.iter().filter(|call| call.path == path).cloned().collect()
     }
 
-    /// The only question on a path so far.
-    pub(crate) fn asked_once(&self, path: &str) -> Asked {
-        let asked = self.asked(path);
-        let [one] = &asked[..] else { panic!("asked {} times: {asked:?}", asked.len()) };
+    /// The only request on a path so far.
+    pub(crate) fn only_call(&self, path: &str) -> HookCall {
+        let calls = self.calls(path);
+        let [one] = &calls[..] else { panic!("{} requests: {calls:?}", calls.len()) };
         one.clone()
     }
 
-    /// Waits until it was asked so often on a path.
-    pub(crate) fn wait_for(&self, path: &str, questions: usize) {
-        wait_until(PATIENCE, "questions", || self.asked(path).len() >= questions);
+    /// Waits until a path has had this many requests.
+    pub(crate) fn wait_for(&self, path: &str, calls: usize) {
+        wait_until(PATIENCE, "requests of a hook", || self.calls(path).len() >= calls);
     }
 }
 
 async fn serve(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, body: &Bytes) -> Response {
     let path = uri.path().to_owned();
     let body = serde_json::from_slice(body).unwrap_or(Value::Null);
-    shared.state().asked.push(Asked { method, path: path.clone(), headers, body });
+    shared.state().calls.push(HookCall { method, path: path.clone(), headers, body });
     loop {
         let mut changed = std::pin::pin!(shared.changed.notified());
         changed.as_mut().enable();
-        let answer = shared.state().answers.get(&path).cloned();
-        match answer {
-            Some(Answer::Body(status, body)) => return (status, body).into_response(),
-            Some(Answer::Never) => changed.await,
+        let response = shared.state().responses.get(&path).cloned();
+        match response {
+            Some(ConfiguredResponse::Body(status, body)) => return (status, body).into_response(),
+            Some(ConfiguredResponse::Never) => changed.await,
             None => return StatusCode::NOT_FOUND.into_response(),
         }
     }

@@ -1,4 +1,4 @@
-//! An application that is slow, broken or gone is an error to clients, counted, and no permission.
+//! A failure of the application is an error for clients, is counted, and never gives a permission.
 
 use serde_json::{Value, json};
 use tidings_auth::sign_hs256;
@@ -10,10 +10,10 @@ use crate::log;
 use crate::world::{Client, World, token};
 
 const TEMPORARY: (u64, bool) = (100, true);
-/// How many questions of a hook may be under way.
-const MOST: usize = 256;
+/// Most requests of one hook under way.
+const MAX_CALLS: usize = 256;
 
-fn asking(application: &Application, more: &[(&str, &str)]) -> World {
+fn server_with_hooks(application: &Application, more: &[(&str, &str)]) -> World {
     let (connect, rpc) = (application.url("/connect"), application.url("/rpc"));
     let mut options = vec![
         ("client.proxy.connect.enabled", "true"),
@@ -29,9 +29,9 @@ fn failures(world: &World, hook: &str) -> u64 {
 }
 
 #[test]
-fn an_answer_that_is_not_understood_is_a_temporary_error_and_no_permission() {
+fn an_invalid_response_is_a_temporary_error_and_no_permission() {
     let application = Application::start();
-    let world = asking(&application, &[]);
+    let world = server_with_hooks(&application, &[]);
     let long = format!(r#"{{"result": {{"user": "{}"}}}}"#, "x".repeat(1 << 20));
     let mut failed = 0;
     for (status, body) in [
@@ -46,14 +46,14 @@ fn an_answer_that_is_not_understood_is_a_temporary_error_and_no_permission() {
         (200, r#"{"result": {"user": 56}}"#),
         (200, &long),
     ] {
-        application.answer_with("/connect", status, body);
-        assert_eq!(world.client().refused("connect", json!({})), TEMPORARY, "{status} {body:.40}");
+        application.respond_with("/connect", status, body);
+        assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY, "{status} {body:.40}");
         failed += 1;
         assert_eq!(failures(&world, "connect"), failed);
     }
     assert_eq!(world.metric("tidings_hook_calls_total{hook=\"connect\"}"), failed);
     assert_eq!(failures(&world, "rpc"), 0);
-    application.answer("/connect", json!({"result": {"user": "56"}}));
+    application.respond("/connect", json!({"result": {"user": "56"}}));
     world.connected(json!({}));
 }
 
@@ -62,76 +62,76 @@ fn an_application_that_is_gone_or_slow_is_a_temporary_error() {
     let gone = format!("http://127.0.0.1:{}/connect", free_port());
     let world =
         World::with(&[("client.proxy.connect.enabled", "true"), ("client.proxy.connect.endpoint", &gone)]);
-    assert_eq!(world.client().refused("connect", json!({})), TEMPORARY);
+    assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
     assert_eq!(failures(&world, "connect"), 1);
 
     let application = Application::start();
-    let world = asking(&application, &[("client.proxy.connect.timeout", "100ms")]);
+    let world = server_with_hooks(&application, &[("client.proxy.connect.timeout", "100ms")]);
     application.hold("/connect");
-    assert_eq!(world.client().refused("connect", json!({})), TEMPORARY);
+    assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
     assert_eq!(failures(&world, "connect"), 1);
 }
 
 #[test]
-fn a_slow_hook_holds_up_nobody_else() {
+fn a_slow_hook_does_not_delay_other_clients() {
     let application = Application::start();
-    let world = asking(&application, &[("rpc.proxy.timeout", "1m")]);
-    application.answer("/connect", json!({"result": {"user": "56"}}));
+    let world = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
+    application.respond("/connect", json!({"result": {"user": "56"}}));
     application.hold("/rpc");
     let mut slow = world.connected(json!({}));
     slow.send("rpc", json!({"method": "slow"}));
     application.wait_for("/rpc", 1);
     let mut other = world.connected(json!({}));
-    other.done("publish", json!({"channel": "a", "data": 1}));
-    application.answer("/rpc", json!({"result": {"data": "late"}}));
+    other.call_ok("publish", json!({"channel": "a", "data": 1}));
+    application.respond("/rpc", json!({"result": {"data": "late"}}));
     assert_eq!(slow.message()["rpc"]["data"], json!("late"));
 }
 
 #[test]
-fn past_so_many_questions_under_way_a_client_is_told_to_come_back() {
+fn beyond_the_limit_of_requests_under_way_clients_get_a_temporary_error() {
     let application = Application::start();
-    let world = asking(&application, &[("rpc.proxy.timeout", "1m")]);
-    application.answer("/connect", json!({"result": {"user": "56"}}));
+    let world = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
+    application.respond("/connect", json!({"result": {"user": "56"}}));
     application.hold("/rpc");
-    let mut waiting: Vec<Client> = (0..MOST).map(|_| world.connected(json!({}))).collect();
+    let mut waiting: Vec<Client> = (0..MAX_CALLS).map(|_| world.connected(json!({}))).collect();
     for client in &mut waiting {
         client.send("rpc", json!({"method": "m"}));
     }
-    wait_until(PATIENCE, "questions", || application.asked("/rpc").len() == MOST);
+    wait_until(PATIENCE, "requests of the hook", || application.calls("/rpc").len() == MAX_CALLS);
     let mut next = world.connected(json!({}));
-    assert_eq!(next.refused("rpc", json!({"method": "m"})), (111, true));
+    assert_eq!(next.call_error("rpc", json!({"method": "m"})), (111, true));
     assert_eq!(world.metric("tidings_hook_refusals_total{hook=\"rpc\"}"), 1);
-    // The other hooks have places of their own, and these are free again once they were answered.
-    application.answer("/rpc", json!({"result": {}}));
+    // The other hooks have limits of their own, and a request no longer counts after its response.
+    application.respond("/rpc", json!({"result": {}}));
     for client in &mut waiting {
         assert!(client.message().get("rpc").is_some_and(Value::is_object));
     }
-    next.done("rpc", json!({"method": "m"}));
+    next.call_ok("rpc", json!({"method": "m"}));
 }
 
 #[test]
-fn a_client_that_goes_away_while_the_application_thinks_leaves_nothing_behind() {
+fn the_response_for_a_client_that_has_disconnected_reaches_no_other_client() {
     let application = Application::start();
-    let world = asking(&application, &[("client.proxy.connect.timeout", "1m")]);
+    let world = server_with_hooks(&application, &[("client.proxy.connect.timeout", "1m")]);
     application.hold("/connect");
     let mut gone = world.client();
     gone.send("connect", json!({}));
     application.wait_for("/connect", 1);
     drop(gone);
-    // The place is another's, and the answer for the one before does not reach it.
+    // The next client has the same slot, and must not get the response for the earlier one.
     let mut other = world.client();
     other.send("connect", json!({}));
     application.wait_for("/connect", 2);
-    application.answer("/connect", json!({"result": {"user": "56"}}));
+    application.respond("/connect", json!({"result": {"user": "56"}}));
     assert!(other.message().get("connect").is_some());
-    application.answer("/rpc", json!({"result": {}}));
-    other.done("rpc", json!({"method": "m"}));
-    assert_eq!(application.asked_once("/rpc").body["user"], json!("56"));
+    application.respond("/rpc", json!({"result": {}}));
+    other.call_ok("rpc", json!({"method": "m"}));
+    assert_eq!(application.only_call("/rpc").body["user"], json!("56"));
 }
 
 #[test]
-fn the_log_says_which_hook_failed_and_why_and_repeats_nothing_that_could_be_secret() {
-    log::keep();
+fn the_log_names_the_failed_hook_and_the_reason_and_contains_no_secret() {
+    log::capture();
     let application = Application::start();
     let url = application.url("/secretive?key=hunter2");
     let world = World::with_key(&[
@@ -140,16 +140,19 @@ fn the_log_says_which_hook_failed_and_why_and_repeats_nothing_that_could_be_secr
         ("client.proxy.connect.emulated_headers", "Cookie"),
         ("client.proxy.connect.http.static_headers", r#"{"X-Key": "hunter2"}"#),
     ]);
-    application.answer("/secretive", r#"{"result": {"user": ["hunter2"]}}"#);
-    let hello = json!({"data": "hunter2", "name": "hunter2", "headers": {"Cookie": "hunter2"}});
-    assert_eq!(world.client().refused("connect", hello), TEMPORARY);
+    application.respond("/secretive", r#"{"result": {"user": ["hunter2"]}}"#);
+    let connect = json!({"data": "hunter2", "name": "hunter2", "headers": {"Cookie": "hunter2"}});
+    assert_eq!(world.client().call_error("connect", connect), TEMPORARY);
     let claims = json!({"sub": "hunter2", "aud": "hunter2", "exp": 1});
     let expired = token(claims.clone());
-    assert_eq!(world.client().refused("connect", json!({"token": expired})), (109, false));
+    assert_eq!(world.client().call_error("connect", json!({"token": expired})), (109, false));
     let forged = sign_hs256(&Secret::new("another"), &claims).expect("a token");
-    assert_eq!(world.client().refused("connect", json!({"token": forged})), (101, false));
-    let log = log::kept();
-    let entry = log.lines().find(|line| line.contains(&application.url("/secretive"))).expect("a complaint");
+    assert_eq!(world.client().call_error("connect", json!({"token": forged})), (101, false));
+    let log = log::captured();
+    let entry = log
+        .lines()
+        .find(|line| line.contains(&application.url("/secretive")))
+        .expect("a line about the failure");
     assert!(entry.contains("hook=\"connect\"") && entry.contains("JSON of another shape"), "{entry}");
     assert!(log.contains("expired") && log.contains("the signature is wrong"), "{log}");
     for secret in ["hunter2", &expired, &forged] {
@@ -158,14 +161,14 @@ fn the_log_says_which_hook_failed_and_why_and_repeats_nothing_that_could_be_secr
 }
 
 #[test]
-fn a_hook_that_keeps_failing_does_not_fill_the_log() {
-    log::keep();
+fn repeated_failures_of_a_hook_are_logged_once() {
+    log::capture();
     let application = Application::start();
-    let world = asking(&application, &[]);
+    let world = server_with_hooks(&application, &[]);
     for _ in 0..20 {
-        assert_eq!(world.client().refused("connect", json!({})), TEMPORARY);
+        assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
     }
     let address = application.url("/connect");
-    assert_eq!(log::kept().lines().filter(|line| line.contains(&address)).count(), 1);
+    assert_eq!(log::captured().lines().filter(|line| line.contains(&address)).count(), 1);
     assert_eq!(failures(&world, "connect"), 20);
 }

@@ -1,4 +1,4 @@
-//! Which headers the application is sent.
+//! The headers of requests to the application.
 
 use serde_json::json;
 
@@ -6,9 +6,9 @@ use crate::application::Application;
 use crate::world::World;
 
 #[test]
-fn only_listed_headers_of_connect_are_passed_on_and_only_where_they_are_listed_as_such() {
+fn only_listed_emulated_headers_are_passed_on() {
     let application = Application::start();
-    application.answer("/connect", json!({"result": {"user": "56"}}));
+    application.respond("/connect", json!({"result": {"user": "56"}}));
     let world = World::with(&[
         ("client.proxy.connect.enabled", "true"),
         ("client.proxy.connect.endpoint", &application.url("/connect?key=hunter2")),
@@ -21,26 +21,26 @@ fn only_listed_headers_of_connect_are_passed_on_and_only_where_they_are_listed_a
         "Host": "elsewhere"
     });
     world.connected(json!({"headers": headers}));
-    let asked = application.asked_once("/connect");
-    assert_eq!(asked.header("authorization"), Some("Bearer 1"));
-    // What only a gateway can have set, and what nobody listed.
-    assert_eq!((asked.header("x-real-ip"), asked.header("x-other")), (None, None));
-    assert_eq!((asked.header("x-key"), asked.header("x-static")), (Some("k1"), Some("s")));
-    assert_eq!(asked.header("content-type"), Some("application/json"));
-    assert!(asked.header("host").is_some_and(|host| host.starts_with("127.0.0.1:")));
-    assert!(asked.header("user-agent").is_some_and(|agent| agent.starts_with("tidings/")));
-    assert_ne!(asked.body, json!(null), "the body is whole");
-    // A header of the client takes the place of a static one, and one that cannot be sent is left out.
+    let call = application.only_call("/connect");
+    assert_eq!(call.header("authorization"), Some("Bearer 1"));
+    // A header that is listed only for the HTTP request, and one that is not listed.
+    assert_eq!((call.header("x-real-ip"), call.header("x-other")), (None, None));
+    assert_eq!((call.header("x-key"), call.header("x-static")), (Some("k1"), Some("s")));
+    assert_eq!(call.header("content-type"), Some("application/json"));
+    assert!(call.header("host").is_some_and(|host| host.starts_with("127.0.0.1:")));
+    assert!(call.header("user-agent").is_some_and(|agent| agent.starts_with("tidings/")));
+    assert_ne!(call.body, json!(null), "the body is complete");
+    // An emulated header replaces a static one, and an invalid value is omitted.
     world.connected(json!({"headers": {"x-static": "mine", "Authorization": "a\nb: c"}}));
-    let asked = &application.asked("/connect")[1];
-    assert_eq!((asked.header("x-static"), asked.header("authorization")), (Some("mine"), None));
+    let call = &application.calls("/connect")[1];
+    assert_eq!((call.header("x-static"), call.header("authorization")), (Some("mine"), None));
 }
 
 #[test]
 fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
     let application = Application::start();
-    application.answer("/connect", json!({"result": {"user": "56"}}));
-    application.answer("/subscribe", json!({"result": {}}));
+    application.respond("/connect", json!({"result": {"user": "56"}}));
+    application.respond("/subscribe", json!({"result": {}}));
     let world = World::with_key(&[
         ("client.proxy.connect.enabled", "true"),
         ("client.proxy.connect.endpoint", &application.url("/connect")),
@@ -59,15 +59,12 @@ fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
     let answer =
         world.stream("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
     assert!(answer.contains(r#"{"id":1,"connect":"#), "{answer}");
-    let asked = application.asked_once("/connect");
-    assert_eq!(asked.body["transport"], json!("http_stream"));
-    assert_eq!((asked.header("cookie"), asked.header("x-other")), (Some("session=1"), None));
-    // What was sent goes before what was written into `connect`.
-    assert_eq!(
-        (asked.header("x-real-ip"), asked.header("authorization")),
-        (Some("1.2.3.4"), Some("Bearer 1"))
-    );
-    let asked = application.asked_once("/subscribe");
-    assert_eq!((asked.header("cookie"), asked.header("x-real-ip")), (Some("session=1"), None));
-    assert_eq!((&asked.body["user"], &asked.body["transport"]), (&json!("56"), &json!("http_stream")));
+    let call = application.only_call("/connect");
+    assert_eq!(call.body["transport"], json!("http_stream"));
+    assert_eq!((call.header("cookie"), call.header("x-other")), (Some("session=1"), None));
+    // Headers of the HTTP request replace those of `connect`.
+    assert_eq!((call.header("x-real-ip"), call.header("authorization")), (Some("1.2.3.4"), Some("Bearer 1")));
+    let call = application.only_call("/subscribe");
+    assert_eq!((call.header("cookie"), call.header("x-real-ip")), (Some("session=1"), None));
+    assert_eq!((&call.body["user"], &call.body["transport"]), (&json!("56"), &json!("http_stream")));
 }

@@ -1,4 +1,4 @@
-//! What the application is asked, to the letter, and what its answers bring about.
+//! The exact requests to the application, and the effects of its responses.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::application::Application;
 use crate::world::{World, now, token};
 
-/// A server whose hooks all lead to an application, in whose channels nothing else allows anything.
+/// A server with all hooks at one application. No option permits subscribing or publishing without them.
 fn world(application: &Application, more: &[(&str, &str)]) -> World {
     let url = |path| application.url(path);
     let (connect, subscribe, publish, rpc) =
@@ -26,129 +26,129 @@ fn world(application: &Application, more: &[(&str, &str)]) -> World {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json!(…) in place")]
-fn yes(result: Value) -> Value {
+fn allow(result: Value) -> Value {
     json!({"result": result})
 }
 
-/// What every question says of a client that speaks JSON lines.
-fn about(client: &Value, user: &str) -> Value {
+/// The fields of every request about a client that uses JSON lines.
+fn client_fields(client: &Value, user: &str) -> Value {
     json!({"client": client, "transport": "tcp", "protocol": "json", "encoding": "json", "user": user})
 }
 
-fn with(mut question: Value, fields: Value) -> Value {
+fn with(mut request: Value, fields: Value) -> Value {
     let Value::Object(fields) = fields else { panic!("no object") };
-    question.as_object_mut().expect("an object").extend(fields);
-    question
+    request.as_object_mut().expect("an object").extend(fields);
+    request
 }
 
 #[test]
-fn the_application_lets_a_client_in_and_says_who_it_is() {
+fn the_connect_hook_accepts_a_client_and_sets_its_user() {
     let application = Application::start();
     let world = world(&application, &[]);
     let end = now() + 600;
-    application.answer(
+    application.respond(
         "/connect",
-        yes(json!({"user": "56", "expire_at": end, "data": {"hello": 1}, "channels": ["news"]})),
+        allow(json!({"user": "56", "expire_at": end, "data": {"hello": 1}, "channels": ["news"]})),
     );
     let mut client = world.client();
-    let hello = json!({"data": {"cookie": "monster"}, "name": "js", "version": "5.2"});
-    let result = client.done("connect", hello);
+    let connect = json!({"data": {"cookie": "monster"}, "name": "js", "version": "5.2"});
+    let result = client.call_ok("connect", connect);
     assert_eq!(result["data"], json!({"hello": 1}), "{result}");
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
     assert!(result["subs"].get("news").is_some(), "{result}");
-    let asked = application.asked_once("/connect");
-    assert_eq!((&asked.method, asked.header("content-type")), (&Method::POST, Some("application/json")));
+    let call = application.only_call("/connect");
+    assert_eq!((&call.method, call.header("content-type")), (&Method::POST, Some("application/json")));
     let expected = json!({
         "client": result["client"], "transport": "tcp", "protocol": "json", "encoding": "json",
         "data": {"cookie": "monster"}, "name": "js", "version": "5.2"
     });
-    assert_eq!(asked.body, expected);
-    // The user is told to the other hooks.
-    application.answer("/subscribe", yes(json!({})));
-    client.done("subscribe", json!({"channel": "a"}));
-    let expected = with(about(&result["client"], "56"), json!({"channel": "a"}));
-    assert_eq!(application.asked_once("/subscribe").body, expected);
+    assert_eq!(call.body, expected);
+    // Requests of the other hooks contain the user.
+    application.respond("/subscribe", allow(json!({})));
+    client.call_ok("subscribe", json!({"channel": "a"}));
+    let expected = with(client_fields(&result["client"], "56"), json!({"channel": "a"}));
+    assert_eq!(application.only_call("/subscribe").body, expected);
 }
 
 #[test]
-fn a_client_that_shows_a_token_is_not_asked_about() {
+fn a_client_with_a_token_causes_no_connect_request() {
     let application = Application::start();
     let world = world(&application, &[]);
     world.connected(json!({"token": token(json!({"sub": "42"}))}));
-    assert_eq!(world.client().refused("connect", json!({"token": "hunter2"})), (101, false));
-    assert!(application.asked("/connect").is_empty());
+    assert_eq!(world.client().call_error("connect", json!({"token": "hunter2"})), (101, false));
+    assert!(application.calls("/connect").is_empty());
 }
 
 #[test]
-fn an_error_and_a_disconnect_of_the_application_reach_the_client_as_they_are() {
+fn an_error_and_a_disconnect_of_the_application_reach_the_client_unchanged() {
     let application = Application::start();
     let world = world(&application, &[]);
-    application.answer("/connect", json!({"error": {"code": 1000, "message": "no", "temporary": true}}));
-    let reply = world.client().ask("connect", json!({}));
+    application.respond("/connect", json!({"error": {"code": 1000, "message": "no", "temporary": true}}));
+    let reply = world.client().call("connect", json!({}));
     assert_eq!(reply["error"], json!({"code": 1000, "message": "no", "temporary": true}));
-    application.answer("/connect", json!({"disconnect": {"code": 4501, "reason": "unauthorized"}}));
+    application.respond("/connect", json!({"disconnect": {"code": 4501, "reason": "unauthorized"}}));
     let mut client = world.client();
     client.send("connect", json!({}));
     client.expect_end(4501);
-    application.answer("/connect", yes(json!({"user": "56", "expire_at": 7})));
-    assert_eq!(world.client().refused("connect", json!({})), (110, false));
+    application.respond("/connect", allow(json!({"user": "56", "expire_at": 7})));
+    assert_eq!(world.client().call_error("connect", json!({})), (110, false));
 }
 
 #[test]
-fn the_application_says_who_may_subscribe_and_how() {
+fn the_subscribe_hook_allows_a_subscription_and_sets_its_options() {
     let application = Application::start();
     let world = world(&application, &[]);
     let mut client = world.client();
-    let id = client.done("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
+    let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     let end = now() + 600;
-    application.answer("/subscribe", yes(json!({"data": [1], "expire_at": end})));
-    let result = client.done("subscribe", json!({"channel": "a", "data": {"why": "not"}}));
+    application.respond("/subscribe", allow(json!({"data": [1], "expire_at": end})));
+    let result = client.call_ok("subscribe", json!({"channel": "a", "data": {"why": "not"}}));
     assert_eq!((&result["data"], &result["expires"]), (&json!([1]), &json!(true)), "{result}");
-    let expected = with(about(&id, "42"), json!({"channel": "a", "data": {"why": "not"}}));
-    assert_eq!(application.asked_once("/subscribe").body, expected);
-    application.answer("/subscribe", json!({"error": {"code": 403, "message": "permission denied"}}));
-    let reply = client.ask("subscribe", json!({"channel": "b"}));
+    let expected = with(client_fields(&id, "42"), json!({"channel": "a", "data": {"why": "not"}}));
+    assert_eq!(application.only_call("/subscribe").body, expected);
+    application.respond("/subscribe", json!({"error": {"code": 403, "message": "permission denied"}}));
+    let reply = client.call("subscribe", json!({"channel": "b"}));
     assert_eq!(reply["error"], json!({"code": 403, "message": "permission denied"}));
-    // With a token it is not asked.
+    // A subscription with a token causes no request.
     let claims = json!({"sub": "42", "channel": "c"});
-    client.done("subscribe", json!({"channel": "c", "token": token(claims)}));
-    assert_eq!(application.asked("/subscribe").len(), 2);
-    application.answer("/subscribe", json!({"disconnect": {"code": 4000, "reason": "go"}}));
+    client.call_ok("subscribe", json!({"channel": "c", "token": token(claims)}));
+    assert_eq!(application.calls("/subscribe").len(), 2);
+    application.respond("/subscribe", json!({"disconnect": {"code": 4000, "reason": "go"}}));
     client.send("subscribe", json!({"channel": "d"}));
     client.expect_end(4000);
 }
 
 #[test]
-fn the_application_says_what_may_be_published_and_may_change_it() {
+fn the_publish_hook_allows_a_publication_and_may_change_it() {
     let application = Application::start();
     let world = world(&application, &[]);
     let mut client = world.client();
-    let id = client.done("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
-    application.answer("/subscribe", yes(json!({})));
+    let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
+    application.respond("/subscribe", allow(json!({})));
     let mut reader = world.connected(json!({"token": token(json!({"sub": "43"}))}));
-    reader.done("subscribe", json!({"channel": "a"}));
-    application.answer("/publish", yes(json!({})));
-    client.done("publish", json!({"channel": "a", "data": {"n": 1}}));
-    let expected = with(about(&id, "42"), json!({"channel": "a", "data": {"n": 1}}));
-    assert_eq!(application.asked_once("/publish").body, expected);
+    reader.call_ok("subscribe", json!({"channel": "a"}));
+    application.respond("/publish", allow(json!({})));
+    client.call_ok("publish", json!({"channel": "a", "data": {"n": 1}}));
+    let expected = with(client_fields(&id, "42"), json!({"channel": "a", "data": {"n": 1}}));
+    assert_eq!(application.only_call("/publish").body, expected);
     let push = reader.message();
     assert_eq!(push["push"]["pub"]["data"], json!({"n": 1}), "{push}");
     assert_eq!(push["push"]["pub"]["info"], json!({"user": "42", "client": id}), "{push}");
-    application.answer("/publish", yes(json!({"data": {"n": "changed"}, "tags": {"by": "app"}})));
-    client.done("publish", json!({"channel": "a", "data": {"n": 2}}));
+    application.respond("/publish", allow(json!({"data": {"n": "changed"}, "tags": {"by": "app"}})));
+    client.call_ok("publish", json!({"channel": "a", "data": {"n": 2}}));
     let push = reader.message();
     assert_eq!(push["push"]["pub"]["data"], json!({"n": "changed"}), "{push}");
     assert_eq!(push["push"]["pub"]["tags"], json!({"by": "app"}), "{push}");
-    application.answer("/publish", json!({"error": {"code": 450, "message": "no"}}));
-    assert_eq!(client.refused("publish", json!({"channel": "a", "data": 3})), (450, false));
-    // Nothing of it was published.
-    application.answer("/publish", yes(json!({"data": "last"})));
-    client.done("publish", json!({"channel": "a", "data": 4}));
+    application.respond("/publish", json!({"error": {"code": 450, "message": "no"}}));
+    assert_eq!(client.call_error("publish", json!({"channel": "a", "data": 3})), (450, false));
+    // The rejected publication was not published.
+    application.respond("/publish", allow(json!({"data": "last"})));
+    client.call_ok("publish", json!({"channel": "a", "data": 4}));
     assert_eq!(reader.message()["push"]["pub"]["data"], json!("last"));
 }
 
 #[test]
-fn the_application_may_have_a_publication_left_out_of_the_history() {
+fn the_publish_hook_may_skip_the_history() {
     let application = Application::start();
     let world = world(
         &application,
@@ -160,62 +160,65 @@ fn the_application_may_have_a_publication_left_out_of_the_history() {
     );
     let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
     for (skip, data) in [(false, 1), (true, 2), (false, 3)] {
-        application.answer("/publish", yes(json!({"skip_history": skip})));
-        client.done("publish", json!({"channel": "a", "data": data}));
+        application.respond("/publish", allow(json!({"skip_history": skip})));
+        client.call_ok("publish", json!({"channel": "a", "data": data}));
     }
-    let result = client.done("history", json!({"channel": "a", "limit": 10}));
-    let kept: Vec<_> = result["publications"].as_array().expect("some").iter().map(|p| &p["data"]).collect();
-    assert_eq!(kept, [&json!(1), &json!(3)], "{result}");
+    let result = client.call_ok("history", json!({"channel": "a", "limit": 10}));
+    let stored: Vec<_> =
+        result["publications"].as_array().expect("some").iter().map(|p| &p["data"]).collect();
+    assert_eq!(stored, [&json!(1), &json!(3)], "{result}");
 }
 
 #[test]
-fn the_application_answers_rpc() {
+fn the_rpc_hook_responds_to_rpc() {
     let application = Application::start();
     let world = world(&application, &[("rpc.proxy.include_connection_meta", "true")]);
     let mut client = world.client();
     let claims = json!({"sub": "42", "meta": {"role": "admin"}});
-    let id = client.done("connect", json!({"token": token(claims)}))["client"].take();
-    application.answer("/rpc", yes(json!({"data": {"answer": "2019"}})));
-    let result = client.done("rpc", json!({"method": "price", "data": {"id": 12}}));
+    let id = client.call_ok("connect", json!({"token": token(claims)}))["client"].take();
+    application.respond("/rpc", allow(json!({"data": {"answer": "2019"}})));
+    let result = client.call_ok("rpc", json!({"method": "price", "data": {"id": 12}}));
     assert_eq!(result, json!({"data": {"answer": "2019"}}));
-    let expected =
-        with(about(&id, "42"), json!({"method": "price", "data": {"id": 12}, "meta": {"role": "admin"}}));
-    assert_eq!(application.asked_once("/rpc").body, expected);
-    application.answer("/rpc", json!({"error": {"code": 404, "message": "no such method"}}));
-    assert_eq!(client.refused("rpc", json!({"data": 1})), (404, false));
-    let nameless = &application.asked("/rpc")[1].body;
-    assert_eq!((nameless.get("method"), &nameless["data"]), (None, &json!(1)));
+    let expected = with(
+        client_fields(&id, "42"),
+        json!({"method": "price", "data": {"id": 12}, "meta": {"role": "admin"}}),
+    );
+    assert_eq!(application.only_call("/rpc").body, expected);
+    application.respond("/rpc", json!({"error": {"code": 404, "message": "no such method"}}));
+    assert_eq!(client.call_error("rpc", json!({"data": 1})), (404, false));
+    let without_method = &application.calls("/rpc")[1].body;
+    assert_eq!((without_method.get("method"), &without_method["data"]), (None, &json!(1)));
 }
 
 #[test]
 fn rpc_without_a_hook_is_not_available() {
     let world = World::with(&[]);
     let mut client = world.connected(json!({}));
-    assert_eq!(client.refused("rpc", json!({"method": "price", "data": {}})), (108, false));
+    assert_eq!(client.call_error("rpc", json!({"method": "price", "data": {}})), (108, false));
     let application = Application::start();
-    let off = World::with(&[
+    let disabled = World::with(&[
         ("rpc.proxy.endpoint", &application.url("/rpc")),
         ("rpc.without_namespace.proxy_enabled", "false"),
     ]);
-    let mut client = off.connected(json!({}));
-    assert_eq!(client.refused("rpc", json!({"method": "price", "data": {}})), (108, false));
-    assert!(application.asked("/rpc").is_empty());
+    let mut client = disabled.connected(json!({}));
+    assert_eq!(client.call_error("rpc", json!({"method": "price", "data": {}})), (108, false));
+    assert!(application.calls("/rpc").is_empty());
 }
 
 #[test]
-fn binary_encoding_puts_the_clients_data_into_base64() {
+fn with_binary_encoding_the_client_s_data_is_base64() {
     let application = Application::start();
     let world = world(
         &application,
         &[("client.proxy.connect.binary_encoding", "true"), ("rpc.proxy.binary_encoding", "true")],
     );
-    application.answer("/connect", yes(json!({"user": "", "b64data": "eyJhIjoxfQ=="})));
+    application.respond("/connect", allow(json!({"user": "", "b64data": "eyJhIjoxfQ=="})));
     let mut client = world.client();
-    let result = client.done("connect", json!({"data": {"a": 1}}));
+    let result = client.call_ok("connect", json!({"data": {"a": 1}}));
     assert_eq!(result["data"], json!({"a": 1}));
-    let asked = application.asked_once("/connect").body;
-    assert_eq!((asked.get("data"), &asked["b64data"]), (None, &json!("eyJhIjoxfQ==")));
-    application.answer("/rpc", yes(json!({"b64data": "WzFd"})));
-    assert_eq!(client.done("rpc", json!({"method": "m", "data": [1]})), json!({"data": [1]}));
-    assert_eq!(application.asked_once("/rpc").body["b64data"], json!("WzFd"));
+    let call = application.only_call("/connect").body;
+    assert_eq!((call.get("data"), &call["b64data"]), (None, &json!("eyJhIjoxfQ==")));
+    application.respond("/rpc", allow(json!({"b64data": "WzFd"})));
+    assert_eq!(client.call_ok("rpc", json!({"method": "m", "data": [1]})), json!({"data": [1]}));
+    assert_eq!(application.only_call("/rpc").body["b64data"], json!("WzFd"));
 }

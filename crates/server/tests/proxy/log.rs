@@ -1,4 +1,4 @@
-//! Everything that this process logs, whatever its level.
+//! The log of this process, at every level.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, Once, PoisonError};
@@ -7,24 +7,24 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-static KEPT: Mutex<String> = Mutex::new(String::new());
+static LINES: Mutex<String> = Mutex::new(String::new());
 static BEGIN: Once = Once::new();
 
-/// Begins to keep what is logged.
-pub(crate) fn keep() {
-    BEGIN.call_once(|| tracing::subscriber::set_global_default(Keeper).expect("no other"));
+/// Starts capturing the log.
+pub(crate) fn capture() {
+    BEGIN.call_once(|| tracing::subscriber::set_global_default(Capture).expect("no other"));
 }
 
-/// What was logged since, by all tests together, an entry a line.
-pub(crate) fn kept() -> String {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// The captured log of all tests together, one entry a line.
+pub(crate) fn captured() -> String {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-struct Keeper;
+struct Capture;
 
-impl Subscriber for Keeper {
-    fn enabled(&self, of: &Metadata<'_>) -> bool {
-        of.target().starts_with("tidings")
+impl Subscriber for Capture {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("tidings")
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -38,9 +38,9 @@ impl Subscriber for Keeper {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_str(&line.0);
-        kept.push('\n');
+        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push_str(&line.0);
+        lines.push('\n');
     }
 
     fn enter(&self, _: &Id) {}
@@ -52,6 +52,6 @@ struct Line(String);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).expect("text takes everything");
+        write!(self.0, "{}={value:?} ", field.name()).expect("writing to a string does not fail");
     }
 }

@@ -1,4 +1,4 @@
-//! Who may do what on a running server: by tokens, and by what the application answers to the hooks.
+//! Authorization on a running server: by tokens, and by the hooks of the application.
 
 mod application;
 mod failing;

@@ -1,11 +1,11 @@
-//! What an operator may say about hooks.
+//! Checks of the options of hooks.
 
 use tidings_config::Config;
 
 use crate::world::load;
 
 #[test]
-fn a_hook_that_is_switched_on_and_leads_nowhere_is_refused() {
+fn an_enabled_hook_without_an_endpoint_is_an_error() {
     for (switch, endpoint) in [
         ("client.proxy.connect.enabled", "client.proxy.connect.endpoint"),
         ("channel.without_namespace.subscribe_proxy_enabled", "channel.proxy.subscribe.endpoint"),
@@ -22,18 +22,20 @@ fn a_hook_that_is_switched_on_and_leads_nowhere_is_refused() {
         ("channel.proxy.subscribe.endpoint", "http://localhost:3000/"),
     ];
     assert!(
-        load(&named).expect_err("nowhere").contains("channel.namespaces.chat.publish_proxy_enabled is true")
+        load(&named)
+            .expect_err("no endpoint")
+            .contains("channel.namespaces.chat.publish_proxy_enabled is true")
     );
 }
 
 #[test]
-fn an_address_that_is_not_over_http_is_refused() {
+fn an_endpoint_that_is_not_http_is_an_error() {
     let error = load(&[("rpc.proxy.endpoint", "grpc://localhost:9000")]).expect_err("grpc");
     assert!(error.contains("another scheme than http and https"), "{error}");
 }
 
 #[test]
-fn a_header_of_the_connection_itself_cannot_be_listed() {
+fn a_hop_by_hop_header_cannot_be_listed() {
     for option in ["client.proxy.connect.http_headers", "rpc.proxy.http_headers"] {
         let error = load(&[(option, "Cookie,Transfer-Encoding")]).expect_err("a header");
         assert!(error.contains("transfer-encoding belongs to the connection"), "{error}");
@@ -41,7 +43,7 @@ fn a_header_of_the_connection_itself_cannot_be_listed() {
 }
 
 #[test]
-fn personal_channels_are_in_a_namespace_that_exists() {
+fn the_namespace_of_personal_channels_must_exist() {
     let enabled = ("client.subscribe_to_user_personal_channel.enabled", "true");
     let namespace = ("client.subscribe_to_user_personal_channel.personal_channel_namespace", "mine");
     assert!(load(&[enabled]).is_ok());
@@ -51,7 +53,7 @@ fn personal_channels_are_in_a_namespace_that_exists() {
 }
 
 #[test]
-fn nothing_is_asked_unless_it_is_said() {
+fn hooks_are_disabled_by_default() {
     let config = Config::default();
     assert!(!config.client.proxy.connect.enabled);
     assert_eq!(config.client.proxy.connect.endpoint, None);

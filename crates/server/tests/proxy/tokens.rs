@@ -13,18 +13,18 @@ const DENIED: (u64, bool) = (103, false);
 const EXPIRED_TOKEN: (u64, bool) = (109, false);
 
 #[test]
-fn a_connection_token_makes_a_user_who_is_told_when_to_come_back_with_another() {
+fn a_connection_token_authenticates_a_user_with_a_time_to_live() {
     let world = World::with_key(&[]);
     let mut client = world.client();
-    let result = client.done("connect", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
+    let result = client.call_ok("connect", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
     assert_eq!(result["expires"], json!(true), "{result}");
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
-    let result = world.client().done("connect", json!({"token": token(json!({"sub": "42"}))}));
+    let result = world.client().call_ok("connect", json!({"token": token(json!({"sub": "42"}))}));
     assert_eq!((result.get("expires"), result.get("ttl")), (None, None), "{result}");
 }
 
 #[test]
-fn a_token_that_is_not_accepted_is_an_error_and_never_an_anonymous_client() {
+fn an_invalid_token_is_an_error_and_never_an_anonymous_client() {
     let world = World::with_key(&[
         ("client.token.audience", "tidings"),
         ("client.allow_anonymous_connect_without_token", "true"),
@@ -51,43 +51,43 @@ fn a_token_that_is_not_accepted_is_an_error_and_never_an_anonymous_client() {
         (token(good(json!({"channel": "a"}))), UNAUTHORIZED, "a subscription token"),
         (token(good(json!({"exp": now() - 1}))), EXPIRED_TOKEN, "expired"),
         (token(good(json!({"nbf": now() + 600}))), EXPIRED_TOKEN, "not yet valid"),
-        (token(good(json!({"expire_at": now() - 1}))), (110, false), "over before it began"),
+        (token(good(json!({"expire_at": now() - 1}))), (110, false), "expired expire_at"),
     ] {
         let mut client = world.client();
-        assert_eq!(client.refused("connect", json!({"token": bad})), code, "{what}");
+        assert_eq!(client.call_error("connect", json!({"token": bad})), code, "{what}");
     }
     world.connected(json!({"token": token(good(json!({"exp": now() + 600})))}));
     world.connected(json!({}));
 }
 
 #[test]
-fn without_a_token_nobody_is_let_in_where_a_key_is_configured() {
+fn with_a_configured_key_a_client_without_a_token_is_rejected() {
     let world = World::with_key(&[]);
-    assert_eq!(world.client().refused("connect", json!({})), UNAUTHORIZED);
-    // An anonymous user is one whom the application vouches for.
+    assert_eq!(world.client().call_error("connect", json!({})), UNAUTHORIZED);
+    // A token without a user authenticates an anonymous client.
     for claims in [json!({"sub": ""}), json!({"sub": null}), json!({})] {
         world.connected(json!({"token": token(claims)}));
     }
 }
 
 #[test]
-fn a_token_where_no_key_is_configured_is_refused() {
+fn without_a_configured_key_a_token_is_rejected() {
     let world = World::with(&[]);
     assert_eq!(
-        world.client().refused("connect", json!({"token": token(json!({"sub": "42"}))})),
+        world.client().call_error("connect", json!({"token": token(json!({"sub": "42"}))})),
         UNAUTHORIZED
     );
 }
 
 #[test]
-fn a_connection_token_names_what_the_server_subscribes_to() {
+fn a_connection_token_lists_server_side_subscriptions() {
     let world = World::with_key(&[("http_api.key", "api key")]);
     let by_name = json!({"sub": "42", "channels": ["news"]});
     let with_options = json!({"sub": "42", "subs": {"news": {"data": {"hello": 1}}}});
     let both = json!({"sub": "42", "channels": ["a", "b", "news"], "subs": {"news": {"data": 3}, "c": {}}});
     for (claims, data) in [(by_name, Value::Null), (with_options, json!({"hello": 1})), (both, json!(3))] {
         let mut client = world.client();
-        let result = client.done("connect", json!({"token": token(claims)}));
+        let result = client.call_ok("connect", json!({"token": token(claims)}));
         assert!(result["subs"].get("news").is_some(), "{result}");
         assert_eq!(result["subs"]["news"]["data"], data, "{result}");
         let mut backend = world.line();
@@ -101,18 +101,21 @@ fn a_connection_token_names_what_the_server_subscribes_to() {
 }
 
 #[test]
-fn what_a_token_s_channels_are_they_are_whole_or_the_connection_is_refused() {
+fn a_connection_is_rejected_if_one_channel_of_its_token_is_invalid() {
     let world = World::with_key(&[
         ("channel.namespaces", "known"),
         ("client.subscribe_to_user_personal_channel.enabled", "true"),
     ]);
     for claims in [json!({"channels": ["nothing:a"]}), json!({"subs": {"nothing:a": null}})] {
-        assert_eq!(world.client().refused("connect", json!({"token": token(claims)})), (102, false));
+        assert_eq!(world.client().call_error("connect", json!({"token": token(claims)})), (102, false));
     }
     let own = json!({"sub": "42", "channels": ["tidings.node.control"]});
-    assert_eq!(world.client().refused("connect", json!({"token": token(own)})), DENIED);
-    assert_eq!(world.client().refused("connect", json!({"token": token(json!({"sub": "bob,eve"}))})), DENIED);
-    let result = world.client().done(
+    assert_eq!(world.client().call_error("connect", json!({"token": token(own)})), DENIED);
+    assert_eq!(
+        world.client().call_error("connect", json!({"token": token(json!({"sub": "bob,eve"}))})),
+        DENIED
+    );
+    let result = world.client().call_ok(
         "connect",
         json!({"token": token(json!({"sub": "42", "subs": {"known:a": null, ":b": null}}))}),
     );
@@ -121,24 +124,24 @@ fn what_a_token_s_channels_are_they_are_whole_or_the_connection_is_refused() {
 }
 
 #[test]
-fn the_time_to_live_of_a_token_that_lasts_for_ever_is_a_year() {
+fn the_time_to_live_of_a_token_is_at_most_a_year() {
     let world = World::with_key(&[]);
     for end in [4_102_444_800_u64, 99_999_999_999_999] {
         let claims = json!({"sub": "42", "exp": end});
-        let result = world.client().done("connect", json!({"token": token(claims)}));
+        let result = world.client().call_ok("connect", json!({"token": token(claims)}));
         assert_eq!((&result["expires"], &result["ttl"]), (&json!(true), &json!(31_536_000)), "{end}");
     }
 }
 
 #[test]
-fn a_history_is_not_read_by_recovering_from_it_without_the_right_to_it() {
+fn recovery_does_not_reveal_a_history_without_the_permission() {
     let kept = [
         ("channel.without_namespace.history_size", "10"),
         ("channel.without_namespace.history_ttl", "1m"),
         ("channel.without_namespace.allow_subscribe_for_client", "true"),
         ("http_api.key", "api key"),
     ];
-    for (more, right) in
+    for (more, is_allowed) in
         [(None, false), (Some("allow_recovery"), true), (Some("allow_history_for_subscriber"), true)]
     {
         let more = more.map(|option| format!("channel.without_namespace.{option}"));
@@ -152,16 +155,16 @@ fn a_history_is_not_read_by_recovering_from_it_without_the_right_to_it() {
         let since = json!({"recover": true, "recoverable": true, "positioned": true});
         let token_of = |claims: Value| json!({"token": token(claims), "subs": {"news": since}});
         let mut client = world.client();
-        let by_connect = client.done("connect", token_of(json!({"sub": "42"})))["subs"]["news"].take();
-        let mut asked = since.clone();
-        asked["channel"] = "$own".into();
-        asked["token"] = token(json!({"sub": "42", "channel": "$own"})).into();
-        let by_token = client.done("subscribe", asked.clone());
-        client.done("unsubscribe", json!({"channel": "news"}));
-        (asked["channel"], asked["token"]) = ("news".into(), "".into());
-        let by_option = client.done("subscribe", asked);
+        let by_connect = client.call_ok("connect", token_of(json!({"sub": "42"})))["subs"]["news"].take();
+        let mut request = since.clone();
+        request["channel"] = "$own".into();
+        request["token"] = token(json!({"sub": "42", "channel": "$own"})).into();
+        let by_token = client.call_ok("subscribe", request.clone());
+        client.call_ok("unsubscribe", json!({"channel": "news"}));
+        (request["channel"], request["token"]) = ("news".into(), "".into());
+        let by_option = client.call_ok("subscribe", request);
         for reply in [by_connect, by_token, by_option] {
-            if right {
+            if is_allowed {
                 assert_eq!(reply["publications"][0]["data"], "secret", "{reply}");
             } else {
                 assert_eq!(reply, json!({}));
@@ -171,10 +174,10 @@ fn a_history_is_not_read_by_recovering_from_it_without_the_right_to_it() {
 }
 
 #[test]
-fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
+fn a_subscription_token_is_valid_only_for_its_channel_user_and_client() {
     let world = World::with_key(&[]);
     let mut client = world.client();
-    let id = client.done("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
+    let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     for (claims, code, what) in [
         (json!({"sub": "42", "channel": "b"}), DENIED, "another channel"),
         (json!({"sub": "43", "channel": "a"}), DENIED, "another user"),
@@ -182,25 +185,25 @@ fn a_subscription_token_is_for_its_channel_its_user_and_its_client() {
         (json!({"sub": "42", "channel": "a", "client": "another"}), DENIED, "another client"),
         (json!({"sub": "42"}), DENIED, "a connection token"),
         (json!({"sub": "42", "channel": "a", "exp": now() - 1}), EXPIRED_TOKEN, "expired"),
-        (json!({"sub": "42", "channel": "a", "expire_at": now() - 1}), (110, false), "over before it began"),
+        (json!({"sub": "42", "channel": "a", "expire_at": now() - 1}), (110, false), "expired expire_at"),
     ] {
-        let asked = json!({"channel": "a", "token": token(claims)});
-        assert_eq!(client.refused("subscribe", asked), code, "{what}");
+        let request = json!({"channel": "a", "token": token(claims)});
+        assert_eq!(client.call_error("subscribe", request), code, "{what}");
     }
-    assert_eq!(client.refused("subscribe", json!({"channel": "a"})), DENIED);
+    assert_eq!(client.call_error("subscribe", json!({"channel": "a"})), DENIED);
     let claims = json!({"sub": "42", "channel": "a", "client": id, "exp": now() + 600});
-    let result = client.done("subscribe", json!({"channel": "a", "token": token(claims)}));
+    let result = client.call_ok("subscribe", json!({"channel": "a", "token": token(claims)}));
     assert_eq!(result["expires"], json!(true), "{result}");
 }
 
 #[test]
-fn a_private_channel_needs_a_subscription_token_whatever_else_is_allowed() {
+fn a_private_channel_always_needs_a_subscription_token() {
     let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
     let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
-    client.done("subscribe", json!({"channel": "open"}));
-    assert_eq!(client.refused("subscribe", json!({"channel": "$mine"})), DENIED);
+    client.call_ok("subscribe", json!({"channel": "open"}));
+    assert_eq!(client.call_error("subscribe", json!({"channel": "$mine"})), DENIED);
     let claims = json!({"sub": "42", "channel": "$mine"});
-    client.done("subscribe", json!({"channel": "$mine", "token": token(claims)}));
+    client.call_ok("subscribe", json!({"channel": "$mine", "token": token(claims)}));
 }
 
 #[test]
@@ -213,23 +216,23 @@ fn subscription_tokens_may_have_a_key_of_their_own() {
     let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
     let claims = json!({"sub": "42", "channel": "a"});
     let by_connection_key = json!({"channel": "a", "token": token(claims.clone())});
-    assert_eq!(client.refused("subscribe", by_connection_key), DENIED);
-    assert_eq!(client.refused("subscribe", json!({"channel": "a", "token": "hunter2"})), DENIED);
+    assert_eq!(client.call_error("subscribe", by_connection_key), DENIED);
+    assert_eq!(client.call_error("subscribe", json!({"channel": "a", "token": "hunter2"})), DENIED);
     let by_its_own = sign_hs256(&Secret::new(other), &claims).expect("a token");
-    client.done("subscribe", json!({"channel": "a", "token": by_its_own}));
+    client.call_ok("subscribe", json!({"channel": "a", "token": by_its_own}));
 }
 
 #[test]
 fn a_new_connection_token_prolongs_the_connection_of_the_same_user() {
     let world = World::with_key(&[]);
     let mut client = world.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 60}))}));
-    let result = client.done("refresh", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
+    let result = client.call_ok("refresh", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
     assert_eq!(result["expires"], json!(true), "{result}");
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
-    // One that was valid once is no reason to give up: the client tries again with a newer one.
+    // The error of an expired token is temporary: the client tries again with a newer one.
     let expired = json!({"token": token(json!({"sub": "42", "exp": now() - 1}))});
-    assert_eq!(client.refused("refresh", expired), (109, true));
-    assert_eq!(client.refused("refresh", json!({"token": token(json!({"sub": "43"}))})), UNAUTHORIZED);
+    assert_eq!(client.call_error("refresh", expired), (109, true));
+    assert_eq!(client.call_error("refresh", json!({"token": token(json!({"sub": "43"}))})), UNAUTHORIZED);
 }
 
 #[test]
@@ -240,15 +243,15 @@ fn a_new_subscription_token_prolongs_the_subscription() {
         let claims = json!({"sub": "42", "channel": channel, "exp": end});
         json!({"channel": "a", "token": token(claims)})
     };
-    client.done("subscribe", made("a", now() + 60));
-    let result = client.done("sub_refresh", made("a", now() + 600));
+    client.call_ok("subscribe", made("a", now() + 60));
+    let result = client.call_ok("sub_refresh", made("a", now() + 600));
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
-    assert_eq!(client.refused("sub_refresh", made("a", now() - 1)), (109, true));
-    assert_eq!(client.refused("sub_refresh", made("b", now() + 600)), DENIED);
+    assert_eq!(client.call_error("sub_refresh", made("a", now() - 1)), (109, true));
+    assert_eq!(client.call_error("sub_refresh", made("b", now() + 600)), DENIED);
 }
 
 #[test]
-fn a_token_on_the_line_port_makes_a_client_of_it() {
+fn a_token_on_the_line_port_authenticates_the_client() {
     let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
     let mut line = world.line();
     line.send("SUBSCRIBE news");

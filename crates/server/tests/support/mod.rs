@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 /// How long a server may take to stop when it is dropped. Longer than a drain without connections takes.
 const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The configuration that these options make, each `KEY=VALUE`, or the error.
+/// The configuration with these options, each `KEY=VALUE`, or the error.
 pub(crate) fn load(options: &[&str]) -> Result<Config, String> {
     let mut overrides = Overrides::default();
     for option in options {
@@ -107,7 +107,7 @@ impl TestServer {
         RespClient::connect(self.tcp())
     }
 
-    /// What `/ready` would report.
+    /// The readiness that `/ready` reports.
     pub(crate) fn readiness(&self) -> Readiness {
         self.server().readiness()
     }
