@@ -1,4 +1,4 @@
-//! The bodies of requests and answers, as [`Pace`] watches them.
+//! Bodies of requests and responses that report their progress to [`Pace`].
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::pace::Pace;
 
-/// A request's body that fails when it comes too slowly ([`io::ErrorKind::TimedOut`]). A timer exists only once it is
-/// waited for.
+/// A request's body that fails with [`io::ErrorKind::TimedOut`] when it is received too slowly. A timer exists only after
+/// the first wait for data.
 pub(super) struct RequestBody {
     body: Incoming,
     pace: Arc<Pace>,
@@ -43,9 +43,9 @@ impl HttpBody for RequestBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         loop {
-            let Some(until) = self.pace.body_awaited(cx.waker()).map(Instant::from_std) else {
+            let Some(until) = self.pace.wait_for_body(cx.waker()).map(Instant::from_std) else {
                 self.pace.body_finished();
-                let slow = io::Error::new(io::ErrorKind::TimedOut, "it came too slowly");
+                let slow = io::Error::new(io::ErrorKind::TimedOut, "the body was received too slowly");
                 return Poll::Ready(Some(Err(slow.into())));
             };
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
@@ -71,19 +71,19 @@ impl Drop for RequestBody {
     }
 }
 
-/// An answer's body, after which the connection waits for its next request.
-pub(super) struct AnswerBody {
+/// A response's body. When it is dropped, the connection waits for its next request.
+pub(super) struct ResponseBody {
     body: Body,
     pace: Arc<Pace>,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(super) fn new(body: Body, pace: Arc<Pace>) -> Self {
         Self { body, pace }
     }
 }
 
-impl HttpBody for AnswerBody {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -103,8 +103,8 @@ impl HttpBody for AnswerBody {
     }
 }
 
-impl Drop for AnswerBody {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.pace.head_awaited();
+        self.pace.wait_for_head();
     }
 }

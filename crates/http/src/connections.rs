@@ -1,7 +1,7 @@
-//! The limit on connections that begin outside of a shard: over HTTP, and during a TLS handshake of the line port.
+//! The limit on connections that begin outside of a shard: over HTTP, and with a TLS handshake on the line port.
 //!
-//! Invariant: a connection counts against `client.connection_limit` from [`ConnectionLimiter::acquire`] on: by its
-//! permit until a shard takes it over, by the shard from then on.
+//! Invariant: a connection counts against `client.connection_limit` from [`ConnectionLimiter::acquire`] on. Its permit counts
+//! it until a shard takes it over, and the shard afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 use tidings_shard::Process;
 
-/// Why a connection is rejected. Displays as the response to the client.
+/// The reason why a connection is rejected. Displays as the response to the client.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum ConnectionRejected {
     /// The server is stopping.
     #[error("the server is stopping; connect to another one, or again later\n")]
     Stopping,
-    /// Connections begin faster than `client.connection_rate_limit`.
-    #[error("connections begin faster than client.connection_rate_limit allows; connect again later\n")]
+    /// New connections exceed `client.connection_rate_limit`.
+    #[error("new connections exceed client.connection_rate_limit; connect again later\n")]
     Rate,
-    /// There are as many connections as `client.connection_limit` or the limit on open files allows.
-    #[error(
-        "the server holds {0} connections, which is as many as it may (client.connection_limit, open files)\n"
-    )]
+    /// The limit is reached: `client.connection_limit`, or the limit on open files.
+    #[error("the server has reached its limit of {0} connections (client.connection_limit, open files)\n")]
     Limit(usize),
 }
 
@@ -30,7 +28,7 @@ pub(crate) enum ConnectionRejected {
 pub struct ConnectionLimiter {
     process: Arc<Process>,
     is_closed: AtomicBool,
-    /// How many connections there may be, of all transports together.
+    /// The most connections, of all transports together.
     limit: usize,
 }
 
@@ -62,13 +60,13 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Counts a connection that a shard has accepted and checked already; `None` at the limit.
+    /// Counts a connection that a shard has already accepted and checked. `None` at the limit.
     pub fn acquire_accepted(&self) -> Option<ConnectionPermit> {
         self.process.count_connection(self.limit).then(|| ConnectionPermit(Arc::clone(&self.process)))
     }
 }
 
-/// A counted connection that no shard owns yet. Until it is dropped, a stop of the server waits for it.
+/// A counted connection that no shard owns yet. The shutdown of the server waits until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit(Arc<Process>);
 

@@ -1,7 +1,6 @@
-//! Where a client comes from, by the word of the proxies in between: `Forwarded` (RFC 7239) or `X-Forwarded-For`.
+//! The client's address according to proxies: `Forwarded` (RFC 7239) or `X-Forwarded-For`.
 //!
-//! What is read here is a claim. Whether the one who makes it is trusted is decided where the peer's address is known, see
-//! [`tidings_shard::AddressLimits`].
+//! The headers are claims. [`tidings_shard::AddressLimits`] decides by the peer's address whether they are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,13 +10,13 @@ use tidings_shard::AddressLimits;
 
 use super::origin::Scheme;
 
-/// The address that a request's connection comes from, if it has one: a client's, or a proxy's. Stands among the request's
-/// extensions.
+/// The address of the peer of a request's connection: a client or a proxy. `None` for a Unix socket. Every request has it
+/// as an extension.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub(super) Option<IpAddr>);
 
 impl Peer {
-    /// The address of the client that sent a request with these headers; `None` where it is not known.
+    /// The address of the client that sent a request with these headers; `None` if it is unknown.
     pub fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
         let hops = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
         let client = addresses.client(self.0?, &hops);
@@ -25,8 +24,8 @@ impl Peer {
     }
 }
 
-/// How a browser has reached the server, as far as that is known: `is_tls` says whether the request came over TLS; else the
-/// word of a trusted proxy counts, and of several the first one's.
+/// The scheme with which a browser has reached the server: HTTPS if `is_tls`, otherwise the claim of a trusted proxy, and of
+/// several claims the first.
 pub(super) fn scheme(
     is_tls: bool,
     peer: Option<Peer>,
@@ -40,24 +39,24 @@ pub(super) fn scheme(
         return Scheme::Unknown;
     }
     let first = |name: &str| headers.get(name)?.to_str().ok()?.split(',').next();
-    let said = match first("forwarded") {
+    let claimed = match first("forwarded") {
         Some(element) => element.split(';').find_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             name.trim().eq_ignore_ascii_case("proto").then(|| value.trim().trim_matches('"'))
         }),
         None => first("x-forwarded-proto").map(str::trim),
     };
-    match said {
-        Some(said) if said.eq_ignore_ascii_case("https") => Scheme::Https,
-        Some(said) if said.eq_ignore_ascii_case("http") => Scheme::Http,
+    match claimed {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
         _ => Scheme::Unknown,
     }
 }
 
-/// Most hops that are looked at, the nearest ones.
-const MOST: usize = 16;
+/// The most hops that are read; those nearest to this server count.
+const MAX_HOPS: usize = 16;
 
-/// The addresses that proxies have added, the nearest proxy's word last; `None` where one does not say an address.
+/// The addresses that proxies have added, that of the nearest proxy last; `None` for a hop without an address.
 pub fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let lines = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -68,12 +67,12 @@ pub fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     } else {
         lines("x-forwarded-for").iter().map(|hop| address(hop)).collect()
     };
-    let before = hops.len().saturating_sub(MOST);
-    hops.drain(..before);
+    let excess = hops.len().saturating_sub(MAX_HOPS);
+    hops.drain(..excess);
     hops
 }
 
-/// The `for` of one element: `for="[2001:db8::1]:4711";proto=https`.
+/// The `for` parameter of one element: `for="[2001:db8::1]:4711";proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let value = element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -82,7 +81,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(value)
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn both_headers_are_read_hop_by_hop_and_the_standard_one_goes_before() {
+    fn both_headers_are_read_hop_by_hop_and_forwarded_takes_precedence() {
         let plain = ("x-forwarded-for", "192.0.2.1, [2001:db8::1]:80 ,2001:db8::2");
         assert_eq!(
             read(&[plain, ("x-forwarded-for", "10.0.0.1:1")]),
@@ -114,27 +113,30 @@ mod tests {
     }
 
     #[test]
-    fn only_the_nearest_hops_are_looked_at() {
+    fn only_the_nearest_hops_are_read() {
         let many = vec!["192.0.2.1"; 500].join(",") + ",192.0.2.2";
         let hops = read(&[("x-forwarded-for", &many)]);
-        assert_eq!((hops.len(), hops.last().map(String::as_str)), (MOST, Some("192.0.2.2")));
+        assert_eq!((hops.len(), hops.last().map(String::as_str)), (MAX_HOPS, Some("192.0.2.2")));
     }
 
     #[test]
-    fn the_scheme_is_that_of_tls_or_the_word_of_a_trusted_proxy() {
+    fn the_scheme_is_that_of_tls_or_the_claim_of_a_trusted_proxy() {
         let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
         let range = tidings_shard::AddressRange::new(proxy, 8).expect("a range");
         let limits = AddressLimits::new(0, 0, vec![range]);
-        let of = |peer: &str, name: &'static str, value: &str| {
+        let scheme_from = |peer: &str, name: &'static str, value: &str| {
             let mut map = HeaderMap::new();
             map.append(name, value.parse().expect("a value"));
             scheme(false, Some(Peer(peer.parse().ok())), &map, &limits)
         };
-        assert_eq!(of("10.0.0.1", "x-forwarded-proto", "https"), Scheme::Https);
-        assert_eq!(of("10.0.0.1", "x-forwarded-proto", "http, https"), Scheme::Http);
-        assert_eq!(of("10.0.0.1", "forwarded", "for=192.0.2.1;proto=https, for=10.0.0.2"), Scheme::Https);
-        assert_eq!(of("10.0.0.1", "x-forwarded-for", "192.0.2.1"), Scheme::Unknown);
-        assert_eq!(of("192.0.2.1", "x-forwarded-proto", "https"), Scheme::Unknown);
+        assert_eq!(scheme_from("10.0.0.1", "x-forwarded-proto", "https"), Scheme::Https);
+        assert_eq!(scheme_from("10.0.0.1", "x-forwarded-proto", "http, https"), Scheme::Http);
+        assert_eq!(
+            scheme_from("10.0.0.1", "forwarded", "for=192.0.2.1;proto=https, for=10.0.0.2"),
+            Scheme::Https
+        );
+        assert_eq!(scheme_from("10.0.0.1", "x-forwarded-for", "192.0.2.1"), Scheme::Unknown);
+        assert_eq!(scheme_from("192.0.2.1", "x-forwarded-proto", "https"), Scheme::Unknown);
         assert_eq!(scheme(true, None, &HeaderMap::new(), &limits), Scheme::Https);
     }
 }

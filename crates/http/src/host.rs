@@ -1,9 +1,9 @@
-//! That requests name their host once, and which hosts a workbench answers for.
+//! Checks of the `Host` header: every request has exactly one, and a workbench accepts only its own hosts.
 //!
-//! A server without keys trusts whoever reaches it, and on a loopback address that seems to be this machine alone.
-//! But a page of any site runs in a browser on this machine too: its author lets the site's name point to 127.0.0.1
-//! (DNS rebinding), and the browser takes the server for that site. The name it asks for gives it away: it stands in
-//! the request's `Host`, which a page cannot change.
+//! A workbench has no keys, so it trusts every client, and on a loopback address only clients of this machine should reach
+//! it. But the page of any site runs in a browser on this machine too. With DNS rebinding the site's name resolves to
+//! 127.0.0.1, and the browser treats this server as the origin of the page. The request's `Host` then contains the name of
+//! the site, and a page cannot change that header.
 
 use std::net::IpAddr;
 
@@ -13,11 +13,11 @@ use axum::http::{HeaderMap, HeaderValue, Version, header};
 
 use tidings_config::{Config, ListenAddr};
 
-/// Checks that a request has one `Host`, which HTTP/1.0 may leave out (RFC 9112 §3.2). With two of them, a proxy and this
-/// server could each go by another one.
+/// Checks that a request has one `Host`, which is optional in HTTP/1.0 (RFC 9112 §3.2). With two of them, a proxy and this
+/// server could use different ones.
 ///
 /// # Errors
-/// What is wrong, for the peer.
+/// The text of the response.
 pub(super) fn check_count(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
     match headers.get_all(header::HOST).iter().count() {
         1 => Ok(()),
@@ -27,8 +27,7 @@ pub(super) fn check_count(version: Version, headers: &HeaderMap) -> Result<(), &
     }
 }
 
-/// Whether `host[:port]` is a name that stands for one server: neither an address nor `localhost`, which every server of a
-/// machine shares.
+/// Whether `host[:port]` is the name of one server: neither an address nor `localhost`, which all servers of a machine share.
 pub(super) fn is_public_name(host: &str) -> bool {
     let Ok(authority) = Authority::try_from(host) else { return false };
     let host = authority.host();
@@ -37,15 +36,14 @@ pub(super) fn is_public_name(host: &str) -> bool {
     !host.starts_with('[') && name.parse::<IpAddr>().is_err() && !is_local
 }
 
-/// The hosts that a server is asked for without anybody being fooled: `localhost`, every loopback address, and the
-/// names that its own listeners are configured with.
+/// The hosts that a workbench accepts: `localhost`, every loopback address, and the names in `http.listen`.
 #[derive(Clone, Debug)]
 pub(super) struct OwnHosts(Vec<String>);
 
 impl OwnHosts {
-    /// The hosts of a server that answers for no others; `None` for a server that may be asked for any, because it
-    /// has a key, or because it is meant to be used by everybody (`client.insecure`).
-    pub(super) fn of(config: &Config) -> Option<Self> {
+    /// The hosts of a workbench; `None` for a server that accepts every host, because it has a key or is open to everyone
+    /// (`client.insecure`).
+    pub(super) fn from_config(config: &Config) -> Option<Self> {
         if config.client.insecure || !config.is_workbench() {
             return None;
         }
@@ -57,24 +55,24 @@ impl OwnHosts {
         Some(Self(names.collect()))
     }
 
-    /// Checks every host that a request names: in its target (RFC 9112 §3.2.2) and in `Host`. A request that names
-    /// none comes from no browser.
+    /// Checks every host in a request: in its target (RFC 9112 §3.2.2) and in `Host`. Browsers always send a host, so a
+    /// request without one is accepted.
     ///
     /// # Errors
-    /// The first host that is not this server's, as it was written.
+    /// The first host that is not accepted, as the request contains it.
     pub(super) fn check(&self, request: &Parts) -> Result<(), String> {
         let target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
         let named = request.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-        match target.into_iter().chain(named).find(|host| !self.contain(host)) {
+        match target.into_iter().chain(named).find(|host| !self.contains(host)) {
             Some(other) => Err(String::from_utf8_lossy(other).into_owned()),
             None => Ok(()),
         }
     }
 
-    /// Whether `host[:port]` is this server. The port is not looked at: it may be another one's, of a tunnel.
-    fn contain(&self, host: &[u8]) -> bool {
+    /// Whether `host[:port]` is accepted. The port is not checked, because it may be that of a tunnel.
+    fn contains(&self, host: &[u8]) -> bool {
         let Ok(authority) = Authority::try_from(host) else { return false };
-        // A Host has no user (RFC 9110 §7.2).
+        // A Host has no user information (RFC 9110 §7.2).
         if authority.as_str().contains('@') {
             return false;
         }
@@ -93,21 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workbench_is_asked_for_by_loopback_addresses_and_its_own_names_alone() {
+    fn a_workbench_accepts_only_loopback_addresses_and_its_own_names() {
         let own = OwnHosts(vec!["devbox".into()]);
         for host in ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000"]
         {
-            assert!(own.contain(host.as_bytes()), "{host}");
+            assert!(own.contains(host.as_bytes()), "{host}");
         }
         for host in ["devbox", "DevBox:80", "[::ffff:127.0.0.1]"] {
-            assert!(own.contain(host.as_bytes()), "{host}");
+            assert!(own.contains(host.as_bytes()), "{host}");
         }
         for host in ["example.com", "example.com:8000", "localhost.example.com", "127.0.0.1.example.com", ""]
         {
-            assert!(!own.contain(host.as_bytes()), "{host}");
+            assert!(!own.contains(host.as_bytes()), "{host}");
         }
         for host in ["0.0.0.0:8000", "192.168.1.2", "[2001:db8::1]", "user@localhost", "localhost/", "a b"] {
-            assert!(!own.contain(host.as_bytes()), "{host}");
+            assert!(!own.contains(host.as_bytes()), "{host}");
         }
     }
 

@@ -16,12 +16,12 @@ use tidings_shard::Process;
 use super::host::{self, OwnHosts};
 use super::{HttpParts, Peer, Traffic, forwarded};
 
-/// What a browser may do with an answer: nothing but show it; no script, no other host, no frame around it (CSP level
-/// 3). The page has a policy of its own.
+/// The content security policy of responses (CSP level 3): a browser may display them, without scripts, other hosts or
+/// frames around them. The page has its own policy.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// Set on every answer that does not say otherwise.
+/// The headers of every response that does not set them itself.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
     (CONTENT_SECURITY_POLICY, POLICY),
@@ -30,34 +30,33 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Adds the layers to the routes of a listener. With hosts of its own, the server answers for no others: their requests
-/// get 421.
+/// Adds the layers to the routes of a listener. With `own`, requests for other hosts get 421.
 pub(super) fn add(mut routes: Routes, parts: &HttpParts<'_>, own: Option<OwnHosts>, is_tls: bool) -> Routes {
     if let Some(own) = own {
         routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
     }
-    routes = routes.layer(middleware::from_fn(one_host));
-    let dresses = Dress {
+    routes = routes.layer(middleware::from_fn(single_host));
+    let decorator = Decorator {
         hsts_max_age: parts.config.tls.hsts_max_age.as_secs(),
         process: Arc::clone(parts.process),
         traffic: Arc::clone(parts.traffic),
         is_tls,
     };
-    routes.layer(middleware::from_fn_with_state(Arc::new(dresses), dress))
+    routes.layer(middleware::from_fn_with_state(Arc::new(decorator), decorate))
 }
 
-/// What every request of a listener is given, and every answer wears.
-struct Dress {
-    /// In seconds; 0: off.
+/// Adds the [`Scheme`](super::Scheme) to requests, and headers to responses.
+struct Decorator {
+    /// In seconds; 0 disables HSTS.
     hsts_max_age: u64,
     process: Arc<Process>,
     traffic: Arc<Traffic>,
     is_tls: bool,
 }
 
-impl Dress {
-    /// Tells browsers not to come without TLS (RFC 6797 §6.1), where they came with it and by a name that is no other
-    /// server's of the same machine as well.
+impl Decorator {
+    /// The HSTS header, by which browsers use only TLS from then on (RFC 6797 §6.1). Sent over TLS, and not for `localhost`
+    /// or an address, which other servers on the same machine share.
     fn strict_transport(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let age = self.hsts_max_age;
         let host = headers.get(HOST)?.to_str().ok()?;
@@ -69,42 +68,42 @@ impl Dress {
 async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     if let Err(other) = own.check(&parts) {
-        let why = format!(
-            "{other:?} is not this server: without a key it answers for localhost and loopback addresses alone; set \
-             http_api.key to have it answer for other names\n"
+        let reason = format!(
+            "{other:?} is not a host of this server: without a key it accepts only localhost and loopback addresses; set \
+             http_api.key to accept other names\n"
         );
-        tracing::debug!(host = other, "a request for another host was refused");
-        return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
+        tracing::debug!(host = other, "a request for another host was rejected");
+        return (StatusCode::MISDIRECTED_REQUEST, reason).into_response();
     }
     next.run(Request::from_parts(parts, body)).await
 }
 
-/// Refuses a request that does not name its host, or more than one.
-async fn one_host(request: Request, next: Next) -> Response {
+/// Rejects a request without exactly one host.
+async fn single_host(request: Request, next: Next) -> Response {
     match host::check_count(request.version(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
     }
 }
 
-/// Counts an answer and puts on what every answer wears.
-async fn dress(State(dress): State<Arc<Dress>>, mut request: Request, next: Next) -> Response {
-    let Dress { process, traffic, is_tls, .. } = &*dress;
+/// Adds the scheme to a request and the headers to its response, and counts the response.
+async fn decorate(State(decorator): State<Arc<Decorator>>, mut request: Request, next: Next) -> Response {
+    let Decorator { process, traffic, is_tls, .. } = &*decorator;
     let peer = request.extensions().get::<Peer>().copied();
     let scheme = forwarded::scheme(*is_tls, peer, request.headers(), &process.addresses);
     request.extensions_mut().insert(scheme);
-    let strict = dress.strict_transport(request.headers());
-    let mut answer = next.run(request).await;
-    traffic.count_response(answer.status());
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return answer;
+    let strict = decorator.strict_transport(request.headers());
+    let mut response = next.run(request).await;
+    traffic.count_response(response.status());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
     }
-    let headers = answer.headers_mut();
+    let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if let Some(strict) = strict {
         headers.insert(STRICT_TRANSPORT_SECURITY, strict);
     }
-    answer
+    response
 }

@@ -1,11 +1,11 @@
 //! The shell of an HTTP server: listeners, limits, timeouts, checks of hosts and origins, and WebSocket handshakes.
 //!
 //! [`HttpServer::start`] serves the routes of its caller. A request may leave HTTP with its connection: as a WebSocket
-//! ([`accept`]) or as a stream ([`Exit`]). No limit of this crate applies to such a connection any more.
+//! ([`accept`]) or as a stream ([`Hijacker`]). No limit of this crate applies to such a connection any more.
 //!
 //! Invariants:
-//! - Nothing a peer does holds a connection for ever or grows without a bound: heads, silence, slow bodies, unread
-//!   answers and the number of connections are limited, see [`serve::Bounds`].
+//! - No peer can hold a connection for ever or make memory grow without a bound: heads, idle time, slow bodies, unread
+//!   responses and the number of connections are limited, see [`serve::HttpLimits`].
 //! - When all permits are in use, the slowest connections are closed first, see [`pace`]; probes have permits of their own,
 //!   see [`limiter`].
 //! - A request of HTTP/1.1 names its host once, see [`host`].
@@ -43,13 +43,13 @@ use tokio::task::JoinSet;
 pub use connections::{ConnectionLimiter, ConnectionPermit};
 pub use forwarded::{Peer, hops};
 pub use limiter::RESERVE;
-pub use origin::{Scheme, Visitor};
-pub use serve::{Exit, ReservePaths};
+pub use origin::{RequestOrigin, Scheme};
+pub use serve::{Hijacker, ReservePaths};
 pub use traffic::Traffic;
-pub use upgrade::{ConnectionPolicy, Stream, Terms, Upgraded, accept};
+pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
 
-use listener::Encrypted;
-use serve::{Bounds, ListenerState};
+use listener::TlsListener;
+use serve::{HttpLimits, ListenerState};
 
 /// A bound listener, non-blocking.
 #[derive(Debug)]
@@ -89,10 +89,10 @@ impl HttpServer {
     pub fn start(listeners: Vec<HttpListener>, routes: &Routes, parts: &HttpParts<'_>) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let bounds = Bounds { reserve: parts.reserve, ..Bounds::from_config(&parts.config.http) };
+        let limits = HttpLimits { reserve: parts.reserve, ..HttpLimits::from_config(&parts.config.http) };
         let state =
-            Arc::new(ListenerState::new(bounds, Arc::clone(parts.traffic), Arc::clone(parts.process)));
-        let own = host::OwnHosts::of(parts.config);
+            Arc::new(ListenerState::new(limits, Arc::clone(parts.traffic), Arc::clone(parts.process)));
+        let own = host::OwnHosts::from_config(parts.config);
         for listener in listeners {
             let (state, stopped) = (Arc::clone(&state), stopped.clone());
             match listener {
@@ -101,7 +101,7 @@ impl HttpServer {
                     let routes = layers::add(routes.clone(), parts, own.clone(), parts.tls.is_some());
                     match parts.tls {
                         Some(tls) => {
-                            let listener = Encrypted { listener, tls: Arc::clone(tls) };
+                            let listener = TlsListener { listener, tls: Arc::clone(tls) };
                             tasks.spawn(serve::listen(listener, routes, state, stopped))
                         }
                         None => tasks.spawn(serve::listen(listener, routes, state, stopped)),
@@ -109,7 +109,7 @@ impl HttpServer {
                 }
                 HttpListener::Unix(listener) => {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
-                    // No browser reaches it, and a proxy that does may send any Host.
+                    // Browsers cannot connect to a Unix socket, and a proxy may send any Host.
                     let routes = layers::add(routes.clone(), parts, None, false);
                     tasks.spawn(serve::listen(listener, routes, state, stopped));
                 }
@@ -123,12 +123,12 @@ impl HttpServer {
         Arc::clone(&self.connections)
     }
 
-    /// Accepts no more, and gives requests under way so long to end.
+    /// Stops accepting connections and waits for the requests in progress, for `within` at most.
     pub async fn stop(&mut self, within: Duration) {
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!("closing HTTP connections whose requests have not ended");
+            tracing::warn!("closing HTTP connections with requests that have not ended in time");
             self.tasks.shutdown().await;
         }
     }

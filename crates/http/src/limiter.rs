@@ -1,4 +1,4 @@
-//! The limit on HTTP connections, in all and for each address, with a small reserve in which heads are still read.
+//! The limit on HTTP connections, in total and for each address, with a small reserve in which heads are still read.
 //!
 //! A connection past the limit gets a permit from the reserve. The reserve serves probes ([`super::ReservePaths`]) and WebSocket
 //! handshakes; any other request waits briefly for a regular permit and is rejected with 503 otherwise. Meanwhile the
@@ -22,20 +22,20 @@ use tidings_shard::client_network;
 use tokio::sync::Notify;
 
 use super::pace::{Pace, SlowConnections};
-use super::serve::{Bounds, ReservePaths};
-use super::traffic::{Exceeded, Traffic};
+use super::serve::{HttpLimits, ReservePaths};
+use super::traffic::{ExceededLimit, Traffic};
 
-/// Permits beyond the limit, for probes.
+/// Permits beyond the limit, mainly for probes.
 pub const RESERVE: usize = 64;
-/// How many of those one address may hold once it is at its own limit.
+/// The most permits of the reserve for one address at its own limit.
 const RESERVE_OF_ADDRESS: usize = RESERVE / 4;
-/// How long a request in the reserve may wait for a regular permit; the shorter time applies while the reserve is half
-/// full.
+/// How long a request in the reserve may wait for a regular permit. The shorter time applies while more than half of the
+/// reserve is in use.
 const PROMOTION_TIMEOUT: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(250)];
-/// How often a slow connection is evicted while another one waits for a permit.
-const ROUND: Duration = Duration::from_millis(50);
+/// The interval at which slow connections are evicted while another one waits for a permit.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An address as limits count it, see [`client_network`].
+/// The unit of the limits by address, see [`client_network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AddressKey(IpAddr);
 
@@ -48,7 +48,7 @@ impl AddressKey {
 /// Hands out permits to connections.
 #[derive(Debug)]
 pub(super) struct HttpLimiter {
-    bounds: Bounds,
+    limits: HttpLimits,
     occupancy: Mutex<Occupancy>,
     freed: Notify,
     slowest: Arc<SlowConnections>,
@@ -89,9 +89,9 @@ enum Acquired {
 }
 
 impl HttpLimiter {
-    pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(limits: HttpLimits, traffic: Arc<Traffic>) -> Self {
         Self {
-            bounds,
+            limits,
             occupancy: Mutex::default(),
             freed: Notify::new(),
             slowest: Arc::default(),
@@ -103,8 +103,8 @@ impl HttpLimiter {
 
     /// Waits for a permit for a new connection; `None` when its address is at its limit.
     pub(super) async fn acquire(self: &Arc<Self>, address: Option<IpAddr>) -> Option<HttpPermit> {
-        let is_counted = |address: &IpAddr| self.bounds.of_loopback || !address.to_canonical().is_loopback();
-        let key = address.filter(is_counted).map(AddressKey::new);
+        let is_limited = |address: &IpAddr| self.limits.of_loopback || !address.to_canonical().is_loopback();
+        let key = address.filter(is_limited).map(AddressKey::new);
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -113,20 +113,20 @@ impl HttpLimiter {
                 Acquired::Permit(permit) => return Some(permit),
                 Acquired::AddressFull => {
                     self.evict(key);
-                    self.traffic.refused.add(Exceeded::Address);
+                    self.traffic.rejected.add(ExceededLimit::Address);
                     if let Some(times) = self.full_for_address.count() {
                         tracing::warn!(
                             ?address,
-                            limit = self.bounds.of_address,
+                            limit = self.limits.of_address,
                             times,
-                            "HTTP connections of one address are past http.connection_limit_per_address; new ones are closed"
+                            "one address has reached http.connection_limit_per_address; its new HTTP connections are closed"
                         );
                     }
                     return None;
                 }
                 Acquired::Full => {
                     self.evict(None);
-                    let _ = tokio::time::timeout(ROUND, freed).await;
+                    let _ = tokio::time::timeout(EVICTION_INTERVAL, freed).await;
                 }
             }
         }
@@ -135,8 +135,8 @@ impl HttpLimiter {
     fn try_acquire(self: &Arc<Self>, address: Option<AddressKey>) -> Acquired {
         let mut occupancy = self.lock();
         let own = address.and_then(|address| occupancy.by_address.get(&address).copied()).unwrap_or_default();
-        let is_over = address.is_some() && own.regular >= self.bounds.of_address;
-        let is_regular = occupancy.regular < self.bounds.connections && !is_over;
+        let is_over = address.is_some() && own.regular >= self.limits.of_address;
+        let is_regular = occupancy.regular < self.limits.connections && !is_over;
         if !is_regular && occupancy.reserve >= RESERVE {
             return Acquired::Full;
         }
@@ -148,8 +148,8 @@ impl HttpLimiter {
             occupancy.last_number,
             address,
             Arc::clone(&self.slowest),
-            self.bounds.min_rate,
-            self.bounds.body,
+            self.limits.min_rate,
+            self.limits.body,
         );
         count(&mut occupancy, address, is_regular, true);
         drop(occupancy);
@@ -159,13 +159,13 @@ impl HttpLimiter {
             self.evict(address.filter(|_| is_over));
             if !is_over && let Some(times) = self.full.count() {
                 tracing::warn!(
-                    limit = self.bounds.connections,
+                    limit = self.limits.connections,
                     times,
                     "all HTTP connections are in use (http.connection_limit); slow ones are closed for new ones"
                 );
             }
         }
-        pace.head_awaited();
+        pace.wait_for_head();
         Acquired::Permit(HttpPermit {
             limiter: Arc::clone(self),
             address,
@@ -177,7 +177,7 @@ impl HttpLimiter {
     /// Evicts the slowest connection, of one address if one is given.
     fn evict(&self, address: Option<AddressKey>) {
         if let Some(wait) = self.slowest.evict(address) {
-            self.traffic.gave_way.add(wait);
+            self.traffic.evicted.add(wait);
         }
     }
 
@@ -186,9 +186,9 @@ impl HttpLimiter {
     }
 }
 
-/// Counts a permit as in use, or as returned.
-fn count(occupancy: &mut Occupancy, address: Option<AddressKey>, is_regular: bool, enters: bool) {
-    let change = |n: &mut usize| *n = if enters { *n + 1 } else { n.saturating_sub(1) };
+/// Counts a permit as taken or as returned.
+fn count(occupancy: &mut Occupancy, address: Option<AddressKey>, is_regular: bool, is_taken: bool) {
+    let change = |n: &mut usize| *n = if is_taken { *n + 1 } else { n.saturating_sub(1) };
     change(if is_regular { &mut occupancy.regular } else { &mut occupancy.reserve });
     if let Some(address) = address {
         let own = occupancy.by_address.entry(address).or_default();
@@ -207,10 +207,11 @@ impl HttpPermit {
 
     /// The paths that the reserve serves.
     pub(super) fn reserve_paths(&self) -> ReservePaths {
-        self.limiter.bounds.reserve
+        self.limiter.limits.reserve
     }
 
-    /// Exchanges a permit of the reserve for a regular one; waits briefly for it. Returns whether the permit is regular now.
+    /// Exchanges a permit of the reserve for a regular one; waits for it up to [`PROMOTION_TIMEOUT`]. Returns whether the
+    /// permit is regular now.
     pub(super) async fn promote(&self) -> bool {
         let began = Instant::now();
         loop {
@@ -224,18 +225,18 @@ impl HttpPermit {
             let is_crowded = self.limiter.lock().reserve > RESERVE / 2;
             let left = PROMOTION_TIMEOUT[usize::from(is_crowded)].saturating_sub(began.elapsed());
             if left.is_zero() || self.pace.is_evicted() {
-                self.limiter.traffic.refused.add(Exceeded::Limit);
+                self.limiter.traffic.rejected.add(ExceededLimit::Limit);
                 return false;
             }
             self.limiter.evict(crowded_address);
-            let _ = tokio::time::timeout(left.min(ROUND), freed).await;
+            let _ = tokio::time::timeout(left.min(EVICTION_INTERVAL), freed).await;
         }
     }
 
-    /// The response to a request that gets no permit.
-    pub(super) fn refusal(&self) -> Response {
+    /// The response to a request that gets no regular permit.
+    pub(super) fn rejection(&self) -> Response {
         self.limiter.traffic.count_response(StatusCode::SERVICE_UNAVAILABLE);
-        let limit = self.limiter.bounds.connections;
+        let limit = self.limiter.limits.connections;
         let text =
             format!("all {limit} HTTP connections are in use (http.connection_limit); try again later\n");
         (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
@@ -247,15 +248,15 @@ impl HttpPermit {
         if !self.is_reserve() {
             return Ok(());
         }
-        let bounds = &self.limiter.bounds;
+        let limits = &self.limiter.limits;
         let mut occupancy = self.limiter.lock();
         let own =
             self.address.and_then(|address| occupancy.by_address.get(&address).copied()).unwrap_or_default();
-        let crowded_address = self.address.filter(|_| own.regular >= bounds.of_address);
-        if occupancy.regular >= bounds.connections || crowded_address.is_some() {
+        let crowded_address = self.address.filter(|_| own.regular >= limits.of_address);
+        if occupancy.regular >= limits.connections || crowded_address.is_some() {
             return Err(crowded_address);
         }
-        // Both under one lock: the address stays known meanwhile.
+        // Both under one lock, so that the entry of the address is not removed in between.
         count(&mut occupancy, self.address, true, true);
         count(&mut occupancy, self.address, false, false);
         drop(occupancy);
@@ -267,7 +268,7 @@ impl HttpPermit {
 
 impl Drop for HttpPermit {
     fn drop(&mut self) {
-        self.pace.leave();
+        self.pace.close();
         let is_regular = !self.is_reserve();
         count(&mut self.limiter.lock(), self.address, is_regular, false);
         let traffic = &self.limiter.traffic;
@@ -284,8 +285,8 @@ mod tests {
     use super::*;
 
     fn limiter(connections: usize, of_address: usize) -> Arc<HttpLimiter> {
-        let bounds = Bounds { of_address, ..Bounds::new(connections) };
-        Arc::new(HttpLimiter::new(bounds, Arc::default()))
+        let limits = HttpLimits { of_address, ..HttpLimits::new(connections) };
+        Arc::new(HttpLimiter::new(limits, Arc::default()))
     }
 
     fn acquire(limiter: &Arc<HttpLimiter>, address: &str) -> Option<HttpPermit> {
@@ -303,7 +304,7 @@ mod tests {
         let over: Vec<_> = (0..RESERVE_OF_ADDRESS).filter_map(|_| acquire(&limiter, "192.0.2.1")).collect();
         assert_eq!(over.len(), RESERVE_OF_ADDRESS);
         assert!(over.iter().all(HttpPermit::is_reserve));
-        assert!(acquire(&limiter, "192.0.2.1").is_none(), "past its part of the reserve");
+        assert!(acquire(&limiter, "192.0.2.1").is_none(), "a permit beyond the share of the reserve");
         assert!(!acquire(&limiter, "192.0.2.2").expect("a permit").is_reserve());
         drop(own);
         assert_eq!(over[0].try_promote(), Ok(()));
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address() {
+    fn addresses_of_one_ipv6_network_share_a_limit() {
         let limiter = limiter(10, 1);
         let first = acquire(&limiter, "2001:db8::1").expect("a permit");
         assert!(!first.is_reserve());

@@ -1,4 +1,4 @@
-//! Where connections come from, before HTTP and after it: listeners of each kind, and how a connection is let go of.
+//! Listeners of each kind, and the release of a connection that leaves HTTP.
 
 use std::future::ready;
 use std::io;
@@ -12,29 +12,29 @@ use tokio_rustls::server::TlsStream;
 
 use tidings_tls::{Port, Tls};
 
-/// A listener of either kind.
+/// A listener.
 pub(super) trait Accept: Send + 'static {
-    /// Its connections as they are accepted.
+    /// An accepted connection.
     type Raw: Send + 'static;
-    /// Its connections as HTTP is spoken over them.
+    /// A connection that is ready for HTTP.
     type Io: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Waits for the next connection. Dropping the future loses none.
+    /// Waits for the next connection. Cancel safe: dropping the future loses no connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
 
-    /// The address of the peer, where there is one.
+    /// The address of the peer; `None` for a Unix socket.
     fn peer(raw: &Self::Raw) -> Option<IpAddr>;
 
-    /// Does what comes before HTTP; gives nothing when the peer gets no further. Bounded in time.
+    /// Performs the TLS handshake, if any. `None` if it fails. Bounded in time.
     fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Self::Io>> + Send + 'static;
 }
 
-/// A connection that can leave.
+/// A connection that can leave HTTP for a shard.
 pub(super) trait Release {
-    /// The connection for a shard: its events no longer come through tokio.
+    /// Deregisters the connection from tokio and returns its socket.
     ///
     /// # Errors
-    /// What the operating system says when tokio lets go of it.
+    /// The error of the operating system when it cannot be deregistered.
     fn release(self) -> io::Result<Socket>;
 }
 
@@ -91,13 +91,13 @@ impl Accept for UnixListener {
     }
 }
 
-/// A TCP listener of which every connection begins with a TLS handshake.
-pub(super) struct Encrypted {
+/// A TCP listener with TLS.
+pub(super) struct TlsListener {
     pub(super) listener: TcpListener,
     pub(super) tls: Arc<Tls>,
 }
 
-impl Accept for Encrypted {
+impl Accept for TlsListener {
     type Raw = TcpStream;
     type Io = TlsStream<TcpStream>;
 
@@ -111,6 +111,6 @@ impl Accept for Encrypted {
 
     fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Self::Io>> + Send + 'static {
         let tls = Arc::clone(&self.tls);
-        async move { tls.accept(raw, Port::Web).await }
+        async move { tls.accept(raw, Port::Http).await }
     }
 }

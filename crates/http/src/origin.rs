@@ -1,61 +1,65 @@
-//! Which web pages may connect.
+//! The check of `Origin`: the web pages that may connect.
 //!
-//! A browser lets the page of any site open WebSockets to any host, and send requests to it; it says in `Origin` whose
-//! page it is (RFC 6454), which the page cannot change. Whoever is no browser says what it likes, so this protects the
-//! users of browsers and nobody else.
+//! A browser lets the page of any site open WebSockets and send requests to any host. The browser sends the page's origin in
+//! `Origin` (RFC 6454), and the page cannot change it. Other clients can send any value, so this check protects the users
+//! of browsers only.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use tidings_config::Config;
 
-/// Says how a request came about, in browsers that send it (Fetch Metadata Request Headers §2.3).
+/// The relation of the requesting page to this server, in browsers that send it (Fetch Metadata Request Headers §2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The origins whose pages may connect, besides the server's own: `client.allowed_origins`.
+/// The origins that may connect, besides the server's own: `client.allowed_origins`.
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Vec<String>);
 
-/// How a browser has reached the server. Stands among the request's extensions.
+/// The scheme with which a browser has reached the server. Every request has it as an extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// Without TLS, as a trusted proxy says.
+    /// Without TLS, according to a trusted proxy.
     Http,
-    /// Over TLS: of this server, or as a trusted proxy says.
+    /// Over TLS of this server, or according to a trusted proxy.
     Https,
-    /// There may be a proxy in front that ends TLS and is not trusted to say so.
+    /// A proxy that is not trusted may terminate TLS in front of the server.
     #[default]
     Unknown,
 }
 
-/// Who has sent a request.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visitor<'r> {
-    /// A page of the server's own, or no browser.
+pub enum RequestOrigin<'r> {
+    /// A page of the server's own origin, or a client that is no browser.
     Own,
-    /// A page of this origin, which is listed.
+    /// A page of this origin, which `client.allowed_origins` lists.
     Listed(&'r HeaderValue),
-    /// A page of any other, where all are welcome.
-    Anybody,
+    /// A page of another origin, which `*` in `client.allowed_origins` allows.
+    Any,
 }
 
 impl Origins {
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn from_config(config: &Config) -> Self {
         Self(config.client.allowed_origins.iter().map(|o| o.as_str().to_ascii_lowercase()).collect())
     }
 
-    /// Finds out who has sent a request with these headers.
+    /// Determines the origin of a request with these headers.
     ///
-    /// The server's own origin is the one whose host and port the `Host` header names, which a proxy in front has to
-    /// pass on, and whose scheme is the request's, where that is known.
+    /// The server's own origin has the host and port of the `Host` header, which a proxy in front must pass on, and the
+    /// scheme of the request if that is known.
     ///
     /// # Errors
-    /// The origin of a page that may not connect, as it was written.
-    pub(crate) fn check<'r>(&self, headers: &'r HeaderMap, scheme: Scheme) -> Result<Visitor<'r>, String> {
+    /// The origin of a page that may not connect in lower case, or a description if the browser has sent none.
+    pub(crate) fn check<'r>(
+        &self,
+        headers: &'r HeaderMap,
+        scheme: Scheme,
+    ) -> Result<RequestOrigin<'r>, String> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
-            // Browsers leave it out where a page only embeds something, an image, say. Asking is enough to do harm.
+            // Browsers omit it when a page only embeds something, such as an image. The request alone can do harm.
             return match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
-                None | Some(b"same-origin" | b"none") => Ok(Visitor::Own),
+                None | Some(b"same-origin" | b"none") => Ok(RequestOrigin::Own),
                 Some(_) => Err("a page of another site".into()),
             };
         };
@@ -64,25 +68,29 @@ impl Origins {
             return Err(text);
         }
         if headers.get(header::HOST).is_some_and(|host| is_own(&text, host, scheme)) {
-            return Ok(Visitor::Own);
+            return Ok(RequestOrigin::Own);
         }
         let mut patterns = self.0.iter().filter(|pattern| matches(pattern, &text)).peekable();
         if patterns.peek().is_none() {
             return Err(text);
         }
-        Ok(if patterns.any(|pattern| pattern != "*") { Visitor::Listed(origin) } else { Visitor::Anybody })
+        Ok(if patterns.any(|pattern| pattern != "*") {
+            RequestOrigin::Listed(origin)
+        } else {
+            RequestOrigin::Any
+        })
     }
 }
 
-/// What a page is told that may not connect, and whoever has to find out why.
-pub(crate) fn refusal(origin: &str) -> String {
+/// The response to a page that may not connect, for its developers.
+pub(crate) fn rejection_text(origin: &str) -> String {
     format!(
         "{origin:?} may not connect: it is not this server's own origin as the Host header names it, and not listed \
          in client.allowed_origins\n"
     )
 }
 
-/// Whether `host[:port]` is where the page of this origin came from.
+/// Whether a page of this origin was loaded from `host[:port]`.
 fn is_own(origin: &str, host: &HeaderValue, known: Scheme) -> bool {
     let Some((scheme, own)) = origin.split_once("://") else { return false };
     let is_other = match known {
@@ -94,15 +102,15 @@ fn is_own(origin: &str, host: &HeaderValue, known: Scheme) -> bool {
         return false;
     }
     let Ok(host) = host.to_str() else { return false };
-    // Some proxies add the port that browsers leave out.
-    let usual = match scheme {
+    // Some proxies add the default port, which browsers omit.
+    let default_port = match scheme {
         "https" => ":443",
         _ => ":80",
     };
-    !own.is_empty() && host.strip_suffix(usual).unwrap_or(host).eq_ignore_ascii_case(own)
+    !own.is_empty() && host.strip_suffix(default_port).unwrap_or(host).eq_ignore_ascii_case(own)
 }
 
-/// Whether `text` is what `pattern` says, in which `*` stands for any characters.
+/// Whether `text` matches `pattern`, in which `*` matches any characters.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -131,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_from_where_the_host_header_points_is_the_server_s_own() {
+    fn a_page_from_the_host_of_the_request_has_the_server_s_own_origin() {
         for (origin, host) in [
             ("http://localhost:8000", "localhost:8000"),
             ("https://push.example.com", "push.example.com"),
@@ -140,12 +148,16 @@ mod tests {
             ("http://[::1]:8000", "[::1]:8000"),
         ] {
             let headers = headers(&[("origin", origin), ("host", host)]);
-            assert_eq!(origins(&[]).check(&headers, Scheme::Unknown), Ok(Visitor::Own), "{origin} {host}");
+            assert_eq!(
+                origins(&[]).check(&headers, Scheme::Unknown),
+                Ok(RequestOrigin::Own),
+                "{origin} {host}"
+            );
         }
     }
 
     #[test]
-    fn a_page_that_came_without_tls_is_not_the_own_page_of_a_server_with_tls() {
+    fn a_page_loaded_without_tls_is_foreign_to_a_server_with_tls() {
         for (origin, scheme, own) in [
             ("https://push.example.com", Scheme::Https, true),
             ("http://push.example.com", Scheme::Https, false),
@@ -187,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_origin_is_named_back_as_it_was_written() {
+    fn a_listed_origin_is_returned_as_the_request_contains_it() {
         for (listed, origin) in [
             ("https://example.com", "https://example.com"),
             ("https://Example.com", "https://example.com"),
@@ -199,7 +211,7 @@ mod tests {
             let value = HeaderValue::from_str(origin).unwrap();
             assert_eq!(
                 origins(&[listed]).check(&headers, Scheme::Unknown),
-                Ok(Visitor::Listed(&value)),
+                Ok(RequestOrigin::Listed(&value)),
                 "{listed} {origin}"
             );
         }
@@ -207,7 +219,7 @@ mod tests {
             let headers = headers(&[("origin", origin), ("host", "push.example.com")]);
             assert_eq!(
                 origins(&["https://a.example", "*"]).check(&headers, Scheme::Unknown),
-                Ok(Visitor::Anybody),
+                Ok(RequestOrigin::Any),
                 "{origin}"
             );
         }
@@ -223,8 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_only_embeds_is_foreign_too() {
-        assert_eq!(origins(&[]).check(&headers(&[("host", "localhost")]), Scheme::Unknown), Ok(Visitor::Own));
+    fn an_embedded_request_without_origin_is_foreign_too() {
+        assert_eq!(
+            origins(&[]).check(&headers(&[("host", "localhost")]), Scheme::Unknown),
+            Ok(RequestOrigin::Own)
+        );
         for (site, own) in
             [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)]
         {

@@ -1,13 +1,12 @@
-//! How far a connection's peer keeps up with the minimum data rate, and which connections are the slowest.
+//! The progress of each connection relative to the minimum data rate, and the list of the slowest connections.
 //!
-//! A connection waits for its peer in one of three ways ([`Wait`]). While it does, its time *behind* grows; every byte
-//! that moves takes it back by a byte's time at the minimum rate. So a peer that sends or reads steadily is never behind,
-//! and one that sends a byte now and then falls behind like one that sends nothing. A connection whose server is at
-//! work is not behind, however long that takes.
+//! A connection waits for its peer in one of three ways ([`WaitingFor`]). While it waits, its *lag* grows. Every transferred
+//! byte reduces the lag by the time of one byte at the minimum rate. A peer that sends or reads at this rate has no lag, and
+//! a peer that sends single bytes lags like a silent one. The time in which the server processes a request adds no lag.
 //!
 //! Invariants:
-//! - Locks are taken in this order: a pace, then [`SlowConnections`]; neither is held over an await.
-//! - A connection is listed in [`SlowConnections`] only while it waits for its peer, and once.
+//! - Locks are taken in this order: the state of a [`Pace`], then [`SlowConnections`]. Neither is held over an await.
+//! - [`SlowConnections`] lists a connection once, and only while it waits for its peer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,49 +20,49 @@ use super::limiter::AddressKey;
 use tidings_metrics::{Label as _, labels};
 
 labels! {
-    /// What a connection waits for, in the order in which connections give way.
+    /// The data that a connection waits for, in the order of eviction.
     #[derive(PartialOrd, Ord)]
-    pub(super) enum Wait {
-        /// The head of the next request: little or nothing is lost with the connection.
+    pub(super) enum WaitingFor {
+        /// The head of the next request. Closing the connection loses little or nothing.
         Head => "head",
         /// The rest of a request's body.
         Body => "body",
-        /// The peer, to read a response.
-        Answer => "answer",
+        /// The peer's reading of a response.
+        Response => "answer",
     }
 }
 
-impl Wait {
-    /// How far behind a connection must be before it can be evicted.
+impl WaitingFor {
+    /// The least lag of a connection that can be evicted.
     pub(super) fn grace(self) -> Duration {
         match self {
             Self::Head | Self::Body => GRACE,
-            Self::Answer => 4 * GRACE,
+            Self::Response => 4 * GRACE,
         }
     }
 }
 
-/// How far behind a connection may be while others wait for a permit.
+/// The lag that is tolerated while other connections wait for a permit.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 
-/// Connections that wait for their peers, ordered by how far they are behind the minimum rate.
+/// Connections that wait for their peers, ordered by their lag.
 #[derive(Debug, Default)]
 pub(super) struct SlowConnections(Mutex<[BTreeMap<Key, Arc<Pace>>; 3]>);
 
-/// Since when a connection is effectively behind, and its number.
+/// The start of a connection's lag, and the number of the connection.
 type Key = (Instant, u64);
 
 impl SlowConnections {
-    /// Evicts the connection that is furthest behind, of one address if one is given. Returns what it waited for, or
-    /// `None` when no connection is far enough behind.
-    pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<Wait> {
+    /// Evicts the connection with the greatest lag, of one address if one is given. Returns the data that it waited for, or
+    /// `None` if no connection lags enough.
+    pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<WaitingFor> {
         let now = Instant::now();
         let mut lists = self.lock();
-        let (wait, pace) = Wait::ALL.iter().copied().find_map(|wait| {
+        let (wait, pace) = WaitingFor::ALL.iter().copied().find_map(|wait| {
             let list = &mut lists[wait as usize];
-            let is_behind = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
-            let mut behind = list.iter().take_while(|((since, _), _)| is_behind(*since));
-            let (key, _) = behind.find(|(_, pace)| address.is_none() || pace.address == address)?;
+            let lags = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
+            let mut lagging = list.iter().take_while(|((since, _), _)| lags(*since));
+            let (key, _) = lagging.find(|(_, pace)| address.is_none() || pace.address == address)?;
             let key = *key;
             Some((wait, list.remove(&key)?))
         })?;
@@ -77,15 +76,15 @@ impl SlowConnections {
     }
 }
 
-/// How far one connection is behind the minimum rate.
+/// The progress of one connection relative to the minimum rate.
 #[derive(Debug)]
 pub(super) struct Pace {
     number: u64,
     address: Option<AddressKey>,
     slowest: Arc<SlowConnections>,
-    /// The minimum rate in bytes per second; 0 means that any byte clears the lag.
+    /// The minimum rate in bytes per second. With 0 any byte clears the lag.
     rate: u32,
-    /// How far behind a body may fall.
+    /// The longest lag of a body.
     body_limit: Duration,
     state: Mutex<State>,
     evicted: AtomicBool,
@@ -97,46 +96,46 @@ pub(super) struct Pace {
 struct State {
     head: Option<Instant>,
     body: Lag,
-    answer: Lag,
-    listed: Option<(Wait, Key)>,
-    evicted_as: Option<Wait>,
-    /// The task that waits for more of a body.
+    response: Lag,
+    listed: Option<(WaitingFor, Key)>,
+    evicted_as: Option<WaitingFor>,
+    /// The task that waits for more data of a body.
     reader: Option<Waker>,
-    has_asked: bool,
+    has_received_request: bool,
 }
 
-/// How far one direction is behind the minimum rate.
+/// The lag of one direction behind the minimum rate.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lag {
-    behind: Duration,
+    accrued: Duration,
     waits_since: Option<Instant>,
 }
 
 impl Lag {
-    /// Starts to wait, unless it waits already. Returns since when it is behind.
+    /// Starts to wait, unless it waits already. Returns the start of the lag.
     fn wait(&mut self, now: Instant) -> Instant {
         let since = *self.waits_since.get_or_insert(now);
-        since.checked_sub(self.behind).unwrap_or(since)
+        since.checked_sub(self.accrued).unwrap_or(since)
     }
 
     fn since(&self) -> Option<Instant> {
-        self.waits_since.map(|since| since.checked_sub(self.behind).unwrap_or(since))
+        self.waits_since.map(|since| since.checked_sub(self.accrued).unwrap_or(since))
     }
 
-    /// `bytes` have been transferred, and the direction does not wait any more.
+    /// Records the transfer of `bytes`, which ends the wait.
     fn advance(&mut self, bytes: usize, rate: u32, now: Instant) {
         if let Some(since) = self.waits_since.take() {
-            self.behind += now.saturating_duration_since(since);
+            self.accrued += now.saturating_duration_since(since);
         }
         if rate == 0 {
             if bytes > 0 {
-                self.behind = Duration::ZERO;
+                self.accrued = Duration::ZERO;
             }
             return;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let recovered = Duration::from_micros(bytes.saturating_mul(1_000_000) / u64::from(rate));
-        self.behind = self.behind.saturating_sub(recovered);
+        self.accrued = self.accrued.saturating_sub(recovered);
     }
 }
 
@@ -161,25 +160,25 @@ impl Pace {
         })
     }
 
-    /// The connection waits for the next head from now on.
-    pub(super) fn head_awaited(self: &Arc<Self>) {
+    /// Records that the connection starts to wait for the next head.
+    pub(super) fn wait_for_head(self: &Arc<Self>) {
         self.change(|state, now| {
             state.head = Some(now);
             state.body = Lag::default();
-            state.answer.behind = Duration::ZERO;
+            state.response.accrued = Duration::ZERO;
         });
     }
 
-    /// The head of a request was received.
+    /// Records that the head of a request was received.
     pub(super) fn head_received(self: &Arc<Self>) {
         self.change(|state, _| {
             state.head = None;
-            state.has_asked = true;
+            state.has_received_request = true;
         });
     }
 
-    /// The connection waits for the rest of a body. Returns its deadline, or `None` when that has passed.
-    pub(super) fn body_awaited(self: &Arc<Self>, reader: &Waker) -> Option<Instant> {
+    /// Records that the connection waits for more of a body. Returns the deadline, or `None` if it has passed.
+    pub(super) fn wait_for_body(self: &Arc<Self>, reader: &Waker) -> Option<Instant> {
         let mut until = None;
         let limit = self.body_limit;
         self.change(|state, now| {
@@ -194,13 +193,13 @@ impl Pace {
         until
     }
 
-    /// `bytes` of a body were received.
+    /// Records that `bytes` of a body were received.
     pub(super) fn body_received(self: &Arc<Self>, bytes: usize) {
         let rate = self.rate;
         self.change(|state, now| state.body.advance(bytes, rate, now));
     }
 
-    /// The connection does not wait for a body any more.
+    /// Records that the connection no longer waits for a body.
     pub(super) fn body_finished(self: &Arc<Self>) {
         self.change(|state, _| {
             state.body = Lag::default();
@@ -208,20 +207,20 @@ impl Pace {
         });
     }
 
-    /// The socket is not writable. Returns since when the peer is behind.
+    /// Records that the socket is not writable. Returns the start of the peer's lag.
     pub(super) fn write_blocked(self: &Arc<Self>) -> Instant {
         let mut since = None;
-        self.change(|state, now| since = Some(state.answer.wait(now)));
+        self.change(|state, now| since = Some(state.response.wait(now)));
         since.unwrap_or_else(Instant::now)
     }
 
-    /// `bytes` were written to the socket.
+    /// Records that `bytes` were written to the socket.
     pub(super) fn written(self: &Arc<Self>, bytes: usize) {
         let rate = self.rate;
-        self.change(|state, now| state.answer.advance(bytes, rate, now));
+        self.change(|state, now| state.response.advance(bytes, rate, now));
     }
 
-    /// Whether a request's body was received too slowly, or the connection was evicted while it waited for one.
+    /// Whether a request's body was received too slowly, or the connection was evicted while it waited for a body.
     pub(super) fn is_too_slow(&self) -> bool {
         self.too_slow.load(Ordering::Relaxed)
     }
@@ -230,24 +229,24 @@ impl Pace {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Completes when the connection is evicted. Returns what it waited for, and whether it has sent a request.
-    pub(super) async fn evicted(&self) -> (Wait, bool) {
+    /// Completes when the connection is evicted. Returns the data that it waited for, and whether it has sent a request.
+    pub(super) async fn until_evicted(&self) -> (WaitingFor, bool) {
         loop {
             self.eviction.notified().await;
             let state = self.lock();
             if let Some(wait) = state.evicted_as {
-                return (wait, state.has_asked);
+                return (wait, state.has_received_request);
             }
         }
     }
 
-    /// The connection has ended.
-    pub(super) fn leave(self: &Arc<Self>) {
+    /// Records the end of the connection and removes it from the list.
+    pub(super) fn close(self: &Arc<Self>) {
         self.evicted.store(true, Ordering::Relaxed);
         self.change(|_, _| {});
     }
 
-    fn evict(&self, wait: Wait) {
+    fn evict(&self, wait: WaitingFor) {
         let mut state = self.lock();
         state.evicted_as = Some(wait);
         self.evicted.store(true, Ordering::Relaxed);
@@ -259,28 +258,28 @@ impl Pace {
         }
     }
 
-    /// Changes the state, and moves the connection to the list that belongs to it.
+    /// Changes the state, and moves the connection to the list that belongs to the new state.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
         change(&mut state, Instant::now());
         let key = |since: Instant| (since, self.number);
-        let wanted = if self.is_evicted() {
+        let target = if self.is_evicted() {
             None
-        } else if let Some(since) = state.answer.since() {
-            Some((Wait::Answer, key(since)))
+        } else if let Some(since) = state.response.since() {
+            Some((WaitingFor::Response, key(since)))
         } else if let Some(since) = state.body.since() {
-            Some((Wait::Body, key(since)))
+            Some((WaitingFor::Body, key(since)))
         } else {
-            state.head.map(|since| (Wait::Head, key(since)))
+            state.head.map(|since| (WaitingFor::Head, key(since)))
         };
-        if wanted == state.listed {
+        if target == state.listed {
             return;
         }
         let mut lists = self.slowest.lock();
-        if let Some((wait, key)) = std::mem::replace(&mut state.listed, wanted) {
+        if let Some((wait, key)) = std::mem::replace(&mut state.listed, target) {
             lists[wait as usize].remove(&key);
         }
-        if let Some((wait, key)) = wanted {
+        if let Some((wait, key)) = target {
             lists[wait as usize].insert(key, Arc::clone(self));
         }
     }
@@ -295,29 +294,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_at_the_minimum_rate_make_up_for_the_time_they_took() {
+    fn a_transfer_at_the_minimum_rate_has_no_lag() {
         let began = Instant::now();
-        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let after = |seconds: u64| began + Duration::from_secs(seconds);
         let mut steady = Lag::default();
         for second in 0..60 {
-            assert_eq!(steady.wait(at(second)), at(second), "behind after {second} s");
-            steady.advance(100, 100, at(second + 1));
+            assert_eq!(steady.wait(after(second)), after(second), "a lag after {second} s");
+            steady.advance(100, 100, after(second + 1));
         }
         let mut dripping = Lag::default();
         for second in 0..10 {
-            dripping.wait(at(second));
-            dripping.advance(10, 100, at(second + 1));
+            dripping.wait(after(second));
+            dripping.advance(10, 100, after(second + 1));
         }
-        assert_eq!(dripping.behind, Duration::from_secs(9));
-        // What came early is not saved up for later.
+        assert_eq!(dripping.accrued, Duration::from_secs(9));
+        // A faster transfer gives no credit for later.
         let mut early = Lag::default();
-        early.wait(at(0));
-        early.advance(1_000_000, 100, at(1));
-        assert_eq!(early.wait(at(2)), at(2));
+        early.wait(after(0));
+        early.advance(1_000_000, 100, after(1));
+        assert_eq!(early.wait(after(2)), after(2));
     }
 
     #[test]
-    fn those_furthest_behind_give_way_first_and_idle_ones_before_them() {
+    fn idle_connections_are_evicted_first_and_then_those_with_the_greatest_lag() {
         let slowest = Arc::new(SlowConnections::default());
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("a minute of uptime");
         let pace =
@@ -326,14 +325,14 @@ mod tests {
         body.change(|state, _| state.body.waits_since = Some(long_ago + Duration::from_secs(1)));
         worse.change(|state, _| state.body.waits_since = Some(long_ago));
         idle.change(|state, _| state.head = Some(long_ago + Duration::from_secs(2)));
-        fresh.head_awaited();
-        assert_eq!(slowest.evict(None), Some(Wait::Head));
+        fresh.wait_for_head();
+        assert_eq!(slowest.evict(None), Some(WaitingFor::Head));
         assert!(idle.is_evicted() && !fresh.is_evicted());
-        assert_eq!(slowest.evict(None), Some(Wait::Body));
+        assert_eq!(slowest.evict(None), Some(WaitingFor::Body));
         assert!(worse.is_evicted() && !body.is_evicted());
-        assert_eq!(slowest.evict(None), Some(Wait::Body));
+        assert_eq!(slowest.evict(None), Some(WaitingFor::Body));
         assert_eq!(slowest.evict(None), None);
-        fresh.leave();
-        assert!(slowest.lock().iter().all(BTreeMap::is_empty), "left listed");
+        fresh.close();
+        assert!(slowest.lock().iter().all(BTreeMap::is_empty), "a closed connection is still listed");
     }
 }

@@ -1,5 +1,4 @@
-//! Accepting HTTP connections and serving them within bounds, until they end or leave HTTP: a request may take over its
-//! connection, see [`Exit`].
+//! The accept loop, and serving HTTP connections within limits until they end or leave HTTP (see [`Hijacker`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -21,36 +20,35 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::bodies::{AnswerBody, RequestBody};
+use super::bodies::{RequestBody, ResponseBody};
 use super::forwarded::Peer;
 use super::limiter::{HttpLimiter, HttpPermit};
 use super::listener::{Accept, Release};
-use super::pace::Wait;
+use super::pace::WaitingFor;
 use super::traffic::Traffic;
 use super::write_timeout::WriteTimeout;
 use tidings_config::HttpOptions;
 
 /// The limits on connections and requests.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Connections of all listeners together, beside a few for probes, see [`super::limiter`]. One that is no longer
-    /// HTTP's does not count.
+pub(super) struct HttpLimits {
+    /// The most connections of all listeners together, without the reserve (see [`super::limiter`]). A connection that has
+    /// left HTTP does not count.
     pub(super) connections: usize,
-    /// How many of them one address may have.
+    /// The most connections of one address.
     pub(super) of_address: usize,
-    /// Whether that holds for loopback addresses too, where proxies on this machine connect from.
+    /// Whether the limit applies to loopback addresses too, from which proxies on this machine connect.
     pub(super) of_loopback: bool,
-    /// The minimum rate of bodies and of reading answers, in bytes per second; 0: there is none, and only a peer that
-    /// is silent falls behind.
+    /// The minimum rate of receiving bodies and of reading responses, in bytes per second. With 0 only a silent peer lags.
     pub(super) min_rate: u32,
-    /// How long a connection may take from being ready for a request to having its whole head: a slow head and a
-    /// kept connection without requests end by it.
+    /// The longest time from the connection's readiness for a request to the end of the request's head. It limits slow heads
+    /// and idle connections.
     pub(super) head: Duration,
-    /// How far a request's body may fall behind the minimum rate.
+    /// The longest lag of a request's body behind the minimum rate.
     pub(super) body: Duration,
-    /// How far a peer may fall behind it in reading an answer.
+    /// The longest lag of a peer in reading a response.
     pub(super) unread: Duration,
-    /// The longest head in bytes; a longer one is answered with 431.
+    /// The longest head in bytes. The response to a longer one is 431.
     pub(super) head_bytes: usize,
     /// The paths that the reserve serves.
     pub(super) reserve: ReservePaths,
@@ -61,7 +59,7 @@ pub(super) struct Bounds {
 pub struct ReservePaths {
     /// Paths of probes.
     pub probes: &'static [&'static str],
-    /// Prefixes of the paths of WebSockets, whose handshakes the reserve serves too.
+    /// Prefixes of the paths of WebSockets. The reserve serves handshakes, which leave HTTP at once.
     pub websockets: &'static [&'static str],
 }
 
@@ -78,8 +76,8 @@ impl ReservePaths {
     }
 }
 
-impl Bounds {
-    /// Those of a server with so many connections.
+impl HttpLimits {
+    /// The default limits for a server with this number of connections.
     pub(super) fn new(connections: usize) -> Self {
         Self {
             connections,
@@ -94,7 +92,7 @@ impl Bounds {
         }
     }
 
-    /// Those that are configured.
+    /// The configured limits.
     pub(super) fn from_config(options: &HttpOptions) -> Self {
         let of_address = match options.connection_limit_per_address {
             0 => options.connection_limit.div_ceil(2),
@@ -106,23 +104,23 @@ impl Bounds {
     }
 }
 
-/// How long accepting rests after an error that would come again at once, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long an evicted connection may take to end.
+/// The pause after a failed accept, because the error would repeat at once: too many open files, for example.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The time for an evicted connection to send its last response.
 const EVICTION_GRACE: Duration = Duration::from_millis(250);
 
-/// What all listeners share: limits and permits.
+/// The limits and permits that all listeners share.
 #[derive(Debug)]
 pub(super) struct ListenerState {
-    bounds: Bounds,
+    limits: HttpLimits,
     limiter: Arc<HttpLimiter>,
-    /// The trusted proxies, whose connections carry requests of many clients.
+    /// Has the list of trusted proxies.
     process: Arc<Process>,
 }
 
 impl ListenerState {
-    pub(super) fn new(bounds: Bounds, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
-        Self { bounds, limiter: Arc::new(HttpLimiter::new(bounds, traffic)), process }
+    pub(super) fn new(limits: HttpLimits, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
+        Self { limits, limiter: Arc::new(HttpLimiter::new(limits, traffic)), process }
     }
 
     /// Waits for a connection, and for its permit. At most one connection for each listener waits for a permit here;
@@ -130,7 +128,7 @@ impl ListenerState {
     async fn next<A: Accept>(&self, listener: &A) -> (A::Raw, HttpPermit) {
         loop {
             let raw = self.accept(listener).await;
-            // The limit of an address applies to clients; a connection of a trusted proxy carries requests of many.
+            // The limit by address applies to clients. A trusted proxy carries the requests of many clients.
             let address = A::peer(&raw).filter(|peer| !self.process.addresses.is_proxy(*peer));
             if let Some(permit) = self.limiter.acquire(address).await {
                 return (raw, permit);
@@ -143,46 +141,47 @@ impl ListenerState {
         loop {
             match listener.accept().await {
                 Ok(io) => return io,
-                // The peer gave up before it was accepted (accept(2): ECONNABORTED).
+                // The peer closed the connection before the accept (accept(2): ECONNABORTED).
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut logged, true) {
-                        tracing::warn!(%error, "cannot accept HTTP connections; trying again until it works");
+                        tracing::warn!(%error, "cannot accept HTTP connections; retrying every 100 ms");
                     }
-                    tokio::time::sleep(ACCEPT_REST).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 }
 
-/// Takes over a connection that leaves HTTP.
-type Leave = Box<dyn FnOnce(Socket) + Send>;
+/// The callback that receives a connection that leaves HTTP.
+type OnHijack = Box<dyn FnOnce(Socket) + Send>;
 
-/// Takes a request's connection out of HTTP, so that the response is written by other means; an extension of the request.
+/// Takes a request's connection out of HTTP, so that the response is written by other means. Every request has it as an
+/// extension.
 #[derive(Clone)]
-pub struct Exit(Arc<Mutex<Option<oneshot::Sender<Leave>>>>);
+pub struct Hijacker(Arc<Mutex<Option<oneshot::Sender<OnHijack>>>>);
 
-impl Exit {
-    fn new() -> (Self, oneshot::Receiver<Leave>) {
+impl Hijacker {
+    fn new() -> (Self, oneshot::Receiver<OnHijack>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
     }
 
-    /// Calls `with` with the connection. Never resolves: the caller is dropped. Bytes that the client has sent after the
+    /// Calls `callback` with the connection. Never resolves: the caller is dropped. Bytes that the client has sent after the
     /// request are discarded.
-    pub async fn leave(&self, with: impl FnOnce(Socket) + Send + 'static) -> Response {
+    pub async fn hijack(&self, callback: impl FnOnce(Socket) + Send + 'static) -> Response {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // The receiver is gone when the connection has broken.
-            let _ = sender.send(Box::new(with));
+            let _ = sender.send(Box::new(callback));
         }
         std::future::pending().await
     }
 }
 
-/// Serves a listener's connections until `stop` is set; then ends once the requests under way are answered.
+/// Serves a listener's connections until `stop` is set, and then until the requests in progress have responses.
 pub(super) async fn listen<A: Accept + Sync>(
     listener: A,
     routes: Routes,
@@ -193,10 +192,10 @@ pub(super) async fn listen<A: Accept + Sync>(
     loop {
         let stopped = stop.clone();
         let (raw, permit) = tokio::select! {
-            () = stopping(&mut stop) => break,
+            () = until_stopped(&mut stop) => break,
             next = state.next(&listener) => next,
         };
-        // Connections that have ended are removed; at most `Bounds::connections` remain.
+        // Removes connections that have ended. At most `HttpLimits::connections` and the reserve remain.
         while served.try_join_next().is_some() {}
         let permit = (Peer(A::peer(&raw)), permit);
         served.spawn(connection(listener.open(raw), permit, routes.clone(), Arc::clone(&state), stopped));
@@ -212,30 +211,30 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (permit, bounds) = (Arc::new(permit), state.bounds);
+    let (permit, limits) = (Arc::new(permit), state.limits);
     let pace = Arc::clone(&permit.pace);
     let io = tokio::select! {
         io = opening => io,
-        _ = pace.evicted() => return,
-        () = stopping(&mut stop) => return,
+        _ = pace.until_evicted() => return,
+        () = until_stopped(&mut stop) => return,
     };
     let Some(io) = io else { return };
-    let io = TokioIo::new(WriteTimeout::new(io, bounds.unread, Arc::clone(&pace)));
+    let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&pace)));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(limits.head_bytes);
     // A client that has shut down its sending side still reads the response.
     http.half_close(true);
-    let (exit, mut left) = Exit::new();
+    let (hijacker, mut hijacked) = Hijacker::new();
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(exit.clone());
+        request.extensions_mut().insert(hijacker.clone());
         request.extensions_mut().insert(peer);
-        answer(request, routes.clone(), Arc::clone(&permit))
+        respond(request, routes.clone(), Arc::clone(&permit))
     });
     let mut served = http.serve_connection(io, service).with_upgrades();
     let mut stopped = false;
-    let mut given_up = None;
-    let leave = loop {
+    let mut grace = None;
+    let on_hijack = loop {
         tokio::select! {
             // First, so that earlier responses are sent before the connection leaves.
             biased;
@@ -245,57 +244,57 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 }
                 return;
             }
-            Ok(leave) = &mut left => break leave,
-            (wait, has_asked) = pace.evicted(), if given_up.is_none() => {
-                // A connection without a request loses nothing, and a peer that does not read receives nothing.
-                if wait == Wait::Answer || !has_asked {
+            Ok(on_hijack) = &mut hijacked => break on_hijack,
+            (waiting_for, has_sent_request) = pace.until_evicted(), if grace.is_none() => {
+                // Without a request nothing is lost, and a peer that does not read cannot receive a response.
+                if waiting_for == WaitingFor::Response || !has_sent_request {
                     return;
                 }
-                given_up = Some(Box::pin(tokio::time::sleep(EVICTION_GRACE)));
+                grace = Some(Box::pin(tokio::time::sleep(EVICTION_GRACE)));
             }
-            () = async { given_up.as_mut().expect("checked").await }, if given_up.is_some() => return,
-            () = stopping(&mut stop), if !stopped => stopped = true,
+            () = async { grace.as_mut().expect("checked").await }, if grace.is_some() => return,
+            () = until_stopped(&mut stop), if !stopped => stopped = true,
         }
         Pin::new(&mut served).graceful_shutdown();
     };
     let Some(parts) = served.into_parts() else { return };
     match parts.io.into_inner().into_inner().release() {
-        Ok(socket) => leave(socket),
-        Err(error) => tracing::debug!(%error, "an HTTP connection could not be handed over"),
+        Ok(socket) => on_hijack(socket),
+        Err(error) => tracing::debug!(%error, "an HTTP connection could not be handed over to a shard"),
     }
 }
 
-/// Answers one request, which needs a regular permit unless the reserve serves it.
-async fn answer(
+/// Responds to one request, which needs a regular permit unless the reserve serves it.
+async fn respond(
     request: Request<Incoming>,
     routes: TowerToHyperService<Routes>,
     permit: Arc<HttpPermit>,
-) -> Result<Response<AnswerBody>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let pace = Arc::clone(&permit.pace);
     pace.head_received();
-    let mut answer =
+    let mut response =
         if permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await {
-            permit.refusal()
+            permit.rejection()
         } else {
-            let watched = Arc::clone(&pace);
-            match routes.call(request.map(|body| RequestBody::new(body, watched))).await {
-                Ok(answer) => answer,
+            let body_pace = Arc::clone(&pace);
+            match routes.call(request.map(|body| RequestBody::new(body, body_pace))).await {
+                Ok(response) => response,
                 Err(never) => match never {},
             }
         };
     if pace.is_too_slow() {
-        let text = "the request's body came too slowly (http.min_data_rate)\n";
-        answer = (StatusCode::REQUEST_TIMEOUT, text).into_response();
+        let text = "the request's body was received too slowly (http.min_data_rate)\n";
+        response = (StatusCode::REQUEST_TIMEOUT, text).into_response();
     }
-    let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if !is_upgrade && (permit.is_reserve() || pace.is_too_slow()) {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answer.map(|body| AnswerBody::new(body, pace)))
+    Ok(response.map(|body| ResponseBody::new(body, pace)))
 }
 
 /// Completes when `stop` is set or its sender is dropped.
-async fn stopping(stop: &mut watch::Receiver<bool>) {
+async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -1,4 +1,4 @@
-//! What happens on the HTTP listeners, counted.
+//! Counters of the HTTP listeners.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
 
-use super::pace::Wait;
+use super::pace::WaitingFor;
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 labels! {
@@ -21,11 +21,11 @@ labels! {
 }
 
 labels! {
-    /// Which limit a request or a connection has exceeded.
-    pub(super) enum Exceeded {
-        /// `http.connection_limit`: a request.
+    /// The limit that a request or a connection has exceeded.
+    pub(super) enum ExceededLimit {
+        /// `http.connection_limit`, for a request.
         Limit => "limit",
-        /// `http.connection_limit_per_address`: a connection.
+        /// `http.connection_limit_per_address`, for a connection.
         Address => "address",
     }
 }
@@ -33,14 +33,14 @@ labels! {
 /// Connections and requests of the HTTP listeners.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// Connections now.
+    /// Current connections.
     pub(super) connections: Arc<AtomicU64>,
-    /// Connections now that are in the reserve.
+    /// Current connections with a permit of the reserve.
     pub(super) reserve: AtomicU64,
-    /// Connections that were closed for new ones.
-    pub(super) gave_way: KeyedCounters<Wait>,
+    /// Slow connections that were closed for new ones.
+    pub(super) evicted: KeyedCounters<WaitingFor>,
     /// Requests and connections that were rejected at a limit.
-    pub(super) refused: KeyedCounters<Exceeded>,
+    pub(super) rejected: KeyedCounters<ExceededLimit>,
     responses: KeyedCounters<StatusClass>,
 }
 
@@ -65,24 +65,24 @@ impl Collect for Traffic {
         out.gauge(
             "tidings_http_reserve_connections",
             None,
-            "Connections of the HTTP port past their limit, in the reserve for probes",
+            "Connections of the HTTP port beyond its limit, in the reserve for probes",
             reserve,
         )?;
         out.counters(
             "tidings_http_gave_way",
-            "Slow connections of the HTTP port closed for new ones, by what they waited for",
+            "Slow connections of the HTTP port that were closed for new ones, by what they waited for",
             "waited_for",
-            self.gave_way.iter(),
+            self.evicted.iter(),
         )?;
         out.counters(
             "tidings_http_refused",
-            "HTTP requests (limit) and connections (address) refused for want of a place",
+            "HTTP requests (limit) and connections (address) that were rejected at a limit on connections",
             "reason",
-            self.refused.iter(),
+            self.rejected.iter(),
         )?;
         out.counters(
             "tidings_http_requests",
-            "HTTP requests answered, by the class of their status; those that became streams are not among them",
+            "HTTP responses by the class of their status, without requests that became streams",
             "code",
             self.responses.iter(),
         )

@@ -1,4 +1,4 @@
-//! A stream whose writes fail when the peer reads more slowly than the minimum rate.
+//! A stream with a limit on how slowly the peer may read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::pace::Pace;
 
-/// A stream whose writes and flushes fail with [`io::ErrorKind::TimedOut`] once they are further behind the minimum rate
+/// A stream that fails writes and flushes with [`io::ErrorKind::TimedOut`] once the peer is further behind the minimum rate
 /// than `limit`. Reads are passed through. A timer exists only while a write waits.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<T> {
@@ -31,8 +31,9 @@ impl<T> WriteTimeout<T> {
         self.io
     }
 
-    /// Passes on the outcome of a write, whose length `bytes` returns, or fails it after its deadline.
-    fn watch<R>(
+    /// Passes on the result of a write, or fails a write that waits past its deadline. `bytes` extracts the number of
+    /// written bytes.
+    fn check_deadline<R>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<R>>,
@@ -64,7 +65,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watch(cx, written, |bytes| *bytes)
+        self.check_deadline(cx, written, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -73,7 +74,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
-        self.watch(cx, written, |bytes| *bytes)
+        self.check_deadline(cx, written, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -82,11 +83,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, flushed, |()| 0)
+        self.check_deadline(cx, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut, |()| 0)
+        self.check_deadline(cx, shut, |()| 0)
     }
 }

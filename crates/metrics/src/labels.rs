@@ -1,21 +1,21 @@
-//! Counters by the values of a label.
+//! Counters with one label that has a fixed set of values.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The values of a label: a field-less enum, see [`labels!`].
+/// The values of a label: a field-less enum, declared with [`labels!`].
 pub trait Label: Copy + 'static {
     /// All values.
     const ALL: &'static [Self];
 
-    /// The value as the exposition shows it.
+    /// The value in the exposition.
     fn label(self) -> &'static str;
 
-    /// The place of the value in [`Self::ALL`].
+    /// The index of the value in [`Self::ALL`].
     fn index(self) -> usize;
 }
 
-/// Declares an enum whose variants are the values of a label: `Variant => "value",`.
+/// Declares an enum with a variant for each value of a label: `Variant => "value",`.
 #[macro_export]
 macro_rules! labels {
     ($(#[$meta:meta])* $vis:vis enum $Name:ident {
@@ -53,7 +53,7 @@ impl<K: Label> Default for KeyedCounters<K> {
 }
 
 impl<K: Label> KeyedCounters<K> {
-    /// Adds one; returns the count with it.
+    /// Increments a counter. Returns the new count.
     pub fn add(&self, key: K) -> u64 {
         self.counts[key.index()].fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -81,12 +81,12 @@ mod tests {
     }
 
     #[test]
-    fn each_value_has_a_counter_of_its_own() {
+    fn each_label_value_has_its_own_counter() {
         let counters = KeyedCounters::<Fruit>::default();
         assert_eq!(counters.add(Fruit::Pear), 1);
         assert_eq!(counters.add(Fruit::Pear), 2);
         assert_eq!((counters.get(Fruit::Apple), counters.get(Fruit::Pear)), (0, 2));
         assert_eq!(counters.iter().collect::<Vec<_>>(), [("apple", 0), ("pear", 2)]);
-        assert!(Fruit::ALL.iter().enumerate().all(|(at, fruit)| fruit.index() == at));
+        assert!(Fruit::ALL.iter().enumerate().all(|(index, fruit)| fruit.index() == index));
     }
 }

@@ -1,7 +1,7 @@
-//! Metrics: how a component reports what it counts, and the exposition of `/metrics`.
+//! Metrics: the trait by which components report their counters, and the exposition formats of `/metrics`.
 //!
 //! A component counts with atomics, implements [`Collect`] beside its counters, and is registered once. Counting costs
-//! an atomic addition; everything else happens at a scrape. This module knows no component.
+//! an atomic addition; everything else happens at a scrape. This crate depends on no component.
 //!
 //! Invariants:
 //! - Every label has a fixed set of values.
@@ -29,10 +29,10 @@ pub const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
 /// A component that reports metrics.
 pub trait Collect: Send + Sync + 'static {
-    /// Writes the present values of all metrics of this component.
+    /// Writes the current values of all metrics of this component.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The errors of the writer.
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result;
 }
 
@@ -42,12 +42,12 @@ impl<T: Collect> Collect for Arc<T> {
     }
 }
 
-/// The components whose metrics `/metrics` shows.
+/// The components that report to `/metrics`.
 #[derive(Debug, Default)]
 pub struct MetricsRegistry(Registry);
 
 impl MetricsRegistry {
-    /// Adds a component. Each family of metrics belongs to one component.
+    /// Adds a component. A family of metrics belongs to exactly one component.
     pub fn register(&mut self, component: impl Collect) {
         self.0.register_collector(Box::new(Component(component)));
     }
@@ -55,7 +55,7 @@ impl MetricsRegistry {
     /// The exposition in the OpenMetrics text format.
     ///
     /// # Errors
-    /// When the encoder rejects a value; no input can cause that.
+    /// The error of the encoder when it rejects a value. No input causes that.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(16 << 10);
         prometheus_client::encoding::text::encode(&mut text, &self.0)?;

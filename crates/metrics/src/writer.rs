@@ -1,4 +1,4 @@
-//! Writing one scrape: families of metrics, one after another.
+//! The writer of one scrape: families of metrics in sequence.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl<'a> MetricWriter<'a> {
         Self(encoder)
     }
 
-    /// A value that only grows.
+    /// Writes a value that only grows.
     pub fn counter(
         &mut self,
         name: &str,
@@ -31,7 +31,7 @@ impl<'a> MetricWriter<'a> {
         counter.encode(self.0.encode_descriptor(name, help, unit, MetricType::Counter)?)
     }
 
-    /// Counters with one label.
+    /// Writes counters with one label.
     pub fn counters(
         &mut self,
         name: &str,
@@ -40,12 +40,12 @@ impl<'a> MetricWriter<'a> {
         values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        values.into_iter().try_for_each(|(which, value)| {
-            ConstCounter::new(value).encode(family.encode_family(&[(label, which.as_ref())])?)
+        values.into_iter().try_for_each(|(label_value, value)| {
+            ConstCounter::new(value).encode(family.encode_family(&[(label, label_value.as_ref())])?)
         })
     }
 
-    /// A value that goes up and down.
+    /// Writes a value that goes up and down.
     pub fn gauge(
         &mut self,
         name: &str,
@@ -57,7 +57,7 @@ impl<'a> MetricWriter<'a> {
         gauge.encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
     }
 
-    /// Gauges with one label.
+    /// Writes gauges with one label.
     pub fn gauges(
         &mut self,
         name: &str,
@@ -66,13 +66,13 @@ impl<'a> MetricWriter<'a> {
         values: impl IntoIterator<Item = (&'static str, u64)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        values.into_iter().try_for_each(|(which, value)| {
-            ConstGauge::new(value).encode(family.encode_family(&[(label, which)])?)
+        values.into_iter().try_for_each(|(label_value, value)| {
+            ConstGauge::new(value).encode(family.encode_family(&[(label, label_value)])?)
         })
     }
 
-    /// A distribution: the sum of all values, and how many values lie above the previous bound and not above this one.
-    /// The last bound is infinite.
+    /// Writes a distribution: the sum of all values, and for each bucket its upper bound and the number of values above
+    /// the previous bound and up to this one. The last bound is infinite.
     pub fn histogram(
         &mut self,
         name: &str,
@@ -87,7 +87,7 @@ impl<'a> MetricWriter<'a> {
         family.encode_histogram(sum, count, buckets, exemplars)
     }
 
-    /// Information that does not change while the process runs; the value is always 1.
+    /// Writes information that does not change while the process runs. The value is always 1.
     pub fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&[label])
     }

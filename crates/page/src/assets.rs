@@ -1,7 +1,6 @@
-//! The files of the page, embedded, as they are served.
+//! The embedded files of the page, as they are served: without comments and indentation, and compressed once.
 //!
-//! They are written to be read, and served to be loaded: without comments and indentation, and compressed once. The
-//! table below is all there is, so what this takes is bounded by what is built in.
+//! [`FILES`] lists all of them, so the memory that they take is bounded at compile time.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -20,8 +19,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ring::digest;
 
-/// What a browser may do with the page: run, show and connect to what is here, and nothing else; make no markup of
-/// text; no frame around it (CSP level 3, Trusted Types).
+/// The content security policy of the page (CSP level 3, Trusted Types): scripts, styles, images and connections of this
+/// server only, no markup from text, and no frame around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
@@ -30,10 +29,10 @@ macro_rules! embedded {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../../../web/", $name)))),*] };
 }
 
-/// The page's markup, with places for what the server says.
+/// The page's markup, with placeholders for the parts that the server renders.
 pub(super) const INDEX: &str = include_str!("../../../web/index.html");
 
-/// Every file that the page asks for, by its name.
+/// The files that the page loads, by name.
 const FILES: [(&str, &str); 19] = embedded![
     "address.js",
     "console.js",
@@ -68,24 +67,24 @@ static CONTENTS: LazyLock<Vec<(&str, Content)>> = LazyLock::new(|| {
     FILES.into_iter().map(content).collect()
 });
 
-/// The answer to a request for a file of this name, if there is one.
+/// The response to a request for a file; `None` if there is no file with this name.
 pub fn asset(name: &str, headers: &HeaderMap) -> Option<Response> {
     let (_, content) = CONTENTS.iter().find(|(other, _)| *other == name)?;
-    Some(content.answer(headers))
+    Some(content.respond(headers))
 }
 
-/// How long a file is as it is served, uncompressed.
+/// The length of a file as it is served, uncompressed.
 #[cfg(test)]
 pub(super) fn length(name: &str) -> usize {
     let (_, content) = CONTENTS.iter().find(|(other, _)| *other == name).expect("a file of the page");
     content.plain.len()
 }
 
-/// A text, ready to be sent.
+/// A response body in both encodings.
 pub(super) struct Content {
     kind: &'static str,
     plain: Bytes,
-    packed: Bytes,
+    gzip: Bytes,
     /// A hash of the text in base64url.
     tag: String,
 }
@@ -99,42 +98,42 @@ impl Content {
     fn new(kind: &'static str, text: String) -> Self {
         let hash = digest::digest(&digest::SHA256, text.as_bytes());
         let tag = BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12]);
-        let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-        let packed = packer.write_all(text.as_bytes()).and_then(|()| packer.finish());
-        Self { kind, plain: text.into(), packed: packed.expect("memory takes all").into(), tag }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+        Self { kind, plain: text.into(), gzip: gzip.expect("a write to memory").into(), tag }
     }
 
-    /// The text, compressed if the client takes that, or 304 if it has the text (RFC 9110 §13.1.2).
-    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
-        let packs = takes_gzip(headers);
-        // A strong tag is of the bytes that are sent.
-        let tag = if packs { format!("\"{}-gz\"", self.tag) } else { format!("\"{}\"", self.tag) };
+    /// The response, compressed if the client accepts gzip; 304 if the client has the text already (RFC 9110 §13.1.2).
+    pub(super) fn respond(&self, headers: &HeaderMap) -> Response {
+        let is_gzip = accepts_gzip(headers);
+        // A strong tag identifies the bytes that are sent, so each encoding has its own.
+        let tag = if is_gzip { format!("\"{}-gz\"", self.tag) } else { format!("\"{}\"", self.tag) };
         let all = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let mut known =
+        let mut known_tags =
             all.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
-        let known = known.any(|known| known == tag || known == "*");
+        let is_known = known_tags.any(|known| known == tag || known == "*");
         let tag = HeaderValue::try_from(tag).expect("base64url in quotes");
-        // It changes with the program only, but then at once.
+        // The text changes only with the program, but browsers must see the change at once.
         let common = [
             (ETAG, tag),
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             (VARY, HeaderValue::from_static("accept-encoding")),
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         ];
-        if known {
+        if is_known {
             return (StatusCode::NOT_MODIFIED, common).into_response();
         }
-        let body = if packs { &self.packed } else { &self.plain };
-        let mut answer = (common, [(CONTENT_TYPE, self.kind)], Body::from(body.clone())).into_response();
-        if packs {
-            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let body = if is_gzip { &self.gzip } else { &self.plain };
+        let mut response = (common, [(CONTENT_TYPE, self.kind)], Body::from(body.clone())).into_response();
+        if is_gzip {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        answer
+        response
     }
 }
 
-/// Whether a client says that it takes gzip (RFC 9110 §12.5.3).
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// Whether a client accepts gzip (RFC 9110 §12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
@@ -143,8 +142,8 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A script without lines that are comments, `/** … */`, and indentation. That is all it looks for: scripts that
-/// write such things in a string or a template over several lines would be damaged.
+/// Removes comment lines, `/** … */` and indentation from a script. It does not parse strings, so a script that contains
+/// such text in a string or in a template over several lines would be damaged.
 fn without_comments(script: &str) -> String {
     let mut code = String::with_capacity(script.len());
     let mut rest = script;
@@ -157,7 +156,7 @@ fn without_comments(script: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// A style sheet without the spaces around its punctuation; no text in quotes has such.
+/// Removes the spaces around punctuation from a style sheet. No quoted text in our style sheets contains such spaces.
 fn without_spaces(style: &str) -> String {
     let spaced = [(" {", "{"), ("{ ", "{"), ("; ", ";"), (" }", "}"), (";}", "}"), (": ", ":"), (", ", ",")];
     spaced.into_iter().fold(without_indentation(style), |text, (from, to)| text.replace(from, to))
@@ -171,19 +170,19 @@ fn without_indentation(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn asking(name: &str, value: &'static str) -> HeaderMap {
+    fn headers(name: &str, value: &'static str) -> HeaderMap {
         let name: axum::http::HeaderName = name.parse().expect("a name");
         [(name, HeaderValue::from_static(value))].into_iter().collect()
     }
 
     #[test]
-    fn a_script_loses_its_comments_and_nothing_else() {
+    fn only_comments_and_indentation_are_removed_from_a_script() {
         let script = "// a\n/** @type {X} */\nexport const a = () => {\n  /** b\n   * c */ (d)('http://e'); // f\n};\n";
         assert_eq!(without_comments(script), "export const a = () => {\n(d)('http://e'); // f\n};\n");
     }
 
     #[test]
-    fn a_style_sheet_loses_spaces_and_nothing_else() {
+    fn only_spaces_are_removed_from_a_style_sheet() {
         let style = "a:hover, b > c { color: red; margin: 0 1px; }\n  d::after { content: \" x\"; }\n";
         assert_eq!(
             without_spaces(style),
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_a_script_imports_is_here() {
+    fn every_imported_file_is_embedded() {
         for (name, text) in FILES {
             for import in text.split("'./").skip(1).filter_map(|rest| rest.split('\'').next()) {
                 let is_type = !import.contains('.');
@@ -202,28 +201,28 @@ mod tests {
     }
 
     #[test]
-    fn gzip_goes_to_those_who_take_it() {
+    fn gzip_is_sent_to_clients_that_accept_it() {
         for takes in ["gzip", "br, GZIP", "gzip;q=0.5", "deflate, gzip; q=1.0"] {
-            assert!(takes_gzip(&asking("accept-encoding", takes)), "{takes}");
+            assert!(accepts_gzip(&headers("accept-encoding", takes)), "{takes}");
         }
         for refuses in ["", "br", "gzip;q=0", "gzip; q=0.000", "x-gzip2"] {
-            assert!(!takes_gzip(&asking("accept-encoding", refuses)), "{refuses}");
+            assert!(!accepts_gzip(&headers("accept-encoding", refuses)), "{refuses}");
         }
     }
 
     #[test]
-    fn what_a_browser_has_is_not_sent_again() {
+    fn a_cached_file_is_not_sent_again() {
         let content = Content::html("<p>hello</p>");
-        let first = content.answer(&HeaderMap::new());
+        let first = content.respond(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
         let tag = first.headers()[ETAG].to_str().expect("text").to_owned();
         for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
             let headers =
                 [(IF_NONE_MATCH, HeaderValue::try_from(known).expect("a value"))].into_iter().collect();
-            assert_eq!(content.answer(&headers).status(), StatusCode::NOT_MODIFIED);
+            assert_eq!(content.respond(&headers).status(), StatusCode::NOT_MODIFIED);
         }
-        let packed = content.answer(&asking("accept-encoding", "gzip"));
-        assert_eq!(packed.headers()[CONTENT_ENCODING], "gzip");
-        assert_ne!(packed.headers()[ETAG], tag);
+        let gzip = content.respond(&headers("accept-encoding", "gzip"));
+        assert_eq!(gzip.headers()[CONTENT_ENCODING], "gzip");
+        assert_ne!(gzip.headers()[ETAG], tag);
     }
 }

@@ -1,9 +1,8 @@
-//! Text as part of HTML, and as a word of a shell's command line.
+//! Escaping of text for HTML and for shell commands.
 
 use std::fmt;
 
-/// Displays as text that means itself in HTML, between tags and in quoted attributes (HTML §13.3, "escaping a
-/// string").
+/// Displays a value escaped for HTML, between tags and in quoted attributes (HTML §13.3, "escaping a string").
 pub(super) struct Html<T>(pub(super) T);
 
 impl<T: fmt::Display> fmt::Display for Html<T> {
@@ -40,7 +39,7 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// `word` as a POSIX shell reads it back: as it is, or in single quotes where it would mean more than itself.
+/// Quotes `word` for a POSIX shell, in single quotes if it contains special characters.
 pub(super) fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | ',');
     if !word.is_empty() && word.chars().all(plain) {
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_is_markup() {
+    fn escaped_text_contains_no_markup() {
         let text = Html(r#"<b id="a" class='b'>&amp; ÿ</b>"#).to_string();
         assert_eq!(text, "&lt;b id=&quot;a&quot; class=&#39;b&#39;&gt;&amp;amp; ÿ&lt;/b&gt;");
         assert_eq!(Html("").to_string(), "");
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_for_the_shell_means_only_itself() {
+    fn a_quoted_word_has_no_special_meaning_for_the_shell() {
         assert_eq!(shell("unix:/run/tidings.sock"), "unix:/run/tidings.sock");
         assert_eq!(shell("$(reboot)"), "'$(reboot)'");
         assert_eq!(shell("a'b"), r"'a'\''b'");

@@ -1,24 +1,24 @@
-//! What runs here: the part of the home page that the server writes, with how to try it.
+//! The state of the server on the home page, and commands to try it.
 //!
-//! Plain HTML that needs no script. Everything in it that was not written here goes through [`Html`]. It shows no
-//! secrets: of the broker's URL neither credentials nor parameters, of keys only whether there are any.
+//! Plain HTML without scripts. Text from outside of this crate is escaped with [`Html`]. The page contains no secrets: neither
+//! credentials nor parameters of the broker's URL, and of keys only whether any is configured.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::lines::LinePort;
+use super::line_port::LinePort;
 use crate::escape::Html;
 use tidings_config::{BrokerUrl, Config, TlsRequired};
 
-/// Who may do what.
+/// The access of clients.
 #[derive(Clone, Copy)]
 enum Access {
-    /// No key, this machine only.
+    /// No key is configured, and only this machine has access.
     Workbench,
-    /// Everybody, because `client.insecure` says so.
+    /// Everyone has access (`client.insecure`).
     Insecure,
-    /// A key is needed.
+    /// A key is required.
     Keys,
 }
 
@@ -45,7 +45,7 @@ pub struct ServerState<'a> {
     pub deliveries: u64,
 }
 
-/// What runs here right now.
+/// The state as HTML.
 pub(super) struct Status<'a> {
     announcements: &'a [String],
     readiness: &'a Result<Duration, String>,
@@ -53,18 +53,18 @@ pub(super) struct Status<'a> {
     broker: &'a BrokerUrl,
     is_broker_up: bool,
     uptime: Duration,
-    /// What is counted, with its name.
+    /// Counts with their names.
     counts: [(&'static str, u64); 4],
     lines: Option<LinePort>,
-    /// What `SUBSCRIBE` alone means.
+    /// The channel of `SUBSCRIBE` without a name.
     channel: &'a str,
-    /// Whether a new plain connection is subscribed to it.
-    automatic: bool,
+    /// Whether a new plain connection is subscribed to this channel.
+    is_auto_subscribed: bool,
 }
 
 impl<'a> Status<'a> {
-    /// `asked` is the `Host` of the request for it.
-    pub(super) fn new(server: &'a ServerState<'a>, asked: &str) -> Self {
+    /// The state of `server`, for a request with this `Host`.
+    pub(super) fn new(server: &'a ServerState<'a>, host: &str) -> Self {
         let config = server.config;
         let access = if config.client.insecure {
             Access::Insecure
@@ -88,10 +88,10 @@ impl<'a> Status<'a> {
             ],
             lines: server.announcements.iter().find_map(|line| {
                 let announced = line.strip_prefix("tcp ")?;
-                LinePort::of(announced, asked, requires_tls(config, announced))
+                LinePort::from_announcement(announced, host, requires_tls(config, announced))
             }),
             channel: config.tcp.default_channel.as_str(),
-            automatic: config.tcp.auto_subscribe.contains(&config.tcp.default_channel),
+            is_auto_subscribed: config.tcp.auto_subscribe.contains(&config.tcp.default_channel),
         }
     }
 
@@ -99,8 +99,8 @@ impl<'a> Status<'a> {
         match self.readiness {
             Ok(took) => writeln!(
                 out,
-                "<p class=\"state good\"><strong>Ready.</strong> A message of its own came back through the broker in {}.</p>",
-                Html(Short(*took))
+                "<p class=\"state good\"><strong>Ready.</strong> A test message returned through the broker in {}.</p>",
+                Html(HumanDuration(*took))
             )?,
             Err(reason) => {
                 writeln!(out, "<p class=\"state bad\"><strong>Not ready:</strong> {}.</p>", Html(reason))?;
@@ -108,12 +108,12 @@ impl<'a> Status<'a> {
         }
         match self.access {
             Access::Workbench => out.write_str(
-                "<p class=\"state warn\"><strong>A workbench.</strong> No key is configured: anybody on this machine may \
+                "<p class=\"state warn\"><strong>A workbench.</strong> No key is configured: everyone on this machine can \
                  connect, subscribe and publish everywhere.</p>\n",
             ),
             Access::Insecure => out.write_str(
-                "<p class=\"state warn\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everybody who \
-                 reaches this server may connect, subscribe and publish everywhere.</p>\n",
+                "<p class=\"state warn\"><strong>Insecure.</strong> <code>client.insecure</code> is on: everyone who \
+                 reaches this server can connect, subscribe and publish everywhere.</p>\n",
             ),
             Access::Keys => Ok(()),
         }
@@ -122,12 +122,12 @@ impl<'a> Status<'a> {
     fn numbers(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("<dl class=\"numbers\">\n")?;
         for (name, count) in self.counts {
-            writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Grouped(count))?;
+            writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Thousands(count))?;
         }
         writeln!(
             out,
             "</dl>\n<p class=\"quiet\">As of now; deliveries since the start, {} ago.</p>",
-            Short(self.uptime)
+            HumanDuration(self.uptime)
         )
     }
 
@@ -135,13 +135,13 @@ impl<'a> Status<'a> {
         out.write_str("<dl class=\"runs\">\n")?;
         for announcement in self.announcements {
             let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
-            let speaks = match kind {
+            let protocols = match kind {
                 "tcp" => "plain lines, RESP, JSON lines",
                 _ => "this page, WebSocket, SSE, HTTP streaming, the API, health, metrics",
             };
             writeln!(
                 out,
-                "<div><dt>{}</dt><dd><code>{}</code></dd><dd>{speaks}</dd></div>",
+                "<div><dt>{}</dt><dd><code>{}</code></dd><dd>{protocols}</dd></div>",
                 Html(kind),
                 Html(address)
             )?;
@@ -161,33 +161,33 @@ impl<'a> Status<'a> {
         let channel = Html(self.channel);
         let first = match self.access {
             Access::Keys => ": type <code>AUTH</code> and a key, then <code>SUBSCRIBE</code>",
-            _ if !self.automatic => ": type <code>SUBSCRIBE</code>",
+            _ if !self.is_auto_subscribed => ": type <code>SUBSCRIBE</code>",
             _ => "",
         };
         writeln!(
             out,
-            "<ol>\n<li><p>Listen in one terminal{first}. What is published to <code>{channel}</code> appears.</p>"
+            "<ol>\n<li><p>Subscribe in one terminal{first}. Publications to <code>{channel}</code> appear there.</p>"
         )?;
         writeln!(out, "<pre><code>{}</code></pre></li>", Html(port.nc()))?;
-        out.write_str("<li><p>Publish from another, with any Redis client.")?;
+        out.write_str("<li><p>Publish from another terminal, with any Redis client.")?;
         if matches!(self.broker, BrokerUrl::Redis(_)) {
-            out.write_str(" What is published to Redis itself is heard just as well.")?;
+            out.write_str(" Publications in Redis itself arrive too.")?;
         }
-        let keyed = matches!(self.access, Access::Keys);
-        let publish = port.publish(self.channel, keyed);
+        let requires_key = matches!(self.access, Access::Keys);
+        let publish = port.publish(self.channel, requires_key);
         writeln!(out, "</p>\n<pre><code>{}</code></pre></li>", Html(publish))?;
-        out.write_str("<li><p>Or do both at once, with a prompt.</p>\n")?;
+        out.write_str("<li><p>Or do both in one interactive session.</p>\n")?;
         writeln!(out, "<pre><code>{}</code></pre></li>\n</ol>", Html(port.connect()))
     }
 }
 
-/// Whether the listener that is announced so speaks nothing but TLS.
+/// Whether the listener with this announced address requires TLS.
 fn requires_tls(config: &Config, announced: &str) -> bool {
     let address: Option<SocketAddr> = announced.parse().ok();
-    let is_far = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    let is_remote = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
     config.tls.enabled
         && match config.tls.required {
-            TlsRequired::Auto => is_far,
+            TlsRequired::Auto => is_remote,
             TlsRequired::Always => address.is_some(),
             TlsRequired::Never => false,
         }
@@ -210,10 +210,10 @@ impl fmt::Display for Status<'_> {
     }
 }
 
-/// A count with its thousands apart.
-struct Grouped(u64);
+/// Displays a count with thousands separators.
+struct Thousands(u64);
 
-impl fmt::Display for Grouped {
+impl fmt::Display for Thousands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (i, digit) in digits.chars().enumerate() {
@@ -226,10 +226,10 @@ impl fmt::Display for Grouped {
     }
 }
 
-/// A duration in the largest unit that says enough.
-pub(super) struct Short(pub(super) Duration);
+/// Displays a duration in one or two units of suitable size.
+pub(super) struct HumanDuration(pub(super) Duration);
 
-impl fmt::Display for Short {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
@@ -246,10 +246,10 @@ impl fmt::Display for Short {
     }
 }
 
-/// A number of bytes in the largest binary unit that it fills.
-pub(super) struct Size(pub(super) u64);
+/// Displays a number of bytes in the largest binary unit that it fills.
+pub(super) struct HumanBytes(pub(super) u64);
 
-impl fmt::Display for Size {
+impl fmt::Display for HumanBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = ["B", "KiB", "MiB", "GiB", "TiB"];
         let power = (self.0.max(1).ilog2() / 10).min(4);
@@ -265,7 +265,7 @@ mod tests {
     use tidings_config::Secret;
 
     #[test]
-    fn nothing_that_others_say_becomes_markup() {
+    fn text_from_outside_does_not_become_markup() {
         let announcements = ["tcp unix:/run/<b>/\"s\"".to_owned(), "http unix:/<i>".to_owned()];
         let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
         let status = Status {
@@ -276,9 +276,9 @@ mod tests {
             is_broker_up: false,
             uptime: Duration::from_secs(1),
             counts: [("connections", 0), ("subscriptions", 0), ("channels", 0), ("deliveries", 1234)],
-            lines: LinePort::of("unix:/run/<b>/\"s\"", "", false),
+            lines: LinePort::from_announcement("unix:/run/<b>/\"s\"", "", false),
             channel: "<u>'&",
-            automatic: true,
+            is_auto_subscribed: true,
         };
         let page = status.to_string();
         for markup in ["<b>", "<i>", "<u>", "<img", "<script", "\"s\""] {
@@ -290,14 +290,15 @@ mod tests {
 
     #[test]
     fn numbers_and_times_are_readable() {
-        let counts: Vec<_> = [0, 999, 1000, 1_234_567].map(|n| Grouped(n).to_string()).into();
+        let counts: Vec<_> = [0, 999, 1000, 1_234_567].map(|n| Thousands(n).to_string()).into();
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
         let times: Vec<_> =
-            [59, 61, 3_661, 86_400, 90_061].map(|s| Short(Duration::from_secs(s)).to_string()).into();
+            [59, 61, 3_661, 86_400, 90_061].map(|s| HumanDuration(Duration::from_secs(s)).to_string()).into();
         assert_eq!(times, ["59 s", "1 min", "1 h 1 min", "1 d", "1 d 1 h"]);
-        let sizes: Vec<_> = [0, 1023, 1 << 30, 3 << 19, u64::MAX].map(|n| Size(n).to_string()).into();
+        let sizes: Vec<_> = [0, 1023, 1 << 30, 3 << 19, u64::MAX].map(|n| HumanBytes(n).to_string()).into();
         assert_eq!(sizes, ["0 B", "1023 B", "1 GiB", "1.5 MiB", "16777216 TiB"]);
-        let times: Vec<_> = [0, 180, 2_900].map(|us| Short(Duration::from_micros(us)).to_string()).into();
+        let times: Vec<_> =
+            [0, 180, 2_900].map(|us| HumanDuration(Duration::from_micros(us)).to_string()).into();
         assert_eq!(times, ["0 µs", "180 µs", "2 ms"]);
     }
 }

@@ -1,16 +1,15 @@
-//! The control plane: everything that waits for something else, and the joining of the parts.
+//! The control plane, and the assembly of all parts.
 //!
-//! [`Server::start`] binds what the configuration names, starts the shards and the broker, and serves HTTP;
-//! [`Server::stop`] drains. The library never touches signals, the environment or standard output: the binary
-//! does.
+//! [`Server::start`] binds the configured listeners, starts the shards and the broker, and serves HTTP. [`Server::stop`]
+//! drains. The library does not touch signals, the environment or standard output; the binary does.
 //!
 //! Invariants:
-//! - Nothing is bound before the whole configuration has been checked.
-//! - Parts are constructed complete, each after those that it uses (`server/assembly.rs`): no part is set later, and no
+//! - No listener is bound before the whole configuration has been checked.
+//! - Each part is constructed complete, after the parts that it uses (`server/assembly.rs`). No part is set later, and no
 //!   object gives access to all others.
-//! - The interest table is where topics, shards and the broker meet; of its locks only the one that orders calls to the
-//!   broker is held over such a call.
-//! - `/ready` says 200 only while everything in use is seen to work through the broker: see the canary.
+//! - Topics, shards and the broker meet in the interest table. Of its locks, only the one that orders calls to the broker is
+//!   held over such a call.
+//! - `/ready` is 200 only while the canary observes that everything in use works through the broker.
 
 mod api;
 mod auth_failures;

@@ -1,4 +1,4 @@
-//! TLS handshakes of the line port: a connection leaves its shard, is encrypted on the runtime, and goes to a shard.
+//! TLS handshakes of the line port: a connection leaves its shard, is encrypted on the runtime, and returns to a shard.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct Shared {
 }
 
 impl LineHandshakes {
-    /// A handoff that returns connections to `shards`. Within a tokio runtime, which performs the handshakes.
+    /// A handoff that returns connections to `shards`. Call within the tokio runtime that is to perform the handshakes.
     pub(crate) fn new(tls: Arc<Tls>, limiter: Arc<ConnectionLimiter>, shards: Arc<Shards>) -> Self {
         Self { shared: Arc::new(Shared { tls, limiter, shards }), runtime: Handle::current() }
     }
@@ -41,7 +41,9 @@ impl TlsHandoff for LineHandshakes {
         self.runtime.spawn(async move {
             let accepted = match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => shared.tls.accept(stream, Port::Line).await,
-                Err(error) => return tracing::error!(%error, "a connection could not be watched"),
+                Err(error) => {
+                    return tracing::error!(%error, "a connection could not be registered with tokio");
+                }
             };
             let Some(secured) = accepted else { return };
             let (stream, connection) = secured.into_inner();
@@ -51,7 +53,7 @@ impl TlsHandoff for LineHandshakes {
                     drop(permit);
                     shared.shards.hand_over(ShardMessage::Connection(Socket::tls(stream, connection)));
                 }
-                Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
+                Err(error) => tracing::debug!(%error, "a connection could not be handed over to a shard"),
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Binding listeners.
+//! Binding of TCP and Unix listeners.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
@@ -11,20 +11,20 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use tidings_config::ListenAddr;
 
-/// Connections that may wait to be accepted; the kernel takes the smaller of this and `net.core.somaxconn`.
+/// The most connections that wait to be accepted. The kernel uses the smaller of this and `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// How long a connection may be silent before the kernel asks whether the peer is still there.
+/// The idle time after which the kernel sends keep-alive probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A bound listener, and how it is announced.
+/// A bound listener.
 #[derive(Debug)]
-pub(crate) enum Bound {
+pub(crate) enum BoundListener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
-/// A Unix socket's file, removed when this is dropped.
+/// The file of a Unix socket, removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile(PathBuf);
 
@@ -34,8 +34,8 @@ impl Drop for SocketFile {
     }
 }
 
-impl Bound {
-    /// Where it listens: `127.0.0.1:5567`, `unix:/run/tidings.sock`.
+impl BoundListener {
+    /// The address: `127.0.0.1:5567`, `unix:/run/tidings.sock`.
     pub(crate) fn address(&self) -> io::Result<String> {
         match self {
             Self::Tcp(listener) => Ok(listener.local_addr()?.to_string()),
@@ -44,17 +44,17 @@ impl Bound {
     }
 }
 
-/// Binds a listener; what it accepts has `TCP_NODELAY`.
+/// Binds a listener. Its connections have `TCP_NODELAY` and keep-alive.
 ///
 /// # Errors
-/// What the operating system says: the address is in use, not ours, not allowed.
-pub(crate) fn bind(address: &ListenAddr) -> io::Result<Bound> {
+/// The error of the operating system: the address is in use, is not local, or needs a permission.
+pub(crate) fn bind(address: &ListenAddr) -> io::Result<BoundListener> {
     match address {
         ListenAddr::Tcp(address) => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in address.to_socket_addrs()? {
                 match bind_tcp(address) {
-                    Ok(listener) => return Ok(Bound::Tcp(listener)),
+                    Ok(listener) => return Ok(BoundListener::Tcp(listener)),
                     Err(error) => last = error,
                 }
             }
@@ -70,8 +70,8 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit both, which saves calls (tcp(7)). Without keep-alive a peer that vanished without a
-    // word would stay for ever.
+    // Accepted sockets inherit both, which saves calls (tcp(7)). Without keep-alive, the connection of a peer that vanished
+    // would stay open for ever.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
     socket.bind(&address.into())?;
@@ -80,13 +80,13 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
-    // The file of a server that is gone is in the way; one that somebody listens on, or that is no socket, stays.
+fn bind_unix(path: &Path) -> io::Result<BoundListener> {
+    // Removes the file of a server that has ended. A file with a listener, or one that is not a socket, stays.
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    Ok(Bound::Unix(listener, SocketFile(path.to_owned())))
+    Ok(BoundListener::Unix(listener, SocketFile(path.to_owned())))
 }

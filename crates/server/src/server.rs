@@ -1,4 +1,4 @@
-//! Starting a server; its parts are constructed in [`assembly`], and [`shutdown`] stops it.
+//! The start of a server. [`assembly`] constructs its parts, and [`shutdown`] stops it.
 
 mod assembly;
 mod shutdown;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
 use crate::http::{self, HttpServices};
-use crate::listen::{self, Bound, SocketFile};
+use crate::listen::{self, BoundListener, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
@@ -27,20 +27,20 @@ use tidings_auth::SetupError;
 use tidings_config::{Config, ListenAddr};
 use tidings_tls::{MaterialError, Tls};
 
-/// How often topics without subscribers are looked for.
-const SWEEP: Duration = Duration::from_millis(500);
+/// The interval of the sweep of topics without subscribers.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why a server did not start. Each is one line.
+/// The reason why a server did not start. Displays as one line.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address could not be bound.
     #[error("cannot listen on {address} ({option}): {source}")]
     Listen {
-        /// The option that names it.
+        /// The option with the address.
         option: &'static str,
         /// The address.
         address: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The broker's URL or options are not usable.
@@ -52,14 +52,14 @@ pub enum StartError {
     /// The certificate or its key is not usable.
     #[error(transparent)]
     Tls(#[from] MaterialError),
-    /// A thread or an event queue could not be made.
+    /// A thread or an event queue could not be created.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
 impl StartError {
-    /// Whether what was configured is wrong, rather than what the machine has to give: an address that is not
-    /// this machine's, say, but not one that is in use.
+    /// Whether the configuration is wrong, rather than a resource unavailable: an address of another machine is a wrong
+    /// configuration, an address in use is not.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Listen { source, .. } => {
@@ -85,14 +85,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds every listener and starts shards, broker and HTTP. Within a tokio runtime.
+    /// Binds every listener and starts shards, broker and HTTP. Call within a tokio runtime.
     ///
-    /// The server is up when this returns, also while its broker is away.
+    /// The server accepts connections when this returns, even if its broker is not reachable yet.
     ///
     /// # Errors
-    /// [`StartError`], with nothing left running.
+    /// [`StartError`]; then nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let tls = Tls::of(&config)?;
+        let tls = Tls::from_config(&config)?;
         let (tcp, http, internal_port) = bind_all(&config)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
@@ -100,23 +100,23 @@ impl Server {
         }
         for bound in &http {
             announcements.push(match bound {
-                Bound::Tcp(_) if tls.is_some() => format!("http https://{}/", bound.address()?),
-                Bound::Tcp(_) => format!("http http://{}/", bound.address()?),
-                Bound::Unix(..) => format!("http {}", bound.address()?),
+                BoundListener::Tcp(_) if tls.is_some() => format!("http https://{}/", bound.address()?),
+                BoundListener::Tcp(_) => format!("http http://{}/", bound.address()?),
+                BoundListener::Unix(..) => format!("http {}", bound.address()?),
             });
         }
 
         for bound in &internal_port {
             announcements.push(match bound {
-                Bound::Tcp(_) => format!("internal http://{}/", bound.address()?),
-                Bound::Unix(..) => format!("internal {}", bound.address()?),
+                BoundListener::Tcp(_) => format!("internal http://{}/", bound.address()?),
+                BoundListener::Unix(..) => format!("internal {}", bound.address()?),
             });
         }
 
         let Assembly {
             prepared,
             control,
-            porter,
+            tls_handoff,
             http: services,
             work,
             canary,
@@ -126,17 +126,17 @@ impl Server {
         } = Assembly::new(config, tls, announcements)?;
         let (api, shards) = (&services.api, &services.shards);
         let settings = Arc::clone(api.router.settings());
-        let threads = prepared.start(&settings, &control, porter.as_ref(), shards.process())?;
+        let threads = prepared.start(&settings, &control, tls_handoff.as_ref(), shards.process())?;
         let mut files = Vec::new();
         for (bound, address) in tcp.into_iter().zip(&services.config.tcp.listen) {
             let listener = match bound {
-                Bound::Tcp(listener)
+                BoundListener::Tcp(listener)
                     if services.tls.is_some() && services.config.tls.required.at(address) =>
                 {
                     Listener::tls(listener)?
                 }
-                Bound::Tcp(listener) => Listener::tcp(listener)?,
-                Bound::Unix(listener, file) => {
+                BoundListener::Tcp(listener) => Listener::tcp(listener)?,
+                BoundListener::Unix(listener, file) => {
                     files.push(file);
                     Listener::unix(listener)?
                 }
@@ -153,10 +153,10 @@ impl Server {
             summary::LimitCounters { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
         metrics.register(limits.clone());
         let metrics = Arc::new(metrics);
-        let mut listeners = |all: Vec<Bound>| -> Vec<HttpListener> {
+        let mut listeners = |all: Vec<BoundListener>| -> Vec<HttpListener> {
             let listener = |bound| match bound {
-                Bound::Tcp(listener) => HttpListener::Tcp(listener),
-                Bound::Unix(listener, file) => {
+                BoundListener::Tcp(listener) => HttpListener::Tcp(listener),
+                BoundListener::Unix(listener, file) => {
                     files.push(file);
                     HttpListener::Unix(listener)
                 }
@@ -191,16 +191,16 @@ impl Server {
         Ok(Self { services, threads, tasks, http, internal_http, tables, progress, _files: files })
     }
 
-    /// One line per listener, as users are told: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
+    /// One line per listener, for users: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.
     pub fn announcements(&self) -> &[String] {
         &self.services.announcements
     }
 
-    /// Has the TLS certificate and its key read again, as they are from time to time anyway. The result is logged.
-    /// Gives `false` when TLS is off.
+    /// Requests that the TLS certificate and its key be read again, in addition to the regular reloads. The result is logged.
+    /// Returns `false` if TLS is off.
     pub fn reload_certificates(&self) -> bool {
         if let Some(tls) = &self.services.tls {
-            tls.ask_to_reload();
+            tls.request_reload();
         }
         self.services.tls.is_some()
     }
@@ -215,14 +215,17 @@ impl Server {
         self.services.shards.metrics()
     }
 
-    /// What all shards share: connections, queued bytes.
+    /// The counters that all shards share: connections, queued bytes.
     pub fn process(&self) -> &Process {
         self.services.shards.process()
     }
 }
 
+/// The bound listeners of one port.
+type Bound = Vec<BoundListener>;
+
 /// Binds the listeners of the line port, of the HTTP port and of the internal port.
-fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>, Vec<Bound>), StartError> {
+fn bind_all(config: &Config) -> Result<(Bound, Bound, Bound), StartError> {
     let all = |option: &'static str, addresses: &[ListenAddr]| {
         addresses
             .iter()
@@ -242,11 +245,11 @@ fn bind_all(config: &Config) -> Result<(Vec<Bound>, Vec<Bound>, Vec<Bound>), Sta
     ))
 }
 
-/// Sweeps topics without subscribers, and moves clients away from a broker that has been away for `delay`
-/// (`client.broker_down_delay`).
+/// Unsubscribes topics without subscribers, and asks clients to reconnect elsewhere once the broker has been unavailable for
+/// `delay` (`client.broker_down_delay`).
 async fn sweep(router: Arc<Router>, delay: Duration) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
         router.sweep(Instant::now());
         router.move_stranded(Instant::now(), delay);
     }

@@ -1,15 +1,16 @@
-//! TLS on the server's own listeners: the certificate and its renewal, and the handshakes.
+//! TLS of the server's listeners: the certificate and its renewal, and the handshakes.
 //!
-//! What is configured becomes what rustls takes in [`material`]; handshakes are done here, on the runtime's threads: a
-//! shard that did them would keep all its connections waiting for a signature. The line port's come from shards and go
-//! back to them (`line_handshakes.rs` of the server); the HTTP port's are done before HTTP begins. From then on a connection is encrypted where it
-//! is served.
+//! [`material`] reads certificates and keys and builds the configurations of rustls. Handshakes run on the threads of the
+//! tokio runtime, because a signature on the thread of a shard would delay all connections of the shard. The server takes
+//! connections of the line port from shards and returns them encrypted (`line_handshakes.rs`); on the HTTP port the
+//! handshake precedes HTTP. After the handshake a connection is encrypted where it is served.
 //!
 //! Invariants:
-//! - A handshake has a deadline, and only so many are under way at once; who has not said anything yet takes no place.
-//! - A certificate that is renewed holds for every handshake from then on. One that cannot be used changes nothing: the
-//!   one before stays, and the log and a counter say so.
-//! - No connection is closed without being told why, in the protocol that it speaks, where it speaks one.
+//! - A handshake has a deadline (`tls.handshake_timeout`), and the number of concurrent handshakes is limited
+//!   (`tls.handshake_limit`). A peer that has sent nothing yet does not count against the limit.
+//! - A renewed certificate applies to every later handshake. A certificate that cannot be used changes nothing: the
+//!   previous one stays in use, and the failure is logged and counted.
+//! - A peer that sends plaintext gets a notice in its protocol before its connection is closed.
 
 mod material;
 
@@ -30,45 +31,47 @@ use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 pub use material::MaterialError;
 
-use material::{Material, Ready};
+use material::{Material, ServerConfigs};
 
-/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1).
-const HELLO: u8 = 0x16;
-/// What a peer that is not served may still send before its connection is closed, in bytes and in time: what it has
-/// sent and nobody has read would make the kernel take our last words back.
-const LAST_WORDS: (usize, Duration) = (64 << 10, Duration::from_secs(1));
+/// The first byte of a TLS connection: the record type of a handshake (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
+/// The most bytes that are read from a rejected peer before its connection is closed. Unread bytes at the close would
+/// make the kernel send a reset, which can discard the notice before the peer reads it.
+const LINGER_BYTES: usize = 64 << 10;
+/// The longest time for which a rejected peer is read from.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Which port a connection has come to.
+/// The port of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     /// The line port.
     Line,
     /// The HTTP port.
-    Web,
+    Http,
 }
 
 labels! {
-    /// How a handshake has ended.
+    /// The outcome of a handshake.
     enum HandshakeOutcome {
         /// The connection is encrypted.
         Done => "done",
-        /// The two sides did not agree, or the peer left.
+        /// The two sides did not agree, or the peer closed the connection.
         Failed => "failed",
-        /// The handshake took too long.
+        /// The handshake took longer than `tls.handshake_timeout`.
         TimedOut => "timed_out",
-        /// The peer did not speak TLS where it must.
+        /// The peer sent plaintext to a port that requires TLS.
         Plaintext => "plaintext",
-        /// There were as many connections as there may be.
+        /// The limit on connections was reached.
         Refused => "refused",
     }
 }
 
 labels! {
-    /// What became of a certificate that was read again.
-    enum Reload {
-        /// It is in use.
+    /// The outcome of a reload of the certificate.
+    enum ReloadOutcome {
+        /// The certificate is in use.
         Done => "done",
-        /// It cannot be used; the previous one stays in use.
+        /// The certificate cannot be used. The previous one stays in use.
         Failed => "failed",
     }
 }
@@ -77,10 +80,10 @@ labels! {
 #[derive(Debug, Default)]
 struct TlsCounters {
     handshakes: KeyedCounters<HandshakeOutcome>,
-    reloads: KeyedCounters<Reload>,
+    reloads: KeyedCounters<ReloadOutcome>,
 }
 
-/// TLS in the registry of metrics; without TLS all values are zero.
+/// Reports the metrics of TLS. Without TLS all values are zero.
 pub struct TlsMetrics(pub Option<Arc<Tls>>);
 
 impl Collect for TlsMetrics {
@@ -90,88 +93,88 @@ impl Collect for TlsMetrics {
         let pending = self.0.as_ref().map_or(0, |tls| tls.pending());
         out.counters(
             "tidings_tls_handshakes",
-            "TLS handshakes of both ports by how they ended",
+            "TLS handshakes of both ports, by outcome",
             "outcome",
             counters.handshakes.iter(),
         )?;
-        out.gauge("tidings_tls_handshakes_pending", None, "TLS handshakes under way", pending)?;
+        out.gauge("tidings_tls_handshakes_pending", None, "TLS handshakes in progress", pending)?;
         out.counters(
             "tidings_tls_reloads",
-            "Certificates that were read again: taken up, or not usable so that the one before stayed",
+            "Reloads of the TLS certificate, by outcome; after a failed one the previous certificate stays in use",
             "outcome",
             counters.reloads.iter(),
         )
     }
 }
 
-/// What does handshakes.
+/// Performs handshakes with the current certificate.
 #[derive(Debug)]
 pub struct Tls {
     options: TlsOptions,
-    ready: RwLock<Ready>,
-    /// What was read last, whether it could be used or not.
-    seen: Mutex<Material>,
-    places: Semaphore,
+    configs: RwLock<ServerConfigs>,
+    /// The result of the last read, usable or not.
+    last_read: Mutex<Material>,
+    permits: Semaphore,
     counters: TlsCounters,
-    asked: Notify,
+    reload_requested: Notify,
     stop: watch::Sender<bool>,
 }
 
 impl Tls {
-    /// Reads the certificate and its key; nothing when TLS is off.
+    /// Reads the certificate and its key; `None` when TLS is off.
     ///
     /// # Errors
-    /// What is wrong with them, and which option names them.
-    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
+    /// [`MaterialError`], which names the option and the file.
+    pub fn from_config(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
         let options = &config.tls;
         if !options.enabled {
             return Ok(None);
         }
-        let seen = Material::read(options)?;
-        let ready = seen.prepare(options)?;
+        let material = Material::read(options)?;
+        let configs = material.server_configs(options)?;
         Ok(Some(Arc::new(Self {
             options: options.clone(),
-            ready: RwLock::new(ready),
-            seen: Mutex::new(seen),
-            places: Semaphore::new(options.handshake_limit),
+            configs: RwLock::new(configs),
+            last_read: Mutex::new(material),
+            permits: Semaphore::new(options.handshake_limit),
             counters: TlsCounters::default(),
-            asked: Notify::new(),
+            reload_requested: Notify::new(),
             stop: watch::Sender::new(false),
         })))
     }
 
-    /// Counts a connection of the line port for which there was no room.
+    /// Counts a connection that was closed at the limit on connections.
     pub fn count_refused(&self) {
         self.counters.handshakes.add(HandshakeOutcome::Refused);
     }
 
-    /// Handshakes under way.
+    /// The number of handshakes in progress.
     fn pending(&self) -> u64 {
-        (self.options.handshake_limit - self.places.available_permits()) as u64
+        (self.options.handshake_limit - self.permits.available_permits()) as u64
     }
 
-    /// Has the certificate read again now.
-    pub fn ask_to_reload(&self) {
-        self.asked.notify_one();
+    /// Requests that the certificate be read again now.
+    pub fn request_reload(&self) {
+        self.reload_requested.notify_one();
     }
 
-    /// Ends handshakes under way, and begins no more.
+    /// Aborts the handshakes in progress and begins no more.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Does the handshake of a connection that was just accepted. Nothing when there is none: the peer was told why, and
-    /// it was counted. The connection is closed then.
+    /// Performs the handshake of an accepted connection. `None` if it fails: the failure is counted, a peer that sent
+    /// plaintext has got a notice, and the connection is closed.
     pub async fn accept(&self, stream: TcpStream, port: Port) -> Option<TlsStream<TcpStream>> {
         let mut stopped = self.stop.subscribe();
         let (outcome, secured) = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => return None,
-            done = timeout(self.options.handshake_timeout, self.shake_hands(stream, port)) => match done {
+            done = timeout(self.options.handshake_timeout, self.handshake(stream, port)) => match done {
                 Ok(Ok(secured)) => (HandshakeOutcome::Done, Some(secured)),
                 Ok(Err(outcome)) => (outcome, None),
                 Err(_) => {
-                    tracing::debug!("a TLS handshake took too long");
+                    tracing::debug!("a TLS handshake timed out");
                     (HandshakeOutcome::TimedOut, None)
                 }
             },
@@ -180,102 +183,102 @@ impl Tls {
         secured
     }
 
-    async fn shake_hands(
+    async fn handshake(
         &self,
         stream: TcpStream,
         port: Port,
     ) -> Result<TlsStream<TcpStream>, HandshakeOutcome> {
         let mut first = [0];
         match stream.peek(&mut first).await {
-            Ok(1) if first[0] == HELLO => {}
+            Ok(1) if first[0] == HANDSHAKE_RECORD => {}
             Ok(1) => {
-                part(stream, &plaintext_notice(port, first[0])).await;
+                close_with_notice(stream, &plaintext_notice(port, first[0])).await;
                 return Err(HandshakeOutcome::Plaintext);
             }
-            // It has left without a word: somebody who looks whether the port is open, most of the time.
+            // The peer closed the connection without data: usually a port scan or a health check.
             Ok(_) | Err(_) => return Err(HandshakeOutcome::Failed),
         }
-        let _place = self.places.acquire().await.map_err(|_| HandshakeOutcome::Failed)?;
-        let config = self.ready.read().unwrap_or_else(PoisonError::into_inner).of(port);
+        let _permit = self.permits.acquire().await.map_err(|_| HandshakeOutcome::Failed)?;
+        let config = self.configs.read().unwrap_or_else(PoisonError::into_inner).for_port(port);
         match TlsAcceptor::from(config).accept(stream).into_fallible().await {
             Ok(secured) => Ok(secured),
             Err((error, stream)) => {
-                tracing::debug!(%error, "a TLS handshake has failed");
-                part(stream, b"").await;
+                tracing::debug!(%error, "a TLS handshake failed");
+                close_with_notice(stream, b"").await;
                 Err(HandshakeOutcome::Failed)
             }
         }
     }
 
-    /// Looks again and again whether the certificate was renewed.
+    /// Reads the certificate again every `tls.reload_interval` and on request, until the task is cancelled.
     pub async fn watch(self: Arc<Self>) {
         loop {
-            let asked = tokio::select! {
+            let is_requested = tokio::select! {
                 () = tokio::time::sleep(self.options.reload_interval) => false,
-                () = self.asked.notified() => true,
+                () = self.reload_requested.notified() => true,
             };
             let tls = Arc::clone(&self);
-            // Files may lie on a disk that takes its time.
-            let _ = tokio::task::spawn_blocking(move || tls.reload(asked)).await;
+            // Reading files can block for long.
+            let _ = tokio::task::spawn_blocking(move || tls.reload(is_requested)).await;
         }
     }
 
-    /// Takes up what the files hold, if that is new, or somebody has asked.
-    fn reload(&self, asked: bool) {
+    /// Reads the files and uses their content if it has changed, or if a reload was requested.
+    fn reload(&self, is_requested: bool) {
         let read = Material::read(&self.options);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = match read {
-            Ok(material) if material == *seen && !asked => return,
+        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let configs = match read {
+            Ok(material) if material == *last_read && !is_requested => return,
             Ok(material) => {
-                let prepared = material.prepare(&self.options);
-                *seen = material;
-                prepared
+                let configs = material.server_configs(&self.options);
+                *last_read = material;
+                configs
             }
-            // Said once, and again when it is another matter.
-            Err(error) if seen.is_failed_with(&error.to_string()) && !asked => return,
+            // The same error is logged once.
+            Err(error) if last_read.is_failed_with(&error.to_string()) && !is_requested => return,
             Err(error) => {
-                *seen = Material::failed(error.to_string());
+                *last_read = Material::failed(error.to_string());
                 Err(error)
             }
         };
-        match prepared {
-            Ok(ready) => {
-                *self.ready.write().unwrap_or_else(PoisonError::into_inner) = ready;
-                self.counters.reloads.add(Reload::Done);
-                tracing::info!("the TLS certificate was read again and holds for new connections");
+        match configs {
+            Ok(configs) => {
+                *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
+                self.counters.reloads.add(ReloadOutcome::Done);
+                tracing::info!("the TLS certificate was read again and is used for new connections");
             }
             Err(error) => {
-                self.counters.reloads.add(Reload::Failed);
-                tracing::warn!(%error, "the TLS certificate cannot be taken up; the one before stays in use");
+                self.counters.reloads.add(ReloadOutcome::Failed);
+                tracing::warn!(%error, "the TLS certificate cannot be used; the previous one stays in use");
             }
         }
     }
 }
 
-/// Tells a peer something, and that it is all; waits a little until the peer has it.
-async fn part(mut stream: TcpStream, notice: &[u8]) {
-    let (bytes, time) = LAST_WORDS;
-    let last = async {
+/// Sends a notice and shuts the connection down; reads until the peer closes it, within [`LINGER_BYTES`] and
+/// [`LINGER_TIMEOUT`].
+async fn close_with_notice(mut stream: TcpStream, notice: &[u8]) {
+    let close = async {
         stream.write_all(notice).await?;
         stream.shutdown().await?;
-        let mut thrown_away = [0; 4096];
-        let mut left = bytes;
+        let mut discarded = [0; 4096];
+        let mut left = LINGER_BYTES;
         while left > 0 {
-            match stream.read(&mut thrown_away).await? {
+            match stream.read(&mut discarded).await? {
                 0 => break,
                 n => left = left.saturating_sub(n),
             }
         }
         io::Result::Ok(())
     };
-    // Who does not listen misses it.
-    let _ = timeout(time, last).await;
+    // A failure or a timeout only means that the peer does not get the notice.
+    let _ = timeout(LINGER_TIMEOUT, close).await;
 }
 
-/// What somebody is told who begins with this byte where TLS is spoken.
+/// The notice for plaintext that begins with this byte: HTTP on the HTTP port, RESP (`*`) or plain lines on the line port.
 fn plaintext_notice(port: Port, first: u8) -> Vec<u8> {
     let text = match (port, first) {
-        (Port::Web, _) => {
+        (Port::Http, _) => {
             let body = "this port speaks TLS: use https:// (or wss://)\n";
             format!(
                 "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\

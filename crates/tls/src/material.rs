@@ -1,4 +1,4 @@
-//! Certificates and keys: from options and files to what rustls takes.
+//! Certificates and keys: from options and files to the configurations of rustls.
 
 use std::fmt;
 use std::fs::File;
@@ -22,21 +22,21 @@ use tokio_rustls::rustls::{
 use super::Port;
 use tidings_config::{TlsOptions, TlsVersion};
 
-/// The largest file that is read for a certificate or a key, in bytes.
+/// The largest file of certificates or keys, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// How a block of PEM begins (RFC 7468 §2).
+/// The beginning of a PEM block (RFC 7468 §2).
 const BEGIN: &str = "-----BEGIN ";
 
-/// Why there is no certificate to serve with. One line, which names the option and the file.
+/// An unusable certificate or key. Displays as one line that names the option and the file.
 #[derive(Debug, Error)]
-#[error("{origin}: {what}")]
+#[error("{origin}: {problem}")]
 pub struct MaterialError {
-    /// The option, and the file where it names one.
+    /// The option, and the file that it names.
     origin: String,
-    what: String,
+    problem: String,
 }
 
-/// Where something in PEM came from, and what it is.
+/// PEM with its origin.
 #[derive(Clone, PartialEq, Eq)]
 struct Pem {
     option: &'static str,
@@ -44,14 +44,14 @@ struct Pem {
     bytes: Vec<u8>,
 }
 
-// Not what it holds, which may be a key.
+// Without the bytes, which may be a key.
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pem").field("option", &self.option).field("file", &self.file).finish_non_exhaustive()
     }
 }
 
-/// Everything that was read at one time; or why it could not be.
+/// The certificates and keys of one read, or the failure to read them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Material {
     certificate: Option<Pem>,
@@ -60,27 +60,27 @@ pub(super) struct Material {
     failure: Option<String>,
 }
 
-/// What handshakes are done with.
+/// The configurations of rustls, one for each port because they differ in ALPN.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ServerConfigs {
     line: Arc<ServerConfig>,
-    web: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
 }
 
-impl Ready {
-    pub(super) fn of(&self, port: Port) -> Arc<ServerConfig> {
+impl ServerConfigs {
+    pub(super) fn for_port(&self, port: Port) -> Arc<ServerConfig> {
         Arc::clone(match port {
             Port::Line => &self.line,
-            Port::Web => &self.web,
+            Port::Http => &self.http,
         })
     }
 }
 
 impl Material {
-    /// Reads what the options name.
+    /// Reads the certificates and keys that the options name.
     ///
     /// # Errors
-    /// The first file that cannot be read.
+    /// The error of the first file that cannot be read.
     pub(super) fn read(options: &TlsOptions) -> Result<Self, MaterialError> {
         let certificate =
             (&options.cert_pem_file, "tls.cert_pem_file", options.cert_pem.text(), "tls.cert_pem");
@@ -91,31 +91,31 @@ impl Material {
             options.client_ca_pem.text(),
             "tls.client_ca_pem",
         );
-        let of = |(file, file_option, inline, inline_option): (&Option<PathBuf>, _, &str, _)| match file {
-            Some(path) => Pem::of_file(file_option, path).map(Some),
+        let read = |(file, file_option, inline, inline_option): (&Option<PathBuf>, _, &str, _)| match file {
+            Some(path) => Pem::from_file(file_option, path).map(Some),
             None if inline.is_empty() => Ok(None),
-            None => Pem::of_text(inline_option, inline).map(Some),
+            None => Pem::from_option(inline_option, inline).map(Some),
         };
-        Ok(Self { certificate: of(certificate)?, key: of(key)?, clients: of(clients)?, failure: None })
+        Ok(Self { certificate: read(certificate)?, key: read(key)?, clients: read(clients)?, failure: None })
     }
 
-    /// What stands for something that could not be read.
-    pub(super) fn failed(why: String) -> Self {
-        Self { certificate: None, key: None, clients: None, failure: Some(why) }
+    /// The failure to read, with this reason.
+    pub(super) fn failed(reason: String) -> Self {
+        Self { certificate: None, key: None, clients: None, failure: Some(reason) }
     }
 
-    /// Whether it could not be read, for this reason.
-    pub(super) fn is_failed_with(&self, why: &str) -> bool {
-        self.failure.as_deref() == Some(why)
+    /// Whether the read failed with this reason.
+    pub(super) fn is_failed_with(&self, reason: &str) -> bool {
+        self.failure.as_deref() == Some(reason)
     }
 
-    /// Makes of it what handshakes are done with.
+    /// Builds the configurations of rustls.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) fn prepare(&self, options: &TlsOptions) -> Result<Ready, MaterialError> {
+    /// [`MaterialError`] for a certificate or a key that is missing or cannot be used.
+    pub(super) fn server_configs(&self, options: &TlsOptions) -> Result<ServerConfigs, MaterialError> {
         let missing =
-            |option: &str| MaterialError { origin: option.to_owned(), what: "is not given".to_owned() };
+            |option: &str| MaterialError { origin: option.to_owned(), problem: "is not given".to_owned() };
         let certificate = self.certificate.as_ref().ok_or_else(|| missing("tls.cert_pem_file"))?;
         let key = self.key.as_ref().ok_or_else(|| missing("tls.key_pem_file"))?;
         let provider = Arc::new(ring::default_provider());
@@ -145,30 +145,30 @@ impl Material {
             let mut config =
                 builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&certified))));
             config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-            // A client that comes back shows a ticket and is spared the signature; the server keeps nothing for it.
-            config.ticketer =
-                ring::Ticketer::new().map_err(|error| certificate.error(format!("no tickets: {error}")))?;
+            // A reconnecting client presents a ticket, which saves the signature. The server stores nothing for it.
+            config.ticketer = ring::Ticketer::new()
+                .map_err(|error| certificate.error(format!("session tickets cannot be set up: {error}")))?;
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 1;
             Ok(Arc::new(config))
         };
-        Ok(Ready { line: config(&[])?, web: config(&[b"http/1.1"])? })
+        Ok(ServerConfigs { line: config(&[])?, http: config(&[b"http/1.1"])? })
     }
 }
 
 impl Pem {
-    fn of_file(option: &'static str, path: &Path) -> Result<Self, MaterialError> {
+    fn from_file(option: &'static str, path: &Path) -> Result<Self, MaterialError> {
         let mut pem = Self { option, file: Some(path.to_owned()), bytes: Vec::new() };
         let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut pem.bytes));
         match read {
-            Err(error) => Err(pem.error(format!("cannot be read: {}", words(&error)))),
-            Ok(n) if n as u64 > MAX_FILE => Err(pem.error("is larger than a mebibyte".to_owned())),
+            Err(error) => Err(pem.error(format!("cannot be read: {}", without_errno(&error)))),
+            Ok(n) if n as u64 > MAX_FILE => Err(pem.error("is larger than 1 MiB".to_owned())),
             Ok(_) => Ok(pem),
         }
     }
 
-    /// What stands in an option itself: PEM, its base 64, or a file's path.
-    fn of_text(option: &'static str, text: &str) -> Result<Self, MaterialError> {
+    /// The value of an option: PEM, PEM in base64, or the path of a file.
+    fn from_option(option: &'static str, text: &str) -> Result<Self, MaterialError> {
         if text.contains(BEGIN) {
             return Ok(Self { option, file: None, bytes: text.as_bytes().to_vec() });
         }
@@ -176,7 +176,7 @@ impl Pem {
             Ok(bytes) if memchr::memmem::find(&bytes, BEGIN.as_bytes()).is_some() => {
                 Ok(Self { option, file: None, bytes })
             }
-            _ => Self::of_file(option, Path::new(text)),
+            _ => Self::from_file(option, Path::new(text)),
         }
     }
 
@@ -184,18 +184,18 @@ impl Pem {
         memchr::memmem::find(&self.bytes, format!("{BEGIN}{kind}").as_bytes()).is_some()
     }
 
-    fn error(&self, what: impl Into<String>) -> MaterialError {
+    fn error(&self, problem: impl Into<String>) -> MaterialError {
         let origin = match &self.file {
             Some(file) => format!("{} ({})", self.option, file.display()),
             None => self.option.to_owned(),
         };
-        MaterialError { origin, what: what.into() }
+        MaterialError { origin, problem: problem.into() }
     }
 
-    /// The certificates in it, of which there is at least one.
+    /// The certificates, of which there is at least one.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
-        let all = all.map_err(|error| self.error(format!("is no PEM: {error}")))?;
+        let all = all.map_err(|error| self.error(format!("is not valid PEM: {error}")))?;
         if !all.is_empty() {
             return Ok(all);
         }
@@ -207,11 +207,11 @@ impl Pem {
         Err(self.error(format!("holds no certificate in PEM ({BEGIN}CERTIFICATE-----){hint}")))
     }
 
-    /// The private key in it.
+    /// The private key.
     fn key(&self) -> Result<PrivateKeyDer<'static>, MaterialError> {
         PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|_| {
             let hint = if self.has("ENCRYPTED PRIVATE KEY") {
-                "; the one in it is encrypted, and there is nobody to ask for its passphrase (openssl pkey takes it off)"
+                "; the key in it is encrypted, and the server cannot ask for a passphrase (openssl pkey removes it)"
             } else if self.has("CERTIFICATE") {
                 "; it holds a certificate, which tls.cert_pem_file is for"
             } else {
@@ -222,7 +222,7 @@ impl Pem {
     }
 }
 
-/// The certificate with its key, which belong together.
+/// Combines the certificate with its key and checks that they belong together.
 fn certified(certificate: &Pem, key: &Pem, provider: &CryptoProvider) -> Result<CertifiedKey, MaterialError> {
     let chain = certificate.certificates()?;
     let signer = provider
@@ -240,7 +240,7 @@ fn certified(certificate: &Pem, key: &Pem, provider: &CryptoProvider) -> Result<
     }
 }
 
-/// Who signs the certificates of clients.
+/// The authorities that sign the certificates of clients.
 fn roots(clients: &Pem) -> Result<RootCertStore, MaterialError> {
     let mut roots = RootCertStore::empty();
     for certificate in clients.certificates()? {
@@ -251,8 +251,8 @@ fn roots(clients: &Pem) -> Result<RootCertStore, MaterialError> {
     Ok(roots)
 }
 
-/// The operating system's words without its error number.
-fn words(error: &io::Error) -> String {
-    let words = error.to_string();
-    words.split(" (os error ").next().unwrap_or_default().to_owned()
+/// The text of an operating system's error without its number.
+fn without_errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
 }

@@ -4,8 +4,7 @@
 //! those limits applies to it any more.
 //!
 //! Invariants:
-//! - `/health`, `/ready` and `/metrics` are answered until the very end of a stop, with permits of their own
-//!   ([`RESERVE_PATHS`]).
+//! - `/health`, `/ready` and `/metrics` respond until the end of a shutdown, and have their own permits ([`RESERVE_PATHS`]).
 
 mod routes;
 mod transport;

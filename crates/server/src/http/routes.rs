@@ -1,4 +1,4 @@
-//! What is answered to which request.
+//! The routes of the HTTP port, and the handlers of the page, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -18,12 +18,13 @@ use crate::api::{self, ApiGuard};
 use crate::readiness::{NotReady, Readiness};
 use tidings_metrics::{Format, MetricsRegistry};
 
-/// The paths that the reserve of the HTTP port serves.
+/// The paths that the reserve of the HTTP port serves, see [`tidings_http::RESERVE`].
 pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
     probes: &["/health", "/ready", "/metrics"],
     websockets: &["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"],
 };
 
+/// The state of the handlers.
 struct Site {
     services: Arc<HttpServices>,
     registry: Arc<MetricsRegistry>,
@@ -70,18 +71,18 @@ fn operation(site: &Arc<Site>) -> Routes {
     Routes::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .route("/metrics", get(numbers))
+        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(only_get)
         .with_state(Arc::clone(site))
         .merge(api::routes(&site.services.config, &site.services.api))
 }
 
 fn with_fallback(routes: Routes) -> Routes {
-    routes.fallback(async || nothing()).method_not_allowed_fallback(only_get)
+    routes.fallback(async || not_found()).method_not_allowed_fallback(only_get)
 }
 
 async fn only_get() -> impl IntoResponse {
-    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are supported here\n")
 }
 
 async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
@@ -113,11 +114,11 @@ fn state(services: &HttpServices) -> ServerState<'_> {
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    page::asset(&name, &headers).unwrap_or_else(|| nothing().into_response())
+    page::asset(&name, &headers).unwrap_or_else(|| not_found().into_response())
 }
 
-fn nothing() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "nothing here; there are /, /health, /ready and /metrics\n")
+fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "not found; there are /, /health, /ready and /metrics\n")
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
@@ -132,17 +133,17 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-async fn numbers(State(site): State<Arc<Site>>, request: Request) -> Response {
+async fn metrics(State(site): State<Arc<Site>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if let Some(guard) = &site.guard
         && let Err(refusal) = guard.check(&parts).await
     {
         return refusal;
     }
-    let format = Format::asked(&parts.headers);
+    let format = Format::negotiate(&parts.headers);
     match site.registry.text() {
         Ok(text) => {
-            ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.of(text)).into_response()
+            ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.convert(text)).into_response()
         }
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

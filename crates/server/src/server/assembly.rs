@@ -1,6 +1,6 @@
-//! Constructing the parts of a server, each complete, in the order in which they depend on one another:
-//! shards' mailboxes, then what the broker reports to, the broker, what publishes through it, what decides about
-//! clients, and at last the threads of the shards.
+//! The construction of the parts of a server, each complete, in the order of their dependencies: mailboxes of the shards, the
+//! sink of the broker, the broker, the parts that publish through it, the decisions about clients, and the HTTP services.
+//! [`super::Server::start`] then starts the threads of the shards.
 
 use std::sync::Arc;
 
@@ -36,14 +36,14 @@ use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
 
-/// Prefixes of the internal channels of this version; canaries that take the way of other publishers are not among them.
-const OWN: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
+/// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
+const INTERNAL_PREFIXES: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
 
 /// The parts of a server that is not started yet.
 pub(super) struct Assembly {
     pub(super) prepared: PreparedShards,
     pub(super) control: Arc<dyn Control>,
-    pub(super) porter: Option<Arc<dyn TlsHandoff>>,
+    pub(super) tls_handoff: Option<Arc<dyn TlsHandoff>>,
     pub(super) http: Arc<HttpServices>,
     pub(super) work: DeferredWork,
     pub(super) canary: Arc<Canary>,
@@ -56,7 +56,7 @@ impl Assembly {
     /// Constructs the parts for `config`. The broker connects in the background; no shard runs yet.
     ///
     /// # Errors
-    /// [`StartError`] for options that cannot be used, and when the operating system refuses an event queue.
+    /// [`StartError`] for options that cannot be used, and when the operating system denies an event queue.
     pub(super) fn new(
         config: Config,
         tls: Option<Arc<Tls>>,
@@ -80,7 +80,7 @@ impl Assembly {
             ClusterKey::from_config(&config),
         );
         let cluster = Arc::new(cluster);
-        // The name of the canary's channel is public, so it is derived from no secret.
+        // The name of the canary's channel is public, so it must not be derived from a secret.
         let canary = Arc::new(Canary::new(
             u64::from_be_bytes(random::bytes()),
             config.ready.canary_interval,
@@ -155,7 +155,7 @@ impl Assembly {
                 router: Arc::clone(&router),
             },
         });
-        let porter = tls.as_ref().map(|tls| {
+        let tls_handoff = tls.as_ref().map(|tls| {
             Arc::new(LineHandshakes::new(Arc::clone(tls), Arc::clone(&limiter), Arc::clone(&shards)))
                 as Arc<dyn TlsHandoff>
         });
@@ -194,11 +194,11 @@ impl Assembly {
         metrics.register(Arc::clone(&canary));
         metrics.register(inbound_counters);
         metrics.register(blocklist);
-        Ok(Self { prepared, control, porter, http, work, canary, internal, authorizer, metrics })
+        Ok(Self { prepared, control, tls_handoff, http, work, canary, internal, authorizer, metrics })
     }
 }
 
-/// What all shards share, with the limits by address.
+/// The state that all shards share, with the limits by address.
 fn process(config: &Config) -> Process {
     let address = &config.limits.address;
     let proxies = config.trusted_proxies.iter().filter_map(settings::address_range).collect();
@@ -206,7 +206,7 @@ fn process(config: &Config) -> Process {
     Process::new(RateLimit::per_second(config.client.connection_rate_limit), addresses)
 }
 
-/// Starts the broker that the configuration names; it reports to `sink`.
+/// Starts the configured broker, which reports to `sink`.
 fn start_broker(
     config: &Config,
     sink: SharedSink,
@@ -229,7 +229,7 @@ fn start_broker(
                 prefix: config.redis.prefix.clone(),
                 connect_timeout: config.redis.connect_timeout,
                 response_timeout: config.redis.response_timeout,
-                own: &OWN,
+                own: &INTERNAL_PREFIXES,
                 node: uid.to_owned(),
                 ..Options::new(url.expose())
             };

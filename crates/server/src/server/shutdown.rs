@@ -1,9 +1,9 @@
-//! Stopping: a lame-duck time, the clients' leave, requests under way, then the parts themselves.
+//! The shutdown: a lame-duck time, the disconnection of clients, requests in progress, then the parts of the server.
 //!
 //! Invariants:
-//! - [`Server::stop`] ends by itself within `shutdown.timeout` as long as no thread is blocked; where one is, the caller
-//!   ends the process at that time and logs what [`ShutdownProgress`] says.
-//! - `/health`, `/ready` and `/metrics` are answered until requests under way have ended.
+//! - [`Server::stop`] returns within `shutdown.timeout` unless a thread is blocked. In that case the caller ends the process
+//!   at that time and logs [`ShutdownProgress`].
+//! - `/health`, `/ready` and `/metrics` respond until the requests in progress have ended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tidings_shard::ShardMessage;
 use super::Server;
 use crate::shards::Shards;
 
-/// The part of `shutdown.timeout` that is kept for ending tasks and threads; half of the timeout if that is shorter.
+/// The part of `shutdown.timeout` that is reserved for ending tasks and threads: this, or half of the timeout if shorter.
 const RESERVE: Duration = Duration::from_millis(500);
-/// How long each of those last steps may take.
+/// The limit on each of these last steps.
 const LAST_STEP: Duration = Duration::from_millis(150);
-/// How often open connections are counted.
+/// The interval at which open connections are counted.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The step of a shutdown that is under way.
+/// The current step of a shutdown.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Serving,
@@ -40,7 +40,7 @@ impl Stage {
         "serving",
         "lame-duck time",
         "disconnecting clients and saving tables",
-        "requests under way",
+        "requests in progress",
         "background tasks",
         "leaving the cluster",
         "ending shards",
@@ -48,7 +48,7 @@ impl Stage {
     ];
 }
 
-/// What a server that stops is doing, readable from any thread without blocking.
+/// The progress of a shutdown, readable from any thread without blocking.
 #[derive(Clone)]
 pub struct ShutdownProgress {
     stage: Arc<AtomicU8>,
@@ -81,14 +81,14 @@ impl fmt::Display for ShutdownProgress {
 }
 
 impl Server {
-    /// A view of this server's shutdown, for whoever enforces `shutdown.timeout`.
+    /// The progress of this server's shutdown, for the caller that enforces `shutdown.timeout`.
     pub fn shutdown_progress(&self) -> ShutdownProgress {
         self.progress.clone()
     }
 
-    /// Stops: answers `/ready` with 503 for `shutdown.lame_duck` while everything is served, then accepts no more
-    /// clients and asks those connected to reconnect, evenly over `shutdown.drain`, sends what is queued, and ends
-    /// within `shutdown.timeout`.
+    /// Stops the server. `/ready` is 503 for `shutdown.lame_duck` while everything is served. Then the server accepts no more
+    /// clients, requests those connected to reconnect, evenly over `shutdown.drain`, sends the queued bytes, and ends within
+    /// `shutdown.timeout`.
     pub async fn stop(mut self) {
         let began = Instant::now();
         let shutdown = &self.services.config.shutdown;
@@ -99,10 +99,7 @@ impl Server {
         if !lame_duck.is_zero() {
             self.progress.enter(Stage::LameDuck);
             let lame_duck = lame_duck.min(left());
-            tracing::info!(
-                ?lame_duck,
-                "stopping: /ready is 503; everything is still served for the lame-duck time"
-            );
+            tracing::info!(?lame_duck, "stopping: /ready is 503; clients are served for the lame-duck time");
             tokio::time::sleep(lame_duck).await;
         }
 
@@ -115,19 +112,19 @@ impl Server {
             tls.stop();
         }
         let connections = || self.services.shards.connections();
-        tracing::info!(clients = connections(), ?drain, "stopping: asking clients to reconnect");
+        tracing::info!(clients = connections(), ?drain, "stopping: clients are requested to reconnect");
         self.services.shards.post_to_all(|| ShardMessage::Drain(drain));
-        let gone = async {
+        let disconnected = async {
             while connections() > 0 && !left().is_zero() {
                 tokio::time::sleep(POLL).await;
             }
         };
-        let put_away = async {
+        let tables_stopped = async {
             if let Some(tables) = &self.tables {
                 tables.stop(drain).await;
             }
         };
-        let _ = tokio::join!(gone, tokio::time::timeout(left(), put_away));
+        let _ = tokio::join!(disconnected, tokio::time::timeout(left(), tables_stopped));
         let remaining = connections();
         if remaining > 0 {
             tracing::warn!(remaining, "closing client connections that did not close in time");
@@ -146,11 +143,11 @@ impl Server {
         let join = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
-                    tracing::error!("a shard has panicked");
+                    tracing::error!("the thread of a shard has panicked");
                 }
             }
         });
-        // A shard ends between two writes; one that does not is left to the end of the process.
+        // A shard ends between two writes. One that is blocked ends with the process.
         let _ = tokio::time::timeout(timeout.saturating_sub(began.elapsed()).max(LAST_STEP), join).await;
         self.progress.enter(Stage::Stopped);
         tracing::info!("stopped");

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_hub::{ConnectionInfo, Failure as Refused};
+use tidings_hub::{ConnectionInfo, Failure as Rejected};
 use tidings_shard::client_network;
 use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingConnection, Quota, Visitor};
 use tidings_wire::code;
@@ -18,12 +18,12 @@ use crate::auth_failures::Credential;
 use crate::authority::{Authorizer, UploadGrant};
 use crate::http::HttpServices;
 use tidings_config::AllowUpload;
-use tidings_http::{Peer, Terms};
+use tidings_http::{HandshakeOptions, Peer};
 
-/// The most concurrent uploads of one address, unless an option sets another number.
+/// The default limit on concurrent uploads of one address.
 const UPLOADS_PER_ADDRESS: usize = 16;
 
-/// Permissions of clients of tables, on this node.
+/// Permissions and quotas of clients of tables on this node.
 pub(super) struct NodeAccess {
     services: Arc<HttpServices>,
     authorizer: Authorizer,
@@ -51,7 +51,7 @@ impl Access for NodeAccess {
     }
 
     fn authorize<'a>(&'a self, visitor: &'a Visitor) -> BoxFuture<'a, Result<Quota, Failure>> {
-        self.decide(visitor).boxed()
+        self.check_upload(visitor).boxed()
     }
 
     fn owner_quota(&self, visitor: &Visitor) -> Quota {
@@ -68,8 +68,11 @@ impl Access for NodeAccess {
 
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response> {
         // Frames of a table are written by one task for each viewer, so compression would run once for each viewer.
-        let (response, upgraded) =
-            tidings_http::accept(request, &self.services.policy, &Terms { protocols: &[], deflate: false })?;
+        let (response, upgraded) = tidings_http::accept(
+            request,
+            &self.services.policy,
+            &HandshakeOptions { protocols: &[], deflate: false },
+        )?;
         let pending = upgraded.map(|upgraded| {
             let upgraded = upgraded?;
             let (stream, permit) = (Box::new(upgraded.stream), Box::new(upgraded.permit));
@@ -84,9 +87,9 @@ impl NodeAccess {
         Self { services, authorizer }
     }
 
-    async fn decide(&self, visitor: &Visitor) -> Result<Quota, Failure> {
+    async fn check_upload(&self, visitor: &Visitor) -> Result<Quota, Failure> {
         let config = &self.services.config;
-        // Where no key is configured, a key in the request is meant for another server.
+        // Without a configured key, a key in the request is intended for another server.
         if let Some(key) = visitor.api_key.as_ref().filter(|_| config.http_api.key.is_set()) {
             return self.check_key(visitor, key).await;
         }
@@ -106,7 +109,7 @@ impl NodeAccess {
             }),
             Ok(Some(_)) => Err(forbidden(level)),
             Ok(None) => Err(unauthorized(level)),
-            Err(failure) => Err(refused(&failure, has_token, level)),
+            Err(failure) => Err(rejected(&failure, has_token, level)),
         }
     }
 
@@ -118,7 +121,7 @@ impl NodeAccess {
         Err(Failure::new(401, "this is not the key in http_api.key"))
     }
 
-    async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Refused> {
+    async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Rejected> {
         let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone() };
         self.authorizer.authorize_upload(visitor.token.as_deref(), about, visitor.address).await
     }
@@ -137,14 +140,14 @@ impl NodeAccess {
     fn quota_of_address(&self, address: Option<IpAddr>) -> Quota {
         let options = &self.services.config.tables;
         let Some(address) = address.map(client_network) else { return Quota::unlimited() };
-        let is_own = address.is_loopback();
+        let is_local = address.is_loopback();
         let (bytes, uploads) = (options.address_max_total, options.address_upload_limit);
         Quota {
             key: format!("address:{address}").into(),
-            bytes: if is_own && bytes == 0 { u64::MAX } else { or_half(bytes, options.max_total) },
+            bytes: if is_local && bytes == 0 { u64::MAX } else { or_half(bytes, options.max_total) },
             bytes_option: "tables.address_max_total",
             uploads: match uploads {
-                0 if is_own => MAX_UPLOADS,
+                0 if is_local => MAX_UPLOADS,
                 0 => UPLOADS_PER_ADDRESS,
                 uploads => uploads,
             },
@@ -153,8 +156,9 @@ impl NodeAccess {
     }
 }
 
-fn or_half(limit: usize, of: usize) -> u64 {
-    if limit == 0 { of as u64 / 2 } else { limit as u64 }
+/// A limit, which by default is half of `total`.
+fn or_half(limit: usize, total: usize) -> u64 {
+    if limit == 0 { total as u64 / 2 } else { limit as u64 }
 }
 
 /// Whether a grant permits uploads at this level.
@@ -168,37 +172,43 @@ fn suffices(grant: &UploadGrant, has_token: bool, level: AllowUpload) -> bool {
     }
 }
 
-/// The credentials that an upload needs, as text for users.
-fn needed(level: AllowUpload) -> &'static str {
+/// The credentials that an upload requires, as text for users.
+fn required_credentials(level: AllowUpload) -> &'static str {
     match level {
         AllowUpload::Key => {
-            "to upload here takes the API key of the server, a connection token with the claim tables.upload, or the secret of \
+            "an upload requires the API key of the server, a connection token with the claim tables.upload, or the secret of \
              the table's owner (tables.allow_upload = key)"
         }
         _ => {
-            "to upload here takes a connection token or the secret of the table's owner (tables.allow_upload = token): send \
+            "an upload requires a connection token or the secret of the table's owner (tables.allow_upload = token): send \
              {\"token\":\"…\"} or {\"owner\":\"…\"} first"
         }
     }
 }
 
 fn unauthorized(level: AllowUpload) -> Failure {
-    Failure::new(401, format!("you may not upload here: {}", needed(level)))
+    Failure::new(401, format!("you may not upload here: {}", required_credentials(level)))
 }
 
 fn forbidden(level: AllowUpload) -> Failure {
-    Failure::new(403, format!("you may not upload here, your token gives no right to it: {}", needed(level)))
+    Failure::new(
+        403,
+        format!(
+            "you may not upload here, because your token does not permit it: {}",
+            required_credentials(level)
+        ),
+    )
 }
 
-fn refused(failure: &Refused, has_token: bool, level: AllowUpload) -> Failure {
+fn rejected(failure: &Rejected, has_token: bool, level: AllowUpload) -> Failure {
     match failure {
-        Refused::Error(verdict)
-            if has_token && (!verdict.temporary || verdict.code == code::TOKEN_EXPIRED.number) =>
+        Rejected::Error(rejection)
+            if has_token && (!rejection.temporary || rejection.code == code::TOKEN_EXPIRED.number) =>
         {
-            Failure::new(401, format!("the connection token is not accepted: {}", verdict.text))
+            Failure::new(401, format!("the connection token is not accepted: {}", rejection.text))
         }
-        Refused::Error(verdict) if !verdict.temporary => unauthorized(level),
-        Refused::Disconnect(..) => unauthorized(level),
-        _ => Failure::new(503, "whether you may upload cannot be found out at the moment; try again"),
+        Rejected::Error(rejection) if !rejection.temporary => unauthorized(level),
+        Rejected::Disconnect(..) => unauthorized(level),
+        _ => Failure::new(503, "your permission to upload cannot be checked at the moment; try again"),
     }
 }

@@ -1,4 +1,4 @@
-//! Messages about tables between nodes, through the broker, and publications of views.
+//! Messages about tables between nodes, through the broker, and the publication of views.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use tidings_cluster::ClusterBus;
 /// The channel of the messages: one of the server's internal channels, which clients cannot use.
 pub(crate) const CHANNEL: &str = "tidings.node.tables";
 
-/// The broker as the service uses it.
+/// The broker as the table service uses it.
 ///
-/// Invariant: messages are encrypted and authenticated with the deployment's key; others are discarded.
+/// Invariant: messages are encrypted and authenticated with the deployment's key. All other messages are discarded.
 pub(super) struct BrokerBus {
     router: Arc<Router>,
     bus: ClusterBus,

@@ -1,4 +1,4 @@
-//! What the table service counts.
+//! The metrics of the table service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,106 +8,111 @@ use tidings_table_service::{BucketCounters, Service};
 
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 
-/// The table service in the registry of metrics.
+/// Reports the metrics of the table service.
 pub(crate) struct TableMetrics(pub(crate) Arc<Service>);
 
 impl Collect for TableMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let service = &self.0;
         let (counters, (stored, bytes)) = (&service.counters, service.stored());
-        out.gauge("tidings_tables", None, "Tables kept; in a bucket, as last counted", stored)?;
+        out.gauge("tidings_tables", None, "Stored tables; in a bucket, as last counted", stored)?;
         out.gauge(
             "tidings_tables_stored",
             BYTES,
-            "Bytes of the files of all tables kept; in a bucket, as last counted",
+            "Bytes of the files of all stored tables; in a bucket, as last counted",
             bytes,
         )?;
         out.gauge(
             "tidings_tables_open",
             None,
-            "Tables in memory, which somebody looks at or did a moment ago",
-            of(&counters.open),
+            "Tables in memory, with viewers now or a moment ago",
+            load(&counters.open),
         )?;
         out.gauge(
             "tidings_tables_nameless",
             BYTES,
-            "Bytes of what packed files unpack to, of what views are sorted with, and of removed files that are still read",
+            "Bytes of temporary files: unpacked files, sort keys of views, and removed files that are still read",
             service.nameless(),
         )?;
         out.counters(
             "tidings_table_gave_way",
-            "Uploads and downloads of tables that were ended for others because they were slow",
+            "Slow uploads and downloads of tables that were ended in favour of others",
             "transfer",
             service.gave_way(),
         )?;
         out.counters(
             "tidings_table_refused",
-            "Uploads and downloads of tables that were refused, by the reason",
+            "Uploads and downloads of tables that were rejected, by reason",
             "reason",
             service.refused(),
         )?;
-        out.gauge("tidings_table_viewers", None, "Connections of viewers of tables", of(&counters.viewers))?;
+        out.gauge(
+            "tidings_table_viewers",
+            None,
+            "Connections of viewers of tables",
+            load(&counters.viewers),
+        )?;
         let outcomes = ["whole", "aborted", "failed"];
         out.counters(
             "tidings_table_uploads",
-            "Uploads of tables that have ended, by how",
+            "Uploads of tables that have ended, by outcome",
             "outcome",
-            outcomes.into_iter().zip(counters.uploads.iter().map(of)),
+            outcomes.into_iter().zip(counters.uploads.iter().map(load)),
         )?;
         out.counter(
             "tidings_table_received",
             BYTES,
             "Bytes of files and rows received for tables",
-            of(&counters.bytes),
+            load(&counters.bytes),
         )?;
         out.counter(
             "tidings_table_rows",
             None,
             "Rows of files uploaded whole, and rows appended",
-            of(&counters.rows),
+            load(&counters.rows),
         )?;
         out.counter(
             "tidings_table_views",
             None,
-            "Views of tables that were encoded, each for all who see it",
-            of(&counters.views),
+            "Views of tables that were encoded, each once for all viewers",
+            load(&counters.views),
         )?;
         out.counter(
             "tidings_table_errors",
             None,
-            "Errors that viewers of tables were told",
-            of(&counters.errors),
+            "Errors that were sent to viewers of tables",
+            load(&counters.errors),
         )?;
         match service.bucket() {
-            Some((numbers, copies)) => bucket_numbers(numbers, copies, out),
+            Some((counters, copies)) => collect_bucket(counters, copies, out),
             None => Ok(()),
         }
     }
 }
 
-fn bucket_numbers(numbers: &BucketCounters, copies: u64, out: &mut MetricWriter<'_>) -> fmt::Result {
-    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let up = u64::from(numbers.up.load(Ordering::Relaxed));
+fn collect_bucket(counters: &BucketCounters, copies: u64, out: &mut MetricWriter<'_>) -> fmt::Result {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let up = u64::from(counters.up.load(Ordering::Relaxed));
     out.gauge(
         "tidings_tables_bucket_up",
         None,
-        "Whether the last request to the bucket of tables was answered",
+        "Whether the last request to the bucket of tables got a response",
         up,
     )?;
     out.gauge(
         "tidings_tables_copies",
         BYTES,
-        "Bytes of tables of the bucket that lie on this node's disk",
+        "Bytes of tables of the bucket that are cached on this node's disk",
         copies,
     )?;
     out.counters(
         "tidings_tables_bucket_requests",
-        "Requests to the bucket of tables, by whether they were answered (with a status below 500)",
+        "Requests to the bucket of tables, by whether they got a response (with a status below 500)",
         "outcome",
-        ["answered", "failed"].into_iter().zip(numbers.requests.iter().map(of)),
+        ["answered", "failed"].into_iter().zip(counters.requests.iter().map(load)),
     )?;
-    let (sent, received) = (of(&numbers.sent), of(&numbers.received));
+    let (sent, received) = (load(&counters.sent), load(&counters.received));
     out.counter("tidings_tables_bucket_sent", BYTES, "Bytes sent to the bucket of tables", sent)?;
     out.counter(
         "tidings_tables_bucket_received",
@@ -118,7 +123,7 @@ fn bucket_numbers(numbers: &BucketCounters, copies: u64, out: &mut MetricWriter<
     out.counter(
         "tidings_tables_bucket_conflicts",
         None,
-        "Appends that were done again because another node had appended at the same place",
-        of(&numbers.conflicts),
+        "Appends that were repeated because another node had appended at the same position",
+        load(&counters.conflicts),
     )
 }

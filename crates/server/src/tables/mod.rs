@@ -1,5 +1,4 @@
-//! Shared live tables, which are a crate of their own ([`tidings_table_service`]): their options from the configuration, and
-//! what they need from a node.
+//! The connection of shared live tables ([`tidings_table_service`]) to this node: options, permissions, messages and metrics.
 
 mod access;
 mod bus;
@@ -20,7 +19,7 @@ use tidings_config::{Config, TablesStore};
 pub(crate) use bus::CHANNEL;
 pub(crate) use metrics::TableMetrics;
 
-/// Starts the service, unless `tables.enabled` is off. Call within a runtime.
+/// Starts the table service; `None` if `tables.enabled` is off. Call within a tokio runtime.
 ///
 /// # Errors
 /// As [`Service::start`].

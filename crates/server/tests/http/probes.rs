@@ -1,4 +1,4 @@
-//! `/health` and `/ready`, and what is answered to requests for anything else.
+//! `/health` and `/ready`, and the responses to other requests.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 use crate::support::TestServer;
 
 #[test]
-fn health_says_ok_and_ready_says_how_long_a_canary_took() {
+fn health_is_ok_and_ready_reports_the_round_trip_of_a_canary() {
     let world = TestServer::start(&["ready.canary_interval=20ms"]);
     let health = world.get("/health");
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
@@ -21,7 +21,7 @@ fn health_says_ok_and_ready_says_how_long_a_canary_took() {
 }
 
 #[test]
-fn without_its_broker_the_server_is_healthy_but_not_ready_and_says_why() {
+fn without_its_broker_the_server_is_healthy_but_not_ready() {
     let redis = RedisServer::absent();
     let world = TestServer::start(&[&format!("broker={}", redis.url())]);
     assert_eq!(world.get("/health").status, 200);
@@ -34,10 +34,10 @@ fn without_its_broker_the_server_is_healthy_but_not_ready_and_says_why() {
 }
 
 #[test]
-fn while_the_server_drains_ready_says_so() {
+fn ready_is_503_during_the_drain() {
     let mut world = TestServer::start(&["shutdown.timeout=30s", "shutdown.drain=0s"]);
     wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
-    // A client that has its good-bye and does not leave holds the server back for a while.
+    // A client that does not close its connection after the disconnect push delays the shutdown.
     let mut client = LineClient::connect(world.tcp());
     client.send("hello");
     client.expect("hello");
@@ -49,7 +49,7 @@ fn while_the_server_drains_ready_says_so() {
     assert!(ready.body.contains("the server is stopping"), "{}", ready.body);
     drop((client, kept));
     world.runtime.block_on(stopping).expect("a clean stop");
-    assert!(std::net::TcpStream::connect(world.http()).is_err(), "it still listens");
+    assert!(std::net::TcpStream::connect(world.http()).is_err(), "the server still listens");
 }
 
 #[test]
@@ -73,18 +73,18 @@ fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
     new.send("PUBLISH news still here");
     new.expect("CONFIRMED");
     old.expect("MESSAGE news still here");
-    assert!(began.elapsed() < lame_duck, "too slow a machine to see it");
+    assert!(began.elapsed() < lame_duck, "the machine is too slow for this test");
     for client in [&mut old, &mut new] {
         let line = client.line();
         assert!(line.starts_with("ERROR 3001 shutdown"), "{line}");
-        assert!(began.elapsed() >= lame_duck, "told in the lame-duck time");
+        assert!(began.elapsed() >= lame_duck, "disconnected within the lame-duck time");
     }
     drop((old, new));
     world.runtime.block_on(stopping).expect("a clean stop");
 }
 
 #[test]
-fn a_head_request_is_answered_like_a_get_without_its_body() {
+fn the_response_to_head_is_that_to_get_without_the_body() {
     let world = TestServer::start(&[]);
     for path in ["/", "/health", "/metrics", "/assets/style.css"] {
         let get = world.get(path);
@@ -104,28 +104,28 @@ fn other_methods_and_unknown_paths_get_a_short_text() {
             world.send(format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), "GET, HEAD", "{method}");
-        assert_eq!(answer.body, "only GET and HEAD are answered here\n");
+        assert_eq!(answer.body, "only GET and HEAD are supported here\n");
     }
     let answer = world.get("/nothing/here?a=b");
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
-    assert_eq!(answer.body, "nothing here; there are /, /health, /ready and /metrics\n");
+    assert_eq!(answer.body, "not found; there are /, /health, /ready and /metrics\n");
 }
 
 #[test]
-fn a_request_with_a_body_that_nobody_wants_is_answered_and_leaves_no_connection_behind() {
+fn a_request_with_an_unused_body_gets_a_response_and_its_connection_ends() {
     let world = TestServer::start(&[]);
     let body = "x".repeat(1 << 20);
     let head = format!("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     let mut peer = world.connect();
-    // The server may close before all of it is sent.
+    // The server may close the connection before the whole body is sent.
     let _ = std::io::Write::write_all(&mut peer, head.as_bytes());
     let _ = std::io::Write::write_all(&mut peer, &body.as_bytes()[..1]);
     let mut status = [0; 12];
     std::io::Read::read_exact(&mut peer, &mut status).expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 405");
     wait_until(PATIENCE, "no more connections", || {
-        // The one that asks is one itself.
+        // The connection of this request is one of them.
         world.get("/metrics").body.contains("\ntidings_http_connections 1\n")
     });
 }

@@ -1,4 +1,4 @@
-//! Whose pages may ask, and how their browsers are told so (the Fetch standard, "HTTP CORS protocol").
+//! The check of origins, and the CORS headers of responses (the Fetch standard, "HTTP CORS protocol").
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -11,24 +11,23 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Transports;
-use tidings_http::Visitor;
+use tidings_http::RequestOrigin;
 
-/// How long a browser may remember what it may ask, in seconds.
+/// How long a browser may cache the result of a preflight request, in seconds.
 const MAX_AGE: &str = "300";
 
-/// What an answer says to the browser that asked; stands among the request's extensions for answers that are not made
-/// as others are.
+/// The CORS headers of a response. The request has them as an extension, for responses that a shard writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cors(Vec<(HeaderName, HeaderValue)>);
 
 impl Cors {
-    fn to(visitor: Visitor<'_>) -> Self {
+    fn new(origin: RequestOrigin<'_>) -> Self {
         let fixed = HeaderValue::from_static;
-        Self(match visitor {
-            Visitor::Own => Vec::new(),
-            // With "everybody" go no cookies (§3.2.5).
-            Visitor::Anybody => vec![(ACCESS_CONTROL_ALLOW_ORIGIN, fixed("*"))],
-            Visitor::Listed(origin) => vec![
+        Self(match origin {
+            RequestOrigin::Own => Vec::new(),
+            // Credentials are not allowed together with `*` (§3.2.5).
+            RequestOrigin::Any => vec![(ACCESS_CONTROL_ALLOW_ORIGIN, fixed("*"))],
+            RequestOrigin::Listed(origin) => vec![
                 (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
                 (ACCESS_CONTROL_ALLOW_CREDENTIALS, fixed("true")),
                 (VARY, fixed("Origin")),
@@ -42,32 +41,32 @@ impl Cors {
     }
 }
 
-/// Refuses pages that may not ask, answers browsers that ask whether a page may, and lets pages of listed origins read
-/// the answers.
-pub(super) async fn guard(
+/// Rejects requests of foreign origins, responds to preflight requests, and allows pages of listed origins to read the
+/// responses.
+pub(super) async fn check_origin(
     State(transports): State<Transports>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let cors = match transports.policy.visitor(request.headers(), request.extensions()) {
-        Ok(visitor) => Cors::to(visitor),
-        Err(refusal) => return refusal,
+    let cors = match transports.policy.check_origin(request.headers(), request.extensions()) {
+        Ok(origin) => Cors::new(origin),
+        Err(rejection) => return rejection,
     };
-    let mut answer = if request.method() == Method::OPTIONS {
-        let mut answer = StatusCode::NO_CONTENT.into_response();
-        let headers = answer.headers_mut();
+    let mut response = if request.method() == Method::OPTIONS {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-        if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        if let Some(requested) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
         }
-        answer
+        response
     } else {
         request.extensions_mut().insert(cors.clone());
         next.run(request).await
     };
     for (name, value) in cors.headers() {
-        answer.headers_mut().insert(name, value.clone());
+        response.headers_mut().insert(name, value.clone());
     }
-    answer
+    response
 }

@@ -1,20 +1,20 @@
-//! Transports that begin as HTTP: what a request asks for is found out here, and its connection is handed to a shard,
-//! which speaks with the client from then on.
+//! Transports that begin as HTTP. The handlers check the request and hand its connection to a shard, which serves the client
+//! from then on.
 //!
-//! | path | module | is |
+//! | path | module | transport |
 //! |---|---|---|
 //! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
 //! | `/stomp` | [`websocket`] | a WebSocket with STOMP 1.2 |
-//! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | an answer that goes on; commands come to `/emulation` |
-//! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | an answer that goes on |
+//! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | a streamed response; clients send commands to `/emulation` |
+//! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | a streamed response |
 //! | `/events` | [`events`] | plain server-sent events |
 //!
 //! Invariants:
-//! - No page of a foreign origin gets through, see [`tidings_http`]; pages of listed ones can read the answers.
+//! - Pages of foreign origins are rejected, see [`tidings_http`]. Pages of listed origins can read the responses.
 //! - A request is bounded: its head by [`tidings_http`], its body in bytes and in time.
 //! - A `GET` changes nothing: it cannot publish.
 
-#![expect(clippy::result_large_err, reason = "what is refused is an answer, made once and sent")]
+#![expect(clippy::result_large_err, reason = "the error is a response, which is constructed once and sent")]
 
 mod cors;
 mod events;
@@ -41,7 +41,7 @@ use tidings_cluster::ClusterBus;
 use tidings_config::Config;
 use tidings_http::{ConnectionPolicy, hops};
 
-/// What the handlers share.
+/// The state of the handlers.
 #[derive(Clone)]
 struct Transports {
     config: Arc<Config>,
@@ -49,11 +49,11 @@ struct Transports {
     router: Arc<Router>,
     shards: Arc<Shards>,
     bus: ClusterBus,
-    /// Whether anybody will ask for the headers of a connection.
-    wants_headers: bool,
+    /// Whether a hook may use the headers of a connection, so that they are kept.
+    keeps_headers: bool,
 }
 
-/// The paths of the transports that are switched on.
+/// The routes of the enabled transports.
 pub(super) fn routes(services: &HttpServices) -> Routes {
     let config = &services.config;
     let transports = Transports {
@@ -62,7 +62,7 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
         router: Arc::clone(&services.api.router),
         shards: Arc::clone(&services.shards),
         bus: services.api.nodes.bus.clone(),
-        wants_headers: tidings_hooks::needs_headers(config),
+        keeps_headers: tidings_hooks::needs_headers(config),
     };
     let paths = [
         ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),
@@ -75,11 +75,13 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     let mut streams = Routes::new();
     for (path, enabled, handlers) in paths {
         if enabled {
-            streams = streams
-                .route(path, handlers.layer(middleware::from_fn_with_state(transports.clone(), cors::guard)));
+            streams = streams.route(
+                path,
+                handlers.layer(middleware::from_fn_with_state(transports.clone(), cors::check_origin)),
+            );
         }
     }
-    // Those check for themselves whose page it is.
+    // The handshake checks the origin.
     let mut websockets = Routes::new();
     if !config.websocket.disabled {
         websockets = websockets.route("/connection/websocket", get(websocket::two_way));
@@ -94,22 +96,22 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
 }
 
 impl Transports {
-    /// Gives a connection to a shard.
+    /// Hands a connection to a shard.
     fn hand_over(&self, arrival: Arrival) {
         self.shards.hand_over(ShardMessage::Arrival(Box::new(arrival)));
     }
 
-    /// Where proxies say that a client comes from, if any proxy is trusted.
+    /// The addresses that proxies report for the client. Empty if no proxy is trusted.
     fn forwarded(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         if self.shards.process().addresses.has_proxies() { hops(headers) } else { Vec::new() }
     }
 
-    /// What those who decide may ask of a connection, if there are any. What is not text is left out.
-    fn about(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
+    /// The information about a connection for hooks; `None` if no hook uses it. Header values that are not text are omitted.
+    fn connection_info(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
         let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
-        self.wants_headers.then(|| {
+        self.keeps_headers.then(|| {
             Arc::new(ConnectionInfo { transport, headers: headers.iter().filter_map(text).collect() })
         })
     }

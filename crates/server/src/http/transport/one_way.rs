@@ -1,5 +1,5 @@
-//! Pushes alone over an HTTP answer that goes on: `/connection/uni_http_stream` and `/connection/uni_sse`. The request
-//! says what a `connect` command would.
+//! Pushes over a streamed response: `/connection/uni_http_stream` and `/connection/uni_sse`. The request contains the fields of
+//! a `connect` command.
 
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -10,24 +10,24 @@ use tidings_wire::client::Encoding;
 
 use super::Transports;
 use super::request::{connect_command, parameter, read, reject_head};
-use super::stream::{EVENT_STREAM, Stream, retry};
+use super::stream::{EVENT_STREAM, StreamResponse, retry};
 
-/// One-way transports speak JSON.
+/// The protocol of one-way transports.
 const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 
-/// One push a line.
+/// `/connection/uni_http_stream`: one push per line.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
     match begin_stream(&transports, request).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(response) | Err(response) => response,
     }
 }
 
 async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.uni_http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
-    let stream = Stream {
+    let stream = StreamResponse {
         transport: "uni_http_stream",
-        kind: "application/json",
+        media_type: "application/json",
         link: Link::new(Framing::Line, JSON, Direction::OneWay),
         received: connect_command(&body)?,
         first: Vec::new(),
@@ -36,10 +36,10 @@ async fn begin_stream(transports: &Transports, request: Request) -> Result<Respo
     Ok(transports.begin(&parts, stream).await)
 }
 
-/// One push an event.
+/// `/connection/uni_sse`: one push per event.
 pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
     match begin_sse(&transports, request).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(response) | Err(response) => response,
     }
 }
 
@@ -47,15 +47,15 @@ async fn begin_sse(transports: &Transports, request: Request) -> Result<Response
     let limit = transports.config.uni_sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     reject_head(&parts)?;
-    let said = match parts.method {
+    let connect = match parts.method {
         Method::POST => connect_command(&body)?,
         _ => connect_command(parameter(&parts.uri, "cf_connect").unwrap_or_default().as_bytes())?,
     };
-    let stream = Stream {
+    let stream = StreamResponse {
         transport: "uni_sse",
-        kind: EVENT_STREAM,
+        media_type: EVENT_STREAM,
         link: Link::new(Framing::SseEvent, JSON, Direction::OneWay),
-        received: said,
+        received: connect,
         first: retry(),
         events: None,
     };

@@ -1,4 +1,4 @@
-//! What a request says: its parameters, its body, and the commands in it.
+//! Parsing of requests: parameters, bodies, and the commands in them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,88 +15,88 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidings_wire::client::Encoding;
 use tidings_wire::client::request::{Command, Request as ClientRequest};
 
-/// How long a body may take to come.
-const BODY: Duration = Duration::from_secs(10);
-/// The parameter in which a `GET` has the first commands.
+/// The limit on the time of receiving a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The parameter of a `GET` with the first commands.
 const CONNECT: &str = "cf_connect";
 
-/// What stands behind the `?` of an address, name by name.
-pub(super) fn parameters(address: &Uri) -> Parse<'_> {
-    form_urlencoded::parse(address.query().unwrap_or_default().as_bytes())
+/// The query parameters of a URI.
+pub(super) fn parameters(uri: &Uri) -> Parse<'_> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
-/// One of them.
-pub(super) fn parameter<'u>(address: &'u Uri, name: &str) -> Option<Cow<'u, str>> {
-    parameters(address).find(|(known, _)| known == name).map(|(_, value)| value)
+/// The first query parameter with this name.
+pub(super) fn parameter<'u>(uri: &'u Uri, name: &str) -> Option<Cow<'u, str>> {
+    parameters(uri).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-/// How the client encodes what it sends, and wants to be sent: as SDKs say it.
+/// The encoding of a client's messages in both directions, by `Content-Type` as SDKs set it.
 pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    match kind {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    match media_type {
         "application/octet-stream" | "application/x-protobuf" | "application/protobuf" => Encoding::Protobuf,
         _ => Encoding::Json,
     }
 }
 
-/// Refuses with these words.
-pub(super) fn bad_request(words: &str) -> Response {
-    (StatusCode::BAD_REQUEST, format!("{words}\n")).into_response()
+/// The response 400 with this text.
+pub(super) fn bad_request(text: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response()
 }
 
-/// Refuses what begins a stream and could not have one: `HEAD`, which comes wherever `GET` does.
+/// Rejects `HEAD`, which axum routes like `GET`, because a stream begins with a body.
 pub(super) fn reject_head(parts: &Parts) -> Result<(), Response> {
     if parts.method == Method::HEAD {
-        let text = "a stream has no head of its own; ask with GET or POST\n";
+        let text = "HEAD is not supported for a stream; use GET or POST\n";
         return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, POST")], text).into_response());
     }
     Ok(())
 }
 
-/// Takes a request apart and reads its body, which may have so many bytes.
+/// Splits a request and reads its body, of `limit` bytes at most.
 ///
 /// # Errors
-/// The answer: 413 for a larger body, 408 for one that takes too long.
+/// The response: 413 for a larger body, 408 for one that takes too long.
 pub(super) async fn read(request: Request, limit: usize) -> Result<(Parts, Bytes), Response> {
     let (parts, body) = request.into_parts();
     let too_large = || {
         let text = format!("the body of the request is larger than {limit} bytes\n");
         (StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
     };
-    // Nobody need send what is too large anyway.
+    // Rejects a body that is too large before the client sends it.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok((parts, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(bad_request(&format!("the body of the request could not be read: {error}"))),
         Err(_) => {
-            let text = format!("the body of the request took longer than {BODY:?}\n");
+            let text = format!("the body of the request took longer than {BODY_TIMEOUT:?}\n");
             Err((StatusCode::REQUEST_TIMEOUT, text).into_response())
         }
     }
 }
 
-/// What the first commands are: the body of a `POST`, a parameter of a `GET`.
+/// The first commands: the body of a `POST`, or a parameter of a `GET`.
 ///
 /// # Errors
-/// The answer to a request without them.
-pub(super) fn first(parts: &Parts, body: Bytes) -> Result<Bytes, Response> {
-    let first = match parts.method {
+/// The response to a request without commands.
+pub(super) fn first_commands(parts: &Parts, body: Bytes) -> Result<Bytes, Response> {
+    let commands = match parts.method {
         Method::POST => body,
         _ => parameter(&parts.uri, CONNECT).unwrap_or_default().into_owned().into(),
     };
-    if first.trim_ascii().is_empty() {
+    if commands.trim_ascii().is_empty() {
         return Err(bad_request(
             "the request has no connect command, neither in its body (POST) nor in cf_connect (GET)",
         ));
     }
-    Ok(first)
+    Ok(commands)
 }
 
-/// Refuses commands that change something. Browsers send a `GET` wherever a page embeds its address.
+/// Rejects commands of a `GET` that change something, because browsers send a `GET` for every address that a page embeds.
 pub(super) fn reject_changes(parts: &Parts, commands: &[u8]) -> Result<(), Response> {
     if parts.method != Method::GET {
         return Ok(());
@@ -110,29 +110,29 @@ pub(super) fn reject_changes(parts: &Parts, commands: &[u8]) -> Result<(), Respo
         {
             let name = command.request.name();
             return Err(bad_request(&format!(
-                "a GET cannot {name}; send that to /emulation, or begin with POST"
+                "{name} is not allowed in a GET; send it to /emulation, or begin with POST"
             )));
         }
     }
     Ok(())
 }
 
-/// The `connect` command of a client that only listens, from what it says of itself, which may be nothing.
+/// The `connect` command of a one-way client, from its fields as JSON, which may be empty.
 ///
 /// # Errors
-/// The answer to a request that says something else.
-pub(super) fn connect_command(said: &[u8]) -> Result<Vec<u8>, Response> {
-    let said = said.trim_ascii();
-    let said = if said.is_empty() { b"{}" } else { said };
-    let connect = Encoding::Json.parse_connect(said).map_err(|error| {
+/// The response to a request that cannot be parsed.
+pub(super) fn connect_command(fields: &[u8]) -> Result<Vec<u8>, Response> {
+    let fields = fields.trim_ascii();
+    let fields = if fields.is_empty() { b"{}" } else { fields };
+    let connect = Encoding::Json.parse_connect(fields).map_err(|error| {
         bad_request(&format!(
-            "the request is to hold what connect does, such as {{\"token\":\"…\"}}: {error}"
+            "the request must contain the fields of connect, such as {{\"token\":\"…\"}}: {error}"
         ))
     })?;
     Ok(commands([ClientRequest::Connect(connect)]))
 }
 
-/// Commands in JSON, a line each, numbered from 1.
+/// Commands in JSON, one per line, numbered from 1.
 pub(super) fn commands<'a>(all: impl IntoIterator<Item = ClientRequest<'a>>) -> Vec<u8> {
     let mut out = Vec::new();
     for (id, request) in (1..).zip(all) {

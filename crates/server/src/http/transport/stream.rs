@@ -1,4 +1,4 @@
-//! Beginning an answer that goes on: from here on its connection is a shard's.
+//! The start of a streamed response, whose connection a shard owns from then on.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,86 +10,86 @@ use tidings_shard::{Arrival, Events, Opening};
 
 use super::Transports;
 use super::cors::Cors;
-use tidings_http::Exit;
+use tidings_http::Hijacker;
 
-/// The type of server-sent events.
+/// The media type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
-/// An answer that goes on.
-pub(super) struct Stream {
-    /// What its transport is called.
+/// A streamed response.
+pub(super) struct StreamResponse {
+    /// The name of the transport.
     pub(super) transport: &'static str,
-    /// Its media type.
-    pub(super) kind: &'static str,
-    /// How the session's messages travel.
+    /// The media type.
+    pub(super) media_type: &'static str,
+    /// The framing and the protocol of the session.
     pub(super) link: Link,
     /// The client's first commands, in the link's framing.
     pub(super) received: Vec<u8>,
-    /// The first bytes of its body; may be empty.
+    /// The first bytes of the body, possibly none.
     pub(super) first: Vec<u8>,
-    /// For plain events: whether there are several channels, and the id that the client has come back with.
+    /// For plain events: whether there are several channels, and the last event id of the client.
     pub(super) events: Option<(bool, String)>,
 }
 
 impl Transports {
-    /// Begins the answer and hands the connection over; what this resolves to is the answer to a request that is
-    /// refused.
-    pub(super) async fn begin(&self, parts: &Parts, stream: Stream) -> Response {
+    /// Hands the connection to a shard with the head of the response. Resolves only for a rejected request, to its response.
+    pub(super) async fn begin(&self, parts: &Parts, stream: StreamResponse) -> Response {
         let permit = match self.policy.acquire() {
             Ok(permit) => permit,
-            Err(refusal) => return refusal,
+            Err(rejection) => return rejection,
         };
-        let Some(exit) = parts.extensions.get::<Exit>() else {
-            tracing::error!("a request does not know its connection");
+        let Some(hijacker) = parts.extensions.get::<Hijacker>() else {
+            tracing::error!("a request has no handle of its connection");
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
-        let Stream { transport, kind, link, received, first, events } = stream;
-        let common = common(parts.extensions.get::<Cors>());
-        // RFC 9112 §6.1: no chunks for a client that may not know them.
+        let StreamResponse { transport, media_type, link, received, first, events } = stream;
+        let common = common_headers(parts.extensions.get::<Cors>());
+        // HTTP/1.0 has no chunks (RFC 9112 §6.1).
         let chunked = parts.version == Version::HTTP_11;
         let opening = Opening {
-            head: head(kind, chunked, &common),
+            head: head(media_type, chunked, &common),
             first,
             chunked,
-            events: events.map(|(several, since)| Events::new(common.into_bytes(), several, &since)),
+            events: events.map(|(several, last_id)| Events::new(common.into_bytes(), several, &last_id)),
         };
-        let about = self.about(transport, &parts.headers);
+        let about = self.connection_info(transport, &parts.headers);
         let forwarded = self.forwarded(&parts.headers);
         let transports = self.clone();
-        exit.leave(move |socket| {
-            // The shard counts the connection from here on.
-            drop(permit);
-            let socket = socket.answering(opening);
-            transports.hand_over(Arrival { socket, link, received, about, forwarded });
-        })
-        .await
+        hijacker
+            .hijack(move |socket| {
+                // The shard counts the connection from here on.
+                drop(permit);
+                let socket = socket.answering(opening);
+                transports.hand_over(Arrival { socket, link, received, about, forwarded });
+            })
+            .await
     }
 }
 
-/// The lines of the header that every answer has which is sent past HTTP.
-fn common(cors: Option<&Cors>) -> String {
+/// The header lines of every response that a shard writes.
+fn common_headers(cors: Option<&Cors>) -> String {
     let mut lines = format!(
         "date: {}\r\ncache-control: no-store, no-transform\r\nx-content-type-options: nosniff\r\nconnection: close\r\n",
         httpdate::fmt_http_date(SystemTime::now())
     );
     for (name, value) in cors.iter().flat_map(|cors| cors.headers()) {
-        // An origin is one line: HTTP's reader took it for a header's value.
+        // An origin contains no line break, because it was parsed as a header's value.
         lines.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
     }
     lines
 }
 
-fn head(kind: &str, chunked: bool, common: &str) -> Vec<u8> {
+fn head(media_type: &str, chunked: bool, common: &str) -> Vec<u8> {
     let framing = if chunked { "transfer-encoding: chunked\r\n" } else { "" };
-    // nginx would hold back what is less than its buffer.
-    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nx-accel-buffering: no\r\n{common}{framing}\r\n")
+    // Without the header nginx would delay messages until its buffer is full.
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\nx-accel-buffering: no\r\n{common}{framing}\r\n")
         .into_bytes()
 }
 
-/// When browsers that lose a connection are to come back: not all at once.
+/// A `retry` field with a random delay, so that browsers do not reconnect all at once.
 pub(super) fn retry() -> Vec<u8> {
-    let wait = Duration::from_millis(fastrand::u64(1_000..4_000));
+    let delay = Duration::from_millis(fastrand::u64(1_000..4_000));
     let mut out = Vec::new();
-    tidings_wire::sse::retry(wait.as_millis() as u64, &mut out);
+    tidings_wire::sse::retry(delay.as_millis() as u64, &mut out);
     out
 }

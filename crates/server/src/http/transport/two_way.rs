@@ -1,5 +1,5 @@
-//! The client protocol over an HTTP answer that goes on: `/connection/http_stream` and `/connection/sse`. The first
-//! commands come with the request, the others to `/emulation`, as the SDKs do it.
+//! The client protocol over a streamed response: `/connection/http_stream` and `/connection/sse`. The request contains the first
+//! commands, and clients send further ones to `/emulation`, as the SDKs do.
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -13,23 +13,23 @@ use tidings_wire::client::Encoding;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Transports;
-use super::request::{bad_request, encoding, first, read, reject_changes, reject_head};
-use super::stream::{EVENT_STREAM, Stream};
+use super::request::{bad_request, encoding, first_commands, read, reject_changes, reject_head};
+use super::stream::{EVENT_STREAM, StreamResponse};
 use tidings_cluster::ClusterError;
 
-/// One message a line, or each behind its length.
+/// `/connection/http_stream`: one message per line, or in Protobuf each with its length.
 pub(super) async fn http_stream(State(transports): State<Transports>, request: Request) -> Response {
     match begin_stream(&transports, request).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(response) | Err(response) => response,
     }
 }
 
 async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
     let limit = transports.config.http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
-    let mut received = first(&parts, body)?.to_vec();
+    let mut received = first_commands(&parts, body)?.to_vec();
     let encoding = encoding(&parts.headers);
-    let (kind, framing) = match encoding {
+    let (media_type, framing) = match encoding {
         Encoding::Json => {
             received.push(b'\n');
             ("application/json", Framing::Line)
@@ -37,14 +37,21 @@ async fn begin_stream(transports: &Transports, request: Request) -> Result<Respo
         Encoding::Protobuf => ("application/octet-stream", Framing::Raw),
     };
     let link = Link::new(framing, Protocol::Client { encoding }, Direction::Emulated);
-    let stream = Stream { transport: "http_stream", kind, link, received, first: Vec::new(), events: None };
+    let stream = StreamResponse {
+        transport: "http_stream",
+        media_type,
+        link,
+        received,
+        first: Vec::new(),
+        events: None,
+    };
     Ok(transports.begin(&parts, stream).await)
 }
 
-/// One message an event.
+/// `/connection/sse`: one message per event.
 pub(super) async fn sse(State(transports): State<Transports>, request: Request) -> Response {
     match begin_sse(&transports, request).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(response) | Err(response) => response,
     }
 }
 
@@ -52,12 +59,12 @@ async fn begin_sse(transports: &Transports, request: Request) -> Result<Response
     let limit = transports.config.sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     reject_head(&parts)?;
-    let mut received = first(&parts, body)?.to_vec();
+    let mut received = first_commands(&parts, body)?.to_vec();
     reject_changes(&parts, &received)?;
     received.push(b'\n');
-    let stream = Stream {
+    let stream = StreamResponse {
         transport: "sse",
-        kind: EVENT_STREAM,
+        media_type: EVENT_STREAM,
         link: Link::new(
             Framing::SseEvent,
             Protocol::Client { encoding: Encoding::Json },
@@ -70,10 +77,10 @@ async fn begin_sse(transports: &Transports, request: Request) -> Result<Response
     Ok(transports.begin(&parts, stream).await)
 }
 
-/// Commands, and the room that they take until a shard has taken them in.
+/// Commands with the permit for their bytes, which is returned when a shard has processed them.
 struct Commands {
     bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Commands {
@@ -82,35 +89,35 @@ impl AsRef<[u8]> for Commands {
     }
 }
 
-/// More commands for a connection whose answers go another way.
+/// `/emulation`: further commands of a session with a streamed response.
 pub(super) async fn emulation(State(transports): State<Transports>, request: Request) -> Response {
-    match take_commands(&transports, request).await {
+    match forward_commands(&transports, request).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(answer) => answer,
+        Err(rejection) => rejection,
     }
 }
 
-async fn take_commands(transports: &Transports, request: Request) -> Result<(), Response> {
+async fn forward_commands(transports: &Transports, request: Request) -> Result<(), Response> {
     let limit = transports.config.emulation.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
-    let asked = encoding(&parts.headers)
+    let request = encoding(&parts.headers)
         .parse_emulation(&body)
-        .map_err(|error| bad_request(&format!("not what is sent to /emulation: {error}")))?;
+        .map_err(|error| bad_request(&format!("the body is not a request of /emulation: {error}")))?;
     let unknown = || (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
-    let Some(data) = asked.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
+    let Some(data) = request.data.filter(|data| !data.bytes.is_empty()) else { return Ok(()) };
     let bytes: Bytes = data.bytes.into_owned().into();
     let settings = transports.router.settings();
-    if asked.node != settings.node {
-        return transports.bus.forward(&asked.node, &asked.session, bytes).await.map_err(
-            |error| match error {
+    if request.node != settings.node {
+        return transports.bus.forward(&request.node, &request.session, bytes).await.map_err(|error| {
+            match error {
                 ClusterError::NoSuchNode => unknown(),
                 error => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-            },
-        );
+            }
+        });
     }
-    let (shard, session) = locate(&settings.session_key, &asked.session).ok_or_else(unknown)?;
+    let (shard, session) = locate(&settings.session_key, &request.session).ok_or_else(unknown)?;
     let mailbox = transports.shards.mailbox(shard as usize).ok_or_else(unknown)?;
-    let room = transports.policy.room(bytes.len()).await;
-    mailbox.post(ShardMessage::Input(session, Bytes::from_owner(Commands { bytes, _room: room })));
+    let permit = transports.policy.reserve_command_bytes(bytes.len()).await;
+    mailbox.post(ShardMessage::Input(session, Bytes::from_owner(Commands { bytes, _permit: permit })));
     Ok(())
 }

@@ -9,30 +9,31 @@ use tidings_wire::{Framing, stomp};
 
 use super::Transports;
 use super::request::parameters;
-use tidings_http::{Terms, Upgraded, accept};
+use tidings_http::{HandshakeOptions, Upgraded, accept};
 
-/// The sub-protocol by which a client says that it speaks Protobuf.
+/// The sub-protocol that selects Protobuf.
 const PROTOBUF: &str = "centrifuge-protobuf";
 
-/// The parameters by which it says the same: in Centrifugo's documentation, and in its SDKs.
+/// The query parameters that select Protobuf: of Centrifugo's documentation, and of its SDKs.
 const FORMATS: [&str; 2] = ["format", "cf_protocol"];
 
-/// The client protocol, in both directions.
+/// `/connection/websocket`: the client protocol in both directions.
 pub(super) async fn two_way(State(transports): State<Transports>, request: Request) -> Response {
-    let asked =
+    let has_parameter =
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
-    let terms = Terms { protocols: &[PROTOBUF], deflate: transports.config.websocket.compression };
-    serve(transports, request, "websocket", terms, move |protocol, deflate| {
-        let is_protobuf = asked || protocol == Some(PROTOBUF);
+    let options =
+        HandshakeOptions { protocols: &[PROTOBUF], deflate: transports.config.websocket.compression };
+    serve(transports, request, "websocket", options, move |protocol, deflate| {
+        let is_protobuf = has_parameter || protocol == Some(PROTOBUF);
         let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
         Link::new(Framing::WebSocket { deflate }, Protocol::Client { encoding }, Direction::TwoWay)
     })
 }
 
-/// Pushes alone.
+/// `/connection/uni_websocket`: pushes only.
 pub(super) async fn one_way(State(transports): State<Transports>, request: Request) -> Response {
-    let terms = Terms { protocols: &[], deflate: false };
-    serve(transports, request, "uni_websocket", terms, |_, deflate| {
+    let options = HandshakeOptions { protocols: &[], deflate: false };
+    serve(transports, request, "uni_websocket", options, |_, deflate| {
         let protocol = Protocol::Client { encoding: Encoding::Json };
         Link::new(Framing::WebSocket { deflate }, protocol, Direction::OneWay)
     })
@@ -50,16 +51,16 @@ fn serve(
     transports: Transports,
     request: Request,
     transport: &'static str,
-    terms: Terms<'static>,
+    options: HandshakeOptions<'static>,
     link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
-    let about = transports.about(transport, request.headers());
+    let about = transports.connection_info(transport, request.headers());
     let forwarded = transports.forwarded(request.headers());
-    match accept(request, &transports.policy, &terms) {
-        Err(refusal) => refusal,
-        Ok((answer, upgraded)) => {
+    match accept(request, &transports.policy, &options) {
+        Err(rejection) => rejection,
+        Ok((response, upgraded)) => {
             tokio::spawn(async move {
-                let handed = upgraded.await.and_then(|upgraded| {
+                let result = upgraded.await.and_then(|upgraded| {
                     let Upgraded { stream, received, protocol, deflate, permit } = upgraded;
                     let socket = stream.into_socket()?;
                     // The shard counts the connection from here on.
@@ -68,11 +69,11 @@ fn serve(
                     transports.hand_over(Arrival { socket, link, received, about, forwarded });
                     Ok(())
                 });
-                if let Err(error) = handed {
-                    tracing::debug!(%error, "a WebSocket broke during its handshake");
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection failed during its WebSocket handshake");
                 }
             });
-            answer
+            response
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How to reach the line port from a shell.
+//! Shell commands that connect to the line port.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,37 +6,37 @@ use axum::http::uri::Authority;
 
 use crate::escape::shell;
 
-/// A listener of the line port, as clients name it.
+/// The address of a listener of the line port, as clients use it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LinePort {
     /// A host and a port.
     Tcp(String, u16),
-    /// The same, where nothing but TLS is spoken.
+    /// A host and a port that requires TLS.
     Tls(String, u16),
     /// The path of a Unix socket.
     Unix(String),
 }
 
 impl LinePort {
-    /// From an announced address: `127.0.0.1:5567`, `unix:/run/tidings.sock`. A listener on every address is reached
-    /// like the HTTP port: at the host of `asked`, a request's `Host`. `secure`: it requires TLS.
-    pub(super) fn of(announced: &str, asked: &str, secure: bool) -> Option<Self> {
+    /// Parses an announced address: `127.0.0.1:5567`, `unix:/run/tidings.sock`. A listener on all addresses gets the host
+    /// of `host_header`, by which the client reaches the HTTP port.
+    pub(super) fn from_announcement(announced: &str, host_header: &str, requires_tls: bool) -> Option<Self> {
         if let Some(path) = announced.strip_prefix("unix:") {
             return Some(Self::Unix(path.to_owned()));
         }
         let address: SocketAddr = announced.parse().ok()?;
         let host = match address.ip() {
             ip if !ip.is_unspecified() => ip.to_string(),
-            ip => host(asked).unwrap_or_else(|| match ip {
+            ip => host(host_header).unwrap_or_else(|| match ip {
                 IpAddr::V4(_) => "127.0.0.1".into(),
                 IpAddr::V6(_) => "::1".into(),
             }),
         };
         let port = address.port();
-        Some(if secure { Self::Tls(host, port) } else { Self::Tcp(host, port) })
+        Some(if requires_tls { Self::Tls(host, port) } else { Self::Tcp(host, port) })
     }
 
-    /// The command that listens with netcat, or where that cannot, with OpenSSL.
+    /// The command that subscribes with netcat, or with OpenSSL where TLS is required.
     pub(super) fn nc(&self) -> String {
         match self {
             Self::Tcp(host, port) => format!("nc {} {port}", shell(host)),
@@ -47,19 +47,19 @@ impl LinePort {
         }
     }
 
-    /// The command that publishes with redis-cli, asking for the key if it needs one.
-    pub(super) fn publish(&self, channel: &str, keyed: bool) -> String {
-        let place = match self {
+    /// The command that publishes with redis-cli, with a prompt for the key if one is required.
+    pub(super) fn publish(&self, channel: &str, requires_key: bool) -> String {
+        let target = match self {
             Self::Tcp(host, port) if host == "127.0.0.1" => format!("-p {port}"),
             Self::Tcp(host, port) => format!("-h {} -p {port}", shell(host)),
             Self::Tls(host, port) => format!("-h {} -p {port} --tls", shell(host)),
             Self::Unix(path) => format!("-s {}", shell(path)),
         };
-        let ask = if keyed { " --askpass" } else { "" };
-        format!("redis-cli {place}{ask} PUBLISH {} \"follow the white rabbit\"", shell(channel))
+        let prompt = if requires_key { " --askpass" } else { "" };
+        format!("redis-cli {target}{prompt} PUBLISH {} \"follow the white rabbit\"", shell(channel))
     }
 
-    /// The command that does both.
+    /// The command for an interactive session of `tidings connect`.
     pub(super) fn connect(&self) -> String {
         match self {
             Self::Tcp(host, port) if host.contains(':') => format!("tidings connect [{host}]:{port}"),
@@ -77,9 +77,9 @@ fn bracketed(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The host of a request's `Host`, without the brackets of IPv6.
-fn host(asked: &str) -> Option<String> {
-    let authority: Authority = asked.parse().ok()?;
+/// The host in a `Host` header, without the brackets of IPv6.
+fn host(host_header: &str) -> Option<String> {
+    let authority: Authority = host_header.parse().ok()?;
     let host = authority.host();
     Some(host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned())
 }
@@ -89,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_name_the_port_as_a_client_reaches_it() {
-        let commands = |announced, asked| {
-            let port = LinePort::of(announced, asked, false).expect("an address");
+    fn the_commands_contain_the_address_that_a_client_reaches() {
+        let commands = |announced, host_header| {
+            let port = LinePort::from_announcement(announced, host_header, false).expect("an address");
             [port.nc(), port.publish("updates", false), port.connect()]
         };
         let rabbit = "PUBLISH updates \"follow the white rabbit\"";
@@ -107,24 +107,28 @@ mod tests {
     }
 
     #[test]
-    fn a_port_on_every_address_is_named_even_for_a_request_without_a_host() {
-        assert_eq!(LinePort::of("0.0.0.0:1", "", false), Some(LinePort::Tcp("127.0.0.1".into(), 1)));
+    fn a_listener_on_all_addresses_has_a_host_even_without_a_host_header() {
         assert_eq!(
-            LinePort::of("[::]:1", "[2001:db8::1]:80", false),
+            LinePort::from_announcement("0.0.0.0:1", "", false),
+            Some(LinePort::Tcp("127.0.0.1".into(), 1))
+        );
+        assert_eq!(
+            LinePort::from_announcement("[::]:1", "[2001:db8::1]:80", false),
             Some(LinePort::Tcp("2001:db8::1".into(), 1))
         );
-        assert_eq!(LinePort::of("nonsense", "", false), None);
+        assert_eq!(LinePort::from_announcement("nonsense", "", false), None);
     }
 
     #[test]
-    fn a_key_is_asked_for_and_never_part_of_the_command() {
+    fn a_key_is_prompted_for_and_not_part_of_the_command() {
         let port = LinePort::Tcp("127.0.0.1".into(), 1);
         assert!(port.publish("$(reboot)", true).starts_with("redis-cli -p 1 --askpass PUBLISH '$(reboot)' "));
     }
 
     #[test]
-    fn where_tls_is_required_the_commands_speak_it() {
-        let port = LinePort::of("0.0.0.0:5567", "push.example.org:8000", true).expect("an address");
+    fn the_commands_use_tls_where_it_is_required() {
+        let port =
+            LinePort::from_announcement("0.0.0.0:5567", "push.example.org:8000", true).expect("an address");
         assert_eq!(port.nc(), "openssl s_client -quiet -connect push.example.org:5567");
         let publish =
             "redis-cli -h push.example.org -p 5567 --tls PUBLISH updates \"follow the white rabbit\"";
