@@ -1,5 +1,5 @@
-//! `permessage-deflate` as a client sees it: agreed on where it can be, publications compressed once beside those who
-//! have them as they are, and what clients send decompressed within the limit.
+//! `permessage-deflate`: the negotiation, publications that are compressed once for all subscribers with compression, and
+//! messages of clients that are decompressed within the limit.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ const OFFER: &str = "permessage-deflate; client_max_window_bits";
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
-/// The answer to a handshake that offers these extensions.
+/// The response to a handshake that offers these extensions.
 fn handshake(world: &TestServer, path: &str, offer: &str) -> (TcpStream, HttpResponse) {
     let mut peer = world.connect();
     let request = format!(
@@ -30,8 +30,8 @@ fn handshake(world: &TestServer, path: &str, offer: &str) -> (TcpStream, HttpRes
     (peer, answer)
 }
 
-/// A whole message compressed as RFC 7692 §7.2.1 has it, by the library that the tables use.
-fn packed(payload: &[u8]) -> Vec<u8> {
+/// A message compressed according to RFC 7692 §7.2.1, by flate2.
+fn compress(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 100);
     let mut state = Compress::new(Compression::best(), false);
     state.compress_vec(payload, &mut out, FlushCompress::Sync).expect("compressed");
@@ -39,14 +39,14 @@ fn packed(payload: &[u8]) -> Vec<u8> {
     out.strip_suffix(&[0, 0, 0xFF, 0xFF]).expect("an empty block").to_vec()
 }
 
-fn unpacked(payload: &[u8]) -> Vec<u8> {
+fn decompress(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 20);
     let all = [payload, &[0, 0, 0xFF, 0xFF]].concat();
     Decompress::new(false).decompress_vec(&all, &mut out, FlushDecompress::Sync).expect("decompressed");
     out
 }
 
-/// A frame of a client whose first byte is this.
+/// A client's frame with this first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [1, 2, 3, 4];
     let mut out = vec![first];
@@ -70,14 +70,14 @@ const RSV1: u8 = 0x40;
 struct Client(TcpStream);
 
 impl Client {
-    /// One that has agreed on compression, if it has offered that.
+    /// A client that has agreed on compression if it offers it.
     fn open(world: &TestServer, path: &str, offer: &str) -> Self {
         let (peer, answer) = handshake(world, path, offer);
         assert_eq!(answer.header("sec-websocket-extensions"), if offer.is_empty() { "" } else { AGREED });
         Self(peer)
     }
 
-    /// One that is subscribed to `news`.
+    /// A client that is subscribed to `news`.
     fn subscribed(world: &TestServer, offer: &str) -> Self {
         let mut client = Self::open(world, PATH, offer);
         client.send(TEXT, &[CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat());
@@ -111,7 +111,7 @@ impl Client {
 
     fn replies(&mut self) -> Vec<Value> {
         let (first, payload) = self.next();
-        assert_eq!(first, TEXT, "replies go as they are");
+        assert_eq!(first, TEXT, "replies are not compressed");
         payload.split(|b| *b == b'\n').map(|line| serde_json::from_slice(line).expect("JSON")).collect()
     }
 
@@ -126,12 +126,12 @@ fn publish(world: &TestServer, body: &str) {
     RespClient::connect(world.tcp()).command(&["PUBLISH", "news", body]);
 }
 
-fn on(more: &[&str]) -> TestServer {
+fn start(more: &[&str]) -> TestServer {
     TestServer::start(&[&["websocket.compression=true"], more].concat())
 }
 
 #[test]
-fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
+fn compression_is_negotiated_only_if_enabled_and_possible() {
     let agreed = |world: &TestServer, path: &str, offer: &str| {
         let (_, answer) = handshake(world, path, offer);
         assert_eq!(answer.status, 101, "{path} {offer}");
@@ -139,7 +139,7 @@ fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
     };
     let off = TestServer::start(&[]);
     assert_eq!(agreed(&off, PATH, OFFER), "");
-    let world = on(&[]);
+    let world = start(&[]);
     assert_eq!(agreed(&world, PATH, OFFER), AGREED);
     assert_eq!(agreed(&world, "/connection/websocket?format=protobuf", OFFER), AGREED);
     assert_eq!(agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10"), "");
@@ -147,7 +147,7 @@ fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
         agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10, permessage-deflate"),
         AGREED
     );
-    // With the window that was asked for, or a smaller one.
+    // With the requested window, or a smaller one.
     let python = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
     assert_eq!(agreed(&world, PATH, python), format!("{AGREED}; server_max_window_bits=12"));
     assert_eq!(agreed(&world, PATH, "permessage-deflate; unheard_of"), "");
@@ -157,8 +157,8 @@ fn compression_is_agreed_on_where_it_is_switched_on_and_can_be_kept_to() {
 }
 
 #[test]
-fn a_publication_reaches_those_who_agreed_compressed_and_the_others_as_it_is() {
-    let world = on(&["shards=1"]);
+fn a_publication_is_compressed_only_for_subscribers_with_compression() {
+    let world = start(&["shards=1"]);
     let body = format!("[{}]", vec!["\"the same again and again\""; 40].join(","));
     let mut packed = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
     let mut plain = Client::subscribed(&world, "");
@@ -171,8 +171,8 @@ fn a_publication_reaches_those_who_agreed_compressed_and_the_others_as_it_is() {
     let (first, payload) = &frames[0];
     assert_eq!(*first, TEXT | RSV1);
     assert!(payload.len() < as_it_is.len() / 5, "{} of {} bytes", payload.len(), as_it_is.len());
-    assert_eq!(unpacked(payload), as_it_is);
-    // What would not become shorter is not compressed, and the next one builds on nothing before it.
+    assert_eq!(decompress(payload), as_it_is);
+    // A message that would not become shorter is not compressed, and the next one does not refer to it.
     assert_eq!(packed[0].next(), plain.next());
     publish(&world, &body);
     assert_eq!(packed[1].next().0, TEXT);
@@ -181,17 +181,17 @@ fn a_publication_reaches_those_who_agreed_compressed_and_the_others_as_it_is() {
 }
 
 #[test]
-fn protobuf_is_compressed_as_well() {
+fn protobuf_messages_are_compressed_too() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::reply::Outcome;
-    let world = on(&[]);
+    let world = start(&[]);
     let mut client = Client::open(&world, "/connection/websocket?format=protobuf", OFFER);
     let mut commands = Vec::new();
     for text in [CONNECT, br#"{"id":2,"subscribe":{"channel":"news"}}"#] {
         Encoding::Protobuf
             .write_command(&Encoding::Json.parse_command(text).expect("a command"), &mut commands);
     }
-    client.send(0x82 | RSV1, &packed(&commands));
+    client.send(0x82 | RSV1, &compress(&commands));
     let mut outcomes = 0;
     while outcomes < 2 {
         let (first, payload) = client.next();
@@ -201,15 +201,15 @@ fn protobuf_is_compressed_as_well() {
     publish(&world, &"tidings ".repeat(50));
     let (first, payload) = client.next();
     assert_eq!(first, 0x82 | RSV1);
-    let payload = unpacked(&payload);
+    let payload = decompress(&payload);
     let message = Encoding::Protobuf.messages(&payload).next().expect("a message").expect("a whole one");
     let reply = Encoding::Protobuf.parse_reply(message).expect("a reply");
     assert!(matches!(reply.outcome, Outcome::Push(_)), "{reply:?}");
 }
 
 #[test]
-fn publications_below_the_least_size_go_as_they_are() {
-    let world = on(&["websocket.compression_min_size=500", "websocket.compression_level=9"]);
+fn publications_below_the_minimum_size_are_not_compressed() {
+    let world = start(&["websocket.compression_min_size=500", "websocket.compression_level=9"]);
     let mut client = Client::subscribed(&world, OFFER);
     publish(&world, &"a".repeat(400));
     assert_eq!(client.next().0, TEXT);
@@ -218,10 +218,10 @@ fn publications_below_the_least_size_go_as_they_are() {
 }
 
 #[test]
-fn compressed_commands_are_understood_however_they_come() {
-    let world = on(&[]);
+fn compressed_commands_are_read_in_any_fragmentation() {
+    let world = start(&[]);
     let long = format!("{}{}", " ".repeat(30_000), r#"{"id":1,"connect":{}}"#);
-    let payload = packed(long.as_bytes());
+    let payload = compress(long.as_bytes());
     let whole = frame(TEXT | RSV1, &payload);
     let (head, tail) = payload.split_at(payload.len() / 2);
     let (ping, text) = (frame(0x89, b"still there?"), Opcode::Text as u8);
@@ -236,9 +236,9 @@ fn compressed_commands_are_understood_however_they_come() {
                 assert_eq!(client.next(), (0x8A, b"still there?".to_vec()));
             }
             assert_eq!(client.replies()[0]["id"], 1);
-            // Behind it one that is not compressed, and the other way round.
+            // Followed by one that is not compressed, and in the reverse order.
             client.send(TEXT, br#"{"id":2,"ping":{}}"#);
-            client.send(TEXT | RSV1, &packed(br#"{"id":3,"ping":{}}"#));
+            client.send(TEXT | RSV1, &compress(br#"{"id":3,"ping":{}}"#));
             assert_eq!((&client.replies()[0]["id"], &client.replies()[0]["id"]), (&json!(2), &json!(3)));
         }
     }
@@ -246,14 +246,14 @@ fn compressed_commands_are_understood_however_they_come() {
 
 #[test]
 fn a_message_that_is_too_long_when_it_is_decompressed_is_an_error_that_names_the_limit_and_then_1009() {
-    let world = on(&["websocket.message_size_limit=4000"]);
+    let world = start(&["websocket.message_size_limit=4000"]);
     let mut client = Client::open(&world, PATH, OFFER);
     let exactly = format!("{}{}", " ".repeat(4000 - CONNECT.len()), r#"{"id":1,"connect":{}}"#);
-    client.send(TEXT | RSV1, &packed(exactly.as_bytes()));
+    client.send(TEXT | RSV1, &compress(exactly.as_bytes()));
     assert_eq!(client.replies()[0]["id"], 1);
     for size in [4001, 3_000_000] {
         let mut client = Client::open(&world, PATH, OFFER);
-        let bomb = packed(&vec![b' '; size]);
+        let bomb = compress(&vec![b' '; size]);
         assert!(bomb.len() < 4000);
         client.send(TEXT | RSV1, &bomb);
         let error = &client.replies()[0]["error"];
@@ -265,25 +265,25 @@ fn a_message_that_is_too_long_when_it_is_decompressed_is_an_error_that_names_the
 
 #[test]
 fn what_cannot_be_decompressed_is_closed_with_1007() {
-    let world = on(&[]);
-    let cut = packed(&b"0123456789".repeat(3));
-    for (payload, words) in [
+    let world = start(&[]);
+    let cut = compress(&b"0123456789".repeat(3));
+    for (payload, expected) in [
         (&b"\xFF\xFF\xFF"[..], "decompressed"),
         (&cut[..cut.len() - 3], "decompressed"),
-        (&packed(b"\xFF\xFE"), "UTF-8"),
+        (&compress(b"\xFF\xFE"), "UTF-8"),
     ] {
         let mut client = Client::open(&world, PATH, OFFER);
         client.send(TEXT | RSV1, payload);
         let (code, reason) = client.closed();
         assert_eq!(code, 1007, "{reason}");
-        assert!(reason.contains(words), "{reason}");
+        assert!(reason.contains(expected), "{reason}");
     }
 }
 
 #[test]
 fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
-    let world = on(&[]);
-    let payload = packed(CONNECT);
+    let world = start(&[]);
+    let payload = compress(CONNECT);
     let text = Opcode::Text as u8;
     for (offer, bytes) in [
         ("", frame(TEXT | RSV1, &payload)),
@@ -299,12 +299,12 @@ fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
 }
 
 #[test]
-fn metrics_tell_who_has_agreed_and_what_it_saves() {
-    let world = on(&["shards=1"]);
+fn metrics_count_compressed_connections_and_saved_bytes() {
+    let world = start(&["shards=1"]);
     let mut clients = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
     let mut plain = Client::subscribed(&world, "");
     let spaces = format!("{}{}", " ".repeat(1000), r#"{"id":9,"ping":{}}"#);
-    let command = packed(spaces.as_bytes());
+    let command = compress(spaces.as_bytes());
     clients[0].send(TEXT | RSV1, &command);
     assert_eq!(clients[0].replies()[0]["id"], 9);
     publish(&world, &"a".repeat(1000));
@@ -313,7 +313,7 @@ fn metrics_tell_who_has_agreed_and_what_it_saves() {
     let expected = [
         "tidings_sessions{dialect=\"websocket_json\"} 1".to_owned(),
         "tidings_sessions{dialect=\"websocket_json_deflate\"} 2".to_owned(),
-        // Once, although it has two subscribers.
+        // Compressed once, although there are two subscribers.
         format!("tidings_websocket_deflated_bytes_total{{side=\"before\"}} {as_it_is}"),
         format!("tidings_websocket_deflated_bytes_total{{side=\"after\"}} {sent}"),
         format!("tidings_websocket_inflated_bytes_total{{side=\"before\"}} {}", command.len()),
@@ -326,12 +326,13 @@ fn metrics_tell_who_has_agreed_and_what_it_saves() {
 }
 
 #[test]
-fn a_subscriber_that_does_not_read_gets_whole_compressed_messages_up_to_the_end_of_its_subscription() {
-    let world = on(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
+fn a_stalled_subscriber_gets_whole_compressed_messages_until_it_is_unsubscribed() {
+    let world =
+        start(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
     let mut slow = Client::subscribed(&world, OFFER);
     slow.0.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
     let mut publisher = RespClient::connect(world.tcp());
-    // Digits in no order: they become shorter by half and no more.
+    // Random digits, which compress by half at most.
     let body = |n: u64| {
         let digits =
             (0..400_u64).map(|i| ((n * 400 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).to_string());
@@ -350,7 +351,7 @@ fn a_subscriber_that_does_not_read_gets_whole_compressed_messages_up_to_the_end_
     for expected in 0.. {
         let (first, payload) = slow.next();
         let message: Value = if first == TEXT | RSV1 {
-            serde_json::from_slice(&unpacked(&payload)).expect("JSON")
+            serde_json::from_slice(&decompress(&payload)).expect("JSON")
         } else {
             serde_json::from_slice(&payload).expect("JSON")
         };

@@ -8,7 +8,7 @@ use crate::support::TestServer;
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=300s"];
 
-/// Opens and reads up to the sign that all is subscribed; gives what came before it.
+/// Opens a stream and reads until all channels are subscribed. Returns the stream and the text before.
 fn open(world: &TestServer, query: &str, headers: &str) -> (Stream, String) {
     let mut stream = Stream::open(world, &get(&format!("/events?{query}"), headers));
     assert_eq!(stream.head.status, 200, "{query}: {:?}", stream.head);
@@ -27,7 +27,7 @@ fn parts(event: &str) -> (String, String) {
 }
 
 #[test]
-fn what_is_published_is_an_event_s_data() {
+fn a_publication_is_the_data_of_an_event() {
     let world = TestServer::start(&[]);
     let (mut stream, before) = open(&world, "channel=a&channel=b&channel=a", "");
     assert!(before.starts_with("retry: "), "{before}");
@@ -38,7 +38,7 @@ fn what_is_published_is_an_event_s_data() {
 }
 
 #[test]
-fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
+fn a_reconnecting_event_source_recovers_every_channel() {
     let world = TestServer::start(&HISTORY);
     let query = "channel=a&channel=b";
     let (mut stream, before) = open(&world, query, "");
@@ -59,7 +59,7 @@ fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
     let came_back = [
         (query.to_owned(), format!("Last-Event-ID: {last}\r\n")),
         (format!("{query}&last_event_id={}", last.replace(' ', "+")), String::new()),
-        // What the browser says is newer.
+        // The header of the browser is newer than the parameter.
         (format!("{query}&last_event_id=1.x.a"), format!("Last-Event-ID: {last}\r\n")),
     ];
     for (query, headers) in came_back {
@@ -81,7 +81,7 @@ fn an_event_source_that_comes_back_misses_nothing_in_any_channel() {
 }
 
 #[test]
-fn an_event_source_comes_back_to_channels_whose_names_are_any_text() {
+fn a_reconnecting_event_source_recovers_channels_with_any_name() {
     let world = TestServer::start(&HISTORY);
     let query = "channel=my%20room%20%E2%98%95&channel=100%25";
     let (mut stream, _) = open(&world, query, "");
@@ -102,7 +102,7 @@ fn an_event_source_comes_back_to_channels_whose_names_are_any_text() {
 }
 
 #[test]
-fn a_position_that_is_not_known_is_said_and_live_goes_on() {
+fn an_unknown_position_causes_a_gap_event_and_the_stream_continues() {
     let world = TestServer::start(&HISTORY);
     publish(&world, "a", "0");
     let (mut stream, before) = open(&world, "channel=a", "Last-Event-ID: 7.nowhere.a\r\n");
@@ -112,7 +112,7 @@ fn a_position_that_is_not_known_is_said_and_live_goes_on() {
 }
 
 #[test]
-fn an_id_without_a_position_in_a_channel_is_said_where_something_may_be_missing() {
+fn an_id_without_a_position_causes_a_gap_event_in_channels_with_a_history() {
     let world = TestServer::start(&[
         "channel.namespaces=kept",
         "channel.namespaces.kept.history_size=100",
@@ -137,7 +137,7 @@ fn an_id_without_a_position_in_a_channel_is_said_where_something_may_be_missing(
 }
 
 #[test]
-fn an_id_that_nobody_gave_says_nothing_in_the_stream() {
+fn a_forged_id_is_not_echoed_in_the_stream() {
     let world = TestServer::start(&HISTORY);
     for forged in ["1.e\ndata: forged\n\n.a", "1.e forged.a 2.f.c", "x.e.a", "1.\u{e9}.a"] {
         let query = format!("channel=a&channel=b&last_event_id={}", crate::streams::escaped(forged));
@@ -156,7 +156,7 @@ fn an_id_that_nobody_gave_says_nothing_in_the_stream() {
 }
 
 #[test]
-fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
+fn without_permission_for_the_history_a_gap_event_is_sent_instead() {
     let options = |more: &[&'static str]| {
         let rest =
             ["client.token.hmac_secret_key=secret", "client.allow_anonymous_connect_without_token=true"];
@@ -196,8 +196,8 @@ fn without_the_right_to_a_history_nothing_of_it_is_sent_and_the_gap_is_told() {
     }
 }
 
-/// The status and the error of what is refused.
-fn refused(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
+/// The status and the error of a rejected request.
+fn rejected(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
     let path = format!("/events?{query}");
     let answer = world.send(get(&path, headers));
     let error = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{query}: {answer:?}: {e}"));
@@ -206,7 +206,7 @@ fn refused(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
 }
 
 #[test]
-fn a_refusal_is_an_http_status_with_its_code() {
+fn a_rejection_is_an_http_status_with_an_error_code() {
     let world = TestServer::start(&[
         "client.token.hmac_secret_key=secret",
         "client.allow_anonymous_connect_without_token=true",
@@ -223,28 +223,28 @@ fn a_refusal_is_an_http_status_with_its_code() {
         ("channel=", "", 400, 107),
         ("channel=a%09b", "", 400, 107),
     ] {
-        let (got, error) = refused(&world, query, headers);
-        assert_eq!((got, &error["code"]), (status, &json!(code)), "{query} {headers}: {error}");
+        let (actual, error) = rejected(&world, query, headers);
+        assert_eq!((actual, &error["code"]), (status, &json!(code)), "{query} {headers}: {error}");
         assert!(error["message"].is_string());
     }
     for (query, headers) in
         [("channel=open:a&token=nonsense", ""), ("channel=open:a", "Authorization: Bearer nonsense\r\n")]
     {
-        assert_eq!(refused(&world, query, headers).0, 401, "{query} {headers}");
+        assert_eq!(rejected(&world, query, headers).0, 401, "{query} {headers}");
     }
     let closed = TestServer::start(&["client.token.hmac_secret_key=secret"]);
-    assert_eq!(refused(&closed, "channel=a", "").0, 401);
+    assert_eq!(rejected(&closed, "channel=a", "").0, 401);
 }
 
 #[test]
 fn without_a_broker_the_answer_is_503() {
     let world = TestServer::start(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
-    let (status, error) = refused(&world, "channel=a", "");
+    let (status, error) = rejected(&world, "channel=a", "");
     assert_eq!((status, &error["code"]), (503, &json!(100)), "{error}");
 }
 
 #[test]
-fn more_channels_than_an_id_can_hold_are_refused_in_words() {
+fn more_channels_than_fit_into_an_id_are_rejected_with_a_text() {
     let world = TestServer::start(&[]);
     let channels: Vec<_> = (0..100).map(|i| format!("channel={i:0100}")).collect();
     let answer = world.send(get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));

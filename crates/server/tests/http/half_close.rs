@@ -1,4 +1,4 @@
-//! A client that sends no more and reads on: it gets its answer, then the close.
+//! A client that shuts down its sending half: it gets its response, then the close.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -7,8 +7,8 @@ use tidings_testkit::{HttpResponse, LineClient};
 
 use crate::support::TestServer;
 
-/// Sends a request, closes the sending half, and reads the answer.
-fn ask_and_finish(world: &TestServer, request: &str) -> HttpResponse {
+/// Sends a request, closes the sending half, and reads the response.
+fn send_and_half_close(world: &TestServer, request: &str) -> HttpResponse {
     let mut peer = world.connect();
     peer.write_all(request.as_bytes()).expect("a request sent");
     peer.shutdown(Shutdown::Write).expect("half a close");
@@ -16,20 +16,20 @@ fn ask_and_finish(world: &TestServer, request: &str) -> HttpResponse {
 }
 
 #[test]
-fn a_request_before_a_half_close_is_carried_out_and_answered() {
+fn a_request_before_a_half_close_is_processed_and_gets_a_response() {
     let world = TestServer::start(&[]);
     let mut listener = LineClient::connect(world.tcp());
     listener.send("SUBSCRIBE a");
     listener.expect("CONFIRMED");
     for _ in 0..40 {
-        let answer = ask_and_finish(&world, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = send_and_half_close(&world, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "cut short");
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "a truncated body");
         let publish = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 26\r\n\r\n\
                        {\"channel\":\"a\",\"data\":\"x\"}";
-        let answer = ask_and_finish(&world, publish);
+        let answer = send_and_half_close(&world, publish);
         assert_eq!((answer.status, answer.body.contains("result")), (200, true), "{}", answer.body);
-        assert!(listener.line().starts_with("MESSAGE a "), "not carried out");
+        assert!(listener.line().starts_with("MESSAGE a "), "not processed");
     }
 }
 
@@ -38,6 +38,6 @@ fn half_a_request_before_a_half_close_is_an_error() {
     let world = TestServer::start(&[]);
     let half =
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"channel\":\"a\"";
-    let answer = ask_and_finish(&world, half);
+    let answer = send_and_half_close(&world, half);
     assert_eq!(answer.status, 400, "{}", answer.body);
 }

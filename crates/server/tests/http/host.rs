@@ -1,4 +1,4 @@
-//! Which hosts the server answers for.
+//! The check of the `Host` header.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
@@ -7,12 +7,12 @@ use tidings_testkit::HttpResponse;
 
 use crate::support::TestServer;
 
-fn ask(world: &TestServer, target: &str, host: &str) -> HttpResponse {
+fn request(world: &TestServer, target: &str, host: &str) -> HttpResponse {
     world.send(format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
 }
 
 #[test]
-fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
+fn a_workbench_rejects_requests_for_hosts_of_other_sites() {
     let world = TestServer::start(&[]);
     for (target, host) in [
         ("/ready", "Host: evil.example\r\n"),
@@ -23,7 +23,7 @@ fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
         ("/", "Host: \r\n"),
         ("/nothing", "Host: evil.example\r\n"),
     ] {
-        let answer = ask(&world, target, host);
+        let answer = request(&world, target, host);
         assert_eq!(answer.status, 421, "{target} {host}");
         assert!(answer.body.contains("http_api.key"), "{}", answer.body);
         assert_eq!(answer.body.lines().count(), 1);
@@ -32,7 +32,7 @@ fn a_workbench_answers_no_browser_that_was_sent_by_another_site() {
 }
 
 #[test]
-fn a_request_without_a_host_or_with_two_is_a_bad_one() {
+fn a_request_without_exactly_one_host_is_rejected() {
     for options in [&[][..], &["http_api.key=0123456789abcdef0123456789abcdef"]] {
         let world = TestServer::start(options);
         for (host, why) in [
@@ -42,7 +42,7 @@ fn a_request_without_a_host_or_with_two_is_a_bad_one() {
             ("host: localhost\r\nHOST: localhost\r\n", "more than one Host header"),
         ] {
             for target in ["/health", "/", "http://localhost/ready", "/api/publish"] {
-                let answer = ask(&world, target, host);
+                let answer = request(&world, target, host);
                 assert_eq!(answer.status, 400, "{target} {host:?}");
                 assert!(answer.body.contains(why), "{}", answer.body);
             }
@@ -54,7 +54,7 @@ fn a_request_without_a_host_or_with_two_is_a_bad_one() {
 }
 
 #[test]
-fn a_workbench_answers_for_this_machine_by_every_name_of_it() {
+fn a_workbench_accepts_every_name_of_this_machine() {
     let world = TestServer::start(&[]);
     let own = format!("Host: {}\r\n", world.http());
     for (target, host) in [
@@ -64,20 +64,20 @@ fn a_workbench_answers_for_this_machine_by_every_name_of_it() {
         ("/health", own.as_str()),
         ("http://localhost/health", "Host: localhost\r\n"),
     ] {
-        assert_eq!(ask(&world, target, host).status, 200, "{target} {host}");
+        assert_eq!(request(&world, target, host).status, 200, "{target} {host}");
     }
 }
 
 #[test]
-fn a_server_with_a_key_or_open_on_purpose_answers_for_any_host() {
+fn a_server_with_a_key_or_with_insecure_accepts_any_host() {
     for option in ["http_api.key=secret", "client.token.hmac_secret_key=secret", "client.insecure=true"] {
         let world = TestServer::start(&[option]);
-        assert_eq!(ask(&world, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
+        assert_eq!(request(&world, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
     }
 }
 
 #[test]
-fn a_unix_socket_answers_for_any_host() {
+fn a_unix_socket_accepts_any_host() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("http.sock");
     let world = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
@@ -87,5 +87,5 @@ fn a_unix_socket_answers_for_any_host() {
         .expect("sent");
     assert_eq!(HttpResponse::read(&mut peer).body, "ok\n");
     drop(world);
-    assert!(!path.exists(), "the socket's file is left behind");
+    assert!(!path.exists(), "the socket's file is not removed");
 }

@@ -6,7 +6,7 @@ use tidings_testkit::{PATIENCE, RespClient, wait_until};
 
 use crate::support::TestServer;
 
-/// Sections and fields, read as Redis' clients do.
+/// Parses sections and fields like the clients of Redis.
 fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut sections = BTreeMap::new();
     let mut section = String::new();
@@ -16,7 +16,7 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
             None => {
                 let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?} is no field"));
                 let fields: &mut BTreeMap<_, _> = sections.entry(section.clone()).or_default();
-                assert_eq!(fields.insert(name.to_owned(), value.to_owned()), None, "{name} is said twice");
+                assert_eq!(fields.insert(name.to_owned(), value.to_owned()), None, "{name} occurs twice");
             }
         }
     }
@@ -24,7 +24,7 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 }
 
 #[test]
-fn info_is_in_the_form_of_redis_and_tells_the_truth() {
+fn info_has_the_format_of_redis_and_correct_values() {
     let world = TestServer::start(&[]);
     let mut client = RespClient::connect(world.tcp());
     let mut subscriber = RespClient::connect(world.tcp());

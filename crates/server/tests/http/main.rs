@@ -1,5 +1,6 @@
-//! What the HTTP port promises, asked over real sockets.
+//! The HTTP port over real sockets.
 
+mod connection_limits;
 mod deflate;
 mod events;
 mod half_close;
@@ -8,7 +9,6 @@ mod info;
 mod internal;
 mod metrics;
 mod page;
-mod places;
 mod probes;
 mod streams;
 #[path = "../support/mod.rs"]

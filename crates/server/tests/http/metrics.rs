@@ -9,7 +9,7 @@ use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClien
 
 use crate::support::TestServer;
 
-/// One scrape: each sample's value by its name and labels.
+/// The samples of one scrape: values by names with labels.
 fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
     let text = world.get("/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -22,15 +22,15 @@ fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
 
 /// One scrape in OpenMetrics.
 fn openmetrics(world: &TestServer) -> HttpResponse {
-    world.send(asking("application/openmetrics-text; version=1.0.0"))
+    world.send(request_accepting("application/openmetrics-text; version=1.0.0"))
 }
 
-/// A request for metrics with an `Accept`.
-fn asking(accept: &str) -> String {
+/// A request for metrics with this `Accept` header.
+fn request_accepting(accept: &str) -> String {
     format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
 }
 
-/// The rows of the documentation that this scrape would have: name, type, labels, meaning.
+/// The rows that the documentation must have for this scrape: name, type, labels, meaning.
 fn rows(text: &str) -> BTreeSet<String> {
     let help: BTreeMap<_, _> =
         text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
@@ -54,8 +54,8 @@ fn rows(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_is_documented_as_it_is_and_no_other() {
-    // Redis and a bucket have metrics whether they answer or not; the memory broker has some of its own.
+fn the_documentation_lists_exactly_the_existing_metrics() {
+    // Redis and a bucket have metrics even if they are unreachable. The memory broker has metrics of its own.
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
@@ -64,18 +64,18 @@ fn every_metric_is_documented_as_it_is_and_no_other() {
     scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap_or_default();
-    // A row with four columns that begins with a name; alerts have two.
+    // Metrics have rows of four columns, alerts of two.
     let is_row = |line: &&str| line.starts_with("| `") && line.split(" | ").count() == 4;
     let documented: BTreeSet<_> = docs.lines().filter(is_row).map(str::to_owned).collect();
     let missing: Vec<_> = scraped.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/metrics.md: {missing:#?}");
-    let gone: Vec<_> = documented.difference(&scraped).collect();
-    assert!(gone.is_empty(), "in docs/metrics.md, but not in /metrics: {gone:#?}");
+    let removed: Vec<_> = documented.difference(&scraped).collect();
+    assert!(removed.is_empty(), "in docs/metrics.md, but not in /metrics: {removed:#?}");
 }
 
 /// Names and label values are an interface: dashboards and alerts of users depend on them.
 #[test]
-fn the_names_and_labels_of_all_samples_stay_as_they_are() {
+fn the_names_and_labels_of_all_samples_are_stable() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
@@ -92,11 +92,11 @@ fn the_names_and_labels_of_all_samples_stay_as_they_are() {
         .collect();
     let expected: BTreeSet<String> = include_str!("samples.txt").lines().map(str::to_owned).collect();
     assert_eq!(scraped.difference(&expected).collect::<Vec<_>>(), [""; 0], "new samples");
-    assert_eq!(expected.difference(&scraped).collect::<Vec<_>>(), [""; 0], "samples that are gone");
+    assert_eq!(expected.difference(&scraped).collect::<Vec<_>>(), [""; 0], "missing samples");
 }
 
 #[test]
-fn who_asks_for_openmetrics_gets_it() {
+fn a_client_that_accepts_openmetrics_gets_it() {
     let world = TestServer::start(&[]);
     let answer = openmetrics(&world);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -116,7 +116,7 @@ fn who_asks_for_openmetrics_gets_it() {
 }
 
 #[test]
-fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
+fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
     let world = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let tools =
@@ -136,9 +136,9 @@ fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
     };
     let samples = parse("openmetrics", &openmetrics(&world));
     assert!(samples.contains("tidings_build_info\n"), "{samples}");
-    let asked =
-        ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"].map(|accept| world.send(asking(accept)));
-    for answer in asked.into_iter().chain([world.get("/metrics")]) {
+    let others = ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"]
+        .map(|accept| world.send(request_accepting(accept)));
+    for answer in others.into_iter().chain([world.get("/metrics")]) {
         assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.header("vary"), "accept");
         assert_eq!(parse("text", &answer), samples);
@@ -149,7 +149,7 @@ fn everybody_else_gets_the_text_that_prometheus_own_parser_takes() {
 }
 
 #[test]
-fn what_clients_do_shows_in_the_numbers() {
+fn the_metrics_count_the_operations_of_clients() {
     let world = TestServer::start(&["tcp.auto_subscribe="]);
     let mut plain = LineClient::connect(world.tcp());
     plain.send("SUBSCRIBE scores");
@@ -187,7 +187,7 @@ fn what_clients_do_shows_in_the_numbers() {
 }
 
 #[test]
-fn the_histogram_of_fanouts_adds_up() {
+fn the_buckets_of_the_fanout_histogram_add_up() {
     let world = TestServer::start(&["tcp.auto_subscribe="]);
     let mut client = LineClient::connect(world.tcp());
     client.send("SUBSCRIBE scores");
@@ -217,7 +217,7 @@ fn the_histogram_of_fanouts_adds_up() {
 }
 
 #[test]
-fn the_broker_s_state_and_lag_tell_the_truth() {
+fn the_metrics_show_the_state_and_the_lag_of_the_broker() {
     let mut redis = RedisServer::start();
     let world = TestServer::start(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
     let is = |name: &str, value: f64| scrape(&world).get(name) == Some(&value);

@@ -1,17 +1,17 @@
-//! The page: what the server writes into it, and how its files are served.
+//! The page: the parts that the server renders, and the responses for its files.
 
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
 use crate::support::TestServer;
 
-/// The values of an attribute, wherever they stand.
+/// All values of an attribute.
 fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
     let begin = format!(" {name}=\"");
     page.split(&begin).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
 #[test]
-fn the_page_says_what_runs_here_and_how_to_try_it() {
+fn the_page_shows_the_state_and_commands_to_try_the_server() {
     let world = TestServer::start(&["ready.canary_interval=20ms"]);
     wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let mut client = LineClient::connect(world.tcp());
@@ -25,7 +25,7 @@ fn the_page_says_what_runs_here_and_how_to_try_it() {
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     let page = answer.body;
     let port = world.tcp().port();
-    for said in [
+    for expected in [
         format!("tidings {}</small>", env!("CARGO_PKG_VERSION")),
         "<strong>Ready.</strong>".into(),
         "<strong>A workbench.</strong>".into(),
@@ -36,12 +36,12 @@ fn the_page_says_what_runs_here_and_how_to_try_it() {
         format!("redis-cli -p {port} PUBLISH updates &quot;follow the white rabbit&quot;"),
         format!("tidings connect 127.0.0.1:{port}"),
     ] {
-        assert!(page.contains(&said), "{said} is not in {page}");
+        assert!(page.contains(&expected), "{expected} is not in {page}");
     }
 }
 
 #[test]
-fn everything_the_page_names_is_here_wherever_it_is_opened() {
+fn all_links_of_the_page_work_at_each_of_its_addresses() {
     let world = TestServer::start(&["ready.canary_interval=20ms"]);
     wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
     let paths = ["/", "/parser/", "/tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", "/parser/share/x"];
@@ -58,7 +58,7 @@ fn everything_the_page_names_is_here_wherever_it_is_opened() {
             let name = name.strip_prefix(up).unwrap_or_else(|| panic!("{name} in {path}"));
             assert_eq!(world.get(&format!("/{name}")).status, 200, "{name}");
         }
-        assert!(!answer.body.contains('{'), "a place that nothing was put in: {path}");
+        assert!(!answer.body.contains('{'), "a placeholder without a value: {path}");
     }
     assert!(world.get("/assets/style.css").header("content-type").starts_with("text/css"));
     assert!(world.get("/assets/main.js").header("content-type").starts_with("text/javascript"));
@@ -67,7 +67,7 @@ fn everything_the_page_names_is_here_wherever_it_is_opened() {
 }
 
 #[test]
-fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
+fn unchanged_files_get_304_and_others_are_compressed() {
     let world = TestServer::start(&[]);
     for path in ["/assets/table.js", "/tables/x"] {
         let ask = |more: &str| {
@@ -89,7 +89,7 @@ fn what_has_not_changed_is_not_sent_again_and_what_is_sent_is_compressed() {
 }
 
 #[test]
-fn a_browser_is_told_to_run_what_is_here_and_to_ask_nobody_else() {
+fn the_content_security_policy_allows_this_server_only() {
     let world = TestServer::start(&[]);
     let pages = ["/", "/tables/x", "/assets/style.css", "/assets/main.js"];
     for path in pages.into_iter().chain(["/health", "/ready", "/metrics", "/nothing"]) {

@@ -1,4 +1,4 @@
-//! Answers that go on: `/connection/http_stream`, `/connection/sse`, their one-way kin, and `/emulation`.
+//! Streamed responses: `/connection/http_stream`, `/connection/sse`, their one-way variants, and `/emulation`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -10,16 +10,16 @@ use tidings_testkit::{HttpResponse, PATIENCE, RespClient, free_port, wait_until}
 
 use crate::support::TestServer;
 
-/// A client of an answer that goes on.
+/// A client of a streamed response.
 pub(crate) struct Stream {
     peer: TcpStream,
     pub(crate) head: HttpResponse,
-    /// The body so far, out of its chunks.
+    /// The decoded body so far.
     body: Vec<u8>,
 }
 
 impl Stream {
-    /// Asks, and reads the head of the answer.
+    /// Sends a request and reads the head of the response.
     pub(crate) fn open(world: &TestServer, request: &str) -> Self {
         let mut peer = world.connect();
         peer.write_all(request.as_bytes()).expect("a request sent");
@@ -27,7 +27,7 @@ impl Stream {
         Self { peer, head, body: Vec::new() }
     }
 
-    /// Reads what comes next up to this, and takes it.
+    /// Reads and removes the text up to `end`.
     pub(crate) fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.body.windows(end.len()).position(|w| w == end.as_bytes()) {
@@ -39,7 +39,7 @@ impl Stream {
         }
     }
 
-    /// The rest, up to the end.
+    /// The rest of the body.
     pub(crate) fn rest(&mut self) -> String {
         while self.read_chunk() {}
         String::from_utf8(std::mem::take(&mut self.body)).expect("text")
@@ -93,7 +93,7 @@ pub(crate) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
-/// Text as a part of an address.
+/// Percent-encodes text for a URI.
 pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
@@ -106,7 +106,7 @@ pub(crate) fn publish(world: &TestServer, channel: &str, body: &str) {
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
 
-/// Sends commands for a connection that only goes the other way.
+/// Sends commands of a session to `/emulation`.
 fn emulate(world: &TestServer, connected: &Value, commands: &str) -> HttpResponse {
     let connect = &connected["connect"];
     let body = json!({"session": connect["session"], "node": connect["node"], "data": commands}).to_string();
@@ -216,8 +216,9 @@ fn one_way_streams_carry_pushes() {
     let mut stream = Stream::open(&world, &lines);
     assert_eq!(stream.head.status, 200);
     assert!(stream.line()["connect"]["client"].is_string());
-    let said = format!("/connection/uni_sse?cf_connect={}", escaped(r#"{"name":"test"}"#));
-    for request in [get(&said, ""), get("/connection/uni_sse", ""), post("/connection/uni_sse", "", "{}")] {
+    let uni_sse = format!("/connection/uni_sse?cf_connect={}", escaped(r#"{"name":"test"}"#));
+    for request in [get(&uni_sse, ""), get("/connection/uni_sse", ""), post("/connection/uni_sse", "", "{}")]
+    {
         let mut stream = Stream::open(&world, &request);
         assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
         assert!(stream.until("\n\n").starts_with("retry: "));
@@ -225,14 +226,14 @@ fn one_way_streams_carry_pushes() {
     }
 }
 
-/// The one-way streams, by the request that begins them with this `connect`.
+/// The requests of the one-way streams with this `connect`.
 fn one_way(connect: &Value) -> [String; 2] {
     let connect = connect.to_string();
     let sse = format!("/connection/uni_sse?cf_connect={}", escaped(&connect));
     [post("/connection/uni_http_stream", "", &connect), get(&sse, "")]
 }
 
-/// The next push of a one-way stream of either kind; pings and what is for browsers are passed over.
+/// The next push of a one-way stream. Skips pings and fields for browsers.
 fn push(stream: &mut Stream) -> Value {
     loop {
         let line = stream.until("\n");
@@ -245,7 +246,7 @@ fn push(stream: &mut Stream) -> Value {
 }
 
 #[test]
-fn a_backend_names_a_one_way_connection_by_its_session() {
+fn a_backend_addresses_a_one_way_connection_by_its_session() {
     let world = TestServer::start(&[]);
     for request in one_way(&json!({"subs": {"news": {}}})) {
         let mut stream = Stream::open(&world, &request);
@@ -257,14 +258,14 @@ fn a_backend_names_a_one_way_connection_by_its_session() {
         let order = json!({"session": session, "disconnect": {"code": 4501, "reason": "enough"}});
         let answer = world.send(post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
         assert_eq!(answer.status, 200, "{answer:?}");
-        let told = json!({"code": 4501, "reason": "enough"});
-        assert_eq!(push(&mut stream), json!({"disconnect": told}));
+        let expected = json!({"code": 4501, "reason": "enough"});
+        assert_eq!(push(&mut stream), json!({"disconnect": expected}));
         stream.rest();
     }
 }
 
 #[test]
-fn a_one_way_client_is_told_why_it_is_not_let_in() {
+fn a_rejected_one_way_client_gets_the_reason() {
     let key = "a secret of thirty-two bytes or more";
     let expired = sign_hs256(&Secret::new(key), &json!({"sub": "42", "exp": 1})).expect("a token");
     let nowhere = format!("client.proxy.connect.endpoint=http://127.0.0.1:{}/", free_port());
@@ -276,20 +277,24 @@ fn a_one_way_client_is_told_why_it_is_not_let_in() {
     for (connect, code, reconnect) in [
         (json!({"token": expired}), 3005, true),
         (json!({"token": "hunter2"}), 3500, false),
-        // The hook does not answer.
+        // The hook does not respond.
         (json!({}), 3004, true),
     ] {
         for request in one_way(&connect) {
             let mut stream = Stream::open(&world, &request);
-            let told = push(&mut stream)["disconnect"].take();
-            assert_eq!((&told["code"], told["reconnect"] == true), (&json!(code), reconnect), "{told}");
+            let disconnect = push(&mut stream)["disconnect"].take();
+            assert_eq!(
+                (&disconnect["code"], disconnect["reconnect"] == true),
+                (&json!(code), reconnect),
+                "{disconnect}"
+            );
             stream.rest();
         }
     }
 }
 
 #[test]
-fn no_proxy_holds_a_stream_back_or_keeps_it() {
+fn streams_have_headers_against_buffering_and_caching() {
     let world = TestServer::start(&[]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     for request in [
@@ -318,7 +323,7 @@ fn a_client_of_http_1_0_gets_a_body_without_chunks() {
 }
 
 #[test]
-fn a_stream_gives_its_place_back_and_hears_pings() {
+fn a_stream_does_not_count_as_an_http_connection_and_gets_pings() {
     let world = TestServer::start(&[
         "http.connection_limit=1",
         "client.ping_interval=1s",
@@ -328,7 +333,7 @@ fn a_stream_gives_its_place_back_and_hears_pings() {
     for stream in &mut streams {
         stream.event();
     }
-    // Requests are still answered, one at a time.
+    // Requests are still served, one at a time.
     let metrics = world.get("/metrics").body;
     assert!(metrics.contains("tidings_http_connections 1\n"), "{metrics}");
     assert!(metrics.contains("tidings_connections{transport=\"http\"} 4"), "{metrics}");
@@ -338,13 +343,13 @@ fn a_stream_gives_its_place_back_and_hears_pings() {
 }
 
 #[test]
-fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
+fn the_end_of_a_silent_client_is_detected() {
     let world = TestServer::start(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
     for half in [false, true] {
         let mut stream = Stream::open(&world, &get("/connection/uni_sse", ""));
         stream.event();
         if half {
-            // It may read on; a ping finds out whether it does.
+            // The client may still read; a ping shows whether it does.
             stream.peer.shutdown(Shutdown::Write).expect("half a close");
             assert_eq!(stream.event(), json!({}), "a ping");
         }
@@ -356,7 +361,7 @@ fn a_client_that_goes_is_seen_to_go_though_it_says_nothing() {
 }
 
 #[test]
-fn a_stream_goes_on_after_its_client_has_sent_everything_it_will() {
+fn a_stream_continues_after_a_half_close_of_its_client() {
     let world = TestServer::start(&[]);
     let request = post("/connection/sse", "", &format!("{CONNECT}\n{SUBSCRIBE}"));
     let mut stream = Stream::open(&world, &request);
@@ -379,7 +384,7 @@ fn a_stream_goes_on_after_its_client_has_sent_everything_it_will() {
 }
 
 #[test]
-fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
+fn a_stalled_stream_is_cut_by_the_channel_s_policy_without_effect_on_others() {
     let world = TestServer::start(&[
         "channel.without_namespace.slow_consumer=cut",
         "client.queue_max_size=65536",
@@ -400,7 +405,7 @@ fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
         publisher.command(&["PUBLISH", "news", &body]);
         assert_eq!(quick.event()["push"]["pub"]["data"], *body);
         published += 1;
-        assert!(published < 3_000, "never cut");
+        assert!(published < 3_000, "the stream is never cut");
     }
     wait_until(PATIENCE, "the slow one's connection to be closed", || {
         world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 1")
@@ -408,7 +413,7 @@ fn who_does_not_read_is_cut_by_the_channel_s_policy_and_harms_nobody() {
 }
 
 #[test]
-fn commands_for_a_session_that_is_not_there_are_refused() {
+fn commands_for_an_unknown_session_are_rejected() {
     let world = TestServer::start(&[]);
     let mut stream = Stream::open(&world, &post("/connection/sse", "", CONNECT));
     let connected = stream.event();
@@ -428,7 +433,7 @@ fn commands_for_a_session_that_is_not_there_are_refused() {
     }
     assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
     assert_eq!(stream.event()["id"], 2);
-    // Once it is gone, it is not there any more, whoever has its place.
+    // After its end the session is unknown, even if its slot is used again.
     drop(stream);
     wait_until(PATIENCE, "an end", || {
         world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
@@ -441,7 +446,7 @@ fn commands_for_a_session_that_is_not_there_are_refused() {
 }
 
 #[test]
-fn what_is_too_large_or_no_command_is_refused() {
+fn bodies_that_are_too_large_or_no_commands_are_rejected() {
     let world = TestServer::start(&[
         "http_stream.max_request_body_size=1000",
         "emulation.max_request_body_size=1000",
@@ -451,7 +456,7 @@ fn what_is_too_large_or_no_command_is_refused() {
         let answer = world.send(post(path, close, &"x".repeat(1001)));
         assert_eq!(answer.status, 413, "{path}");
         assert!(answer.body.contains("1000 bytes"), "{}", answer.body);
-        // Without saying how much it will be.
+        // Without a Content-Length.
         let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{close}\r\n");
@@ -489,7 +494,7 @@ fn a_get_cannot_publish() {
 }
 
 #[test]
-fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
+fn only_pages_of_listed_origins_can_connect_and_read() {
     let world = TestServer::start(&["client.allowed_origins=https://*.example.com"]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     let from = |origin: &str| format!("Origin: {origin}\r\nConnection: close\r\n");
@@ -501,9 +506,9 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
         ("/connection/uni_sse", "GET"),
         ("/events?channel=news", "GET"),
     ] {
-        let asked = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
+        let preflight = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
         let preflight = |origin: &str| {
-            let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", asked(origin));
+            let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", preflight(origin));
             world.send(get(path, &headers).replacen("GET", "OPTIONS", 1))
         };
         let listed = "https://a.example.com";
@@ -532,7 +537,7 @@ fn pages_of_listed_origins_may_ask_and_read_and_others_may_not() {
 }
 
 #[test]
-fn streams_past_the_limit_are_refused_in_words() {
+fn streams_beyond_the_limit_are_rejected_with_a_text() {
     let world = TestServer::start(&["client.connection_limit=1"]);
     let mut first = Stream::open(&world, &get("/connection/uni_sse", ""));
     first.event();
@@ -542,15 +547,15 @@ fn streams_past_the_limit_are_refused_in_words() {
 }
 
 #[test]
-fn a_stop_tells_streams_to_go_elsewhere_and_ends_them() {
+fn a_shutdown_disconnects_streams_with_a_code_to_reconnect() {
     let mut world = TestServer::start(&["shutdown.drain=0s"]);
     let mut lines = Stream::open(&world, &post("/connection/http_stream", "", CONNECT));
     let mut events = Stream::open(&world, &get("/events?channel=news", ""));
     lines.line();
     events.until(":ok\n\n");
     let stopped = world.begin_stop();
-    let goodbye = lines.line();
-    assert_eq!(goodbye["push"]["disconnect"]["code"], 3001, "{goodbye}");
+    let last = lines.line();
+    assert_eq!(last["push"]["disconnect"]["code"], 3001, "{last}");
     assert_eq!((lines.rest(), events.rest()), (String::new(), String::new()));
     world.runtime.block_on(stopped).expect("a stop");
 }

@@ -1,4 +1,4 @@
-//! The opening handshake of a WebSocket, and who is refused one.
+//! The opening handshake of a WebSocket, and its rejections.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -9,8 +9,7 @@ use crate::support::TestServer;
 
 const PATH: &str = "/connection/websocket";
 
-/// A whole handshake as a client of the RFC sends it, with these headers in place of the usual ones or beside them:
-/// `Name: value`, or `Name:` to leave one out.
+/// A handshake according to the RFC, with additional or replaced headers: `Name: value`, or `Name:` to omit one.
 fn request(path: &str, headers: &[&str]) -> String {
     let usual = [
         "Host: localhost",
@@ -26,14 +25,14 @@ fn request(path: &str, headers: &[&str]) -> String {
     format!("GET {path} HTTP/1.1\r\n{}\r\n\r\n", all.join("\r\n"))
 }
 
-/// The head of the answer to a handshake.
+/// The head of the response to a handshake.
 fn head(world: &TestServer, request: &str) -> HttpResponse {
     let mut peer = world.connect();
     peer.write_all(request.as_bytes()).expect("a request sent");
     HttpResponse::read_head(&mut peer)
 }
 
-fn refused(world: &TestServer, headers: &[&str]) -> HttpResponse {
+fn rejected(world: &TestServer, headers: &[&str]) -> HttpResponse {
     let all = [headers, &["Connection: Upgrade, close"]].concat();
     let headers = if headers.iter().any(|h| h.starts_with("Connection")) { headers } else { &all };
     let answer = world.send(request(PATH, headers));
@@ -43,7 +42,7 @@ fn refused(world: &TestServer, headers: &[&str]) -> HttpResponse {
 }
 
 #[test]
-fn a_handshake_is_answered_as_the_rfc_says() {
+fn the_response_to_a_handshake_follows_the_rfc() {
     let world = TestServer::start(&[]);
     let answer = head(&world, &request(PATH, &[]));
     assert_eq!(answer.status, 101, "{answer:?}");
@@ -55,7 +54,7 @@ fn a_handshake_is_answered_as_the_rfc_says() {
 }
 
 #[test]
-fn header_names_and_tokens_count_in_any_case_and_among_others() {
+fn header_names_and_tokens_are_case_insensitive_and_may_be_in_a_list() {
     let world = TestServer::start(&[]);
     for headers in [
         &["upgrade: WebSocket", "connection: UPGRADE"][..],
@@ -67,7 +66,7 @@ fn header_names_and_tokens_count_in_any_case_and_among_others() {
 }
 
 #[test]
-fn protobuf_is_agreed_on_where_it_is_offered() {
+fn protobuf_is_selected_if_the_client_offers_it() {
     let world = TestServer::start(&[]);
     let offered = |offer| head(&world, &request(PATH, &[offer]));
     let protobuf = offered("Sec-WebSocket-Protocol: x, centrifuge-protobuf");
@@ -77,7 +76,7 @@ fn protobuf_is_agreed_on_where_it_is_offered() {
 }
 
 #[test]
-fn what_is_no_handshake_is_refused_with_what_is_missing() {
+fn an_invalid_handshake_is_rejected_with_the_missing_part() {
     let world = TestServer::start(&[]);
     for (status, headers, named) in [
         (426, &["Upgrade:"][..], "Upgrade: websocket"),
@@ -95,7 +94,7 @@ fn what_is_no_handshake_is_refused_with_what_is_missing() {
         (400, &["Host:"], "Host"),
         (400, &["Content-Length: 4"], "body"),
     ] {
-        let answer = refused(&world, headers);
+        let answer = rejected(&world, headers);
         assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
         assert!(answer.body.contains(named), "{headers:?}: {answer:?}");
         if status == 426 {
@@ -123,7 +122,7 @@ fn a_page_of_another_site_gets_no_websocket() {
             );
         }
     }
-    let embedded = refused(&world, &["Sec-Fetch-Site: cross-site"]);
+    let embedded = rejected(&world, &["Sec-Fetch-Site: cross-site"]);
     assert_eq!(embedded.status, 403);
     let count = "tidings_upgrades_refused_total{reason=\"origin\"} 9";
     assert!(world.get("/metrics").body.contains(count), "{}", world.get("/metrics").body);
@@ -149,7 +148,7 @@ fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
 }
 
 #[test]
-fn a_websocket_past_the_limit_is_refused_in_words() {
+fn a_websocket_beyond_the_limit_is_rejected_with_a_text() {
     let world = TestServer::start(&["client.connection_limit=1"]);
     let mut first = world.connect();
     first.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
@@ -157,7 +156,7 @@ fn a_websocket_past_the_limit_is_refused_in_words() {
     wait_until(PATIENCE, "its place in a shard", || {
         world.get("/metrics").body.contains("tidings_connections{transport=\"tcp\"} 1")
     });
-    let answer = refused(&world, &[]);
+    let answer = rejected(&world, &[]);
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
     drop(first);
@@ -179,7 +178,7 @@ fn a_websocket_no_longer_counts_as_an_http_connection() {
 }
 
 #[test]
-fn a_transport_that_is_switched_off_is_not_there() {
+fn a_disabled_transport_is_404() {
     let world = TestServer::start(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
     for path in [PATH, "/connection/uni_websocket"] {
         let answer = world.send(request(path, &["Connection: Upgrade, close"]));

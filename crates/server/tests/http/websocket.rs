@@ -1,4 +1,4 @@
-//! The client protocol over WebSocket, through the real handshake and a shard.
+//! The client protocol over WebSocket, with the real handshake and a shard.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ struct Client {
     input: Vec<u8>,
 }
 
-/// What a server says.
+/// A message of the server.
 #[derive(Debug, PartialEq)]
 enum Said {
     Message(Kind, Vec<u8>),
@@ -40,11 +40,11 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    /// Sends a handshake, with these bytes right behind it.
-    fn open(world: &TestServer, path: &str, headers: &str, behind: &[u8]) -> Self {
+    /// Sends a handshake, immediately followed by these bytes.
+    fn open(world: &TestServer, path: &str, headers: &str, following: &[u8]) -> Self {
         let mut peer = world.connect();
         let request = handshake(path, headers);
-        peer.write_all(&[request.as_bytes(), behind].concat()).expect("a request sent");
+        peer.write_all(&[request.as_bytes(), following].concat()).expect("a request sent");
         assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
         Self { peer, reader: Reader::default(), message: Vec::new(), input: Vec::new() }
     }
@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    /// The messages of the next frame, which is text.
+    /// The messages of the next text frame.
     fn json(&mut self) -> Vec<Value> {
         match self.next() {
             Said::Message(Kind::Text, text) => text
@@ -96,7 +96,7 @@ const TWO_WAY: &str = "/connection/websocket";
 const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
 #[test]
-fn json_comes_and_goes_in_text_frames() {
+fn json_is_sent_in_text_frames() {
     let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     let both = [CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat();
@@ -111,7 +111,7 @@ fn json_comes_and_goes_in_text_frames() {
 }
 
 #[test]
-fn what_comes_right_behind_the_handshake_is_not_lost() {
+fn bytes_right_after_the_handshake_are_not_lost() {
     let world = TestServer::start(&[]);
     for cut in [0, 1, 5, 20] {
         let bytes = frame(Opcode::Text, CONNECT);
@@ -125,7 +125,7 @@ fn what_comes_right_behind_the_handshake_is_not_lost() {
 }
 
 #[test]
-fn protobuf_comes_and_goes_in_binary_frames_however_it_was_asked_for() {
+fn protobuf_is_sent_in_binary_frames_however_it_is_selected() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::request::{Command, Connect, Request};
     let world = TestServer::start(&[]);
@@ -146,7 +146,7 @@ fn protobuf_comes_and_goes_in_binary_frames_however_it_was_asked_for() {
 }
 
 #[test]
-fn a_one_way_websocket_says_connect_and_listens() {
+fn a_one_way_websocket_connects_and_receives_pushes() {
     let world = TestServer::start(&[]);
     let mut client = Client::open(&world, "/connection/uni_websocket", "", &[]);
     client.send(Opcode::Text, b"{}");
@@ -167,7 +167,7 @@ fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
 }
 
 #[test]
-fn control_frames_are_answered() {
+fn control_frames_get_responses() {
     let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     client.send(Opcode::Ping, b"there?");
@@ -178,7 +178,7 @@ fn control_frames_are_answered() {
     assert!(matches!(client.next(), Said::Close(1000, _)));
 }
 
-/// A client whose connection the server has ended with a close frame.
+/// A client to which the server has sent a close frame.
 fn ended(world: &TestServer) -> Client {
     let mut client = Client::open(world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
@@ -198,7 +198,7 @@ fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_
     client.peer.set_read_timeout(Some(quiet)).expect("a time-out");
     let error = client.peer.read(&mut byte).expect_err("no end yet");
     assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-    // What comes before it is discarded, in whatever pieces.
+    // Frames before it are discarded, in any fragmentation.
     client.send(Opcode::Text, br#"{"id":2,"publish":{"channel":"news","data":"late"}}"#);
     client.send(Opcode::Ping, b"");
     client.peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -212,18 +212,18 @@ fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_
 }
 
 #[test]
-fn a_client_that_does_not_answer_a_close_frame_is_left_after_five_seconds() {
+fn without_a_close_frame_of_the_client_the_connection_ends_after_five_seconds() {
     let world = TestServer::start(&[]);
     let mut client = ended(&world);
     let began = Instant::now();
-    // A reset is an end as well.
+    // A reset is accepted as the end too.
     assert!(matches!(client.peer.read(&mut [0]), Ok(0) | Err(_)));
     let took = began.elapsed();
     assert!((Duration::from_millis(4_500)..Duration::from_secs(8)).contains(&took), "{took:?}");
 }
 
 #[test]
-fn a_close_frame_of_the_client_is_answered_and_the_connection_closed_at_once() {
+fn a_close_frame_of_the_client_gets_one_back_and_the_connection_closes() {
     let world = TestServer::start(&[]);
     let mut client = Client::open(&world, TWO_WAY, "", &[]);
     client.send(Opcode::Close, &1000_u16.to_be_bytes());
@@ -234,7 +234,7 @@ fn a_close_frame_of_the_client_is_answered_and_the_connection_closed_at_once() {
 }
 
 #[test]
-fn a_server_that_stops_waits_for_close_frames_within_its_timeout() {
+fn a_shutdown_waits_for_close_frames_within_its_timeout() {
     let mut world = TestServer::start(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
     let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);

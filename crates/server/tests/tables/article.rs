@@ -1,4 +1,4 @@
-//! The page of the article, whose protocol is spoken on the aliases.
+//! The protocol of the article's page, which the paths `/parser/…` use.
 
 use serde_json::json;
 use tidings_wire::ws::Opcode;
@@ -10,7 +10,7 @@ fn a_file_in_one_message_and_pages_as_bare_numbers() {
     let world = World::with(&[]);
     let mut uploader = world.viewer("/parser/ws");
     uploader.binary(tsv(250).as_bytes());
-    // Nothing but the view comes, and all of it.
+    // The only message is the complete view.
     let view = uploader.json();
     assert_eq!((&view["page_no"], &view["total_number"]), (&json!(1), &json!(251)));
     assert_eq!(view["data"][0], json!(["id", "name", "value"]));
@@ -29,7 +29,7 @@ fn a_file_in_one_message_and_pages_as_bare_numbers() {
 }
 
 #[test]
-fn empty_lines_are_no_rows_unless_they_are_quoted() {
+fn empty_lines_are_rows_only_if_quoted() {
     let world = World::with(&[]);
     let mut viewer = world.viewer("/parser/ws");
     viewer.binary(b"\n\na\tb\n\n\"1\n\n2\"\tc\r\n\r\n\"\"\n");
@@ -47,14 +47,14 @@ fn a_message_in_many_frames_is_one_file() {
     for (at, piece) in pieces.iter().enumerate() {
         let opcode = if at == 0 { Opcode::Binary } else { Opcode::Continuation };
         viewer.frame(at + 1 == pieces.len(), opcode, piece);
-        // A ping between frames is answered and belongs to nothing.
+        // A ping between frames gets a pong and is no part of the message.
         viewer.frame(true, Opcode::Ping, b"there?");
     }
     assert_eq!(viewer.view(|view| view["loading"] == false)["total_number"], 5001);
 }
 
 #[test]
-fn another_file_takes_the_place_of_the_first_for_everybody() {
+fn another_file_replaces_the_first_for_all_viewers() {
     let world = World::with(&[]);
     let mut first = world.viewer("/parser/ws");
     first.binary(tsv(250).as_bytes());
@@ -71,12 +71,12 @@ fn another_file_takes_the_place_of_the_first_for_everybody() {
 }
 
 #[test]
-fn both_kinds_of_viewers_look_at_one_table() {
+fn viewers_of_both_protocols_share_one_table() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(200));
     let mut article = world.viewer(&format!("/parser/ws/{table}"));
     assert_eq!(article.json()["total_number"], 201);
-    // The article's third page holds the last row alone; on the table's own page that is the second one.
+    // The article's third page contains only the last row, which is on the second page of the table.
     article.text("3");
     let view = article.view(|view| view["page_no"] == 3);
     assert_eq!(view["data"], json!([["000199", "row 199", view["data"][0][2]]]));
@@ -84,7 +84,7 @@ fn both_kinds_of_viewers_look_at_one_table() {
 }
 
 #[test]
-fn the_article_s_page_is_sent_nothing_but_views_and_errors() {
+fn the_article_s_page_receives_views_and_errors_only() {
     let world = World::with(&[]);
     let (mut owner, table, _) = world.shared("rows.tsv", &tsv(200));
     let mut article = world.viewer(&format!("/parser/ws/{table}"));

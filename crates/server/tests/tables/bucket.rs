@@ -1,4 +1,4 @@
-//! Servers with one Redis and one bucket are one, each with a disk of its own.
+//! Nodes that share a Redis and a bucket, each with its own disk.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tidings_testkit::{PATIENCE, Proxy, RedisServer, S3Server, wait_until};
 
 use crate::world::{Viewer, World, tsv};
 
-/// For tests that wait for a bucket that does not answer.
+/// The time limit of tests with an unreachable bucket.
 const IMPATIENT: &str = "tables.s3.timeout=2s";
 
-/// What two nodes share. The link to the bucket can be cut.
+/// The Redis and the bucket that two nodes share. The link to the bucket can be cut.
 struct Shared {
     redis: RedisServer,
     s3: S3Server,
@@ -48,7 +48,7 @@ impl Shared {
         keys
     }
 
-    /// Names of objects, from behind the table's, but for those that say how a file is read.
+    /// Names of a table's objects without the table's prefix, except those with the dialect of a file.
     fn objects(&self, table: &str) -> Vec<String> {
         let prefix = format!("some/prefix/{table}/");
         let keys = self.s3.keys();
@@ -57,10 +57,10 @@ impl Shared {
     }
 }
 
-/// A table of so many rows with a viewer on each node, who know of each other.
+/// A table with this number of rows and a viewer on each node, after each viewer has received the other in its view.
 fn shared(a: &World, b: &World, rows: usize) -> (Viewer, Viewer, String, String) {
     let (mut on_a, table, secret) = a.shared("rows.tsv", &tsv(rows));
-    // The record reaches the bucket a moment after the first view.
+    // The record is written to the bucket shortly after the first view.
     wait_until(PATIENCE, "the table on the other node", || {
         b.get(&format!("/tables/{table}/download")).0 == 200
     });
@@ -71,7 +71,7 @@ fn shared(a: &World, b: &World, rows: usize) -> (Viewer, Viewer, String, String)
 }
 
 #[test]
-fn a_table_of_one_node_is_seen_and_turned_on_another() {
+fn a_table_of_one_node_can_be_viewed_and_changed_on_another() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
@@ -79,7 +79,7 @@ fn a_table_of_one_node_is_seen_and_turned_on_another() {
     assert_eq!(on_b.view(|view| view["page_no"] == 2)["data"][0][0], "000100");
     on_b.send(&json!({"sort": [{"column": 0, "desc": true}]}));
     assert_eq!(on_a.view(|view| view["sort"] != json!([]))["data"][0][0], "000249");
-    // A file in place of it comes to the other node too, and the old one goes from the bucket.
+    // A replaced file reaches the other node too, and the old one is deleted from the bucket.
     on_b.upload("new.csv", b"a;b\n1;2\n");
     assert_eq!(on_a.view(|view| view["name"] == "new.csv")["total_number"], 1);
     wait_until(PATIENCE, "the old file to be removed", || shared_by.objects(&table).len() == 2);
@@ -99,7 +99,7 @@ fn a_file_of_several_parts_is_the_same_on_another_node() {
 }
 
 #[test]
-fn rows_may_be_appended_on_any_node_and_stay_few_objects() {
+fn rows_appended_on_any_node_are_merged_into_few_objects() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let (mut on_a, mut on_b, table, secret) = shared(&a, &b, 10);
@@ -115,7 +115,7 @@ fn rows_may_be_appended_on_any_node_and_stay_few_objects() {
         assert_eq!(new, (0..80).map(|row| row.to_string()).collect::<Vec<_>>());
     }
     wait_until(PATIENCE, "objects to be joined", || shared_by.objects(&table).len() < 40);
-    // A node that comes new to it sees the same.
+    // A new node shows the same.
     let late = shared_by.node(&[]);
     let (_, _, body) = late.get(&format!("/tables/{table}/download"));
     let text = String::from_utf8(body).expect("text");
@@ -124,11 +124,11 @@ fn rows_may_be_appended_on_any_node_and_stay_few_objects() {
 }
 
 #[test]
-fn a_file_is_read_on_every_node_as_it_was_when_it_was_whole() {
+fn every_node_reads_a_file_with_the_same_dialect() {
     let shared_by = Shared::start();
     let a = shared_by.node(&[]);
     let (mut on_a, table, secret) = a.shared("rows.csv", "a,b\n1,2\n3,4\n");
-    // Taken by themselves, all of these together would be divided at semicolons.
+    // Detected from all rows together, the delimiter would be a semicolon.
     let rows = "a;b;c,x\n".repeat(40);
     let (status, answer) = a.append(&table, &secret, "text/csv", &rows);
     assert_eq!(status, 200, "{answer}");
@@ -142,7 +142,7 @@ fn a_file_is_read_on_every_node_as_it_was_when_it_was_whole() {
 }
 
 #[test]
-fn rows_that_are_appended_on_all_nodes_at_once_are_all_there_once() {
+fn concurrent_appends_on_all_nodes_are_stored_once_each() {
     let shared_by = Shared::start();
     let nodes = [shared_by.node(&[]), shared_by.node(&[])];
     let (on_a, _on_b, table, secret) = shared(&nodes[0], &nodes[1], 10);
@@ -193,13 +193,13 @@ fn a_table_outlives_all_nodes_and_their_disks() {
         (&view["page_no"], &view["data"][50][0], &view["name"]),
         (&json!(3), &json!("last"), &json!("rows.tsv"))
     );
-    // Whoever has the owner's secret owns it still.
+    // The owner's secret is still valid.
     viewer.send(&json!({"lock": {"view": true}}));
     viewer.until("the locks", |message| message["lock"]["view"] == true);
 }
 
 #[test]
-fn a_copy_on_a_disk_is_used_again_and_what_it_lacks_is_fetched() {
+fn a_cached_copy_is_reused_and_its_missing_part_is_fetched() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let (_uploader, table, secret) = a.shared("rows.tsv", &tsv(100_000));
@@ -213,11 +213,11 @@ fn a_copy_on_a_disk_is_used_again_and_what_it_lacks_is_fetched() {
     let b = shared_by.node(&[&disk]);
     let mut viewer = b.viewer(&format!("/tables/ws/{table}"));
     viewer.view(|view| view["total_number"] == 100_001);
-    assert!(number(&b, "tidings_tables_bucket_received_bytes_total") < 100_000.0);
+    assert!(metric(&b, "tidings_tables_bucket_received_bytes_total") < 100_000.0);
 }
 
 #[test]
-fn a_table_that_is_deleted_is_gone_from_every_node_and_the_bucket() {
+fn a_deleted_table_is_removed_from_every_node_and_the_bucket() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let (mut on_a, mut on_b, table, secret) = shared(&a, &b, 10);
@@ -234,7 +234,7 @@ fn a_table_that_is_deleted_is_gone_from_every_node_and_the_bucket() {
 }
 
 #[test]
-fn a_first_upload_shows_on_another_node_while_it_comes_in() {
+fn a_first_upload_is_visible_on_another_node_during_the_transfer() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let mut uploader = a.viewer("/tables/ws");
@@ -252,15 +252,15 @@ fn a_first_upload_shows_on_another_node_while_it_comes_in() {
         (&json!(0), &json!(size), &json!("rows.tsv"))
     );
     uploader.binary(more.as_bytes());
-    let told = other.until("progress", |message| message["progress"]["rows"] == 201);
-    assert_eq!(told["progress"]["size"], size);
+    let progress = other.until("progress", |message| message["progress"]["rows"] == 201);
+    assert_eq!(progress["progress"]["size"], size);
     uploader.send(&json!({"upload_end": {}}));
     let view = other.view(|view| view["loading"] == false);
     assert_eq!(view["total_number"], 201);
 }
 
 #[test]
-fn an_upload_that_is_aborted_leaves_nothing() {
+fn an_aborted_upload_leaves_no_object() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
     let mut uploader = a.viewer("/tables/ws");
@@ -274,13 +274,13 @@ fn an_upload_that_is_aborted_leaves_nothing() {
     uploader.send(&json!({"upload_abort": {}}));
     other.view(|view| view["loading"] == false);
     wait_until(PATIENCE, "nothing to be left", || shared_by.tables().is_empty());
-    // The connection goes on as if nothing had been, and so does the other node's.
+    // The connection continues, and so does the one to the other node.
     uploader.upload("new.tsv", tsv(20).as_bytes());
     assert_eq!(other.view(|view| view["total_number"] == 20)["name"], "new.tsv");
 }
 
 #[test]
-fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
+fn a_bucket_failure_during_an_upload_keeps_the_old_table() {
     let shared_by = Shared::start();
     let (a, b) = (shared_by.node(&[IMPATIENT]), shared_by.node(&[IMPATIENT]));
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
@@ -296,10 +296,10 @@ fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
     shared_by.link.black_hole();
     on_a.binary(chunks[chunks.len() - 1]);
     on_a.send(&json!({"upload_end": {}}));
-    let (code, words) = on_a.error();
-    assert!(code == 503 && words.contains("tables.store"), "{words}");
-    assert_eq!(number(&a, "tidings_tables_bucket_up"), 0.0);
-    // What is there lives on, on both nodes.
+    let (code, reason) = on_a.error();
+    assert!(code == 503 && reason.contains("tables.store"), "{reason}");
+    assert_eq!(metric(&a, "tidings_tables_bucket_up"), 0.0);
+    // The existing table stays usable on both nodes.
     on_b.send(&json!({"page": 2}));
     for viewer in [&mut on_a, &mut on_b] {
         let view = viewer.view(|view| view["page_no"] == 2);
@@ -307,7 +307,7 @@ fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
     }
     let (status, answer) = a.append(&table, "not the owner", "text/plain", "x\ty\tz\n");
     assert_eq!(status, 403, "{answer}");
-    // A table that is not open here cannot be found, and that is said.
+    // A table that is not open here cannot be looked up, and the response is an error.
     let unknown = a.get("/tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10.json");
     assert_eq!(unknown.0, 503);
     shared_by.link.resume();
@@ -321,11 +321,11 @@ fn a_bucket_that_goes_away_during_an_upload_leaves_the_old_table() {
         let after = shared_by.objects(&table);
         after.len() == 2 && after != before
     });
-    assert_eq!(number(&a, "tidings_tables_bucket_up"), 1.0);
+    assert_eq!(metric(&a, "tidings_tables_bucket_up"), 1.0);
 }
 
 #[test]
-fn rows_are_refused_while_the_bucket_is_away_and_nothing_is_shown_of_them() {
+fn appends_are_rejected_while_the_bucket_is_unavailable() {
     let shared_by = Shared::start();
     let node = shared_by.node(&[IMPATIENT]);
     let (mut viewer, table, secret) = node.shared("rows.tsv", &tsv(10));
@@ -345,7 +345,7 @@ fn rows_are_refused_while_the_bucket_is_away_and_nothing_is_shown_of_them() {
 }
 
 #[test]
-fn tables_that_nobody_uses_go_from_the_bucket_and_those_in_use_stay() {
+fn unused_tables_expire_in_the_bucket_and_used_ones_stay() {
     let shared_by = Shared::start();
     let node = shared_by.node(&["tables.keep=8s"]);
     let (unused, first, _) = node.shared("first.tsv", &tsv(10));
@@ -359,33 +359,33 @@ fn tables_that_nobody_uses_go_from_the_bucket_and_those_in_use_stay() {
 }
 
 #[test]
-fn a_bucket_that_is_full_says_so() {
+fn a_full_bucket_is_reported() {
     let shared_by = Shared::start();
     let node = shared_by.node(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
     let (_first, ..) = node.shared("first.tsv", &text);
     let (_second, ..) = node.shared("second.tsv", &text);
-    // The disk of another node has room, and the bucket has none.
+    // The other node has free disk space, but the bucket is full.
     let other = shared_by.node(&["tables.max_total=300000"]);
     let mut third = other.viewer("/tables/ws");
     third.upload("third.tsv", text.as_bytes());
-    let (code, words) = third.error();
-    assert!(code == 507 && words.contains("tables.max_total"), "{words}");
+    let (code, reason) = third.error();
+    assert!(code == 507 && reason.contains("tables.max_total"), "{reason}");
 }
 
 #[test]
-fn who_has_a_disk_of_another_node_is_told() {
+fn two_nodes_with_one_data_dir_are_an_error() {
     let shared_by = Shared::start();
     let folder = tempfile::tempdir().expect("a folder");
     let disk = format!("data_dir={}", folder.path().display());
     let _node = shared_by.node(&[&disk]);
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared_by.node(&[&disk])));
-    let words = refused.err().and_then(|panic| panic.downcast::<String>().ok()).expect("words");
-    assert!(words.contains("each node needs its own data_dir"), "{words}");
+    let reason = refused.err().and_then(|panic| panic.downcast::<String>().ok()).expect("a text");
+    assert!(reason.contains("each node needs its own data_dir"), "{reason}");
 }
 
-/// What a metric says.
-fn number(node: &World, name: &str) -> f64 {
+/// The value of a metric.
+fn metric(node: &World, name: &str) -> f64 {
     let (_, _, body) = node.get("/metrics");
     let body = String::from_utf8(body).expect("text");
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

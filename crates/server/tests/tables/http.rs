@@ -6,7 +6,7 @@ use tidings_testkit::LineClient;
 use crate::world::{World, tsv};
 
 #[test]
-fn a_page_as_json_turns_nobody_s_page() {
+fn a_page_as_json_does_not_change_the_view() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
     let (status, head, body) = world.get(&format!("/tables/{table}.json?page=3"));
@@ -55,7 +55,7 @@ fn a_download_is_the_file_as_it_was_uploaded() {
 }
 
 #[test]
-fn what_the_view_shows_can_be_downloaded_as_csv_and_tsv() {
+fn the_view_can_be_downloaded_as_csv_and_tsv() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", "name\tn\nb, c\t2\na\t10\nd\t1\n");
     viewer.send(&json!({"sort": [{"column": 1, "desc": true}]}));
@@ -81,7 +81,7 @@ fn a_long_view_is_downloaded_whole() {
 #[test]
 fn a_backend_appends_lines_and_cells() {
     let world = World::with(&[]);
-    // Without a line break at its end.
+    // Without a line break at the end.
     let (mut viewer, table, secret) = world.shared("rows.csv", "a,b\n1,2");
     let (status, answer) = world.append(&table, &secret, "text/csv", "3,\"x, y\"\n4,5");
     assert_eq!((status, answer), (200, json!({"appended": 2, "size": 20})));
@@ -110,10 +110,10 @@ fn a_backend_appends_lines_and_cells() {
 }
 
 #[test]
-fn who_may_not_append_is_told_before_a_byte_of_rows_is_read() {
+fn an_unauthorized_append_is_rejected_before_its_body_is_read() {
     let world = World::with(&[]);
     let (_viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
-    // With a body of 16 MB that never comes: an answer does.
+    // The body of 16 MB is never sent, but a response is.
     let ask = |table: &str, headers: &str| {
         let head = format!(
             "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n\
@@ -129,7 +129,7 @@ fn who_may_not_append_is_told_before_a_byte_of_rows_is_read() {
 }
 
 #[test]
-fn who_sends_rows_before_listening_hears_why_they_are_refused() {
+fn a_client_that_sends_all_rows_first_still_gets_the_rejection() {
     let world = World::with(&[]);
     let (_viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
     let many = "a\tb\tc\n".repeat(2_000_000);
@@ -139,7 +139,7 @@ fn who_sends_rows_before_listening_hears_why_they_are_refused() {
 }
 
 #[test]
-fn rows_in_a_packed_file_of_another_encoding_are_written_as_it_is() {
+fn rows_are_appended_in_the_encoding_and_compression_of_the_file() {
     let world = World::with(&[]);
     let text: Vec<u8> = "name;n\nMüller;1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut viewer = world.viewer("/tables/ws");
@@ -154,7 +154,7 @@ fn rows_in_a_packed_file_of_another_encoding_are_written_as_it_is() {
 }
 
 #[test]
-fn who_stands_on_the_last_page_sees_new_rows_arrive_and_who_does_not_stays() {
+fn appended_rows_move_only_views_of_the_last_page() {
     let world = World::with(&[]);
     let (mut viewer, table, secret) = world.shared("log.tsv", &tsv(150));
     assert_eq!(world.append(&table, &secret, "text/plain", "new\trow\t1\n").0, 200);
@@ -167,7 +167,7 @@ fn who_stands_on_the_last_page_sees_new_rows_arrive_and_who_does_not_stays() {
 }
 
 #[test]
-fn appended_rows_are_sorted_and_filtered_as_the_others() {
+fn appended_rows_are_sorted_and_filtered() {
     let world = World::with(&[]);
     let (mut viewer, table, secret) = world.shared("rows.tsv", &tsv(100));
     viewer.send(&json!({"sort": [{"column": 2, "desc": true}]}));

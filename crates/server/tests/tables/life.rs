@@ -1,4 +1,4 @@
-//! How long a table lives.
+//! The lifetime of tables.
 
 use std::io::{ErrorKind, Read as _};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tidings_wire::ws::Opcode;
 use crate::world::{Sent, World, kept, listing, tsv};
 
 #[test]
-fn a_connection_ends_once_the_client_has_answered_the_close_frame_or_after_five_seconds() {
+fn a_connection_ends_after_the_client_s_close_frame_or_after_five_seconds() {
     let world = World::with(&[]);
     let path = "/tables/ws/00000000-0000-4000-8000-000000000000";
     let [mut polite, mut silent] = [world.viewer(path), world.viewer(path)];
@@ -41,7 +41,7 @@ fn a_table_survives_a_restart_with_its_view_its_locks_and_its_owner() {
     viewer.send(&json!({"page": 3}));
     let before = viewer.view(|view| view["page_no"] == 3 && view["page_size"] == 10);
     let folder = world.stop();
-    // Whoever looks is told to come back.
+    // Viewers get a close code to reconnect.
     let close = loop {
         match viewer.next() {
             Sent::Json(_) => {}
@@ -62,7 +62,7 @@ fn a_table_survives_a_restart_with_its_view_its_locks_and_its_owner() {
 }
 
 #[test]
-fn a_table_that_nobody_looks_at_goes_after_its_time() {
+fn a_table_without_viewers_expires() {
     let world = World::with(&["tables.keep=1s"]);
     let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
     let folder = world.store();
@@ -70,14 +70,14 @@ fn a_table_that_nobody_looks_at_goes_after_its_time() {
     let left = Instant::now();
     drop(viewer);
     wait_until(PATIENCE, "the table to go", || listing(&folder).is_empty());
-    // Neither before its time nor when it would have been put away otherwise.
+    // It does not expire before `tables.keep`, although it is closed in memory earlier.
     let kept = left.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&kept), "{kept:?}");
     assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
 }
 
 #[test]
-fn a_table_that_somebody_looks_at_counts_as_used_whatever_becomes_of_the_server() {
+fn a_table_with_viewers_counts_as_used_even_across_a_crash() {
     let world = World::with(&["tables.keep=2s"]);
     let (_viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let files = kept(&world.store());
@@ -87,7 +87,7 @@ fn a_table_that_somebody_looks_at_counts_as_used_whatever_becomes_of_the_server(
         let written = std::fs::metadata(&record).and_then(|record| record.modified()).expect("a time");
         written.elapsed().unwrap_or_default()
     };
-    // Nobody does anything, for longer than tables.keep; a server that starts now would find it in use.
+    // The table is idle for longer than `tables.keep`, but a server that starts now would find it in use.
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
         assert!(age() < Duration::from_millis(1800), "{:?}", age());
@@ -96,7 +96,7 @@ fn a_table_that_somebody_looks_at_counts_as_used_whatever_becomes_of_the_server(
 }
 
 #[test]
-fn a_record_that_a_crash_has_emptied_is_no_table() {
+fn an_empty_record_after_a_crash_is_ignored() {
     let world = World::with(&[]);
     let (viewer, table, _) = world.shared("rows.tsv", &tsv(10));
     drop(viewer);
@@ -110,7 +110,7 @@ fn a_record_that_a_crash_has_emptied_is_no_table() {
 }
 
 #[test]
-fn without_a_folder_tables_go_with_the_server() {
+fn without_a_folder_tables_end_with_the_server() {
     let world = World::start(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     viewer.send(&json!({"search": "row 3"}));
@@ -118,7 +118,7 @@ fn without_a_folder_tables_go_with_the_server() {
 }
 
 #[test]
-fn who_comes_back_finds_the_page_that_was_left() {
+fn a_reopened_table_shows_the_last_page() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
     viewer.send(&json!({"page": 2}));
@@ -129,7 +129,7 @@ fn who_comes_back_finds_the_page_that_was_left() {
 }
 
 #[test]
-fn without_tables_there_are_none() {
+fn disabled_tables_are_404() {
     let world = World::start(&["tables.enabled=false"]);
     assert_eq!(world.get("/parser/ws").0, 404);
 }

@@ -1,4 +1,4 @@
-//! Bounds: what is past them is told, and what was there stays.
+//! Limits: requests beyond them get an error, and the existing table stays.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,13 +10,13 @@ use tidings_wire::ws::{Header, Opcode};
 use crate::world::{World, kept, listing, tsv};
 
 #[test]
-fn a_file_announced_too_large_is_refused_before_it_comes() {
+fn an_announced_file_above_the_limit_is_rejected_at_once() {
     let world = World::with(&["tables.max_size=100000"]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     viewer.send(&json!({"upload": {"name": "big.tsv", "size": 100_001}}));
-    let (code, words) = viewer.error();
-    assert!(code == 413 && words.contains("100000") && words.contains("tables.max_size"), "{words}");
-    // Its chunks are dropped, not taken for files.
+    let (code, reason) = viewer.error();
+    assert!(code == 413 && reason.contains("100000") && reason.contains("tables.max_size"), "{reason}");
+    // The chunks of a rejected upload are discarded, and not read as files.
     viewer.binary(tsv(100).as_bytes());
     viewer.send(&json!({"upload_end": {}}));
     viewer.upload("small.tsv", tsv(20).as_bytes());
@@ -24,7 +24,7 @@ fn a_file_announced_too_large_is_refused_before_it_comes() {
 }
 
 #[test]
-fn a_file_that_grows_too_large_is_given_up_and_the_old_one_stays() {
+fn a_file_that_grows_above_the_limit_is_aborted_and_the_old_one_stays() {
     let world = World::with(&["tables.max_size=100000"]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let files = kept(&world.store());
@@ -47,8 +47,8 @@ fn a_whole_file_too_large_for_one_message_is_told_and_closed_with_1009() {
     let mut head = Vec::new();
     Header { is_final: true, opcode: Opcode::Binary, mask: Some([0; 4]), length: 100_001 }.write(&mut head);
     std::io::Write::write_all(&mut viewer.io, &head).expect("a head sent");
-    let (code, words) = viewer.error();
-    assert!(code == 413 && words.contains("100000"), "{words}");
+    let (code, reason) = viewer.error();
+    assert!(code == 413 && reason.contains("100000"), "{reason}");
     assert_eq!(viewer.close_code(), 1009);
 }
 
@@ -57,37 +57,37 @@ fn messages_that_are_too_long_are_told_and_closed_with_1009() {
     let world = World::with(&[]);
     let mut viewer = world.viewer("/tables/ws");
     viewer.text(&format!("{{\"search\":\"{}\"}}", "x".repeat(65_536)));
-    let (code, words) = viewer.error();
-    assert!(code == 413 && words.contains("65536"), "{words}");
+    let (code, reason) = viewer.error();
+    assert!(code == 413 && reason.contains("65536"), "{reason}");
     assert_eq!(viewer.close_code(), 1009);
     let mut viewer = world.viewer("/tables/ws");
     viewer.send(&json!({"upload": {"name": "a.tsv"}}));
     viewer.binary(&vec![b'x'; (1 << 20) + 1]);
-    let (code, words) = viewer.error();
-    assert!(code == 413 && words.contains("1048576"), "{words}");
+    let (code, reason) = viewer.error();
+    assert!(code == 413 && reason.contains("1048576"), "{reason}");
     assert_eq!(viewer.close_code(), 1009);
     wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
 }
 
 #[test]
-fn tables_that_nobody_looks_at_make_room_and_others_do_not() {
+fn only_tables_without_viewers_are_evicted() {
     let world = World::with(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
     let (unused, first, _) = world.shared("first.tsv", &text);
-    // One that was looked at a moment ago is still in memory, which keeps nobody out.
+    // A table that had viewers a moment ago is still in memory, but can be evicted.
     drop(unused);
     let (_second, ..) = world.shared("second.tsv", &text);
     let (_third, third, _) = world.shared("third.tsv", &text);
     assert_eq!(world.get(&format!("/tables/{first}.json")).0, 404);
     let mut fourth = world.viewer("/tables/ws");
     fourth.upload("fourth.tsv", text.as_bytes());
-    let (code, words) = fourth.error();
-    assert!(code == 507 && words.contains("tables.max_total"), "{words}");
+    let (code, reason) = fourth.error();
+    assert!(code == 507 && reason.contains("tables.max_total"), "{reason}");
     assert_eq!(world.get(&format!("/tables/{third}.json")).0, 200);
 }
 
 #[test]
-fn of_tables_that_nobody_looks_at_the_one_left_first_makes_room() {
+fn the_table_unused_for_longest_is_evicted_first() {
     let world = World::with(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
     let (first_viewer, first, _) = world.shared("first.tsv", &text);
@@ -105,7 +105,7 @@ fn of_tables_that_nobody_looks_at_the_one_left_first_makes_room() {
 }
 
 #[test]
-fn a_small_file_that_unpacks_to_a_huge_one_is_refused_and_leaves_nothing() {
+fn a_decompression_bomb_is_rejected_and_leaves_nothing() {
     let world = World::with(&["tables.max_size=100000"]);
     let pack = |rows: usize| {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -117,8 +117,8 @@ fn a_small_file_that_unpacks_to_a_huge_one_is_refused_and_leaves_nothing() {
     let bomb = pack(1_000_000);
     assert!(bomb.len() < 100_000);
     viewer.upload("bomb.tsv.gz", &bomb);
-    let (code, words) = viewer.error();
-    assert!(code == 413 && words.contains("400000") && words.contains("tables.max_size"), "{words}");
+    let (code, reason) = viewer.error();
+    assert!(code == 413 && reason.contains("400000") && reason.contains("tables.max_size"), "{reason}");
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
     wait_until(PATIENCE, "nothing of it to be left", || listing(&world.store()) == files);
     viewer.upload("packed.tsv.gz", &pack(90_000));
@@ -126,16 +126,16 @@ fn a_small_file_that_unpacks_to_a_huge_one_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn a_file_that_unpacks_to_too_many_times_its_size_is_refused() {
+fn a_file_above_the_compression_ratio_is_rejected() {
     let world = World::with(&["tables.max_unpack_ratio=10"]);
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(5 << 20)).expect("memory");
     let mut viewer = world.viewer("/tables/ws");
     viewer.upload("bomb.tsv.gz", &packer.finish().expect("memory"));
-    let (code, words) = viewer.error();
+    let (code, reason) = viewer.error();
     assert!(
-        code == 413 && words.contains("10 times") && words.contains("tables.max_unpack_ratio"),
-        "{words}"
+        code == 413 && reason.contains("10 times") && reason.contains("tables.max_unpack_ratio"),
+        "{reason}"
     );
     drop(viewer);
     wait_until(PATIENCE, "nothing of it to be left", || {
@@ -144,7 +144,7 @@ fn a_file_that_unpacks_to_too_many_times_its_size_is_refused() {
 }
 
 #[test]
-fn what_packed_files_unpack_to_counts_while_they_are_open() {
+fn unpacked_bytes_count_while_the_table_is_open() {
     let world = World::with(&["tables.max_total=1000000"]);
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(180_000)).expect("memory");
@@ -157,9 +157,9 @@ fn what_packed_files_unpack_to_counts_while_they_are_open() {
     assert!(numbers().contains("tidings_tables_nameless_bytes 720000"), "{}", numbers());
     let mut second = world.viewer("/tables/ws");
     second.upload("second.tsv.gz", &packed);
-    let (code, words) = second.error();
-    assert!(code == 507 && words.contains("tables.max_total"), "{words}");
-    // Its room is given back when nobody looks at it.
+    let (code, reason) = second.error();
+    assert!(code == 507 && reason.contains("tables.max_total"), "{reason}");
+    // Its bytes are released when it has no viewers.
     drop(first);
     wait_until(PATIENCE, "its viewer to be gone", || {
         numbers().lines().any(|line| line == "tidings_table_viewers 1")
@@ -169,11 +169,11 @@ fn what_packed_files_unpack_to_counts_while_they_are_open() {
     assert!(numbers().contains("tidings_table_refused_total{reason=\"total\"}"), "{}", numbers());
 }
 
-/// A file system of one mebibyte, for as long as this is there.
+/// A mounted file system of 1 MiB, unmounted when dropped.
 struct Tiny(PathBuf);
 
 impl Tiny {
-    /// `None` where mounting is not allowed.
+    /// `None` if mounting is not permitted.
     fn mount(at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).expect("a folder");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tiny"]).arg(at).output();
@@ -188,7 +188,7 @@ impl Drop for Tiny {
 }
 
 #[test]
-fn a_full_disk_ends_an_upload_and_nothing_else() {
+fn a_full_disk_ends_only_the_upload() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(disk) = Tiny::mount(&folder.path().join("disk")) else {
         eprintln!("skipped: a disk that is full takes a mount, which is not allowed here");
@@ -202,11 +202,11 @@ fn a_full_disk_ends_an_upload_and_nothing_else() {
         viewer.binary("x\ty\tz\n".repeat(20_000).as_bytes());
     }
     viewer.send(&json!({"upload_end": {}}));
-    let (code, words) = viewer.error();
-    assert_eq!((code, &*words), (507, "the server's disk is full"));
+    let (code, reason) = viewer.error();
+    assert_eq!((code, &*reason), (507, "the server's disk is full"));
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
     wait_until(PATIENCE, "the half of it to be removed", || listing(&disk.0) == files);
-    // Rows that do not fit are refused whole, and those that do are taken afterwards.
+    // Rows that do not fit are rejected as a whole. Rows that fit are accepted afterwards.
     let (status, answer) = world.append(&table, &secret, "text/plain", &"x\ty\tz\n".repeat(300_000));
     assert_eq!(status, 507, "{answer}");
     let (status, answer) = world.append(&table, &secret, "text/plain", "x\ty\tz\n");

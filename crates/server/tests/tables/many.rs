@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::world::{Sent, World, tsv};
 
 #[test]
-fn a_slow_viewer_gets_the_newest_view_and_delays_nobody() {
+fn a_slow_viewer_gets_the_newest_view_without_delaying_others() {
     const TURNS: u64 = 300;
     let world = World::with(&[]);
     let wide = "x".repeat(500);
@@ -16,7 +16,7 @@ fn a_slow_viewer_gets_the_newest_view_and_delays_nobody() {
     quick.send(&json!({"page_size": 1000}));
     quick.view(|view| view["page_size"] == 1000);
     let mut slow = world.viewer(&format!("/tables/ws/{table}"));
-    // Some 150 MB altogether, far more than sockets hold.
+    // About 150 MB in total, far more than the socket buffers hold.
     for turn in 0..TURNS {
         let page = turn % 30 + 1;
         quick.send(&json!({"page": page}));
@@ -28,16 +28,16 @@ fn a_slow_viewer_gets_the_newest_view_and_delays_nobody() {
     while slow.view(|_| true)["version"] != newest["version"] {
         seen += 1;
     }
-    assert!(seen < TURNS / 2, "{seen} of {TURNS} views for one that does not read");
+    assert!(seen < TURNS / 2, "{seen} of {TURNS} views for a viewer that does not read");
 }
 
 #[test]
-fn who_asks_for_much_without_reading_gets_all_of_it_later() {
+fn responses_to_a_viewer_that_does_not_read_are_sent_later() {
     let world = World::with(&[]);
     let wide = "x".repeat(900);
     let text: String = (0..2000).map(|row| format!("{row}\t{wide}\n")).collect();
     let (mut greedy, ..) = world.shared("wide.tsv", &text);
-    // A megabyte each: while nobody reads them, the server does not read on either.
+    // 1 MB each. While the viewer does not read them, the server does not read from the viewer.
     for _ in 0..300 {
         greedy.text(r#"{"rows":{"from":0,"count":1000}}"#);
     }
@@ -47,7 +47,7 @@ fn who_asks_for_much_without_reading_gets_all_of_it_later() {
 }
 
 #[test]
-fn a_thousand_viewers_see_a_page_turn() {
+fn a_thousand_viewers_get_a_page_change() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(1000));
     let path = format!("/tables/ws/{table}");
@@ -60,13 +60,13 @@ fn a_thousand_viewers_see_a_page_turn() {
     for viewer in &mut viewers {
         assert_eq!(viewer.view(|view| view["page_no"] == 7)["data"][0][0], "000600");
     }
-    // And when they all leave at once, nobody is left behind.
+    // When all viewers leave at once, the count returns to zero.
     drop(viewers);
     first.view(|view| view["viewers"] == 1);
 }
 
 #[test]
-fn a_flood_of_page_turns_ends_at_the_last_one_for_everybody() {
+fn after_many_page_changes_all_viewers_have_the_last_one() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(10_000));
     let mut second = world.viewer(&format!("/tables/ws/{table}"));
@@ -74,7 +74,7 @@ fn a_flood_of_page_turns_ends_at_the_last_one_for_everybody() {
         let by = if turn % 2 == 0 { &mut first } else { &mut second };
         by.send(&json!({"page": turn % 99 + 1}));
     }
-    // An answer for the asker alone comes behind all that it asked before.
+    // A response to the requester arrives after the effects of its earlier requests.
     for viewer in [&mut first, &mut second] {
         viewer.send(&json!({"rows": {"from": 0, "count": 1}}));
         viewer.until("a window", |message| message["rows"].is_object());
@@ -86,7 +86,7 @@ fn a_flood_of_page_turns_ends_at_the_last_one_for_everybody() {
     second.send(&json!({"page": 2}));
     first.view(|view| view["page_no"] == 2);
     let last = second.view(|view| view["page_no"] == 2);
-    // Nothing of the flood comes after it.
+    // No view of the earlier changes follows.
     while let Some(sent) = first.next_within(Duration::from_millis(300)) {
         let Sent::Json(view) = sent else { panic!("{sent:?}") };
         assert_eq!((&view["page_no"], &view["search"]), (&last["page_no"], &last["search"]));

@@ -1,4 +1,4 @@
-//! Two servers with one folder and one Redis are one.
+//! Two nodes that share a folder and a Redis.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ impl Two {
         Self { a, b, store, _redis: redis }
     }
 
-    /// A table of so many rows with a viewer on each node, who know of each other.
+    /// A table with this number of rows and a viewer on each node, after each viewer has received the other in its view.
     fn shared(&self, rows: usize) -> (Viewer, Viewer, String, String) {
         let (mut on_a, table, secret) = self.a.shared("rows.tsv", &tsv(rows));
         let mut on_b = self.b.viewer(&format!("/tables/ws/{table}"));
@@ -35,7 +35,7 @@ impl Two {
 }
 
 #[test]
-fn a_page_turn_on_one_node_is_seen_on_the_other() {
+fn a_page_change_on_one_node_reaches_the_other() {
     let two = Two::start();
     let (mut on_a, mut on_b, ..) = two.shared(250);
     on_a.send(&json!({"page": 2}));
@@ -60,7 +60,7 @@ fn another_file_another_dialect_and_locks_reach_the_other_node() {
     on_a.send(&json!({"dialect": {"delimiter": ",", "header": true}}));
     let view = on_b.view(|view| view["dialect"]["delimiter"] == ",");
     assert_eq!(view["header"], json!(["a;b", "c"]));
-    // The creator's connection owns it.
+    // The connection of the creator is the owner.
     on_a.send(&json!({"lock": {"view": true}}));
     on_b.until("the locks", |message| message["lock"]["view"] == true);
     on_b.send(&json!({"page": 1}));
@@ -71,7 +71,7 @@ fn another_file_another_dialect_and_locks_reach_the_other_node() {
 }
 
 #[test]
-fn rows_may_be_appended_on_any_node() {
+fn rows_can_be_appended_on_any_node() {
     let two = Two::start();
     let (mut on_a, mut on_b, table, secret) = two.shared(10);
     for row in 0..6 {
@@ -88,7 +88,7 @@ fn rows_may_be_appended_on_any_node() {
 }
 
 #[test]
-fn a_table_deleted_on_one_node_is_gone_on_the_other() {
+fn a_table_deleted_on_one_node_is_deleted_on_the_other() {
     let two = Two::start();
     let (mut on_a, mut on_b, ..) = two.shared(10);
     on_a.send(&json!({"delete": {}}));
@@ -100,7 +100,7 @@ fn a_table_deleted_on_one_node_is_gone_on_the_other() {
 }
 
 #[test]
-fn what_is_changed_on_both_nodes_at_once_ends_the_same_on_both() {
+fn concurrent_changes_on_both_nodes_converge() {
     let two = Two::start();
     let (mut on_a, mut on_b, table, _) = two.shared(5000);
     for turn in 1..=40 {
@@ -115,7 +115,7 @@ fn what_is_changed_on_both_nodes_at_once_ends_the_same_on_both() {
         let (a, b) = (shown(&two.a), shown(&two.b));
         a == b && (a == 40 || a == 11)
     });
-    // And both go on from there.
+    // Both nodes can continue with changes.
     on_a.send(&json!({"page": 50}));
     on_b.view(|view| view["page_no"] == 50);
     on_b.send(&json!({"page": 1}));
@@ -123,7 +123,7 @@ fn what_is_changed_on_both_nodes_at_once_ends_the_same_on_both() {
 }
 
 #[test]
-fn a_page_turn_is_one_publication_whatever_the_nodes() {
+fn a_page_change_is_published_once_with_any_number_of_nodes() {
     let two = Two::start();
     let (mut on_a, mut on_b, table, _) = two.shared(250);
     let mut follower = LineClient::connect(two.b.tcp);
@@ -133,8 +133,8 @@ fn a_page_turn_is_one_publication_whatever_the_nodes() {
         on_a.send(&json!({"page": page}));
         on_b.view(|view| view["page_no"] == page);
     }
-    let told: Vec<_> = (0..3).map(|_| follower.line()).collect();
-    for (line, page) in told.iter().zip([2, 3, 1]) {
-        assert!(line.contains(&format!("\"page_no\":{page},")), "{told:?}");
+    let lines: Vec<_> = (0..3).map(|_| follower.line()).collect();
+    for (line, page) in lines.iter().zip([2, 3, 1]) {
+        assert!(line.contains(&format!("\"page_no\":{page},")), "{lines:?}");
     }
 }

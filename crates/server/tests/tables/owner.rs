@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Permissions of the owner of a table.
 
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
@@ -11,20 +11,20 @@ fn the_owner_can_lock_the_view_and_unlock_it() {
     let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     owner.send(&json!({"lock": {"view": true}}));
-    let told = other.until("the locks", |message| message["lock"].is_object());
-    assert_eq!(told["lock"], json!({"uploads": false, "view": true}));
+    let locks = other.until("the locks", |message| message["lock"].is_object());
+    assert_eq!(locks["lock"], json!({"uploads": false, "view": true}));
     other.binary(b"mine\tnow\n");
     assert_eq!(other.error().0, 403);
     for message in [json!({"page": 2}), json!({"search": "x"}), json!({"dialect": {"header": false}})] {
         other.send(&message);
         assert_eq!(other.error().0, 403, "{message}");
     }
-    // What is for the asker alone stays everybody's.
+    // Requests that affect only the requester stay permitted for all viewers.
     other.send(&json!({"rows": {"from": 100, "count": 1}}));
     other.until("a window", |message| message["rows"].is_object());
     owner.send(&json!({"page": 2}));
     other.view(|view| view["page_no"] == 2);
-    // Who comes is told.
+    // New viewers receive the locks.
     let mut late = world.viewer(&format!("/tables/ws/{table}"));
     late.until("the locks", |message| message["lock"]["view"] == true);
     owner.send(&json!({"lock": {"view": false}}));
@@ -45,7 +45,7 @@ fn the_owner_can_lock_uploads() {
     let mut article = world.viewer(&format!("/parser/ws/{table}"));
     article.binary(tsv(3).as_bytes());
     assert_eq!(article.error().0, 403);
-    // The connections live on, and everybody still turns pages.
+    // The connections stay open, and all viewers can still change the page.
     other.send(&json!({"page": 2}));
     article.view(|view| view["page_no"] == 2);
     owner.upload("mine.tsv", tsv(30).as_bytes());
@@ -53,7 +53,7 @@ fn the_owner_can_lock_uploads() {
 }
 
 #[test]
-fn the_secret_makes_an_owner_and_nothing_else_does() {
+fn only_the_secret_makes_an_owner() {
     let world = World::with(&[]);
     let (creator, table, secret) = world.shared("rows.tsv", &tsv(250));
     drop(creator);
@@ -76,7 +76,7 @@ fn the_secret_makes_an_owner_and_nothing_else_does() {
             "{path}"
         );
     }
-    // It is sent to the creator alone, and kept as a hash.
+    // The secret is sent to the creator only, and stored as a hash.
     let mut files = kept(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
     let record =
         std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
@@ -84,7 +84,7 @@ fn the_secret_makes_an_owner_and_nothing_else_does() {
 }
 
 #[test]
-fn the_article_s_page_owns_nothing() {
+fn the_article_s_page_has_no_owner() {
     let world = World::with(&[]);
     let mut creator = world.viewer("/parser/ws");
     creator.binary(tsv(3).as_bytes());
@@ -94,7 +94,7 @@ fn the_article_s_page_owns_nothing() {
 }
 
 #[test]
-fn a_deleted_table_is_gone_for_everybody() {
+fn a_deleted_table_is_closed_for_all_viewers() {
     let world = World::with(&[]);
     let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
@@ -110,7 +110,7 @@ fn a_deleted_table_is_gone_for_everybody() {
 }
 
 #[test]
-fn a_lock_stops_the_upload_of_somebody_else_and_not_the_owner_s() {
+fn a_lock_stops_uploads_of_others_but_not_of_the_owner() {
     let world = World::with(&[]);
     let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
@@ -119,8 +119,8 @@ fn a_lock_stops_the_upload_of_somebody_else_and_not_the_owner_s() {
         other.binary(tsv(300).as_bytes());
         owner.until("progress", |message| message["progress"].is_object());
         owner.send(&json!({"lock": {lock: true}}));
-        let (code, words) = other.error();
-        assert!(code == 403 && words.contains("stopped"), "{words}");
+        let (code, reason) = other.error();
+        assert!(code == 403 && reason.contains("stopped"), "{reason}");
         other.send(&json!({"upload_end": {}}));
         other.send(&json!({"rows": {"from": 0, "count": 1}}));
         let rows = other.until("a window", |message| message["rows"].is_object());

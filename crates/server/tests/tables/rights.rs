@@ -1,4 +1,4 @@
-//! Who may make tables and upload, once a key is set.
+//! The permission to create tables and upload files when a key is configured.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,11 +17,11 @@ fn token(claims: &Value) -> String {
     format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
 }
 
-fn refused_upload(viewer: &mut Viewer, code: u64) -> String {
+fn rejected_upload(viewer: &mut Viewer, code: u64) -> String {
     viewer.upload("rows.tsv", tsv(3).as_bytes());
-    let (got, words) = viewer.error();
-    assert_eq!(got, code, "{words}");
-    words
+    let (got, reason) = viewer.error();
+    assert_eq!(got, code, "{reason}");
+    reason
 }
 
 fn uploads(viewer: &mut Viewer) -> Value {
@@ -30,21 +30,21 @@ fn uploads(viewer: &mut Viewer) -> Value {
 }
 
 #[test]
-fn with_a_key_nobody_uploads_without_the_right_on_any_path() {
+fn with_a_key_uploads_need_a_permission_on_every_path() {
     let world = World::with(&KEYS);
-    let words = refused_upload(&mut world.viewer("/tables/ws"), 401);
-    assert!(words.contains("you may not upload here") && words.contains("tables.allow_upload"), "{words}");
+    let reason = rejected_upload(&mut world.viewer("/tables/ws"), 401);
+    assert!(reason.contains("you may not upload here") && reason.contains("tables.allow_upload"), "{reason}");
     let mut article = world.viewer("/parser/ws");
     article.binary(tsv(3).as_bytes());
     assert_eq!(article.error().0, 401);
-    // A table that is there as well: who has the link looks, and uploads with the right alone.
+    // The same for an existing table: anyone with the link can view it, but an upload needs the permission.
     let mut owner = world.viewer("/tables/ws");
     owner.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     assert_eq!(owner.until("an answer", |message| message["rights"].is_object())["rights"]["upload"], true);
     let table = uploads(&mut owner)["uuid"].as_str().expect("a name").to_owned();
     let mut guest = world.viewer(&format!("/tables/ws/{table}"));
     guest.view(|view| view["total_number"] == 3);
-    refused_upload(&mut guest, 401);
+    rejected_upload(&mut guest, 401);
     let mut guest = world.viewer(&format!("/parser/ws/{table}"));
     guest.binary(tsv(5).as_bytes());
     assert_eq!(guest.error().0, 401);
@@ -76,7 +76,7 @@ fn the_owner_s_secret_in_the_first_message_is_enough() {
 }
 
 #[test]
-fn tokens_grant_and_take_away_the_right() {
+fn tokens_grant_and_deny_uploads() {
     let world = World::with(&KEYS);
     let mut viewer = world.viewer("/tables/ws");
     for (token, code) in [
@@ -87,7 +87,7 @@ fn tokens_grant_and_take_away_the_right() {
     ] {
         viewer.send(&json!({"token": token}));
         assert_eq!(viewer.error().0, code);
-        refused_upload(&mut viewer, code);
+        rejected_upload(&mut viewer, code);
     }
     viewer.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     uploads(&mut viewer);
@@ -100,19 +100,19 @@ fn tokens_grant_and_take_away_the_right() {
     uploads(&mut viewer);
     uploads(&mut Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "a-key-of-backends")));
     let mut wrong = Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "another-key"));
-    refused_upload(&mut wrong, 401);
+    rejected_upload(&mut wrong, 401);
 }
 
 #[test]
-fn the_operator_may_let_everybody_upload_and_the_workbench_does() {
+fn uploads_are_open_to_everyone_by_option_and_in_the_workbench() {
     uploads(&mut World::with(&[]).viewer("/tables/ws"));
     uploads(&mut World::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/tables/ws"));
     let world = World::with(&["tables.allow_upload=token"]);
-    refused_upload(&mut world.viewer("/tables/ws"), 401);
+    rejected_upload(&mut world.viewer("/tables/ws"), 401);
 }
 
 #[test]
-fn what_one_user_uploads_is_within_its_quota_and_another_user_has_its_own() {
+fn each_user_has_its_own_quota() {
     let world = World::with(&[&KEYS[..], &["tables.user_max_total=300000"]].concat());
     let text = "x\ty\n".repeat(30_000);
     let share = |user: &str| {
@@ -131,10 +131,10 @@ fn what_one_user_uploads_is_within_its_quota_and_another_user_has_its_own() {
     let (mut second, mut third) = (share("ann"), share("ann"));
     whole(&mut second);
     whole(&mut third);
-    // Her own made room, although his is older.
+    // Her own table is evicted, although his is older.
     assert_eq!(world.get(&format!("/tables/{of_ann}.json")).0, 404);
     assert_eq!(world.get(&format!("/tables/{of_bob}.json")).0, 200);
-    let (code, words) = share("ann").error();
-    assert!(code == 507 && words.contains("tables.user_max_total"), "{words}");
+    let (code, reason) = share("ann").error();
+    assert!(code == 507 && reason.contains("tables.user_max_total"), "{reason}");
     whole(&mut share("bob"));
 }

@@ -1,11 +1,11 @@
-//! Everybody at a link sees the same.
+//! All viewers of a table share one view.
 
 use serde_json::{Value, json};
 
 use crate::world::{World, tsv};
 
 #[test]
-fn everybody_sees_the_same_page_from_the_moment_they_come() {
+fn all_viewers_see_the_same_page() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut second = world.viewer(&format!("/tables/ws/{table}"));
@@ -26,7 +26,7 @@ fn everybody_sees_the_same_page_from_the_moment_they_come() {
         assert_eq!(view["data"].as_array().map(Vec::len), Some(50));
         assert_eq!(view["data"][0][0], "000200");
     }
-    // The article's bare number is the same.
+    // A bare number of the article's protocol does the same.
     first.text("2");
     for viewer in [&mut first, &mut second] {
         assert_eq!(viewer.view(|view| view["page_no"] == 2)["data"][0][0], "000100");
@@ -34,7 +34,7 @@ fn everybody_sees_the_same_page_from_the_moment_they_come() {
 }
 
 #[test]
-fn a_view_has_the_fields_of_the_contract_and_no_other() {
+fn a_view_has_exactly_the_specified_fields() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", "a\tb\n1\t2\n3\n");
     viewer.text("1");
@@ -83,14 +83,14 @@ fn versions_grow_with_every_view() {
 }
 
 #[test]
-fn sort_filter_and_search_are_everybody_s() {
+fn sorting_filters_and_search_apply_to_all_viewers() {
     let world = World::with(&[]);
-    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
-    let mut both = |message: Value, is_it: &dyn Fn(&Value) -> bool| {
-        asker.send(&message);
-        let view = asker.view(is_it);
-        other.view(is_it);
+    let mut both = |message: Value, is_match: &dyn Fn(&Value) -> bool| {
+        requester.send(&message);
+        let view = requester.view(is_match);
+        other.view(is_match);
         view
     };
     let by = json!([{"column": 2, "desc": true}]);
@@ -113,18 +113,18 @@ fn sort_filter_and_search_are_everybody_s() {
 }
 
 #[test]
-fn a_private_window_is_for_the_asker_alone() {
+fn a_private_window_is_sent_to_the_requester_only() {
     let world = World::with(&[]);
-    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     other.view(|_| true);
-    asker.send(&json!({"rows": {"from": 990, "count": 100}}));
-    let rows = asker.until("a window", |message| message["rows"].is_object());
+    requester.send(&json!({"rows": {"from": 990, "count": 100}}));
+    let rows = requester.until("a window", |message| message["rows"].is_object());
     assert_eq!(rows["rows"]["data"].as_array().map(Vec::len), Some(10));
     assert_eq!(rows["rows"]["data"][0][0], "000990");
     assert_eq!((&rows["rows"]["from"], &rows["rows"]["total_number"]), (&json!(990), &json!(1000)));
-    // Whatever the other one is sent next, it is no window.
-    asker.send(&json!({"page": 2}));
+    // The next messages of the other viewer contain no window.
+    requester.send(&json!({"page": 2}));
     loop {
         let message = other.json();
         assert!(message.get("rows").is_none(), "{message}");
@@ -135,9 +135,9 @@ fn a_private_window_is_for_the_asker_alone() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_the_asker_alone_and_the_view_lives_on() {
+fn errors_are_sent_to_the_requester_only_and_the_view_stays() {
     let world = World::with(&[]);
-    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(250));
+    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     for message in [
         r#"{"page":4}"#,
@@ -152,12 +152,12 @@ fn what_cannot_be_done_is_told_the_asker_alone_and_the_view_lives_on() {
         r#"{"page_size":0}"#,
         r#"{"dialect":{"encoding":"klingon"}}"#,
     ] {
-        asker.text(message);
-        let (code, words) = asker.error();
-        assert_eq!(code, 400, "{message}: {words}");
+        requester.text(message);
+        let (code, reason) = requester.error();
+        assert_eq!(code, 400, "{message}: {reason}");
     }
-    asker.send(&json!({"page": 3}));
-    asker.view(|view| view["page_no"] == 3);
+    requester.send(&json!({"page": 3}));
+    requester.view(|view| view["page_no"] == 3);
     loop {
         let message = other.json();
         assert!(message.get("error").is_none(), "{message}");
@@ -180,7 +180,7 @@ fn an_unknown_table_is_an_error_and_close_4404() {
 }
 
 #[test]
-fn viewers_are_counted_as_they_come_and_go() {
+fn the_number_of_viewers_is_kept_current() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(3));
     let second = world.viewer(&format!("/tables/ws/{table}"));
@@ -190,12 +190,12 @@ fn viewers_are_counted_as_they_come_and_go() {
 }
 
 #[test]
-fn a_file_is_read_anew_in_another_dialect_without_an_upload() {
+fn a_file_can_be_read_in_another_dialect_without_an_upload() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("odd.csv", "a;b,c\n1;2,3\n4;5,6\n");
-    let mut read = |wish: Value| {
-        viewer.send(&json!({"dialect": wish}));
-        let delimiter = wish["delimiter"].clone();
+    let mut read = |dialect: Value| {
+        viewer.send(&json!({"dialect": dialect}));
+        let delimiter = dialect["delimiter"].clone();
         viewer.view(move |view| view["dialect"]["delimiter"] == delimiter)
     };
     let view = read(json!({"delimiter": ",", "header": true}));
@@ -205,7 +205,7 @@ fn a_file_is_read_anew_in_another_dialect_without_an_upload() {
 }
 
 #[test]
-fn column_facts_come_to_who_asks() {
+fn column_facts_are_sent_on_request() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(1000));
     viewer.send(&json!({"facts": {}}));
@@ -216,7 +216,7 @@ fn column_facts_come_to_who_asks() {
 }
 
 #[test]
-fn who_comes_is_shown_no_view_that_is_older_than_the_first() {
+fn the_views_of_a_new_viewer_never_go_back() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
     let viewers: Vec<_> = (0..8)
@@ -241,16 +241,16 @@ fn who_comes_is_shown_no_view_that_is_older_than_the_first() {
 }
 
 #[test]
-fn a_bad_pattern_is_the_asker_s_alone_and_costs_nobody_a_page_turn() {
+fn a_bad_pattern_is_an_error_of_the_requester_and_delays_no_page_change() {
     let world = World::with(&[]);
-    let (mut asker, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     let version = other.view(|view| view["viewers"] == 2)["version"].as_u64();
     for page in 2..8 {
-        asker.send(&json!({"filter": [{"column": 0, "op": "regex", "value": "("}]}));
+        requester.send(&json!({"filter": [{"column": 0, "op": "regex", "value": "("}]}));
         other.send(&json!({"page": page}));
-        let (code, words) = asker.error();
-        assert!(code == 400 && words.contains("regular expression"), "{words}");
+        let (code, reason) = requester.error();
+        assert!(code == 400 && reason.contains("regular expression"), "{reason}");
         loop {
             let message = other.json();
             assert!(message["error"].is_null(), "{message}");
@@ -260,23 +260,23 @@ fn a_bad_pattern_is_the_asker_s_alone_and_costs_nobody_a_page_turn() {
             }
         }
     }
-    assert!(version < asker.view(|view| view["page_no"] == 7)["version"].as_u64());
+    assert!(version < requester.view(|view| view["page_no"] == 7)["version"].as_u64());
 }
 
 #[test]
-fn a_page_beyond_rows_that_were_not_known_yet_is_an_error_too() {
+fn a_page_beyond_the_rows_of_an_unfinished_upload_is_an_error() {
     let world = World::with(&[]);
-    let (mut asker, ..) = world.shared("rows.tsv", &tsv(1000));
-    asker.send(&json!({"search": "row 99"}));
-    asker.send(&json!({"page": 7}));
-    let (code, words) = asker.error();
-    assert_eq!((code, &*words), (400, "there is no page 7; the last one is 1"));
-    asker.view(|view| view["total_number"] == 11 && view["page_no"] == 1);
-    asker.send(&json!({"search": "row"}));
-    asker.send(&json!({"page": 7}));
-    asker.view(|view| view["page_no"] == 7);
-    // Everybody stays where they were before the turn.
-    asker.send(&json!({"dialect": {"header": false}}));
-    asker.send(&json!({"page": 100}));
-    assert_eq!(asker.error().0, 400);
+    let (mut requester, ..) = world.shared("rows.tsv", &tsv(1000));
+    requester.send(&json!({"search": "row 99"}));
+    requester.send(&json!({"page": 7}));
+    let (code, reason) = requester.error();
+    assert_eq!((code, &*reason), (400, "there is no page 7; the last one is 1"));
+    requester.view(|view| view["total_number"] == 11 && view["page_no"] == 1);
+    requester.send(&json!({"search": "row"}));
+    requester.send(&json!({"page": 7}));
+    requester.view(|view| view["page_no"] == 7);
+    // All viewers stay on their page.
+    requester.send(&json!({"dialect": {"header": false}}));
+    requester.send(&json!({"page": 100}));
+    assert_eq!(requester.error().0, 400);
 }

@@ -1,16 +1,16 @@
-//! Types of columns, and what a file's dialect leaves out, as viewers ask for them.
+//! Types of columns, and lines that the dialect of a file skips.
 
 use serde_json::{Value, json};
 
 use crate::world::{Viewer, World};
 
-/// The first column of the page that is shown.
+/// The first column of the current page.
 fn first(view: &Value) -> Vec<&str> {
     let rows = view["data"].as_array().expect("rows");
     rows.iter().map(|row| row[0].as_str().expect("a cell")).collect()
 }
 
-/// The page that follows a message.
+/// The view after a message.
 fn after(viewer: &mut Viewer, message: &Value) -> Value {
     let (key, value) = message.as_object().and_then(|object| object.iter().next()).expect("a key");
     viewer.send(message);
@@ -18,17 +18,17 @@ fn after(viewer: &mut Viewer, message: &Value) -> Value {
 }
 
 #[test]
-fn types_are_chosen_for_everybody_and_kept() {
+fn types_are_set_for_all_viewers_and_stored() {
     let world = World::with(&[]);
     let (mut viewer, table, _) =
         world.shared("dates.csv", "n,d\na,01/02/2023\nb,31/01/2022\nc,03/01/2023\nd,unknown\ne,\n");
     let sort = |desc| json!({"sort": [{"column": 1, "desc": desc}]});
-    // One day above 12 says that the day comes first.
+    // A number above 12 shows that the day comes first.
     assert_eq!(first(&after(&mut viewer, &sort(false))), ["b", "c", "a", "d", "e"]);
     assert_eq!(first(&after(&mut viewer, &sort(true))), ["a", "c", "b", "d", "e"]);
     let view = after(&mut viewer, &json!({"types": {"1": "date:m/d/Y"}}));
     assert_eq!(first(&view), ["c", "a", "d", "b", "e"]);
-    // Somebody who comes later sees the same.
+    // A later viewer sees the same.
     let later = world.viewer(&format!("/tables/ws/{table}")).view(|view| view["data"].is_array());
     assert_eq!((first(&later), &later["types"]), (first(&view), &view["types"]));
     viewer.send(&json!({"types": {"7": "text"}}));
@@ -39,7 +39,7 @@ fn types_are_chosen_for_everybody_and_kept() {
 }
 
 #[test]
-fn filters_compare_values_and_refuse_what_is_none() {
+fn filters_compare_typed_values_and_reject_others() {
     let world = World::with(&[]);
     let text = "n;d;v\na;2009-04-27;1,5\nb;2013-04-27;5,0\nc;2010-01-01;10,25\nd;2010-12-31;N/A\n";
     let (mut viewer, ..) = world.shared("values.csv", text);
@@ -62,15 +62,15 @@ fn filters_compare_values_and_refuse_what_is_none() {
     let shown = json!([{"column": 2, "op": "contains", "value": "n/"}]);
     for (column, name) in [(1, "date"), (2, "decimal")] {
         viewer.send(&json!({"filter": [{"column": column, "op": "<", "value": "soon"}]}));
-        let (code, words) = viewer.error();
-        assert!(code == 422 && words.contains(name) && words.contains("\"soon\""), "{code} {words}");
-        // What was shown stays.
+        let (code, reason) = viewer.error();
+        assert!(code == 422 && reason.contains(name) && reason.contains("\"soon\""), "{code} {reason}");
+        // The view stays.
         viewer.view(|view| view["filter"] == shown);
     }
 }
 
 #[test]
-fn lines_above_the_header_are_left_out_and_chosen() {
+fn lines_above_the_header_are_skipped_automatically_or_by_choice() {
     let world = World::with(&[]);
     let (mut viewer, ..) =
         world.shared("report.csv", "Extract of 2025-01-06\nid;name;city\n1;A;Rome\n2;B;Pisa\n");
@@ -88,7 +88,7 @@ fn lines_above_the_header_are_left_out_and_chosen() {
 }
 
 #[test]
-fn text_is_found_and_sorted_as_people_read_it() {
+fn text_is_searched_and_sorted_independently_of_its_encoding_form() {
     let world = World::with(&[]);
     let text = "name,file\ncaf\u{e9},file10\ncafe\u{301},file2\nNew\u{a0}York,File3\nZu\u{308}rich,file1\n";
     let (mut viewer, ..) = world.shared("names.csv", text);

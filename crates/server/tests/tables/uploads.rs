@@ -1,4 +1,4 @@
-//! Files come in: seen at once, whole at the end, and with nothing left behind when they do not.
+//! Uploads: visible at once, complete at the end, and without remains after a failure.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use tidings_wire::ws::Opcode;
 
 use crate::world::{Sent, Viewer, World, kept, listing, tsv};
 
-/// What comes behind the rows that [`begin`] sends, where the upload is to be whole.
+/// The rest of the file that [`begin`] has started.
 const REST: &[u8] = b"more\trows\tcome\n";
 
-/// Begins an upload of a file that is larger, and sends its first rows.
+/// Begins the upload of a larger file and sends its first rows.
 fn begin(viewer: &mut Viewer, rows: usize) {
     viewer.send(&json!({"upload": {"name": "big.tsv", "size": tsv(rows).len() + REST.len()}}));
     viewer.binary(tsv(rows).as_bytes());
 }
 
 /// Waits until a store holds these files and no others.
-fn until_left(world: &World, files: &[String]) {
+fn until_store_contains(world: &World, files: &[String]) {
     let store = world.store();
     wait_until(PATIENCE, &format!("only {files:?} to be left"), || listing(&store) == files);
 }
 
 #[test]
-fn the_first_page_shows_while_the_rest_still_arrives() {
+fn the_first_page_is_visible_during_the_upload() {
     let world = World::with(&[]);
     let mut uploader = world.viewer("/tables/ws");
     begin(&mut uploader, 150);
@@ -35,7 +35,7 @@ fn the_first_page_shows_while_the_rest_still_arrives() {
         (&json!(true), &json!("big.tsv"), &json!(tsv(150).len() + REST.len()))
     );
     assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
-    // Somebody who comes now sees it too, and can turn the page.
+    // A new viewer sees it too, and can change the page.
     let table = view["uuid"].as_str().expect("a name").to_owned();
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     assert_eq!(other.json()["loading"], true);
@@ -50,22 +50,22 @@ fn the_first_page_shows_while_the_rest_still_arrives() {
 }
 
 #[test]
-fn everybody_sees_how_far_an_upload_is() {
+fn all_viewers_get_the_progress_of_an_upload() {
     let world = World::with(&[]);
     let (mut uploader, table, _) = world.shared("rows.tsv", &tsv(10));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
     begin(&mut uploader, 5000);
     let received = tsv(5000).len();
     for viewer in [&mut uploader, &mut other] {
-        let told = viewer.until("progress", |message| message["progress"]["received"] == received);
+        let update = viewer.until("progress", |message| message["progress"]["received"] == received);
         assert_eq!(
-            told["progress"],
+            update["progress"],
             json!({"received": received, "size": received + REST.len(), "rows": 5000})
         );
     }
     uploader.binary(REST);
     uploader.send(&json!({"upload_end": {}}));
-    // The end is unmistakable: a last word on progress, and then the whole table.
+    // The upload ends with a last progress message, followed by the complete table.
     for viewer in [&mut uploader, &mut other] {
         viewer.until("the last progress", |message| message["progress"]["rows"] == 5001);
         assert_eq!(viewer.view(|view| view["total_number"] == 5001)["loading"], false);
@@ -73,7 +73,7 @@ fn everybody_sees_how_far_an_upload_is() {
 }
 
 #[test]
-fn an_upload_that_is_aborted_leaves_the_old_table_and_nothing_else() {
+fn an_aborted_upload_keeps_the_old_table() {
     let world = World::with(&[]);
     let (mut uploader, table, _) = world.shared("rows.tsv", &tsv(250));
     let mut other = world.viewer(&format!("/tables/ws/{table}"));
@@ -90,14 +90,14 @@ fn an_upload_that_is_aborted_leaves_the_old_table_and_nothing_else() {
             (&json!(250), &json!(2), &json!("rows.tsv"))
         );
     }
-    until_left(&world, &files);
-    // The connection goes on as if nothing had been.
+    until_store_contains(&world, &files);
+    // The connection continues normally.
     uploader.upload("new.tsv", tsv(20).as_bytes());
     assert_eq!(uploader.view(|view| view["total_number"] == 20)["name"], "new.tsv");
 }
 
 #[test]
-fn an_uploader_that_vanishes_leaves_the_old_table_and_nothing_else() {
+fn a_lost_uploader_keeps_the_old_table() {
     let world = World::with(&[]);
     let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
     let files = kept(&world.store());
@@ -110,12 +110,12 @@ fn an_uploader_that_vanishes_leaves_the_old_table_and_nothing_else() {
         viewer.until("progress", |message| message["progress"].is_object());
         drop(uploader);
         assert_eq!(viewer.view(|view| view["viewers"] == 1)["total_number"], 250);
-        until_left(&world, &files);
+        until_store_contains(&world, &files);
     }
 }
 
 #[test]
-fn a_first_upload_that_is_cut_leaves_nothing() {
+fn an_interrupted_first_upload_leaves_nothing() {
     let world = World::with(&[]);
     let mut uploader = world.viewer("/tables/ws");
     begin(&mut uploader, 200);
@@ -127,14 +127,14 @@ fn a_first_upload_that_is_cut_leaves_nothing() {
     let view = other.view(|view| view["total_number"] == 0);
     assert_eq!((&view["loading"], &view["data"], &view["name"]), (&json!(false), &json!([]), &json!("")));
     drop(other);
-    until_left(&world, &[]);
+    until_store_contains(&world, &[]);
     let mut late = world.viewer(&path);
     assert_eq!(late.error().0, 404);
     assert_eq!(late.close_code(), 4404);
 }
 
 #[test]
-fn who_aborts_a_first_upload_may_begin_another() {
+fn after_an_aborted_first_upload_another_can_begin() {
     let world = World::with(&[]);
     let mut uploader = world.viewer("/tables/ws");
     begin(&mut uploader, 200);
@@ -146,7 +146,7 @@ fn who_aborts_a_first_upload_may_begin_another() {
 }
 
 #[test]
-fn of_two_uploads_at_once_the_first_goes_on_and_the_second_is_refused() {
+fn a_second_concurrent_upload_is_rejected() {
     let world = World::with(&[]);
     let (mut first, table, _) = world.shared("rows.tsv", &tsv(10));
     let mut second = world.viewer(&format!("/tables/ws/{table}"));
@@ -162,26 +162,26 @@ fn of_two_uploads_at_once_the_first_goes_on_and_the_second_is_refused() {
     for viewer in [&mut first, &mut second] {
         viewer.view(|view| view["total_number"] == 301 && view["name"] == "big.tsv");
     }
-    // Whoever was refused may try again.
+    // The rejected uploader may try again.
     second.upload("other.tsv", tsv(400).as_bytes());
     first.view(|view| view["total_number"] == 400);
 }
 
 #[test]
-fn what_is_no_table_is_refused_and_the_old_one_stays() {
+fn a_file_that_is_no_table_is_rejected_and_the_old_one_stays() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let files = kept(&world.store());
     viewer.upload("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     assert_eq!(viewer.error().0, 415);
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
-    until_left(&world, &files);
+    until_store_contains(&world, &files);
     viewer.send(&json!({"upload_end": {}}));
     assert_eq!(viewer.error(), (409, "no upload is under way".into()));
 }
 
 #[test]
-fn a_file_of_any_size_shows_in_one_piece_when_it_is_small() {
+fn a_small_file_is_shown_whole_at_once() {
     let world = World::with(&[]);
     for (text, rows) in [("", 0), ("a", 1), ("a\n", 1), ("a\tb\n1\t2", 1)] {
         let mut viewer = world.viewer("/tables/ws");
@@ -193,7 +193,7 @@ fn a_file_of_any_size_shows_in_one_piece_when_it_is_small() {
 }
 
 #[test]
-fn what_was_sorted_while_an_upload_came_is_forgotten_when_it_fails() {
+fn sorting_during_an_upload_is_undone_when_the_upload_fails() {
     let world = World::with(&[]);
     let mut viewer = world.viewer("/tables/ws");
     let row = |cell: usize| format!("{cell}\t{cell}\t{cell}\t{cell}\t{cell}\t{}\n", cell % 7);
@@ -213,25 +213,28 @@ fn what_was_sorted_while_an_upload_came_is_forgotten_when_it_fails() {
 }
 
 #[test]
-fn a_file_that_is_not_as_long_as_announced_is_refused_and_the_old_one_stays() {
+fn a_file_with_another_length_than_announced_is_rejected() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let files = kept(&world.store());
-    for (announced, words) in [(100, "4 came"), (3, "more came")] {
+    for (announced, expected) in [(100, "4 came"), (3, "more came")] {
         viewer.send(&json!({"upload": {"name": "other.tsv", "size": announced}}));
         viewer.binary(b"a\tb\n");
         viewer.send(&json!({"upload_end": {}}));
-        let (code, told) = viewer.error();
-        assert!(code == 422 && told.contains(words) && told.contains(&announced.to_string()), "{told}");
+        let (code, reason) = viewer.error();
+        assert!(
+            code == 422 && reason.contains(expected) && reason.contains(&announced.to_string()),
+            "{reason}"
+        );
         assert_eq!(viewer.view(|_| true)["total_number"], 10);
-        until_left(&world, &files);
+        until_store_contains(&world, &files);
     }
     viewer.upload("empty.tsv", b"");
     viewer.view(|view| view["total_number"] == 0);
 }
 
 #[test]
-fn pieces_of_an_upload_that_cannot_be_read_replace_nothing() {
+fn unreadable_upload_messages_replace_nothing() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     for upload in [r#"{"upload":{"name":"x","size":-1}}"#, r#"{"upload":5}"#, r#" { "upload" : {"name":"#] {
@@ -243,7 +246,7 @@ fn pieces_of_an_upload_that_cannot_be_read_replace_nothing() {
         assert_eq!(viewer.error().0, 400, "{upload}");
         assert_eq!(viewer.view(|_| true)["total_number"], 10, "{upload}");
     }
-    // An upload that is under way goes on.
+    // An upload in progress continues.
     viewer.send(&json!({"upload": {"name": "good.tsv"}}));
     viewer.text(r#"{"upload":{"size":"many"}}"#);
     viewer.binary(b"a\tb\n1\t2\n");
@@ -253,7 +256,7 @@ fn pieces_of_an_upload_that_cannot_be_read_replace_nothing() {
 }
 
 #[test]
-fn who_sends_a_file_after_a_refusal_is_told_that_it_is_dropped() {
+fn a_file_sent_after_a_rejection_is_reported_as_discarded() {
     let world = World::with(&["tables.max_size=100000"]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let refused_at_once = json!({"upload": {"name": "big.tsv", "size": 100_001}});
@@ -262,30 +265,30 @@ fn who_sends_a_file_after_a_refusal_is_told_that_it_is_dropped() {
         (json!({"upload": {"name": "x.zip"}}), Some(b"PK\x03\x04 packed"), 415),
     ] {
         viewer.send(&announced);
-        // Whatever is on its way when the upload is refused is part of it, and is not told of twice.
+        // Data that was in transit at the rejection belongs to the upload and causes no second error.
         if let Some(piece) = piece {
             viewer.binary(piece);
         }
         assert_eq!(viewer.error().0, code);
-        // Reading on answers the ping by which the server knows that the error has come.
+        // Reading sends the pong by which the server detects that the error was received.
         viewer.send(&json!({"page": 1}));
         viewer.view(|_| true);
         viewer.binary(b"whole\tfile\n1\t2\n");
-        let (code, words) = viewer.error();
-        assert!(code == 409 && words.contains("upload_end"), "{words}");
+        let (code, reason) = viewer.error();
+        assert!(code == 409 && reason.contains("upload_end"), "{reason}");
         viewer.binary(b"whole\tfile\n1\t2\n");
         viewer.send(&json!({"upload_abort": {}}));
         viewer.send(&json!({"page": 1}));
         let next = viewer.until("a view and no error", |message| message["progress"].is_null());
         assert_eq!(next["total_number"], 10, "{next}");
     }
-    // Said to be over, it is over.
+    // After `upload_end` the rejected upload is over.
     viewer.binary(b"whole\tfile\n1\t2\n");
     assert_eq!(viewer.view(|view| view["total_number"] == 1)["header"], json!(["whole", "file"]));
 }
 
 #[test]
-fn an_upload_that_stands_still_is_given_up_whatever_else_its_sender_says() {
+fn a_stalled_upload_times_out_despite_other_messages() {
     let world =
         World::with(&["tables.upload_timeout=1s", "client.ping_interval=1s", "client.pong_timeout=500ms"]);
     let (mut other, table, _) = world.shared("rows.tsv", &tsv(10));
@@ -293,8 +296,8 @@ fn an_upload_that_stands_still_is_given_up_whatever_else_its_sender_says() {
     begin(&mut idle, 300);
     other.until("progress", |message| message["progress"].is_object());
     let end = std::time::Instant::now() + PATIENCE;
-    let (code, words) = loop {
-        // It answers pings and turns pages all the time.
+    let (code, reason) = loop {
+        // The uploader sends pongs and page changes meanwhile.
         idle.send(&json!({"rows": {"from": 0, "count": 1}}));
         match idle.next_within(Duration::from_millis(100)) {
             Some(Sent::Json(message)) if message["error"].is_object() => {
@@ -303,13 +306,13 @@ fn an_upload_that_stands_still_is_given_up_whatever_else_its_sender_says() {
             _ => assert!(std::time::Instant::now() < end, "it goes on for ever"),
         }
     };
-    assert!(code == 408 && words.contains("tables.upload_timeout"), "{words}");
+    assert!(code == 408 && reason.contains("tables.upload_timeout"), "{reason}");
     other.upload("new.tsv", tsv(20).as_bytes());
     other.view(|view| view["total_number"] == 20);
 }
 
 #[test]
-fn the_number_of_rows_grows_while_a_file_comes_in() {
+fn the_number_of_rows_grows_during_an_upload() {
     let world = World::with(&[]);
     let mut uploader = world.viewer("/tables/ws");
     uploader.send(&json!({"upload": {"name": "big.tsv", "size": 1 << 20}}));

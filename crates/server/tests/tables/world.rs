@@ -1,4 +1,4 @@
-//! A running server, and viewers by hand.
+//! A server in this process, and WebSocket clients of tables.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,17 +12,17 @@ use tidings_wire::ws::{self, Event, Header, Opcode, Reader, Role, Rules};
 
 use crate::support::TestServer;
 
-/// A server of this process, stopped when it is dropped.
+/// A server in this process, stopped when dropped.
 pub(crate) struct World {
     server: TestServer,
     pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
-    /// Its folder, when it has one of its own.
+    /// The data folder, if the test server owns one.
     folder: Option<tempfile::TempDir>,
 }
 
 impl World {
-    /// Starts a server with free ports, a folder of its own and these options, each `KEY=VALUE`.
+    /// Starts a server with free ports, its own data folder and these options, each `KEY=VALUE`.
     pub(crate) fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = format!("data_dir={}", folder.path().display());
@@ -37,29 +37,28 @@ impl World {
         Self { http: server.http(), tcp: server.tcp(), server, folder: None }
     }
 
-    /// Waits until its broker carries publications.
+    /// Waits until the broker delivers publications.
     pub(crate) fn until_ready(&self) {
         self.server.wait_until_ready();
     }
 
-    /// Stops the server, and gives its folder.
+    /// Stops the server and returns its data folder.
     pub(crate) fn stop(mut self) -> tempfile::TempDir {
         self.server.stop();
         self.folder.take().expect("a folder of its own")
     }
 
-    /// Where its tables lie.
+    /// The folder of the tables.
     pub(crate) fn store(&self) -> std::path::PathBuf {
         self.folder.as_ref().expect("a folder of its own").path().join("tables")
     }
 
-    /// Connects to this path, with headers besides those of the handshake.
+    /// Connects to this path, with additional headers.
     pub(crate) fn viewer(&self, path: &str) -> Viewer {
         Viewer::connect(self.http, path)
     }
 
-    /// Uploads this text under a name in chunks, to a new table. Gives the uploader, the table's name and the owner's
-    /// secret.
+    /// Uploads a text in chunks to a new table. Returns the uploader, the table's id and the owner's secret.
     pub(crate) fn shared(&self, name: &str, text: &str) -> (Viewer, String, String) {
         let mut viewer = self.viewer("/tables/ws");
         viewer.upload(name, text.as_bytes());
@@ -69,7 +68,7 @@ impl World {
         (viewer, text(&view["uuid"]), text(&owner["owner"]))
     }
 
-    /// What is answered to a request that says `Connection: close`: status, head, body.
+    /// The response to a request with `Connection: close`: status, head, body.
     pub(crate) fn ask(&self, request: &[u8]) -> (u16, String, Vec<u8>) {
         let response = self.server.send(request);
         (response.status, response.head, response.bytes)
@@ -89,7 +88,7 @@ impl World {
     }
 }
 
-/// What a viewer is sent.
+/// A message to a viewer.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Sent {
     Json(Value),
@@ -97,7 +96,7 @@ pub(crate) enum Sent {
     End,
 }
 
-/// One WebSocket.
+/// A WebSocket client.
 pub(crate) struct Viewer {
     pub(crate) io: TcpStream,
     reader: Reader,
@@ -110,7 +109,7 @@ impl Viewer {
         Self::open(address, path, &[])
     }
 
-    /// Connects with a header besides those of the handshake.
+    /// Connects with an additional header.
     pub(crate) fn with_header(address: SocketAddr, path: &str, header: (&str, &str)) -> Self {
         Self::open(address, path, &[header])
     }
@@ -132,7 +131,7 @@ impl Viewer {
             }
             let mut piece = [0; 4096];
             let read = io.read(&mut piece).expect("an answer");
-            assert!(read > 0, "the server hung up");
+            assert!(read > 0, "the server closed the connection");
             input.extend_from_slice(&piece[..read]);
         };
         input.drain(..used);
@@ -171,14 +170,14 @@ impl Viewer {
         self.send(&json!({"upload_end": {}}));
     }
 
-    /// The next thing that is sent.
+    /// The next message.
     pub(crate) fn next(&mut self) -> Sent {
         self.next_within(PATIENCE).unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
     }
 
-    /// The next thing that is sent within this time.
-    pub(crate) fn next_within(&mut self, patience: Duration) -> Option<Sent> {
-        let end = Instant::now() + patience;
+    /// The next message within this time.
+    pub(crate) fn next_within(&mut self, limit: Duration) -> Option<Sent> {
+        let end = Instant::now() + limit;
         let rules = Rules { role: Role::Client, max_message: 64 << 20 };
         loop {
             let (used, event) = self.reader.read(&self.input, &rules, &mut self.message).expect("frames");
@@ -187,7 +186,7 @@ impl Viewer {
                 Event::Message(_) => {
                     let message = std::mem::take(&mut self.message);
                     let value: Value = serde_json::from_slice(&message).expect("JSON");
-                    // A heartbeat.
+                    // The server's ping.
                     if value != json!({}) {
                         return Some(Sent::Json(value));
                     }
@@ -213,7 +212,7 @@ impl Viewer {
         }
     }
 
-    /// The next message.
+    /// The next message as JSON.
     pub(crate) fn json(&mut self) -> Value {
         match self.next() {
             Sent::Json(value) => value,
@@ -221,31 +220,31 @@ impl Viewer {
         }
     }
 
-    /// The first message that is so.
-    pub(crate) fn until(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    /// The next message that matches.
+    pub(crate) fn until(&mut self, what: &str, is_match: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let message = self.json();
-            if is_it(&message) {
+            if is_match(&message) {
                 return message;
             }
             assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}; the last was {message}");
         }
     }
 
-    /// The first view that is so.
-    pub(crate) fn view(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        self.until("a view", |message| message["uuid"].is_string() && is_it(message))
+    /// The next view that matches.
+    pub(crate) fn view(&mut self, is_match: impl Fn(&Value) -> bool) -> Value {
+        self.until("a view", |message| message["uuid"].is_string() && is_match(message))
     }
 
-    /// The next error's number and words, past views.
+    /// The code and the text of the next error. Skips views.
     pub(crate) fn error(&mut self) -> (u64, String) {
         let message = self.until("an error", |message| message["error"].is_object());
         let error = &message["error"];
-        (error["code"].as_u64().expect("a number"), error["message"].as_str().expect("words").to_owned())
+        (error["code"].as_u64().expect("a number"), error["message"].as_str().expect("a text").to_owned())
     }
 
-    /// The close code, past messages.
+    /// The close code. Skips messages.
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
             match self.next() {
@@ -257,7 +256,7 @@ impl Viewer {
     }
 }
 
-/// A table of so many rows: `id name value`, tab-separated, with a header.
+/// A table with this number of rows: `id name value`, tab-separated, with a header.
 pub(crate) fn tsv(rows: usize) -> String {
     let mut text = String::from("id\tname\tvalue\n");
     for row in 0..rows {
@@ -266,14 +265,14 @@ pub(crate) fn tsv(rows: usize) -> String {
     text
 }
 
-/// The names of everything below a folder, sorted.
+/// The names of all files below a folder, sorted.
 pub(crate) fn listing(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
             let path = entry.path();
-            // A record that is being written has another name for a moment.
+            // A record has a temporary name while it is written.
             let passing =
                 path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("record.json."));
             if path.is_dir() {
@@ -287,7 +286,7 @@ pub(crate) fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The same of a store with a table, once its record is there.
+/// The same of a store with a table, after its record is written.
 pub(crate) fn kept(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     wait_until(PATIENCE, "the record of a table", || {

@@ -1,4 +1,4 @@
-//! What an upload takes of memory: in a process of its own, which is the server and its only client.
+//! The memory that uploads use. The process contains only the server and one client.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,25 +16,25 @@ use tidings_wire::ws::Opcode;
 
 use world::World;
 
-/// One test at a time: they measure the process.
+/// The tests run one at a time, because they measure the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// How much more memory the server may have in use than before.
+/// The most additional memory that the server may use.
 const MORE: u64 = 64 << 20;
 
-/// The most memory that this process has ever had in use, in bytes.
+/// The peak of the memory in use by this process, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-/// Measures the peak from now on (proc_pid_clear_refs(5)).
-fn forget_peak() {
+/// Resets the peak (proc_pid_clear_refs(5)).
+fn reset_peak() {
     std::fs::write("/proc/self/clear_refs", "5").expect("a process");
 }
 
-/// Sends 16 MB that repeat `piece` between `first` and `last` to this table, and gives the answer's status.
+/// Appends 16 MB to a table: `first`, repetitions of `piece`, and `last`. Returns the status of the response.
 fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str; 3]) -> u16 {
     let block = piece.repeat((256 << 10) / piece.len());
     let blocks = (16 << 20) / block.len() - 1;
@@ -53,7 +53,7 @@ fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str;
 }
 
 #[test]
-fn rows_of_a_backend_take_a_few_times_their_size_and_nothing_from_who_may_not_append() {
+fn appends_use_a_few_times_their_size_in_memory_and_unauthorized_ones_none() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::with(&[]);
     let (_viewer, table, secret) = world.shared("rows.tsv", "a\tb\n1\t2\n");
@@ -65,15 +65,15 @@ fn rows_of_a_backend_take_a_few_times_their_size_and_nothing_from_who_may_not_ap
         })
     };
     let rows = ["[", "[],", "[]]"];
-    forget_peak();
+    reset_peak();
     let before = peak();
     assert_eq!(six("guess", rows), [403; 6]);
     let more = peak() - before;
     assert!(more < 32 << 20, "{} MiB more than before for nothing", more >> 20);
     for (rows, most) in [(rows, 256 << 20), (["[[", "\"\",", "\"\"]]"], 256 << 20)] {
-        forget_peak();
+        reset_peak();
         let before = peak();
-        // Who finds no room for long may try again.
+        // The server may reject an append while its memory is in use. Repeat it.
         let answers = six(&secret, rows);
         assert!(
             answers.contains(&200) && answers.iter().all(|answer| [200, 503].contains(answer)),
@@ -87,13 +87,13 @@ fn rows_of_a_backend_take_a_few_times_their_size_and_nothing_from_who_may_not_ap
 #[test]
 fn a_file_of_200_mb_is_never_in_memory() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    forget_peak();
+    reset_peak();
     let world = World::with(&[]);
     let rows: String =
         (0..20_000).map(|row| format!("{row}\tsome text\t{}\tmore of it\n", row * 7)).collect();
     let chunk = &rows.as_bytes()[..1 << 19];
     let count = (200 << 20) / chunk.len();
-    // In chunks, and as the article's page does it: all of it in one message.
+    // In chunks, and in a single message like the article's page.
     let mut viewer = world.viewer("/tables/ws");
     world.get("/health");
     let before = peak();
@@ -110,7 +110,7 @@ fn a_file_of_200_mb_is_never_in_memory() {
         article.frame(at + 1 == count, opcode, chunk);
     }
     article.view(|view| view["loading"] == false);
-    // Any page of it, and an order of its rows.
+    // Views of several pages, and of sorted rows.
     viewer.send(&json!({"page": view["total_number"].as_u64().expect("a number") / 200}));
     viewer.view(|now| now["page_no"] != 1);
     let more = peak() - before;

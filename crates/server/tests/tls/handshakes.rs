@@ -1,4 +1,4 @@
-//! Handshakes that do not come to their end, and those that wait for their turn.
+//! Unfinished handshakes, and handshakes beyond the limit.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use tidings_testkit::{LineClient, PATIENCE, wait_until};
 
 use crate::world::{A_WHILE, World, drain};
 
-/// How a handshake begins: the head of a record that announces 512 bytes, and some of them.
+/// The beginning of a handshake: the head of a record of 512 bytes, and some of them.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 fn half(address: SocketAddr) -> TcpStream {
@@ -25,14 +25,14 @@ fn half_a_handshake_ends_in_time_on_both_ports() {
     for mut stream in [half(world.tcp()), half(world.http())] {
         assert_eq!(drain(&mut stream), b"");
     }
-    assert!(began.elapsed() >= Duration::from_millis(400), "not waited for");
+    assert!(began.elapsed() >= Duration::from_millis(400), "closed too early");
     world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
     assert_eq!(world.metric("tidings_tls_handshakes_pending"), 0);
     assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 0);
 }
 
 #[test]
-fn where_tls_is_required_silence_ends_in_time_too() {
+fn a_silent_connection_ends_in_time_where_tls_is_required() {
     let world = World::with(&["tls.handshake_timeout=500ms", "tls.required=true"]);
     for address in [world.tcp(), world.http()] {
         assert_eq!(drain(&mut TcpStream::connect(address).expect("a connection")), b"");
@@ -41,7 +41,7 @@ fn where_tls_is_required_silence_ends_in_time_too() {
 }
 
 #[test]
-fn garbage_behind_the_first_byte_is_answered_with_an_alert() {
+fn garbage_after_the_first_byte_gets_an_alert() {
     let world = World::with(&[]);
     for address in [world.tcp(), world.http()] {
         for garbage in
@@ -60,7 +60,7 @@ fn garbage_behind_the_first_byte_is_answered_with_an_alert() {
 }
 
 #[test]
-fn handshakes_past_the_limit_wait_for_their_turn_and_hold_up_nobody_else() {
+fn handshakes_beyond_the_limit_wait_without_delaying_other_connections() {
     let world = World::with(&["tls.handshake_limit=1", "tls.handshake_timeout=60s"]);
     let mut inside = world.line();
     inside.subscribe("news");
@@ -73,7 +73,7 @@ fn handshakes_past_the_limit_wait_for_their_turn_and_hold_up_nobody_else() {
             waiting.expect("PONG");
             Instant::now()
         });
-        // Those who are inside, and those who come without TLS, do not wait.
+        // Connections after their handshake and connections without TLS do not wait.
         let mut plain = LineClient::connect(world.tcp());
         for n in 0..20 {
             plain.send(&format!("PUBLISH news {n}"));
@@ -81,15 +81,15 @@ fn handshakes_past_the_limit_wait_for_their_turn_and_hold_up_nobody_else() {
             inside.expect(&format!("MESSAGE news {n}"));
         }
         thread::sleep(A_WHILE);
-        assert!(!waited.is_finished(), "it did not wait");
-        let gone = Instant::now();
+        assert!(!waited.is_finished(), "the handshake did not wait");
+        let released = Instant::now();
         drop(slow);
-        assert!(waited.join().expect("an answer") >= gone);
+        assert!(waited.join().expect("an answer") >= released);
     });
 }
 
 #[test]
-fn a_connection_counts_while_its_handshake_is_under_way() {
+fn a_connection_counts_during_its_handshake() {
     let world = World::with(&["client.connection_limit=1", "tls.required=true"]);
     let slow = half(world.tcp());
     wait_until(PATIENCE, "half a handshake", || world.metric("tidings_tls_handshakes_pending") == 1);
@@ -103,13 +103,13 @@ fn a_connection_counts_while_its_handshake_is_under_way() {
 }
 
 #[test]
-fn a_handshake_under_way_does_not_hold_up_the_end_of_the_server() {
+fn a_handshake_in_progress_does_not_delay_the_shutdown() {
     let mut world = World::with(&["tls.handshake_timeout=60s"]);
     let mut halves = [half(world.tcp()), half(world.http())];
     wait_until(PATIENCE, "two halves", || world.metric("tidings_tls_handshakes_pending") == 2);
     let began = Instant::now();
     world.stop();
-    assert!(began.elapsed() < Duration::from_secs(5), "it waited");
+    assert!(began.elapsed() < Duration::from_secs(5), "the shutdown waited for the handshake");
     for stream in &mut halves {
         drain(stream);
     }

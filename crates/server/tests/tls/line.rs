@@ -1,4 +1,4 @@
-//! The line port: every dialect inside of TLS, and plaintext beside it or not.
+//! The line port: every protocol over TLS, and plaintext where it is allowed.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::version;
 use crate::world::{A_WHILE, Client, World, drain};
 
 #[test]
-fn inside_of_tls_the_first_byte_tells_the_dialect_as_it_does_without() {
+fn the_first_byte_inside_of_tls_selects_the_protocol() {
     let world = World::with(&[]);
     let mut plain = world.line();
     plain.send(b"PING\r\n");
@@ -65,20 +65,20 @@ fn redis_cli_subscribes_and_publishes_over_tls() {
         received = String::from_utf8_lossy(&out.stdout).trim().to_owned();
         received == "1"
     });
-    let mut heard = String::new();
+    let mut output = String::new();
     let mut stdout = subscriber.stdout.take().expect("piped");
     let mut buffer = [0; 1024];
-    while !heard.contains("over TLS") {
+    while !output.contains("over TLS") {
         let n = stdout.read(&mut buffer).expect("output");
-        assert!(n > 0, "{heard}");
-        heard.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        assert!(n > 0, "{output}");
+        output.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
     subscriber.kill().expect("it runs");
     subscriber.wait().expect("it ends");
 }
 
 #[test]
-fn plaintext_is_spoken_on_loopback_beside_tls_unless_tls_is_required() {
+fn plaintext_works_on_loopback_unless_tls_is_required() {
     let world = World::with(&[]);
     let mut secure = world.line();
     secure.subscribe("news");
@@ -88,16 +88,16 @@ fn plaintext_is_spoken_on_loopback_beside_tls_unless_tls_is_required() {
     secure.expect("MESSAGE news from the open");
 
     let world = World::with(&["tls.required=true", "tcp.auto_subscribe=updates", "tcp.first_byte_wait=0s"]);
-    for (said, told) in [
+    for (command, notice) in [
         ("PING\r\n", "ERROR 107 this port speaks TLS alone\r\n"),
         ("*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS alone\r\n"),
     ] {
         let mut plain = TcpStream::connect(world.tcp()).expect("a connection");
-        plain.write_all(said.as_bytes()).expect("sent");
-        assert_eq!(String::from_utf8_lossy(&drain(&mut plain)), told);
+        plain.write_all(command.as_bytes()).expect("sent");
+        assert_eq!(String::from_utf8_lossy(&drain(&mut plain)), notice);
     }
     world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}", 2);
-    // Who says nothing hears nothing, whatever is published.
+    // A silent connection receives nothing.
     let mut silent = LineClient::connect(world.tcp());
     let mut secure = world.line();
     secure.send(b"PUBLISH updates secret\r\n");
@@ -107,7 +107,7 @@ fn plaintext_is_spoken_on_loopback_beside_tls_unless_tls_is_required() {
 }
 
 #[test]
-fn with_a_public_address_plaintext_is_refused_without_a_word_about_it_in_the_options() {
+fn plaintext_is_rejected_on_a_public_address_by_default() {
     let world = World::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true"]);
     let at = ("127.0.0.1", world.tcp().port());
     let mut plain = TcpStream::connect(at).expect("a connection");
@@ -119,13 +119,13 @@ fn with_a_public_address_plaintext_is_refused_without_a_word_about_it_in_the_opt
 }
 
 #[test]
-fn who_says_nothing_inside_of_tls_is_closed_as_one_that_has_not_introduced_itself() {
+fn a_silent_tls_connection_is_closed_like_an_unauthenticated_one() {
     let world = World::with(&["client.stale_close_delay=300ms", "tcp.auto_subscribe=updates"]);
     let mut talking = world.line();
     talking.send(b"PING\r\n");
     talking.expect("PONG");
     let mut silent = world.line();
-    // Reading completes the handshake and sends nothing.
+    // Reading completes the handshake without sending data.
     assert_eq!(silent.rest(), "ERROR 3502 stale\r\n");
     talking.send(b"PING\r\n");
     talking.expect("PONG");
@@ -133,7 +133,7 @@ fn who_says_nothing_inside_of_tls_is_closed_as_one_that_has_not_introduced_itsel
 }
 
 #[test]
-fn who_does_not_even_begin_a_handshake_is_closed_where_tls_is_required() {
+fn a_connection_without_a_handshake_is_closed_where_tls_is_required() {
     let world = World::with(&["tls.required=true", "tls.handshake_timeout=300ms"]);
     let mut silent = TcpStream::connect(world.tcp()).expect("a connection");
     assert_eq!(drain(&mut silent), b"");
@@ -144,7 +144,7 @@ fn who_does_not_even_begin_a_handshake_is_closed_where_tls_is_required() {
 }
 
 #[test]
-fn a_long_line_comes_and_goes_whole() {
+fn a_long_line_is_sent_and_received_whole() {
     let world = World::with(&[]);
     let mut subscriber = world.line();
     subscriber.subscribe("news");
@@ -158,12 +158,12 @@ fn a_long_line_comes_and_goes_whole() {
 }
 
 #[test]
-fn what_was_said_before_leaving_is_answered_and_the_end_is_announced() {
+fn commands_before_a_close_get_responses_and_a_close_notify() {
     let world = World::with(&[]);
     let mut leaving = world.line();
     leaving.send(b"PING\r\nEXIT\r\n");
     assert_eq!(leaving.rest(), "PONG\r\n");
-    // One that only says that it sends no more, and one that shuts the connection without saying so.
+    // One client sends close_notify, the other only shuts down the connection.
     for announced in [true, false] {
         let mut leaving = world.line();
         leaving.send(b"PING\r\nPING\r\n");
@@ -175,11 +175,11 @@ fn what_was_said_before_leaving_is_answered_and_the_end_is_announced() {
         assert_eq!(leaving.rest(), "PONG\r\nPONG\r\n");
     }
     let name = "tidings_connections{transport=\"tls\"}";
-    wait_until(PATIENCE, "nobody to be connected", || world.metric(name) == 0);
+    wait_until(PATIENCE, "the connections to end", || world.metric(name) == 0);
 }
 
 #[test]
-fn a_thousand_connections_get_everything_in_order() {
+fn a_thousand_tls_connections_get_every_message_in_order() {
     const CLIENTS: usize = 1_000;
     const MESSAGES: usize = 100;
     let world = World::with(&[]);
@@ -205,7 +205,7 @@ fn a_thousand_connections_get_everything_in_order() {
     }
 }
 
-/// Publishes numbered messages until some are dropped, and gives how many there were.
+/// Publishes numbered messages until some are dropped. Returns how many were published.
 fn publish_until_dropped(world: &World) -> usize {
     let mut publisher = RespClient::connect(world.tcp());
     let mut n = 0;
@@ -224,12 +224,12 @@ fn publish_until_dropped(world: &World) -> usize {
         if dropped > 0 {
             return n;
         }
-        assert!(n < 100_000, "nothing was ever dropped");
+        assert!(n < 100_000, "no message was dropped");
     }
 }
 
 #[test]
-fn a_slow_reader_misses_what_it_is_told_of_and_nothing_else() {
+fn a_slow_reader_misses_exactly_the_reported_messages() {
     let world =
         World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
     let mut slow = world.line();
@@ -240,7 +240,7 @@ fn a_slow_reader_misses_what_it_is_told_of_and_nothing_else() {
     let mut publisher = RespClient::connect(world.tcp());
     publisher.command(&["PUBLISH", "other", "not delayed"]);
     beside.expect("MESSAGE other not delayed");
-    let (mut got, mut dropped, mut last) = (0, 0, None);
+    let (mut count, mut dropped, mut last) = (0, 0, None);
     while last != Some(total - 1) {
         let line = slow.line();
         if let Some(n) =
@@ -252,18 +252,18 @@ fn a_slow_reader_misses_what_it_is_told_of_and_nothing_else() {
         let body = line.strip_prefix("MESSAGE news ").unwrap_or_else(|| panic!("{line}"));
         assert_eq!(body.len(), 1_000, "a message arrives whole");
         let n = body[..8].parse::<usize>().expect("a number");
-        assert!(last.is_none_or(|last| n > last), "{n} behind {last:?}");
+        assert!(last.is_none_or(|last| n > last), "{n} after {last:?}");
         last = Some(n);
-        got += 1;
+        count += 1;
     }
     assert!(dropped > 0);
-    assert_eq!(got + dropped, total);
+    assert_eq!(count + dropped, total);
     assert_eq!(world.metric("tidings_connections_stalled"), 0);
     assert_eq!(world.metric("tidings_queue_bytes"), 0);
 }
 
 #[test]
-fn a_slow_reader_that_is_cut_is_told_so_behind_what_was_begun() {
+fn a_cut_slow_reader_gets_the_notice_after_the_message_in_progress() {
     let world = World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=cut"]);
     let mut slow = world.line();
     slow.subscribe("news");
@@ -278,13 +278,14 @@ fn a_slow_reader_that_is_cut_is_told_so_behind_what_was_begun() {
 }
 
 #[test]
-fn clients_show_a_certificate_where_an_authority_for_them_is_named() {
+fn with_a_client_authority_clients_must_present_a_certificate() {
     let world = World::with(&["tls.client_ca_pem_file=CA"]);
-    let mut nobody = world.line();
-    // In TLS 1.3 the client is done before the server has seen that it shows none.
-    let refused = nobody.try_send(b"PING\r\n").and_then(|()| nobody.stream.read(&mut [0; 100]).map(drop));
-    let refused = refused.expect_err("no connection").to_string();
-    assert!(refused.contains("CertificateRequired"), "{refused}");
+    let mut anonymous = world.line();
+    // In TLS 1.3 the client finishes before the server notices the missing certificate.
+    let rejected =
+        anonymous.try_send(b"PING\r\n").and_then(|()| anonymous.stream.read(&mut [0; 100]).map(drop));
+    let error = rejected.expect_err("no connection").to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
     let (certificate, key) = world.authority.certificate();
     let config = world.client(&version::TLS13, Some((&certificate, &key)));
     let mut known = Client::connect(world.tcp(), config.into());

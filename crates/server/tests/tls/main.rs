@@ -1,4 +1,4 @@
-//! What TLS on the server's own listeners promises, spoken to by rustls' client and by programs of others.
+//! TLS on the server's listeners, with the client of rustls and with other programs.
 
 mod handshakes;
 mod line;

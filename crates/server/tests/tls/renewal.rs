@@ -1,12 +1,12 @@
-//! Certificates that are renewed while the server runs.
+//! Renewal of certificates while the server runs.
 
 use tidings_testkit::{PATIENCE, wait_until};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::world::{A_WHILE, Client, World, renew};
 
-/// The certificate that a new connection is shown.
-fn shown(mut client: Client) -> CertificateDer<'static> {
+/// The certificate that a new connection receives.
+fn received_certificate(mut client: Client) -> CertificateDer<'static> {
     client.send(b"\r\n");
     client.stream.conn.peer_certificates().expect("a certificate")[0].clone()
 }
@@ -15,16 +15,16 @@ const TAKEN_UP: &str = "tidings_tls_reloads_total{outcome=\"done\"}";
 const NOT_USABLE: &str = "tidings_tls_reloads_total{outcome=\"failed\"}";
 
 #[test]
-fn a_renewed_certificate_is_shown_to_who_comes_and_nobody_has_to_go() {
+fn a_renewed_certificate_is_used_for_new_connections_and_keeps_open_ones() {
     let world = World::with(&["tls.reload_interval=100ms"]);
     let mut stays = world.line();
     stays.subscribe("news");
-    let (line, web) = (shown(world.line()), shown(world.web()));
+    let (line, web) = (received_certificate(world.line()), received_certificate(world.web()));
     assert_eq!(line, web);
     renew(world.path("cert.pem").parent().expect("a folder"), &world.authority.certificate());
-    // Half of it may be seen for a moment: a certificate without its key.
-    wait_until(PATIENCE, "the new certificate", || shown(world.line()) != line);
-    assert_ne!(shown(world.web()), web);
+    // The server may read a new certificate before its key is written.
+    wait_until(PATIENCE, "the new certificate", || received_certificate(world.line()) != line);
+    assert_ne!(received_certificate(world.web()), web);
     assert!(world.metric(TAKEN_UP) >= 1);
     stays.send(b"PUBLISH news still here\r\n");
     stays.expect("MESSAGE news still here");
@@ -34,34 +34,34 @@ fn a_renewed_certificate_is_shown_to_who_comes_and_nobody_has_to_go() {
 #[test]
 fn a_certificate_that_cannot_be_used_changes_nothing_and_is_counted_once() {
     let world = World::with(&["tls.reload_interval=100ms"]);
-    let before = shown(world.line());
-    // Another one's key.
+    let before = received_certificate(world.line());
+    // The key of another certificate.
     let (_, key) = world.authority.certificate();
     std::fs::write(world.path("key.pem"), key).expect("a file");
     world.wait_for_metric(NOT_USABLE, 1);
     std::thread::sleep(A_WHILE);
     assert_eq!(world.metric(NOT_USABLE), 1);
-    assert_eq!(shown(world.line()), before);
+    assert_eq!(received_certificate(world.line()), before);
     std::fs::remove_file(world.path("cert.pem")).expect("a file");
     world.wait_for_metric(NOT_USABLE, 2);
-    assert_eq!(shown(world.line()), before);
+    assert_eq!(received_certificate(world.line()), before);
     renew(world.path("key.pem").parent().expect("a folder"), &world.authority.certificate());
-    wait_until(PATIENCE, "the new certificate", || shown(world.line()) != before);
+    wait_until(PATIENCE, "the new certificate", || received_certificate(world.line()) != before);
 }
 
 #[test]
-fn who_asks_has_the_certificate_read_at_once() {
+fn a_requested_reload_happens_at_once() {
     let world = World::with(&["tls.reload_interval=24h"]);
-    let before = shown(world.line());
+    let before = received_certificate(world.line());
     renew(world.path("cert.pem").parent().expect("a folder"), &world.authority.certificate());
     std::thread::sleep(A_WHILE);
-    assert_eq!(shown(world.line()), before);
+    assert_eq!(received_certificate(world.line()), before);
     world.server().reload_certificates();
-    wait_until(PATIENCE, "the new certificate", || shown(world.line()) != before);
+    wait_until(PATIENCE, "the new certificate", || received_certificate(world.line()) != before);
 }
 
 #[test]
-fn who_comes_back_is_spared_the_certificate() {
+fn a_reconnecting_client_resumes_its_tls_session() {
     use tokio_rustls::rustls::{HandshakeKind, version};
     let world = World::with(&[]);
     let config = world.trusting(&version::TLS13);

@@ -10,7 +10,7 @@ use crate::world::{Client, World, drain};
 
 const GET: &str = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Reads the head of an answer; what follows stays to be read.
+/// Reads the head of a response, and nothing after it.
 fn head(client: &mut Client) -> String {
     let mut head = String::new();
     loop {
@@ -23,24 +23,24 @@ fn head(client: &mut Client) -> String {
     }
 }
 
-/// Begins a WebSocket.
-fn websocket(world: &World, path: &str, behind: &[u8]) -> Client {
+/// Opens a WebSocket.
+fn websocket(world: &World, path: &str, following: &[u8]) -> Client {
     let mut client = world.web();
     let mut request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .into_bytes();
-    request.extend_from_slice(behind);
+    request.extend_from_slice(following);
     client.send(&request);
     let head = head(&mut client);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     client
 }
 
-fn text(said: &str) -> Vec<u8> {
+fn text(message: &str) -> Vec<u8> {
     let mut frame = Vec::new();
-    ws::masked_frame(Opcode::Text, said.as_bytes(), [1, 2, 3, 4], &mut frame);
+    ws::masked_frame(Opcode::Text, message.as_bytes(), [1, 2, 3, 4], &mut frame);
     frame
 }
 
@@ -67,7 +67,7 @@ fn frame(client: &mut Client) -> Vec<u8> {
 }
 
 #[test]
-fn requests_are_answered_over_tls_and_plain_ones_are_told_to_come_that_way() {
+fn requests_work_over_tls_and_plain_ones_get_a_hint() {
     let world = World::with(&[]);
     let mut client = world.web();
     client.send(format!("GET /health {GET}").as_bytes());
@@ -78,12 +78,12 @@ fn requests_are_answered_over_tls_and_plain_ones_are_told_to_come_that_way() {
     assert!(page.rest().contains("</html>"));
     let mut plain = TcpStream::connect(world.http()).expect("a connection");
     plain.write_all(format!("GET /health {GET}").as_bytes()).expect("sent");
-    let told = String::from_utf8(drain(&mut plain)).expect("text");
-    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("https://"), "{told}");
+    let rejection = String::from_utf8(drain(&mut plain)).expect("text");
+    assert!(rejection.starts_with("HTTP/1.1 400 ") && rejection.contains("https://"), "{rejection}");
 }
 
 #[test]
-fn browsers_are_told_to_stay_with_tls_and_pages_without_it_are_not_the_server_s_own() {
+fn responses_have_hsts_and_pages_without_tls_are_foreign() {
     let world = World::with(&["http_api.key=5f1c0a9be27d4836a1c4"]);
     let get = |world: &World, path: &str, more: &str| {
         let mut client = world.web();
@@ -93,7 +93,7 @@ fn browsers_are_told_to_stay_with_tls_and_pages_without_it_are_not_the_server_s_
     let ask = |world: &World, more: &str| get(world, "/events?channel=a", more);
     let strict = "strict-transport-security: max-age=2592000";
     assert!(get(&world, "/health", "Host: push.example.com\r\n").contains(strict));
-    // Other servers of this machine have the same name.
+    // Other servers of this machine share the name.
     assert!(!get(&world, "/health", "Host: localhost\r\n").contains("strict-transport"));
     let plain = ask(&world, "Host: push.example.com\r\nOrigin: http://push.example.com\r\n");
     assert!(plain.starts_with("http/1.1 403 "), "{plain}");
@@ -104,22 +104,23 @@ fn browsers_are_told_to_stay_with_tls_and_pages_without_it_are_not_the_server_s_
 }
 
 #[test]
-fn a_websocket_over_tls_loses_nothing_of_what_came_with_its_handshake() {
+fn a_websocket_over_tls_keeps_the_bytes_sent_with_its_handshake() {
     let world = World::with(&[]);
-    // In one piece with the request, and more of it than is read at once.
+    // In one write with the request, and more than one read returns.
     let connect = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
-    let mut behind = text(connect);
+    let mut following = text(connect);
     for id in 3..300 {
-        behind.extend(text(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"other\",\"data\":{{}}}}}}")));
+        following
+            .extend(text(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"other\",\"data\":{{}}}}}}")));
     }
-    let mut client = websocket(&world, "/connection/websocket", &behind);
-    let mut said = String::new();
-    while !said.contains("\"id\":299,") {
-        said.push_str(&String::from_utf8(frame(&mut client)).expect("text"));
-        said.push('\n');
+    let mut client = websocket(&world, "/connection/websocket", &following);
+    let mut received = String::new();
+    while !received.contains("\"id\":299,") {
+        received.push_str(&String::from_utf8(frame(&mut client)).expect("text"));
+        received.push('\n');
     }
     for id in 1..300 {
-        assert!(said.contains(&format!("{{\"id\":{id},")), "{id} is missing");
+        assert!(received.contains(&format!("{{\"id\":{id},")), "{id} is missing");
     }
     let mut publisher = RespClient::connect(world.tcp());
     publisher.command(&["PUBLISH", "news", "hello"]);
@@ -129,7 +130,7 @@ fn a_websocket_over_tls_loses_nothing_of_what_came_with_its_handshake() {
 }
 
 #[test]
-fn events_stream_over_tls_and_end_with_their_client() {
+fn an_event_stream_over_tls_ends_with_its_client() {
     let world = World::with(&[]);
     let mut client = world.web();
     client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -140,7 +141,7 @@ fn events_stream_over_tls_and_end_with_their_client() {
     let body = "x".repeat(50_000);
     for n in 0..20 {
         publisher.command(&["PUBLISH", "news", &format!("{n} {body}")]);
-        // Chunks' lengths stand between, and within.
+        // The body contains the lengths of chunks.
         let mut data = String::new();
         while data.len() < "data: ".len() + body.len() + n.to_string().len() + 1 {
             let line = client.line();
@@ -158,7 +159,7 @@ fn events_stream_over_tls_and_end_with_their_client() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_is_cut_at_its_bound_and_its_end_is_whole() {
+fn an_unread_stream_is_cut_at_its_bound_after_a_whole_message() {
     let world = World::with(&[
         "client.queue_max_size=65536",
         "client.slow_close_delay=60s",
@@ -177,7 +178,7 @@ fn a_stream_that_nobody_reads_is_cut_at_its_bound_and_its_end_is_whole() {
             publisher.command(&["PUBLISH", "news", &body]);
         }
         published += 100;
-        assert!(published < 10_000, "nothing was ever dropped");
+        assert!(published < 10_000, "no message was dropped");
         assert!(world.metric("tidings_queue_bytes") <= 65_536 + 1_024);
     }
     let rest = client.rest();
@@ -188,7 +189,7 @@ fn a_stream_that_nobody_reads_is_cut_at_its_bound_and_its_end_is_whole() {
 }
 
 #[test]
-fn a_table_of_tens_of_megabytes_is_uploaded_over_tls_and_looked_at() {
+fn a_table_of_tens_of_megabytes_is_uploaded_and_viewed_over_tls() {
     let world = World::with(&[]);
     let mut client = websocket(&world, "/tables/ws", b"");
     let row = "0123456789,abcdefghij,ABCDEFGHIJ,the quick brown fox jumps over the lazy dog\n";
@@ -201,14 +202,14 @@ fn a_table_of_tens_of_megabytes_is_uploaded_over_tls_and_looked_at() {
         client.send(&frame);
     }
     client.send(&text("{\"upload_end\":{}}"));
-    // One of the rows is taken for a header or not: all of them are the same.
+    // All rows are equal, so the first one may be taken for a header.
     let whole = [rows, rows - 1].map(|n| format!("\"total_number\":{n},"));
     let uuid = loop {
-        let said = String::from_utf8(frame(&mut client)).expect("text");
-        assert!(!said.contains("\"error\""), "{said}");
-        if said.contains("\"loading\":false") && whole.iter().any(|whole| said.contains(whole)) {
-            let at = said.find("\"uuid\":\"").expect("its name") + 8;
-            break said[at..at + 36].to_owned();
+        let received = String::from_utf8(frame(&mut client)).expect("text");
+        assert!(!received.contains("\"error\""), "{received}");
+        if received.contains("\"loading\":false") && whole.iter().any(|whole| received.contains(whole)) {
+            let at = received.find("\"uuid\":\"").expect("its name") + 8;
+            break received[at..at + 36].to_owned();
         }
     };
     let mut page = world.web();

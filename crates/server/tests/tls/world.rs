@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
 
 use crate::support::TestServer;
 
-/// An authority, which signs what is asked for.
+/// A certificate authority for the tests.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
@@ -30,7 +30,7 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // OpenSSL takes a certificate that is signed in its own name for self-signed.
+        // OpenSSL treats a certificate with equal issuer and subject as self-signed.
         params.distinguished_name.push(DnType::CommonName, "an authority of tests");
         let key = KeyPair::generate().expect("a key");
         let pem = params.self_signed(&key).expect("a certificate").pem();
@@ -93,7 +93,7 @@ impl World {
         Arc::new(self.client(version, None))
     }
 
-    /// The same, with a certificate of the client's own where there is one.
+    /// The same, with a client certificate if one is given.
     pub(crate) fn client(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -117,9 +117,9 @@ impl World {
         }
     }
 
-    /// The value of a metric, with its labels as they are written.
+    /// The value of a metric, by its name with labels.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        // Where there is no TLS, so that asking takes part in nothing.
+        // Over a listener without TLS, so that the scrape does not change the metrics.
         let mut client = UnixStream::connect(self.path("http")).expect("a connection");
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         client.write_all(request.as_bytes()).expect("sent");
@@ -149,11 +149,11 @@ impl DerefMut for World {
 /// A blocking connection over TLS.
 pub(crate) struct Client {
     pub(crate) stream: StreamOwned<ClientConnection, TcpStream>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
 }
 
 impl Client {
-    /// Connects; the handshake comes with what is sent first.
+    /// Connects. The first write or read performs the handshake.
     pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
         let connection =
             ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("a configuration");
@@ -161,7 +161,7 @@ impl Client {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-        Self { stream: StreamOwned::new(connection, stream), heard: Vec::new() }
+        Self { stream: StreamOwned::new(connection, stream), received: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -177,23 +177,23 @@ impl Client {
     pub(crate) fn line(&mut self) -> String {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.heard[searched..].iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = self.heard.drain(..=searched + at).collect();
+            if let Some(at) = self.received[searched..].iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=searched + at).collect();
                 return String::from_utf8(line).expect("UTF-8").trim_end_matches(['\r', '\n']).to_owned();
             }
-            searched = self.heard.len();
+            searched = self.received.len();
             let mut buffer = [0; 16 << 10];
             match self.stream.read(&mut buffer).expect("more") {
-                0 => panic!("an end behind {:?}", String::from_utf8_lossy(&self.heard)),
-                n => self.heard.extend_from_slice(&buffer[..n]),
+                0 => panic!("the connection ended after {:?}", String::from_utf8_lossy(&self.received)),
+                n => self.received.extend_from_slice(&buffer[..n]),
             }
         }
     }
 
     /// Fills the buffer.
     pub(crate) fn read_exact(&mut self, buffer: &mut [u8]) {
-        let known = buffer.len().min(self.heard.len());
-        for (to, from) in buffer.iter_mut().zip(self.heard.drain(..known)) {
+        let known = buffer.len().min(self.received.len());
+        for (to, from) in buffer.iter_mut().zip(self.received.drain(..known)) {
             *to = from;
         }
         self.stream.read_exact(&mut buffer[known..]).expect("more");
@@ -204,9 +204,9 @@ impl Client {
         assert_eq!(self.line(), line);
     }
 
-    /// Everything up to the end, which must be one that the server has announced (`close_notify`).
+    /// Everything up to the end, which the server must announce with `close_notify`.
     pub(crate) fn rest(&mut self) -> String {
-        let mut rest = std::mem::take(&mut self.heard);
+        let mut rest = std::mem::take(&mut self.received);
         self.stream.read_to_end(&mut rest).expect("an announced end");
         String::from_utf8(rest).expect("UTF-8")
     }
@@ -218,7 +218,7 @@ impl Client {
     }
 }
 
-/// Reads until the peer has closed, however it does.
+/// Reads until the peer closes the connection in any way.
 pub(crate) fn drain(stream: &mut TcpStream) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let mut all = Vec::new();
@@ -229,10 +229,10 @@ pub(crate) fn drain(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// For things that are not to happen.
+/// The time in which an event must not happen.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
 
-/// Writes a certificate and its key over those there are.
+/// Overwrites the certificate and its key.
 pub(crate) fn renew(dir: &Path, (certificate, key): &(String, String)) {
     std::fs::write(dir.join("cert.pem"), certificate).expect("a file");
     std::fs::write(dir.join("key.pem"), key).expect("a file");

@@ -1,4 +1,4 @@
-//! Places for HTTP connections: who holds them without using them keeps nobody out.
+//! The limit on HTTP connections: slow and idle connections do not block others.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use tidings_testkit::{HttpResponse, PATIENCE, wait_until};
 
 use crate::support::TestServer;
 
-/// The beginning of a request whose body never comes.
+/// The beginning of a request without the rest of its body.
 const HALF: &str =
     "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{\"channel\":";
-/// A second, and another for a machine that has other things to do.
+/// One second, and one more for a busy machine.
 const SOON: Duration = Duration::from_secs(2);
 
 fn half_bodies(world: &TestServer, count: usize) -> Vec<TcpStream> {
@@ -31,8 +31,8 @@ fn soon<T>(what: &str, act: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn half_bodies_in_every_place_keep_out_neither_probes_nor_requests_nor_web_sockets() {
-    // As many as there are places, and more than the reserve takes besides.
+fn unfinished_bodies_at_the_limit_block_neither_probes_nor_requests_nor_websockets() {
+    // As many as the limit, and more than the limit and the reserve.
     for count in [512, 700] {
         let world = TestServer::start(&[]);
         wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
@@ -62,10 +62,10 @@ fn half_bodies_in_every_place_keep_out_neither_probes_nor_requests_nor_web_socke
 }
 
 #[test]
-fn a_request_that_is_given_up_for_another_is_told_so() {
+fn an_evicted_request_gets_408() {
     let world = TestServer::start(&["http.connection_limit=4", "http.connection_limit_per_address=4"]);
     let mut slow = half_bodies(&world, 4);
-    // With the one that asks, there is no place left.
+    // With the connection of the request, the limit is reached.
     wait_until(PATIENCE, "a slow one that gave way", || {
         let metrics = world.get("/metrics").body;
         metrics.contains("tidings_http_gave_way_total{waited_for=\"body\"} 1\n")
@@ -77,11 +77,11 @@ fn a_request_that_is_given_up_for_another_is_told_so() {
 }
 
 #[test]
-fn one_address_leaves_places_to_others() {
+fn one_address_cannot_use_all_connections() {
     let world = TestServer::start(&["http.connection_limit=8", "http.connection_limit_per_address=3"]);
     let attackers = half_bodies(&world, 100);
-    // The address is at its limit, of which the reserve has a part; the probe of the same address may be among those
-    // that are closed, until slow ones have made room.
+    // The address has reached its limit and its share of the reserve. Its probe may be closed too, until slow connections are
+    // evicted.
     wait_until(PATIENCE, "a probe", || {
         let mut peer = world.connect();
         let sent = peer.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
