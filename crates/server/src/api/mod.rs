@@ -48,7 +48,7 @@ use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
 use tidings_cluster::Nodes;
 use tidings_config::Config;
-use tidings_metrics::{BYTES, Collect, MetricWriter};
+use tidings_metrics::{BYTES, Collect, KeyedCounters, Label as _, MetricWriter};
 
 /// Timeout of receiving a body, and before that of waiting for memory for it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

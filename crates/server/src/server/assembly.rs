@@ -128,7 +128,7 @@ impl Assembly {
                 shards: Arc::clone(&shards),
                 lifecycle: Arc::clone(&lifecycle),
             }),
-            ended,
+            ended: ended_nodes,
             is_shared,
         });
         let blocklist_sync = Arc::new(BlocklistSync {

@@ -39,10 +39,10 @@ pub(super) async fn one_way(State(transports): State<Transports>, request: Reque
     })
 }
 
-/// STOMP 1.2.
+/// `/stomp`: STOMP 1.2.
 pub(super) async fn stomp(State(transports): State<Transports>, request: Request) -> Response {
-    let terms = Terms { protocols: &[stomp::SUBPROTOCOL], deflate: false };
-    serve(transports, request, "stomp", terms, |_, deflate| {
+    let options = HandshakeOptions { protocols: &[stomp::SUBPROTOCOL], deflate: false };
+    serve(transports, request, "stomp", options, |_, deflate| {
         Link::new(Framing::WebSocket { deflate }, Protocol::Stomp, Direction::TwoWay)
     })
 }
