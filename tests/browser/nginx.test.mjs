@@ -7,7 +7,7 @@ import test from 'node:test';
 import { PATIENCE, eventually, file, folder, freePort, fruit, run, serve, shows, turn, upload, visit } from './support.mjs';
 
 const server = await serve();
-const shipped = readFileSync(new URL('../../deploy/nginx.conf', import.meta.url), 'utf8');
+const shipped = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
 
 /** Puts something else into the configuration, where exactly this stands. */
 const put = (text, from, to) => {
