@@ -1,0 +1,9 @@
+# $1: 1 for an installation, 2 for an upgrade.
+systemd-sysusers tidings.conf || :
+systemd-tmpfiles --create tidings.conf || :
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || :
+fi
+if [ "$1" -eq 1 ]; then
+    systemctl --no-reload preset tidings.service tidings-http.socket tidings-tcp.socket || :
+fi
