@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TIDINGS_TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-tools lint fmt bench bench-guard bench-tables autobahn fuzz clean
+.PHONY: all help build run test test-slow test-tools lint lint-deploy packages fmt bench bench-guard bench-tables autobahn fuzz clean
 
 all: build
 
@@ -27,7 +27,7 @@ test: test-tools ## every test; installs what they need first
 test-slow: test-tools ## what takes minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored
 
-test-tools: ## redis-server, nginx, chromium, moto, and the clients of Python and Node, where missing
+test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, and the clients of Python and Node, where missing
 	scripts/test-tools.sh "$(TOOLS)"
 
 lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation
@@ -36,6 +36,12 @@ lint: test-tools ## formatting, clippy, types of the page, licences and duplicat
 	"$(TOOLS)/browser/node_modules/.bin/tsc" --noEmit --project web
 	scripts/deny.sh "$(TOOLS)"
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+
+lint-deploy: ## deploy/: chart, alerts, dashboard, Containerfile, and the packages on a Debian that runs systemd (needs Go, root)
+	CARGO="$(CARGO)" scripts/lint-deploy.sh "$(TOOLS)" $(BINARY)
+
+packages: ## packages for Debian and RPM, in target/packages (BINARY=FILE: of this binary)
+	CARGO="$(CARGO)" scripts/packages.sh "$(TOOLS)" $(BINARY)
 
 fmt: ## formats everything
 	$(CARGO) fmt --all

@@ -21,6 +21,12 @@ need node nodejs
 need npm npm
 need chromium chromium
 need nginx nginx-light
+# nginx' module for TCP, unless it is built in.
+[[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || ! command -v dpkg >/dev/null || packages+=(libnginx-mod-stream)
+need haproxy haproxy
+need caddy caddy
+need systemd-analyze systemd
+need systemd-socket-activate systemd
 need valgrind valgrind
 if ((${#packages[@]})); then
     echo "installing: ${packages[*]}"
