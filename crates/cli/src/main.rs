@@ -9,6 +9,7 @@ mod connect;
 mod data_dir;
 mod doctor;
 mod failure;
+mod health;
 mod input;
 mod interrupt;
 mod publish;
@@ -17,6 +18,7 @@ mod serve;
 mod share;
 mod subscribe;
 mod supervisor;
+mod systemd;
 mod target;
 mod text;
 mod token;
@@ -60,6 +62,7 @@ enum Command {
     Config(config::Config),
     Token(token::Token),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     Completions(reference::Completions),
     #[command(name = "man")]
     Manual(reference::Manual),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Health(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),
         Command::Manual(command) => command.run(Cli::command()),
     };

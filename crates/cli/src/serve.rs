@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use tidings_config::{Config, ConfigErrors, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
-use tidings_server::{Server, StartError};
+use tidings_config::{Config, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
+use tidings_server::{PassedListeners, Server, StartError};
 use tokio::runtime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -21,6 +21,8 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::data_dir::{self, Surroundings};
 use crate::failure::Failure;
 use crate::supervisor::supervise;
+use crate::systemd::notify::Notifier;
+use crate::systemd::sockets;
 use crate::text::colours;
 
 /// Stack of a runtime thread, in bytes. Memory is allocated on first use; this bounds the depth of handlers.
@@ -42,6 +44,9 @@ environment over the file. 'tidings config docs' lists them all.
 SIGTERM or SIGINT stops it: clients are told to reconnect, what is queued is flushed, and the process ends within \
 shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1, and so does the end of \
 shutdown.timeout with work still under way. SIGHUP has it read its TLS certificate again, if it has one.
+
+As a service of systemd it notifies of readiness, reloads and its stop, and sends the watchdog notification (Type=notify, \
+WatchdogSec=). Sockets that systemd passes with FileDescriptorName=tcp or http replace the addresses of that port.
 
 Examples:
   tidings serve
@@ -89,7 +94,10 @@ impl Serve {
     /// # Errors
     /// A configuration that is wrong, a listener that cannot be bound, a stop that was cut short.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let Loaded { mut config, warnings } = self.load()?;
+        let (variable, pid) = (|name: &str| std::env::var_os(name), std::process::id());
+        // Before any thread is started: the variables of the sockets are removed from the environment.
+        let passed = sockets::take(&variable, pid)?;
+        let Loaded { mut config, warnings } = self.load(&passed)?;
         log_to_stderr(&config.log);
         for warning in warnings {
             warn!("{warning}");
@@ -97,11 +105,7 @@ impl Serve {
         // Held until the end.
         let data_dir = data_dir::settle(
             &mut config,
-            &Surroundings {
-                variable: &|name| std::env::var_os(name),
-                is_root: rustix::process::geteuid().is_root(),
-                pid: std::process::id(),
-            },
+            &Surroundings { variable: &variable, is_root: rustix::process::geteuid().is_root(), pid },
         )?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime::Builder::new_multi_thread()
@@ -110,13 +114,14 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
-        let result = runtime.block_on(serve(config, &data_dir));
+        let notifier = Notifier::from_environment(&variable, pid);
+        let result = runtime.block_on(serve(config, passed, &notifier, &data_dir));
         // Blocking work that has not ended (a disk that hangs, a sort) must not hold the process.
         runtime.shutdown_timeout(BLOCKING);
         result
     }
 
-    fn load(&self) -> Result<Loaded, ConfigErrors> {
+    fn load(&self, passed: &PassedListeners) -> Result<Loaded, Failure> {
         let mut overrides = Overrides::default();
         overrides.flag("--tcp", "tcp.listen", &self.tcp);
         overrides.flag("--http", "http.listen", &self.http);
@@ -127,7 +132,11 @@ impl Serve {
         for assignment in &self.set {
             overrides.set(assignment)?;
         }
-        tidings_config::load_with_warnings(self.config.as_deref(), tidings_config::environment()?, &overrides)
+        // Last, so that the checks of the configuration see the addresses that the server will listen on.
+        overrides.flag("socket activation (tcp)", "tcp.listen", sockets::addresses(&passed.tcp)?);
+        overrides.flag("socket activation (http)", "http.listen", sockets::addresses(&passed.http)?);
+        let environment = tidings_config::environment()?;
+        Ok(tidings_config::load_with_warnings(self.config.as_deref(), environment, &overrides)?)
     }
 }
 
@@ -146,12 +155,18 @@ fn log_to_stderr(options: &LogOptions) {
     }
 }
 
-async fn serve(config: Config, data_dir: &data_dir::Settled) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    passed: PassedListeners,
+    notifier: &Notifier,
+    data_dir: &data_dir::Settled,
+) -> Result<(), Failure> {
     let (progress, watched) = watch::channel(None);
-    let signals = supervise(config.shutdown.timeout, watched)?;
+    let limit = config.shutdown.timeout;
+    let signals = supervise(limit, watched)?;
     let (workbench, weak) = (config.is_workbench(), config.weak_keys());
     let server = tokio::select! {
-        started = Server::start(config) => started.map_err(not_started)?,
+        started = Server::start_with(config, passed) => started.map_err(not_started)?,
         () = signals.stop() => return Ok(()),
     };
     let _ = progress.send(Some(server.shutdown_progress()));
@@ -165,16 +180,22 @@ async fn serve(config: Config, data_dir: &data_dir::Settled) -> Result<(), Failu
     if let Err(error) = announce(server.announcements()) {
         warn!(%error, "cannot announce on standard output");
     }
+    let status = server.announcements().join(", ");
+    notifier.ready(&status);
     loop {
         tokio::select! {
             () = signals.stop() => break,
             () = signals.hangup() => {
+                notifier.reloading();
                 if !server.reload_certificates() {
                     info!("SIGHUP: TLS is off, so there is no certificate to read again");
                 }
+                notifier.ready(&status);
             }
+            () = notifier.run_watchdog() => {}
         }
     }
+    notifier.stopping(limit);
     server.stop().await;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! HTTP requests to a server: one whole answer at a time over a connection that is kept, or an answer that streams.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,8 @@ impl HttpResponse {
 /// An HTTP port, with the connection to it while there is one.
 pub struct HttpClient {
     web: Web,
+    /// The Unix socket to connect to instead of the host and port.
+    socket: Option<PathBuf>,
     connection: Option<DrivenConnection>,
 }
 
@@ -87,7 +90,19 @@ struct DrivenConnection {
 impl HttpClient {
     /// Connects with the first request.
     pub fn new(web: Web) -> Self {
-        Self { web, connection: None }
+        Self { web, socket: None, connection: None }
+    }
+
+    /// As [`Self::new`], for an HTTP port that is a Unix socket. Requests are for the host `localhost`.
+    pub fn over_unix_socket(path: PathBuf) -> Self {
+        let web = Web {
+            secure: false,
+            websocket: false,
+            host: "localhost".to_owned(),
+            port: 80,
+            base: String::new(),
+        };
+        Self { web, socket: Some(path), connection: None }
     }
 
     /// Where it is.
@@ -107,7 +122,7 @@ impl HttpClient {
         };
         let mut connection = match kept {
             Some(connection) => connection,
-            None => connect(&self.web).await?,
+            None => connect(&self.web, self.socket.as_deref()).await?,
         };
         let request = request(&self.web, call)?;
         let answered = timeout(ANSWER_TIMEOUT, async {
@@ -145,7 +160,7 @@ impl Stream {
     /// # Errors
     /// As [`HttpClient::call`].
     pub async fn open(web: &Web, call: HttpRequest<'_>) -> Result<Self, Error> {
-        let mut connection = connect(web).await?;
+        let mut connection = connect(web, None).await?;
         let request = request(web, call)?;
         let answer = timeout(ANSWER_TIMEOUT, connection.sender.send_request(request)).await;
         let answer: Response<Incoming> =
@@ -188,8 +203,11 @@ impl Stream {
     }
 }
 
-async fn connect(web: &Web) -> Result<DrivenConnection, Error> {
-    let stream = stream::open_duplex(web).await?;
+async fn connect(web: &Web, socket: Option<&Path>) -> Result<DrivenConnection, Error> {
+    let stream = match socket {
+        Some(path) => stream::open_unix(path).await?,
+        None => stream::open_duplex(web).await?,
+    };
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))

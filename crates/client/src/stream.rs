@@ -1,6 +1,7 @@
 //! A connection's two directions, whatever it runs over.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, split};
@@ -61,6 +62,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// As [`open`], undivided.
 pub(crate) async fn open_duplex(web: &Web) -> Result<Box<dyn Duplex>, Error> {
     within(&Server::Web(web.clone()), open_web(web)).await
+}
+
+/// A connection to a Unix socket, undivided.
+pub(crate) async fn open_unix(path: &Path) -> Result<Box<dyn Duplex>, Error> {
+    within(&Server::Unix(path.to_owned()), async {
+        Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Duplex>)
+    })
+    .await
 }
 
 async fn within<T>(

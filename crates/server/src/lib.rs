@@ -1,7 +1,8 @@
 //! The control plane, and the assembly of all parts.
 //!
-//! [`Server::start`] binds the configured listeners, starts the shards and the broker, and serves HTTP. [`Server::stop`]
-//! drains. The library does not touch signals, the environment or standard output; the binary does.
+//! [`Server::start`] binds the configured listeners, or uses listeners that are bound already ([`Server::start_with`]), starts
+//! the shards and the broker, and serves HTTP. [`Server::stop`] drains. The library does not touch signals, the environment or
+//! standard output; the binary does.
 //!
 //! Invariants:
 //! - No listener is bound before the whole configuration has been checked.
@@ -38,6 +39,7 @@ mod summary;
 mod sync;
 mod tables;
 
+pub use listen::{PassedListener, PassedListeners};
 pub use readiness::{NotReady, Readiness};
 pub use server::{Server, ShutdownProgress, StartError};
 pub use tidings_outbound::TlsError;

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
 use crate::http::{self, HttpServices};
-use crate::listen::{self, BoundListener, SocketFile};
+use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
@@ -92,8 +92,17 @@ impl Server {
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, PassedListeners::default()).await
+    }
+
+    /// As [`Self::start`], with listeners that are bound already. If a port has some, they are used instead of binding its
+    /// configured addresses, and the configuration must name their addresses in the same order.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running.
+    pub async fn start_with(config: Config, passed: PassedListeners) -> Result<Self, StartError> {
         let tls = Tls::from_config(&config)?;
-        let (tcp, http, internal_port) = bind_all(&config)?;
+        let (tcp, http, internal_port) = bind_all(&config, passed)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
             announcements.push(format!("tcp {}", bound.address()?));
@@ -224,24 +233,27 @@ impl Server {
 /// The bound listeners of one port.
 type Bound = Vec<BoundListener>;
 
-/// Binds the listeners of the line port, of the HTTP port and of the internal port.
-fn bind_all(config: &Config) -> Result<(Bound, Bound, Bound), StartError> {
-    let all = |option: &'static str, addresses: &[ListenAddr]| {
-        addresses
-            .iter()
-            .map(|address| {
-                listen::bind(address).map_err(|source| StartError::Listen {
-                    option,
-                    address: address.to_string(),
-                    source,
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()
+/// Binds the listeners of the line port, of the HTTP port and of the internal port, or adopts those that are bound already.
+fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, Bound), StartError> {
+    let all = |option: &'static str, addresses: &[ListenAddr], passed: Vec<PassedListener>| {
+        if !passed.is_empty() && passed.len() != addresses.len() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not as many listeners as addresses");
+            return Err(StartError::Listen { option, address: "a passed listener".to_owned(), source });
+        }
+        let mut passed = passed.into_iter();
+        let bound = addresses.iter().map(|address| {
+            let bound = match passed.next() {
+                Some(listener) => listen::adopt(listener),
+                None => listen::bind(address),
+            };
+            bound.map_err(|source| StartError::Listen { option, address: address.to_string(), source })
+        });
+        bound.collect::<Result<Vec<_>, _>>()
     };
     Ok((
-        all("tcp.listen", &config.tcp.listen)?,
-        all("http.listen", &config.http.listen)?,
-        all("internal.listen", &config.internal.listen)?,
+        all("tcp.listen", &config.tcp.listen, passed.tcp)?,
+        all("http.listen", &config.http.listen, passed.http)?,
+        all("internal.listen", &config.internal.listen, Vec::new())?,
     ))
 }
 

@@ -7,8 +7,8 @@ use tidings_testkit::Tidings;
 
 use crate::tool::{TIDINGS, run};
 
-const COMMANDS: [&str; 9] =
-    ["serve", "connect", "subscribe", "publish", "bench", "config", "completions", "man", "token"];
+const COMMANDS: [&str; 10] =
+    ["serve", "connect", "subscribe", "publish", "bench", "config", "completions", "health", "man", "token"];
 
 #[test]
 fn every_command_has_help_that_ends_with_examples() {
