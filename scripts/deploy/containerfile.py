@@ -23,7 +23,9 @@ FILE = ROOT / "deploy/Containerfile"
 # In place of cargo in the build stage. The arguments must be those of a locked release build of the program.
 CARGO = """#!/bin/sh
 set -e
-case " $* " in *" build "*" --release "*" --locked "*) ;; *) echo "unexpected: cargo $*"; exit 1 ;; esac
+for word in build --release --locked; do
+    case " $* " in *" $word "*) ;; *) echo "unexpected: cargo $*"; exit 1 ;; esac
+done
 /usr/bin/env PATH="$REAL_PATH" cargo metadata --locked --offline --format-version 1 --no-deps > /dev/null
 mkdir -p target/release
 cp /.binary target/release/tidings
