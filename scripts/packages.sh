@@ -12,7 +12,7 @@ target=${CARGO_TARGET_DIR:-target}
 install_tool() {
     [[ -x $tools/cargo/bin/$1 ]] || $cargo install --quiet --locked --root "$tools/cargo" "$1@$2"
 }
-install_tool cargo-deb 3
+install_tool cargo-deb 3.6.2
 install_tool cargo-generate-rpm 0.20
 
 if [[ -n ${2:-} ]]; then

@@ -109,7 +109,7 @@ impl Drop for Process {
     }
 }
 
-/// A server whose line port pings no client, and which knows its proxy.
+/// A server that trusts the address headers of its proxy.
 fn server() -> Tidings {
     Tidings::start(TIDINGS, &["--set", "trusted_proxies=127.0.0.1"])
 }
