@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TIDINGS_TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-tools lint lint-deploy packages fmt bench bench-guard bench-tables autobahn fuzz clean
+.PHONY: all help build run test test-slow test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn fuzz clean
 
 all: build
 
@@ -42,6 +42,8 @@ lint-deploy: ## deploy/: chart, alerts, dashboard, Containerfile, and the packag
 
 packages: ## packages for Debian and RPM, in target/packages (BINARY=FILE: of this binary)
 	CARGO="$(CARGO)" scripts/packages.sh "$(TOOLS)" $(BINARY)
+docs: ## the book, target/book/index.html; installs mdBook first where it is missing
+	scripts/docs.sh "$(TOOLS)"
 
 fmt: ## formats everything
 	$(CARGO) fmt --all

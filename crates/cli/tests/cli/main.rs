@@ -1,6 +1,7 @@
 //! The program from outside: every command as a process, against a real server.
 
 mod bench;
+mod book;
 mod cluster;
 mod connect;
 mod doctor;
