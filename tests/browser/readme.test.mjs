@@ -9,7 +9,9 @@ import { file, serve, shot, upload, visit } from './support.mjs';
 const { url } = await serve();
 const cities = ['Lisbon', 'Zürich', 'São Paulo', 'Osaka', 'Reykjavík'];
 const articles = ['Apples', 'Pears', 'Plums', 'Quinces', 'Cherries', 'Figs', 'Medlars'];
-const row = (id) => [id, articles[(id * 5) % 7], (1 + ((id * 7919) % 9_900) / 100).toFixed(2), cities[id % 5], `2026-0${1 + (id % 9)}-1${id % 10}`].join('\t');
+/** A number below `count` that looks random, always the same for an id (Lehmer's generator). */
+const pick = (id, count) => ((id * 48_271 * 16_807) % 2_147_483_647) % count;
+const row = (id) => [id, articles[pick(id, 7)], (pick(id + 1, 9_900_000) / 100 + 1).toFixed(2), cities[pick(id, 5)], `2026-0${1 + pick(id, 9)}-1${pick(id + 2, 10)}`].join('\t');
 const lines = ['id\tarticle\tprice\tcity\tordered', ...Array.from({ length: 123_456 }, (_, at) => row(at + 1))];
 const orders = file('orders.tsv', `${lines.join('\n')}\n`);
 

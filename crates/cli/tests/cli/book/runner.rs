@@ -148,6 +148,9 @@ impl Runner {
 
     /// Writes a file; one of options must be valid.
     fn file(&mut self, name: &str, block: &str) {
+        if !name.ends_with(".toml") {
+            self.need_server(block);
+        }
         self.files.insert(name.to_owned(), block.to_owned());
         let written = self.addressed(block);
         fs::write(self.path().join(name), written + "\n").expect("a file");
