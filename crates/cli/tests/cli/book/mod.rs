@@ -3,7 +3,7 @@
 //! A page runs from top to bottom, in a folder of its own, against a server of its own. The address of the server and of Redis
 //! replace the default ones in every block; otherwise a block runs as it is written. The language of a block decides:
 //!
-//! | language | what is done |
+//! | language | action |
 //! |---|---|
 //! | `sh` | runs in a shell, and must succeed. Exported variables stay for later blocks. A block that begins with `tidings serve` (variables may stand in front) starts the server of the page |
 //! | `python`, `js` | runs with python3, node |

@@ -1,6 +1,6 @@
 //! The fenced blocks of a page, with the comment in front of each.
 
-/// What a comment says about the block after it.
+/// The comment in front of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Directive {
     NotRun,

@@ -27,7 +27,7 @@ pub(super) fn run(page: &str) {
     }
 }
 
-/// A page that runs: its folder, its servers, and what it has started.
+/// A page that runs: its folder, its servers and its processes.
 struct Runner {
     page: String,
     /// The place of the current block, for messages.
@@ -130,7 +130,7 @@ impl Runner {
                 return;
             }
             "text" => return,
-            other => panic!("{}: a block in {other:?} needs a comment with what is done with it", self.at),
+            other => panic!("{}: a block in {other:?} needs a comment such as `not run: REASON`", self.at),
         };
         let done = self.finish(&script);
         assert_eq!(done.code, Some(0), "{}\n{done:#?}", self.at);
@@ -188,7 +188,7 @@ impl Runner {
         }
     }
 
-    /// Puts a `tidings` in front of the built one, whose default addresses are those of the server.
+    /// Writes a `tidings` that calls the built program with the addresses of the server as defaults.
     fn write_wrapper(&self) {
         let Some(Server { tcp, http, .. }) = &self.server else { return };
         let wrapper = format!(
@@ -298,7 +298,7 @@ impl Runner {
     fn talk(&mut self, lines: &str) {
         self.need_server("localhost");
         let server = self.server.as_ref().expect("a server");
-        let mut client = LineClient::connect(server.tcp.parse().expect("an address"));
+        let mut client = LineClient::connect(&*server.tcp);
         for line in lines.lines() {
             match line.strip_prefix("> ") {
                 Some(sent) => client.send(sent),
