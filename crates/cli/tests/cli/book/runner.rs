@@ -210,9 +210,8 @@ impl Runner {
         if text.contains("redis-cli ") || text.contains(":6379") {
             let redis = self.redis.get_or_insert_with(RedisServer::start);
             let (port, address) = (redis.port(), redis.addr().to_string());
-            text = text.replace("redis-cli -p 5567", "redis-cli -p TCP_PORT");
-            let words = text.replace("redis-cli ", &format!("redis-cli -p {port} "));
-            text = words.replace(&format!("redis-cli -p {port} -p TCP_PORT"), "redis-cli -p 5567");
+            // The port that the page names, as the last one, counts; the output is that of a terminal.
+            text = text.replace("redis-cli ", &format!("redis-cli --no-raw -p {port} "));
             text = text.replace("127.0.0.1:6379", &address).replace("localhost:6379", &address);
         }
         let Some(Server { tcp, http, .. }) = &self.server else { return text };
