@@ -14,6 +14,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need nc netcat-openbsd
 need curl curl
+need openssl openssl
 need telnet telnet
 need python3 python3 python3-venv
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
