@@ -13,8 +13,10 @@ if [[ ! -x $mdbook ]]; then
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-"$mdbook" build 2> >(tee "$log" >&2)
-if grep -qE 'WARN|ERROR' "$log"; then
+status=0
+"$mdbook" build 2>"$log" || status=$?
+cat "$log" >&2
+if ((status)) || grep -qE 'WARN|ERROR' "$log"; then
     exit 1
 fi
 echo "the book: $PWD/target/book/index.html"
