@@ -34,7 +34,8 @@ class Tidings:
         command += ["--http", arguments.http, "--tcp", arguments.tcp]
         if origin:
             command += ["--set", f"client.allowed_origins={origin}"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment | dict(secrets))
+        # In a session of its own: Ctrl-C reaches the example alone, which then stops the server.
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment | dict(secrets), start_new_session=True)
         for line in self.process.stdout:
             kind, _, address = line.strip().partition(" ")
             if kind == "ready":
@@ -50,6 +51,16 @@ class Tidings:
             answer = json.load(response)
         if "error" in answer:
             raise RuntimeError(answer["error"])
+
+
+def stop(*processes):
+    """Ends processes. A second signal does not interrupt this; tidings ends within its `shutdown.timeout`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait()
 
 
 def token(user, key, seconds=3600):
@@ -81,8 +92,7 @@ class Page(ThreadingHTTPServer):
         except KeyboardInterrupt:
             pass
         finally:
-            tidings.process.terminate()
-            tidings.process.wait()
+            stop(tidings.process)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ def sdk():
     file = Path(os.environ.get("CENTRIFUGE_JS") or HERE / "node_modules/centrifuge/dist/centrifuge.js")
     if not file.exists():
         print("installing the SDK from npm", flush=True)
-        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"], cwd=HERE, check=True)
     return file
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))
-from support import Tidings, binary, options, token
+from support import Tidings, binary, options, stop, token
 
 API_KEY, TOKEN_KEY = secrets.token_hex(32), secrets.token_hex(32)
 
@@ -15,7 +15,7 @@ keys = {"TIDINGS_HTTP_API_KEY": API_KEY, "TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY":
 tidings = Tidings(arguments, HERE / "tidings.toml", keys)
 host, port = tidings.tcp.rsplit(":", 1)
 devices = [
-    subprocess.Popen([sys.executable, HERE / "device.py", host, port, name, token(name, TOKEN_KEY, 86_400)])
+    subprocess.Popen([sys.executable, HERE / "device.py", host, port, name, token(name, TOKEN_KEY, 86_400)], start_new_session=True)
     for name in ("meter-1", "meter-2")
 ]
 print(f"""send a command: redis-cli -p {port} -a {API_KEY} PUBLISH 'commands:#meter-1' 'interval 0.2'
@@ -27,6 +27,4 @@ try:
 except KeyboardInterrupt:
     pass
 finally:
-    for process in [*devices, tidings.process]:
-        process.terminate()
-        process.wait()
+    stop(*devices, tidings.process)
