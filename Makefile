@@ -42,6 +42,7 @@ lint-deploy: ## deploy/: chart, alerts, dashboard, Containerfile, and the packag
 
 packages: ## packages for Debian and RPM, in target/packages (BINARY=FILE: of this binary)
 	CARGO="$(CARGO)" scripts/packages.sh "$(TOOLS)" $(BINARY)
+
 docs: ## the book, target/book/index.html; installs mdBook first where it is missing
 	scripts/docs.sh "$(TOOLS)"
 
