@@ -49,10 +49,15 @@ impl Config {
         tcp.chain(http).chain(self.internal.listen.iter().map(|address| ("internal.listen", address)))
     }
 
-    /// Whether `/metrics` requires a key: other machines can reach the HTTP port, and there is no internal port.
-    pub fn protects_metrics(&self) -> bool {
+    /// Whether the page omits the state of the server: other machines can reach the HTTP port.
+    pub fn hides_status(&self) -> bool {
         let is_public = self.http.listen.iter().any(|address| !address.is_local());
-        is_public && self.internal.listen.is_empty() && !self.client.insecure && !self.http_api.insecure
+        is_public && !self.client.insecure && !self.http_api.insecure
+    }
+
+    /// Whether `/metrics` on the HTTP port requires a key: other machines can reach it, and there is no internal port.
+    pub fn protects_metrics(&self) -> bool {
+        self.hides_status() && self.internal.listen.is_empty()
     }
 
     /// Whether the server is a workbench: no key is configured and all listeners are local, so every client may connect,

@@ -47,6 +47,9 @@ pub struct ServerState<'a> {
 
 /// The state as HTML.
 pub(super) struct Status<'a> {
+    /// The state is for operators only, see [`Config::hides_status`].
+    is_hidden: bool,
+    has_internal_port: bool,
     announcements: &'a [String],
     readiness: &'a Result<Duration, String>,
     access: Access,
@@ -74,6 +77,8 @@ impl<'a> Status<'a> {
             Access::Workbench
         };
         Self {
+            is_hidden: config.hides_status(),
+            has_internal_port: !config.internal.listen.is_empty(),
             announcements: server.announcements,
             readiness: &server.readiness,
             access,
@@ -137,6 +142,8 @@ impl<'a> Status<'a> {
             let (kind, address) = announcement.split_once(' ').unwrap_or(("", announcement));
             let protocols = match kind {
                 "tcp" => "plain lines, RESP, JSON lines",
+                "internal" => "the API, health, metrics",
+                _ if self.has_internal_port => "this page, WebSocket, SSE, HTTP streaming",
                 _ => "this page, WebSocket, SSE, HTTP streaming, the API, health, metrics",
             };
             writeln!(
@@ -200,10 +207,14 @@ impl fmt::Display for Status<'_> {
             "<section>\n<h2>This server <small class=\"quiet\">tidings {}</small></h2>",
             env!("CARGO_PKG_VERSION")
         )?;
-        self.state(out)?;
-        self.numbers(out)?;
-        out.write_str("</section>\n<section>\n<h2>What runs here</h2>\n")?;
-        self.listeners(out)?;
+        if self.is_hidden {
+            out.write_str("<p class=\"quiet\">Its state is for operators: <code>/metrics</code> and the server API.</p>\n")?;
+        } else {
+            self.state(out)?;
+            self.numbers(out)?;
+            out.write_str("</section>\n<section>\n<h2>What runs here</h2>\n")?;
+            self.listeners(out)?;
+        }
         out.write_str("</section>\n<section>\n<h2>Try it from a shell</h2>\n")?;
         self.try_it(out)?;
         out.write_str("</section>\n")

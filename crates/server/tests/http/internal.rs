@@ -77,6 +77,18 @@ fn metrics_need_no_key_where_no_other_machine_reaches_them_or_the_operator_says_
 }
 
 #[test]
+fn the_page_of_a_port_that_other_machines_reach_does_not_show_the_state_of_the_server() {
+    let world = TestServer::start(&[PUBLIC, KEY]);
+    let page = world.get("/").body;
+    assert!(page.contains("Its state is for operators"), "{page}");
+    assert!(!page.contains("deliveries since the start") && !page.contains("What runs here"), "{page}");
+    assert!(page.contains("Try it from a shell"), "{page}");
+    let world = TestServer::start(&["internal.listen=127.0.0.1:0"]);
+    let page = world.get("/").body;
+    assert!(page.contains("the API, health, metrics"), "the internal port is shown: {page}");
+}
+
+#[test]
 fn an_internal_port_that_other_machines_reach_requires_a_key() {
     let error = load(&["internal.listen=0.0.0.0:0"]).expect_err("no key is configured");
     assert!(error.contains("internal.listen") && error.contains("http_api.key"), "{error}");
